@@ -1,0 +1,74 @@
+"""What a person sees on the terminal: notes, tables and progress with the time left.
+
+Everything that commands print goes through here, so that it looks the same everywhere. Results go to
+standard output; notes, warnings and progress go to standard error, so that output can be piped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+
+def note(text: str) -> None:
+    """One line that says what happens."""
+    _print_beside_progress(text)
+
+
+def warning(text: str) -> None:
+    """One line on something that works but is likely not what the user wants."""
+    _print_beside_progress(f"warning: {text}")
+
+
+def error(text: str) -> None:
+    """The last line of a command that failed."""
+    _print_beside_progress(f"error: {text}")
+
+
+def _print_beside_progress(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Rows as aligned text: numbers to the right, words to the left."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    numeric = [_is_numeric_column([row[i] for row in cells]) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(values, widths, numeric, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(list(header)), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def _is_numeric_column(cells: Sequence[str]) -> bool:
+    return all(cell.strip("%-").replace(".", "").replace(",", "").isdigit() or cell in "-" for cell in cells)
+
+
+def progress(items: Iterable[Any] | None = None, total: int | None = None, what: str = "", unit: str = "it") -> tqdm:
+    """A progress bar with rate and time left; away from a terminal one line every ten seconds."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        items,
+        total=total,
+        desc=what,
+        unit=unit,
+        file=sys.stderr,
+        dynamic_ncols=terminal,
+        mininterval=0.2 if terminal else 10.0,
+        ascii=None if terminal else " -#",
+        leave=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1:02:03` or `02:03`."""
+    return tqdm.format_interval(max(0.0, seconds))

@@ -1,0 +1,100 @@
+"""Atrous spatial pyramid pooling (Chen et al. 2017, arXiv:1706.05587, section 3.3) and its light relatives."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from deeplab.config import ModelConfig
+from deeplab.model.layers import GlobalMean, ResizeLike
+from slim.layers import TRUNCATED_NORMAL, Norm, conv_unit, depthwise_unit
+
+XAVIER = keras.initializers.GlorotUniform
+KEEP_PROBABILITY = 0.9  # of the features behind the projection, in training
+
+
+def aspp(features, config: ModelConfig, norm: Norm):
+    """Image pooling, 1x1 and atrous 3x3 branches, concatenated and projected.
+
+    Args:
+      features: [B, h, w, C] of the backbone.
+      config: which branches there are.
+      norm: batch norm of the head.
+
+    Returns:
+      [B, h, w, aspp_convs_filters], or the bare concatenation when there is no projection.
+    """
+    activation = "relu6" if config.use_bounded_activation else "relu"
+    filters = config.aspp_convs_filters
+    gate, branches = None, []
+    if config.add_image_level_feature and config.aspp_with_squeeze_and_excitation:
+        gate = _image_gate(features, config)
+    elif config.add_image_level_feature:
+        branches.append(_image_pooling(features, config, norm))
+    branches.append(conv_unit(features, "aspp0", filters, norm=norm, activation=activation, initializer=XAVIER()))
+    for index, rate in enumerate(config.atrous_rates, start=1):
+        branches.append(_atrous_branch(features, f"aspp{index}", rate, config, norm, activation))
+    net = ops.concatenate(branches, axis=-1) if len(branches) > 1 else branches[0]
+    if config.aspp_with_concat_projection:
+        net = conv_unit(net, "concat_projection", filters, norm=norm, activation=activation, initializer=XAVIER())
+        net = keras.layers.Dropout(1.0 - KEEP_PROBABILITY, name="concat_projection_dropout")(net)
+    return net if gate is None else net * gate
+
+
+def separable_unit(inputs, name: str, filters: int, rate, norm: Norm, activation: str):
+    """Depthwise 3x3 with the atrous rate, then 1x1, each with batch norm and activation."""
+    net = depthwise_unit(
+        inputs,
+        f"{name}_depthwise",
+        rate=rate,
+        norm=norm,
+        activation=activation,
+        initializer=TRUNCATED_NORMAL(stddev=0.33),
+    )
+    pointwise = TRUNCATED_NORMAL(stddev=0.06)
+    return conv_unit(net, f"{name}_pointwise", filters, norm=norm, activation=activation, initializer=pointwise)
+
+
+def _atrous_branch(features, name, rate, config: ModelConfig, norm: Norm, activation: str):
+    if config.aspp_with_separable_conv:
+        return separable_unit(features, name, config.aspp_convs_filters, rate, norm, activation)
+    return conv_unit(
+        features,
+        name,
+        config.aspp_convs_filters,
+        3,
+        rate=rate,
+        norm=norm,
+        activation=activation,
+        initializer=XAVIER(),
+    )
+
+
+def _image_pooling(features, config: ModelConfig, norm: Norm):
+    # Plain ReLU even with bounded activation, as in the reference.
+    net = conv_unit(
+        _pooled(features, config), "image_pooling", config.aspp_convs_filters, norm=norm, initializer=XAVIER()
+    )
+    return ResizeLike(name="image_pooling_resize")(net, features)
+
+
+def _image_gate(features, config: ModelConfig):
+    activation = "quantised_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid"
+    net = conv_unit(
+        _pooled(features, config),
+        "image_pooling",
+        config.aspp_convs_filters,
+        norm=None,
+        activation=activation,
+        initializer=XAVIER(),
+    )
+    return ResizeLike(name="image_pooling_resize")(net, features)
+
+
+def _pooled(features, config: ModelConfig):
+    """The mean over the whole map, or over windows of `image_pooling_crop_size`."""
+    if config.image_pooling_crop_size is None:
+        return GlobalMean(name="image_pooling_mean")(features)
+    stride = config.output_stride
+    window = tuple((length - 1) // stride + 1 for length in config.image_pooling_crop_size)
+    return ops.average_pool(features, window, config.image_pooling_stride, "valid", "channels_last")

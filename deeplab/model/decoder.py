@@ -1,0 +1,101 @@
+"""The decoder of DeepLab v3+: sharper borders from low-level features (Chen et al. 2018, arXiv:1802.02611)."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from deeplab.config import ModelConfig
+from deeplab.errors import UserError
+from deeplab.model.aspp import XAVIER, separable_unit
+from deeplab.model.layers import ResizeToStride
+from slim.layers import Norm, conv_unit
+
+PROJECTION_FILTERS = 48  # of the low-level features, section 3.1 of the paper
+
+
+def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: ModelConfig, norm: Norm | None):
+    """Merges low-level features into the head's, stage by stage.
+
+    Args:
+      features: [B, h, w, C] of ASPP or the dense prediction cell.
+      low_level: output stride -> [B, H/stride, W/stride, C'] of the backbone.
+      image: [B, H, W, C]; only its size counts.
+      config: strides, filters and kind of convolution.
+      norm: batch norm of the decoder.
+
+    Returns:
+      [B, (H-1)//s+1, (W-1)//s+1, decoder_filters] with s the last of `decoder_output_stride`.
+
+    Raises:
+      UserError: the backbone has no low-level features of a wanted stride.
+    """
+    for index, stride in enumerate(config.decoder_output_stride):
+        if stride not in low_level:
+            there = ", ".join(map(str, sorted(low_level))) or "none"
+            raise UserError(
+                "--decoder_output_stride",
+                f"{config.model_variant} has no low-level features of stride {stride}; it has: {there}",
+            )
+        suffix = f"_{index}" if index else ""
+        features = _stage(features, low_level[stride], image, stride, suffix, config, norm)
+    return features
+
+
+def _stage(features, low_level, image, stride: int, suffix: str, config: ModelConfig, norm: Norm | None):
+    if config.decoder_output_is_logits:
+        norm, activation = None, None
+    else:
+        activation = "relu6" if config.use_bounded_activation else "relu"
+    projected_filters = config.decoder_filters if config.decoder_use_sum_merge else PROJECTION_FILTERS
+    projected = conv_unit(
+        low_level,
+        f"decoder/feature_projection0{suffix}",
+        projected_filters,
+        norm=norm,
+        activation=activation,
+        initializer=XAVIER(),
+    )
+    features = ResizeToStride(stride, name=f"decoder_resize{suffix}")(features, image)
+    projected = ResizeToStride(stride, name=f"decoder_resize_low_level{suffix}")(projected, image)
+    if config.decoder_use_sum_merge:
+        return _sum_convolution(features, suffix, config, norm, activation) + projected
+    return _refine(ops.concatenate([features, projected], axis=-1), suffix, config, norm, activation)
+
+
+def _sum_convolution(features, suffix, config: ModelConfig, norm, activation):
+    if config.decoder_use_separable_conv and not config.decoder_output_is_logits:
+        name = f"decoder/decoder_split_sep_conv0{suffix}"
+        return separable_unit(features, name, config.decoder_filters, 1, norm, activation)
+    kernel_size = 1 if config.decoder_output_is_logits else 3
+    return conv_unit(
+        features,
+        f"decoder/decoder_conv0{suffix}",
+        config.decoder_filters,
+        kernel_size,
+        norm=norm,
+        activation=activation,
+        initializer=XAVIER(),
+    )
+
+
+def _refine(net, suffix, config: ModelConfig, norm, activation):
+    """Two convolutions over the concatenated features."""
+    separable = config.decoder_use_separable_conv and not config.decoder_output_is_logits
+    kernel_size = 1 if config.decoder_output_is_logits else 3
+    for index in range(2):
+        if separable:
+            name = f"decoder/decoder_conv{index}{suffix}"
+            net = separable_unit(net, name, config.decoder_filters, 1, norm, activation)
+        else:  # the reference's repeat() names its convolutions scope/scope_1, scope/scope_2
+            scope = f"decoder_conv0{suffix}"
+            net = conv_unit(
+                net,
+                f"decoder/{scope}/{scope}_{index + 1}",
+                config.decoder_filters,
+                kernel_size,
+                norm=norm,
+                activation=activation,
+                initializer=XAVIER(),
+            )
+    return net

@@ -1,0 +1,32 @@
+"""Packaging: `pip install .` gives the packages deeplab and slim and the command `deeplab`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    """Requirement lines of a file, without remarks, blank lines and nested files."""
+    lines = (line.split("#")[0].strip() for line in (HERE / name).read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("-r")]
+
+
+setup(
+    name="deeplab-tensorflow",
+    version="0.1.0",
+    description="DeepLab v3 and v3+ semantic segmentation on today's TensorFlow and Keras",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    # The dataset descriptors live in datasets/ for people, and travel inside the package for wheels:
+    # a top-level package called "datasets" would clash with another well-known library.
+    packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
+    package_dir={"deeplab.known_datasets": "datasets"},
+    package_data={"deeplab.known_datasets": ["*.yml"]},
+    install_requires=requirements("requirements.txt"),
+    extras_require={"dev": requirements("requirements-dev.txt")},
+    entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},
+)

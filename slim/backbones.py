@@ -1,0 +1,109 @@
+"""The register of backbones: a name, what it needs, and the function that builds it.
+
+To add a backbone: write a file with a build function, import it in `slim/__init__.py`, and register it there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from slim.layers import Norm
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may ask of a backbone; each family takes what concerns it.
+
+    Attributes:
+      output_stride: input size over feature size: 8, 16 or 32.
+      train_batch_norm: whether batch norm's statistics learn in training.
+      batch_norm_decay: of the moving averages; None = the family's own.
+      fold_batch_norm: build without batch norm, with biases.
+      depth_multiplier, divisible_by: MobileNet channel counts.
+      multi_grid: atrous rate multipliers of the last block's units.
+      bounded_activation: ReLU6 and clipping instead of ReLU.
+    """
+
+    output_stride: int = 16
+    train_batch_norm: bool = True
+    batch_norm_decay: float | None = None
+    fold_batch_norm: bool = False
+    depth_multiplier: float = 1.0
+    divisible_by: int | None = None
+    multi_grid: tuple[int, ...] = ()
+    bounded_activation: bool = False
+
+    def norm(self, decay: float, epsilon: float) -> Norm:
+        """Batch norm as these options and the family's own decay and epsilon want it."""
+        own = decay if self.batch_norm_decay is None else self.batch_norm_decay
+        return Norm(own, epsilon, self.train_batch_norm, self.fold_batch_norm)
+
+
+@dataclass
+class Features:
+    """What a backbone gives.
+
+    Attributes:
+      final: [B, H/s, W/s, C], s = output stride.
+      low_level: for a decoder: output stride -> [B, H/stride, W/stride, C'].
+      end_points: every named intermediate map, for inspection.
+    """
+
+    final: Any
+    low_level: dict[int, Any] = field(default_factory=dict)
+    end_points: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A registered backbone.
+
+    Attributes:
+      name: the `--model_variant`.
+      build: (image [B, H, W, C] normalised, options) -> Features.
+      scope: first part of its variables' names.
+      subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
+      batch_norm_decay: of its moving averages.
+    """
+
+    name: str
+    build: Callable[[Any, Options], Features]
+    scope: str
+    subtract_imagenet_mean: bool = False
+    batch_norm_decay: float = 0.9997
+
+
+_REGISTER: dict[str, Backbone] = {}
+
+
+def register(backbone: Backbone) -> None:
+    """Adds a backbone; a name can be taken once."""
+    if backbone.name in _REGISTER:
+        raise ValueError(f"backbone {backbone.name!r} is registered twice")
+    _REGISTER[backbone.name] = backbone
+
+
+def names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_REGISTER)
+
+
+def find(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises:
+      KeyError: no such backbone; the text suggests the nearest.
+    """
+    if name not in _REGISTER:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(names())
+        raise KeyError(f"no backbone is called {name!r}; {hint}")
+    return _REGISTER[name]
+
+
+def build(name: str, image, options: Options) -> Features:
+    """Builds a backbone by name on a normalised image [B, H, W, C]."""
+    return find(name).build(image, options)

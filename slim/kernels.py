@@ -1,0 +1,119 @@
+"""Operations that TensorFlow has in one fast kernel, each beside its twin in plain Keras.
+
+On TensorFlow the kernel runs; on Keras' other backends the twin (`*_portable`) does. Tests hold the two
+against each other.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+else:
+    tf = None
+
+
+def add_bias(inputs, bias):
+    """inputs [B, H, W, C] + bias [C]."""
+    return tf.nn.bias_add(inputs, bias) if tf else inputs + bias
+
+
+def batch_norm(inputs, gamma, beta, mean, variance, epsilon: float):
+    """Batch norm by given statistics.
+
+    Args:
+      inputs: [B, H, W, C], float32 or half precision.
+      gamma, beta, mean, variance: float32 [C].
+      epsilon: added to the variance.
+
+    Returns:
+      [B, H, W, C], dtype of inputs.
+    """
+    if not tf:
+        return batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon)
+    gamma, beta, mean, variance = (tf.convert_to_tensor(value) for value in (gamma, beta, mean, variance))
+    outputs, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+    )
+    return outputs
+
+
+def batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon: float):
+    """Twin of `batch_norm`."""
+    scale = gamma * ops.rsqrt(variance + epsilon)
+    outputs = ops.cast(inputs, "float32") * scale + (beta - mean * scale)
+    return ops.cast(outputs, inputs.dtype)
+
+
+def batch_norm_training(inputs, gamma, beta, epsilon: float):
+    """Batch norm by the batch's own statistics.
+
+    Args: as `batch_norm`.
+
+    Returns:
+      outputs [B, H, W, C], mean float32 [C], unbiased variance float32 [C].
+    """
+    if not tf:
+        return batch_norm_training_portable(inputs, gamma, beta, epsilon)
+    empty = tf.constant([], tf.float32)
+    gamma, beta = tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta)
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=empty, variance=empty, epsilon=epsilon, is_training=True
+    )
+    return outputs, mean, variance
+
+
+def batch_norm_training_portable(inputs, gamma, beta, epsilon: float):
+    """Twin of `batch_norm_training`."""
+    values = ops.cast(inputs, "float32")
+    mean, variance = ops.moments(values, axes=[0, 1, 2])
+    outputs = batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon)
+    count = ops.cast(ops.prod(ops.shape(values)[:3]), "float32")
+    return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
+
+
+def resize_bilinear(inputs, height, width):
+    """Bilinear resize whose corners stay on the corners (align_corners).
+
+    A side of length 1, before or after, samples the first row or column.
+
+    Args:
+      inputs: [B, H, W, C] float.
+      height, width: wanted size, ints or int32 scalars.
+
+    Returns:
+      [B, height, width, C] float32.
+    """
+    if not tf:
+        return resize_bilinear_portable(inputs, height, width)
+    size = tf.stack([height, width])
+    outputs = tf.raw_ops.ResizeBilinear(images=inputs, size=size, align_corners=True, half_pixel_centers=False)
+    outputs.set_shape([inputs.shape[0], _static(height), _static(width), inputs.shape[3]])
+    return outputs
+
+
+def _static(length):
+    return length if isinstance(length, int) else tf.get_static_value(length)
+
+
+def resize_bilinear_portable(inputs, height, width):
+    """Twin of `resize_bilinear`: two gathers and a blend an axis."""
+    outputs = ops.cast(inputs, "float32")
+    for axis, length in ((1, height), (2, width)):
+        outputs = _interpolate(outputs, axis, length)
+    return outputs
+
+
+def _interpolate(values, axis: int, length):
+    old = ops.shape(values)[axis]
+    step = ops.cast(old - 1, "float32") / ops.cast(ops.maximum(length - 1, 1), "float32")
+    step = ops.where(ops.equal(length, 1), 0.0, step)
+    position = ops.arange(length, dtype="float32") * step
+    low = ops.minimum(ops.cast(ops.floor(position), "int32"), old - 1)
+    high = ops.minimum(low + 1, old - 1)
+    shape = [1, 1, 1, 1]
+    shape[axis] = -1
+    weight = ops.reshape(position - ops.cast(low, "float32"), shape)
+    return ops.take(values, low, axis=axis) * (1.0 - weight) + ops.take(values, high, axis=axis) * weight

@@ -1,0 +1,253 @@
+"""The few layers that all backbones and heads are made of, with TensorFlow-1 variable names.
+
+A layer called `MobilenetV2.expanded_conv.project` holds the variables that TensorFlow 1 called
+`MobilenetV2/expanded_conv/project/weights` and so on: Keras forbids slashes in layer names, so dots stand for
+them (`variable_name` turns them back). Tensors are [B, H, W, C], channels last, float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from slim import kernels
+
+TRUNCATED_NORMAL = keras.initializers.TruncatedNormal
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How batch norm behaves in a part of a network.
+
+    Attributes:
+      decay: weight of the old value in the moving averages, 0 to 1.
+      epsilon: added to the variance.
+      train_statistics: in training, normalise by the batch and update the averages; otherwise the averages
+        are used in training, too, while gamma and beta still learn (`fine_tune_batch_norm=False`).
+      folded: there is no batch norm; convolutions have biases instead (for export).
+    """
+
+    decay: float
+    epsilon: float
+    train_statistics: bool = True
+    folded: bool = False
+
+
+def variable_name(variable: keras.Variable) -> str:
+    """The TensorFlow-1 name of a variable, without `:0`."""
+    return variable.path.replace(".", "/")
+
+
+def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """All weights of a model under their TensorFlow-1 names, in order of creation."""
+    return {variable_name(variable): variable for variable in model.weights}
+
+
+class Convolution(keras.Layer):
+    """2-D convolution with variables `weights` [kh, kw, in, out] and, if asked for, `biases` [out].
+
+    Args:
+      filters: output channels.
+      kernel_size: height and width of the kernel.
+      stride: spatial stride; with an atrous rate above 1 it must be 1.
+      rate: atrous rate, or (height, width) rates.
+      padding: "same" (TensorFlow's rule) or "valid".
+      use_bias: whether `biases` exist.
+      initializer: of `weights`.
+    """
+
+    def __init__(
+        self, filters: int, kernel_size: int, *, stride=1, rate=1, padding="same", use_bias=False, initializer, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.stride, self.rate = filters, kernel_size, stride, rate
+        self.padding, self.use_bias, self.initializer = padding, use_bias, initializer
+
+    def build(self, input_shape):
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(name="weights", shape=shape, initializer=self.initializer)
+        self.bias = (
+            self.add_weight(name="biases", shape=(self.filters,), initializer="zeros") if self.use_bias else None
+        )
+
+    def call(self, inputs):
+        outputs = ops.conv(inputs, self.kernel, self.stride, self.padding, "channels_last", self.rate)
+        return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
+
+
+class DepthwiseConvolution(keras.Layer):
+    """Depthwise 2-D convolution with `depthwise_weights` [kh, kw, in, 1] and, if asked for, `biases` [in].
+
+    Args: as `Convolution`, without `filters`.
+    """
+
+    def __init__(self, kernel_size: int, *, stride=1, rate=1, padding="same", use_bias=False, initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size, self.stride, self.rate = kernel_size, stride, rate
+        self.padding, self.use_bias, self.initializer = padding, use_bias, initializer
+
+    def build(self, input_shape):
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], 1)
+        self.kernel = self.add_weight(name="depthwise_weights", shape=shape, initializer=self.initializer)
+        bias_shape = (input_shape[-1],)
+        self.bias = self.add_weight(name="biases", shape=bias_shape, initializer="zeros") if self.use_bias else None
+
+    def call(self, inputs):
+        outputs = ops.depthwise_conv(inputs, self.kernel, self.stride, self.padding, "channels_last", self.rate)
+        return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
+
+
+class BatchNorm(keras.Layer):
+    """Batch norm with TF1's names and update rule: gamma, beta, moving_mean, moving_variance, each [C].
+
+    Normalises by the biased batch variance and averages the unbiased one, as TensorFlow's fused kernel does
+    (Ioffe and Szegedy 2015, algorithm 2). Under several replicas each normalises its own part of the batch and
+    the first one's statistics are kept, as the reference's clones do.
+    """
+
+    def __init__(self, norm: Norm, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = norm
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        average: dict[str, Any] = {"shape": shape, "trainable": False, "autocast": False}
+        average["aggregation"] = "only_first_replica"
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **average)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **average)
+
+    def call(self, inputs, training=None):
+        if not (training and self.norm.train_statistics):
+            return kernels.batch_norm(
+                inputs, self.gamma, self.beta, self.moving_mean, self.moving_variance, self.norm.epsilon
+            )
+        outputs, mean, variance = kernels.batch_norm_training(inputs, self.gamma, self.beta, self.norm.epsilon)
+        self._average(self.moving_mean, mean)
+        self._average(self.moving_variance, variance)
+        return outputs
+
+    def _average(self, moving: keras.Variable, value) -> None:
+        moving.assign(moving - (moving - value) * (1.0 - self.norm.decay))
+
+
+def conv_unit(
+    inputs,
+    name: str,
+    filters: int,
+    kernel_size: int = 1,
+    *,
+    norm: Norm | None,
+    activation: str | None = "relu",
+    stride: int = 1,
+    rate: int | tuple[int, int] = 1,
+    padding: str = "same",
+    initializer: Any,
+):
+    """Convolution, batch norm, activation; without `norm`, a bias stands in for batch norm.
+
+    Args:
+      inputs: [B, H, W, C].
+      name: TensorFlow-1 scope, with slashes.
+      norm: batch norm's settings, or None for a bias.
+      activation: a key of `ACTIVATIONS`, or None.
+
+    Returns:
+      [B, H', W', filters].
+    """
+    biased = norm is None or norm.folded
+    convolution = Convolution(
+        filters,
+        kernel_size,
+        stride=stride,
+        rate=rate,
+        padding=padding,
+        use_bias=biased,
+        initializer=initializer,
+        name=_dotted(name),
+    )
+    return _normalise_and_activate(convolution(inputs), name, norm, activation)
+
+
+def depthwise_unit(
+    inputs,
+    name: str,
+    kernel_size: int = 3,
+    *,
+    norm: Norm,
+    activation: str | None = "relu",
+    stride: int = 1,
+    rate: int | tuple[int, int] = 1,
+    padding: str = "same",
+    initializer: Any,
+):
+    """Depthwise convolution, batch norm, activation; arguments and result as `conv_unit`."""
+    convolution = DepthwiseConvolution(
+        kernel_size,
+        stride=stride,
+        rate=rate,
+        padding=padding,
+        use_bias=norm.folded,
+        initializer=initializer,
+        name=_dotted(name),
+    )
+    return _normalise_and_activate(convolution(inputs), name, norm, activation)
+
+
+def _normalise_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
+    if norm is not None and not norm.folded:
+        outputs = BatchNorm(norm, name=_dotted(name) + ".BatchNorm")(outputs)
+    return outputs if activation is None else ACTIVATIONS[activation](outputs)
+
+
+def _dotted(name: str) -> str:
+    return name.replace("/", ".")
+
+
+def hard_swish(inputs):
+    """x * relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
+    return inputs * ops.relu6(inputs + 3.0) / 6.0
+
+
+def quantised_sigmoid(inputs):
+    """relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
+    return ops.relu6(inputs + 3.0) * 0.16667
+
+
+ACTIVATIONS = {
+    "relu": ops.relu,
+    "relu6": ops.relu6,
+    "hard_swish": hard_swish,
+    "sigmoid": ops.sigmoid,
+    "quantised_sigmoid": quantised_sigmoid,
+}
+
+
+def make_divisible(channels: float, divisor: int, minimum: int | None = None) -> int:
+    """The multiple of `divisor` nearest to `channels`, not below `minimum` nor 90 % of `channels`."""
+    rounded = max(divisor if minimum is None else minimum, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class AtrousPlan:
+    """Hands out stride and atrous rate layer by layer, so that the output stride is kept.
+
+    Once the strides so far have reached the output stride, later strides become 1 and dilate the layers that
+    follow instead (Chen et al. 2017, section 3.1).
+    """
+
+    def __init__(self, output_stride: int):
+        self.output_stride, self.stride, self.rate = output_stride, 1, 1
+
+    def next(self, stride: int) -> tuple[int, int]:
+        """(stride, atrous rate) for a layer whose nominal stride is `stride`."""
+        if self.stride == self.output_stride:
+            rate = self.rate
+            self.rate *= stride
+            return 1, rate
+        self.stride *= stride
+        return stride, 1
