@@ -6,8 +6,10 @@ standard output; notes, warnings and progress go to standard error, so that outp
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -72,3 +74,23 @@ def progress(items: Iterable[Any] | None = None, total: int | None = None, what:
 def duration(seconds: float) -> str:
     """Seconds as `1:02:03` or `02:03`."""
     return tqdm.format_interval(max(0.0, seconds))
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines its native code prints before any log level is heeded."""
+    with _native_messages_off():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _native_messages_off() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -54,6 +54,7 @@ def run_given(
     try:
         given = parse(groups, sys.argv if argv is None else argv, purpose or "")
         if given is not None:
+            console.import_tensorflow()
             function(given)
         return 0
     except UserError as fault:
@@ -180,7 +181,7 @@ def _flag_values(groups: Sequence[type]) -> absl_flags.FlagValues:
         kind = kind_of(field, group)
         if kind == "bool":
             absl_flags.DEFINE_boolean(name, None, "", flag_values=values)
-        elif kind in ("ints", "floats", "size"):
+        elif kind in ("ints", "floats", "texts", "size"):
             absl_flags.DEFINE_multi_string(name, None, "", flag_values=values)
         else:
             absl_flags.DEFINE_string(name, None, "", flag_values=values)

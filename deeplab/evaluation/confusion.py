@@ -1,0 +1,174 @@
+"""The confusion matrix: how often each class was predicted as each class, in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deeplab.errors import UserError
+
+
+class ConfusionMatrix:
+    """Pixel counts of label against prediction; every metric is read from it.
+
+    Args:
+      num_classes: number of classes, background included, ignore label not.
+      ignore_label: label value of pixels that are not counted. It may lie inside the class range (0 in
+        ADE20K): the class of that number then never has a label.
+      counts: counts to start from, integers [num_classes, num_classes] as in the attribute below; zeros if None.
+
+    Attributes:
+      counts: int64 [num_classes, num_classes], rows = label, columns = prediction.
+
+    Example:
+      matrix = ConfusionMatrix(num_classes=3, ignore_label=255)
+      matrix.add(np.array([[0, 1, 255]]), np.array([[0, 2, 2]]))
+      matrix.counts  # [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    """
+
+    def __init__(self, num_classes: int, ignore_label: int = 255, counts: np.ndarray | None = None):
+        if num_classes < 1:
+            raise UserError("num_classes", f"must be at least 1, not {num_classes}")
+        self.num_classes, self.ignore_label = int(num_classes), int(ignore_label)
+        self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
+        if counts is not None:
+            self.counts += _checked_counts(counts, self.counts.shape)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = "") -> None:
+        """Counts one image or one batch.
+
+        Args:
+          label: integers [H, W] or [B, H, W], classes 0..num_classes-1 or the ignore label.
+          prediction: integers of the same shape, classes 0..num_classes-1.
+          image_name: the image's name, or one name for each image of the batch; only for messages.
+
+        Raises:
+          UserError: shapes differ, or a value lies outside the classes; nothing has been counted then.
+          TypeError: an array does not hold integers.
+        """
+        label, prediction = np.asarray(label), np.asarray(prediction)
+        _check_arrays(label, prediction, image_name)
+        counts = confusion_counts(label, prediction, self.num_classes, self.ignore_label)
+        if counts is None:
+            raise _error_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
+        self.counts += counts
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """The counts of two workers together."""
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
+        mine, theirs = (self.num_classes, self.ignore_label), (other.num_classes, other.ignore_label)
+        if mine != theirs:
+            raise UserError(
+                "confusion matrices", f"(classes, ignore label) must be equal to be added: {mine} and {theirs}"
+            )
+        return ConfusionMatrix(*mine, counts=self.counts + other.counts)
+
+
+def confusion_counts(
+    label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int
+) -> np.ndarray | None:
+    """Counts of label against prediction.
+
+    Args:
+      label: integers of any shape.
+      prediction: integers of the same shape.
+      num_classes: number of classes.
+      ignore_label: label value that is not counted.
+
+    Returns:
+      int64 [num_classes, num_classes], rows = label; None when a label is neither a class nor the ignore
+      label, or a prediction is not a class.
+    """
+    if label.size == 0:
+        return np.zeros((num_classes, num_classes), np.int64)
+    ignored = label == ignore_label
+    # One row below the classes takes the ignored pixels: faster than picking the others out with a mask.
+    row = label.astype(np.int64)  # wide enough for num_classes and for the cell's number
+    np.putmask(row, ignored, num_classes)
+    if min(row.min(), prediction.min()) < 0 or row.max() > num_classes or prediction.max() >= num_classes:
+        return None
+    cell = np.multiply(row, num_classes, out=row)
+    # Added in place: a copy of the prediction as int64 costs more (fresh memory) than all the rest.
+    np.add(cell, prediction, out=cell, casting="unsafe")  # values are checked, so only the type is unsafe
+    counts = np.bincount(cell.ravel(), minlength=(num_classes + 1) * num_classes)
+    counts = counts.astype(np.int64, copy=False).reshape(num_classes + 1, num_classes)
+    # A label of exactly num_classes fell into the extra row as well; it shows as a surplus there.
+    return counts[:-1] if counts[-1].sum() == np.count_nonzero(ignored) else None
+
+
+def allowed_labels(num_classes: int, ignore_label: int) -> str:
+    """The values that a label may hold, in words."""
+    classes = f"0..{num_classes - 1}"
+    return classes if 0 <= ignore_label < num_classes else f"{classes} or {ignore_label} (ignore)"
+
+
+def _checked_counts(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    counts = np.asarray(counts)
+    if counts.shape != shape:
+        raise UserError("confusion matrix", f"must have shape {list(shape)}, not {list(counts.shape)}")
+    if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+        raise UserError("confusion matrix", f"must hold counts (integers from 0), not {counts.dtype} with negatives")
+    return counts
+
+
+def _check_arrays(label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str]) -> None:
+    for what, array in (("label", label), ("prediction", prediction)):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(f"{what} must hold integers, not {array.dtype}")
+    if label.shape != prediction.shape:
+        raise UserError(
+            _named(image_name),
+            f"label and prediction must have the same size, not {list(label.shape)} and {list(prediction.shape)}",
+            "bring the prediction back to the size of the label before it is counted",
+        )
+
+
+def _error_outside(
+    label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int, image_name: str | Sequence[str]
+) -> UserError:
+    """The message for values outside the classes; it may look slowly, since the run ends here."""
+    bad_label = ((label < 0) | (label >= num_classes)) & (label != ignore_label)
+    if bad_label.any():
+        values = np.unique(label[bad_label]).tolist()
+        rule = f"label values must be {allowed_labels(num_classes, ignore_label)}; it also holds {_listed(values)}"
+        return UserError(_named(image_name, bad_label), rule, _label_remedy(values, num_classes))
+    bad = (prediction < 0) | (prediction >= num_classes)
+    return UserError(
+        _named(image_name, bad),
+        f"predictions must be 0..{num_classes - 1}, not {_listed(np.unique(prediction[bad]).tolist())}",
+        f"the network has more classes than the {num_classes} of this data set: check --dataset and --checkpoint_dir",
+    )
+
+
+def _label_remedy(values: list[int], num_classes: int) -> str:
+    in_a_row = values == list(range(num_classes, values[-1] + 1)) and values[-1] < 2 * num_classes
+    if len(values) == 1 and (in_a_row or values == [255]):
+        ignored = (
+            f"if {values[0]} marks pixels that do not count (void), say `ignore_label: {values[0]}` in dataset.yml"
+        )
+        return f"{ignored}; if it is a class, num_classes must be {values[0] + 1}" if in_a_row else ignored
+    if in_a_row:
+        return (
+            f"if {_listed(values)} are classes, name them in dataset.yml and train with num_classes {values[-1] + 1} "
+            "(it counts the background and never the ignore label)"
+        )
+    return (
+        "these masks look like grey levels or colours rather than class numbers; map them to "
+        f"0..{num_classes - 1} and build the records anew"
+    )
+
+
+def _named(image_name: str | Sequence[str], where: np.ndarray | None = None) -> str:
+    """The image a message is about: of a batch, the first with a true pixel in `where` (bool [B, H, W])."""
+    if isinstance(image_name, str):
+        return image_name or "image"
+    if where is None:
+        return ", ".join(map(str, image_name))
+    return str(image_name[int(np.argmax(where.reshape(len(where), -1).any(axis=1)))])
+
+
+def _listed(values: list[int], most: int = 8) -> str:
+    shown = ", ".join(map(str, values[:most]))
+    return shown + (f" and {len(values) - most} more" if len(values) > most else "")

@@ -1,0 +1,166 @@
+"""What is suspicious in a report's numbers, and how to find the cause."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplab.evaluation import metrics
+from deeplab.evaluation.confusion import allowed_labels
+from deeplab.evaluation.text import listed, percent
+
+if TYPE_CHECKING:
+    from deeplab.evaluation.report import Report
+
+DOMINANT_SHARE = 0.99  # of all predictions: beyond it, one class may have swallowed the others
+_MOST_WEIGHTS = 25  # classes for which label weights are worked out in a message
+_VALUES_OF_A_MASK = (
+    'python -c "import sys, numpy, PIL.Image as image; print(numpy.unique(image.open(sys.argv[1])))" MASK.png'
+)
+
+
+def warnings(report: Report) -> list[str]:
+    """One text for each suspicion; empty when there is none."""
+    present = metrics.present_classes(report.counts)
+    if not present.any():
+        return [_nothing_counted(report)]
+    if present.sum() == 1 and report.matrix.num_classes > 1:
+        return [_one_class_labelled(report)]
+    dominant = dominant_class(report.counts)
+    return [] if dominant is None else [_one_class_predicted(report, dominant)]
+
+
+def dominant_class(counts: np.ndarray) -> int | None:
+    """The class that has swallowed the others, if there is one.
+
+    It takes more than 99 % of the predictions, and more than half of the other classes' labelled pixels: a
+    data set that is 99.5 % background gives no alarm as long as the rest is found.
+
+    Args:
+      counts: integers [classes, classes], rows = label, columns = prediction.
+    """
+    predicted, labelled = counts.sum(axis=0), counts.sum(axis=1)
+    dominant = int(predicted.argmax())
+    others = labelled.sum() - labelled[dominant]
+    swallowed = predicted[dominant] - counts[dominant, dominant]
+    if predicted[dominant] > DOMINANT_SHARE * predicted.sum() and 2 * swallowed > others > 0:
+        return dominant
+    return None
+
+
+def balancing_weights(counts: np.ndarray) -> np.ndarray:
+    """Label weights to try: the root of the largest label share over each class's, at least 1, two digits.
+
+    The root, because weights in full proportion drown the frequent classes; 1 for classes without labels.
+
+    Args:
+      counts: integers [classes, classes], rows = label, columns = prediction.
+
+    Returns:
+      float64 [classes].
+    """
+    labelled = counts.sum(axis=1)
+    weights = np.sqrt(labelled.max() / np.maximum(labelled, 1))
+    return np.where(labelled > 0, [float(f"{weight:.2g}") for weight in weights], 1.0)
+
+
+def _nothing_counted(report: Report) -> str:
+    return (
+        f"no pixel was counted: every label of split {report.split} is the ignore label {report.matrix.ignore_label}.\n"
+        f"  Look at the values of a mask, and at ignore_label in dataset.yml:\n    {_VALUES_OF_A_MASK}"
+    )
+
+
+def _one_class_labelled(report: Report) -> str:
+    (only,) = report.names_of(metrics.present_classes(report.counts))
+    return (
+        f"the labels of split {report.split} hold nothing but {only}: these numbers say nothing of the other classes.\n"
+        f"  Look at the values of a mask, and at the split's list of images:\n    {_VALUES_OF_A_MASK}"
+    )
+
+
+def _one_class_predicted(report: Report, dominant: int) -> str:
+    shares = metrics.label_share(report.counts)
+    order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
+    labels = listed([f"{report.class_names[index]} {percent(shares[index])}" for index in order], most=6)
+    taken = percent(metrics.predicted_share(report.counts)[dominant])
+    causes = [
+        _cause_masks(report),
+        _cause_imbalance(report),
+        _cause_training(report),
+        _cause_viewer(report),
+        _cause_flags(report),
+    ]
+    lines = [
+        f"{report.class_names[dominant]} takes {taken} of the predictions, while the labels hold {labels}.",
+        "  Known causes, in the order in which to test them:",
+    ]
+    lines += [f"  {number}. {cause}" for number, cause in enumerate(causes, start=1)]
+    return "\n".join(lines)
+
+
+def _cause_masks(report: Report) -> str:
+    allowed = allowed_labels(report.matrix.num_classes, report.matrix.ignore_label)
+    return (
+        "Wrong values in the masks the network was trained on; the label shares above would then be wrong, too. "
+        f"For any mask, this must print nothing but {allowed}:\n     {_VALUES_OF_A_MASK}"
+    )
+
+
+def _cause_imbalance(report: Report) -> str:
+    weights = "ONE_WEIGHT_A_CLASS"
+    if report.matrix.num_classes <= _MOST_WEIGHTS:
+        weights = ",".join(f"{weight:g}" for weight in balancing_weights(report.counts))
+    command = _command("train", {"train_logdir": "NEW_FOLDER", "label_weights": weights})
+    return f"Class imbalance: rare classes cost too little. Train as before, but with weights:\n     {command}"
+
+
+def _cause_training(report: Report) -> str:
+    logdir = f"{_setting(report, 'eval_logdir', 'EVAL_LOGDIR')}_train"
+    split = _setting(report, "train_split", "train")
+    command = _command("eval", {"eval_split": split, "eval_logdir": logdir, **_sources(report)})
+    return (
+        f"Too few steps (these are {report.step}), a wrong learning rate, or a starting checkpoint of which nothing "
+        "was restored. The training images then come out no better; train.py's loss and its table of restored "
+        f"variables tell which it is:\n     {command}"
+    )
+
+
+def _cause_viewer(report: Report) -> str:
+    logdir = _setting(report, "vis_logdir", "VIS_LOGDIR")
+    command = _command("vis", {"vis_split": report.split, "vis_logdir": logdir, **_sources(report)})
+    return (
+        "Pictures of class numbers look black in a viewer although they are right. The shares above are counted from "
+        f"numbers, so this is not their cause; to see the predictions in colour:\n     {command}"
+    )
+
+
+def _cause_flags(report: Report) -> str:
+    logdir = _setting(report, "eval_logdir", "EVAL_LOGDIR")
+    command = _command("eval", {"eval_split": report.split, "eval_logdir": logdir, **_sources(report)})
+    return (
+        "Other flags than in training (model_variant, atrous_rates, decoder_output_stride, resizing). Give none of "
+        f"them, so that all come from config.yml beside the checkpoint:\n     {command}"
+    )
+
+
+def _sources(report: Report) -> dict[str, str]:
+    """The flags that say what is evaluated on what."""
+    folder = os.path.dirname(report.checkpoint) or "CHECKPOINT_DIR"
+    found = {
+        "checkpoint_dir": _setting(report, "checkpoint_dir", folder),
+        "dataset_dir": _setting(report, "dataset_dir", "DATASET_DIR"),
+        "dataset": _setting(report, "dataset", ""),
+    }
+    return {flag: value for flag, value in found.items() if value}
+
+
+def _setting(report: Report, flag: str, otherwise: str) -> str:
+    return str(report.settings.get(flag) or otherwise)
+
+
+def _command(name: str, values: dict[str, str]) -> str:
+    return " ".join([f"python deeplab/{name}.py", *(f"--{flag}={shlex.quote(text)}" for flag, text in values.items())])

@@ -1,0 +1,105 @@
+"""Every metric as a pure function of the confusion matrix.
+
+All take `counts`: integers [classes, classes], rows = label, columns = prediction, in pixels, as in
+`ConfusionMatrix.counts`. Metrics of one class come back as float64 [classes] with NaN where the class has no
+such metric; metrics of the whole split as a float, NaN when no pixel was counted.
+
+Two rules for the mean IoU live here. Ours averages over the classes that occur in the labels. The research
+DeepLab's (`tf.metrics.mean_iou`) averages over the classes that occur in the labels or in the predictions, and
+gives 0 when there are none. They differ for a class that is predicted somewhere but labelled nowhere: we
+leave it out and name it, the research DeepLab counts it as 0. Its pixels lower the IoU of the classes they
+were taken from under both rules.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def class_iou(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, 0..1; NaN for classes absent from the labels."""
+    hits = np.diagonal(counts)
+    iou = _ratio(hits, counts.sum(axis=1) + counts.sum(axis=0) - hits)
+    return np.where(present_classes(counts), iou, np.nan)
+
+
+def class_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Recall: the part of each class's labelled pixels that was found, 0..1; NaN for absent classes."""
+    return _ratio(np.diagonal(counts), counts.sum(axis=1))
+
+
+def class_precision(counts: np.ndarray) -> np.ndarray:
+    """The part of each class's predicted pixels that is right, 0..1; NaN for classes never predicted."""
+    return _ratio(np.diagonal(counts), counts.sum(axis=0))
+
+
+def label_share(counts: np.ndarray) -> np.ndarray:
+    """Each class's part of all labelled pixels, 0..1; NaN when no pixel was counted."""
+    return _ratio(counts.sum(axis=1), counts.sum())
+
+
+def predicted_share(counts: np.ndarray) -> np.ndarray:
+    """Each class's part of the predictions at labelled pixels, 0..1; NaN when no pixel was counted."""
+    return _ratio(counts.sum(axis=0), counts.sum())
+
+
+def present_classes(counts: np.ndarray) -> np.ndarray:
+    """Which classes occur in the labels: bool [classes]."""
+    return counts.sum(axis=1) > 0
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    """Mean IoU of the classes that occur in the labels (the module's docstring compares the rules)."""
+    return _mean(class_iou(counts)[present_classes(counts)])
+
+
+def pixel_accuracy(counts: np.ndarray) -> float:
+    """The part of all labelled pixels that was predicted rightly."""
+    return float(_ratio(np.trace(counts), counts.sum()))
+
+
+def mean_accuracy(counts: np.ndarray) -> float:
+    """Mean recall of the classes that occur in the labels."""
+    return _mean(class_accuracy(counts)[present_classes(counts)])
+
+
+def frequency_weighted_iou(counts: np.ndarray) -> float:
+    """Mean IoU with each class weighted by its label share (Long et al. 2015, section 5)."""
+    present = present_classes(counts)
+    if not present.any():
+        return float("nan")
+    return float((label_share(counts) * class_iou(counts))[present].sum())
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """What each label was taken for: float64 [classes, classes], rows sum to 1; NaN rows for absent classes."""
+    return _ratio(counts, counts.sum(axis=1, keepdims=True))
+
+
+def reference_class_iou(counts: np.ndarray) -> np.ndarray:
+    """Per-class IoU as the research DeepLab reports it: NaN unless the class is labelled somewhere.
+
+    The same as `class_iou`; it has its own name so that its tags do not move should ours ever change.
+    """
+    return class_iou(counts)
+
+
+def reference_mean_iou(counts: np.ndarray) -> float:
+    """Mean IoU as the research DeepLab reports it (the module's docstring compares the rules).
+
+    The mean over classes that are labelled or predicted somewhere; a class that is only predicted counts as
+    0, and the result is 0 when no pixel was counted.
+    """
+    hits = np.diagonal(counts)
+    union = counts.sum(axis=1) + counts.sum(axis=0) - hits
+    return float(np.mean(hits[union > 0] / union[union > 0])) if (union > 0).any() else 0.0
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where whole is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

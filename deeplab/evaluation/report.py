@@ -1,0 +1,125 @@
+"""What one evaluation found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deeplab.errors import UserError
+from deeplab.evaluation import diagnosis, metrics, text
+from deeplab.evaluation.confusion import ConfusionMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """One evaluation of one checkpoint on one split.
+
+    Attributes:
+      matrix: the confusion matrix over all images of the split.
+      class_names: one name a class, in the order of the class numbers.
+      checkpoint: the checkpoint's prefix.
+      step: its global step.
+      split: name of the split.
+      num_images: images counted.
+      settings: every flag by name as it was resolved, flat: `{"eval_scales": (1.0,), "dataset_dir": ...}`.
+        `eval_scales` and `add_flipped_images` go into the tags, folders into the commands that warnings name.
+      seconds: wall time of the evaluation.
+      colours: uint8 [classes, 3] RGB of the classes for plots; None = one colour for all.
+
+    Raises:
+      UserError: the number of names or colours is not the number of classes.
+
+    Example:
+      report = Report(matrix, ("background", "skin"), "train_log/model.ckpt-500", 500, "val", 142)
+      print(report.text())
+      for warning in report.warnings():
+          console.warning(warning)
+      paths = write_report(report, "eval_log")
+    """
+
+    matrix: ConfusionMatrix
+    class_names: Sequence[str]
+    checkpoint: str
+    step: int
+    split: str
+    num_images: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    colours: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        _require_one_a_class("class_names", self.class_names, self.matrix.num_classes)
+        if self.colours is not None:
+            _require_one_a_class("colours", self.colours, self.matrix.num_classes)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [classes, classes], rows = label, columns = prediction."""
+        return self.matrix.counts
+
+    @property
+    def passes(self) -> str:
+        """Scales and flips that were averaged, as the research DeepLab's tags have them: `0.5_1.0_flipped`."""
+        scales = "_".join(str(float(scale)) for scale in self.settings.get("eval_scales") or (1.0,))
+        return scales + ("_flipped" if self.settings.get("add_flipped_images") else "")
+
+    @property
+    def absent_classes(self) -> list[str]:
+        """Names of the classes that occur nowhere in the labels."""
+        return self.names_of(~metrics.present_classes(self.counts))
+
+    @property
+    def ignored_class(self) -> str | None:
+        """Name of the class whose number is the ignore label, if there is one (ADE20K's class 0)."""
+        ignored = self.matrix.ignore_label
+        return self.class_names[ignored] if 0 <= ignored < self.matrix.num_classes else None
+
+    def overall(self) -> dict[str, float]:
+        """The metrics of the whole split by name; NaN when no pixel was counted."""
+        return {
+            "mean_iou": metrics.mean_iou(self.counts),
+            "pixel_accuracy": metrics.pixel_accuracy(self.counts),
+            "mean_accuracy": metrics.mean_accuracy(self.counts),
+            "frequency_weighted_iou": metrics.frequency_weighted_iou(self.counts),
+        }
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        """The metrics of the classes by name: float64 [classes]; NaN where a class has no such metric."""
+        return {
+            "iou": metrics.class_iou(self.counts),
+            "accuracy": metrics.class_accuracy(self.counts),
+            "precision": metrics.class_precision(self.counts),
+            "label_share": metrics.label_share(self.counts),
+            "predicted_share": metrics.predicted_share(self.counts),
+        }
+
+    def reference_scalars(self) -> dict[str, float]:
+        """The research DeepLab's tags and, by its rule, their values: `eval/miou_1.0_overall`, `..._class_0`."""
+        prefix = f"eval/miou_{self.passes}"
+        by_class = metrics.reference_class_iou(self.counts).tolist()
+        scalars = {f"{prefix}_overall": metrics.reference_mean_iou(self.counts)}
+        return scalars | {f"{prefix}_class_{index}": value for index, value in enumerate(by_class)}
+
+    def rule(self) -> str:
+        """One line that says what the numbers mean."""
+        return text.rule(self)
+
+    def text(self) -> str:
+        """The table for the terminal: a line a class, the means, the rule."""
+        return text.table(self)
+
+    def warnings(self) -> list[str]:
+        """What in these numbers is likely not what the user wants; empty when all is well."""
+        return diagnosis.warnings(self)
+
+    def names_of(self, which: np.ndarray) -> list[str]:
+        """Names of the classes where `which` (bool [classes]) is true."""
+        return [name for name, chosen in zip(self.class_names, which, strict=True) if chosen]
+
+
+def _require_one_a_class(what: str, values: Sequence | np.ndarray, num_classes: int) -> None:
+    if len(values) != num_classes:
+        raise UserError(what, f"there must be one for each of the {num_classes} classes, not {len(values)}")

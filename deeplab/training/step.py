@@ -1,0 +1,93 @@
+"""One training step: forward, loss, backward, regularisation, gradient multipliers, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from deeplab.config import LossConfig, OptimizerConfig
+from deeplab.training import gradients, losses, regularisation, schedules
+from deeplab.training.optimizers import Optimizer
+from slim.layers import variables_by_name
+
+Batch = Mapping[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the steps of one training have in common.
+
+    Attributes:
+      model: from images to a dict of logits; its weights have TensorFlow-1 names.
+      optimizer: over the model's trainable variables.
+      loss: loss settings.
+      schedule: optimizer settings, of which learning rate and multipliers are used here.
+      total_steps: length of the training, for the learning rate.
+      ignore_label: label value without loss.
+    """
+
+    model: keras.Model
+    optimizer: Optimizer
+    loss: LossConfig
+    schedule: OptimizerConfig
+    total_steps: int
+    ignore_label: int
+
+    def trainable(self) -> dict[str, keras.Variable]:
+        """The model's trainable variables by name."""
+        return {name: v for name, v in variables_by_name(self.model).items() if v.trainable}
+
+
+def make_train_step(task: Task, strategy: tf.distribute.Strategy) -> Callable[[Batch, tf.Tensor], dict[str, tf.Tensor]]:
+    """The compiled step.
+
+    Args:
+      task: model, optimizer and settings.
+      strategy: the devices; the batch is one replica's part on each.
+
+    Returns:
+      A function of (batch, step). batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W]; step:
+      int64 scalar, 0 for the first. It updates the weights and returns scalars: total_loss, task_loss (mean over
+      replicas), regularisation_loss, learning_rate, labelled_share (of pixels that are not ignored, 0 to 1).
+    """
+
+    # XLA makes depthwise convolutions on a CPU many times slower, and is no faster elsewhere: off, and said so.
+    @tf.function(jit_compile=False, autograph=False, reduce_retracing=True)
+    def train_step(batch, step):
+        results = strategy.run(_replica_step, args=(task, batch, step, strategy.num_replicas_in_sync))
+        return {name: strategy.reduce("MEAN", value, axis=None) for name, value in results.items()}
+
+    return train_step
+
+
+def _replica_step(task: Task, batch: Batch, step: tf.Tensor, replicas: int) -> dict[str, tf.Tensor]:
+    variables = task.trainable()
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([variable.value for variable in variables.values()])
+        outputs = task.model(batch["image"], training=True)
+        by_output = losses.of_outputs(
+            outputs, batch["label"], task.loss, ignore_label=task.ignore_label, global_step=step
+        )
+        task_loss = tf.add_n(list(by_output.values()))
+        scaled_loss = task_loss / replicas
+    slopes = tape.gradient(scaled_loss, [variable.value for variable in variables.values()])
+    if replicas > 1:
+        slopes = tf.distribute.get_replica_context().all_reduce("SUM", slopes)
+    by_name = dict(zip(variables, slopes, strict=True))
+    # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
+    by_name = regularisation.add_gradients(by_name, variables, task.loss.weight_decay)
+    by_name = gradients.scale(by_name, gradients.multipliers(by_name, task.schedule))
+    penalty = regularisation.l2(variables, task.loss.weight_decay)
+    rate = schedules.learning_rate(task.schedule, step, task.total_steps)
+    task.optimizer.apply(by_name, rate)
+    labelled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], task.ignore_label), tf.float32))
+    return {
+        "total_loss": task_loss + penalty,
+        "task_loss": task_loss,
+        "regularisation_loss": penalty,
+        "learning_rate": rate,
+        "labelled_share": labelled,
+    }

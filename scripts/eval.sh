@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Measures a trained network: IoU of every class, confusion matrix, plots.
+#   scripts/eval.sh data/tfrecord runs/mine [more flags of deeplab/eval.py]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+use_environment
+DATASET_DIR="${1:?usage: scripts/eval.sh DATASET_DIR RUN_DIR [flags]}"
+RUN="${2:?usage: scripts/eval.sh DATASET_DIR RUN_DIR [flags]}"
+
+python "$ROOT/deeplab/eval.py" \
+  --dataset_dir="$DATASET_DIR" \
+  --checkpoint_dir="$RUN/train" \
+  --eval_logdir="$RUN/eval" \
+  "${@:3}"

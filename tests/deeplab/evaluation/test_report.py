@@ -1,0 +1,93 @@
+"""The report: its table, its rule, the reference's tags."""
+
+import math
+
+import numpy as np
+import pytest
+
+from deeplab.errors import UserError
+from deeplab.evaluation.text import listed, percent
+
+TABLE = """\
+runs/face/model.ckpt-500 (step 500), split val: 4 images in 01:05
+
+class         IoU  accuracy  label share  predicted share
+----------  -----  --------  -----------  ---------------
+background  0.714     0.833       60.00%           60.00%
+skin        0.455     0.667       30.00%           34.00%
+hair        0.455     0.500       10.00%            6.00%
+
+mean IoU                0.541  over 3 of 3 classes
+pixel accuracy          0.750
+mean accuracy           0.667
+frequency-weighted IoU  0.610
+
+IoU is counted over all pixels of the split together, not image by image; background is a class like the others, \
+pixels labelled 255 do not count (ignore label)."""
+
+
+def test_table(make_report):
+    report = make_report([[50, 9, 1], [10, 20, 0], [0, 5, 5]], seconds=65.2)
+    assert report.text() == TABLE
+
+
+def test_absent_classes_are_named_and_left_out(make_report):
+    report = make_report([[6, 1, 0, 1], [0] * 4, [0] * 4, [1, 0, 0, 3]], class_names=["sky", "cow", "sofa", "road"])
+    text = report.text()
+    assert report.absent_classes == ["cow", "sofa"]
+    assert "absent from the labels and left out of the means: cow, sofa;" in text
+    assert "mean IoU                0.633  over 2 of 4 classes" in text
+    assert "the research DeepLab's mean IoU would be 0.422" in report.rule()
+    assert report.rule().endswith("never labelled as 0: cow.")
+    (line,) = (line for line in text.splitlines() if line.startswith("cow"))
+    assert line.split() == ["cow", "-", "-", "0.00%", "8.33%"]
+
+
+def test_nothing_counted(make_report):
+    report = make_report(np.zeros((3, 3), int))
+    assert "mean IoU                    -  over 0 of 3 classes" in report.text()
+    assert "research DeepLab" not in report.rule()
+
+
+def test_ignore_label_among_the_classes(make_report):
+    report = make_report([[0, 0, 0], [2, 6, 0], [0, 0, 2]], class_names=["background", "wall", "sky"], ignore_label=0)
+    assert "pixels labelled background do not count (ignore label 0)" in report.rule()
+    assert "absent" not in report.rule()  # ignored by rule, not missing by chance
+    assert "background is a class like the others" not in report.rule()
+    assert "never labelled as 0: background" in report.rule()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0.00%"), (1.0, "100.00%"), (0.12345, "12.35%"), (2e-6, "0.0002%"), (math.nan, "-")]
+)
+def test_a_rare_class_does_not_look_like_an_absent_one(share, text):
+    assert percent(share) == text
+
+
+def test_long_lists_are_cut():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(number) for number in range(80)], most=3) == "0, 1, 2 and 77 more"
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [
+        ({}, "eval/miou_1.0_"),
+        ({"eval_scales": (1.0,), "add_flipped_images": False}, "eval/miou_1.0_"),
+        ({"eval_scales": [0.5, 1, 1.75], "add_flipped_images": True}, "eval/miou_0.5_1.0_1.75_flipped_"),
+    ],
+)
+def test_tags_of_the_reference(make_report, settings, prefix):
+    scalars = make_report([[3, 1], [0, 0]], class_names=["a", "b"], settings=settings).reference_scalars()
+    assert list(scalars) == [f"{prefix}overall", f"{prefix}class_0", f"{prefix}class_1"]
+    assert scalars[f"{prefix}overall"] == pytest.approx((3 / 4 + 0) / 2)
+    assert scalars[f"{prefix}class_0"] == pytest.approx(3 / 4)
+    assert math.isnan(scalars[f"{prefix}class_1"])
+
+
+def test_names_and_colours_must_fit_the_classes(make_report):
+    with pytest.raises(UserError, match="class_names: there must be one for each of the 3 classes, not 2"):
+        report = make_report(np.eye(3, dtype=int))
+        type(report)(report.matrix, ["a", "b"], "c", 1, "val", 1)
+    with pytest.raises(UserError, match="colours"):
+        make_report(np.eye(3, dtype=int), colours=np.zeros((2, 3), np.uint8))

@@ -1,0 +1,84 @@
+"""Learning rates: every golden row, in Python and inside a `tf.function`, and the edges by hand."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from deeplab.config import OptimizerConfig
+from deeplab.errors import UserError
+from deeplab.training import schedules
+
+
+def golden_rate(row, step):
+    """The rate of one golden row; two of them need what no setting reaches."""
+    config, extra = OptimizerConfig(**row["settings"]), row["extra"]
+    elapsed = schedules.steps_after_slow_start(step, config.slow_start_step)
+    if "boundaries" in extra:
+        return schedules.piecewise_constant(elapsed, extra["boundaries"], extra["boundary_learning_rates"])
+    if "slow_start_burnin_type" in extra:
+        rate = schedules.poly(elapsed, config.base_learning_rate, row["total_steps"] - config.slow_start_step)
+        start, end = config.slow_start_learning_rate, config.base_learning_rate
+        return schedules.slow_start(rate, step, config.slow_start_step, start, linear_to=end)
+    return schedules.learning_rate(config, step, row["total_steps"])
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_golden_rows(golden, number):
+    row = json.loads((golden / "schedules.json").read_text())[number]
+    traced = tf.function(lambda step: golden_rate(row, step), autograph=False)
+    expected = [pytest.approx(rate, rel=1e-6, abs=1e-11) for rate in row["rates"]]
+    assert [float(golden_rate(row, step)) for step in row["steps"]] == expected
+    assert [float(traced(tf.constant(step, tf.int64))) for step in row["steps"]] == expected
+
+
+def test_int_gives_float_and_tensor_gives_float32_scalar():
+    config = OptimizerConfig(base_learning_rate=0.5)
+    assert type(schedules.learning_rate(config, 3, 10)) is float
+    for step in (tf.constant(3, tf.int64), tf.Variable(3, dtype=tf.int64)):
+        rate = schedules.learning_rate(config, step, 10)
+        assert rate.dtype == tf.float32
+        assert rate.shape == []
+        assert float(rate) == pytest.approx(0.5 * 0.7**0.9, rel=1e-6)
+
+
+def test_straight_line_by_hand():
+    config = OptimizerConfig(base_learning_rate=1.0, learning_power=1.0, end_learning_rate=0.2)
+    rates = [schedules.learning_rate(config, step, 4) for step in range(7)]
+    assert rates == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
+
+
+def test_step_schedule_falls_exactly_at_the_period():
+    config = OptimizerConfig(
+        learning_policy="step", base_learning_rate=1.0, learning_rate_decay_step=7, learning_rate_decay_factor=0.5
+    )
+    traced = tf.function(lambda step: schedules.learning_rate(config, step, 1000), autograph=False)
+    for period in range(1, 60):
+        expected = [0.5 ** (period - 1), 0.5**period]
+        assert [schedules.learning_rate(config, 7 * period - 1 + i, 1000) for i in (0, 1)] == expected
+        assert [float(traced(tf.constant(7 * period - 1 + i, tf.int64))) for i in (0, 1)] == expected
+
+
+def test_slow_start_as_long_as_the_training_stays_finite():
+    config = OptimizerConfig(slow_start_step=10, slow_start_learning_rate=0.25, base_learning_rate=1.0)
+    assert [schedules.learning_rate(config, step, 10) for step in (0, 9, 10, 11)] == [0.25, 0.25, 1.0, 0.0]
+    assert float(schedules.learning_rate(config, tf.constant(9, tf.int64), 5)) == 0.25
+
+
+def test_adam_is_constant_but_its_schedule_can_be_read():
+    config = OptimizerConfig(optimizer="adam", adam_learning_rate=0.25, base_learning_rate=1.0, slow_start_step=2)
+    assert [schedules.learning_rate(config, step, 10) for step in (0, 5, 10)] == [0.25, 0.25, 0.25]
+    assert float(schedules.learning_rate(config, tf.constant(5, tf.int64), 10)) == 0.25
+    assert schedules.scheduled_rate(config, 2, 10) == 1.0
+
+
+def test_unknown_policy_names_the_nearest():
+    with pytest.raises(UserError, match=r"--learning_policy: .*'polly'\n.*did you mean 'poly'"):
+        schedules.learning_rate(OptimizerConfig(learning_policy="polly"), 0, 10)
+
+
+def test_piecewise_constant_refuses_wrong_lists():
+    with pytest.raises(UserError, match="needs 3 rates for 2 boundaries, not 2"):
+        schedules.piecewise_constant(0.0, [10, 20], [1.0, 0.1])
+    with pytest.raises(UserError, match=r"must ascend, not \[20, 10\]\n.*\[10, 20\]"):
+        schedules.piecewise_constant(0.0, [20, 10], [1.0, 0.1, 0.01])
