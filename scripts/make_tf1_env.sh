@@ -4,6 +4,7 @@
 #
 #   bash scripts/make_tf1_env.sh [folder]      (default: .venv-tf1 in the repository)
 #
+# The tests (tests/tf1) call it on first use, unless DEEPLAB_TF1_PYTHON names a python with TensorFlow 1.15.
 # Prints the environment's python on standard output. Exit codes: 0 ready, 1 failed, 2 the folder is in use for
 # something else, 3 no Python 3.7 found.
 set -euo pipefail

@@ -25,7 +25,7 @@ def restore(state: State, settings: Settings) -> int:
       UserError: the checkpoint is damaged, of another network, or (when going on) does not fit entirely.
     """
     config = settings.train
-    latest = files.latest(config.train_logdir)
+    latest = files.latest(config.train_logdir, checksums=True)
     if latest:
         restore_variables(state, latest, require_all=True)
         step = files.step_of(latest)

@@ -1,0 +1,160 @@
+"""Seconds of a training step: ours against a bare `tf.function` with the same network, in one run.
+
+    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--neighbour]
+
+The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
+multipliers, schedule and the checks. A third column runs the same network on plain Keras operations (batch norm in
+parts, resize by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is image pooling
+and a 1x1 branch without decoder.
+
+`--neighbour` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
+machine: every operation is split in two halves, one a core, and waits for the slower half, so a single busy
+neighbour costs nearly a whole core. Steps that need less processor time suffer less, and nothing else helps: more
+threads or fewer made it no better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import console
+
+CLASSES = 21
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--head", choices=("full", "light"), default="full")
+    parser.add_argument("--crop", type=int, default=257)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--neighbour", action="store_true")
+    args = parser.parse_args()
+    console.import_tensorflow()
+    contestants = {
+        "ours": our_step(args),
+        "bare tf.function": bare_step(args),
+        "plain Keras operations": with_plain_keras(lambda: bare_step(args)),
+    }
+    with busy_core() if args.neighbour else contextlib.nullcontext():
+        seconds = in_turn(contestants, args.rounds)
+    base = statistics.median(seconds["bare tf.function"])
+    rows = [
+        (
+            name,
+            f"{1000 * statistics.median(times):.0f}",
+            f"{1000 * min(times):.0f}",
+            f"{statistics.median(times) / base:.3f}",
+        )
+        for name, times in seconds.items()
+    ]
+    print(console.table(rows, ["step", "median ms", "least ms", "ratio to bare"]))
+
+
+def in_turn(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Times of each contestant, run one after the other in every round, after three rounds to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in console.progress(range(rounds + 3), what="rounds", unit="round"):
+        for name, step in contestants.items():
+            start = time.perf_counter()
+            step()
+            if number >= 3:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def settings(args: argparse.Namespace):
+    """The network's settings."""
+    from deeplab.config import ModelConfig
+
+    return ModelConfig() if args.head == "light" else ModelConfig(atrous_rates=(6, 12, 18), decoder_output_stride=(4,))
+
+
+def batch_of(args: argparse.Namespace) -> dict:
+    """A fixed random batch."""
+    import tensorflow as tf
+
+    shape = (args.batch, args.crop, args.crop)
+    return {
+        "image": tf.random.stateless_uniform((*shape, 3), (1, 2), 0, 255),
+        "label": tf.random.stateless_uniform(shape, (3, 4), 0, CLASSES, tf.int32),
+    }
+
+
+def our_step(args: argparse.Namespace) -> Callable[[], None]:
+    """The project's step, as the training loop calls it."""
+    import tensorflow as tf
+
+    from deeplab.config import LossConfig, OptimizerConfig
+    from deeplab.model import build_model
+    from deeplab.training import optimizers
+    from deeplab.training.step import Task, make_train_step
+    from slim.layers import variables_by_name
+
+    model = build_model(settings(args), CLASSES)
+    trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
+    schedule = OptimizerConfig(base_learning_rate=0.001)
+    task = Task(model, optimizers.make(schedule, trainable), LossConfig(), schedule, 10**6, 255)
+    step, batch = make_train_step(task, tf.distribute.get_strategy()), batch_of(args)
+    zero = tf.constant(0, tf.int64)
+    return lambda: float(step(batch, zero)["total_loss"])
+
+
+def bare_step(args: argparse.Namespace) -> Callable[[], None]:
+    """Forward, sparse cross-entropy, gradient, momentum, and nothing else."""
+    import tensorflow as tf
+
+    from deeplab.model import MERGED_LOGITS, build_model
+    from slim import kernels
+
+    model, batch = build_model(settings(args), CLASSES), batch_of(args)
+    weights = [variable.value for variable in model.trainable_variables]
+    slots = [tf.Variable(tf.zeros_like(weight)) for weight in weights]
+
+    @tf.function(jit_compile=False)
+    def step(image, label):
+        with tf.GradientTape() as tape:
+            logits = model(image, training=True)[MERGED_LOGITS]
+            logits = kernels.resize_bilinear(logits, args.crop, args.crop)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits))
+        for weight, slot, slope in zip(weights, slots, tape.gradient(loss, weights), strict=True):
+            tf.raw_ops.ResourceApplyMomentum(var=weight.handle, accum=slot.handle, lr=0.001, grad=slope, momentum=0.9)
+        return loss
+
+    step(batch["image"], batch["label"])  # traced here, while the operations are chosen
+    return lambda: float(step(batch["image"], batch["label"]))
+
+
+def with_plain_keras(make: Callable) -> Callable[[], None]:
+    """Builds a step while the fused kernels are switched off."""
+    from slim import kernels
+
+    fused, kernels.tf = kernels.tf, None
+    try:
+        return make()
+    finally:
+        kernels.tf = fused
+
+
+@contextlib.contextmanager
+def busy_core() -> Iterator[None]:
+    """Another process that does nothing but work."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

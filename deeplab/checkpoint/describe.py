@@ -1,0 +1,250 @@
+"""What network a checkpoint holds, told from the names and shapes of its variables alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deeplab.checkpoint.files import Checkpoint, open_reader, step_of
+from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Scope of a backbone -> its --model_variant; what else decides it is found in `_variant`.
+_VARIANTS = {
+    "MobilenetV2": "mobilenet_v2",
+    "MobilenetV3": "mobilenet_v3_large_seg",
+    "MobilenetEdgeTPU": "mobilenet_edgetpu",
+    "pnasnet": "nas_pnasnet",
+    "hnasnet": "nas_hnasnet",
+}
+_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_\d+")
+_STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
+# Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
+_STRIDE_8_CHANNELS = {"mobilenet_v3_large_seg": 120, "mobilenet_v3_small_seg": 96}
+_USUAL = {
+    "depth_multiplier": 1.0,
+    "divisible_by": None,
+    "input_channels": 3,
+    "atrous_rates": (),
+    "add_image_level_feature": True,
+    "aspp_with_batch_norm": True,
+    "aspp_with_separable_conv": True,
+    "aspp_with_concat_projection": True,
+    "aspp_with_squeeze_and_excitation": False,
+    "aspp_convs_filters": 256,
+    "decoder_output_stride": (),
+    "decoder_use_separable_conv": True,
+    "decoder_use_sum_merge": False,
+    "decoder_filters": 256,
+    "decoder_output_is_logits": False,
+    "logits_kernel_size": 1,
+    "dense_prediction_cell_json": "",
+    "quantize_delay_step": -1,
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint's network.
+
+    Attributes:
+      model_variant: the backbone's name, None when it is none of ours.
+      settings: fields of `ModelConfig` that the names and shapes show, the usual values included. Atrous rates
+        leave no trace in a checkpoint but their number: 6,12,18 and so on stand for them.
+      num_classes: classes of the segmentation logits, None without a head.
+      image_classes: classes of an image classifier's logits, None for a segmentation network.
+      step: global step.
+      scopes: the outermost scopes, the largest first.
+    """
+
+    model_variant: str | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
+    image_classes: int | None = None
+    step: int = 0
+    scopes: tuple[str, ...] = ()
+
+    def flags(self, unlike: Description | None = None) -> list[str]:
+        """The flags that fit: all that are not the default, or those whose value differs in `unlike`."""
+        other = {**_USUAL, **unlike.settings} if unlike else _USUAL
+        changed = {name: value for name, value in self.settings.items() if value != other[name]}
+        if self.model_variant and not (unlike and unlike.model_variant == self.model_variant):
+            changed = {"model_variant": self.model_variant, **changed}
+        return [f"--{name}={_flag_value(value)}" for name, value in changed.items()]
+
+    def sentence(self) -> str:
+        """`mobilenet_v2, depth multiplier 0.5, image pooling, 21 classes`."""
+        return ", ".join(_words(self))
+
+
+def describe(checkpoint: Checkpoint) -> Description:
+    """Tells backbone, head and class count of a checkpoint (or of a model's variables: a dict of arrays).
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged.
+    """
+    reader = open_reader(checkpoint)
+    return describe_shapes(reader.shapes, step_of(reader))
+
+
+def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
+    """The same from variable names (no `:0`) and shapes."""
+    weights = {name: tuple(shape) for name, shape in shapes.items() if not is_bookkeeping(name)}
+    scopes = tuple(scope for scope, _ in Counter(name.split("/")[0] for name in weights).most_common())
+    scope = next((s for s in scopes if s in _VARIANTS or _SAME_NAME.fullmatch(s)), None)
+    variant = _variant(scope, weights)
+    settings = {**_backbone(scope, weights)}
+    if any(in_scopes(name, HEAD_SCOPES) for name in weights):
+        settings |= {**_aspp(weights), **_decoder(weights, variant)}
+    if any("/act_quant/" in name or "/weights_quant/" in name for name in weights):
+        settings["quantize_delay_step"] = 0
+    return Description(variant, settings, _classes(weights), _image_classes(scope, weights), step, scopes)
+
+
+# ---- backbone ----------------------------------------------------------------------------------------
+
+
+def _variant(scope: str | None, shapes: Shapes) -> str | None:
+    if scope is None:
+        return None
+    if scope == "MobilenetV3" and f"{scope}/expanded_conv_11/project/weights" not in shapes:
+        return "mobilenet_v3_small_seg"
+    if f"{scope}/conv1_3/weights" in shapes:
+        return f"{scope}_beta"  # three 3x3 convolutions in place of ResNet's 7x7
+    return _VARIANTS.get(scope, scope)
+
+
+def _backbone(scope: str | None, shapes: Shapes) -> dict[str, Any]:
+    stems = [shapes.get(f"{scope}/{stem}/weights", ()) for stem in _STEMS]
+    stem = next((shape for shape in stems if len(shape) == 4), None)
+    settings: dict[str, Any] = {"input_channels": stem[2]} if stem else {}
+    if scope == "MobilenetV2" and stem:
+        settings |= _mobilenet_v2_width(shapes, stem[3])
+    if scope == "MobilenetEdgeTPU":
+        settings["depth_multiplier"] = _width(shapes, f"{scope}/Conv_1/weights", 1280) / 1280
+    return settings
+
+
+def _mobilenet_v2_width(shapes: Shapes, stem: int) -> dict[str, Any]:
+    """Depth multiplier from the widest layer, where rounding shows least, and how widths were rounded."""
+    last = _width(shapes, "MobilenetV2/expanded_conv_16/project/weights", 0)
+    multiplier = round(last / 320, 2) if last else stem / 32
+    usual = {"expanded_conv": 16, "expanded_conv_1": 24}
+    widths = {block: _width(shapes, f"MobilenetV2/{block}/project/weights", 0) for block in usual}
+    to_8 = any(width and width != int(usual[block] * multiplier + 0.5) for block, width in widths.items())
+    return {"depth_multiplier": multiplier, "divisible_by": 8 if multiplier != 1 and to_8 else None}
+
+
+# ---- head --------------------------------------------------------------------------------------------
+
+
+def _aspp(shapes: Shapes) -> dict[str, Any]:
+    if any(name.startswith("meta_architecture/") for name in shapes):
+        return {"dense_prediction_cell_json": "CELL.json"}
+    if "aspp0/weights" not in shapes:
+        count = sum(bool(re.fullmatch(r"logits/semantic(_\d+)?/weights", name)) for name in shapes)
+        kernel = shapes.get("logits/semantic/weights", (1,))[0]
+        rates = _usual_rates(count) if count > 1 else ()
+        return {"aspp_with_batch_norm": False, "atrous_rates": rates, "logits_kernel_size": kernel}
+    branches = sum(bool(re.fullmatch(r"aspp[1-9]\d*(_pointwise)?/weights", name)) for name in shapes)
+    return {
+        "atrous_rates": _usual_rates(branches),
+        "add_image_level_feature": "image_pooling/weights" in shapes,
+        "aspp_with_batch_norm": True,
+        "aspp_with_separable_conv": "aspp1/weights" not in shapes,
+        "aspp_with_concat_projection": "concat_projection/weights" in shapes,
+        "aspp_with_squeeze_and_excitation": "image_pooling/biases" in shapes,
+        "aspp_convs_filters": _width(shapes, "aspp0/weights", 256),
+    }
+
+
+def _usual_rates(count: int) -> tuple[int, ...]:
+    return tuple(6 * (n + 1) for n in range(count))
+
+
+def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
+    projections = [n for n in shapes if re.fullmatch(r"decoder/feature_projection\d+(_\d+)?/weights", n)]
+    if not projections:
+        return {"decoder_output_stride": ()}
+    at_stride_8 = shapes[projections[0]][2] == _STRIDE_8_CHANNELS.get(str(variant))
+    strides = {1: (8,) if at_stride_8 else (4,), 2: (8, 4)}.get(len(projections), (16, 8, 4))
+    is_logits = "decoder/decoder_conv0/biases" in shapes
+    split = "decoder/decoder_split_sep_conv0_pointwise/weights"
+    plain = ["decoder/decoder_conv0/weights", "decoder/decoder_conv0/decoder_conv0_1/weights"]
+    widths = [_width(shapes, n, 0) for n in ("decoder/decoder_conv0_pointwise/weights", split, *plain)]
+    return {
+        "decoder_output_stride": strides,
+        "decoder_use_separable_conv": is_logits or not any(name in shapes for name in plain),
+        "decoder_use_sum_merge": split in shapes or plain[0] in shapes,
+        "decoder_filters": next(filter(None, widths), 256),
+        "decoder_output_is_logits": is_logits,
+    }
+
+
+def _classes(shapes: Shapes) -> int | None:
+    for name in ("logits/semantic/weights", "decoder/decoder_conv0/biases"):
+        if name in shapes:
+            return shapes[name][-1]
+    return None
+
+
+def _image_classes(scope: str | None, shapes: Shapes) -> int | None:
+    names = (f"{scope}/logits/weights", f"{scope}/Logits/Conv2d_1c_1x1/weights")
+    return next((shapes[name][-1] for name in names if name in shapes), None)
+
+
+def _width(shapes: Shapes, name: str, otherwise: int) -> int:
+    """Output channels of a kernel."""
+    return shapes[name][-1] if name in shapes else otherwise
+
+
+# ---- words -------------------------------------------------------------------------------------------
+
+
+def _words(description: Description) -> list[str]:
+    have = {**_USUAL, **description.settings}
+    words = [description.model_variant or _foreign(description.scopes)]
+    if have["depth_multiplier"] != 1:
+        words.append(f"depth multiplier {have['depth_multiplier']:g}")
+    if have["input_channels"] != 3:
+        words.append(f"{have['input_channels']} input channels")
+    if description.image_classes:
+        words.append(f"an image classifier of {description.image_classes} classes")
+    elif not {"atrous_rates", "dense_prediction_cell_json"} & set(description.settings):
+        words.append("without a segmentation head")
+    else:
+        words += _head_words(have)
+    if description.num_classes:
+        words.append(f"{description.num_classes} classes")
+    if have["quantize_delay_step"] >= 0:
+        words.append("trained with fake quantisation")
+    return words
+
+
+def _head_words(have: dict[str, Any]) -> list[str]:
+    if have["dense_prediction_cell_json"]:
+        words = ["dense prediction cell"]
+    elif not have["aspp_with_batch_norm"]:
+        words = ["no ASPP"]
+    else:
+        count = len(have["atrous_rates"])
+        words = [f"ASPP with {count} atrous rate{'s' * (count > 1)}" if count else "no atrous ASPP branches"]
+        words += ["image pooling" if have["add_image_level_feature"] else "no image pooling"]
+    return [*words, "decoder" if have["decoder_output_stride"] else "no decoder"]
+
+
+def _foreign(scopes: tuple[str, ...]) -> str:
+    """Words for a checkpoint of another kind."""
+    if any(s in ("_CHECKPOINTABLE_OBJECT_GRAPH", "layer_with_weights-0", "model") for s in scopes):
+        return "a TensorFlow 2 object checkpoint (Keras or tf.train.Checkpoint), whose names are not TensorFlow 1's"
+    return f"an unknown network (scopes {', '.join(scopes[:4])})" if scopes else "no network at all"
+
+
+def _flag_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

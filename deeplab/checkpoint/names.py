@@ -1,0 +1,41 @@
+"""What a variable's TensorFlow-1 name says: head or backbone, weight or optimizer slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Scopes of the layers after the backbone, as the reference counts them for `initialize_last_layer`.
+LOGITS_SCOPE = "logits"
+HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "decoder", "meta_architecture")
+STEP = "global_step"
+
+_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "ExponentialMovingAverage"}
+_SLOT_NAMES = {"beta1_power", "beta2_power"}
+
+
+def is_slot(name: str) -> bool:
+    """Whether a name is an optimizer's state (or a running average of a weight) rather than a weight."""
+    return name in _SLOT_NAMES or name.rpartition("/")[2] in _SLOT_LEAVES
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Whether a name belongs to the training (slot or global step) rather than to the network."""
+    return name == STEP or is_slot(name)
+
+
+def head_scopes(last_layers_contain_logits_only: bool = False) -> tuple[str, ...]:
+    """The scopes that `initialize_last_layer=False` starts anew."""
+    return (LOGITS_SCOPE,) if last_layers_contain_logits_only else HEAD_SCOPES
+
+
+def in_scopes(name: str, scopes: tuple[str, ...]) -> bool:
+    """Whether a name begins with a scope. `aspp` covers `aspp0/...` and `aspp1_depthwise/...`."""
+    return name.startswith(scopes)
+
+
+def initial_exclusion(
+    initialize_last_layer: bool = True, last_layers_contain_logits_only: bool = False
+) -> Callable[[str], bool]:
+    """Which variables an initial checkpoint must not set: the step, and the head when it is started anew."""
+    scopes = () if initialize_last_layer else head_scopes(last_layers_contain_logits_only)
+    return lambda name: name == STEP or in_scopes(name, scopes)
