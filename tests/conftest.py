@@ -1,9 +1,12 @@
 """What all tests share: the golden numbers' folder and quiet TensorFlow."""
 
+import io
 import os
 import pathlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -16,3 +19,42 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 def golden() -> pathlib.Path:
     """Folder of small numbers measured on the reference (TensorFlow 1.15)."""
     return GOLDEN
+
+
+def disc_pair(number: int, height: int = 48, width: int = 64):
+    """A picture of one disc or square on a plain ground, and its label: 0 ground, 1 disc, 2 square."""
+    draw = np.random.default_rng(number)
+    rows, columns = np.mgrid[0:height, 0:width]
+    row, column = draw.integers(12, height - 12), draw.integers(12, width - 12)
+    radius = draw.integers(8, 12)
+    is_disc = number % 2 == 0
+    distance = np.hypot(rows - row, columns - column) if is_disc else np.maximum(abs(rows - row), abs(columns - column))
+    label = np.where(distance < radius, 1 if is_disc else 2, 0).astype(np.uint8)
+    colours = np.array([[40, 60, 90], [220, 80, 60], [90, 200, 80]])
+    image = colours[label] + draw.integers(-20, 20, (height, width, 3))
+    return np.clip(image, 0, 255).astype(np.uint8), label
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def disc_records(tmp_path_factory) -> pathlib.Path:
+    """A folder of records (12 train, 4 val) with dataset.yml: discs and squares, three classes."""
+    from deeplab.data import dataset, records
+
+    folder = tmp_path_factory.mktemp("discs")
+    for split, numbers in (("train", range(12)), ("val", range(100, 104))):
+        with records.ShardWriter(folder, records.shard_name(split, 0, 1)) as writer:
+            for number in numbers:
+                image, label = disc_pair(number)
+                example = records.encode_example(png(image), "png", f"pair_{number}", *label.shape, png(label))
+                writer.write(example)
+            writer.publish()
+    facts = dataset.Dataset("discs", ("ground", "disc", "square"), splits={"train": 12, "val": 4})
+    dataset.save(facts, folder / dataset.FILE_NAME)
+    return folder

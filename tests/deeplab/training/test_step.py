@@ -104,8 +104,7 @@ def test_logits_weights_after_one_step_with_trained_batch_norm_equal_the_referen
     ["mnv2_noimage", "mnv2_adam", "mnv2_pyramid", "mnv2_labelweights_noup", "mnv2_slowstart_step", "mnv2_llmult10"],
 )
 def test_losses_of_three_steps_follow_the_reference(golden, name):
-    for case, results, _ in run_steps(golden, name):
-        pass
+    *_, (case, results, _) = run_steps(golden, name)
     expected = case["losses"]
     assert results[0]["total_loss"] == pytest.approx(expected[0][0], rel=3e-5)
     for result, (total, penalty, rate) in zip(results, expected, strict=True):
