@@ -1,0 +1,179 @@
+"""Which colour is which class: palette files, and pictures in their colours turned into class indices."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplab.data import dataset as datasets
+from deeplab.data.colormap import IGNORED
+from deeplab.data.dataset import Colour, Dataset
+from deeplab.errors import UserError
+
+IGNORE_NAME = "ignore"  # the name that a palette file gives to colours that do not count
+
+
+@dataclass(frozen=True)
+class ColourTable:
+    """Which colour is which class.
+
+    Attributes:
+      names: class names by index.
+      colours: all colours, several of which may belong to one class.
+      classes: for each colour its class index, or None where the colour is ignored.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    classes: tuple[int | None, ...]
+
+    def class_colours(self) -> tuple[Colour, ...]:
+        """The first colour of each class."""
+        return tuple(self.colours[self.classes.index(index)] for index in range(len(self.names)))
+
+
+def read_colour_table(path: str | os.PathLike) -> ColourTable:
+    """A palette file: lines `R G B name`, or a dataset.yml with colours.
+
+    The lines number the classes 0, 1, 2 ... in their order; `#` begins a remark. Lines with the same name are one
+    class of several colours; the name `ignore` is no class: its colours become the ignore label.
+
+    Raises:
+      UserError: no such file, or a line that cannot be read, with its number.
+    """
+    path = pathlib.Path(path)
+    if path.suffix in (".yml", ".yaml"):
+        described = datasets.load(path)
+        if not described.colours:
+            raise UserError(path, "classes have no colours", "write `- {name: hair, colour: [255, 0, 0]}`")
+        return table_of(described)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(path, f"cannot be read as a palette: {fault}") from None
+    return _table_from_lines(lines, path)
+
+
+def table_of(described: Dataset) -> ColourTable:
+    """The colours of a data set, and the colour in which index masks show ignored pixels."""
+    ignored = (IGNORED,) if IGNORED not in described.colours else ()
+    classes = (*range(described.num_classes), *(None for _ in ignored))
+    return ColourTable(described.class_names, (*described.colours, *ignored), classes)
+
+
+def _table_from_lines(lines: Sequence[str], path: pathlib.Path) -> ColourTable:
+    names: list[str] = []
+    entries: dict[Colour, int | None] = {}
+    for number, line in enumerate(lines, start=1):
+        content = line.split("#")[0].replace(",", " ").split(maxsplit=3)
+        if not content:
+            continue
+        colour = _colour_of(content[:3], f"{path}, line {number}")
+        if colour in entries:
+            raise UserError(f"{path}, line {number}", f"colour {colour} stands there twice")
+        name = content[3].strip() if len(content) > 3 else f"class_{len(names)}"
+        if name not in names and name != IGNORE_NAME:
+            names.append(name)
+        entries[colour] = None if name == IGNORE_NAME else names.index(name)
+    if not names:
+        raise UserError(path, "holds no class", "write a line `R G B name` for each class")
+    return ColourTable(tuple(names), tuple(entries), tuple(entries.values()))
+
+
+def _colour_of(words: Sequence[str], where: str) -> Colour:
+    if len(words) < 3 or not all(word.isdigit() and int(word) <= 255 for word in words):
+        raise UserError(where, f"must begin with R G B, each 0 to 255, not {' '.join(words)!r}")
+    red, green, blue = map(int, words)
+    return red, green, blue
+
+
+# --- Colours to indices --------------------------------------------------------------------------------------
+
+
+def colours_to_values(
+    pixels: np.ndarray, where: str, table: ColourTable, ignore_label: int = 255, tolerance: float = 0.0
+) -> np.ndarray:
+    """Class indices of a picture's colours.
+
+    Args:
+      pixels: uint8 [H, W, 3], RGB.
+      where: the file's name, for messages.
+      table: colours and their classes.
+      ignore_label: value of the table's ignored colours.
+      tolerance: largest distance (Euclidean, RGB 0..255) at which a colour takes its nearest in the table.
+
+    Returns:
+      uint8 [H, W].
+
+    Raises:
+      UserError: a colour that is not in the table, with its nearest class.
+    """
+    codes = colour_codes(pixels)
+    known = colour_codes(np.array(table.colours, np.uint8))
+    values = np.array([ignore_label if index is None else index for index in table.classes], np.uint8)
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
+    nearest = order[place]
+    strange = known[nearest] != codes
+    if strange.any():
+        nearest[strange] = _nearest_colours(codes[strange], where, table, tolerance)
+    return values[nearest]
+
+
+def _nearest_colours(codes: np.ndarray, where: str, table: ColourTable, tolerance: float) -> np.ndarray:
+    """For each code the index of the nearest colour in the table, if it is near enough."""
+    unique, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    rgb = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], -1).astype(np.float64)
+    distance = np.linalg.norm(rgb[:, None] - np.array(table.colours, np.float64)[None], axis=-1)
+    nearest = distance.argmin(1)
+    far = distance.min(1) > tolerance
+    if far.any():
+        raise _strange_colours(where, table, unique, counts * far, distance)
+    return nearest[inverse]
+
+
+def _strange_colours(
+    where: str, table: ColourTable, codes: np.ndarray, counts: np.ndarray, distance: np.ndarray
+) -> UserError:
+    """The most frequent colours that no class has; `counts` is 0 for those near enough, `distance` [code, colour]."""
+    shown = []
+    for place in np.argsort(-counts)[: min(4, np.count_nonzero(counts))]:
+        near = int(distance[place].argmin())
+        colour = f"{rgb_text(codes[place])} {on_pixels(counts[place])}"
+        shown.append(f"{colour}, nearest {class_name(table, near)} {table.colours[near]}")
+    enough = int(np.ceil(distance.min(1).max()))
+    remedy = f"add them to the palette, or take the nearest with --colour_tolerance={enough}"
+    rule = f"colours that are not in the palette ({np.count_nonzero(counts)} in all): " + "; ".join(shown)
+    return UserError(where, rule, remedy)
+
+
+def class_name(table: ColourTable, place: int) -> str:
+    """Name of the class of the table's colour at a place."""
+    index = table.classes[place]
+    return IGNORE_NAME if index is None else table.names[index]
+
+
+def colour_codes(pixels: np.ndarray) -> np.ndarray:
+    """RGB, uint8 [..., 3], as one int32 a pixel: 0xRRGGBB."""
+    wide = pixels.astype(np.int32)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+def colour_counts(pixels: np.ndarray) -> list[tuple[int, int]]:
+    """Colours of a picture, uint8 [H, W, 3], as pairs of code and number of pixels, most frequent first."""
+    unique, counts = np.unique(colour_codes(pixels), return_counts=True)
+    return sorted(zip(unique.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
+
+
+def rgb_text(code: int) -> str:
+    """A colour code as one reads it: `(255, 0, 0)`."""
+    return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+
+
+def on_pixels(number: int) -> str:
+    """`on 3 pixels`."""
+    return f"on {number} pixels" if number != 1 else "on 1 pixel"

@@ -1,0 +1,219 @@
+"""One record: from its bytes to pixels, with checks whose messages name the image.
+
+The checks run inside TensorFlow graphs, which can only fail with a TensorFlow error. `checked` writes the parts of a
+UserError into the error's text, and `reported` reads them out of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from deeplab import console
+from deeplab.data import geometry, records
+from deeplab.errors import UserError
+
+Tensor = Any
+Example = dict[str, Tensor]
+
+_JPEG_START = b"\xff\xd8\xff"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_SIZE_AT, _PNG_KIND_AT = 16, 24  # width and height; bit depth and colour type
+_GREY_8_BIT = b"\x08\x00"
+_JPEG_MARGIN = 8  # pixels: next to the edge of a partly decoded JPEG, colours lack their neighbours
+
+
+def parse(serialised: Tensor) -> Example:
+    """The features of a serialised `tf.train.Example`, under the keys of `records`."""
+    return tf.io.parse_single_example(serialised, records.feature_spec())
+
+
+# --- Images -------------------------------------------------------------------------------------------------
+
+
+def image_size(example: Example) -> Tensor:
+    """Height and width that the header of an encoded image states: int32 [2]. The record's own fields may be wrong."""
+    encoded = example[records.IMAGE]
+    is_jpeg = _starts_with(encoded, _JPEG_START)
+    known = is_jpeg | _starts_with(encoded, _PNG_START)
+    remedy = "convert it to one of them and build the records anew"
+    encoded = checked(encoded, known, example[records.FILENAME], lambda: "is neither JPEG nor PNG", remedy)
+
+    def png_size() -> Tensor:
+        return tf.io.decode_raw(tf.strings.substr(encoded, _PNG_SIZE_AT, 8), tf.int32, little_endian=False)[::-1]
+
+    return tf.ensure_shape(tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded)[:2], png_size), [2])
+
+
+def _starts_with(encoded: Tensor, start: bytes) -> Tensor:
+    return tf.strings.substr(encoded, 0, len(start)) == start
+
+
+def decode_image(encoded: Tensor) -> Tensor:
+    """uint8 [H, W, 3], RGB, of a JPEG or PNG; grey becomes RGB, transparency is dropped."""
+    # decode_jpeg reads PNG too. Its default way of decoding is the one of TensorFlow 1.15; Pillow and OpenCV differ
+    # from it by up to 19 levels.
+    return tf.io.decode_jpeg(encoded, channels=3)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels; int32 scalars."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+    @classmethod
+    def around(cls, rows: Tensor, columns: Tensor, size: Tensor) -> Box:
+        """All pixels of an image of `size` that sampling at these row and column points needs."""
+        top, height = geometry.covered(rows, size[0])
+        left, width = geometry.covered(columns, size[1])
+        return cls(top, left, height, width)
+
+    def widened(self, margin: int, size: Tensor) -> Box:
+        """The box with a margin on all sides, as far as there is an image."""
+        top, left = tf.maximum(self.top - margin, 0), tf.maximum(self.left - margin, 0)
+        bottom = tf.minimum(self.top + self.height + margin, size[0])
+        right = tf.minimum(self.left + self.width + margin, size[1])
+        return Box(top, left, bottom - top, right - left)
+
+    def cut(self, image: Tensor, top: Tensor = 0, left: Tensor = 0) -> Tensor:
+        """The box's part of an image [H, W, ...] whose first pixel is at (top, left)."""
+        y, x = self.top - top, self.left - left
+        return image[y : y + self.height, x : x + self.width]
+
+
+def decode_box(encoded: Tensor, box: Box, size: Tensor) -> Tensor:
+    """`box.cut(decode_image(encoded))`, bit for bit, without decoding more of a JPEG than that takes."""
+
+    def jpeg() -> Tensor:
+        wide = box.widened(_JPEG_MARGIN, size)
+        window = tf.stack([wide.top, wide.left, wide.height, wide.width])
+        return box.cut(tf.io.decode_and_crop_jpeg(encoded, window, channels=3), wide.top, wide.left)
+
+    return tf.cond(_starts_with(encoded, _JPEG_START), jpeg, lambda: box.cut(decode_image(encoded)))
+
+
+# --- Labels -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """What labels may hold: class indices below `num_classes` (None: any), and `ignore`."""
+
+    ignore: int
+    num_classes: int | None
+
+    def decode(self, example: Example, size: Tensor) -> Tensor:
+        """The label of a record whose image is of `size`: uint8 [H, W], class indices.
+
+        The op fails, naming the image, if there is no label, if it is no 8-bit grey PNG (TensorFlow would turn a
+        palette into shades of grey), if its size differs from the image's, or if it holds other values.
+        """
+        encoded, name = example[records.LABEL], example[records.FILENAME]
+        unlabelled = "train and evaluate on a split that was built with masks"
+        encoded = checked(encoded, tf.strings.length(encoded) > 0, name, lambda: "has no label", unlabelled)
+        rebuild = "build the records anew; the builders turn palette and colour masks into class indices"
+        encoded = checked(encoded, _is_index_png(encoded), name, lambda: "its label is no 8-bit grey PNG", rebuild)
+        label = tf.io.decode_png(encoded, channels=1)[:, :, 0]
+        same_size = tf.reduce_all(tf.shape(label) == size)
+
+        def mismatch() -> Tensor:
+            return words("the image is", by(size), "pixels, its label", by(tf.shape(label)))
+
+        label = checked(label, same_size, name, mismatch, "give image and mask the same size, then build the records")
+        return self._check_values(label, name)
+
+    def _check_values(self, label: Tensor, name: Tensor) -> Tensor:
+        if self.num_classes is None or self.num_classes > 255:
+            return label
+        wrong = (label >= self.num_classes) & (label != self.ignore)
+
+        def rule() -> Tensor:
+            values = tf.sort(tf.unique(tf.cast(tf.boolean_mask(label, wrong), tf.int32))[0])
+            found = tf.strings.reduce_join(tf.strings.as_string(values), separator=", ")
+            return words("its label holds", found, f"but num_classes={self.num_classes}, ignore_label={self.ignore}")
+
+        remedy = "map these values to classes or to the ignore label when building records, or mend num_classes"
+        return checked(label, ~tf.reduce_any(wrong), name, rule, remedy)
+
+
+def _is_index_png(encoded: Tensor) -> Tensor:
+    header = tf.strings.join([encoded, b"\0" * (_PNG_KIND_AT + 2)])  # long enough, however short the label
+    return _starts_with(encoded, _PNG_START) & (tf.strings.substr(header, _PNG_KIND_AT, 2) == _GREY_8_BIT)
+
+
+# --- Checks inside a graph ----------------------------------------------------------------------------------
+
+_OPEN, _NEXT, _CLOSE = "<@|", "|@|", "|@>"
+_REPORT = re.compile(r"<@\|(.*?)\|@\|(.*?)\|@\|(.*?)\|@>", re.DOTALL)
+
+
+def checked(
+    value: Tensor, holds: Tensor, where: Tensor, rule: Callable[[], Tensor], remedy: str | Callable[[], Tensor]
+) -> Tensor:
+    """The value; if the rule does not hold, an error that `reported` can read.
+
+    Args:
+      value: a tensor or a dict of them: what later operations need, so that they wait for the check.
+      holds: bool scalar.
+      where: string scalar, the image's name.
+      rule, remedy: text, or functions that make it; they run on failure only.
+    """
+
+    def fail() -> Tensor:
+        hint = remedy() if callable(remedy) else remedy
+        report = tf.strings.join([_OPEN, where, _NEXT, rule(), _NEXT, hint, _CLOSE])
+        with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[report], summarize=1)]):
+            return tf.nest.map_structure(tf.identity, value)
+
+    return tf.cond(holds, lambda: tf.nest.map_structure(tf.identity, value), fail)
+
+
+def words(*parts: Tensor) -> Tensor:
+    """Texts with a space between them."""
+    return tf.strings.join(parts, separator=" ")
+
+
+def by(size: Tensor) -> Tensor:
+    """`375x500` for a size of height 375 and width 500."""
+    return tf.strings.reduce_join(tf.strings.as_string(size), separator="x")
+
+
+def reported(error: Exception) -> UserError | None:
+    """The UserError whose parts `checked` wrote into a TensorFlow error; None if it is another error."""
+    report = _REPORT.search(str(error))
+    return UserError(*map(_unescape, report.groups())) if report else None
+
+
+def _unescape(text: str) -> str:
+    r"""The text as it was; TensorFlow writes some characters with a backslash, others as \303\244."""
+    code = re.compile(rb"\\([0-7]{3})|\\(.)", re.DOTALL)
+    plain = code.sub(lambda match: bytes([int(match[1], 8)]) if match[1] else match[2], text.encode())
+    return plain.decode("utf-8", "replace")
+
+
+def find_undecodable(shards: Sequence[str]) -> UserError | None:
+    """The first record whose image or label cannot be decoded; TensorFlow's own errors do not name it."""
+    for path in console.progress(shards, what="looking for the damaged image", unit="shard"):
+        for index, record in enumerate(records.read_shard(path)):
+            for key, what in ((records.IMAGE, "image"), (records.LABEL, "label")):
+                if record.get(key) and not _decodes(record[key]):
+                    name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
+                    rule = f"its {what} cannot be decoded (record {index} of {path})"
+                    return UserError(name, rule, "replace or remove the file and build the records anew")
+    return None
+
+
+def _decodes(encoded: bytes) -> bool:
+    try:
+        tf.io.decode_jpeg(encoded, channels=3)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return True

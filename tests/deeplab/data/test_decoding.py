@@ -1,0 +1,162 @@
+"""Decoding of images and labels, whole and in part, and the checks that name the image."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab.data import decoding, records
+from deeplab.errors import UserError
+
+HEIGHT, WIDTH = 71, 93  # odd, and no multiple of a JPEG's 8 or 16 pixels
+
+
+def picture(mode="RGB"):
+    """A picture with hard edges, where partial decoding could go wrong."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    noise = np.random.default_rng(0).integers(0, 256, [HEIGHT, WIDTH, 3])
+    stripes = np.stack([rows * 3 % 256, columns * 5 % 256, (rows // 7 + columns // 7) % 2 * 255], -1)
+    return Image.fromarray(((noise + 3 * stripes) // 4).astype(np.uint8)).convert(mode)
+
+
+def encoded(image, kind="PNG", **settings):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def example(image, label=b"", name="a"):
+    """A parsed record."""
+    return {
+        records.IMAGE: tf.constant(image),
+        records.LABEL: tf.constant(label),
+        records.FILENAME: tf.constant(name.encode()),
+    }
+
+
+def fault(function, *arguments):
+    """The UserError that a check inside a tf.function reports."""
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tf.function(function)(*arguments)
+    report = decoding.reported(caught.value)
+    assert isinstance(report, UserError)
+    return report
+
+
+JPEGS = {
+    "4:2:0": {"subsampling": 2},
+    "4:2:2": {"subsampling": 1},
+    "4:4:4": {"subsampling": 0},
+    "progressive": {"progressive": True},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_partly_decoded_jpeg_equals_the_part_of_the_whole(kind):
+    data = encoded(picture(), "JPEG", quality=85, **JPEGS[kind])
+    whole = decoding.decode_image(data).numpy()
+    decode = tf.function(lambda *box: decoding.decode_box(data, decoding.Box(*box), tf.constant([HEIGHT, WIDTH])))
+    draw = np.random.default_rng(1)
+    for _ in range(40):
+        height, width = draw.integers(1, [HEIGHT, WIDTH])
+        top, left = draw.integers(0, [HEIGHT - height + 1, WIDTH - width + 1])
+        part = decode(*(tf.constant(number, tf.int32) for number in (top, left, height, width)))
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+
+
+def test_part_of_a_png():
+    box = decoding.Box(*(tf.constant(number) for number in (3, 5, 20, 30)))
+    part = decoding.decode_box(tf.constant(encoded(picture())), box, tf.constant([HEIGHT, WIDTH]))
+    np.testing.assert_array_equal(part, np.asarray(picture())[3:23, 5:35])
+
+
+def test_box_by_hand():
+    box = decoding.Box(*(tf.constant(number) for number in (1, 2, 3, 4)))
+    wide = box.widened(2, tf.constant([5, 9]))
+    assert [int(n) for n in (wide.top, wide.left, wide.height, wide.width)] == [0, 0, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "L"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "RGB")]
+)
+def test_every_image_becomes_rgb(kind, mode):
+    image = picture(mode)
+    data = tf.constant(encoded(image, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {})))
+    decoded = decoding.decode_image(data)
+    assert decoded.shape == (HEIGHT, WIDTH, 3) and decoded.dtype == tf.uint8
+    tolerance = 0 if kind == "PNG" else 30  # JPEG is lossy, most so on noise
+    assert np.abs(np.asarray(image.convert("RGB"), int) - decoded.numpy()).max() <= tolerance
+    np.testing.assert_array_equal(decoding.image_size(example(data)), [HEIGHT, WIDTH])
+
+
+def test_neither_jpeg_nor_png():
+    bitmap = example(encoded(picture(), "BMP"), name='käse "1\\2"')
+    report = fault(lambda: decoding.image_size(bitmap))
+    assert report.where == 'käse "1\\2"'
+    assert "neither JPEG nor PNG" in report.rule and "records anew" in report.remedy
+
+
+# --- Labels -------------------------------------------------------------------------------------------------
+
+
+def decode_label(label, size=(1, 4), num_classes=3, ignore=255):
+    rule = decoding.LabelRule(ignore, num_classes)
+    labelled = example(b"", label, "a.jpg")
+    return lambda: rule.decode(labelled, tf.constant(size))
+
+
+def test_label_values():
+    label = np.uint8([[0, 1, 2, 255]])
+    np.testing.assert_array_equal(tf.function(decode_label(encoded(label)))(), label)
+
+
+def test_values_outside_the_classes_are_named():
+    report = fault(decode_label(encoded(np.uint8([[0, 150, 3, 150]]))))
+    assert str(report).startswith("a.jpg: its label holds 3, 150 but num_classes=3, ignore_label=255")
+
+
+def test_ignore_label_among_the_classes():
+    label = np.uint8([[0, 1, 2, 2]])
+    np.testing.assert_array_equal(tf.function(decode_label(encoded(label), ignore=0))(), label)
+    assert "holds 255" in fault(decode_label(encoded(np.uint8([[0, 1, 2, 255]])), ignore=0)).rule
+
+
+def test_without_classes_values_are_not_checked():
+    label = np.uint8([[0, 77, 254, 255]])
+    np.testing.assert_array_equal(tf.function(decode_label(encoded(label), num_classes=None))(), label)
+
+
+def palette_label():
+    image = Image.fromarray(np.uint8([[0, 1, 2, 0]]))
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    return image
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        encoded(palette_label()),
+        encoded(np.uint8([[[0, 0, 0]] * 4])),
+        encoded(np.uint16([[0, 1, 2, 0]])),
+        encoded(np.uint8([[0, 1, 2, 0]]), "BMP"),
+        b"\x89PNG",
+    ],
+    ids=["palette", "RGB", "16 bit", "BMP", "four bytes"],
+)
+def test_labels_that_tensorflow_would_misread(label):
+    assert "no 8-bit grey PNG" in fault(decode_label(label)).rule
+
+
+def test_no_label():
+    assert fault(decode_label(b"")).rule == "has no label"
+
+
+def test_label_of_another_size():
+    report = fault(decode_label(encoded(np.zeros([1, 4], np.uint8)), size=(4, 1)))
+    assert report.rule == "the image is 4x1 pixels, its label 1x4"
+
+
+def test_other_errors_report_nothing():
+    assert decoding.reported(ValueError("assertion failed: [x]")) is None
