@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deeplab.errors import UserError
-from deeplab.settings import Floats, Ints, Size, require_positive, setting
+from deeplab.settings import Floats, Ints, Size, Texts, require_positive, setting
 
 
 @dataclass(frozen=True)
@@ -307,6 +307,7 @@ class EvalConfig:
         "End after so many checkpoints; 0 = wait for further ones for ever (the reference's default).",
     )
     watch: bool = setting(False, "Wait for further checkpoints; the same as max_number_of_evaluations=0.")
+    exclude_classes: Texts = setting((), "Names or numbers of classes that a further mean IoU leaves out.")
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found by themselves")
 
     def __post_init__(self) -> None:
@@ -334,8 +335,10 @@ class VisConfig:
     colormap_type: str = setting(
         "",
         "Colours of the predictions (unset: the data set's own, else pascal).",
-        choices=("", "pascal", "cityscapes", "ade20k", "mapillary_vistas"),
+        choices=("", "pascal", "cityscapes", "ade20k", "mapillary_vistas", "distinct"),
     )
+    overlay_opacity: float = setting(0.5, "Opacity of the class colours over the image, 0 to 1.")
+    sheet_images: int = setting(12, "Images on the contact sheet; 0 = no sheet.")
     also_save_raw_predictions: bool = setting(False, "Write class-index PNGs under the images' names as well.")
     raw_save_dir: str = setting("", "Folder of those PNGs (unset: vis_logdir/raw_segmentation_results).")
     eval_interval_secs: int = setting(300, "Least seconds between two rounds when waiting for checkpoints.")
@@ -348,6 +351,46 @@ class VisConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "vis_crop_size", "vis_batch_size")
+        _require_opacity(self.overlay_opacity)
+        if self.vis_batch_size > 1 and not self.vis_crop_size:
+            raise UserError("--vis_batch_size", "images of different sizes make no batch", "add --vis_crop_size")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Masks for one's own pictures."""
+
+    input: Texts = setting((), "Picture, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
+    model: str = setting(
+        "", "Training folder, checkpoint prefix, frozen graph (.pb) or SavedModel folder; also under the next 3 names."
+    )
+    checkpoint_dir: str = setting("", "The same as --model.")
+    checkpoint_path: str = setting("", "The same as --model.")
+    export_path: str = setting("", "The same as --model.")
+    output_dir: str = setting("", "Folder of the results; made when missing.", required=True)
+    recursive: bool = setting(False, "Take the folders inside folders, too.")
+    overwrite: bool = setting(False, "Replace results of an earlier run.")
+    save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")
+    save_colour: bool = setting(True, "Write colour/NAME.png: each pixel in its class's colour.")
+    save_overlay: bool = setting(True, "Write overlay/NAME.png: those colours over the picture.")
+    save_probabilities: str = setting(
+        "",
+        "Write probabilities: npz = NAME.npz, float16 [H, W, classes]; png = one gray PNG a class, 255 = 1.0.",
+        choices=("", "npz", "png"),
+    )
+    overlay_opacity: float = setting(0.5, "Opacity of the class colours over the picture, 0 to 1.")
+    dataset: str = setting("", "Known data set or dataset.yml for class names and colours (unset: as trained).")
+    crop_size: Size | None = setting(None, "Height,width to which pictures are padded (unset: each at its own size).")
+    shrink_large_images: bool = setting(False, "Shrink pictures beyond the crop, and enlarge their masks again.")
+
+    def __post_init__(self) -> None:
+        require_positive(self, "crop_size")
+        _require_opacity(self.overlay_opacity)
+
+
+def _require_opacity(opacity: float) -> None:
+    if not 0 <= opacity <= 1:
+        raise UserError("--overlay_opacity", f"is from 0 to 1, not {opacity}")
 
 
 @dataclass(frozen=True)
@@ -364,7 +407,10 @@ class ExportConfig:
     fold_batch_norm: bool = setting(True, "Fold batch norm into the convolutions where the answers stay the same.")
     parity_images: int = setting(4, "Images on which the export is checked against the model.")
     parity_folder: str = setting("", "Folder of those images (unset: the data set's, else generated portraits).")
+    dataset: str = setting("", "Known data set or dataset.yml for class names (unset: as trained).")
+    dataset_dir: str = setting("", "Folder of records whose images are used for that check (unset: as trained).")
     save_inference_graph: bool = setting(False, "Write inference_graph.pbtxt, too.")
+    label_weights: Floats = setting((), "Loss weight of each class.", retired="an export has no loss")
 
     def __post_init__(self) -> None:
         require_positive(self, "num_classes", "crop_size", "inference_scales", "parity_images")

@@ -63,6 +63,7 @@ def progress(items: Iterable[Any] | None = None, total: int | None = None, what:
         total=total,
         desc=what,
         unit=unit,
+        unit_scale=unit == "B",  # bytes as 1.0M
         file=sys.stderr,
         dynamic_ncols=terminal,
         mininterval=0.2 if terminal else 10.0,

@@ -13,6 +13,7 @@ from deeplab.errors import UserError
 
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
+Texts = tuple[str, ...]
 Size = tuple[int, int]  # height, width in pixels
 Group = TypeVar("Group")
 
@@ -47,12 +48,12 @@ def setting(
 
 
 def kind_of(field: dataclasses.Field, group: type) -> str:
-    """One of bool, int, float, str, ints, floats, size: how a field is read from text."""
+    """One of bool, int, float, str, ints, floats, texts, size: how a field is read from text."""
     hint = typing.get_type_hints(group)[field.name]
     alternatives = [part for part in typing.get_args(hint) if part is not type(None)]
     if type(None) in typing.get_args(hint):
         hint = alternatives[0]
-    kinds = {Ints: "ints", Floats: "floats", Size: "size"}
+    kinds = {Ints: "ints", Floats: "floats", Texts: "texts", Size: "size"}
     return kinds.get(hint) or hint.__name__
 
 
@@ -156,6 +157,7 @@ _READERS: dict[str, Any] = {
     "str": _read_str,
     "ints": lambda value: tuple(_read_int(word) for word in _words(value)),
     "floats": lambda value: tuple(float(word) for word in _words(value)),
+    "texts": lambda value: tuple(map(_read_str, [value] if isinstance(value, (str, int, float)) else value)),
     "size": _read_size,
 }
 _KIND_NAMES = {
@@ -165,5 +167,6 @@ _KIND_NAMES = {
     "str": "text",
     "ints": "whole numbers (repeated, or with commas)",
     "floats": "numbers (repeated, or with commas)",
+    "texts": "text (repeated, or with commas)",
     "size": "height,width in pixels",
 }

@@ -1,6 +1,24 @@
 """Backbones: an image in, named feature maps out. Keras only; nothing here knows of segmentation."""
 
+from slim import drn as drn
+from slim import keras_applications as keras_applications
+from slim import mobilenet_edgetpu as mobilenet_edgetpu
 from slim import mobilenet_v2 as mobilenet_v2
-from slim.backbones import Backbone, Features, Options, build, find, names, register
+from slim import mobilenet_v3 as mobilenet_v3
+from slim import nas as nas
+from slim import resnet_v1 as resnet_v1
+from slim import resnet_v2 as resnet_v2
+from slim import xception as xception
+from slim.backbones import Backbone, Features, OptionError, Options, build, find, names, register, register_family
 
-__all__ = ["Backbone", "Features", "Options", "build", "find", "names", "register"]
+__all__ = [
+    "Backbone",
+    "Features",
+    "OptionError",
+    "Options",
+    "build",
+    "find",
+    "names",
+    "register",
+    "register_family",
+]

@@ -13,6 +13,20 @@ from typing import Any
 from slim.layers import Norm
 
 
+class OptionError(ValueError):
+    """A backbone cannot be built with these options.
+
+    Args:
+      option: name of the field of `Options` at fault.
+      rule: what must hold, with the value met.
+      remedy: what to ask for instead.
+    """
+
+    def __init__(self, option: str, rule: str, remedy: str = ""):
+        self.option, self.rule, self.remedy = option, rule, remedy
+        super().__init__(f"{option}: {rule}" + (f"; {remedy}" if remedy else ""))
+
+
 @dataclass(frozen=True)
 class Options:
     """What a caller may ask of a backbone; each family takes what concerns it.
@@ -25,6 +39,12 @@ class Options:
       depth_multiplier, divisible_by: MobileNet channel counts.
       multi_grid: atrous rate multipliers of the last block's units.
       bounded_activation: ReLU6 and clipping instead of ReLU.
+      nas_stem_filters: base filter count of NAS cells.
+      nas_classification_head: NAS networks end in their 2048-channel head.
+      nas_remove_os32_stride: the last stride of NAS networks becomes 1.
+      drop_path_keep_probability: of a path in the last NAS cell, in training; earlier cells keep more.
+      training_progress: gives the fraction of training done so far, a scalar 0..1, when a training step runs;
+        dropping paths grows with it. None = all of it at once.
     """
 
     output_stride: int = 16
@@ -35,11 +55,35 @@ class Options:
     divisible_by: int | None = None
     multi_grid: tuple[int, ...] = ()
     bounded_activation: bool = False
+    nas_stem_filters: int = 20
+    nas_classification_head: bool = False
+    nas_remove_os32_stride: bool = False
+    drop_path_keep_probability: float = 1.0
+    training_progress: Callable[[], Any] | None = None
 
     def norm(self, decay: float, epsilon: float) -> Norm:
         """Batch norm as these options and the family's own decay and epsilon want it."""
         own = decay if self.batch_norm_decay is None else self.batch_norm_decay
         return Norm(own, epsilon, self.train_batch_norm, self.fold_batch_norm)
+
+
+def multi_grid(options: Options, units: int) -> tuple[int, ...]:
+    """The rate multipliers of a last block of so many units; all 1 when none are asked for.
+
+    Raises:
+      OptionError: their number is another one.
+    """
+    if not options.multi_grid:
+        return (1,) * units
+    if len(options.multi_grid) != units:
+        given = ",".join(map(str, options.multi_grid))
+        example = ",".join(str(2**index) for index in range(units))
+        raise OptionError(
+            "multi_grid",
+            f"this backbone's last block has {units} units, not {len(options.multi_grid)} ({given})",
+            f"--multi_grid={example}, for example",
+        )
+    return options.multi_grid
 
 
 @dataclass
@@ -66,6 +110,7 @@ class Backbone:
       build: (image [B, H, W, C] normalised, options) -> Features.
       scope: first part of its variables' names.
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
+      own_normalisation: input is 0..255 as it is; the backbone normalises it.
       batch_norm_decay: of its moving averages.
     """
 
@@ -74,9 +119,11 @@ class Backbone:
     scope: str
     subtract_imagenet_mean: bool = False
     batch_norm_decay: float = 0.9997
+    own_normalisation: bool = False
 
 
 _REGISTER: dict[str, Backbone] = {}
+_FAMILIES: dict[str, Callable[[str], Backbone]] = {}
 
 
 def register(backbone: Backbone) -> None:
@@ -84,6 +131,14 @@ def register(backbone: Backbone) -> None:
     if backbone.name in _REGISTER:
         raise ValueError(f"backbone {backbone.name!r} is registered twice")
     _REGISTER[backbone.name] = backbone
+
+
+def register_family(prefix: str, find_in_family: Callable[[str], Backbone]) -> None:
+    """Adds backbones that are too many to list: all names that begin with a prefix, found by a function.
+
+    The function raises KeyError for a name it does not know, and its text suggests the nearest.
+    """
+    _FAMILIES[prefix] = find_in_family
 
 
 def names() -> list[str]:
@@ -97,6 +152,9 @@ def find(name: str) -> Backbone:
     Raises:
       KeyError: no such backbone; the text suggests the nearest.
     """
+    for prefix, find_in_family in _FAMILIES.items():
+        if name.startswith(prefix):
+            return find_in_family(name)
     if name not in _REGISTER:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(names())

@@ -46,6 +46,17 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     return {variable_name(variable): variable for variable in model.weights}
 
 
+def padded(inputs, kernel_size: int, stride: int, padding: str):
+    """(inputs, padding) in the terms of `keras.ops`, which does not know "fixed"."""
+    if padding != "fixed":
+        return inputs, padding
+    if stride == 1 or kernel_size == 1:
+        return inputs, "same"
+    before = (kernel_size - 1) // 2
+    side = (before, kernel_size - 1 - before)
+    return ops.pad(inputs, ((0, 0), side, side, (0, 0))), "valid"
+
+
 class Convolution(keras.Layer):
     """2-D convolution with variables `weights` [kh, kw, in, out] and, if asked for, `biases` [out].
 
@@ -54,7 +65,8 @@ class Convolution(keras.Layer):
       kernel_size: height and width of the kernel.
       stride: spatial stride; with an atrous rate above 1 it must be 1.
       rate: atrous rate, or (height, width) rates.
-      padding: "same" (TensorFlow's rule) or "valid".
+      padding: "same" (TensorFlow's rule), "valid", or "fixed": under a stride, as many zeros on every side as
+        stride 1 would need, so that the result is the dense one subsampled, whatever the image size.
       use_bias: whether `biases` exist.
       initializer: of `weights`.
     """
@@ -74,7 +86,8 @@ class Convolution(keras.Layer):
         )
 
     def call(self, inputs):
-        outputs = ops.conv(inputs, self.kernel, self.stride, self.padding, "channels_last", self.rate)
+        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
+        outputs = ops.conv(inputs, self.kernel, self.stride, padding, "channels_last", self.rate)
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
 
 
@@ -96,7 +109,8 @@ class DepthwiseConvolution(keras.Layer):
         self.bias = self.add_weight(name="biases", shape=bias_shape, initializer="zeros") if self.use_bias else None
 
     def call(self, inputs):
-        outputs = ops.depthwise_conv(inputs, self.kernel, self.stride, self.padding, "channels_last", self.rate)
+        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
+        outputs = ops.depthwise_conv(inputs, self.kernel, self.stride, padding, "channels_last", self.rate)
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
 
 
@@ -168,7 +182,7 @@ def conv_unit(
         padding=padding,
         use_bias=biased,
         initializer=initializer,
-        name=_dotted(name),
+        name=dotted(name),
     )
     return _normalise_and_activate(convolution(inputs), name, norm, activation)
 
@@ -193,18 +207,19 @@ def depthwise_unit(
         padding=padding,
         use_bias=norm.folded,
         initializer=initializer,
-        name=_dotted(name),
+        name=dotted(name),
     )
     return _normalise_and_activate(convolution(inputs), name, norm, activation)
 
 
 def _normalise_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
     if norm is not None and not norm.folded:
-        outputs = BatchNorm(norm, name=_dotted(name) + ".BatchNorm")(outputs)
+        outputs = BatchNorm(norm, name=dotted(name) + ".BatchNorm")(outputs)
     return outputs if activation is None else ACTIVATIONS[activation](outputs)
 
 
-def _dotted(name: str) -> str:
+def dotted(name: str) -> str:
+    """A TensorFlow-1 scope as a Keras layer name."""
     return name.replace("/", ".")
 
 
@@ -215,12 +230,19 @@ def hard_swish(inputs):
 
 def quantised_sigmoid(inputs):
     """relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
-    return ops.relu6(inputs + 3.0) * 0.16667
+    # A division, because Keras takes a symbolic tensor times a number for a sparse tensor.
+    return ops.relu6(inputs + 3.0) / (1.0 / 0.16667)
+
+
+def clip6(inputs):
+    """inputs kept within -6..6: the linear companion of ReLU6."""
+    return ops.clip(inputs, -6.0, 6.0)
 
 
 ACTIVATIONS = {
     "relu": ops.relu,
     "relu6": ops.relu6,
+    "clip6": clip6,
     "hard_swish": hard_swish,
     "sigmoid": ops.sigmoid,
     "quantised_sigmoid": quantised_sigmoid,

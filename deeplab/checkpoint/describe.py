@@ -21,10 +21,23 @@ _VARIANTS = {
     "pnasnet": "nas_pnasnet",
     "hnasnet": "nas_hnasnet",
 }
-_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_\d+")
+_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_\d+|drn_d_\d+")
 _STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
 # Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
-_STRIDE_8_CHANNELS = {"mobilenet_v3_large_seg": 120, "mobilenet_v3_small_seg": 96}
+_STRIDE_8_CHANNELS = {
+    "mobilenet_v3_large_seg": 120,
+    "mobilenet_v3_small_seg": 96,
+    "mobilenet_v3_large": 120,
+    "mobilenet_v3_small": 96,
+}
+# MobileNetV3 at full width: channels of the last 1x1 convolution.
+_V3_LAST_CHANNELS = {
+    "mobilenet_v3_large_seg": 480,
+    "mobilenet_v3_small_seg": 288,
+    "mobilenet_v3_large": 960,
+    "mobilenet_v3_small": 576,
+}
+_NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over --nas_stem_output_num_conv_filters
 _USUAL = {
     "depth_multiplier": 1.0,
     "divisible_by": None,
@@ -42,6 +55,8 @@ _USUAL = {
     "decoder_filters": 256,
     "decoder_output_is_logits": False,
     "logits_kernel_size": 1,
+    "nas_stem_output_num_conv_filters": 20,
+    "nas_use_classification_head": False,
     "dense_prediction_cell_json": "",
     "quantize_delay_step": -1,
 }
@@ -95,9 +110,11 @@ def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
     """The same from variable names (no `:0`) and shapes."""
     weights = {name: tuple(shape) for name, shape in shapes.items() if not is_bookkeeping(name)}
     scopes = tuple(scope for scope, _ in Counter(name.split("/")[0] for name in weights).most_common())
-    scope = next((s for s in scopes if s in _VARIANTS or _SAME_NAME.fullmatch(s)), None)
+    is_slim_inception = any("/Conv2d_1a_3x3/" in name for name in weights)  # its scope is that of Keras' InceptionV3
+    scope = next((s for s in scopes if s in _VARIANTS or _SAME_NAME.fullmatch(s) or _is_of_keras(s)), None)
+    scope = None if is_slim_inception else scope
     variant = _variant(scope, weights)
-    settings = {**_backbone(scope, weights)}
+    settings = {**_backbone(scope, variant, weights)}
     if any(in_scopes(name, HEAD_SCOPES) for name in weights):
         settings |= {**_aspp(weights), **_decoder(weights, variant)}
     if any("/act_quant/" in name or "/weights_quant/" in name for name in weights):
@@ -111,14 +128,29 @@ def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
 def _variant(scope: str | None, shapes: Shapes) -> str | None:
     if scope is None:
         return None
-    if scope == "MobilenetV3" and f"{scope}/expanded_conv_11/project/weights" not in shapes:
-        return "mobilenet_v3_small_seg"
+    if scope == "MobilenetV3":
+        return _mobilenet_v3(shapes)
     if f"{scope}/conv1_3/weights" in shapes:
         return f"{scope}_beta"  # three 3x3 convolutions in place of ResNet's 7x7
-    return _VARIANTS.get(scope, scope)
+    return f"keras:{scope}" if _is_of_keras(scope) else _VARIANTS.get(scope, scope)
 
 
-def _backbone(scope: str | None, shapes: Shapes) -> dict[str, Any]:
+def _is_of_keras(scope: str) -> bool:
+    """Whether a scope is that of a `keras:` backbone."""
+    from slim.keras_applications import applications  # Keras is imported only when a scope may be one of its networks
+
+    return scope[:1].isupper() and scope in applications()
+
+
+def _mobilenet_v3(shapes: Shapes) -> str:
+    """Large or small by the number of blocks; `_seg` where the last stage has been halved."""
+    size, before = ("large", 11) if "MobilenetV3/expanded_conv_11/project/weights" in shapes else ("small", 7)
+    last = shapes.get("MobilenetV3/Conv_1/weights", (1, 1, 0, 0))[2]
+    is_whole = last > _width(shapes, f"MobilenetV3/expanded_conv_{before}/project/weights", last)
+    return f"mobilenet_v3_{size}" + ("" if is_whole else "_seg")
+
+
+def _backbone(scope: str | None, variant: str | None, shapes: Shapes) -> dict[str, Any]:
     stems = [shapes.get(f"{scope}/{stem}/weights", ()) for stem in _STEMS]
     stem = next((shape for shape in stems if len(shape) == 4), None)
     settings: dict[str, Any] = {"input_channels": stem[2]} if stem else {}
@@ -126,6 +158,13 @@ def _backbone(scope: str | None, shapes: Shapes) -> dict[str, Any]:
         settings |= _mobilenet_v2_width(shapes, stem[3])
     if scope == "MobilenetEdgeTPU":
         settings["depth_multiplier"] = _width(shapes, f"{scope}/Conv_1/weights", 1280) / 1280
+    if variant in _V3_LAST_CHANNELS:
+        whole = _V3_LAST_CHANNELS[variant]
+        settings["depth_multiplier"] = round(_width(shapes, "MobilenetV3/Conv_1/weights", whole) / whole, 2)
+    if scope in _NAS_FIRST_CELL:
+        first = _width(shapes, f"{scope}/cell_0/1x1/weights", 20 * _NAS_FIRST_CELL[scope])
+        settings["nas_stem_output_num_conv_filters"] = first // _NAS_FIRST_CELL[scope]
+        settings["nas_use_classification_head"] = f"{scope}/classification_head_conv/weights" in shapes
     return settings
 
 

@@ -60,7 +60,7 @@ def open_reader(checkpoint: Checkpoint) -> Reader | InMemory:
     """Names and shapes of a checkpoint at once, arrays when asked for.
 
     Args:
-      checkpoint: prefix, file of a checkpoint, folder (its latest whole checkpoint), arrays, or a reader.
+      checkpoint: prefix, file of a checkpoint, folder (its latest whole checkpoint), `zoo:NAME`, arrays, or a reader.
 
     Raises:
       UserError: there is no such checkpoint, or it is damaged.

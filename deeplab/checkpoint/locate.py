@@ -7,7 +7,7 @@ import os
 import tarfile
 from typing import NoReturn
 
-from deeplab.checkpoint import bundle
+from deeplab.checkpoint import bundle, zoo
 from deeplab.checkpoint.state import STATE, all_checkpoints, latest
 from deeplab.errors import UserError
 
@@ -34,14 +34,16 @@ def find(path: str | os.PathLike, checksums: bool = False) -> str:
     """The prefix of the checkpoint that a person means.
 
     Args:
-      path: a prefix (`logs/model.ckpt-300`), one of a checkpoint's files, a V1 checkpoint file, a folder, or
-        the `checkpoint` file in it.
+      path: a prefix (`logs/model.ckpt-300`), one of a checkpoint's files, a V1 checkpoint file, a folder,
+        the `checkpoint` file in it, or `zoo:NAME`, which is downloaded when it is not here yet.
       checksums: for a folder, read all bytes to find its newest whole checkpoint.
 
     Raises:
       UserError: there is none; the message lists what is there instead.
     """
     given = os.path.expanduser(os.fspath(path))
+    if zoo.is_name(given):
+        return zoo.fetch(given)
     if not given:
         raise UserError("checkpoint", "its path is empty", "give a prefix such as logs/model.ckpt-300, or a folder")
     if os.path.basename(given) == STATE and os.path.isfile(given):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab import console
+from deeplab.checkpoint import adapt
 from deeplab.checkpoint.describe import Description, describe_shapes
 from deeplab.checkpoint.files import Checkpoint, InMemory, Reader, open_reader, step_of
 from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
@@ -31,6 +32,8 @@ class RestoreReport:
       missing: in the model, not in the checkpoint, left as they were.
       unused: in the checkpoint, not in the model.
       excluded: in both, left out on purpose.
+      adapted: (name, shape in the model, shape in the checkpoint) of a first convolution for RGB images, set so
+        that it reads images of another number of channels.
     """
 
     checkpoint: str
@@ -39,13 +42,15 @@ class RestoreReport:
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     excluded: tuple[str, ...]
+    adapted: tuple[tuple[str, Shape, Shape], ...] = ()
 
     def table(self, lines: int = 4) -> str:
         """Counts as a table, optimizer slots and step apart, and the first names of each unfitting kind."""
-        differing = [f"{name}: model {_x(model)}, checkpoint {_x(there)}" for name, model, there in self.differing]
-        kinds = {
-            "restored": (self.restored, []),
-            "shape differs": ([name for name, _, _ in self.differing], differing),
+        kinds: dict[str, tuple[Sequence[str], Sequence[str]]] = {"restored": (self.restored, [])}
+        if self.adapted:
+            kinds["adapted to the input channels"] = _both_shapes(self.adapted)
+        kinds |= {
+            "shape differs": _both_shapes(self.differing),
             "missing": (self.missing, self.missing),
             "unused": (self.unused, self.unused),
             "excluded": (self.excluded, self.excluded),
@@ -65,6 +70,9 @@ def restore(
 ) -> RestoreReport:
     """Sets variables from a checkpoint: what is there under the same name with the same shape.
 
+    The first convolution of a network for RGB images is adapted to a model with other input channels, unless
+    `require_all`.
+
     Args:
       variables: TensorFlow-1 name (no `:0`) -> Keras or TensorFlow variable, or anything with `.shape` and
         `.assign`; optimizer slots and `global_step` may be among them under their names.
@@ -77,12 +85,16 @@ def restore(
         has been set then.
     """
     reader = open_reader(checkpoint)
-    report = plan({name: tuple(v.shape) for name, v in variables.items()}, reader, exclude)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    report = plan(shapes, reader, exclude)
+    if not require_all:
+        report = _with_adapted(report, shapes, reader)
     _require_same_backbone(report, shapes, reader)
     if require_all and (report.missing or report.differing):
         raise _incomplete(report, shapes, reader)
     values = {name: reader.array(name) for name in report.restored}  # all read before any is set
+    for name, model, _ in report.adapted:
+        values[name] = adapt.to_channels(reader.array(name), model[2])
     for name, value in values.items():
         variables[name].assign(_in_dtype_of(variables[name], value))
     return report
@@ -105,6 +117,13 @@ def plan(
     )
 
 
+def _with_adapted(report: RestoreReport, shapes: Mapping[str, Shape], reader: Reader | InMemory) -> RestoreReport:
+    """The plan with the first convolution moved from the differing to the adapted variables."""
+    first = adapt.first_kernel({name: shapes[name] for name, _, _ in report.differing}, reader.shapes)
+    adapted = tuple(entry for entry in report.differing if entry[0] == first)
+    return replace(report, adapted=adapted, differing=tuple(e for e in report.differing if e[0] != first))
+
+
 def _in_dtype_of(variable: Any, value: np.ndarray) -> np.ndarray:
     dtype = getattr(variable, "dtype", None)
     return value if dtype is None else np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype)
@@ -119,7 +138,7 @@ def _is_backbone(name: str) -> bool:
 
 def _require_same_backbone(report: RestoreReport, shapes: Mapping[str, Shape], reader: Reader | InMemory) -> None:
     """Stops at a checkpoint of another architecture, which would leave the network as good as untrained."""
-    fitting = sum(map(_is_backbone, report.restored))
+    fitting = sum(map(_is_backbone, report.restored)) + len(report.adapted)
     unfit = [name for name, _, _ in report.differing] + list(report.missing)
     total = fitting + sum(map(_is_backbone, unfit))
     if fitting >= LEAST_SHARE * total:
@@ -165,6 +184,12 @@ def _flags_remedy(found: Description, model: Description) -> str:
 # ---- words -------------------------------------------------------------------------------------------
 
 
+def _both_shapes(entries: Sequence[tuple[str, Shape, Shape]]) -> tuple[list[str], list[str]]:
+    """Names, and lines that say both shapes."""
+    lines = [f"{name}: model {_x(model)}, checkpoint {_x(there)}" for name, model, there in entries]
+    return [name for name, _, _ in entries], lines
+
+
 def _x(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
@@ -174,7 +199,7 @@ def _counts(names: Any) -> tuple[int, int]:
     return len(names) - bookkeeping, bookkeeping
 
 
-def _listing(kind: str, texts: list[str], lines: int) -> list[str]:
+def _listing(kind: str, texts: Sequence[str], lines: int) -> list[str]:
     """The first names of a kind; of the rest, how many lie in which outermost scope."""
     rest = Counter(text.split("/")[0] for text in texts[lines:])
     more = ", ".join(f"{scope} {count}" for scope, count in rest.items())

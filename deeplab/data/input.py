@@ -130,7 +130,9 @@ def _shuffled_records(shards: Sequence[str], count: int, seed: int, start: int) 
     buffer = max(1, min(count, int(_SHUFFLED_BYTES / average)))
 
     def one_epoch(epoch: Tensor) -> tf.data.Dataset:
-        tf.random.set_seed(seed)  # of this function's graph: `shuffle` must not depend on the caller's global seed
+        # Of this function's graph: `shuffle` must not depend on the caller's global seed. Not 0, which TensorFlow
+        # compares with the operation's seed, a tensor here.
+        tf.random.set_seed(1)
         # Epochs take the negative numbers beside the seed; positions in the stream take 0 and up.
         draws = tf.random.stateless_uniform([len(shards) + 1], seed=[seed, -1 - epoch])
         files = tf.data.Dataset.from_tensor_slices(tf.gather(names, tf.argsort(draws[1:])))

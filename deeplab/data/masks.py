@@ -7,11 +7,12 @@ colour table says which colour is which class.
 
 from __future__ import annotations
 
+import collections
 import io
 import os
 import pathlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -110,17 +111,31 @@ def without_palette(data: bytes) -> bytes:
     changes, and the chunks that speak of colours go (PNG specification, 11.2). This costs 3 microseconds, encoding
     anew 1 millisecond.
     """
-    kept, position = [data[:8]], 8
-    while position < len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind, chunk = data[position + 4 : position + 8], data[position : position + 12 + length]
+    kept = [data[:8]]
+    for kind, body in png_chunks(data):
         if kind == b"IHDR":
-            header = kind + chunk[8:17] + b"\0" + chunk[18 : 8 + length]  # byte 9 of the header: colour type
-            chunk = chunk[:4] + header + zlib.crc32(header).to_bytes(4, "big")
+            body = body[:9] + b"\0" + body[10:]  # byte 9: the colour type
         if kind in (b"IHDR", b"IDAT", b"IEND"):
-            kept.append(chunk)
-        position += 12 + length
+            kept += [len(body).to_bytes(4, "big"), kind, body, zlib.crc32(kind + body).to_bytes(4, "big")]
     return b"".join(kept)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and body of each chunk of a PNG.
+
+    Raises:
+      ValueError: a chunk is cut off or its checksum is wrong, or the end chunk is missing. Pillow overlooks that when
+        it has all pixels; TensorFlow refuses such files.
+    """
+    position, kind = 8, b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
+        checksum = data[position + 8 + length : position + 12 + length]
+        if zlib.crc32(kind + body).to_bytes(4, "big") != checksum:
+            raise ValueError(f"truncated or damaged at byte {position} of {len(data)}")
+        yield kind, body
+        position += 12 + length
 
 
 def decode_values(data: bytes, where: str, rule: LabelRule) -> np.ndarray:
@@ -150,6 +165,8 @@ def _open(data: bytes, where: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data))
         picture.load()
+        if picture.format == "PNG":
+            collections.deque(png_chunks(data), maxlen=0)
         return picture
     except UNREADABLE as fault:
         raise unreadable(where, fault) from None
@@ -236,11 +253,12 @@ def to_label(values: np.ndarray, where: str, rule: LabelRule) -> tuple[np.ndarra
 
 
 def _mapped(values: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
-    replacement = np.arange(65536 if values.dtype == np.uint16 else 256, dtype=np.uint16)
+    table = np.arange(65536, dtype=np.uint16)
     for old, new in mapping.items():
-        if old < len(replacement):
-            replacement[old] = new
-    return replacement[values]
+        table[old] = new
+    if values.dtype == np.uint8:
+        return cv2.LUT(values, table[:256].astype(np.uint8))  # ten times as fast as indexing
+    return table[values]
 
 
 def _bad_values(where: str, counts: np.ndarray, bad: np.ndarray, rule: LabelRule) -> UserError:
@@ -301,8 +319,11 @@ def parse_label_map(text: str) -> dict[int, int]:
 
 def encode_label(label: np.ndarray) -> bytes:
     """A label, uint8 [H, W], as 8-bit grey PNG: what records hold."""
-    # Run-length matching suits flat areas: the files are smaller than with zlib's default, and faster to write.
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11 and later
+        # Indices have no gradients for PNG's filters to take away: without them a 500x375 label is written in 0.3 ms
+        # instead of 1.1, and training decodes it in 0.25 ms instead of 0.55.
+        settings += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     return cv2.imencode(".png", label, settings)[1].tobytes()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,6 +13,7 @@ from deeplab.config import ModelConfig
 from deeplab.errors import UserError
 from deeplab.model.aspp import aspp
 from deeplab.model.decoder import decoder
+from deeplab.model.dense_prediction_cell import dense_prediction_cell
 from deeplab.model.layers import NormaliseInput, Rescale, ResizeToStride
 from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
 
@@ -19,7 +23,13 @@ MERGED_LOGITS = "merged_logits"
 
 
 def build_model(
-    config: ModelConfig, num_classes: int, *, train_batch_norm: bool = True, fold_batch_norm: bool = False
+    config: ModelConfig,
+    num_classes: int,
+    *,
+    train_batch_norm: bool = True,
+    fold_batch_norm: bool = False,
+    drop_path_keep_probability: float = 1.0,
+    training_progress: Callable[[], Any] | None = None,
 ) -> keras.Model:
     """The network that `config` describes.
 
@@ -28,6 +38,7 @@ def build_model(
       num_classes: number of classes, background included, the ignore label not.
       train_batch_norm: whether batch norm's statistics learn when the model is called with `training=True`.
       fold_batch_norm: build without batch norm, with biases in its place (for export).
+      drop_path_keep_probability, training_progress: of NAS backbones, see `slim.Options`.
 
     Returns:
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
@@ -40,7 +51,22 @@ def build_model(
     """
     _check(config, num_classes)
     image = keras.Input((None, None, config.input_channels), name="image")
-    logits = _single_scale(image, config, num_classes, train_batch_norm, fold_batch_norm)
+    options = slim.Options(
+        output_stride=config.output_stride,
+        train_batch_norm=train_batch_norm,
+        batch_norm_decay=config.batch_norm_decay,
+        fold_batch_norm=fold_batch_norm,
+        depth_multiplier=config.depth_multiplier,
+        divisible_by=config.divisible_by,
+        multi_grid=config.multi_grid,
+        bounded_activation=config.use_bounded_activation,
+        nas_stem_filters=config.nas_stem_output_num_conv_filters,
+        nas_classification_head=config.nas_use_classification_head,
+        nas_remove_os32_stride=config.nas_remove_os32_stride,
+        drop_path_keep_probability=drop_path_keep_probability,
+        training_progress=training_progress,
+    )
+    logits = _single_scale(image, config, num_classes, options)
     if len(config.image_pyramid) > 1 or config.image_pyramid not in ((), (1.0,)):
         network = keras.Model(image, logits, name="single_scale")
         return keras.Model(image, _pyramid(image, network, config), name="deeplab")
@@ -71,23 +97,11 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         raise UserError("--model_variant", str(unknown.args[0])) from None
 
 
-def _single_scale(image, config: ModelConfig, num_classes: int, train_batch_norm: bool, fold_batch_norm: bool):
+def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Options):
     """[B, H, W, C] in 0..255 -> logits [B, h, w, num_classes]."""
-    backbone = slim.find(config.model_variant)
-    options = slim.Options(
-        output_stride=config.output_stride,
-        train_batch_norm=train_batch_norm,
-        batch_norm_decay=config.batch_norm_decay,
-        fold_batch_norm=fold_batch_norm,
-        depth_multiplier=config.depth_multiplier,
-        divisible_by=config.divisible_by,
-        multi_grid=config.multi_grid,
-        bounded_activation=config.use_bounded_activation,
-    )
     norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
-    normalised = NormaliseInput(backbone.subtract_imagenet_mean, name="normalise")(image)
-    features = backbone.build(normalised, options)
-    net = _head(features.final, config, norm)
+    features = _backbone(image, config, options)
+    net = _head(features.final, image, config, norm)
     if config.decoder_output_stride:
         net = decoder(net, features.low_level, image, config, norm)
         if config.decoder_output_is_logits:
@@ -95,9 +109,28 @@ def _single_scale(image, config: ModelConfig, num_classes: int, train_batch_norm
     return _float32(_logits(net, config, num_classes))
 
 
-def _head(features, config: ModelConfig, norm: Norm):
+def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
+    backbone = slim.find(config.model_variant)
+    normalised = image
+    if not backbone.own_normalisation:
+        normalised = NormaliseInput(backbone.subtract_imagenet_mean, name="normalise")(image)
+    try:
+        return backbone.build(normalised, options)
+    except slim.OptionError as fault:
+        raise UserError(f"--{_FLAGS.get(fault.option, fault.option)}", fault.rule, fault.remedy) from None
+
+
+# Options of backbones -> flags, where their names differ.
+_FLAGS = {
+    "bounded_activation": "use_bounded_activation",
+    "nas_classification_head": "nas_use_classification_head",
+    "nas_stem_filters": "nas_stem_output_num_conv_filters",
+}
+
+
+def _head(features, image, config: ModelConfig, norm: Norm):
     if config.dense_prediction_cell_json:
-        raise UserError("--dense_prediction_cell_json", "the dense prediction cell is not there yet", "leave it out")
+        return dense_prediction_cell(features, image, config, norm)
     return aspp(features, config, norm) if config.aspp_with_batch_norm else features
 
 

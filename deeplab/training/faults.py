@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -80,9 +81,12 @@ def _not_finite(batch: Batch, step: int, results: dict[str, float], folder: str)
 
 
 def save_batch(batch: Batch, path: str | os.PathLike) -> str:
-    """Writes a batch's images, labels and names as an .npz file and returns its path."""
-    np.savez_compressed(os.fspath(path), **{name: _merged(value) for name, value in batch.items()})
-    return os.fspath(path)
+    """Writes a batch's images, labels and names as an .npz file, whole or not at all, and returns its path."""
+    path, temporary = os.fspath(path), f"{os.fspath(path)}.{os.getpid()}.partial.npz"
+    arrays: dict[str, Any] = {name: _merged(value) for name, value in batch.items()}
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, path)
+    return path
 
 
 def _merged(value: tf.Tensor) -> np.ndarray:

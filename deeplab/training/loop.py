@@ -76,9 +76,11 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     writer = SummaryWriter(config.train_logdir, colormap.colours_for(dataset.colours, dataset.num_classes))
     log = _Log(config, writer, model, first_step)
     saver = _Saver(config, state, first_step)
+    profiler = _Profiler(config.profile_logdir, first_step)
     step = first_step
     try:
         for step in range(first_step, config.training_number_of_steps):
+            profiler.before_step(step)
             batch = faults.next_batch(batches, shards, step)
             results = faults.run_step(train_step, batch, step, config.train_logdir)
             log.after_step(step + 1, results, batch)
@@ -89,6 +91,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
         raise
 
     # ---- the end
+    profiler.stop()
     images = (_first_replica(batch)["image"] for batch in batches)
     _calibrate(model, config, images, config.training_number_of_steps)
     prefix = saver.save(config.training_number_of_steps)
@@ -132,6 +135,30 @@ def _first_replica(batch: Batch) -> dict[str, tf.Tensor]:
         name: value.values[0] if isinstance(value, tf.distribute.DistributedValues) else value
         for name, value in batch.items()
     }
+
+
+class _Profiler:
+    """Profiles a few steps for TensorBoard, once the first ones have warmed up."""
+
+    WARM_UP, STEPS = 5, 5
+
+    def __init__(self, folder: str, first_step: int):
+        self._folder, self._begin, self._running = folder, first_step + self.WARM_UP, False
+
+    def before_step(self, step: int) -> None:
+        """Starts and stops the profile where its steps begin and end."""
+        if self._folder and step == self._begin:
+            tf.profiler.experimental.start(self._folder)
+            self._running = True
+        elif step == self._begin + self.STEPS:
+            self.stop()
+
+    def stop(self) -> None:
+        """Writes the profile, if one is running."""
+        if self._running:
+            tf.profiler.experimental.stop()
+            self._running = False
+            console.note(f"profile of {self.STEPS} steps: {self._folder}")
 
 
 class _Saver:

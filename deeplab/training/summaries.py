@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from deeplab.data import colormap
@@ -25,10 +26,10 @@ class SummaryWriter:
 
     Args:
       folder: the training folder.
-      colours: RGB triples a class, for labels and predictions.
+      colours: uint8 [256, 3], RGB of each label value.
     """
 
-    def __init__(self, folder: str | os.PathLike, colours: list[tuple[int, int, int]]):
+    def __init__(self, folder: str | os.PathLike, colours: np.ndarray):
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
         self._colours = colours
 

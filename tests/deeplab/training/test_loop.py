@@ -207,6 +207,11 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
+def test_a_profile_is_written_when_asked_for(disc_records, tmp_path):
+    assert train_with(disc_records, tmp_path / "run", 12, profile_logdir=tmp_path / "profile") == 0
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
 def test_labels_that_are_no_classes_stop_the_step(tmp_path):
     def refuse(*_):
         raise tf.errors.InvalidArgumentError(None, None, "labels must lie in 0..2")

@@ -1,0 +1,115 @@
+"""What an evaluation costs beside its network: reading, decoding, padding and counting, image by image.
+
+    python benchmarks/evaluation.py [--images 24] [--rounds 3] [--crop 513]
+
+Runs in turn, so that a busy machine slows all alike: the network alone on one prepared image again and again; the
+records alone, read and prepared; the whole evaluation as `deeplab/eval.py` runs it; and, as the peer, the network
+called through Keras' `predict_on_batch`. Photographs are imitated by smooth noise as JPEG of 500x375. About a minute.
+The mark: the whole evaluation within 1.15 of the network alone (measured on two cores: 1.07).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from deeplab import console
+from deeplab.config import ModelConfig
+from deeplab.data import masks, records
+from deeplab.data.dataset import Dataset
+from deeplab.evaluation import ConfusionMatrix
+from deeplab.inference.network import Network
+from deeplab.inference.prediction import PredictionSettings
+from deeplab.inference.split import Split, labels_of
+from deeplab.model import build_model
+
+HEIGHT, WIDTH, CLASSES = 375, 500, 21
+MARK = 1.15
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=24, help="images in the split")
+    parser.add_argument("--rounds", type=int, default=3, help="runs over the split, of which the median counts")
+    parser.add_argument("--crop", type=int, default=513, help="height and width that images are padded to; 0 = none")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_split(folder, arguments.images)
+        times = measure(split_in(folder, arguments.crop), arguments.rounds)
+    alone = times["the network alone"]
+    rows = [(name, f"{1000 * seconds:.1f}", f"{seconds / alone:.2f}") for name, seconds in times.items()]
+    size = f"padded to {arguments.crop}x{arguments.crop}" if arguments.crop else "at their own size"
+    print(f"{arguments.images} images of {HEIGHT}x{WIDTH}, {size}; {os.cpu_count()} cores")
+    print(console.table(rows, ("what", "ms an image", "times the network")))
+    print(f"mark for the whole evaluation: {MARK} times the network alone")
+
+
+def write_split(folder: str, images: int) -> None:
+    """Records of smooth coloured noise with labels of blobs."""
+    draw = np.random.default_rng(0)
+    with records.ShardWriter(folder, records.shard_name("val", 0, 1)) as writer:
+        for index in range(images):
+            coarse = Image.fromarray(draw.integers(0, 256, (24, 32, 3), np.uint8))
+            buffer = io.BytesIO()
+            coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+            label = np.kron(draw.integers(0, CLASSES, (15, 20)), np.ones((25, 25))).astype(np.uint8)
+            encoded = masks.encode_label(label)
+            name = f"image_{index}"
+            writer.write(records.encode_example(buffer.getvalue(), "jpeg", name, HEIGHT, WIDTH, encoded))
+        writer.publish()
+
+
+def split_in(folder: str, crop: int) -> Split:
+    """The split of those records, for a MobileNetV2 with its flagship head."""
+    dataset = Dataset("noise", tuple(f"class_{index}" for index in range(CLASSES)))
+    settings = PredictionSettings(ModelConfig(), crop_size=(crop, crop) if crop else None)
+    return Split(dataset, folder, "val", settings)
+
+
+def measure(split: Split, rounds: int) -> dict[str, float]:
+    """Median seconds an image of each way of running."""
+    model = build_model(split.settings.model, CLASSES)
+    predict = labels_of(Network(model, split.settings.model, CLASSES), split.settings)
+    pixels = next(split.batches()).pixels
+    count = len(split)
+    ways: dict[str, Callable[[], object]] = {
+        "the network alone": lambda: [predict(pixels) for _ in range(count)],
+        "the records alone": lambda: [batch.names for batch in split.batches()],
+        "the whole evaluation": lambda: evaluate(split, predict),
+        "the network by predict_on_batch": lambda: [model.predict_on_batch(pixels) for _ in range(count)],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in console.progress(range(rounds + 1), what="measuring", unit="round"):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            seconds[name].append((time.perf_counter() - started) / count)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first round warms up
+
+
+def evaluate(split: Split, predict: Callable[[tf.Tensor], np.ndarray]) -> ConfusionMatrix:
+    """What `deeplab/eval.py` does for a checkpoint, without restoring and reporting."""
+    matrix = ConfusionMatrix(CLASSES)
+    for batch in split.batches():
+        matrix.add(batch.padded_labels, predict(batch.pixels), batch.names)
+    return matrix
+
+
+if __name__ == "__main__":
+    main()

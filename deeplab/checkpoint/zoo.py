@@ -1,0 +1,307 @@
+"""The model zoo: published checkpoints by name, fetched once into a cache folder.
+
+    zoo:xception65_coco_voc_trainaug     wherever a checkpoint is accepted
+
+`python -m deeplab.checkpoint.zoo` prints the table of names (docs/model_zoo.md). In the cache folder lie
+
+    NAME/                unpacked; config.yml beside the checkpoint says which settings build it
+    ARCHIVE.tar.gz       an archive put there by hand is used, and stays
+    ARCHIVE.tar.gz.sha256    of the archive that was used first; another one later is refused
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from deeplab import __version__, console
+from deeplab.checkpoint import archive, bundle, download, saving, state
+from deeplab.config import ModelConfig
+from deeplab.data import dataset as datasets
+from deeplab.errors import UserError, nearest
+from deeplab.lock import folder_lock
+from deeplab.settings import coerce
+
+PREFIX = "zoo:"
+DATA = pathlib.Path(__file__).with_name("zoo.yml")
+SETTINGS = "config.yml"  # the name and form under which deeplab/run_config.py finds it
+WORK = ".working"  # holds a folder an entry: its lock, and what is being unpacked
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published checkpoint.
+
+    Attributes:
+      name: what follows `zoo:`.
+      what: network and head in words.
+      trained_on: data sets, in the order of training.
+      address: of the archive.
+      flags: fields of `ModelConfig` that build it as it was trained, as YAML holds them.
+      dataset: known data set whose classes it tells apart; None for a backbone.
+      megabytes: size of the archive, where it was published.
+      published: mean IoU in percent and how it was measured: miou, split, output_stride, scales, flip.
+      remark: what else one must know.
+    """
+
+    name: str
+    what: str
+    trained_on: str
+    address: str
+    flags: Mapping[str, Any]
+    dataset: str | None = None
+    megabytes: float | None = None
+    published: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    remark: str = ""
+
+    @property
+    def file(self) -> str:
+        """The archive's file name."""
+        return self.address.rpartition("/")[2]
+
+
+@functools.cache
+def entries() -> Mapping[str, Entry]:
+    """All published checkpoints by name."""
+    content = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    return {
+        name: Entry(name, **{**facts, "published": tuple(facts.get("published", ()))})
+        for name, facts in content.items()
+    }
+
+
+def is_name(checkpoint: str) -> bool:
+    """Whether a text means a checkpoint of the zoo: `zoo:NAME`."""
+    return checkpoint.startswith(PREFIX)
+
+
+def find(name: str) -> Entry:
+    """The entry of a name, with or without `zoo:`.
+
+    Raises:
+      UserError: no such entry; the text suggests the nearest and lists all.
+    """
+    name = name.removeprefix(PREFIX)
+    if name not in entries():
+        names = sorted(entries())
+        guess = nearest(name, names)
+        listing = "" if guess.startswith("choose") else "; there are: " + ", ".join(names)
+        raise UserError(f"{PREFIX}{name}", "is no checkpoint of the model zoo", guess + listing)
+    return entries()[name]
+
+
+def settings_for(checkpoint: str) -> dict[str, Any]:
+    """The settings of `ModelConfig` that build a checkpoint of the zoo; empty for any other checkpoint.
+
+    Args:
+      checkpoint: `zoo:NAME`, or the prefix of a checkpoint that `fetch` has unpacked.
+    """
+    if is_name(checkpoint):
+        flags = dict(find(checkpoint).flags)
+    else:
+        path = pathlib.Path(checkpoint).parent / SETTINGS
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        flags = content.get("model", {}) if isinstance(content, dict) and "zoo" in content else {}
+    fields = {each.name: each for each in dataclasses.fields(ModelConfig)}
+    return {name: coerce(fields[name], ModelConfig, value) for name, value in flags.items()}
+
+
+# ---- from a name to files ----------------------------------------------------------------------------
+
+
+def cache_folder() -> str:
+    """Where archives and unpacked checkpoints lie: `$DEEPLAB_CACHE/zoo`, else `~/.cache/deeplab/zoo`."""
+    return os.path.join(os.path.expanduser(os.environ.get("DEEPLAB_CACHE") or "~/.cache/deeplab"), "zoo")
+
+
+def fetch(name: str) -> str:
+    """The prefix of a published checkpoint on this machine; downloads and unpacks it when it is not there yet.
+
+    Two processes may ask for one name at once: the second waits for the first.
+
+    Raises:
+      UserError: no such name; no network (the text says which file to put where); a damaged archive, one that
+        differs from the one first used, or one without a checkpoint; no room on the disk.
+    """
+    return fetch_entry(find(name), cache_folder())
+
+
+def fetch_entry(entry: Entry, cache: str) -> str:
+    """`fetch` for an entry and a cache folder, which is made when missing."""
+    target = os.path.join(cache, entry.name)
+    prefix = _whole_checkpoint(target)
+    if prefix and os.path.isfile(_settings_beside(prefix)):
+        return prefix
+    work = os.path.join(cache, WORK, entry.name)
+    try:
+        os.makedirs(work, exist_ok=True)
+    except OSError as problem:
+        rule = f"cannot be made: {problem.strerror}"
+        raise UserError(cache, rule, "set DEEPLAB_CACHE to a folder that you may write to") from problem
+    with _alone_in(work, entry):
+        prefix = _whole_checkpoint(target)
+        if prefix is None:
+            _bring(entry, cache, target, os.path.join(work, "unpacking"))
+            prefix = _require_checkpoint(target, entry)
+        if not os.path.isfile(_settings_beside(prefix)):  # unpacked there by hand
+            saving.write_text(_settings_beside(prefix), settings_text(entry))
+        return prefix
+
+
+def _bring(entry: Entry, cache: str, target: str, unpacking: str) -> None:
+    """Fetches, checks and unpacks an archive; `target` appears when all is well."""
+    by_hand = _put_by_hand(entry, cache)
+    path = by_hand or _download(entry, cache)
+    digest = _same_as_first(path)
+    shutil.rmtree(unpacking, ignore_errors=True)  # left by a process that was killed
+    os.makedirs(unpacking)
+    console.note(f"unpacking {path} into {target}")
+    try:
+        archive.unpack(path, unpacking)
+        prefix = _require_checkpoint(unpacking, entry)
+        saving.write_text(_settings_beside(prefix), settings_text(entry, digest))
+        saving.write_text(path + ".sha256", f"{digest}  {os.path.basename(path)}\n")
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one
+        os.replace(unpacking, target)
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
+        if not by_hand:
+            os.unlink(path)  # unpacked, or nothing that anybody wants: the next attempt downloads it anew
+
+
+def _download(entry: Entry, cache: str) -> str:
+    path = os.path.join(cache, entry.file)
+    size = f", {entry.megabytes:g} MB" if entry.megabytes else ""
+    console.note(f"downloading {PREFIX}{entry.name}{size} from {entry.address}")
+    remedy = f"where there is a network, download {entry.address}, and put it here as {path}: it is used from there"
+    return download.fetch(entry.address, path, remedy)
+
+
+def _put_by_hand(entry: Entry, cache: str) -> str | None:
+    """An archive that lies in the cache folder already, under its own name or as browsers change it."""
+    stem = entry.file.removesuffix(".tar.gz").removesuffix(".tgz")
+    paths = [os.path.join(cache, name) for name in (entry.file, f"{stem}.tar", f"{stem}.tar.gz", f"{stem}.tgz")]
+    return next(filter(os.path.isfile, paths), None)
+
+
+def _same_as_first(path: str) -> str:
+    """The archive's SHA-256, which must be that of the archive first used under this name."""
+    digest, record = archive.sha256(path), path + ".sha256"
+    if not os.path.isfile(record):
+        return digest
+    first = pathlib.Path(record).read_text(encoding="utf-8").split()[:1]
+    if first != [digest]:
+        rule = f"is not the archive that was used first: its SHA-256 is {digest}, not {' '.join(first)}"
+        raise UserError(path, rule, f"remove it and fetch it again; if its publisher has replaced it, remove {record}")
+    return digest
+
+
+@contextlib.contextmanager
+def _alone_in(work: str, entry: Entry, pause: float = 0.5) -> Iterator[None]:
+    """Holds an entry's lock; waits while another process fetches the same one."""
+    with contextlib.ExitStack() as stack:
+        waited = False
+        while True:
+            try:
+                stack.enter_context(folder_lock(work, "fetching", "wait"))
+                break
+            except UserError:
+                if not waited:
+                    console.note(f"another process is fetching {PREFIX}{entry.name}: waiting for it")
+                waited = True
+                time.sleep(pause)
+        yield
+
+
+# ---- inside an unpacked archive ----------------------------------------------------------------------
+
+
+def _whole_checkpoint(folder: str) -> str | None:
+    """The prefix of the checkpoint in an unpacked archive; None when there is none, or only damaged ones."""
+    prefixes = [prefix for inner, _, _ in os.walk(folder) for prefix in state.all_checkpoints(inner)]
+    whole = [prefix for prefix in prefixes if bundle.fault(prefix) is None]
+    return max(whole, key=functools.partial(_rank, folder), default=None)
+
+
+def _rank(folder: str, prefix: str) -> tuple[bool, bool, int, str]:
+    """The best one is the largest: running averages before raw weights, then what a state file names, then the step."""
+    named = state.read_state(os.path.dirname(prefix))
+    inside = os.path.relpath(prefix, folder).split(os.sep)
+    return "ema" in inside, named is not None and named.latest == prefix, state.step_in_name(prefix) or 0, prefix
+
+
+def _require_checkpoint(folder: str, entry: Entry) -> str:
+    prefix = _whole_checkpoint(folder)
+    if prefix is None:
+        names = sorted(os.path.join(inner, name) for inner, _, files in os.walk(folder) for name in files)
+        there = ", ".join(os.path.relpath(name, folder) for name in names[:8]) or "nothing"
+        raise UserError(entry.address, f"holds no whole checkpoint, but {there}", "fetch it again")
+    return prefix
+
+
+def _settings_beside(prefix: str) -> str:
+    return os.path.join(os.path.dirname(prefix), SETTINGS)
+
+
+def settings_text(entry: Entry, digest: str = "") -> str:
+    """What is written as `config.yml` beside the checkpoint: settings of the network, names and colours of classes."""
+    content: dict[str, Any] = {"written_by": f"deeplab {__version__}", "zoo": {"zoo_name": entry.name}}
+    content["zoo"] |= {"zoo_address": entry.address, **({"zoo_sha256": digest} if digest else {})}
+    if entry.dataset:
+        facts = datasets.find(entry.dataset)
+        content["dataset_facts"] = {
+            "num_classes": facts.num_classes,
+            "class_names": list(facts.class_names),
+            "colours": [list(colour) for colour in facts.colours],
+            "ignore_label": facts.ignore_label,
+        }
+    content["model"] = dict(entry.flags)
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+
+# ---- the table ---------------------------------------------------------------------------------------
+
+
+def markdown() -> str:
+    """The zoo as a Markdown table, with the addresses below."""
+    header = ("name", "what", "trained on", "mean IoU, %", "MB", "flags")
+    rows = [_row(entry) for entry in entries().values()]
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows)]
+    remarks = [f"- `{entry.name}`: {entry.remark}" for entry in entries().values() if entry.remark]
+    addresses = [f"- `{entry.name}`: <{entry.address}>" for entry in entries().values()]
+    return "\n".join([*lines, "", *remarks, "", "## Addresses", "", *addresses]) + "\n"
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    flags = " ".join(f"`--{name}={_flag_value(value)}`" for name, value in entry.flags.items())
+    size = f"{entry.megabytes:g}" if entry.megabytes else ""
+    published = "<br>".join(map(_result, entry.published))
+    return f"`{entry.name}`", entry.what, entry.trained_on, published, size, flags
+
+
+def _result(result: Mapping[str, Any]) -> str:
+    """`82.20 val, stride 16` and, where there were several, the scales and the mirrored image."""
+    words = [f"{result['miou']:.2f} {result['split']}, stride {result['output_stride']}"]
+    if len(result["scales"]) > 1:
+        words.append(f"scales {min(result['scales']):g} to {max(result['scales']):g}")
+    return ", ".join(words + ["flipped"] * bool(result["flip"]))
+
+
+def _flag_value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

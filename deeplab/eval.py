@@ -1,0 +1,70 @@
+"""Measures a trained network on a split of records.
+
+    python deeplab/eval.py --checkpoint_dir=runs/first --eval_logdir=runs/first/eval --dataset_dir=data/tfrecord
+
+The architecture comes from `config.yml` beside the checkpoint. Prints the table of classes and writes `metrics.json`,
+plots and TensorBoard scalars into `eval_logdir`. Takes about 0.1 seconds an image of 513x513 on two processor cores
+(MobileNetV2 at output stride 16). Evaluates the checkpoint that is there and ends; `--watch` waits for further ones.
+
+With `--min_resize_value`, labels are resized like the images and compared at that size, as in the research DeepLab.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import flags
+from deeplab.config import DatasetConfig, EvalConfig, InferenceConfig, ModelConfig, ResizeConfig
+from deeplab.settings import as_dict
+
+GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
+
+
+def evaluate(given: dict[str, Any]) -> None:
+    """The command, after its flags have been read: every checkpoint that shall be evaluated, one after the other."""
+    from deeplab.inference import watch
+
+    (config,) = flags.settings_from(given, [EvalConfig])
+    most = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
+    measure = None
+    for checkpoint in watch.checkpoints(config.checkpoint_dir, most, config.eval_interval_secs):
+        measure = measure or prepared(given, checkpoint)
+        measure(checkpoint)
+
+
+def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]:
+    """Everything that stays the same for all checkpoints; gives the function that evaluates one."""
+    from deeplab.data import dataset as datasets
+    from deeplab.inference import measure, network
+    from deeplab.inference.prediction import PredictionSettings
+    from deeplab.inference.split import Split
+
+    resolved = network.resolve(given, checkpoint, GROUPS)
+    config, data, inference, resize, model = flags.settings_from(resolved, GROUPS)
+    described = datasets.find(data.dataset, data.dataset_dir)
+    excluded = measure.class_numbers(config.exclude_classes, described.class_names)
+    settings = PredictionSettings(
+        model, resize, config.eval_crop_size, inference.eval_scales, inference.add_flipped_images
+    )
+    split = Split(described, data.dataset_dir, config.eval_split, settings, config.eval_batch_size)
+    split.require_crop_fits_all()
+    evaluator = measure.Evaluator(network.build(model, checkpoint, settings.one_pass), split)
+    measure.warn_of_other_names(resolved.get("class_names"), described.class_names, described.name)
+    flat = {name: value for group in (config, data, inference, resize, model) for name, value in as_dict(group).items()}
+
+    return lambda prefix: measure.tell(evaluator.evaluate(prefix, flat), config.eval_logdir, excluded)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return flags.run_given(evaluate, GROUPS, purpose=__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Writes a trained network as files for other programs: a frozen graph and a SavedModel.
+
+    python deeplab/export_model.py --checkpoint_path=runs/first --export_path=runs/first/frozen_inference_graph.pb
+
+The architecture comes from `config.yml` beside the checkpoint; a TensorFlow-1 checkpoint without one takes flags.
+Beside the graph lie `saved_model/`, `labels.txt` (class names) and `contract.json` (what goes in and comes out).
+Before anything gets its name, the same pictures go through the model and through the files; if the answers differ,
+nothing is kept. Takes about 10 seconds on two processor cores (MobileNetV2, crop 513x513).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import console, flags, run_config
+from deeplab.config import ExportConfig, ModelConfig, ResizeConfig
+from deeplab.errors import UserError
+
+GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
+OUTPUT_STRIDE = 8  # where neither a flag nor a config.yml says: the research DeepLab's default for exports
+
+
+def export_model(given: dict[str, Any]) -> None:
+    """The command, after its flags have been read."""
+    flags.settings_from(given, GROUPS)  # their faults come before TensorFlow's seconds
+    from deeplab.checkpoint import files
+    from deeplab.export.exporting import export
+    from deeplab.inference import network as networks
+    from deeplab.inference.prediction import PredictionSettings
+
+    checkpoint = files.find(given["checkpoint_path"], checksums=True)
+    saved = run_config.load(os.path.dirname(checkpoint) or ".")
+    if not saved and "output_stride" not in given:
+        console.note(f"no --output_stride and no {run_config.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
+        given = {**given, "output_stride": OUTPUT_STRIDE}
+    resolved = networks.resolve(given, checkpoint, GROUPS)
+    config, model, resize = flags.settings_from(resolved, GROUPS)
+    settings = PredictionSettings(
+        model, resize, config.crop_size, config.inference_scales, config.add_flipped_images, may_outgrow_crop=True
+    )
+    network = networks.build(model, checkpoint, settings.one_pass)
+    classes = classes_of(network, config, resolved)
+    tell(export(network, settings, config, classes), config)
+
+
+def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any]) -> Any:
+    """Class names and colours: those of `--dataset`, else those saved at training, else numbers.
+
+    Raises:
+      UserError: their number is not that of the network.
+    """
+    from deeplab.data import dataset as datasets
+    from deeplab.export.contract import Classes
+    from deeplab.inference.loader import require_same_classes
+
+    count = network.num_classes
+    if config.num_classes not in (None, count):
+        rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
+        raise UserError("--num_classes", rule, f"--num_classes={count}, or leave it out")
+    names, colours = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colours") or ()))
+    if config.dataset and "class_names" not in resolved:
+        described = datasets.find(config.dataset)
+        require_same_classes(described.num_classes, count, network.checkpoint, described.name)
+        names, colours = described.class_names, described.colours
+    if len(names) != count:
+        console.note("no class names are known: labels.txt gets numbers (--dataset names the classes)")
+        return Classes(tuple(f"class_{index}" for index in range(count)))
+    return Classes(names, colours)
+
+
+def tell(exported: Any, config: ExportConfig) -> None:
+    """Prints what was written, that it is right, and how to use it."""
+    from deeplab.export import parity
+    from deeplab.export.publishing import size_of
+
+    print(parity.table(exported.parity))
+    print(f"\nThe files answer as the model does; batch norm is {'folded' if exported.folded else 'as trained'}.\n")
+    print(console.table([(path, f"{size_of(path) / 1e6:.2f}") for path in exported.paths], ("written", "MB")))
+    print("\n" + console.table(exported.tensors, ("tensor", "type", "shape")))
+    print(f"""
+To use it in Python:
+
+    from deeplab import Segmenter
+    result = Segmenter("{config.export_path}")("picture.jpg")
+    result.save("masks", "picture")  # result.labels: the class of every pixel""")
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return flags.run_given(export_model, GROUPS, purpose=__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""The one way from a picture to a mask, made of TensorFlow operations.
+
+Evaluation, drawing, prediction and the exported graphs all run `predict_image`, or its three stages:
+
+    frame = prepare(image, settings)                    # resize, pad
+    raw = predict_batch(logits_of, frame.pixels[tf.newaxis], settings)   # the network; scales and mirror images
+    labels = restore_labels(raw.labels[0], frame.size, original_size)    # cut, back to the image's own size
+
+Every operation exists in TensorFlow 1.15, so that the frozen graph made of them runs there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeplab.config import ModelConfig, ResizeConfig
+from deeplab.data import geometry
+from deeplab.errors import UserError
+from deeplab.model import logits_stride
+from deeplab.settings import Floats, Size
+from slim import kernels
+
+LogitsOf = Callable[[tf.Tensor], tf.Tensor]
+
+
+class LargerThanCrop(UserError):
+    """An image that does not fit into the crop size."""
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How a picture becomes a mask.
+
+    Attributes:
+      model: the architecture: padding colour, strides, pooling window, and whether logits are upsampled before
+        softmax and argmax (`prediction_with_upsampled_logits`) or after.
+      resize: images are resized like this first.
+      crop_size: height, width in pixels to which every image is padded; None = each image's own size, raised to
+        k * output_stride + 1 pixels, where feature maps and image corners coincide.
+      scales: the network sees the image at each of these; their probabilities are averaged.
+      flip: it sees each mirrored, too. The research DeepLab ignores this for the single scale 1.0; we do it.
+      may_outgrow_crop: an image larger than `crop_size` is padded to its own k * output_stride + 1 instead of
+        stopping the graph; the raw outputs then have no size that is known beforehand.
+    """
+
+    model: ModelConfig
+    resize: ResizeConfig = field(default_factory=ResizeConfig)
+    crop_size: Size | None = None
+    scales: Floats = (1.0,)
+    flip: bool = False
+    may_outgrow_crop: bool = False
+
+    def __post_init__(self) -> None:
+        least = _least_size(self)
+        if self.crop_size and (self.crop_size[0] < least[0] or self.crop_size[1] < least[1]):
+            window = ",".join(map(str, self.model.image_pooling_crop_size or ()))
+            rule = f"its window {window} must lie within the crop {self.crop_size[0]},{self.crop_size[1]} at all scales"
+            raise UserError("--image_pooling_crop_size", rule, f"a crop size of {least[0]},{least[1]} or more")
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the network runs once an image: the plain scale, not mirrored."""
+        return self.scales == (1.0,) and not self.flip
+
+    def passes(self) -> Iterator[tuple[float, bool]]:
+        """(scale, mirrored) of every run of the network, in the order of the research DeepLab."""
+        for scale in self.scales:
+            yield from ((scale, mirrored) for mirrored in ((False, True) if self.flip else (False,)))
+
+
+class Frame(NamedTuple):
+    """An image as the network wants it.
+
+    Attributes:
+      pixels: float32 [h, w, C], 0..255: resized, then padded at the bottom and right with the mean pixel.
+      size: int32 [2], height and width of the part that is not padding.
+    """
+
+    pixels: tf.Tensor
+    size: tf.Tensor
+
+
+class RawPrediction(NamedTuple):
+    """The network's answers, still with padding.
+
+    Attributes:
+      labels: int32 [B, h, w], the most probable class.
+      probabilities: float32 [B, h, w, classes], 0..1, sum 1 over the classes.
+    """
+
+    labels: tf.Tensor
+    probabilities: tf.Tensor
+
+
+class Prediction(NamedTuple):
+    """The answer to one image.
+
+    Attributes:
+      labels: int32 [H, W], the most probable class of every pixel, at the image's own size.
+      probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes.
+      raw_labels: int32 [h, w], before cutting and resizing: the padded size.
+      raw_probabilities: float32 [h, w, classes], likewise.
+    """
+
+    labels: tf.Tensor
+    probabilities: tf.Tensor
+    raw_labels: tf.Tensor
+    raw_probabilities: tf.Tensor
+
+
+def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSettings) -> Prediction:
+    """An image's labels and probabilities.
+
+    Args:
+      logits_of: the network: float32 [B, h, w, C], 0..255 -> logits float32 [B, h', w', classes].
+      image: uint8 or float [H, W, C], RGB, 0..255; H and W may be unknown when the graph is made.
+      settings: sizes, scales, mirror images.
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, when the image is larger than the crop size.
+    """
+    frame = prepare(image, settings)
+    raw = predict_batch(logits_of, frame.pixels[tf.newaxis], settings)
+    labels, probabilities = raw.labels[0], raw.probabilities[0]
+    original = tf.shape(image)[:2] if settings.resize.min_resize_value else None
+    return Prediction(
+        restore_labels(labels, frame.size, original),
+        restore_probabilities(probabilities, frame.size, original),
+        labels,
+        probabilities,
+    )
+
+
+# ---- before the network --------------------------------------------------------------------------------
+
+
+def prepare(image: tf.Tensor, settings: PredictionSettings) -> Frame:
+    """Resizes and pads one image [H, W, C], 0..255."""
+    pixels = geometry.resize_to_range(tf.cast(image, tf.float32), settings.resize)
+    size = tf.shape(pixels)[:2]
+    if settings.crop_size and not settings.may_outgrow_crop:
+        with tf.control_dependencies([_assert_fits(size, settings.crop_size)]):
+            pixels = tf.identity(pixels)
+    height, width = padded_size(size, settings)
+    padded = geometry.pad_to(pixels, height, width, geometry.mean_pixel(settings.model.model_variant))
+    padded.set_shape([_if_known(height), _if_known(width), image.shape[-1]])
+    return Frame(padded, size)
+
+
+def padded_size(size, settings: PredictionSettings):
+    """Height and width to which an image is padded.
+
+    Args:
+      size: its height and width: two ints, or int32 [2].
+
+    Returns:
+      Height and width: ints where they are known, else int32 scalars.
+    """
+    if settings.crop_size and not settings.may_outgrow_crop:
+        return settings.crop_size
+    if settings.crop_size:
+        crop = settings.crop_size
+        return tuple(_where(size[i] <= crop[i], crop[i], round_up(size[i], settings)) for i in (0, 1))
+    least = _least_size(settings)
+    return tuple(round_up(_maximum(size[i], least[i]), settings) for i in (0, 1))
+
+
+def round_up(length, settings: PredictionSettings):
+    """The smallest k * output_stride + 1 that is not below `length` (int, or int32 scalar), k at least 1."""
+    stride = settings.model.output_stride
+    return _maximum((length + stride - 2) // stride, 1) * stride + 1
+
+
+def _least_size(settings: PredictionSettings) -> Size:
+    """The smallest image at whose smallest scale the pooling window still lies within the feature map."""
+    window = settings.model.image_pooling_crop_size or (1, 1)
+    shrink = min(1.0, *settings.scales, *settings.model.image_pyramid)
+    return math.ceil((window[0] - 1) / shrink) + 1, math.ceil((window[1] - 1) / shrink) + 1
+
+
+def require_fit(size: Size, settings: PredictionSettings, image_name: str, flag: str) -> None:
+    """Stops when an image is larger than the crop size.
+
+    Args:
+      size: height and width of the image, after resizing.
+      image_name: for the message.
+      flag: the command's flag of the crop size, e.g. `--eval_crop_size`.
+
+    Raises:
+      LargerThanCrop: it is; the message has the crop size that would do for it.
+    """
+    crop = settings.crop_size
+    if crop is None or (size[0] <= crop[0] and size[1] <= crop[1]):
+        return
+    raise LargerThanCrop(
+        image_name,
+        f"is {size[0]}x{size[1]} pixels (height x width), more than {flag}={crop[0]},{crop[1]}",
+        fitting(size, settings, flag),
+    )
+
+
+def fitting(size: Size, settings: PredictionSettings, flag: str) -> str:
+    """The remedy for images of up to this height and width: a crop size that holds them, or none."""
+    crop = settings.crop_size or (1, 1)
+    better = ",".join(str(max(crop[i], round_up(size[i], settings))) for i in (0, 1))
+    return f"{flag}={better}, or leave {flag} out: every image then keeps its own size"
+
+
+def _assert_fits(size: tf.Tensor, crop: Size) -> tf.Operation:
+    message = f"the image is larger than the crop size {crop[0]}x{crop[1]} (height x width); its size:"
+    return tf.debugging.Assert(tf.reduce_all(size <= list(crop)), [message, size])
+
+
+def _if_known(length) -> int | None:
+    return length if isinstance(length, int) else None
+
+
+def _where(condition, yes, no):
+    return tf.where(condition, yes, no) if tf.is_tensor(condition) else yes if condition else no
+
+
+def _maximum(one, other):
+    return tf.maximum(one, other) if tf.is_tensor(one) else max(one, other)
+
+
+# ---- the network ---------------------------------------------------------------------------------------
+
+
+def predict_batch(logits_of: LogitsOf, pixels: tf.Tensor, settings: PredictionSettings) -> RawPrediction:
+    """Labels and probabilities of prepared images.
+
+    With several passes the probabilities of all are averaged, the labels are the average's largest, and the
+    probabilities given are a softmax of the average: flatter than the average itself, but what the research
+    DeepLab's `semantic_prob` and exported graphs hold, so that numbers can be compared.
+
+    Args:
+      logits_of: the network: float32 [B, h, w, C] -> logits float32 [B, h', w', classes].
+      pixels: float32 [B, h, w, C], 0..255, resized and padded.
+      settings: scales, mirror images, order of upsampling.
+    """
+    height, width = _height_width(pixels)
+    if not settings.one_pass:
+        logits = [_logits_of_pass(logits_of, pixels, *each, settings) for each in settings.passes()]
+        each_softmax = [tf.nn.softmax(kernels.resize_bilinear(one, height, width)) for one in logits]
+        mean = tf.add_n(each_softmax) / len(each_softmax)
+        return RawPrediction(_argmax(mean), tf.nn.softmax(mean))
+    logits = logits_of(pixels)
+    if settings.model.prediction_with_upsampled_logits:
+        logits = kernels.resize_bilinear(logits, height, width)
+        return RawPrediction(_argmax(logits), tf.nn.softmax(logits))
+    labels = _resize_nearest(_argmax(logits), height, width)
+    return RawPrediction(labels, kernels.resize_bilinear(tf.nn.softmax(logits), height, width))
+
+
+def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, settings: PredictionSettings):
+    """Logits of one run of the network, on the grid that the research DeepLab resizes them to at this scale."""
+    if mirrored:
+        pixels = tf.reverse(pixels, [2])
+    height, width = _height_width(pixels)
+    scaled = pixels
+    if scale != 1.0:
+        scaled = kernels.resize_bilinear(pixels, scaled_length(height, scale), scaled_length(width, scale))
+    grid = max(1.0, scale) / logits_stride(settings.model)
+    logits = kernels.resize_bilinear(logits_of(scaled), scaled_length(height, grid), scaled_length(width, grid))
+    return tf.reverse(logits, [2]) if mirrored else logits
+
+
+def scaled_length(length, scale: float):
+    """int((length - 1) * scale + 1), as an int or, for an int32 scalar, in float32 arithmetic."""
+    if isinstance(length, int):
+        return int((length - 1) * scale + 1.0)
+    return tf.cast(tf.cast(length - 1, tf.float32) * scale + 1.0, tf.int32)
+
+
+def _resize_nearest(labels: tf.Tensor, height, width) -> tf.Tensor:
+    """int32 [B, h, w] -> [B, height, width], corners aligned."""
+    size = tf.stack([height, width])
+    return tf.raw_ops.ResizeNearestNeighbor(images=labels[..., tf.newaxis], size=size, align_corners=True)[..., 0]
+
+
+def _height_width(pixels: tf.Tensor):
+    """Height and width of [B, h, w, C]: ints where they are known, else int32 scalars."""
+    dynamic = tf.shape(pixels)
+    return tuple(dynamic[axis] if pixels.shape[axis] is None else pixels.shape[axis] for axis in (1, 2))
+
+
+def _argmax(scores: tf.Tensor) -> tf.Tensor:
+    return tf.argmax(scores, axis=-1, output_type=tf.int32)
+
+
+# ---- after the network ---------------------------------------------------------------------------------
+
+
+def restore_labels(labels: tf.Tensor, size: tf.Tensor, original: tf.Tensor | None = None) -> tf.Tensor:
+    """Cuts the padding off and brings the labels to the image's own size (nearest).
+
+    Args:
+      labels: int32 [h, w].
+      size: int32 [2], the part that is not padding.
+      original: int32 [2], the image's height and width before it was resized; None = it was not.
+
+    Returns:
+      int32 [H, W].
+    """
+    labels = labels[: size[0], : size[1]]
+    if original is None:
+        return labels
+    return geometry.resize_nearest(labels, original)
+
+
+def restore_probabilities(probabilities: tf.Tensor, size: tf.Tensor, original: tf.Tensor | None = None) -> tf.Tensor:
+    """As `restore_labels` for float32 [h, w, classes] -> [H, W, classes] (bilinear)."""
+    probabilities = probabilities[: size[0], : size[1]]
+    if original is None:
+        return probabilities
+    return geometry.resize_bilinear(probabilities, original)

@@ -1,0 +1,149 @@
+"""Tells what a checkpoint is: its network, the flags that build it, its variables; or how two differ.
+
+    python deeplab/inspect_checkpoint.py --checkpoint=runs/first
+    python deeplab/inspect_checkpoint.py --checkpoint=runs/first --other=runs/second --filter=logits
+
+A checkpoint is a training folder, a prefix, one of its files (V1 files too) or a name of the model zoo. The exit code
+is that of `diff`: 0 = no `--other`, or no difference, 1 = they differ, 2 = a fault. Takes seconds; `--values` and
+`--other` read all bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import console, flags, run_config
+from deeplab.errors import UserError
+from deeplab.settings import setting
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """One look into a checkpoint."""
+
+    checkpoint: str = setting("", "Training folder, prefix or file of a checkpoint, or zoo:NAME.", required=True)
+    other: str = setting("", "A second checkpoint: shows how it differs instead of the variables.")
+    filter: str = setting("", "Regular expression: only variables whose name it is found in.")
+    values: bool = setting(False, "Show mean, standard deviation, least and largest value of each variable.")
+
+
+GROUPS = (InspectConfig,)
+
+
+def inspect(config: InspectConfig) -> bool:
+    """The command, after its flags have been read. Prints; returns whether two checkpoints differ."""
+    from deeplab.checkpoint import files
+
+    wanted = pattern(config.filter)
+    first = files.open_reader(config.checkpoint)
+    print(summary(first))
+    if not config.other:
+        print("\n" + variables(first, [name for name in first.shapes if wanted.search(name)], config.values))
+        return False
+    second = files.open_reader(config.other)
+    print("\n" + summary(second) + "\n")
+    names = sorted(filter(wanted.search, {*first.shapes, *second.shapes}))
+    return tell_difference(first, second, names)
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """The `--filter`, compiled. Raises UserError for what is no regular expression."""
+    try:
+        return re.compile(text)
+    except re.error as fault:
+        raise UserError(
+            "--filter", f"{text!r} is no regular expression: {fault}", "e.g. --filter='^aspp|logits'"
+        ) from None
+
+
+def summary(reader: Any) -> str:
+    """What the checkpoint is, a line a fact."""
+    from deeplab.checkpoint import compare, names
+    from deeplab.checkpoint.describe import describe
+    from deeplab.checkpoint.state import step_in_name
+
+    found = describe(reader)
+    network = [name for name in reader.shapes if not names.is_bookkeeping(name)]
+    folder = os.path.dirname(reader.prefix) or "."
+    saved = os.path.join(folder, run_config.FILE_NAME) if run_config.load(folder) else "none beside it"
+    step = found.step if "global_step" in reader or step_in_name(reader.prefix) else "unknown"
+    facts = [
+        ("checkpoint", reader.prefix),
+        ("what", found.sentence()),
+        ("flags", flags_text(found)),
+        ("settings", saved),
+        ("step", step),
+        ("classes", found.num_classes or found.image_classes or "none"),
+        ("parameters", f"{compare.parameters(reader, network):,} in {len(network)} variables"),
+        ("of the training", f"{len(reader.shapes) - len(network)} variables"),
+    ]
+    return "\n".join(f"{name + ':':18}{value}" for name, value in facts)
+
+
+def flags_text(found: Any) -> str:
+    """The flags that build the network, and a word on those that a checkpoint cannot show."""
+    if not found.model_variant:
+        return "none would build it"
+    guess = found.settings.get("atrous_rates") or found.settings.get("dense_prediction_cell_json")
+    remark = "  (how many branches there are is certain, which rates or cell is not)" if guess else ""
+    return " ".join(found.flags()) + remark
+
+
+def variables(reader: Any, names: list[str], values: bool) -> str:
+    """The variables as a table."""
+    from deeplab.checkpoint import compare
+
+    if not names:
+        return "no variable's name fits --filter"
+    shown_names = console.progress(names, what="reading", unit="variable") if values else names
+    rows = [compare.variable_row(reader, name, values) for name in shown_names]
+    return console.table(rows, compare.HEADER + compare.VALUES_HEADER * values)
+
+
+def tell_difference(first: Any, second: Any, names: list[str]) -> bool:
+    """Prints what differs, the equal variables as a count; returns whether anything does."""
+    from deeplab.checkpoint import compare
+
+    found = compare.differences(first, second, console.progress(names, what="comparing", unit="variable"))
+    differing = [entry for entry in found if entry.kind != compare.SAME]
+    if differing:
+        rows = [
+            (
+                entry.name,
+                entry.kind,
+                compare.shape_text(entry.first),
+                compare.shape_text(entry.second),
+                shown(entry.largest),
+            )
+            for entry in differing
+        ]
+        print(console.table(rows, ("name", "difference", "first", "second", "largest")) + "\n")
+    print(", ".join(f"{count} {kind}" for kind, count in Counter(entry.kind for entry in found).items()) or "nothing")
+    return bool(differing)
+
+
+def shown(largest: float | None) -> str:
+    """The largest difference, in four digits."""
+    return "" if largest is None else f"{largest:.4g}"
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    differ: list[bool] = []
+    failed = flags.run_given(
+        lambda given: differ.append(inspect(*flags.settings_from(given, GROUPS))), GROUPS, purpose=__doc__
+    )
+    return {0: int(any(differ)), 1: 2}.get(failed, failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Makes masks for one's own pictures.
+
+    python deeplab/predict.py --model=runs/first --input=photos --output_dir=masks
+
+`--model` is a training folder, a checkpoint, a frozen graph (.pb) or a SavedModel folder. Writes `mask/NAME.png`
+(palette PNG: pixels are class numbers), `colour/NAME.png`, `overlay/NAME.png` and `summary.csv`, each class's share of
+each picture. Masks have the pictures' sizes. Takes about 0.1 seconds a picture of 500x375 on two processor cores
+(MobileNetV2 at output stride 16). A picture that cannot be read is named, the others are done, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import flags
+from deeplab.config import InferenceConfig, ModelConfig, PredictConfig, ResizeConfig
+from deeplab.errors import UserError
+from deeplab.lock import folder_lock
+
+GROUPS = (PredictConfig, InferenceConfig, ResizeConfig, ModelConfig)
+
+
+def predict(given: dict[str, Any]) -> None:
+    """The command, after its flags have been read."""
+    from deeplab.inference import batch_prediction, images
+    from deeplab.inference.segmenter import Segmenter
+
+    (config,) = flags.settings_from(given, [PredictConfig])
+    source = source_of(config)
+    pictures = images.find(config.input, config.recursive)
+    batch_prediction.refuse_own_results(pictures, config.output_dir)
+    own = flags.fields_of([PredictConfig])
+    segmenter = Segmenter(
+        source,
+        dataset=config.dataset,
+        crop_size=config.crop_size,
+        shrink_large_images=config.shrink_large_images,
+        **{name: value for name, value in given.items() if name not in own},
+    )
+    pathlib.Path(config.output_dir).mkdir(parents=True, exist_ok=True)
+    with folder_lock(config.output_dir, "predicting", "give another --output_dir"):
+        outcome = batch_prediction.predict_all(segmenter, pictures, config)
+    if outcome.shares:
+        print(batch_prediction.table(outcome.shares))
+    print(f"written: {len(outcome.shares)} of {len(pictures)} pictures into {config.output_dir}", flush=True)
+    if outcome.faults:
+        names = ", ".join(fault.where for fault in outcome.faults[:5])
+        raise UserError(f"{len(outcome.faults)} of {len(pictures)} pictures", f"failed: {names}", "see above")
+
+
+def source_of(config: PredictConfig) -> str:
+    """The model, under whichever of its four names it was given.
+
+    Raises:
+      UserError: none or several were given.
+    """
+    names = ("model", "checkpoint_dir", "checkpoint_path", "export_path")
+    given = {name: getattr(config, name) for name in names if getattr(config, name)}
+    if len(set(given.values())) != 1:
+        rule = "must be given" if not given else f"{' and '.join(f'--{name}' for name in given)} name different models"
+        raise UserError("--model", rule, "give one training folder, checkpoint, frozen graph or SavedModel")
+    return next(iter(given.values()))
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return flags.run_given(predict, GROUPS, purpose=__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

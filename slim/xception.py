@@ -1,0 +1,173 @@
+"""Xception (Chollet 2017, arXiv:1610.02357), deepened and made fully convolutional for dense prediction
+(Chen et al. 2018, arXiv:1802.02611, figure 4, after Dai et al.'s COCO 2017 entry).
+
+Separable convolutions with stride stand for max pooling, and batch norm follows every depthwise convolution.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+from slim.backbones import Backbone, Features, Options, multi_grid, register
+from slim.layers import ACTIVATIONS, TRUNCATED_NORMAL, AtrousPlan, Norm, conv_unit, depthwise_unit
+
+BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.9997, 1e-3
+STEM_CHANNELS = (32, 64)
+
+
+class Block(NamedTuple):
+    """Units of three separable convolutions each.
+
+    Attributes:
+      scope: part of the variables' names.
+      channels: of the three convolutions.
+      shortcut: "conv" (1x1 convolution), "sum" (the input itself) or "none".
+      units: how many.
+      stride: nominal stride of the last convolution of each unit.
+    """
+
+    scope: str
+    channels: tuple[int, int, int]
+    shortcut: str
+    units: int
+    stride: int
+
+
+SHALLOW_ENTRY = (
+    Block("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
+    Block("entry_flow/block2", (256, 256, 256), "conv", 1, 2),
+    Block("entry_flow/block3", (728, 728, 728), "conv", 1, 2),
+)
+DEEP_ENTRY = (
+    Block("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
+    Block("entry_flow/block2", (256, 256, 256), "conv", 1, 1),
+    Block("entry_flow/block3", (256, 256, 256), "conv", 1, 2),
+    Block("entry_flow/block4", (728, 728, 728), "conv", 1, 1),
+    Block("entry_flow/block5", (728, 728, 728), "conv", 1, 2),
+)
+EXIT = (
+    Block("exit_flow/block1", (728, 1024, 1024), "conv", 1, 2),
+    Block("exit_flow/block2", (1536, 1536, 2048), "none", 1, 1),
+)
+
+
+def _middle(units: int) -> tuple[Block]:
+    return (Block("middle_flow/block1", (728, 728, 728), "sum", units, 1),)
+
+
+# Variant -> blocks; the number in the name counts layers of convolution.
+VARIANTS = {
+    "xception_41": SHALLOW_ENTRY + _middle(8) + EXIT,
+    "xception_65": SHALLOW_ENTRY + _middle(16) + EXIT,
+    "xception_71": DEEP_ENTRY + _middle(16) + EXIT,
+}
+
+# Output stride -> block whose second convolution a decoder takes.
+SHALLOW_DECODER = {4: "entry_flow/block2", 8: "entry_flow/block3", 16: "exit_flow/block1"}
+DEEP_DECODER = {4: "entry_flow/block3", 8: "entry_flow/block5", 16: "exit_flow/block1"}
+
+
+def build(variant: str, image, options: Options) -> Features:
+    """Xception's features of an image [B, H, W, C] in -1..1.
+
+    Raises:
+      OptionError: `multi_grid` is not three rates.
+    """
+    norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
+    rates = multi_grid(options, 3)
+    plan = AtrousPlan(options.output_stride)
+    net = _stem(image, variant, plan, norm, options.bounded_activation)
+    end_points: dict = {}
+    for block in VARIANTS[variant]:
+        unit_rates = rates if block.scope == "exit_flow/block2" else (1, 1, 1)
+        for unit in range(1, block.units + 1):
+            stride, rate = plan.next(block.stride)
+            module = Module(variant, f"{block.scope}/unit_{unit}/xception_module", norm, options.bounded_activation)
+            net = module(net, block, stride, tuple(rate * unit_rate for unit_rate in unit_rates), end_points)
+    decoder = DEEP_DECODER if variant == "xception_71" else SHALLOW_DECODER
+    low_level = {
+        stride: end_points[f"{scope}/unit_1/xception_module/separable_conv2_pointwise"]
+        for stride, scope in decoder.items()
+    }
+    return Features(net, low_level, end_points)
+
+
+def _stem(net, variant: str, plan: AtrousPlan, norm: Norm, bounded: bool):
+    activation = "relu6" if bounded else "relu"
+    for index, channels in enumerate(STEM_CHANNELS, start=1):
+        stride, _ = plan.next(2 if index == 1 else 1)
+        net = conv_unit(
+            net,
+            f"{variant}/entry_flow/conv1_{index}",
+            channels,
+            3,
+            stride=stride,
+            padding="fixed",
+            norm=norm,
+            activation=activation,
+            initializer=TRUNCATED_NORMAL(stddev=0.09),
+        )
+    return net
+
+
+class Module(NamedTuple):
+    """One unit: three separable convolutions and a shortcut.
+
+    Attributes:
+      variant, scope: together the start of its variables' names.
+      norm: batch norm.
+      bounded: ReLU6 and clipping instead of ReLU.
+    """
+
+    variant: str
+    scope: str
+    norm: Norm
+    bounded: bool
+
+    def __call__(self, inputs, block: Block, stride: int, rates: tuple[int, ...], end_points: dict):
+        """inputs [B, H, W, C] -> [B, H/stride, W/stride, C']; adds its parts to `end_points`."""
+        net = inputs
+        activate_inside = block.shortcut == "none"
+        for index, (channels, rate) in enumerate(zip(block.channels, rates, strict=True), start=1):
+            name = f"separable_conv{index}"
+            net = self._separable(net, name, channels, stride if index == 3 else 1, rate, activate_inside)
+            end_points[f"{self.scope}/{name}_pointwise"] = net
+        net = self._add_shortcut(net, inputs, block, stride)
+        end_points[self.scope] = net
+        return net
+
+    def _separable(self, net, name: str, channels: int, stride: int, rate: int, activate_inside: bool):
+        relu = "relu6" if self.bounded else "relu"
+        if not activate_inside:
+            net = ACTIVATIONS[relu](net)
+        linear = "clip6" if self.bounded else None
+        settings: dict = {"norm": self.norm, "initializer": TRUNCATED_NORMAL(stddev=0.09)}
+        settings["activation"] = relu if activate_inside else linear
+        padding = "same" if self.bounded else "fixed"  # as in the reference; they differ for even sizes
+        scope = f"{self.variant}/{self.scope}/{name}"
+        net = depthwise_unit(net, f"{scope}_depthwise", stride=stride, rate=rate, padding=padding, **settings)
+        return conv_unit(net, f"{scope}_pointwise", channels, **settings)
+
+    def _add_shortcut(self, net, inputs, block: Block, stride: int):
+        if block.shortcut == "none":
+            return net
+        shortcut = inputs
+        if block.shortcut == "conv":
+            shortcut = conv_unit(
+                inputs,
+                f"{self.variant}/{self.scope}/shortcut",
+                block.channels[-1],
+                stride=stride,
+                norm=self.norm,
+                activation=None,
+                initializer=TRUNCATED_NORMAL(stddev=0.09),
+            )
+        if not self.bounded:
+            return net + shortcut
+        clip = ACTIVATIONS["clip6"]
+        return ACTIVATIONS["relu6"](clip(net) + clip(shortcut))
+
+
+for _variant in VARIANTS:
+    register(Backbone(_variant, partial(build, _variant), _variant, batch_norm_decay=BATCH_NORM_DECAY))

@@ -1,0 +1,93 @@
+"""A small web server for one file, with the faults that real ones have."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+
+
+class FileServer:
+    """Serves `content` at every path that ends in its name.
+
+    Attributes:
+      content: the bytes; may be replaced while serving.
+      etag, modified: the marks it sends; empty = none.
+      ranges: whether it honours Range.
+      cut_after: bytes after which it closes each connection; None = never.
+      stall_after: bytes after which it falls silent until it is closed.
+      statuses: answers of the next requests instead of the file.
+      requests: the Range header of every request so far, None for those without.
+    """
+
+    def __init__(self, content: bytes, name: str = "file.tar.gz"):
+        self.content, self.name = content, name
+        self.etag, self.modified, self.ranges = '"one"', "", True
+        self.cut_after: int | None = None
+        self.stall_after: int | None = None
+        self.pause = 0.0
+        self.statuses: list[int] = []
+        self.requests: list[str | None] = []
+        self._closing = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """The file's address."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/models/{self.name}"
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self):
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.requests.append(self.headers.get("Range"))
+                time.sleep(server.pause)
+                if server.statuses:
+                    self.send_error(server.statuses.pop(0))
+                    return
+                if not self.path.endswith(server.name):
+                    self.send_error(404)
+                    return
+                self.send_file(self.first_byte())
+
+            def first_byte(self) -> int:
+                asked = self.headers.get("Range")
+                condition = self.headers.get("If-Range")
+                same = condition is None or condition in (server.etag, server.modified)
+                return int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges and same else 0
+
+            def send_file(self, first: int):
+                content = server.content
+                if first >= len(content):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if first else 200)
+                if first:
+                    self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Length", str(len(content) - first))
+                for mark, value in (("ETag", server.etag), ("Last-Modified", server.modified)):
+                    if value:
+                        self.send_header(mark, value)
+                self.end_headers()
+                part = content[first:]
+                if server.cut_after is not None:
+                    part = part[: server.cut_after]
+                if server.stall_after is not None:
+                    self.wfile.write(part[: server.stall_after])
+                    self.wfile.flush()
+                    server._closing.wait(20)
+                    return
+                self.wfile.write(part)
+
+            def log_message(self, *_):
+                pass
+
+        return Handler

@@ -1,0 +1,285 @@
+"""The model zoo: its data, and the way from a name to a checkpoint, against a server on this machine."""
+
+import dataclasses
+import io
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+from file_server import FileServer
+
+from deeplab import run_config
+from deeplab.checkpoint import download, files, zoo
+from deeplab.config import ModelConfig
+from deeplab.errors import UserError
+from deeplab.inference import network
+from deeplab.inference.watch import checkpoints
+from deeplab.settings import make
+
+ROOT = pathlib.Path(__file__).parents[3]
+WEIGHT = "xception_65/entry_flow/conv1_1/weights"
+
+
+def tar(contents: dict[str, bytes]) -> bytes:
+    """A .tar.gz of files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def checkpoint_files(folder: pathlib.Path, inside: str, value: float = 1.0) -> dict[str, bytes]:
+    """The files of a checkpoint of one kernel, under their names in an archive."""
+    folder.mkdir(exist_ok=True)
+    files.write(str(folder / "model.ckpt"), {WEIGHT: np.full((3, 3, 3, 32), value, np.float32)})
+    return {f"{inside}{path.suffix}": path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def archive(tmp_path) -> bytes:
+    """A published archive: a checkpoint, a frozen graph beside it, and a state file of another machine."""
+    contents = checkpoint_files(tmp_path / "made", "some_name/model.ckpt-30000")
+    state = b'model_checkpoint_path: "/cns/somewhere/model.ckpt-30000"\n'
+    return tar({"some_name/frozen_inference_graph.pb": b"graph", "some_name/checkpoint": state, **contents})
+
+
+@pytest.fixture
+def server(archive):
+    """A server of that archive."""
+    server = FileServer(archive, "some_name_2018.tar.gz")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def entry(server, tmp_path, monkeypatch) -> zoo.Entry:
+    """An entry of the zoo at that server, and a cache folder of its own."""
+    flags = {"model_variant": "xception_65", "atrous_rates": [6, 12, 18], "decoder_output_stride": [4]}
+    entry = zoo.Entry("small", "for tests", "nothing", server.address, flags, dataset="pascal_voc_seg")
+    monkeypatch.setattr(zoo, "entries", lambda: {"small": entry, "smart": entry})
+    monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
+    return entry
+
+
+def cache() -> pathlib.Path:
+    """The cache folder of a test."""
+    return pathlib.Path(zoo.cache_folder())
+
+
+def listing() -> list[str]:
+    """What lies in the cache, the lock folder left out."""
+    return sorted(name for name in os.listdir(cache()) if name != zoo.WORK)
+
+
+# ---- the data ----------------------------------------------------------------------------------------
+
+
+def test_every_entry_is_complete():
+    entries = zoo.entries()
+    assert len(entries) == 40
+    for entry in entries.values():
+        settings = zoo.settings_for(zoo.PREFIX + entry.name)
+        assert make(ModelConfig, settings).model_variant == entry.flags["model_variant"]
+        assert re.fullmatch(r"https?://\S+\.t(ar\.)?gz", entry.address)
+        assert entry.what and entry.trained_on
+        assert all(20 < result["miou"] < 90 and result["scales"] for result in entry.published)
+    assert len({entry.file for entry in entries.values()}) == len(entries)
+
+
+def test_facts_of_one_entry():
+    entry = zoo.find("zoo:xception65_coco_voc_trainaug")
+    assert entry.address == "http://download.tensorflow.org/models/deeplabv3_pascal_train_aug_2018_01_04.tar.gz"
+    assert entry.megabytes == 439 and [result["miou"] for result in entry.published] == [82.2, 83.58]
+    assert zoo.settings_for("zoo:xception65_coco_voc_trainaug") == {
+        "model_variant": "xception_65",
+        "atrous_rates": (6, 12, 18),
+        "output_stride": 16,
+        "decoder_output_stride": (4,),
+    }
+
+
+def test_page_shows_the_data():
+    page = (ROOT / "docs" / "model_zoo.md").read_text(encoding="utf-8")
+    assert zoo.markdown() in page, "python -m deeplab.checkpoint.zoo prints the table anew"
+
+
+def test_unknown_name_suggests_the_nearest_and_lists_all():
+    with pytest.raises(UserError) as caught:
+        zoo.find("zoo:xception65_coco_voc_trainaugg")
+    assert caught.value.where == "zoo:xception65_coco_voc_trainaugg"
+    assert "did you mean 'xception65_coco_voc_trainaug'" in caught.value.remedy
+    assert "mobilenetv2_dm05_coco_voc_trainval" in caught.value.remedy
+
+
+# ---- from a name to a checkpoint ---------------------------------------------------------------------
+
+
+def test_name_becomes_a_checkpoint_with_its_settings(entry, server):
+    prefix = files.find("zoo:small")
+    assert prefix == str(cache() / "small" / "some_name" / "model.ckpt-30000")
+    np.testing.assert_array_equal(files.read("zoo:small")[WEIGHT], np.ones((3, 3, 3, 32), np.float32))
+    assert len(server.requests) == 1
+    assert listing() == ["small", "some_name_2018.tar.gz.sha256"]
+    assert zoo.settings_for(prefix) == zoo.settings_for("zoo:small")
+    assert (cache() / "small" / "some_name" / "frozen_inference_graph.pb").read_bytes() == b"graph"
+
+
+def test_later_commands_read_the_settings_by_path(entry):
+    prefix = files.find("zoo:small")
+    assert zoo.SETTINGS == run_config.FILE_NAME
+    resolved = network.resolve({}, prefix, [ModelConfig])
+    assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
+    assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colours"]) == 21
+
+
+def test_waiting_for_checkpoints_takes_a_name_once(entry):
+    assert list(checkpoints("zoo:small", most=0)) == [files.find("zoo:small")]
+
+
+def test_no_network_says_what_to_put_where(entry, server, archive):
+    server.statuses = [403] * 9
+    with pytest.raises(UserError) as caught:
+        files.find("zoo:small")
+    assert server.address in caught.value.remedy
+    by_hand = str(cache() / "some_name_2018.tar.gz")
+    assert by_hand in caught.value.remedy
+    pathlib.Path(by_hand).write_bytes(archive)
+    assert files.find("zoo:small")
+    assert listing() == ["small", "some_name_2018.tar.gz", "some_name_2018.tar.gz.sha256"]  # the user's file stays
+
+
+def test_archive_that_a_browser_has_unzipped(entry, server, archive):
+    import gzip
+
+    cache().mkdir(parents=True)
+    (cache() / "some_name_2018.tar").write_bytes(gzip.decompress(archive))
+    assert files.find("zoo:small") and server.requests == []
+
+
+def test_folder_unpacked_by_hand(entry, server, archive):
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        packed.extractall(cache() / "small", filter="data")
+    assert zoo.settings_for(files.find("zoo:small"))["model_variant"] == "xception_65"
+    assert server.requests == []
+
+
+def test_another_archive_later_is_refused(entry, server, tmp_path):
+    files.find("zoo:small")
+    zoo.shutil.rmtree(cache() / "small")
+    server.content = tar(checkpoint_files(tmp_path / "other", "some_name/model.ckpt-30000", value=2.0))
+    with pytest.raises(UserError, match=r"is not the archive that was used first.*remove .*\.sha256"):
+        files.find("zoo:small")
+    assert "small" not in listing()
+
+
+def test_same_archive_later_is_taken(entry):
+    files.find("zoo:small")
+    zoo.shutil.rmtree(cache() / "small")
+    assert files.find("zoo:small")
+
+
+@pytest.mark.parametrize("spoil", [lambda a: a[:-200], lambda a: a[:-8] + bytes(8), lambda a: b"<html>login</html>"])
+def test_damaged_archive_leaves_nothing(entry, server, archive, spoil):
+    server.content = spoil(archive)
+    with pytest.raises(UserError, match=r"truncated or damaged|is a web page"):
+        files.find("zoo:small")
+    assert listing() == []
+    server.content = archive
+    assert files.find("zoo:small")
+
+
+def test_archive_without_a_checkpoint(entry, server):
+    server.content = tar({"readme.txt": b"moved"})
+    with pytest.raises(UserError, match=r"holds no whole checkpoint, but readme\.txt"):
+        files.find("zoo:small")
+    assert listing() == []
+
+
+def test_damaged_folder_is_fetched_again(entry):
+    prefix = files.find("zoo:small")
+    os.truncate(prefix + ".data-00000-of-00001", 10)
+    assert files.read("zoo:small")[WEIGHT].shape == (3, 3, 3, 32)
+
+
+def test_running_averages_come_before_raw_weights(entry, server, tmp_path):
+    raw = checkpoint_files(tmp_path / "raw", "v3/pristine/model.ckpt-540000", value=1.0)
+    averaged = checkpoint_files(tmp_path / "averaged", "v3/ema/model-540000", value=2.0)
+    server.content = tar({**averaged, **raw, "v3/._model.ckpt": b"junk"})
+    assert files.read("zoo:small")[WEIGHT].max() == 2.0
+
+
+def test_unwritable_cache(entry, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set DEEPLAB_CACHE"):
+        files.find("zoo:small")
+
+
+# ---- two at once, and kills --------------------------------------------------------------------------
+
+FETCHER = """
+import sys
+from deeplab.checkpoint import zoo
+entry = zoo.Entry("small", "for tests", "nothing", sys.argv[1], {"model_variant": "xception_65"})
+print(zoo.fetch_entry(entry, sys.argv[2]))
+"""
+
+
+def start(entry: zoo.Entry) -> subprocess.Popen:
+    """A process of its own that fetches the entry."""
+    words = [sys.executable, "-c", FETCHER, entry.address, str(cache())]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_download_once(entry, server):
+    server.pause = 1.0
+    processes = [start(entry) for _ in range(2)]
+    outcomes = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outcomes
+    assert outcomes[0][0] == outcomes[1][0] != ""
+    assert len(server.requests) == 1
+
+
+@pytest.mark.slow
+def test_killed_download_is_resumed(entry, server, archive):
+    server.stall_after = len(archive) // 2
+    process = start(entry)
+    part = cache() / ("some_name_2018.tar.gz" + download.PART)
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size == len(archive) // 2):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    server.stall_after = None
+    assert files.find("zoo:small")
+    assert server.requests == [None, f"bytes={len(archive) // 2}-"]
+    assert listing() == ["small", "some_name_2018.tar.gz.sha256"]
+
+
+def test_kill_while_unpacking_leaves_nothing_that_looks_whole(entry, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    real = os.replace
+    monkeypatch.setattr(zoo.os, "replace", lambda a, b: killed() if a.endswith("unpacking") else real(a, b))
+    with pytest.raises(KeyboardInterrupt):
+        files.find("zoo:small")
+    monkeypatch.undo()
+    assert not (cache() / "small").exists()
+
+
+def test_entry_without_settings_it_does_not_know():
+    known = {field.name for field in dataclasses.fields(ModelConfig)}
+    assert all(set(entry.flags) <= known for entry in zoo.entries().values())

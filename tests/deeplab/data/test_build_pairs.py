@@ -1,0 +1,153 @@
+"""Which image belongs to which mask, and which pair to which split."""
+
+import pytest
+
+from deeplab.data.build import pairs
+from deeplab.data.build.pairs import Folder, Pair, divide, find_lists, pair_by_names, pair_folders, read_list
+from deeplab.errors import UserError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    touch(tmp_path / "images", "a.jpg", "b.JPEG", "c.png", "notes.txt")
+    touch(tmp_path / "masks", "a.png", "b.png", "c.png")
+    return tmp_path
+
+
+def images(root, *extensions):
+    return Folder(root / "images", extensions or pairs.IMAGE_EXTENSIONS, "--image_format")
+
+
+def masks(root):
+    return Folder(root / "masks", (".png",))
+
+
+def test_mixed_formats_are_paired_by_stem(folders):
+    found = pair_folders(images(folders), masks(folders), "")
+    assert [(pair.name, pair.image.rsplit("/")[-1], pair.mask.rsplit("/")[-1]) for pair in found] == [
+        ("a", "a.jpg", "a.png"),
+        ("b", "b.JPEG", "b.png"),
+        ("c", "c.png", "c.png"),
+    ]
+
+
+def test_unmatched_files_are_named(folders, capsys):
+    touch(folders, "images/d.jpg", "masks/e.png", "masks/f.png")
+    assert len(pair_folders(images(folders), masks(folders), "")) == 3
+    said = capsys.readouterr().err
+    assert "1 images without a mask, left out: d" in said
+    assert "2 masks without an image, left out: e, f" in said
+
+
+def test_suffix_of_masks(tmp_path):
+    touch(
+        tmp_path,
+        "images/ISIC_1.jpg",
+        "images/ISIC_2.jpg",
+        "masks/ISIC_1_segmentation.png",
+        "masks/ISIC_2_segmentation.png",
+    )
+    with pytest.raises(UserError, match="--mask_suffix=_segmentation"):
+        pair_folders(images(tmp_path), masks(tmp_path), "")
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "_segmentation")] == [
+        "ISIC_1",
+        "ISIC_2",
+    ]
+
+
+def test_ambiguous_stem(folders):
+    touch(folders, "images/a.png")
+    with pytest.raises(UserError, match=r"there are several \(\.jpg, \.png\); choose with --image_format"):
+        pair_folders(images(folders), masks(folders), "")
+
+
+def test_empty_folder_points_at_subfolders(tmp_path):
+    touch(tmp_path, "images/day/a.jpg", "masks/a.png")
+    with pytest.raises(UserError, match=r"(?s)holds no file with .jpg.*did you mean .*day"):
+        pair_folders(images(tmp_path), masks(tmp_path), "")
+
+
+def test_missing_folder_lists_its_neighbours(folders):
+    with pytest.raises(UserError, match=r"(?s)--image_folder: no such folder.*holds the folders images, masks"):
+        pairs.require_folder(folders / "image", "--image_folder")
+
+
+def test_list_order_is_kept_and_extensions_let_pass(folders):
+    found = pair_by_names(["c", "a.jpg"], images(folders), masks(folders), "", "train.txt")
+    assert [pair.name for pair in found] == ["c", "a"]
+
+
+def test_names_in_subfolders(tmp_path):
+    touch(tmp_path, "images/day/a.jpg", "masks/day/a.png")
+    (found,) = pair_by_names(["day/a"], images(tmp_path), masks(tmp_path), "", "train.txt")
+    assert found == Pair("day/a", str(tmp_path / "images/day/a.jpg"), str(tmp_path / "masks/day/a.png"))
+
+
+def test_all_missing_files_are_named_at_once(folders):
+    with pytest.raises(UserError) as fault:
+        pair_by_names(["a", "x", "y"], images(folders), masks(folders), "", "train.txt")
+    assert fault.value.where == "train.txt"
+    assert fault.value.rule.startswith("4 files cannot be found")
+    assert "images/x: no such file" in fault.value.rule and "masks/y: no such file" in fault.value.rule
+
+
+def test_wrong_format_flag_is_worked_out(folders):
+    with pytest.raises(UserError, match=r"no such file \(\.png\), but \.jpg; give --image_format=jpg"):
+        pair_by_names(["a"], images(folders, ".png"), masks(folders), "", "train.txt")
+
+
+# --- Lists and splits ---------------------------------------------------------------------------------------
+
+
+def test_list_of_names(tmp_path, capsys):
+    (tmp_path / "train.txt").write_bytes(b"a\r\nb \r\n\r\na\r\n")
+    assert read_list(tmp_path / "train.txt") == ["a", "b", "a"]
+    assert "a stands there more than once" in capsys.readouterr().err
+
+
+def test_empty_list(tmp_path):
+    (tmp_path / "val.txt").write_text("\n  \n")
+    with pytest.raises(UserError, match=r"val.txt: the list is empty"):
+        read_list(tmp_path / "val.txt")
+
+
+def test_lists_of_a_folder(tmp_path):
+    touch(tmp_path, "train.txt", "val.txt")
+    assert list(find_lists(tmp_path)) == ["train", "val"]
+    assert list(find_lists(tmp_path, ["val"])) == ["val"]
+    with pytest.raises(UserError, match="lists there are train, val"):
+        find_lists(tmp_path, ["test"])
+    with pytest.raises(UserError, match=r"write train.txt and val.txt there"):
+        find_lists(tmp_path.parent)
+
+
+def test_shared_images_are_pointed_out(capsys):
+    pairs.warn_of_leaks({"train": ["a", "b"], "val": ["b"], "trainval": ["a", "b"], "test": ["c"]})
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "1 images are in split 'train' and in 'val' (b)" in said
+
+
+def test_division_by_seed():
+    members = [Pair(f"{number:02d}", "", "") for number in range(10)]
+    divided = divide(members, 0.8, seed=0)
+    # Python's generator is the same everywhere; this pins the division across machines and versions.
+    assert [pair.name for pair in divided["train"]] == ["07", "08", "01", "05", "03", "04", "02", "00"]
+    assert [pair.name for pair in divided["val"]] == ["06", "09"]
+    assert divide(members[::-1], 0.8, seed=0) == divided
+    assert divide(members, 0.8, seed=1) != divided
+
+
+@pytest.mark.parametrize(
+    ("number", "share", "sizes"), [(10, 0.75, [8, 2]), (2, 0.99, [1, 1]), (3, 1.0, [3]), (1, 0.5, [1])]
+)
+def test_no_split_is_left_empty(number, share, sizes):
+    divided = divide([Pair(str(i), "", "") for i in range(number)], share, 0)
+    assert [len(members) for members in divided.values()] == sizes
+    assert "train" in divided or number == 1

@@ -1,0 +1,65 @@
+"""Logits of whole networks against those of the reference: every head and decoder, on the quickest backbones."""
+
+import gzip
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from golden_recipe import image, weight
+
+from deeplab.config import ModelConfig
+from deeplab.model import MERGED_LOGITS, build_model
+from deeplab.settings import make
+from slim.layers import variables_by_name
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
+CASES = json.loads((GOLDEN / "heads.json").read_text())
+HEADS = ("image_pooling", "aspp", "concat_projection", "decoder", "logits", "meta_architecture")
+MANY_CLASSES = 100  # above which every eighth class is stored
+PUBLISHED_CELL = "dense_prediction_cell_branch5_top1_cityscapes.json"
+
+
+def golden_model(case):
+    """The network of one case with the golden weights."""
+    settings = {**case["flags"], "output_stride": case["output_stride"]}
+    settings |= {key: case[key] for key in ("atrous_rates", "image_pyramid") if case.get(key)}
+    if "dense_prediction_cell_json" in settings:
+        settings["dense_prediction_cell_json"] = PUBLISHED_CELL
+    model = build_model(make(ModelConfig, settings), case["num_classes"])
+    for name, variable in variables_by_name(model).items():
+        variable.assign(weight(name, tuple(variable.shape)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(GOLDEN / "heads.npz") as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_logits_and_variables_equal_the_reference(name, expected):
+    case = CASES[name]
+    model = golden_model(case)
+    assert head_shapes(model) == reference_shapes(name)
+    step, classes = case["every"], 8 if case["num_classes"] > MANY_CLASSES else 1
+    outputs = tf.function(model)(image(*case["crop_size"]).astype(np.float32), training=False)
+    logits = np.asarray(outputs[MERGED_LOGITS])[:, ::step, ::step, ::classes]
+    assert logits.shape == expected[name].shape
+    tolerance = 1e-5 if "mobilenet" in name else 1e-4
+    assert np.abs(logits - expected[name]).max() < tolerance * expected[name].std()
+    for scale in case.get("image_pyramid") or ():
+        wanted = expected[f"{name}/logits_{scale:.2f}"]
+        assert np.abs(np.asarray(outputs[f"logits_{scale:.2f}"]) - wanted).max() < tolerance * wanted.std()
+
+
+def head_shapes(model):
+    found = variables_by_name(model).items()
+    return {name: tuple(variable.shape) for name, variable in found if name.startswith(HEADS)}
+
+
+def reference_shapes(name):
+    with gzip.open(GOLDEN / "head_variables.json.gz") as file:
+        return {key: tuple(shape) for key, shape in json.load(file)[name].items()}

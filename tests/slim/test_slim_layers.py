@@ -1,0 +1,122 @@
+"""Layers and kernels, against small hand-computed arrays and against their plain-Keras twins."""
+
+import keras
+import numpy as np
+import pytest
+
+from slim import kernels, layers
+from slim.layers import AtrousPlan, Convolution, DepthwiseConvolution, Norm, conv_unit, make_divisible
+
+
+@pytest.mark.parametrize("length", [4, 5])
+@pytest.mark.parametrize("kind", [Convolution, DepthwiseConvolution])
+def test_fixed_padding_gives_the_dense_result_subsampled(kind, length):
+    ramp = np.arange(length * length, dtype=np.float32).reshape(1, length, length, 1)
+    filters = (1,) if kind is Convolution else ()
+    dense, strided = (kind(*filters, 3, stride=stride, padding="fixed", initializer="ones")(ramp) for stride in (1, 2))
+    np.testing.assert_array_equal(strided, np.asarray(dense)[:, ::2, ::2])
+
+
+def test_fixed_padding_differs_from_same_for_even_sizes():
+    row = np.array([1, 2, 4, 8], np.float32).reshape(1, 1, 4, 1)
+
+    def run(padding):
+        convolution = Convolution(1, 3, stride=2, padding=padding, initializer="ones")
+        return np.asarray(convolution(np.repeat(row, 4, axis=1)))[0, 0, :, 0]
+
+    # Columns sum to 1+2 and 2+4+8 over two rows; TensorFlow's SAME begins at the first pixel: three rows.
+    np.testing.assert_array_equal(run("fixed"), [6, 28])
+    np.testing.assert_array_equal(run("same"), [21, 36])
+
+
+def test_atrous_plan_turns_strides_into_rates_for_the_layers_that_follow():
+    plan = AtrousPlan(8)
+    assert [plan.next(stride) for stride in (2, 2, 2, 1, 2, 1, 2, 1)] == [
+        *((2, 1), (2, 1), (2, 1), (1, 1)),
+        (1, 1),  # loses its stride and keeps rate 1
+        (1, 2),
+        (1, 2),
+        (1, 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "divisor", "minimum", "expected"),
+    [(11.2, 1, 1, 11), (12, 8, None, 16), (18, 8, None, 24), (20, 8, None, 24), (3, 8, None, 8), (33, 8, 8, 32)],
+)
+def test_make_divisible(channels, divisor, minimum, expected):
+    assert make_divisible(channels, divisor, minimum) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("relu", [0, 0, 0, 1, 9]),
+        ("relu6", [0, 0, 0, 1, 6]),
+        ("clip6", [-6, -1, 0, 1, 6]),
+        ("hard_swish", [0, -1 * 2 / 6, 0, 4 / 6, 9]),
+        ("quantised_sigmoid", [0, 2 * 0.16667, 3 * 0.16667, 4 * 0.16667, 1.00002]),
+    ],
+)
+def test_activations(name, expected):
+    result = layers.ACTIVATIONS[name](np.array([-9, -1, 0, 1, 9], np.float32))
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_batch_norm_averages_the_unbiased_variance():
+    norm = layers.BatchNorm(Norm(0.9, 1e-3))
+    values = np.array([1.0, 3.0, 5.0, 7.0], np.float32).reshape(1, 2, 2, 1)
+    result = norm(values, training=True)
+    # Mean 4; biased variance 5, which normalises; unbiased 20 / 3, which is averaged.
+    np.testing.assert_allclose(result, (values - 4) / np.sqrt(5 + 1e-3), rtol=1e-5)
+    assert float(norm.moving_mean[0]) == pytest.approx(0.4)
+    assert float(norm.moving_variance[0]) == pytest.approx(0.9 + 0.1 * 20 / 3)
+
+
+def test_frozen_batch_norm_uses_its_averages_in_training():
+    norm = layers.BatchNorm(Norm(0.9, 0.0, train_statistics=False))
+    values = np.array([1.0, 3.0], np.float32).reshape(1, 1, 2, 1)
+    np.testing.assert_allclose(norm(values, training=True), values)
+    assert float(norm.moving_mean[0]) == 0.0
+
+
+def test_folded_units_have_a_bias_in_place_of_batch_norm():
+    given = keras.Input((4, 4, 3))
+    net = conv_unit(given, "scope/conv", 2, norm=Norm(0.9, 1e-3, folded=True), initializer="ones")
+    assert set(layers.variables_by_name(keras.Model(given, net))) == {"scope/conv/weights", "scope/conv/biases"}
+
+
+def statistics(channels):
+    draw = np.random.default_rng(3)
+    return [draw.uniform(0.5, 2, channels).astype(np.float32) for _ in range(4)]
+
+
+def test_batch_norm_agrees_with_its_twin():
+    values = np.random.default_rng(1).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    gamma, beta, mean, variance = statistics(5)
+    given = (values, gamma, beta, mean, variance, 1e-3)
+    np.testing.assert_allclose(kernels.batch_norm(*given), kernels.batch_norm_portable(*given), atol=1e-5)
+    for fused, plain in zip(
+        kernels.batch_norm_training(values, gamma, beta, 1e-3),
+        kernels.batch_norm_training_portable(values, gamma, beta, 1e-3),
+        strict=True,
+    ):
+        np.testing.assert_allclose(fused, plain, atol=1e-5)
+
+
+def test_add_bias_agrees_with_a_sum():
+    values, bias = np.ones((1, 2, 2, 3), np.float32), np.array([1, 2, 3], np.float32)
+    np.testing.assert_array_equal(kernels.add_bias(values, bias), values + bias)
+
+
+@pytest.mark.parametrize(("old", "new"), [((2, 3), (3, 5)), ((5, 7), (9, 4)), ((1, 4), (3, 1)), ((4, 4), (1, 1))])
+def test_resize_agrees_with_its_twin(old, new):
+    values = np.random.default_rng(2).normal(size=(2, *old, 3)).astype(np.float32)
+    fused, plain = kernels.resize_bilinear(values, *new), kernels.resize_bilinear_portable(values, *new)
+    np.testing.assert_allclose(fused, plain, atol=1e-6)
+
+
+def test_resize_keeps_the_corners():
+    values = np.array([[0, 2], [4, 6]], np.float32).reshape(1, 2, 2, 1)
+    expected = np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]], np.float32)
+    np.testing.assert_array_equal(kernels.resize_bilinear(values, 3, 3)[0, :, :, 0], expected)
