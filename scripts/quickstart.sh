@@ -30,7 +30,7 @@ say "4/8 trains MobileNetV2 from scratch (three to five minutes)"
 python deeplab/train.py --dataset_dir="$DATA/tfrecord" --train_logdir="$OUT/train" --model_variant=mobilenet_v2 \
   --depth_multiplier=0.5 --output_stride=16 --train_crop_size=161,161 --train_batch_size=8 \
   --min_scale_factor=0.5 --max_scale_factor=1.25 --label_weights=1,10,5 \
-  --optimizer=adam --adam_learning_rate=0.002 --training_number_of_steps=1200 --log_steps=50 --random_seed=0
+  --optimizer=adam --adam_learning_rate=0.002 --training_number_of_steps=1500 --log_steps=50 --random_seed=0
 
 say "5/8 evaluates each class"
 python deeplab/eval.py --dataset_dir="$DATA/tfrecord" --checkpoint_dir="$OUT/train" --eval_logdir="$OUT/eval" |

@@ -157,7 +157,8 @@ def find(name: str) -> Backbone:
             return find_in_family(name)
     if name not in _REGISTER:
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(names())
+        there = [*names(), *(f"{prefix}NAME" for prefix in _FAMILIES)]
+        hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(there)
         raise KeyError(f"no backbone is called {name!r}; {hint}")
     return _REGISTER[name]
 

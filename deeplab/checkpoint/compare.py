@@ -60,7 +60,7 @@ def largest_difference(first: np.ndarray, second: np.ndarray) -> float | None:
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
         distance = np.where(same, 0.0, np.abs(one - other))
-    return float(np.nan_to_num(distance, nan=np.inf).max(initial=0.0))
+    return float(np.nan_to_num(distance, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def variable_row(reader: AnyReader, name: str, values: bool = False) -> Row:

@@ -198,8 +198,8 @@ def _receive(answer: Any, facts: Facts, first: int, path: str) -> None:
             if arrived > (facts.length or MOST_BYTES):
                 raise _Broken("the server sends more than it announced")
             file.write(chunk)
+            file.flush()  # into the system's hands: a kill from here on loses none of it
             bar.update(len(chunk))
-        file.flush()
         os.fsync(file.fileno())
     if facts.length is not None and arrived < facts.length:
         raise _Broken(f"the connection broke off after {arrived} of {facts.length} bytes")

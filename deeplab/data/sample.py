@@ -80,7 +80,7 @@ def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0
 
 
 def _write_portrait(folder: pathlib.Path, name: str, rng: np.random.Generator) -> None:
-    height, width = (int(length) for length in rng.integers(200, 400, 2))
+    height, width = (int(length) for length in rng.integers(160, 320, 2))
     image, label = draw_portrait(rng, height, width)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))]
     _write(folder / "images" / f"{name}.jpg", image, quality)

@@ -135,10 +135,10 @@ def test_missing_file_says_what_to_do_by_hand(server, target):
 
 
 def test_server_that_falls_silent(server, target):
-    server.stall_after = 100_000
-    fetch(server, target, timeout=0.1)  # each attempt brings something, so it never gives up
-    assert server.requests == [None, *(f"bytes={n}-" for n in range(100_000, 1_000_000, 100_000))]
+    server.stall_after = 400_000
+    fetch(server, target, timeout=0.4)  # each attempt brings something, so it goes on
     assert content(target) == CONTENT
+    assert "bytes=400000-" in server.requests and "bytes=800000-" in server.requests
 
 
 def test_server_that_stays_silent(server, target):

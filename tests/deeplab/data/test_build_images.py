@@ -60,7 +60,7 @@ def test_file_filled_up_with_zeros_is_found():
 
 def test_foreign_bytes_within_the_picture_are_found():
     half = len(JPEG) // 2
-    with pytest.raises(UserError, match="truncated|damaged"):
+    with pytest.raises(UserError, match=r"truncated|damaged"):
         inspect_image(JPEG[:half] + b"\xff\xc5 other file" + JPEG[half + 13 :], "a.jpg")
 
 

@@ -1,0 +1,85 @@
+"""Folders of masks in, folders of masks out."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab.data.build.transform import ColourMaskConfig, RemoveColormapConfig, convert_colour_masks, remove_colormap
+from deeplab.data.masks import write_index_png
+from deeplab.errors import UserError
+
+LFW = str(pathlib.Path(__file__).resolve().parents[3] / "datasets" / "lfw_parts.palette")
+BLUE, RED, GREEN = (0, 0, 255), (255, 0, 0), (0, 255, 0)
+
+
+def write_colours(path, *rows):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.array(rows, np.uint8)).save(path)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    write_colours(tmp_path / "colours" / "a.png", [BLUE, RED], [GREEN, BLUE])
+    write_colours(tmp_path / "colours" / "b.ppm", [RED, RED])  # the LFW parts are PPM files
+    return tmp_path
+
+
+def convert(root, **settings):
+    return convert_colour_masks(ColourMaskConfig(str(root / "colours"), str(root / "out"), LFW, **settings))
+
+
+def test_colours_become_palette_pngs_of_indices(masks, capsys):
+    counts = convert(masks)
+    assert counts[:3].tolist() == [2, 3, 1]
+    picture = Image.open(masks / "out" / "a.png")
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), [[0, 1], [2, 0]])
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), [[BLUE, RED], [GREEN, BLUE]])
+    np.testing.assert_array_equal(np.asarray(Image.open(masks / "out" / "b.png")), [[1, 1]])
+    assert "50.00%" in capsys.readouterr().out
+
+
+def test_strange_colour_stops_and_leaves_nothing(masks):
+    write_colours(masks / "colours" / "c.png", [BLUE, (250, 0, 0)])
+    with pytest.raises(UserError, match=r"c.png: colours that are not in the palette \(1 in all\)"):
+        convert(masks)
+    assert not (masks / "out").exists()
+    assert convert(masks, colour_tolerance=5.0)[:3].tolist() == [3, 4, 1]
+
+
+def test_existing_masks_are_not_overwritten_unasked(masks):
+    convert(masks)
+    with pytest.raises(UserError, match=r"already holds 2 of these masks: a, b"):
+        convert(masks)
+    convert(masks, overwrite=True)
+
+
+def test_failure_while_overwriting_keeps_what_was_there(masks):
+    convert(masks)
+    write_colours(masks / "colours" / "c.png", [(9, 9, 9)])
+    with pytest.raises(UserError):
+        convert(masks, overwrite=True)
+    assert sorted(path.name for path in (masks / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_two_masks_of_one_name(masks):
+    write_colours(masks / "colours" / "b.png", [BLUE])
+    with pytest.raises(UserError, match="two masks of one name: b"):
+        convert(masks)
+
+
+def test_folder_without_masks(tmp_path):
+    with pytest.raises(UserError, match="--mask_folder"):
+        convert(tmp_path)
+
+
+def test_colormap_is_removed(tmp_path):
+    label = np.array([[0, 1, 255]], np.uint8)
+    (tmp_path / "gt").mkdir()
+    write_index_png(tmp_path / "gt" / "a.png", label)
+    remove_colormap(RemoveColormapConfig(str(tmp_path / "gt"), str(tmp_path / "raw")))
+    picture = Image.open(tmp_path / "raw" / "a.png")
+    assert picture.mode == "L"
+    np.testing.assert_array_equal(np.asarray(picture), label)

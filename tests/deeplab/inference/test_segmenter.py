@@ -1,0 +1,100 @@
+"""Pictures in, masks out."""
+
+import threading
+
+import golden_recipe
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab import Segmenter
+from deeplab.errors import UserError
+from deeplab.inference.segmenter import Segmentation
+
+IMAGE = golden_recipe.image(40, 52)[0]
+
+
+@pytest.fixture(scope="module")
+def segmenter(small_run):
+    return Segmenter(small_run)
+
+
+class TestSegmenter:
+    def test_answer(self, segmenter):
+        result = segmenter(IMAGE)
+        assert result.labels.shape == (40, 52) and result.labels.dtype == np.uint8
+        np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(result.probabilities.argmax(-1), result.labels)
+        assert result.class_names == ("ground", "disc", "square")
+        assert len(np.unique(result.labels)) > 1  # or the comparisons below mean nothing
+
+    def test_all_kinds_of_pictures_agree(self, segmenter, tmp_path):
+        Image.fromarray(IMAGE).save(tmp_path / "a.png")
+        expected = segmenter(IMAGE).labels
+        rgba = np.dstack([IMAGE, np.full([40, 52], 255, np.uint8)])
+        for picture in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(IMAGE), rgba):
+            np.testing.assert_array_equal(segmenter(picture).labels, expected)
+
+    def test_without_probabilities(self, segmenter):
+        result = segmenter(IMAGE, probabilities=False)
+        assert result.probabilities is None
+        np.testing.assert_array_equal(result.labels, segmenter(IMAGE).labels)
+
+    def test_scales_and_mirror_images_change_the_answer(self, segmenter, small_run):
+        other = Segmenter(small_run, eval_scales=[0.5, 1.0], add_flipped_images=True)
+        assert np.abs(other(IMAGE).probabilities - segmenter(IMAGE).probabilities).max() > 0.01
+
+    def test_crop(self, small_run):
+        small = Segmenter(small_run, crop_size=33)
+        with pytest.raises(UserError, match="more than --crop_size=33,33"):
+            small(IMAGE)
+        assert Segmenter(small_run, crop_size=33, shrink_large_images=True)(IMAGE).labels.shape == (40, 52)
+
+    def test_wrong_settings(self, small_run):
+        with pytest.raises(UserError, match=r"'eval_scale' is no setting\n.*'eval_scales'"):
+            Segmenter(small_run, eval_scale=1.0)
+        with pytest.raises(UserError, match="trained with mobilenet_v2"):
+            Segmenter(small_run, model_variant="xception_65")
+
+    def test_several_threads(self, segmenter):
+        expected = segmenter(IMAGE).labels
+        results = []
+        threads = [threading.Thread(target=lambda: results.append(segmenter(IMAGE).labels)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 4 and all((labels == expected).all() for labels in results)
+
+    def test_folder(self, segmenter, tmp_path):
+        for name, height in (("b", 20), ("a", 30)):
+            Image.fromarray(IMAGE[:height]).save(tmp_path / f"{name}.png")
+        shapes = [(path[-5:], result.labels.shape) for path, result in segmenter.folder(tmp_path)]
+        assert shapes == [("a.png", (30, 52)), ("b.png", (20, 52))]
+        (tmp_path / "c.png").write_text("no picture")
+        with pytest.raises(UserError, match=r"c\.png"):
+            list(segmenter.folder(tmp_path))
+
+
+class TestSegmentation:
+    @pytest.fixture
+    def result(self):
+        colours = np.zeros([256, 3], np.uint8)
+        colours[1] = 10, 20, 30
+        image = np.full([1, 4, 3], 100, np.uint8)
+        return Segmentation(image, np.array([[0, 1, 1, 0]], np.uint8), None, ("ground", "disc", "square"), colours)
+
+    def test_colours_and_overlay(self, result):
+        np.testing.assert_array_equal(result.colour_mask()[0, :2], [[0, 0, 0], [10, 20, 30]])
+        np.testing.assert_array_equal(result.overlay(0.25)[0, :2], [[75, 75, 75], [78, 80, 82]])
+
+    def test_shares(self, result):
+        assert result.shares() == {"ground": 0.5, "disc": 0.5, "square": 0.0}
+
+    def test_save(self, result, tmp_path):
+        paths = result.save(tmp_path, "day/one")
+        mask = Image.open(tmp_path / "mask" / "day" / "one.png")
+        assert mask.mode == "P" and mask.getpalette()[3:6] == [10, 20, 30]
+        np.testing.assert_array_equal(np.asarray(mask), result.labels)
+        np.testing.assert_array_equal(np.asarray(Image.open(paths["overlay"])), result.overlay())
+        assert sorted(paths) == ["colour", "mask", "overlay"]
