@@ -308,6 +308,7 @@ class EvalConfig:
     )
     watch: bool = setting(False, "Wait for further checkpoints; the same as max_number_of_evaluations=0.")
     exclude_classes: Texts = setting((), "Names or numbers of classes that a further mean IoU leaves out.")
+    label_weights: Floats = setting((), "Loss weight of each class.", retired="weights count in training alone")
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found by themselves")
 
     def __post_init__(self) -> None:
@@ -347,6 +348,7 @@ class VisConfig:
         "End after so many checkpoints; 0 = wait for further ones for ever (the reference's default).",
     )
     watch: bool = setting(False, "Wait for further checkpoints; the same as max_number_of_iterations=0.")
+    label_weights: Floats = setting((), "Loss weight of each class.", retired="weights count in training alone")
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found by themselves")
 
     def __post_init__(self) -> None:

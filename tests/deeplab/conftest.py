@@ -10,7 +10,7 @@ CLASSES = ("ground", "disc", "square")
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> pathlib.Path:
-    """A training folder for `disc_records`: config.yml, and model.ckpt-7 of a narrow MobileNetV2 with golden weights."""
+    """A training folder for `disc_records`: config.yml, and model.ckpt-7 of a narrow MobileNetV2, golden weights."""
     from deeplab import run_config
     from deeplab.checkpoint import files
     from deeplab.config import ModelConfig

@@ -74,7 +74,9 @@ class TestFrozenGraphs:
         path = freeze(tmp_path / "graph.pb", assert_within=33)
         with pytest.raises(UserError, match=r"takes pictures up to 33x33 .*; this one is 33x40\n.*shrink_large_images"):
             loader.load(path).answer(IMAGE, False)
-        labels, probabilities = loader.load(path, shrink_large_images=True).answer(np.full([66, 80, 3], 200), True)
+        labels, probabilities = loader.load(path, shrink_large_images=True).answer(
+            np.full([66, 80, 3], 200, np.uint8), True
+        )
         assert labels.shape == (66, 80) and (labels == 1).all() and probabilities.shape == (66, 80, 2)
 
     def test_settings_cannot_be_changed(self, tmp_path):

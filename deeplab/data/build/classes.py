@@ -1,0 +1,194 @@
+"""Which classes the labels have, from everything that the user and the data say of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplab import console
+from deeplab.data import dataset as datasets
+from deeplab.data.build.settings import LabelConfig
+from deeplab.data.colormap import colours_for
+from deeplab.data.colour_tables import ColourTable, read_colour_table, table_of
+from deeplab.data.dataset import Colour, Dataset
+from deeplab.data.masks import LabelRule, parse_label_map, spread_map
+from deeplab.errors import UserError
+
+_VOC_NAME = re.compile(r"^20\d\d_\d{6}$")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is known of the classes before the masks are read.
+
+    Attributes:
+      num_classes: None where the highest label will decide.
+      names: empty where there are none.
+      colours: empty where there are none.
+      rule: how mask pixels become labels.
+    """
+
+    num_classes: int | None
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    rule: LabelRule
+
+
+def classes_from(config: LabelConfig, other_splits: Dataset | None, image_names: Iterable[str]) -> Classes:
+    """The classes that flags, files and an existing description agree on.
+
+    Args:
+      config: the flags.
+      other_splits: description of splits that the output folder holds already and that stay there.
+      image_names: names of the images; PASCAL VOC is known by them.
+
+    Raises:
+      UserError: two sources that contradict each other, with both numbers.
+    """
+    table = read_colour_table(config.palette) if config.palette else None
+    described = _described(config, table, other_splits, image_names)
+    names = _names(config, table, described)
+    num_classes = _agreed_number(config, names, described)
+    colours = table.class_colours() if table else described.colours if described else ()
+    ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
+    rule = LabelRule(
+        num_classes=num_classes,
+        ignore_label=ignore_label,
+        mapping=parse_label_map(config.label_map) or None,
+        table=table or _table_of(described if config.dataset else None),
+        tolerance=config.colour_tolerance,
+        ignore_bad=config.on_bad_label == "ignore",
+    )
+    found = Classes(num_classes, names, colours, rule)
+    _require_agreement(found, other_splits)
+    return found
+
+
+def _described(
+    config: LabelConfig, table: ColourTable | None, other_splits: Dataset | None, image_names: Iterable[str]
+) -> Dataset | None:
+    if config.dataset:
+        return datasets.find(config.dataset)
+    if other_splits is not None:
+        return other_splits
+    if table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map:
+        return None
+    if all(_VOC_NAME.match(name) for name in image_names):
+        known = datasets.load_known(datasets.DEFAULT_NAME)
+        console.note(
+            f"the images are named as PASCAL VOC's: taking its {known.num_classes} classes (--num_classes or "
+            "--class_names say otherwise)"
+        )
+        return known
+    return None
+
+
+def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | None) -> tuple[str, ...]:
+    if config.class_names:
+        return _read_names(config.class_names)
+    if table:
+        return table.names
+    if described and config.num_classes in (None, described.num_classes):
+        return described.class_names
+    return ()
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    if os.path.isfile(text):
+        with open(text, encoding="utf-8") as file:
+            names = [line.split("#")[0].strip() for line in file]
+    elif "," in text:
+        names = [name.strip() for name in text.split(",")]
+    else:
+        raise UserError("--class_names", f"no such file: {text}", "one name a line, or give background,hair,skin")
+    names = [name for name in names if name]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated or not names:
+        raise UserError("--class_names", f"{text} names {', '.join(repeated) or 'nothing'}, each class needs its own")
+    return tuple(names)
+
+
+def _agreed_number(config: LabelConfig, names: Sequence[str], described: Dataset | None) -> int | None:
+    if names and config.num_classes not in (None, len(names)):
+        rule = f"is {config.num_classes}, but there are {len(names)} class names ({', '.join(names[:8])})"
+        raise UserError("--num_classes", rule, "the background counts as a class, the ignore label does not")
+    if names:
+        return len(names)
+    return config.num_classes or (described.num_classes if described else None)
+
+
+def _table_of(described: Dataset | None) -> ColourTable | None:
+    if described is None or not described.colours or len(set(described.colours)) < described.num_classes:
+        return None
+    return table_of(described)
+
+
+def _require_agreement(found: Classes, other_splits: Dataset | None) -> None:
+    if other_splits is None:
+        return
+    ours = (found.num_classes, found.rule.ignore_label)
+    theirs = (other_splits.num_classes, other_splits.ignore_label)
+    if ours != theirs:
+        held = ", ".join(other_splits.splits)
+        rule = (
+            f"the records there (splits {held}) have {theirs[0]} classes and ignore label {theirs[1]}, these would "
+            f"have {ours[0]} and {ours[1]}"
+        )
+        raise UserError("--output_dir", rule, "write into another folder, or give the same classes")
+
+
+# --- After the masks were read ------------------------------------------------------------------------------
+
+
+def settle(classes: Classes, counts: np.ndarray) -> Classes:
+    """Number, names and colours, filled in from what the labels hold.
+
+    Args:
+      classes: what was known before.
+      counts: pixels of each label value over all splits, int64 [256].
+
+    Raises:
+      UserError: the labels cannot be what is meant: one class only, or values that are no class indices.
+    """
+    ignore = classes.rule.ignore_label
+    present = [int(value) for value in np.flatnonzero(counts) if value != ignore]
+    require_several_classes(present, counts, ignore)
+    number = classes.num_classes or present[-1] + 1
+    if classes.num_classes is None:
+        _require_indices(present, ignore)
+        console.note(f"labels go up to {present[-1]}: taking num_classes={number} (the background counts)")
+    names = classes.names or ("background", *(f"class_{index}" for index in range(1, number)))
+    colours = classes.colours
+    if len(colours) != number:
+        colours = tuple((int(r), int(g), int(b)) for r, g, b in colours_for(None, number)[:number])
+    return dataclasses.replace(classes, num_classes=number, names=names, colours=colours)
+
+
+def require_several_classes(present: Sequence[int], counts: np.ndarray, ignore_label: int) -> None:
+    """Stops where all labelled pixels are one class: nothing could be learned."""
+    if len(present) > 1:
+        return
+    ignored = int(counts[ignore_label])
+    if not present:
+        raise UserError("masks", f"every pixel has the ignore label {ignore_label}", "check --ignore_label")
+    rule = f"every pixel that counts is class {present[0]}"
+    if ignored:
+        rule += f": the masks hold only {present[0]} and {ignore_label}, and {ignore_label} is the ignore label"
+        raise UserError("masks", rule, f"--label_map={ignore_label}:1 if {ignore_label} means class 1")
+    raise UserError("masks", f"{rule}; there is nothing to tell apart", "check that these are the right mask files")
+
+
+def _require_indices(present: Sequence[int], ignore_label: int) -> None:
+    """Values such as 0, 150, 250 are grey tones, not indices; a few gaps are classes that do not occur."""
+    highest = present[-1]
+    if highest < 8 or 2 * len(present) >= highest:
+        return
+    shown = ", ".join(map(str, present[:8])) + (" ..." if len(present) > 8 else "")
+    rule = f"hold the values {shown}: as class indices they would mean {highest + 1} classes"
+    remedy = f"--label_map={spread_map(present)} to number them, or --num_classes={highest + 1} if that is meant"
+    raise UserError("masks", rule, remedy)

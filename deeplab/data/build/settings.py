@@ -1,0 +1,66 @@
+"""Settings that all record builders share: what labels mean, and how records are written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from deeplab.errors import UserError
+from deeplab.settings import require_positive, setting
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What the values or colours of masks mean."""
+
+    dataset: str = setting(
+        "", "Known data set, or a dataset.yml, whose classes, colours and ignore label these masks have."
+    )
+    num_classes: int | None = setting(
+        None,
+        "Number of classes; the background counts, the ignore label does not (unset: from class names or palette, "
+        "else the highest label + 1).",
+    )
+    class_names: str = setting("", "File of class names, one a line in the order of the classes; or names,with,commas.")
+    palette: str = setting(
+        "", "Colours of the classes: a file of lines `R G B name` or a dataset.yml; RGB masks need it."
+    )
+    ignore_label: int = setting(255, "Label value of pixels that do not count.")
+    label_map: str = setting("", "Mask values to replace: OLD:NEW,OLD:NEW, e.g. 255:1,11:255.")
+    on_bad_label: str = setting(
+        "fail", "Values that are no class: stop, or take them for ignored.", choices=("fail", "ignore")
+    )
+    colour_tolerance: float = setting(
+        0.0, "RGB mask pixels take the nearest colour of the palette within this distance (RGB 0 to 255); 0 = exact."
+    )
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_classes")
+        if not 0 <= self.ignore_label <= 255:
+            raise UserError("--ignore_label", f"is a label value from 0 to 255, not {self.ignore_label}")
+        if (self.num_classes or 0) > 256:
+            raise UserError("--num_classes", f"labels have 8 bits: 256 classes at most, not {self.num_classes}")
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """How records are written."""
+
+    num_shards: int = setting(4, "Shards of each split.")
+    num_workers: int = setting(0, "Pairs in work at the same time; 0 = one a processor core.")
+    overwrite: bool = setting(False, "Replace splits that the output folder already holds.")
+    verify_images: bool = setting(
+        False,
+        "Decode every image (off: follow its structure to the end, which finds truncated files, six times as fast).",
+    )
+    name: str = setting("", "What the data set is called (unset: after the output folder).")
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_shards")
+        if self.num_workers < 0:
+            raise UserError("--num_workers", f"must be 0 or more, not {self.num_workers}")
+
+    @property
+    def workers(self) -> int:
+        """Number of threads."""
+        return self.num_workers or len(os.sched_getaffinity(0))

@@ -1,0 +1,138 @@
+"""What a build counts while pairs pass by, and what it says of it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deeplab import console
+from deeplab.data.build.convert import Converted
+from deeplab.data.build.pairs import shorten
+from deeplab.data.dataset import Dataset, SizeRange
+
+
+@dataclass
+class SplitTally:
+    """Sums over the pairs of one split; its size does not grow with their number.
+
+    Attributes:
+      images: number of pairs.
+      counts: pixels of each label value, int64 [256].
+      size: range of image sizes.
+      formats: encodings met.
+    """
+
+    images: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    size: SizeRange | None = None
+    formats: set[str] = field(default_factory=set)
+
+    def add(self, converted: Converted) -> None:
+        """Takes one pair into the sums."""
+        image = converted.image
+        size = SizeRange(image.height, image.height, image.width, image.width)
+        self.images += 1
+        self.counts += converted.counts
+        self.size = self.size.including(size) if self.size else size
+        self.formats.add(image.format)
+
+
+class Oddities:
+    """Pairs that work but are likely not what the user wants: counted all, named the first few."""
+
+    TEXTS: Mapping[str, str] = {
+        "rotated": "images are turned by their EXIF data: they go in as stored, which must be how the masks lie",
+        "alpha": "images have an alpha channel: it is dropped",
+        "damaged": "images break the rules of their format, but can be read",
+        "ignored": "masks have the ignore label on every pixel: nothing is learned from them",
+    }
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.numbers: dict[str, int] = {}
+
+    def look(self, converted: Converted, ignore_label: int) -> None:
+        """Notes what is odd about one pair."""
+        image = converted.image
+        self._note("rotated", image.rotated, converted.name)
+        self._note("alpha", image.alpha, converted.name)
+        self._note("damaged", image.damaged, converted.name)
+        self._note("ignored", converted.counts[ignore_label] == image.height * image.width, converted.name)
+
+    def _note(self, kind: str, met: bool, name: str) -> None:
+        if met:
+            self.numbers[kind] = self.numbers.get(kind, 0) + 1
+            if len(self.names.setdefault(kind, [])) < 6:
+                self.names[kind].append(name)
+
+    def report(self) -> None:
+        """One warning a kind."""
+        for kind, number in self.numbers.items():
+            console.warning(f"{number} {self.TEXTS[kind]}: {shorten(self.names[kind])}")
+
+
+def describe(
+    name: str, class_names: Sequence[str], colours: Sequence, ignore_label: int, tallies: Mapping[str, SplitTally]
+) -> Dataset:
+    """The data set that the tallies add up to."""
+    number = len(class_names)
+    # An ignore label within the classes (ADE20K's 0) is counted as ignored, not as a class.
+    counted = {split: tally.counts.copy() for split, tally in tallies.items()}
+    ignored = {split: int(counts[ignore_label]) for split, counts in counted.items()}
+    for counts in counted.values():
+        counts[ignore_label] = 0
+    return Dataset(
+        name=name,
+        class_names=tuple(class_names),
+        colours=tuple(colours),
+        ignore_label=ignore_label,
+        splits={split: tally.images for split, tally in tallies.items()},
+        pixels={split: tuple(counts[:number].tolist()) for split, counts in counted.items()},
+        ignored_pixels=ignored,
+        size_range={split: tally.size for split, tally in tallies.items() if tally.size},
+        image_formats=tuple(sorted(set().union(*(tally.formats for tally in tallies.values())))),
+    )
+
+
+def share_table(dataset: Dataset) -> str:
+    """Pixel share of each class in each split, in percent of the pixels that count; ignored ones in percent of all."""
+    splits = list(dataset.splits)
+    totals = {split: sum(dataset.pixels[split]) for split in splits}
+    rows: list[list[object]] = [
+        [index, name, *(_percent(dataset.pixels[split][index], totals[split]) for split in splits)]
+        for index, name in enumerate(dataset.class_names)
+    ]
+    ignored = [_percent(dataset.ignored_pixels[s], totals[s] + dataset.ignored_pixels[s]) for s in splits]
+    rows.append([dataset.ignore_label, "(ignored)", *ignored])
+    rows.append(["", "images", *(dataset.splits[split] for split in splits)])
+    rows.append(["", "size (pixels)", *(_sizes(dataset.size_range[split]) for split in splits)])
+    return console.table(rows, ["label", "class", *splits])
+
+
+def _percent(part: int, whole: int) -> str:
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    return f"{share:.2f}%" if share >= 0.005 or not part else "<0.01%"
+
+
+def _sizes(size: SizeRange) -> str:
+    low, high = f"{size.min_width}x{size.min_height}", f"{size.max_width}x{size.max_height}"
+    return low if low == high else f"{low} to {high}"
+
+
+def warn_of_absent_classes(dataset: Dataset) -> None:
+    """Names the classes that have no pixel in a split, and those that have none at all."""
+    totals = [sum(column) for column in zip(*dataset.pixels.values(), strict=True)]
+    nowhere = [dataset.class_names[i] for i, total in enumerate(totals) if not total and i != dataset.ignore_label]
+    if nowhere:
+        console.warning(
+            f"no pixel anywhere of {shorten(nowhere)} (num_classes={dataset.num_classes} counts the background, not "
+            "the ignore label)"
+        )
+    for split, pixels in dataset.pixels.items():
+        absent = [dataset.class_names[i] for i, number in enumerate(pixels) if not number and totals[i]]
+        if absent:
+            console.warning(f"split {split!r} has no pixel of {shorten(absent)}")

@@ -1,0 +1,214 @@
+"""A split as prepared batches, the counting of answers, and the pictures drawn of them."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from conftest import disc_pair, png
+from PIL import Image
+
+from deeplab.config import ModelConfig, ResizeConfig
+from deeplab.data import dataset, records
+from deeplab.data.dataset import SizeRange
+from deeplab.errors import UserError
+from deeplab.evaluation import Report
+from deeplab.inference import drawing, measure
+from deeplab.inference.prediction import PredictionSettings
+from deeplab.inference.sheet import CELL, GAP, Row, contact_sheet
+from deeplab.inference.split import Split, original_labels
+
+
+def by_red(pixels):
+    """Stands for a network: 1 where red is above 150, 2 where green is, from float32 [B, h, w, 3]."""
+    pixels = pixels.numpy()
+    return np.where(pixels[..., 0] > 150, 1, np.where(pixels[..., 1] > 150, 2, 0)).astype(np.int32)
+
+
+@pytest.fixture
+def split(disc_records):
+    settings = PredictionSettings(ModelConfig())
+    return Split(dataset.find("", str(disc_records)), str(disc_records), "val", settings)
+
+
+def with_settings(split, **changes):
+    settings = dataclasses.replace(split.settings, **changes)
+    return dataclasses.replace(split, settings=settings)
+
+
+def record(folder, split, *pairs):
+    """Writes pairs (image, label) of arrays as a split of one shard."""
+    with records.ShardWriter(folder, records.shard_name(split, 0, 1)) as writer:
+        for index, (image, label) in enumerate(pairs):
+            height, width = image.shape[:2]
+            writer.write(records.encode_example(png(image), "png", f"image_{index}", height, width, png(label)))
+        writer.publish()
+
+
+class TestBatches:
+    def test_native_size(self, split):
+        batches = list(split.batches())
+        assert len(batches) == len(split) == 4
+        image, label = disc_pair(101)
+        batch = batches[1]
+        assert batch.pixels.shape == (1, 49, 65, 3) and batch.names == ["pair_101"] and batch.sizes == [(48, 64)]
+        np.testing.assert_array_equal(batch.images[0], image)
+        np.testing.assert_array_equal(batch.pixels[0, :48, :64], image)
+        np.testing.assert_array_equal(batch.labels[0], label)
+        np.testing.assert_array_equal(batch.padded_labels[0, :48, :64], label)
+        assert (batch.padded_labels[0, 48:] == 255).all() and (batch.padded_labels[0, :, 64:] == 255).all()
+
+    def test_batches_with_a_crop(self, split):
+        four = dataclasses.replace(with_settings(split, crop_size=(50, 70)), batch_size=3)
+        shapes = [(batch.pixels.shape, batch.padded_labels.shape, len(batch.images)) for batch in four.batches()]
+        assert shapes == [((3, 50, 70, 3), (3, 50, 70), 3), ((1, 50, 70, 3), (1, 50, 70), 1)]
+
+    def test_labels_are_resized_with_the_images(self, split):
+        batch = next(iter(with_settings(split, resize=ResizeConfig(24, 32)).batches()))
+        assert batch.sizes == [(24, 32)] and batch.padded_labels.shape == (1, 33, 33)
+        assert batch.labels[0].shape == batch.images[0].shape[:2] == (48, 64)
+        assert set(np.unique(batch.padded_labels)) <= {0, 1, 2, 255}
+
+    def test_an_image_larger_than_the_crop_is_named(self, split):
+        with pytest.raises(UserError, match=r"pair_100: is 48x64 .*--eval_crop_size=40,64\n.*--eval_crop_size=49,65"):
+            list(with_settings(split, crop_size=(40, 64)).batches())
+
+    def test_dataset_yml_tells_before_anything_is_done(self, split):
+        known = dataclasses.replace(split.dataset, size_range={"val": SizeRange(10, 300, 20, 64)})
+        small = dataclasses.replace(with_settings(split, crop_size=(65, 65)), dataset=known)
+        with pytest.raises(UserError, match=r"images up to 300 pixels high and 64 wide\n.*--eval_crop_size=305,65"):
+            small.require_crop_fits_all()
+        with_settings(small, crop_size=None).require_crop_fits_all()
+        with_settings(small, crop_size=(305, 65)).require_crop_fits_all()
+
+    def test_damaged_records_are_named(self, split, tmp_path):
+        whole = pathlib.Path(split.shards()[0]).read_bytes()
+        (tmp_path / "val-00000-of-00001.tfrecord").write_bytes(whole[:200] + b"x" + whole[201:])
+        with pytest.raises(UserError, match=r"val-00000-of-00001\.tfrecord: record 0 .* is damaged"):
+            list(dataclasses.replace(split, folder=str(tmp_path)).batches())
+
+    def test_labels_outside_the_classes_are_named(self, split, tmp_path):
+        image, label = disc_pair(1)
+        record(tmp_path, "val", (image, label), (image, np.full_like(label, 7)))
+        with pytest.raises(UserError, match="image_1: its label holds 7"):
+            list(dataclasses.replace(split, folder=str(tmp_path)).batches())
+
+
+class TestOriginalLabels:
+    RAW = np.array([[0, 1, 9], [2, 3, 9], [9, 9, 9]], np.int32)
+
+    def test_cut(self):
+        np.testing.assert_array_equal(original_labels(self.RAW, (2, 2), (2, 2), ResizeConfig()), [[0, 1], [2, 3]])
+
+    def test_back_to_the_stored_size(self):
+        resized = original_labels(self.RAW, (2, 2), (2, 4), ResizeConfig(2))
+        np.testing.assert_array_equal(resized, [[0, 0, 1, 1], [2, 2, 3, 3]])
+
+
+@dataclasses.dataclass
+class StandIn:
+    """A network as the evaluator wants it, without one."""
+
+    num_classes: int = 3
+    checkpoint: str = "runs/model.ckpt-7"
+    step: int = 7
+
+
+class TestEvaluator:
+    def test_every_pixel_counts_once(self, split, monkeypatch):
+        monkeypatch.setattr(measure, "labels_of", lambda network, settings: by_red)
+        report = measure.Evaluator(StandIn(), split).evaluate("runs/model.ckpt-7", {"eval_scales": (1.0,)})
+        assert report.counts.sum() == 4 * 48 * 64 and report.num_images == 4 and report.step == 7
+        # The drawn colours differ by more than their noise, so that colours tell the class exactly.
+        np.testing.assert_array_equal(report.counts, np.diag(report.counts.diagonal()))
+        assert (report.counts.diagonal() > 0).all()
+
+    def test_other_number_of_classes(self, split):
+        with pytest.raises(UserError, match="discs has 3 classes, the network in runs/model.ckpt-7 21"):
+            measure.Evaluator(StandIn(num_classes=21), split)
+
+    def test_no_labels(self, split, tmp_path, monkeypatch):
+        image, _ = disc_pair(1)
+        with records.ShardWriter(tmp_path, records.shard_name("val", 0, 1)) as writer:
+            writer.write(records.encode_example(png(image), "png", "bare", 48, 64, b""))
+            writer.publish()
+        monkeypatch.setattr(measure, "labels_of", lambda network, settings: by_red)
+        bare = dataclasses.replace(split, folder=str(tmp_path))
+        with pytest.raises(UserError, match="no labels to compare with"):
+            measure.Evaluator(StandIn(), bare).evaluate("runs/model.ckpt-7", {})
+
+
+class TestWords:
+    NAMES = ("ground", "disc", "square")
+
+    def test_classes_by_name_and_number(self):
+        assert measure.class_numbers(("square,0", "square"), self.NAMES) == [0, 2]
+        for wrong in ("squares", "3", "-1"):
+            with pytest.raises(UserError, match=f"no class is called {wrong!r}"):
+                measure.class_numbers((wrong,), self.NAMES)
+
+    def test_mean_without(self, disc_records):
+        from deeplab.evaluation import ConfusionMatrix
+
+        counts = np.array([[8, 2, 0], [0, 4, 0], [0, 0, 0]])
+        report = Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1)
+        # disc: 4 hits of 4 labelled + 6 predicted - 4; ground's two errors still count against it.
+        assert measure.mean_without(report, [0]) == "mean IoU without ground: 0.6667 over 1 classes"
+
+    def test_other_class_names_are_said(self, capsys):
+        measure.warn_of_other_names(("a", "b"), ("a", "b"), "set")
+        assert capsys.readouterr().err == ""
+        measure.warn_of_other_names(("a", "skin"), ("a", "hair"), "set")
+        assert "skin / hair" in capsys.readouterr().err
+
+
+class TestDrawing:
+    @pytest.fixture
+    def plan(self, tmp_path):
+        colours = np.zeros([256, 3], np.uint8)
+        colours[1], colours[2], colours[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
+        return drawing.Drawing(tmp_path, colours, raw_folder=tmp_path / "raw", sheet_images=2)
+
+    def test_files(self, split, plan):
+        drawing.draw(split, by_red, plan)
+        names = sorted(path.name for path in (plan.folder / "segmentation_results").iterdir())
+        kinds = ("image", "overlay", "prediction")
+        assert names == [f"{number:06d}_{kind}.png" for number in range(4) for kind in kinds]
+        image, label = disc_pair(102)
+        results = plan.folder / "segmentation_results"
+        np.testing.assert_array_equal(np.asarray(Image.open(results / "000002_image.png")), image)
+        prediction = np.asarray(Image.open(results / "000002_prediction.png"))
+        np.testing.assert_array_equal(prediction, plan.colours[label])
+        mask = Image.open(plan.folder / "raw" / "pair_102.png")
+        assert mask.mode == "P" and mask.getpalette()[3:6] == [255, 0, 0]
+        np.testing.assert_array_equal(np.asarray(mask), label)
+
+    def test_label_ids_of_cityscapes(self, plan, tmp_path):
+        other = dataclasses.replace(plan, ids=drawing.CITYSCAPES_IDS)
+        drawing.write_index_mask(tmp_path / "a.png", np.array([[0, 1, 2, 18]]), other)
+        mask = Image.open(tmp_path / "a.png")
+        np.testing.assert_array_equal(np.asarray(mask), [[7, 8, 11, 33]])
+        assert mask.getpalette()[3 * 8 : 3 * 9] == [255, 0, 0]
+
+    def test_names_of_index_masks(self, capsys):
+        names, empty = drawing.RawNames(), np.zeros([1, 1, 3], np.uint8)
+        given = ("2007_000033", "a/b/ADE_val.jpg", "other/ADE_val.png", "frame.v2", "")
+        found = [names.of(drawing.Answer(n, name, empty, empty)) for n, name in enumerate(given)]
+        assert found == ["2007_000033", "ADE_val", "ADE_val_000002", "frame.v2", "image_000004"]
+        assert "shares its name" in capsys.readouterr().err
+
+    def test_sheet(self):
+        red, green = np.full([10, 20, 3], (255, 0, 0), np.uint8), np.full([10, 20, 3], (0, 255, 0), np.uint8)
+        rows = [Row("a", red, green, red, label=green, classes=frozenset({1, 255})), Row("b", red, green, red)]
+        sheet = contact_sheet(rows, ("ground", "disc"), np.full([256, 3], 77, np.uint8))
+        assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
+        first_row = sheet[60, GAP + CELL // 2 :: CELL + GAP]
+        np.testing.assert_array_equal(first_row[:4], [red[0, 0], green[0, 0], green[0, 0], red[0, 0]])
+        assert (sheet == 77).all(-1).any()  # the square of the legend
+
+    def test_a_failed_write_is_not_lost(self, tmp_path):
+        def fail():
+            raise OSError("disk full")
+
+        with pytest.raises(OSError, match="disk full"), drawing.WriteBehind() as writer:
+            writer.submit(fail)
