@@ -25,7 +25,7 @@ setup(
     # a top-level package called "datasets" would clash with another well-known library.
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
-    package_data={"deeplab.known_datasets": ["*.yml"]},
+    package_data={"deeplab": ["*/*.json", "*/*.yml"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
     install_requires=requirements("requirements.txt"),
     extras_require={"dev": requirements("requirements-dev.txt")},
     entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},

@@ -57,8 +57,18 @@ COMMANDS = {
     "vis": Command("draw what a trained network sees in a split", _module("deeplab.vis")),
     "export": Command("write a frozen graph and a SavedModel", _module("deeplab.export_model")),
     "predict": Command("make masks for your own pictures", _module("deeplab.predict")),
+    "inspect_checkpoint": Command(
+        "tell what a checkpoint is, or how two differ", _module("deeplab.inspect_checkpoint")
+    ),
 }
-_ALSO_CALLED = {"evaluate": "eval", "visualize": "vis", "visualise": "vis", "export_model": "export", "test": "eval"}
+_ALSO_CALLED = {
+    "inspect": "inspect_checkpoint",
+    "evaluate": "eval",
+    "visualize": "vis",
+    "visualise": "vis",
+    "export_model": "export",
+    "test": "eval",
+}
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ def predict(given: dict[str, Any]) -> None:
     source = source_of(config)
     pictures = images.find(config.input, config.recursive)
     batch_prediction.refuse_own_results(pictures, config.output_dir)
+    batch_prediction.refuse_to_overwrite(pictures, (), config)  # before the network is loaded; again with class names
     own = flags.fields_of([PredictConfig])
     segmenter = Segmenter(
         source,

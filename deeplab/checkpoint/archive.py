@@ -6,11 +6,12 @@ import gzip
 import hashlib
 import lzma
 import os
-import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
 from typing import IO
 
+from deeplab import console
 from deeplab.errors import UserError
 
 MOST_FILES = 1000
@@ -37,7 +38,12 @@ def unpack(archive: str, folder: str) -> list[str]:
     names: list[str] = []
     left = MOST_BYTES
     try:
-        with _opened(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as entries:
+        with (
+            open(archive, "rb") as file,
+            _unzipped(file) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as entries,
+            console.progress(total=os.path.getsize(archive), what="unpacking", unit="B") as bar,
+        ):
             for entry in entries:
                 name = _safe_name(archive, entry)
                 if not entry.isfile():
@@ -46,10 +52,12 @@ def unpack(archive: str, folder: str) -> list[str]:
                 if left < 0 or len(names) >= MOST_FILES:
                     rule = f"holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB, as no checkpoint does"
                     raise UserError(archive, rule, AGAIN)
-                _copy(entries.extractfile(entry), os.path.join(folder, name), entry.size)
+                for _ in _copied(entries.extractfile(entry), os.path.join(folder, name), entry.size):
+                    bar.update(file.tell() - bar.n)
                 names.append(name)
             while stream.read(CHUNK):  # the gzip checksum stands behind the last byte
                 pass
+            bar.update(file.tell() - bar.n)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as problem:
         raise _damaged(archive, problem) from problem
     except OSError as problem:
@@ -66,11 +74,11 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _opened(archive: str) -> IO[bytes]:
+def _unzipped(file: IO[bytes]) -> IO[bytes]:
     """The tar stream inside; browsers store some `.tar.gz` without the compression."""
-    with open(archive, "rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
-    return gzip.open(archive, "rb") if packed else open(archive, "rb")  # type: ignore[return-value]
+    packed = file.read(2) == GZIP_MAGIC
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
 def _safe_name(archive: str, entry: tarfile.TarInfo) -> str:
@@ -83,11 +91,13 @@ def _safe_name(archive: str, entry: tarfile.TarInfo) -> str:
     return os.path.join(*parts) if parts else ""
 
 
-def _copy(source: IO[bytes] | None, path: str, size: int) -> None:
+def _copied(source: IO[bytes] | None, path: str, size: int) -> Iterator[None]:
+    """Writes one file; comes back after every piece."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "xb") as target:  # never over another entry
-        if source is not None:
-            shutil.copyfileobj(source, target, CHUNK)
+        while source is not None and (piece := source.read(CHUNK)):
+            target.write(piece)
+            yield
         if target.tell() != size:
             raise EOFError(f"{path} ends early")
         target.flush()

@@ -38,7 +38,7 @@ def settings_to_build(found: Description, checkpoint: str, given: Mapping[str, A
     unseen = [f"--{name}={value}" for name, value in _without_trace(found, given).items()]
     if unseen:
         console.note(
-            f"{', '.join(unseen)}: taken, as they leave no trace in a checkpoint; say so if it was trained otherwise"
+            f"taking {' '.join(unseen)}, which a checkpoint does not show; give it if it was trained otherwise"
         )
     return shown
 

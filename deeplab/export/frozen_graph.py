@@ -8,7 +8,7 @@ Names, types and shapes of the tensors are those of the research DeepLab's expor
     ArgMax                    int64   [1, h, w]          classes at the crop size h x w, padding included
     RawSemanticPredictions    float32 [1, h, w]          the same as numbers
     RawSemanticProbabilities  float32 [1, h, w, classes] likewise
-    <scope>/<scope>/input     float32 [1, ?, ?, C]       what the network sees (MobilenetV2/MobilenetV2/input)
+    <scope>/<scope>/input     float32 [1, h, w, C]       what the network sees (MobilenetV2/MobilenetV2/input)
 
 A picture larger than the crop, at which such a graph used to die, is answered as a whole; its raw outputs are then
 the top left part of crop size.

@@ -44,7 +44,7 @@ def predict_all(segmenter: Segmenter, pictures: Sequence[Picture], config: Predi
     """
     folder = pathlib.Path(config.output_dir)
     refuse_to_overwrite(pictures, segmenter.class_names, config)
-    earlier = _earlier(folder / SUMMARY)
+    earlier = earlier_shares(folder / SUMMARY)
     shares: dict[str, dict[str, float]] = {}
     faults: list[UserError] = []
     with WriteBehind() as writer, console.progress(total=len(pictures), what="predicting", unit="picture") as bar:
@@ -172,7 +172,7 @@ def summary(shares: dict[str, dict[str, float]]) -> str:
     return buffer.getvalue()
 
 
-def _earlier(path: pathlib.Path) -> dict[str, dict[str, float]]:
+def earlier_shares(path: pathlib.Path) -> dict[str, dict[str, float]]:
     """The rows of a summary that is there already, of other pictures in the same folder."""
     try:
         with open(path, newline="", encoding="utf-8") as file:

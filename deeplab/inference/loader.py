@@ -54,8 +54,8 @@ def load(
     """Finds out what `source` is, and loads it.
 
     Args:
-      source: training folder, prefix or file of a checkpoint, frozen graph (`.pb`), SavedModel folder, or a folder
-        that holds an export.
+      source: training folder, prefix or file of a checkpoint, `zoo:NAME`, frozen graph (`.pb`), SavedModel folder, or
+        a folder that holds an export.
       given: settings of `ModelConfig`, `ResizeConfig`, `InferenceConfig` by name; they complete or replace those of
         the `config.yml` beside a checkpoint. An export has its settings built in and takes none.
       dataset: known name or `dataset.yml` of which class names and colours are taken; unset = as trained.

@@ -27,7 +27,7 @@ def test_everything_is_taken_from_the_variables(capsys):
     assert (found["model_variant"], found["depth_multiplier"], found["atrous_rates"]) == ("mobilenet_v2", 0.5, ())
     shown = capsys.readouterr().err
     assert "its variables show mobilenet_v2, depth multiplier 0.5" in shown
-    assert "--output_stride=16: taken" in shown
+    assert "taking --output_stride=16, which" in shown
 
 
 def test_what_is_given_is_left_out():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from file_server import FileServer
 
+import slim
 from deeplab import run_config
 from deeplab.checkpoint import download, files, zoo
 from deeplab.config import ModelConfig
@@ -64,7 +65,7 @@ def server(archive):
 @pytest.fixture
 def entry(server, tmp_path, monkeypatch) -> zoo.Entry:
     """An entry of the zoo at that server, and a cache folder of its own."""
-    flags = {"model_variant": "xception_65", "atrous_rates": [6, 12, 18], "decoder_output_stride": [4]}
+    flags = {"model_variant": "xception_65", "atrous_rates": [6, 12, 18], "output_stride": 16}
     entry = zoo.Entry("small", "for tests", "nothing", server.address, flags, dataset="pascal_voc_seg")
     monkeypatch.setattr(zoo, "entries", lambda: {"small": entry, "smart": entry})
     monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
@@ -89,7 +90,7 @@ def test_every_entry_is_complete():
     assert len(entries) == 40
     for entry in entries.values():
         settings = zoo.settings_for(zoo.PREFIX + entry.name)
-        assert make(ModelConfig, settings).model_variant == entry.flags["model_variant"]
+        assert slim.find(make(ModelConfig, settings).model_variant)
         assert re.fullmatch(r"https?://\S+\.t(ar\.)?gz", entry.address)
         assert entry.what and entry.trained_on
         assert all(20 < result["miou"] < 90 and result["scales"] for result in entry.published)
@@ -140,6 +141,13 @@ def test_later_commands_read_the_settings_by_path(entry):
     resolved = network.resolve({}, prefix, [ModelConfig])
     assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
     assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colours"]) == 21
+
+
+def test_rates_follow_another_output_stride_unless_they_are_given(entry):
+    prefix = files.find("zoo:small")
+    assert network.resolve({"output_stride": 8}, prefix, [ModelConfig])["atrous_rates"] == (12, 24, 36)
+    own = {"output_stride": 8, "atrous_rates": (1, 2, 3)}
+    assert network.resolve(own, prefix, [ModelConfig])["atrous_rates"] == (1, 2, 3)
 
 
 def test_waiting_for_checkpoints_takes_a_name_once(entry):

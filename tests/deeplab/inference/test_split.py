@@ -1,18 +1,18 @@
 """A split as prepared batches, the counting of answers, and the pictures drawn of them."""
 
 import dataclasses
+import io
 import pathlib
 
 import numpy as np
 import pytest
-from conftest import disc_pair, png
 from PIL import Image
 
 from deeplab.config import ModelConfig, ResizeConfig
 from deeplab.data import dataset, records
 from deeplab.data.dataset import SizeRange
 from deeplab.errors import UserError
-from deeplab.evaluation import Report
+from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.inference import drawing, measure
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.sheet import CELL, GAP, Row, contact_sheet
@@ -23,6 +23,24 @@ def by_red(pixels):
     """Stands for a network: 1 where red is above 150, 2 where green is, from float32 [B, h, w, 3]."""
     pixels = pixels.numpy()
     return np.where(pixels[..., 0] > 150, 1, np.where(pixels[..., 1] > 150, 2, 0)).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def pairs(disc_records):
+    """The images and labels of split val, by name."""
+    shard = disc_records / records.shard_name("val", 0, 1)
+    return {
+        example[records.FILENAME].decode(): tuple(
+            np.asarray(Image.open(io.BytesIO(example[key]))) for key in (records.IMAGE, records.LABEL)
+        )
+        for example in records.read_shard(shard)
+    }
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -46,10 +64,10 @@ def record(folder, split, *pairs):
 
 
 class TestBatches:
-    def test_native_size(self, split):
+    def test_native_size(self, split, pairs):
         batches = list(split.batches())
         assert len(batches) == len(split) == 4
-        image, label = disc_pair(101)
+        image, label = pairs["pair_101"]
         batch = batches[1]
         assert batch.pixels.shape == (1, 49, 65, 3) and batch.names == ["pair_101"] and batch.sizes == [(48, 64)]
         np.testing.assert_array_equal(batch.images[0], image)
@@ -87,8 +105,8 @@ class TestBatches:
         with pytest.raises(UserError, match=r"val-00000-of-00001\.tfrecord: record 0 .* is damaged"):
             list(dataclasses.replace(split, folder=str(tmp_path)).batches())
 
-    def test_labels_outside_the_classes_are_named(self, split, tmp_path):
-        image, label = disc_pair(1)
+    def test_labels_outside_the_classes_are_named(self, split, pairs, tmp_path):
+        image, label = pairs["pair_100"]
         record(tmp_path, "val", (image, label), (image, np.full_like(label, 7)))
         with pytest.raises(UserError, match="image_1: its label holds 7"):
             list(dataclasses.replace(split, folder=str(tmp_path)).batches())
@@ -124,11 +142,11 @@ class TestEvaluator:
         assert (report.counts.diagonal() > 0).all()
 
     def test_other_number_of_classes(self, split):
-        with pytest.raises(UserError, match="discs has 3 classes, the network in runs/model.ckpt-7 21"):
+        with pytest.raises(UserError, match=r"discs has 3 classes, the network in runs/model\.ckpt-7 21"):
             measure.Evaluator(StandIn(num_classes=21), split)
 
-    def test_no_labels(self, split, tmp_path, monkeypatch):
-        image, _ = disc_pair(1)
+    def test_no_labels(self, split, pairs, tmp_path, monkeypatch):
+        image, _ = pairs["pair_100"]
         with records.ShardWriter(tmp_path, records.shard_name("val", 0, 1)) as writer:
             writer.write(records.encode_example(png(image), "png", "bare", 48, 64, b""))
             writer.publish()
@@ -147,9 +165,7 @@ class TestWords:
             with pytest.raises(UserError, match=f"no class is called {wrong!r}"):
                 measure.class_numbers((wrong,), self.NAMES)
 
-    def test_mean_without(self, disc_records):
-        from deeplab.evaluation import ConfusionMatrix
-
+    def test_mean_without(self):
         counts = np.array([[8, 2, 0], [0, 4, 0], [0, 0, 0]])
         report = Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1)
         # disc: 4 hits of 4 labelled + 6 predicted - 4; ground's two errors still count against it.
@@ -169,12 +185,12 @@ class TestDrawing:
         colours[1], colours[2], colours[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
         return drawing.Drawing(tmp_path, colours, raw_folder=tmp_path / "raw", sheet_images=2)
 
-    def test_files(self, split, plan):
+    def test_files(self, split, pairs, plan):
         drawing.draw(split, by_red, plan)
         names = sorted(path.name for path in (plan.folder / "segmentation_results").iterdir())
         kinds = ("image", "overlay", "prediction")
         assert names == [f"{number:06d}_{kind}.png" for number in range(4) for kind in kinds]
-        image, label = disc_pair(102)
+        image, label = pairs["pair_102"]
         results = plan.folder / "segmentation_results"
         np.testing.assert_array_equal(np.asarray(Image.open(results / "000002_image.png")), image)
         prediction = np.asarray(Image.open(results / "000002_prediction.png"))

@@ -1,0 +1,16 @@
+"""One narrow network and its frozen graph, for all tests of exports."""
+
+import pytest
+from small_exports import make_graph, make_network, make_settings
+
+
+@pytest.fixture(scope="session")
+def network():
+    """ASPP with one atrous branch and image pooling, and a decoder; 4 classes."""
+    return make_network()
+
+
+@pytest.fixture(scope="session")
+def frozen(network):
+    """Its frozen graph, batch norm folded, crop 65x97."""
+    return make_graph(network, make_settings())

@@ -1,0 +1,113 @@
+"""The command that measures, from its flags to its files."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import deeplab.eval as command
+from deeplab import Segmenter
+from deeplab.data import dataset, records
+from deeplab.evaluation import ConfusionMatrix
+
+ROOT = pathlib.Path(command.__file__).parents[1]
+
+
+@pytest.fixture
+def run(monkeypatch, small_run, disc_records, tmp_path):
+    """Runs the command on the small network and data set; further flags are added. Gives the exit code."""
+
+    def run(*flags, checkpoint=small_run):
+        given = [f"--checkpoint_dir={checkpoint}", f"--dataset_dir={disc_records}", f"--eval_logdir={tmp_path}/log"]
+        monkeypatch.setattr(sys, "argv", ["eval.py", *given, *flags])
+        return command.main()
+
+    return run
+
+
+def counted_by_hand(small_run, disc_records):
+    """The confusion matrix through the other door: `Segmenter`, image by image."""
+    from deeplab.inference.split import Split
+
+    segmenter = Segmenter(small_run)
+    matrix = ConfusionMatrix(3)
+    settings = command_settings()
+    for batch in Split(dataset.find("", str(disc_records)), str(disc_records), "val", settings).batches():
+        matrix.add(batch.labels[0], segmenter(batch.images[0], probabilities=False).labels.astype(np.int32))
+    return matrix.counts
+
+
+def command_settings():
+    from deeplab.config import ModelConfig
+    from deeplab.inference.prediction import PredictionSettings
+
+    return PredictionSettings(ModelConfig())
+
+
+def test_table_tags_and_files(run, small_run, disc_records, tmp_path, capsys):
+    assert run("--exclude_classes=ground") == 0
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    np.testing.assert_array_equal(written["confusion_matrix"], counted_by_hand(small_run, disc_records))
+    assert written["step"] == 7 and written["num_images"] == 4 and written["settings"]["depth_multiplier"] == 0.25
+    out = capsys.readouterr().out
+    overall = written["reference"]["eval/miou_1.0_overall"]
+    assert f"eval/miou_1.0_overall[{overall:.9g}]" in out and "eval/miou_1.0_class_2[" in out
+    assert "mean IoU without ground: " in out
+    assert {"confusion_matrix.png", "class_iou.png"} <= {path.name for path in (tmp_path / "log").iterdir()}
+
+
+def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
+    flags = ("--eval_crop_size=49,65", "--eval_batch_size=3", "--eval_scales=0.5", "--eval_scales=1.0")
+    assert run(*flags, "--add_flipped_images") == 0
+    assert "eval/miou_0.5_1.0_flipped_overall[" in capsys.readouterr().out
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert np.sum(written["confusion_matrix"]) == 4 * 48 * 64  # padding does not count
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--eval_crop_size=33,65"], "--eval_crop_size=49,65"),
+        (["--eval_split=test"], "no file matches test-"),
+        (["--dataset=pascal_voc_seg"], "3 classes"),
+        (["--model_variant=xception_65"], "trained with mobilenet_v2"),
+        (["--eval_batch_size=2"], "add --eval_crop_size"),
+        (["--exclude_classes=disk"], "did you mean 'disc'?"),
+        (["--eval_scale=1.0"], "eval_scale"),
+        (["--add_flipped_images", "=", "true"], "without spaces around the equals sign"),
+    ],
+)
+def test_bad_flags_are_refused(run, tmp_path, capsys, flags, words):
+    assert run(*flags) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "log" / "metrics.json").exists()
+
+
+def test_other_number_of_classes(run, tmp_path, capsys):
+    two = dataset.Dataset("two", ("ground", "thing"))
+    dataset.save(two, tmp_path / "two.yml")
+    assert run(f"--dataset={tmp_path}/two.yml") == 1
+    assert "two has 2 classes, the network in" in capsys.readouterr().err
+
+
+def test_no_checkpoint(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(checkpoint=tmp_path / "empty") == 1
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_truncated_records(run, disc_records, tmp_path, capsys):
+    shard = records.shard_name("val", 0, 1)
+    (tmp_path / shard).write_bytes((disc_records / shard).read_bytes()[:-20])
+    assert run(f"--dataset_dir={tmp_path}", f"--dataset={disc_records / dataset.FILE_NAME}") == 1
+    assert f"{shard}: record 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["eval.py", "vis.py", "predict.py"])
+def test_help_as_a_file_from_anywhere(script, tmp_path):
+    """Without installation, and without the package's own folder hiding other libraries."""
+    done = subprocess.run([sys.executable, ROOT / "deeplab" / script, "--help"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0 and f"python deeplab/{script}".encode() in done.stdout

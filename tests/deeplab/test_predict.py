@@ -1,0 +1,131 @@
+"""The command that makes masks of one's own pictures."""
+
+import csv
+import sys
+
+import golden_recipe
+import numpy as np
+import pytest
+from PIL import Image
+
+import deeplab.predict as command
+from deeplab import Segmenter
+from deeplab.config import PredictConfig
+from deeplab.errors import UserError
+from deeplab.inference import batch_prediction
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder with two pictures."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, height in (("one", 40), ("two", 33)):
+        Image.fromarray(golden_recipe.image(height, 52)[0]).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, small_run, album, tmp_path):
+    """Runs the command on the album; further flags are added. Gives the exit code."""
+
+    def run(*flags, model=f"--model={small_run}"):
+        given = [model, f"--input={album}", f"--output_dir={tmp_path}/out"]
+        monkeypatch.setattr(sys, "argv", ["predict.py", *given, *flags])
+        return command.main()
+
+    return run
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_results(run, small_run, tmp_path, capsys):
+    assert run("--save_probabilities=npz") == 0
+    out = tmp_path / "out"
+    kinds = {"mask": "png", "colour": "png", "overlay": "png", "probabilities": "npz"}
+    expected = [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in ("one", "two")]
+    assert files_in(out) == sorted([*expected, "summary.csv"])
+    result = Segmenter(small_run)(golden_recipe.image(40, 52)[0])
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "mask" / "one.png")), result.labels)
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "colour" / "one.png")), result.colour_mask())
+    saved = np.load(out / "probabilities" / "one.npz")
+    assert saved["probabilities"].dtype == np.float16 and list(saved["class_names"]) == ["ground", "disc", "square"]
+    np.testing.assert_allclose(saved["probabilities"], result.probabilities, atol=1e-3)
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    assert [row["picture"] for row in rows] == ["one", "two"]
+    assert float(rows[0]["disc"]) == pytest.approx(result.shares()["disc"], abs=1e-6)
+    assert "written: 2 of 2 pictures" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten_unasked(run, tmp_path, capsys):
+    flags = ("--nosave_colour", "--nosave_overlay")
+    assert run(*flags) == 0
+    mask = tmp_path / "out" / "mask" / "two.png"
+    mask.write_bytes(b"mine")
+    assert run(*flags) == 1
+    assert "2 results are there already" in capsys.readouterr().err and mask.read_bytes() == b"mine"
+    assert run(*flags, "--overwrite") == 0 and mask.read_bytes() != b"mine"
+
+
+def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
+    (album / "broken.jpg").write_bytes(b"no picture")
+    assert run() == 1
+    err = capsys.readouterr().err
+    assert "broken.jpg: cannot be read as a picture" in err and "1 of 3 pictures" in err
+    assert (tmp_path / "out" / "mask" / "two.png").exists()
+
+
+def test_probabilities_as_pictures(run, tmp_path):
+    assert run("--save_probabilities=png", "--nosave_mask", "--nosave_colour", "--nosave_overlay") == 0
+    names = ["000_ground.png", "001_disc.png", "002_square.png"]
+    shares = [np.asarray(Image.open(tmp_path / "out" / "probabilities" / "one" / name), int) for name in names]
+    assert abs(sum(shares) - 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model=/none"], "/none: does not exist"),
+        (["--checkpoint_path=/other"], "--model and --checkpoint_path name different models"),
+        (["--input=/none/*.jpg"], "no file, folder or match"),
+        (["--crop_size=33"], "more than --crop_size=33,33"),
+        (["--save_probabilities=jpg"], "must be one of"),
+        (["--model_variant=xception_65"], "trained with mobilenet_v2"),
+    ],
+)
+def test_bad_flags_are_refused(run, capsys, flags, words):
+    assert run(*flags) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_results_among_the_pictures(run, album, capsys):
+    assert run(f"--output_dir={album}") == 1
+    assert "lies in --output_dir" in capsys.readouterr().err
+
+
+def test_one_name_for_the_model():
+    assert command.source_of(PredictConfig(export_path="a.pb")) == "a.pb"
+    assert command.source_of(PredictConfig(model="a", checkpoint_dir="a")) == "a"
+    with pytest.raises(UserError, match="--model: must be given"):
+        command.source_of(PredictConfig())
+
+
+class TestSummary:
+    def test_earlier_rows_stay(self, tmp_path):
+        path = tmp_path / "summary.csv"
+        path.write_text(batch_prediction.summary({"a": {"x": 0.25, "y": 0.75}, "b": {"x": 1.0}}))
+        assert path.read_text() == "picture,x,y\na,0.250000,0.750000\nb,1.000000,0.000000\n"
+        assert batch_prediction.earlier_shares(path)["a"] == {"x": 0.25, "y": 0.75}
+        assert batch_prediction.earlier_shares(tmp_path / "none.csv") == {}
+        path.write_text("name,size\nx,1\n")
+        with pytest.raises(UserError, match="is no summary of this command"):
+            batch_prediction.earlier_shares(path)
+
+    def test_table_of_many_pictures_is_short(self):
+        shares = {f"p{index}": {"x": 1.0, "y": 0.0} for index in range(30)}
+        shares["p0"] = {"x": 0.0, "y": 1.0}
+        lines = batch_prediction.table(shares).splitlines()
+        assert len(lines) == 2 + 20 + 2 and lines[2].split() == ["p0", "y", "100.0%"]
+        assert lines[-1] == "mean of 30       x 96.7%, y 3.3%"
