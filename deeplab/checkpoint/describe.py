@@ -26,9 +26,9 @@ _STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
 # Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
 _STRIDE_8_CHANNELS = {
     "mobilenet_v3_large_seg": 120,
-    "mobilenet_v3_small_seg": 96,
+    "mobilenet_v3_small_seg": 88,
     "mobilenet_v3_large": 120,
-    "mobilenet_v3_small": 96,
+    "mobilenet_v3_small": 88,
 }
 # MobileNetV3 at full width: channels of the last 1x1 convolution.
 _V3_LAST_CHANNELS = {

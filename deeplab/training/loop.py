@@ -49,7 +49,14 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     strategy = distribution.make_strategy(config.num_clones)
     keras.utils.set_random_seed(seed)
     with strategy.scope():
-        model = build_model(settings.model, dataset.num_classes, train_batch_norm=config.fine_tune_batch_norm)
+        done = tf.Variable(0.0, trainable=False)  # fraction of the training, with which dropping paths grows
+        model = build_model(
+            settings.model,
+            dataset.num_classes,
+            train_batch_norm=config.fine_tune_batch_norm,
+            drop_path_keep_probability=config.drop_path_keep_prob,
+            training_progress=lambda: done,
+        )
         trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
         optimizer = optimizers.make(settings.optimizer, trainable)
     task = Task(
@@ -81,6 +88,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     try:
         for step in range(first_step, config.training_number_of_steps):
             profiler.before_step(step)
+            done.assign(step / config.training_number_of_steps)
             batch = faults.next_batch(batches, shards, step)
             results = faults.run_step(train_step, batch, step, config.train_logdir)
             log.after_step(step + 1, results, batch)

@@ -104,3 +104,16 @@ def test_width_of_nas_networks(scope, filters, stem):
         {f"{scope}/conv0/weights": (3, 3, 3, 64), f"{scope}/cell_0/1x1/weights": (1, 1, 64, filters)}
     )
     assert found.settings["nas_stem_output_num_conv_filters"] == stem
+
+
+@pytest.mark.parametrize(
+    ("low_level", "stride"), [(16, 4), (88, 8)]
+)  # expansion widths of the blocks at these strides (table 2 of the MobileNetV3 paper)
+def test_stride_of_the_small_network_s_decoder(low_level, stride):
+    shapes = {
+        "MobilenetV3/Conv/weights": (3, 3, 3, 16),
+        "aspp0/weights": (1, 1, 288, 256),
+        "decoder/feature_projection0/weights": (1, 1, low_level, 48),
+        "decoder/decoder_conv0_pointwise/weights": (1, 1, 304, 256),
+    }
+    assert describe_shapes(shapes).settings["decoder_output_stride"] == (stride,)

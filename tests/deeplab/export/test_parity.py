@@ -54,8 +54,8 @@ def test_labels_of_another_size_do_not_hold():
 
 
 def test_the_table_names_file_picture_and_size():
-    text = parity.table({"graph.pb": [parity.Parity("face", (513, 342), 7, 2, 0.0012345)]})
-    assert text.splitlines()[-1].split() == ["graph.pb", "face", "513x342", "7", "2", "0.001235"]
+    text = parity.table({"graph.pb": [parity.Parity("face", (513, 342), 7, 2, 0.00125)]})
+    assert text.splitlines()[-1].split() == ["graph.pb", "face", "513x342", "7", "2", "0.001250"]
 
 
 # ---- the margin of the model's decision ----------------------------------------------------------------

@@ -46,9 +46,9 @@ def test_a_data_set_that_is_gone_is_said_and_portraits_are_drawn(tmp_path, capsy
 
 def test_damaged_records_are_said(disc_records, tmp_path, capsys):
     whole = (disc_records / "val-00000-of-00001.tfrecord").read_bytes()
-    (tmp_path / "val-00000-of-00001.tfrecord").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "val-00000-of-00001.tfrecord").write_bytes(whole[:-9])
     chosen = pictures.choose(4, "", str(tmp_path), (65, 97), 3)
-    assert [name for name, _ in chosen] == ["pair_100", "pair_101"]
+    assert [name for name, _ in chosen] == ["pair_100", "pair_101", "pair_102"]
     assert "cannot be read" in capsys.readouterr().err
 
 
