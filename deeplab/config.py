@@ -213,7 +213,9 @@ class TrainConfig:
     min_scale_factor: float = setting(0.5, "Smallest augmentation scale.")
     max_scale_factor: float = setting(2.0, "Largest augmentation scale.")
     scale_factor_step_size: float = setting(0.25, "Grid step of augmentation scales; 0 = continuous.")
-    tf_initial_checkpoint: str = setting("", "Checkpoint to start from when train_logdir has none.")
+    tf_initial_checkpoint: str = setting(
+        "", "Checkpoint to start from when train_logdir has none: a path, or zoo:NAME."
+    )
     initialize_last_layer: bool = setting(True, "Restore the head too (off: start it anew).")
     fine_tune_batch_norm: bool = setting(True, "Train batch norm (off: frozen statistics).")
     batch_norm_calibration_batches: int | None = setting(
@@ -293,7 +295,7 @@ class InferenceConfig:
 class EvalConfig:
     """One evaluation of a split."""
 
-    checkpoint_dir: str = setting("", "Training folder, or one checkpoint's prefix.", required=True)
+    checkpoint_dir: str = setting("", "Training folder, one checkpoint's prefix, or zoo:NAME.", required=True)
     eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True)
     eval_split: str = setting("val", "Split to evaluate.")
     eval_crop_size: Size | None = setting(
@@ -325,7 +327,7 @@ class EvalConfig:
 class VisConfig:
     """Pictures of a split's predictions."""
 
-    checkpoint_dir: str = setting("", "Training folder, or one checkpoint's prefix.", required=True)
+    checkpoint_dir: str = setting("", "Training folder, one checkpoint's prefix, or zoo:NAME.", required=True)
     vis_logdir: str = setting("", "Folder for the pictures.", required=True)
     vis_split: str = setting("val", "Split to draw.")
     vis_crop_size: Size | None = setting(
@@ -364,7 +366,8 @@ class PredictConfig:
 
     input: Texts = setting((), "Picture, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
     model: str = setting(
-        "", "Training folder, checkpoint prefix, frozen graph (.pb) or SavedModel folder; also under the next 3 names."
+        "",
+        "Training folder, checkpoint prefix, frozen graph (.pb), SavedModel folder or zoo:NAME; also as the next 3.",
     )
     checkpoint_dir: str = setting("", "The same as --model.")
     checkpoint_path: str = setting("", "The same as --model.")
@@ -399,7 +402,7 @@ def _require_opacity(opacity: float) -> None:
 class ExportConfig:
     """One export of a checkpoint."""
 
-    checkpoint_path: str = setting("", "Checkpoint prefix, or a training folder.", required=True)
+    checkpoint_path: str = setting("", "Checkpoint prefix, training folder, or zoo:NAME.", required=True)
     export_path: str = setting("", "The .pb file to write.", required=True)
     num_classes: int | None = setting(None, "Number of classes (unset: as trained, else 21).", shapes_weights=True)
     crop_size: Size = setting((513, 513), "Height and width of the network's input.")

@@ -57,7 +57,7 @@ def contract_text(network: Network, settings: PredictionSettings, classes: Class
         "batch_norm_folded": folded,
         "model": _without_nones(as_dict(settings.model)),
     }
-    return json.dumps(content, indent=1) + "\n"
+    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()) + "\n}\n"
 
 
 def _without_nones(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab import console
 from deeplab.data import colormap, masks
 from deeplab.inference.segmenter import write_png
 from deeplab.inference.sheet import Row, contact_sheet
-from deeplab.inference.split import Split, original_labels
+from deeplab.inference.split import LabelsOf, Split, original_labels
 
 RESULTS = "segmentation_results"
 RAW_RESULTS = "raw_segmentation_results"
@@ -68,7 +67,7 @@ class Answer:
     label: np.ndarray | None = field(repr=False, default=None)
 
 
-def answers(split: Split, labels_of: Callable[[tf.Tensor], np.ndarray]) -> Iterator[Answer]:
+def answers(split: Split, labels_of: LabelsOf) -> Iterator[Answer]:
     """Every image of a split with the network's labels, with a progress bar meanwhile.
 
     Raises:
@@ -77,16 +76,16 @@ def answers(split: Split, labels_of: Callable[[tf.Tensor], np.ndarray]) -> Itera
     number = 0
     with console.progress(total=len(split), what=f"drawing {split.name}", unit="image") as bar:
         for batch in split.batches():
-            for index, raw in enumerate(labels_of(batch.pixels)):
+            for index, answer in enumerate(labels_of(batch)):
                 image = batch.images[index]
-                prediction = original_labels(raw, batch.sizes[index], image.shape[:2], split.settings.resize)
+                prediction = original_labels(answer, image.shape[:2], split.settings.resize)
                 label = batch.labels[index] if batch.labels else None
                 yield Answer(number, batch.names[index], image, prediction, label)
                 number += 1
             bar.update(len(batch.names))
 
 
-def draw(split: Split, labels_of: Callable[[tf.Tensor], np.ndarray], drawing: Drawing) -> list[str]:
+def draw(split: Split, labels_of: LabelsOf, drawing: Drawing) -> list[str]:
     """Writes all pictures of a split.
 
     Returns:

@@ -14,7 +14,7 @@ from deeplab.evaluation import ConfusionMatrix, Report, write_report
 from deeplab.evaluation.metrics import present_classes
 from deeplab.inference import loader
 from deeplab.inference.network import Network
-from deeplab.inference.split import Split, labels_of
+from deeplab.inference.split import Batch, Split, labels_of, resized_label
 
 
 class Evaluator:
@@ -67,11 +67,21 @@ class Evaluator:
         matrix = ConfusionMatrix(split.dataset.num_classes, split.dataset.ignore_label)
         with console.progress(total=len(split), what=f"evaluating {split.name}", unit="image") as bar:
             for batch in split.batches():
-                if batch.padded_labels is None:
-                    raise UserError(split.name, "has no labels to compare with", "vis.py draws images without labels")
-                matrix.add(batch.padded_labels, self._labels_of(batch.pixels), batch.names)
+                count(batch, self._labels_of(batch), split, matrix)
                 bar.update(len(batch.names))
         return matrix
+
+
+def count(batch: Batch, answers: Sequence[np.ndarray], split: Split, matrix: ConfusionMatrix) -> None:
+    """Adds a batch's answers, int32 [h, w] each, to a confusion matrix.
+
+    Raises:
+      UserError: the images have no labels.
+    """
+    if not batch.labels:
+        raise UserError(split.name, "has no labels to compare with", "vis.py draws images without labels")
+    for label, answer, name in zip(batch.labels, answers, batch.names, strict=True):
+        matrix.add(resized_label(label, split.settings.resize), answer, name)
 
 
 def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:

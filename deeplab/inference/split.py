@@ -1,4 +1,4 @@
-"""A split of records as prepared batches, and a network's answers to them: what evaluation and drawing share."""
+"""The images of a split of records, and a network's answers to them: what evaluation and drawing share."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from deeplab.inference.prediction import PredictionSettings, fitting, predict_ba
 
 
 class Batch(NamedTuple):
-    """Some images of a split, as NumPy arrays; all but `pixels` and `padded_labels` are lists, one entry an image.
+    """Some images of a split; lists with one entry an image.
 
     Attributes:
-      pixels: float32 tensor [B, h, w, 3], 0..255, resized and padded.
-      padded_labels: int32 [B, h, w], resized likewise and padded with the ignore label; None without labels.
+      names: the images' names.
       images: uint8 [H, W, 3], as stored.
       labels: int32 [H, W], as stored; empty without labels.
-      names: the images' names.
-      sizes: (height, width) of the part of `pixels` that is not padding.
+      sizes: (height, width) after resizing, before padding.
+      pixels: float32 tensor [B, h, w, 3], 0..255, resized and padded; None for a single image, which the network's
+        graph prepares itself: its operations use all cores, those of an input pipeline one each.
     """
 
-    pixels: tf.Tensor
-    padded_labels: np.ndarray | None
+    names: list[str]
     images: list[np.ndarray]
     labels: list[np.ndarray]
-    names: list[str]
     sizes: list[tuple[int, int]]
+    pixels: tf.Tensor | None
+
+
+LabelsOf = Callable[[Batch], list[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Split:
         shards = self.shards()
         try:
             for arrays in self._pipeline(shards):
-                batch = _as_batch(arrays)
+                batch = _as_batch(arrays, self.settings.resize)
                 for name, size in zip(batch.names, batch.sizes, strict=True):
                     require_fit(size, self.settings, name, self.crop_flag)
                 yield batch
@@ -100,64 +102,77 @@ class Split:
     def _pipeline(self, shards: list[str]) -> tf.data.Dataset:
         dataset = self.dataset
         images = input.eval_images(shards, ignore_label=dataset.ignore_label, num_classes=dataset.num_classes)
+        if self.batch_size == 1:
+            return images.batch(1).prefetch(2)
         # Larger images grow beyond the crop here, so that the check of `batches` can name them.
         settings = dataclasses.replace(self.settings, may_outgrow_crop=True)
 
         def make(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            frame = prepare(example["image"], settings)
-            made = {**example, "pixels": frame.pixels, "size": frame.size}
-            if "label" in example:
-                label = geometry.resize_label_to_range(example["label"], settings.resize)
-                padded = tf.shape(frame.pixels)
-                made["padded_label"] = geometry.pad_to(label, padded[0], padded[1], dataset.ignore_label)
-            return made
+            return {**example, "pixels": prepare(example["image"], settings).pixels}
 
         return images.map(make, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(self.batch_size).prefetch(2)
 
 
-def _as_batch(arrays: dict[str, tf.Tensor]) -> Batch:
+def _as_batch(arrays: dict[str, tf.Tensor], resize: ResizeConfig) -> Batch:
     stored = list(zip(arrays["height"].numpy().tolist(), arrays["width"].numpy().tolist(), strict=True))
-    has_labels = "label" in arrays
 
     def cut(values: tf.Tensor) -> list[np.ndarray]:
         return [one[:height, :width] for one, (height, width) in zip(values.numpy(), stored, strict=True)]
 
     return Batch(
-        pixels=arrays["pixels"],
-        padded_labels=arrays["padded_label"].numpy() if has_labels else None,
-        images=cut(arrays["image"]),
-        labels=cut(arrays["label"]) if has_labels else [],
         names=[name.decode("utf-8", "replace") for name in arrays["image_name"].numpy()],
-        sizes=[(int(height), int(width)) for height, width in arrays["size"].numpy()],
+        images=cut(arrays["image"]),
+        labels=cut(arrays["label"]) if "label" in arrays else [],
+        sizes=[_resized(size, resize) for size in stored],
+        pixels=arrays.get("pixels"),
     )
 
 
-def labels_of(network: Network, settings: PredictionSettings) -> Callable[[tf.Tensor], np.ndarray]:
-    """The network as a function from prepared pixels, float32 [B, h, w, 3], to labels, int32 [B, h, w].
+def _resized(size: tuple[int, int], resize: ResizeConfig) -> tuple[int, int]:
+    if resize.min_resize_value is None:
+        return size
+    height, width = geometry.resized_size(tf.constant(size), resize).numpy().tolist()
+    return height, width
+
+
+# ---- answers ---------------------------------------------------------------------------------------------
+
+
+def labels_of(network: Network, settings: PredictionSettings) -> LabelsOf:
+    """The network as a function from a batch to a list of labels, int32 [h, w], at the size after resizing.
 
     It follows the network's weights, and is traced once for all sizes.
     """
     height, width = settings.crop_size or (None, None)
-    signature = [tf.TensorSpec([None, height, width, settings.model.input_channels], tf.float32)]
+    channels = settings.model.input_channels
 
-    @tf.function(input_signature=signature)
-    def compiled(pixels):
+    @tf.function(input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32)])
+    def of_pixels(pixels):
         return predict_batch(network.logits_of, pixels, settings).labels
 
-    def run(pixels: tf.Tensor) -> np.ndarray:
+    @tf.function(input_signature=[tf.TensorSpec([None, None, channels], tf.uint8)])
+    def of_image(image):
+        frame = prepare(image, settings)
+        return of_pixels(frame.pixels[tf.newaxis])[0, : frame.size[0], : frame.size[1]]
+
+    def run(batch: Batch) -> list[np.ndarray]:
         try:
-            return compiled(pixels).numpy()
+            if batch.pixels is None:
+                return [of_image(image).numpy() for image in batch.images]
+            raw = of_pixels(batch.pixels).numpy()
+            return [one[:height, :width] for one, (height, width) in zip(raw, batch.sizes, strict=True)]
         except tf.errors.ResourceExhaustedError:
-            shape = "x".join(map(str, pixels.shape))
             remedy = "fewer images a batch, fewer scales, or smaller images: --min_resize_value, --max_resize_value"
-            raise UserError(f"images of {shape}", "there is not enough memory for the network", remedy) from None
+            raise UserError(", ".join(batch.names), "there is not enough memory for the network", remedy) from None
 
     return run
 
 
-def original_labels(
-    raw: np.ndarray, size: tuple[int, int], stored: tuple[int, int], resize: ResizeConfig
-) -> np.ndarray:
-    """Raw labels [h, w] without padding, at the stored image's size: int32 [H, W]."""
-    cut = raw[: size[0], : size[1]]
-    return geometry.resize_nearest(cut, stored).numpy() if resize.min_resize_value else cut
+def resized_label(label: np.ndarray, resize: ResizeConfig) -> np.ndarray:
+    """A stored label [H, W] at the size after resizing, where evaluation compares: int32 [h, w]."""
+    return np.asarray(geometry.resize_label_to_range(label, resize))
+
+
+def original_labels(labels: np.ndarray, stored: tuple[int, int], resize: ResizeConfig) -> np.ndarray:
+    """Answers [h, w] at the size after resizing, brought to the stored image's size: int32 [H, W]."""
+    return geometry.resize_nearest(labels, stored).numpy() if resize.min_resize_value else labels

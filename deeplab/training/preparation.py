@@ -56,7 +56,10 @@ def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
     records.list_shards(settings.dataset.dataset_dir, settings.train.train_split)
     os.makedirs(folder, exist_ok=True)
     with folder_lock(folder, "training", "give another --train_logdir"):
-        saved = run_config.load(folder) if files.latest(folder) else {}
+        goes_on = files.latest(folder) is not None
+        if settings.train.tf_initial_checkpoint and not goes_on:
+            files.find(settings.train.tf_initial_checkpoint)  # a wrong path or zoo name shows before TensorFlow works
+        saved = run_config.load(folder) if goes_on else {}
         refuse_other_settings(settings, saved, folder)
         seed = choose_seed(settings.train.random_seed, saved)
         run_config.save(folder, settings.groups(), {**facts_of(dataset), "seed": seed})

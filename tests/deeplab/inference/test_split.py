@@ -13,16 +13,16 @@ from deeplab.data import dataset, records
 from deeplab.data.dataset import SizeRange
 from deeplab.errors import UserError
 from deeplab.evaluation import ConfusionMatrix, Report
-from deeplab.inference import drawing, measure
+from deeplab.inference import drawing, measure, network
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.sheet import CELL, GAP, Row, contact_sheet
-from deeplab.inference.split import Split, original_labels
+from deeplab.inference.split import Split, labels_of, original_labels, resized_label
+from deeplab.settings import make
 
 
-def by_red(pixels):
-    """Stands for a network: 1 where red is above 150, 2 where green is, from float32 [B, h, w, 3]."""
-    pixels = pixels.numpy()
-    return np.where(pixels[..., 0] > 150, 1, np.where(pixels[..., 1] > 150, 2, 0)).astype(np.int32)
+def by_red(batch):
+    """Stands for a network: 1 where red is above 150, 2 where green is."""
+    return [np.where(image[..., 0] > 150, 1, np.where(image[..., 1] > 150, 2, 0)) for image in batch.images]
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +69,28 @@ class TestBatches:
         assert len(batches) == len(split) == 4
         image, label = pairs["pair_101"]
         batch = batches[1]
-        assert batch.pixels.shape == (1, 49, 65, 3) and batch.names == ["pair_101"] and batch.sizes == [(48, 64)]
+        assert batch.pixels is None and batch.names == ["pair_101"] and batch.sizes == [(48, 64)]
         np.testing.assert_array_equal(batch.images[0], image)
-        np.testing.assert_array_equal(batch.pixels[0, :48, :64], image)
         np.testing.assert_array_equal(batch.labels[0], label)
-        np.testing.assert_array_equal(batch.padded_labels[0, :48, :64], label)
-        assert (batch.padded_labels[0, 48:] == 255).all() and (batch.padded_labels[0, :, 64:] == 255).all()
 
-    def test_batches_with_a_crop(self, split):
+    def test_batches_with_a_crop(self, split, pairs):
         four = dataclasses.replace(with_settings(split, crop_size=(50, 70)), batch_size=3)
-        shapes = [(batch.pixels.shape, batch.padded_labels.shape, len(batch.images)) for batch in four.batches()]
-        assert shapes == [((3, 50, 70, 3), (3, 50, 70), 3), ((1, 50, 70, 3), (1, 50, 70), 1)]
+        batches = list(four.batches())
+        assert [batch.pixels.shape for batch in batches] == [(3, 50, 70, 3), (1, 50, 70, 3)]
+        image, label = pairs["pair_102"]
+        padded = np.full([50, 70, 3], 127.5)
+        padded[:48, :64] = image
+        np.testing.assert_array_equal(batches[0].pixels[2], padded)
+        np.testing.assert_array_equal(batches[0].labels[2], label)
 
     def test_labels_are_resized_with_the_images(self, split):
-        batch = next(iter(with_settings(split, resize=ResizeConfig(24, 32)).batches()))
-        assert batch.sizes == [(24, 32)] and batch.padded_labels.shape == (1, 33, 33)
-        assert batch.labels[0].shape == batch.images[0].shape[:2] == (48, 64)
-        assert set(np.unique(batch.padded_labels)) <= {0, 1, 2, 255}
+        resized = with_settings(split, resize=ResizeConfig(24, 32))
+        batch = next(iter(resized.batches()))
+        assert batch.sizes == [(24, 32)] and batch.labels[0].shape == batch.images[0].shape[:2] == (48, 64)
+        matrix = ConfusionMatrix(3)
+        answer = resized_label(batch.labels[0], resized.settings.resize)
+        measure.count(batch, [answer], resized, matrix)
+        assert matrix.counts.sum() == np.trace(matrix.counts) == 24 * 32
 
     def test_an_image_larger_than_the_crop_is_named(self, split):
         with pytest.raises(UserError, match=r"pair_100: is 48x64 .*--eval_crop_size=40,64\n.*--eval_crop_size=49,65"):
@@ -112,15 +117,27 @@ class TestBatches:
             list(dataclasses.replace(split, folder=str(tmp_path)).batches())
 
 
-class TestOriginalLabels:
-    RAW = np.array([[0, 1, 9], [2, 3, 9], [9, 9, 9]], np.int32)
-
-    def test_cut(self):
-        np.testing.assert_array_equal(original_labels(self.RAW, (2, 2), (2, 2), ResizeConfig()), [[0, 1], [2, 3]])
+class TestAnswers:
+    def test_one_image_and_a_batch_agree(self, split, small_run):
+        trained = network.build(*build_arguments(small_run))
+        one = with_settings(split, model=trained.config, crop_size=(49, 65))
+        three = dataclasses.replace(one, batch_size=3)
+        run = labels_of(trained, one.settings)
+        singly = [answer for batch in one.batches() for answer in run(batch)]
+        together = [answer for batch in three.batches() for answer in run(batch)]
+        assert [answer.shape for answer in singly] == [(48, 64)] * 4
+        np.testing.assert_array_equal(singly, together)
 
     def test_back_to_the_stored_size(self):
-        resized = original_labels(self.RAW, (2, 2), (2, 4), ResizeConfig(2))
+        labels = np.array([[0, 1], [2, 3]], np.int32)
+        resized = original_labels(labels, (2, 4), ResizeConfig(2))
         np.testing.assert_array_equal(resized, [[0, 0, 1, 1], [2, 2, 3, 3]])
+        assert original_labels(labels, (2, 2), ResizeConfig()) is labels
+
+
+def build_arguments(folder):
+    prefix = str(folder / "model.ckpt-7")
+    return make(ModelConfig, network.resolve({}, prefix, [ModelConfig])), prefix
 
 
 @dataclasses.dataclass
