@@ -45,12 +45,13 @@ def export_model(given: dict[str, Any]) -> None:
         model, resize, config.crop_size, config.inference_scales, config.add_flipped_images, may_outgrow_crop=True
     )
     network = networks.build(model, checkpoint, settings.one_pass)
-    classes = classes_of(network, config, resolved)
+    classes = classes_of(network, config, resolved, given.get("dataset", ""))
+    note_uneven_crop(settings)
     tell(export(network, settings, config, classes), config)
 
 
-def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any]) -> Any:
-    """Class names and colours: those of `--dataset`, else those saved at training, else numbers.
+def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dataset: str) -> Any:
+    """Class names and colours: those of the `--dataset` that was given, else those saved at training, else numbers.
 
     Raises:
       UserError: their number is not that of the network.
@@ -64,14 +65,26 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any]) -> 
         rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
         raise UserError("--num_classes", rule, f"--num_classes={count}, or leave it out")
     names, colours = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colours") or ()))
-    if config.dataset and "class_names" not in resolved:
-        described = datasets.find(config.dataset)
+    if dataset:
+        described = datasets.find(dataset)
         require_same_classes(described.num_classes, count, network.checkpoint, described.name)
         names, colours = described.class_names, described.colours
     if len(names) != count:
         console.note("no class names are known: labels.txt gets numbers (--dataset names the classes)")
         return Classes(tuple(f"class_{index}" for index in range(count)))
     return Classes(names, colours)
+
+
+def note_uneven_crop(settings: Any) -> None:
+    """A word on crops in which the corners of picture and feature maps do not coincide."""
+    from deeplab.inference.prediction import round_up
+
+    crop = settings.crop_size
+    better = tuple(round_up(length, settings) for length in crop)
+    if better != crop:
+        stride = settings.model.output_stride
+        advice = f"--crop_size={run_config.show(better)} keeps masks a little sharper"
+        console.note(f"--crop_size={run_config.show(crop)} is not k * {stride} + 1 pixels: {advice}")
 
 
 def tell(exported: Any, config: ExportConfig) -> None:

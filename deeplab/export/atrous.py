@@ -19,7 +19,7 @@ _ACTIVATIONS = ("Relu", "Relu6")
 def activate_before_batch_to_space(definition: tf.compat.v1.GraphDef) -> int:
     """Rewires depthwise -> BatchToSpaceND -> BiasAdd -> activation so that BatchToSpaceND comes last.
 
-    Nodes keep their names. Where anything else reads one of the inner results, nothing is changed.
+    Nodes keep their names and places. Where anything else reads one of the inner results, nothing is changed.
 
     Returns:
       How many convolutions were rewired.

@@ -26,6 +26,8 @@ from slim.layers import variables_by_name
 USUAL_STEM = "frozen_inference_graph"
 GRAPH_TEXT = "inference_graph.pbtxt"
 Case = tuple[str, np.ndarray, Expected]
+Tensors = list[tuple[str, str, str]]
+Results = dict[str, list[Parity]]
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Exported:
     """
 
     paths: list[str]
-    tensors: list[tuple[str, str, str]]
-    parity: dict[str, list[Parity]]
+    tensors: Tensors
+    parity: Results
     folded: bool
 
 
@@ -60,20 +62,12 @@ def export(network: Network, settings: PredictionSettings, config: ExportConfig,
     """
     folder, names = _names(config.export_path)
     _require_finite(network)
-    cases = _cases(network, settings, config)
+    order = _Order(network, settings, config, classes, names)
     with Publication(folder) as publication:
-        _require_replaceable(os.path.join(folder, names.saved_model))
-        ways = (True, False) if config.fold_batch_norm else (False,)
-        for folded in ways:
-            constants = constant_network(network, folded)
-            tensors = _write(publication, names, network, constants, settings, config, classes)
-            results = _prove(publication, names, cases, config)
-            if all(one.holds for ones in results.values() for one in ones):
-                break
-            if folded != ways[-1]:
-                console.note(f"folding batch norm changes answers ({_worst(results)}): exporting it unfolded")
-        else:
-            raise _not_equal(config.export_path, results)
+        if config.saved_model:
+            _require_replaceable(os.path.join(folder, names.saved_model))
+        cases = _cases(order)
+        tensors, results, folded = _write_and_prove(order, cases, publication)
         _keep_other_labels(os.path.join(folder, LABELS_FILE), classes)
         return Exported(publication.publish(), tensors, results, folded)
 
@@ -85,9 +79,21 @@ class _Names:
     contract: str
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What is to be exported, and how."""
+
+    network: Network
+    settings: PredictionSettings
+    config: ExportConfig
+    classes: Classes
+    names: _Names
+
+
 def _names(export_path: str) -> tuple[str, _Names]:
     """Folder and file names of an export: `saved_model` beside the usual graph, `NAME_saved_model` beside NAME.pb."""
-    folder, graph = os.path.split(os.path.expanduser(export_path))
+    export_path = os.path.expanduser(export_path)
+    folder, graph = os.path.split(export_path)
     if not graph or os.path.isdir(export_path):
         remedy = f"--export_path={os.path.join(export_path, USUAL_STEM + '.pb')}"
         raise UserError("--export_path", f"{export_path} is a folder; it must be the file to write", remedy)
@@ -113,8 +119,9 @@ def _require_replaceable(folder: str) -> None:
         raise UserError(folder, rule, "move it away, give another --export_path, or add --saved_model=false")
 
 
-def _cases(network: Network, settings: PredictionSettings, config: ExportConfig) -> list[Case]:
+def _cases(order: _Order) -> list[Case]:
     """The pictures to check on, with the model's answers."""
+    config, settings = order.config, order.settings
     assert settings.crop_size is not None
     chosen = pictures.choose(
         config.parity_images,
@@ -123,45 +130,53 @@ def _cases(network: Network, settings: PredictionSettings, config: ExportConfig)
         settings.crop_size,
         settings.model.input_channels,
     )
-    expected = parity.model_answers(network.logits_of, settings)
+    expected = parity.model_answers(order.network.logits_of, settings)
     running = console.progress(chosen, what="the model's answers", unit="picture")
     return [(name, image, expected(image)) for name, image in running]
 
 
-def _write(
-    publication: Publication,
-    names: _Names,
-    network: Network,
-    constants: ConstantNetwork,
-    settings: PredictionSettings,
-    config: ExportConfig,
-    classes: Classes,
-) -> list[tuple[str, str, str]]:
-    """Writes everything under temporary names; the frozen graph's tensors."""
+def _write_and_prove(order: _Order, cases: list[Case], publication: Publication) -> tuple[Tensors, Results, bool]:
+    """Writes with batch norm folded, and as trained if answers then differ.
+
+    Returns:
+      The frozen graph's tensors, the comparisons, and whether batch norm is folded.
+    """
+    ways = (True, False) if order.config.fold_batch_norm else (False,)
+    for folded in ways:
+        tensors = _write(order, constant_network(order.network, folded), publication)
+        results = _prove(order, cases, publication)
+        if all(one.holds for ones in results.values() for one in ones):
+            return tensors, results, folded
+        if folded != ways[-1]:
+            console.note(f"folding batch norm changes answers ({_worst(results)}): exporting it unfolded")
+    raise _not_equal(order.config.export_path, results)
+
+
+def _write(order: _Order, constants: ConstantNetwork, publication: Publication) -> Tensors:
+    """Writes everything under temporary names."""
+    names, settings = order.names, order.settings
     definition = frozen_graph.graph_definition(constants, settings)
     write_bytes(publication.temporary(names.graph), definition.SerializeToString(deterministic=True))
-    if config.save_inference_graph:
+    if order.config.save_inference_graph:
         write_bytes(publication.temporary(GRAPH_TEXT), str(definition).encode())
-    texts = {
-        LABELS_FILE: labels_text(classes.names),
-        CONTRACT_FILE: contract_text(network, settings, classes, constants.folded),
-    }
-    write_bytes(publication.temporary(LABELS_FILE), texts[LABELS_FILE].encode())
-    write_bytes(publication.temporary(names.contract), texts[CONTRACT_FILE].encode())
-    if config.saved_model:
+    labels = labels_text(order.classes.names).encode()
+    contract = contract_text(order.network, settings, order.classes, constants.folded).encode()
+    write_bytes(publication.temporary(LABELS_FILE), labels)
+    write_bytes(publication.temporary(names.contract), contract)
+    if order.config.saved_model:
         with tempfile.TemporaryDirectory() as folder:
-            assets = [os.path.join(folder, name) for name in texts]
-            for path, text in zip(assets, texts.values(), strict=True):
-                write_bytes(path, text.encode())
-            saved_model.write(publication.temporary(names.saved_model), constants, settings, assets)
+            assets = {os.path.join(folder, LABELS_FILE): labels, os.path.join(folder, CONTRACT_FILE): contract}
+            for path, content in assets.items():
+                write_bytes(path, content)
+            saved_model.write(publication.temporary(names.saved_model), constants, settings, list(assets))
     return frozen_graph.tensors(definition)
 
 
-def _prove(publication: Publication, names: _Names, cases: list[Case], config: ExportConfig) -> dict[str, list[Parity]]:
+def _prove(order: _Order, cases: list[Case], publication: Publication) -> Results:
     """Loads what was written and holds it against the model."""
-    loaders: dict[str, Callable[[str], graphs.Graph]] = {names.graph: graphs.load_frozen}
-    if config.saved_model:
-        loaders[names.saved_model] = graphs.load_saved_model
+    loaders: dict[str, Callable[[str], graphs.Graph]] = {order.names.graph: graphs.load_frozen}
+    if order.config.saved_model:
+        loaders[order.names.saved_model] = graphs.load_saved_model
     results = {}
     for name, load in loaders.items():
         graph = load(publication.written(name))
@@ -170,7 +185,7 @@ def _prove(publication: Publication, names: _Names, cases: list[Case], config: E
     return results
 
 
-def _worst(results: dict[str, list[Parity]]) -> str:
+def _worst(results: Results) -> str:
     name, one = max(
         ((name, one) for name, ones in results.items() for one in ones if not one.holds),
         key=lambda pair: (pair[1].unequal, pair[1].max_difference),
@@ -181,7 +196,7 @@ def _worst(results: dict[str, list[Parity]]) -> str:
     )
 
 
-def _not_equal(export_path: str, results: dict[str, list[Parity]]) -> UserError:
+def _not_equal(export_path: str, results: Results) -> UserError:
     print(parity.table(results))
     rule = f"the export does not answer as the model does ({_worst(results)}), so it was not kept"
     remedy = "a fault of this program or of this machine's TensorFlow: please report it with the table above"

@@ -66,18 +66,30 @@ def graph_definition(network: ConstantNetwork, settings: PredictionSettings) -> 
         names[seen] = f"{scope}/{scope}/input"
         _take_sizes_from(definition, seen)
     _rename(definition, _tidy_names(definition, names))
-    return definition
+    return _in_order(definition)
 
 
 def _name_outputs(answer: Prediction, crop: Size) -> None:
     """The named outputs. The raw ones are cut to the crop: a size known beforehand, and no work where they have it."""
-    labels, probabilities = answer.raw_labels[tf.newaxis], answer.raw_probabilities[tf.newaxis]
-    labels = tf.slice(labels, [0, 0, 0], [1, *crop])
-    raw = tf.cast(labels, tf.int64, name=RAW_ARGMAX)
-    tf.cast(raw, tf.float32, name=RAW_LABELS)
+    probabilities = tf.expand_dims(answer.raw_probabilities, 0)
     tf.slice(probabilities, [0, 0, 0, 0], [1, *crop, probabilities.shape[-1]], name=RAW_PROBABILITIES)
+    tf.cast(_raw_argmax(answer.raw_labels, crop), tf.float32, name=RAW_LABELS)
     tf.expand_dims(answer.labels, 0, name=LABELS)
     tf.expand_dims(answer.probabilities, 0, name=PROBABILITIES)
+
+
+def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:
+    """The labels [h, w] cut to the crop, int64 [1, *crop].
+
+    Where they are the largest of scores, so is this of the scores cut to the crop: converters to mobile formats want to
+    see that very operation in the end.
+    """
+    decision = labels.op.inputs[0].op
+    if decision.type == "ArgMax":
+        scores = decision.inputs[0]
+        scores = tf.slice(scores, [0, 0, 0, 0], [1, *crop, scores.shape[-1]])
+        return tf.argmax(scores, axis=-1, output_type=tf.int64, name=RAW_ARGMAX)
+    return tf.cast(tf.slice(tf.expand_dims(labels, 0), [0, 0, 0], [1, *crop]), tf.int64, name=RAW_ARGMAX)
 
 
 def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
@@ -87,6 +99,7 @@ def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
     kept = [node for node in definition.node if node.name in needed]
     for node in kept:
         node.attr.pop("_output_shapes", None)
+        node.ClearField("experimental_type")
     return tf.compat.v1.GraphDef(node=kept, versions={"producer": PRODUCER})
 
 
@@ -150,6 +163,23 @@ def _rename(definition: tf.compat.v1.GraphDef, names: Mapping[str, str]) -> None
         for index, tensor in enumerate(node.input):
             old = _node_of(tensor)
             node.input[index] = tensor.replace(old, names.get(old, old), 1)
+
+
+def _in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """The same graph with every node behind those it reads; programs that are not TensorFlow may expect it."""
+    waiting = {node.name: node for node in definition.node}
+    ordered = []
+    for name in list(waiting):
+        stack = [name] if name in waiting else []
+        while stack:
+            unread = [other for other in map(_node_of, waiting[stack[-1]].input) if other in waiting]
+            if unread:
+                stack += unread
+            else:
+                ordered.append(waiting.pop(stack.pop()))
+                while stack and stack[-1] not in waiting:
+                    stack.pop()
+    return tf.compat.v1.GraphDef(node=ordered, versions=definition.versions)
 
 
 def _node_of(tensor: str) -> str:

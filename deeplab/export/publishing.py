@@ -19,7 +19,8 @@ class Publication:
             write(publication.temporary("frozen_inference_graph.pb"))
             publication.publish()
 
-    Leaving the context without `publish` removes everything that was written; what was there before stays.
+    Leaving the context without `publish` removes everything that was written, and the folder if it was made for it;
+    what was there before stays.
 
     Args:
       folder: where the files go; it is made when missing.
@@ -31,6 +32,7 @@ class Publication:
     def __init__(self, folder: str):
         self.folder = folder or "."
         self._names: list[str] = []
+        self._made = _missing_folders(self.folder)
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as fault:
@@ -84,6 +86,19 @@ class Publication:
     def __exit__(self, *_: object) -> None:
         for name in self._names:
             _remove(self.written(name))
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # it is in use now
+                os.rmdir(folder)
+
+
+def _missing_folders(folder: str) -> list[str]:
+    """The folder and those above it that do not exist yet, the innermost first."""
+    missing = []
+    folder = os.path.abspath(folder)
+    while not os.path.exists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
 
 
 def write_bytes(path: str, content: bytes) -> None:

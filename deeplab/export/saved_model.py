@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from deeplab.data import decoding
+from deeplab.errors import UserError
 from deeplab.export.constants import ConstantNetwork
 from deeplab.export.frozen_graph import LABELS, PROBABILITIES
 from deeplab.inference.prediction import (
@@ -42,6 +43,9 @@ def write(
       network: the weights.
       settings: as for the frozen graph.
       assets: paths of files that are copied into it.
+
+    Raises:
+      UserError: it cannot be written.
     """
     module = tf.Module()
     module.assets = [tf.saved_model.Asset(path) for path in assets]
@@ -51,7 +55,12 @@ def write(
     if channels == 3:
         signatures[BYTES] = serve_bytes(of_images)
     module.functions = list(signatures.values())
-    tf.saved_model.save(module, os.fspath(folder), signatures)
+    try:
+        tf.saved_model.save(module, os.fspath(folder), signatures)
+    except (OSError, tf.errors.OpError) as fault:
+        raise UserError(
+            folder, f"cannot be written: {' '.join(str(fault).split())[:200]}", "is the disk full?"
+        ) from None
 
 
 def serve_images(network: ConstantNetwork, settings: PredictionSettings) -> tf.types.experimental.GenericFunction:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, build, normalised, shapes
+from battery import Battery, Golden, Reference, build, normalised, shapes
 from golden_recipe import image
 
 import slim
@@ -18,12 +18,17 @@ class TestPnasnet(Battery):
     dense_strides = ()  # its cells are not dilated: another stride is another network, of other widths
 
 
-class TestHnasnet(Battery):
+class TestHnasnet(Reference):
     variant = "nas_hnasnet"
     family = "nas"
     options = {"output_stride": 8}  # noqa: RUF012
     golden = (Golden("nas_hnasnet_os8", (65, 97), {"output_stride": 8}),)
-    dense_strides = ()
+
+
+@pytest.mark.slow
+class TestHnasnetInFull(Battery):
+    variant = "nas_hnasnet"
+    options = {"output_stride": 8}  # noqa: RUF012
 
     def test_dense_features_subsampled_are_the_strided_ones(self):
         pytest.skip("there is one output stride only")
@@ -69,6 +74,7 @@ def test_classification_head(variant, stride, expected):
     )
 
 
+@pytest.mark.slow
 def test_removing_the_last_stride_keeps_the_variables_and_the_size():
     plain = build("nas_hnasnet", {"output_stride": 8})
     dense = build("nas_hnasnet", {"output_stride": 8, "nas_remove_os32_stride": True})

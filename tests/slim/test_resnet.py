@@ -15,7 +15,7 @@ class TestResnet18(Battery):
     golden = (Golden("resnet_v1_18_os16", (65, 97)),)
 
 
-class TestResnet18Beta(Battery):
+class TestResnet18Beta(Reference):
     variant = "resnet_v1_18_beta"
     family = "resnet_v1"
     golden = (Golden("resnet_v1_18_beta_os16", (65, 97)),)
@@ -27,7 +27,7 @@ class TestResnet50(Reference):
     golden = (Golden("resnet_v1_50_os16", (65, 97)),)
 
 
-class TestResnet50Beta(Battery):
+class TestResnet50Beta(Reference):
     variant = "resnet_v1_50_beta"
     family = "resnet_v1"
     golden = (
@@ -40,6 +40,16 @@ class TestResnet101(Reference):
     variant = "resnet_v1_101"
     family = "resnet_v1"
     golden = (Golden("resnet_v1_101_os16", (65, 97)),)
+
+
+@pytest.mark.slow
+class TestResnet18BetaInFull(Battery):
+    variant = "resnet_v1_18_beta"
+
+
+@pytest.mark.slow
+class TestResnet50BetaInFull(Battery):
+    variant = "resnet_v1_50_beta"
 
 
 @pytest.mark.slow

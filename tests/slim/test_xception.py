@@ -16,6 +16,7 @@ class TestXception41(Battery):
     golden = (Golden("xception_41_os16", (65, 97)),)
 
 
+@pytest.mark.slow
 class TestXception41Bounded(Battery):
     variant = "xception_41"
     options = {"bounded_activation": True}  # noqa: RUF012

@@ -155,6 +155,13 @@ def test_atrous_convolutions_are_activated_where_kernels_fuse(frozen):
     assert {ops[node.input[0]] for node in restored} == {"Relu", "Relu6"}
 
 
+def test_every_node_stands_behind_those_it_reads(frozen):
+    seen: set[str] = set()
+    for node in frozen.node:
+        assert seen.issuperset(node.input), node.name
+        seen.add(node.name)
+
+
 def test_reading_the_tensors_leaves_the_graph_as_it_is(frozen):
     before = frozen.SerializeToString(deterministic=True)
     frozen_graph.tensors(frozen)

@@ -97,3 +97,10 @@ def test_size_of_a_folder_is_that_of_its_files(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
     (tmp_path / "inner" / "b").write_bytes(b"123")
     assert size_of(str(tmp_path)) == 8 and size_of(str(tmp_path / "a")) == 5
+
+
+def test_a_folder_made_for_a_failed_export_goes_again(tmp_path):
+    with pytest.raises(RuntimeError), Publication(str(tmp_path / "one" / "two")) as publication:
+        write_bytes(publication.temporary("graph.pb"), b"new")
+        raise RuntimeError
+    assert names(tmp_path) == []
