@@ -214,7 +214,7 @@ class TrainConfig:
     max_scale_factor: float = setting(2.0, "Largest augmentation scale.")
     scale_factor_step_size: float = setting(0.25, "Grid step of augmentation scales; 0 = continuous.")
     tf_initial_checkpoint: str = setting(
-        "", "Checkpoint to start from when train_logdir has none: a path, or zoo:NAME."
+        "", "Checkpoint to start from when train_logdir has none: a path, zoo:NAME or imagenet."
     )
     initialize_last_layer: bool = setting(True, "Restore the head too (off: start it anew).")
     fine_tune_batch_norm: bool = setting(True, "Train batch norm (off: frozen statistics).")

@@ -15,6 +15,7 @@ from deeplab.data.dataset import Dataset
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
 from deeplab.training.settings import Settings
+from deeplab.training.start import IMAGENET
 
 LEAST_BATCH_FOR_BATCH_NORM = 12
 UNBALANCED = 50.0  # ratio of label weights from which a training is likely to go astray
@@ -57,7 +58,7 @@ def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
     os.makedirs(folder, exist_ok=True)
     with folder_lock(folder, "training", "give another --train_logdir"):
         goes_on = files.latest(folder) is not None
-        if settings.train.tf_initial_checkpoint and not goes_on:
+        if settings.train.tf_initial_checkpoint not in ("", IMAGENET) and not goes_on:
             files.find(settings.train.tf_initial_checkpoint)  # a wrong path or zoo name shows before TensorFlow works
         saved = run_config.load(folder) if goes_on else {}
         refuse_other_settings(settings, saved, folder)

@@ -19,12 +19,15 @@ def carries_l2(name: str) -> bool:
     """Whether the variable is regularised.
 
     Full and pointwise convolution kernels are; biases, batch norm and depthwise kernels are not. The two NAS
-    backbones regularise both kernels of their separable convolutions.
+    backbones regularise both kernels of their separable convolutions. Networks of keras.applications keep Keras'
+    names: their `kernel` counts, unless the layer says that it is depthwise.
 
     Args:
       name: TensorFlow-1 name, e.g. `MobilenetV2/Conv/weights`, without `:0`.
     """
     scope, leaf = name.split("/", 1)[0], name.rsplit("/", 1)[-1]
+    if leaf in ("kernel", "pointwise_kernel"):
+        return "depthwise" not in name and "dwconv" not in name
     return leaf == "weights" or (scope in NAS_SCOPES and leaf in ("depthwise_weights", "pointwise_weights"))
 
 

@@ -10,8 +10,11 @@ import tensorflow as tf
 from deeplab import console
 from deeplab.checkpoint import files, names
 from deeplab.checkpoint.restore import restore as restore_variables
+from deeplab.errors import UserError
 from deeplab.training.settings import Settings
+from slim import keras_applications
 
+IMAGENET = "imagenet"  # as --tf_initial_checkpoint: Keras' own weights of a keras: backbone
 State = Mapping[str, keras.Variable | tf.Variable]
 
 
@@ -35,6 +38,29 @@ def restore(state: State, settings: Settings) -> int:
         exclude = names.initial_exclusion(
             config.initialize_last_layer, settings.optimizer.last_layers_contain_logits_only
         )
-        report = restore_variables(state, config.tf_initial_checkpoint, exclude)
+        report = restore_variables(state, initial_weights(settings), exclude)
         console.note(report.table())
+    elif settings.model.model_variant.startswith(keras_applications.PREFIX):
+        console.note(f"all weights start anew; --tf_initial_checkpoint={IMAGENET} takes Keras' ImageNet weights")
     return 0
+
+
+def initial_weights(settings: Settings) -> files.Checkpoint:
+    """What `tf_initial_checkpoint` means: a checkpoint's path, or Keras' ImageNet weights by name.
+
+    Raises:
+      UserError: Keras has no such weights, or they cannot be fetched.
+    """
+    wanted, variant = settings.train.tf_initial_checkpoint, settings.model.model_variant
+    if wanted != IMAGENET:
+        return wanted
+    if not variant.startswith(keras_applications.PREFIX):
+        raise UserError(
+            "--tf_initial_checkpoint",
+            f"Keras has ImageNet weights for keras: backbones alone, not for {variant}",
+            "give a checkpoint, or zoo:NAME; docs/model_zoo.md lists those trained on ImageNet",
+        )
+    try:
+        return keras_applications.imagenet_weights(variant.removeprefix(keras_applications.PREFIX))
+    except OSError as fault:
+        raise UserError("--tf_initial_checkpoint", str(fault)) from fault

@@ -146,6 +146,7 @@ def test_weights_have_their_variables_names(frozen):
 def test_it_can_be_cut_at_the_networks_input(frozen):
     needed = frozen_graph.ancestors(frozen, ["ArgMax"], cut_at=SEEN)
     assert SEEN in needed and "ImageTensor" not in needed
+    assert next(node.op for node in frozen.node if node.name == "ArgMax") == "ArgMax"
 
 
 def test_atrous_convolutions_are_activated_where_kernels_fuse(frozen):

@@ -16,7 +16,7 @@ from deeplab import train
 from deeplab.checkpoint import files
 from deeplab.data import input
 from deeplab.flags import run
-from deeplab.training import faults
+from deeplab.training import faults, start
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(train.__file__)))
 
@@ -124,6 +124,18 @@ def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, tr
     np.testing.assert_array_equal(first["MobilenetV2/Conv/weights"], start["MobilenetV2/Conv/weights"])
     assert np.abs(first["logits/semantic/weights"] - start["logits/semantic/weights"]).max() > 0
     assert start["global_step"] == 0
+
+
+def test_imagenet_weights_are_keras_own(disc_records, tmp_path, capsys, monkeypatch):
+    def offline(name):
+        raise OSError(f"the ImageNet weights of keras:{name} cannot be fetched")
+
+    monkeypatch.setattr(start.keras_applications, "imagenet_weights", offline)
+    assert train_with(disc_records, tmp_path / "a", 1, tf_initial_checkpoint="imagenet") == 1
+    assert "not for mobilenet_v2" in capsys.readouterr().err
+    given = {"tf_initial_checkpoint": "imagenet", "model_variant": "keras:MobileNetV2"}
+    assert train_with(disc_records, tmp_path / "b", 1, **given) == 1
+    assert "the ImageNet weights of keras:MobileNetV2 cannot be fetched" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path, capsys):

@@ -80,3 +80,17 @@ def test_no_decay_leaves_gradients_as_they_are():
     added = regularisation.add_gradients(given, variables(), 0.0)
     assert added is not given
     assert added["Conv/weights"] is given["Conv/weights"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("EfficientNetV2B0/stem_conv/kernel", True),
+        ("EfficientNetV2B0/block4a_dwconv2/kernel", False),
+        ("MobileNetV2/expanded_conv_depthwise/kernel", False),
+        ("Xception/block2_sepconv1/pointwise_kernel", True),
+        ("Xception/block2_sepconv1/bias", False),
+    ],
+)
+def test_networks_of_keras_keep_keras_names(name, expected):
+    assert regularisation.carries_l2(name) is expected
