@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping
 import tensorflow as tf
 
 import slim
-from deeplab.export.atrous import activate_before_batch_to_space
 from deeplab.export.constants import ConstantNetwork
+from deeplab.export.rewiring import speed_up
 from deeplab.inference.prediction import Prediction, PredictionSettings, predict_image
 from deeplab.settings import Size
 
@@ -58,7 +58,8 @@ def graph_definition(network: ConstantNetwork, settings: PredictionSettings) -> 
             answer = predict_image(logits_of, image[0], settings)
         _name_outputs(answer, settings.crop_size)
         definition = _as_definition(graph)
-    activate_before_batch_to_space(definition)
+    if network.folded:
+        speed_up(definition)
     names = {}
     seen = _input_of_network(definition)
     if seen is not None:
@@ -66,7 +67,7 @@ def graph_definition(network: ConstantNetwork, settings: PredictionSettings) -> 
         names[seen] = f"{scope}/{scope}/input"
         _take_sizes_from(definition, seen)
     _rename(definition, _tidy_names(definition, names))
-    return _in_order(definition)
+    return needed_in_order(definition)
 
 
 def _name_outputs(answer: Prediction, crop: Size) -> None:
@@ -95,25 +96,24 @@ def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:
 def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
     """What the outputs need, without the attributes whose default it is (TensorFlow 1.15 does not know them all)."""
     definition = tf1.train.export_meta_graph(graph=graph, strip_default_attrs=True).graph_def
-    needed = ancestors(definition, OUTPUTS)
-    kept = [node for node in definition.node if node.name in needed]
-    for node in kept:
+    for node in definition.node:
         node.attr.pop("_output_shapes", None)
         node.ClearField("experimental_type")
-    return tf.compat.v1.GraphDef(node=kept, versions={"producer": PRODUCER})
+    return needed_in_order(definition)
 
 
-def ancestors(definition: tf.compat.v1.GraphDef, names: Iterable[str], cut_at: str = "") -> set[str]:
-    """Names of all nodes that `names` need, themselves included; the search goes no further than `cut_at`."""
+def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """The nodes that the outputs need, each behind those it reads; programs that are not TensorFlow may expect it."""
     nodes = {node.name: node for node in definition.node}
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [] if name == cut_at else [_node_of(tensor) for tensor in nodes[name].input]
-    return found
+    done: dict[str, None] = {}
+    stack = [*reversed(OUTPUTS), INPUT]
+    while stack:
+        unread = [name for name in map(_node_of, nodes[stack[-1]].input) if name not in done]
+        if unread and stack[-1] not in done:
+            stack += reversed(unread)
+        else:
+            done[stack.pop()] = None
+    return tf.compat.v1.GraphDef(node=[nodes[name] for name in done], versions={"producer": PRODUCER})
 
 
 def _input_of_network(definition: tf.compat.v1.GraphDef) -> str | None:
@@ -163,23 +163,6 @@ def _rename(definition: tf.compat.v1.GraphDef, names: Mapping[str, str]) -> None
         for index, tensor in enumerate(node.input):
             old = _node_of(tensor)
             node.input[index] = tensor.replace(old, names.get(old, old), 1)
-
-
-def _in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """The same graph with every node behind those it reads; programs that are not TensorFlow may expect it."""
-    waiting = {node.name: node for node in definition.node}
-    ordered = []
-    for name in list(waiting):
-        stack = [name] if name in waiting else []
-        while stack:
-            unread = [other for other in map(_node_of, waiting[stack[-1]].input) if other in waiting]
-            if unread:
-                stack += unread
-            else:
-                ordered.append(waiting.pop(stack.pop()))
-                while stack and stack[-1] not in waiting:
-                    stack.pop()
-    return tf.compat.v1.GraphDef(node=ordered, versions=definition.versions)
 
 
 def _node_of(tensor: str) -> str:
