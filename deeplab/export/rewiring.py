@@ -85,6 +85,9 @@ class _Graph:
         return self.add(node, name, *inputs)
 
     def add_constant(self, name: str, value: np.ndarray) -> str:
+        """A constant; where one of this name is there (the network runs at several scales), it is the same."""
+        if name in self.nodes:
+            return name
         node = tf.compat.v1.NodeDef(op="Const")
         node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
@@ -137,7 +140,7 @@ def compose_projection(graph: _Graph, mean: Node) -> bool:
         return False
     _project_after(graph, mean, projection)
     before = projection.convolution.input[0]
-    for reader in graph.readers(projection.bias):  # the mean, the second convolution, and who reads the size alone
+    for reader in graph.readers(projection.bias):  # the mean, the second convolution, and who reads height and width
         _replace_input(reader, projection.bias.name, before)
     offset = projection.offset @ second.kernel + second.offset
     _set_constant(graph, second.convolution, kernel[np.newaxis, np.newaxis], "composed")
