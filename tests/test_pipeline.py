@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("pipeline")  # its one run serves all tests, so they stay in one process
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -18,6 +18,8 @@ from deeplab.data import input
 from deeplab.flags import run
 from deeplab.training import faults, start
 
+pytestmark = pytest.mark.xdist_group("training")  # one training serves many tests, so they stay in one process
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(train.__file__)))
 
 
