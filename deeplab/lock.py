@@ -57,3 +57,14 @@ def _is_current(descriptor: int, path: pathlib.Path) -> bool:
         return os.fstat(descriptor).st_ino == os.stat(path).st_ino
     except FileNotFoundError:
         return False
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this machine, by its number, still runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

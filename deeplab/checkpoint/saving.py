@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, fault, modified
 from deeplab.errors import UserError
+from deeplab.lock import is_running
 
 STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes cannot be seen, go after a day
 _TEMPORARY = re.compile(r".*\.saving-[^/.]*-\d+")
@@ -210,17 +211,7 @@ def _is_abandoned(temporary: str) -> bool:
     written = [modified(path) for path in glob.glob(glob.escape(temporary) + ".*")]
     if time.time() - max(written, default=time.time()) > STALE_SECONDS:
         return True
-    return host == _host() and (int(process) == os.getpid() or not _is_running(int(process)))
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return host == _host() and (int(process) == os.getpid() or not is_running(int(process)))
 
 
 def _host() -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 
 from deeplab.errors import UserError
+from deeplab.lock import is_running
 
 _LEFT_OVER = re.compile(r"^\.(?P<name>.+)\.(?P<process>\d+)\.partial$")
 
@@ -73,7 +74,7 @@ class Publication:
         """Clears what killed exports left here; a folder that one of them was about to replace gets its name back."""
         for entry in os.listdir(self.folder):
             match = _LEFT_OVER.match(entry)
-            if match is None or _is_running(int(match["process"])):
+            if match is None or is_running(int(match["process"])):
                 continue
             path, name = os.path.join(self.folder, entry), match["name"].removesuffix(".replaced")
             if name != match["name"] and not os.path.exists(os.path.join(self.folder, name)):
@@ -141,13 +142,3 @@ def _sync(path: str) -> None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

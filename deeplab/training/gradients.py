@@ -10,18 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 
+from deeplab.checkpoint.names import head_scopes
 from deeplab.config import OptimizerConfig
 
-LOGITS_SCOPE = "logits"
-HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "decoder", "meta_architecture")
-"""Parts of names that mark a variable of the head, whichever head it is."""
-
 BIAS_MULTIPLIER = 2.0
-
-
-def head_scopes(logits_only: bool) -> tuple[str, ...]:
-    """The name parts that count as the head: all of them, or that of the logits layer alone."""
-    return (LOGITS_SCOPE,) if logits_only else HEAD_SCOPES
 
 
 def multipliers(names: Iterable[str], config: OptimizerConfig) -> dict[str, float]:
