@@ -27,6 +27,11 @@ setup(
     package_dir={"deeplab.known_datasets": "datasets"},
     package_data={"deeplab": ["*/*.json", "*/*.yml"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
     install_requires=requirements("requirements.txt"),
-    extras_require={"dev": requirements("requirements-dev.txt")},
+    extras_require={
+        "coco": ["pycocotools>=2.0.8"],  # run-length encoded masks
+        "sbd": ["scipy>=1.11"],  # masks in MATLAB files
+        "beam": ["apache-beam>=2.70"],  # record building on many machines
+        "dev": requirements("requirements-dev.txt"),
+    },
     entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},
 )

@@ -13,14 +13,7 @@ import sys
 # In place of this script's own folder, whose name would hide the library of the same name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.data.build import FORMATS
-
-
-def main(*settings: object) -> None:
-    """Builds the records that the settings describe."""
-    FORMATS["folder"].function(*settings)
-
+from deeplab import build_data
 
 if __name__ == "__main__":
-    sys.exit(flags.run(main, FORMATS["folder"].groups))
+    sys.exit(build_data.run_format("folder", purpose=__doc__))

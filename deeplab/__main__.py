@@ -34,12 +34,7 @@ def _module(name: str) -> Callable[[], int]:
 
 
 def _builder(layout: str) -> Callable[[], int]:
-    def run() -> int:
-        from deeplab.data.build import FORMATS
-
-        return flags.run(FORMATS[layout].function, FORMATS[layout].groups)
-
-    return run
+    return lambda: importlib.import_module("deeplab.build_data").run_format(layout)
 
 
 def _convert_colour_masks() -> int:
@@ -49,7 +44,13 @@ def _convert_colour_masks() -> int:
 
 
 COMMANDS = {
+    "build_data": Command("make records from a data set in any usual layout", _module("deeplab.build_data")),
+    "check_data": Command("find what is wrong with a data set, before training does", _module("deeplab.check_data")),
+    "browse_data": Command("draw records, and batches as training sees them", _module("deeplab.browse_data")),
+    "download_data": Command("fetch a known data set, and check what arrived", _module("deeplab.download_data")),
     "build_voc2012_data": Command("make records from images, masks and lists laid out as PASCAL VOC", _builder("voc")),
+    "build_cityscapes_data": Command("make records of Cityscapes", _builder("cityscapes")),
+    "build_ade20k_data": Command("make records of ADE20K", _builder("ade20k")),
     "build_folder_data": Command("make records from two parallel folders of images and masks", _builder("folder")),
     "convert_colour_masks": Command("turn masks in colours into masks of class numbers", _convert_colour_masks),
     "train": Command("train a network, or go on with a training", _module("deeplab.train")),
@@ -80,7 +81,7 @@ def main() -> int:
     if word in ("--version", "-V", "version"):
         print(f"deeplab {__version__}")
         return 0
-    name = word.removesuffix(".py")
+    name = word.removesuffix(".py").replace("-", "_")
     name = _ALSO_CALLED.get(name, name)
     if name not in COMMANDS:
         rule = "the command comes first, its flags after it" if word.startswith("-") else "there is no such command"

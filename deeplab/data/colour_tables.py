@@ -94,10 +94,10 @@ def _colour_of(words: Sequence[str], where: str) -> Colour:
 # --- Colours to indices --------------------------------------------------------------------------------------
 
 
-def colours_to_values(
+def snap_colours(
     pixels: np.ndarray, where: str, table: ColourTable, ignore_label: int = 255, tolerance: float = 0.0
-) -> np.ndarray:
-    """Class indices of a picture's colours.
+) -> tuple[np.ndarray, int]:
+    """Class indices of a picture's colours, and how many pixels were not exactly of a colour in the table.
 
     Args:
       pixels: uint8 [H, W, 3], RGB.
@@ -107,7 +107,7 @@ def colours_to_values(
       tolerance: largest distance (Euclidean, RGB 0..255) at which a colour takes its nearest in the table.
 
     Returns:
-      uint8 [H, W].
+      uint8 [H, W], and the number of pixels that took the nearest colour.
 
     Raises:
       UserError: a colour that is not in the table, with its nearest class.
@@ -121,7 +121,7 @@ def colours_to_values(
     strange = known[nearest] != codes
     if strange.any():
         nearest[strange] = _nearest_colours(codes[strange], where, table, tolerance)
-    return values[nearest]
+    return values[nearest], int(np.count_nonzero(strange))
 
 
 def _nearest_colours(codes: np.ndarray, where: str, table: ColourTable, tolerance: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from deeplab.data import dataset as datasets
 from deeplab.data.colormap import colours_for
-from deeplab.data.colour_tables import ColourTable, class_name, colour_counts, colours_to_values, on_pixels, rgb_text
+from deeplab.data.colour_tables import ColourTable, class_name, colour_counts, on_pixels, rgb_text, snap_colours
 from deeplab.errors import UserError
 
 _GREY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads grey PNGs of so few bits over 0..255; indices are the raw values
@@ -76,11 +76,13 @@ class DecodedLabel:
       counts: pixels of each value 0..255, int64 [256].
       grey_png: the label as 8-bit grey PNG, which is what records hold: every decoder reads its values as they are,
         while of a palette PNG TensorFlow would read the colours.
+      snapped: pixels whose colour was not in the palette and became the nearest that is.
     """
 
     label: np.ndarray
     counts: np.ndarray
     grey_png: bytes
+    snapped: int = 0
 
 
 def decode_label(data: bytes, where: str, rule: LabelRule) -> DecodedLabel:
@@ -94,14 +96,14 @@ def decode_label(data: bytes, where: str, rule: LabelRule) -> DecodedLabel:
     Raises:
       UserError: as `read_label`.
     """
-    values = decode_values(data, where, rule)
+    values, snapped = _values_and_snapped(data, where, rule)
     label, counts = to_label(values, where, rule)
     same_values = label is values and not rule.by_colour
     if same_values and _png_kind(data) == (8, 0):
         return DecodedLabel(label, counts, data)
     if same_values and _png_kind(data) == (8, 3):
         return DecodedLabel(label, counts, without_palette(data))
-    return DecodedLabel(label, counts, encode_label(label))
+    return DecodedLabel(label, counts, encode_label(label), snapped)
 
 
 def without_palette(data: bytes) -> bytes:
@@ -140,6 +142,10 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def decode_values(data: bytes, where: str, rule: LabelRule) -> np.ndarray:
     """The values in an encoded mask, uint8 or uint16 [H, W], before mapping and checks."""
+    return _values_and_snapped(data, where, rule)[0]
+
+
+def _values_and_snapped(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
     picture = _open(data, where)
     if picture.mode == "P" and rule.table is not None:
         if rule.by_colour:
@@ -153,11 +159,11 @@ def decode_values(data: bytes, where: str, rule: LabelRule) -> np.ndarray:
         return _from_colours(pixels, where, rule)
     if mode == "L":
         depth, kind = _png_kind(data) or (8, 0)
-        return pixels // _GREY_STEP[depth] if kind == 0 and depth in _GREY_STEP else pixels
+        return pixels // _GREY_STEP[depth] if kind == 0 and depth in _GREY_STEP else pixels, 0
     if mode in ("1", "P", "PA", "LA"):
-        return pixels.astype(np.uint8)
+        return pixels.astype(np.uint8), 0
     if mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16)
+        return pixels.astype(np.uint16), 0
     raise UserError(where, f"pixels of kind {mode!r} are no class indices", "write masks as 8-bit PNG")
 
 
@@ -208,12 +214,12 @@ def _without_alpha(pixels: np.ndarray, where: str) -> np.ndarray:
     return pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
 
 
-def _from_colours(pixels: np.ndarray, where: str, rule: LabelRule) -> np.ndarray:
+def _from_colours(pixels: np.ndarray, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
     if rule.table is not None:
-        return colours_to_values(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
+        return snap_colours(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     if np.array_equal(red, green) and np.array_equal(red, blue):
-        return np.ascontiguousarray(red)  # a grey mask saved as RGB: nothing to guess
+        return np.ascontiguousarray(red), 0  # a grey mask saved as RGB: nothing to guess
     seen = colour_counts(pixels)
     shown = ", ".join(f"{rgb_text(code)} {on_pixels(number)}" for code, number in seen[:5])
     remedy = "give --palette=FILE with a line `R G B name` for each class, in the order of the classes"

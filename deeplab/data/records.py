@@ -166,11 +166,17 @@ class ShardWriter:
         with ShardWriter(folder, shard_name("train", 0, 4)) as writer:
             writer.write(encode_example(...))
             writer.publish()
+
+    Args:
+      folder: where the shard is to lie.
+      name: its name.
+      mark: number in the temporary name (default: the process's); workers on several machines need their own.
     """
 
-    def __init__(self, folder: str | os.PathLike, name: str):
+    def __init__(self, folder: str | os.PathLike, name: str, mark: int | None = None):
         self.path = pathlib.Path(folder) / name
-        self._temporary = self.path.with_name(f".{name}.{os.getpid()}.partial")
+        self._temporary = self.path.with_name(f".{name}.{os.getpid() if mark is None else mark}.partial")
+        self._kept = False
         self._file: Any = tf.io.TFRecordWriter(str(self._temporary))
 
     def write(self, example: bytes) -> None:
@@ -198,6 +204,12 @@ class ShardWriter:
         self.close()
         os.replace(self._temporary, self.path)
 
+    def keep(self) -> pathlib.Path:
+        """Completes the file and leaves it under its temporary name, for somebody else to rename; that name."""
+        self.close()
+        self._kept = True
+        return self._temporary
+
     def __enter__(self) -> ShardWriter:
         return self
 
@@ -206,8 +218,9 @@ class ShardWriter:
             with contextlib.suppress(tf.errors.OpError):
                 self._file.close()
             self._file = None
-        with contextlib.suppress(FileNotFoundError):
-            self._temporary.unlink()
+        if not self._kept:
+            with contextlib.suppress(FileNotFoundError):
+                self._temporary.unlink()
 
 
 def _sync(path: pathlib.Path) -> None:

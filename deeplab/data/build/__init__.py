@@ -1,17 +1,19 @@
-"""Record builders: layouts of images and masks in, TFRecord shards and `dataset.yml` out.
+"""Record builders: data sets in any usual layout in, TFRecord shards and `dataset.yml` out.
 
-`FORMATS` lists the layouts; a builder's script (`datasets/build_*_data.py`) is one line over an entry.
+`FORMATS` lists the layouts. Each is a module with a settings group and a function that makes a `Source` of it: which
+images there are, where their labels come from, which split they belong to, what the classes are. `sources.py` divides
+what has no splits, `engine.py` writes the records; neither knows the layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from deeplab.data.build.folder import BuildFolderConfig, build_folder
-from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.build.voc import BuildVocConfig, build_voc
-from deeplab.data.dataset import Dataset
+from deeplab.data.build.folder import BuildFolderConfig, read_folder
+from deeplab.data.build.source import Source
+from deeplab.data.build.voc import BuildVocConfig, read_voc
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,20 @@ class Format:
 
     Attributes:
       summary: one line for a list of formats.
-      groups: settings groups, in the order of the function's arguments.
-      function: builds the records.
+      config: its settings group.
+      read: what a data set of this layout holds.
+      output_dir: where records go unless `--output_dir` says; empty: it must.
+      num_shards: shards of a split unless `--num_shards` says.
     """
 
     summary: str
-    groups: tuple[type, ...]
-    function: Callable[..., Dataset]
+    config: type
+    read: Callable[[Any], Source]
+    output_dir: str = ""
+    num_shards: int = 4
 
 
 FORMATS: dict[str, Format] = {
-    "voc": Format(
-        "PASCAL VOC: images, masks, and a list of names for each split",
-        (BuildVocConfig, LabelConfig, RecordConfig),
-        build_voc,
-    ),
-    "folder": Format(
-        "two parallel folders of images and masks, divided by a seed and a share, or by lists",
-        (BuildFolderConfig, LabelConfig, RecordConfig),
-        build_folder,
-    ),
+    "folder": Format("two parallel folders of images and masks", BuildFolderConfig, read_folder),
+    "voc": Format("PASCAL VOC: images, masks, and lists of the splits; SBD", BuildVocConfig, read_voc, "./tfrecord"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from deeplab import console
 from deeplab.data import dataset as datasets
 from deeplab.data.build.settings import LabelConfig
+from deeplab.data.build.source import BACKGROUND, Painter, Source, indices_of, with_background
 from deeplab.data.colormap import colours_for
 from deeplab.data.colour_tables import ColourTable, read_colour_table, table_of
 from deeplab.data.dataset import Colour, Dataset
@@ -38,29 +39,35 @@ class Classes:
     colours: tuple[Colour, ...]
     rule: LabelRule
 
+    @property
+    def painter(self) -> Painter:
+        """What masks that are drawn need to know."""
+        return Painter(indices_of(self.names, self.rule.ignore_label), self.rule.ignore_label, self.rule)
 
-def classes_from(config: LabelConfig, other_splits: Dataset | None, image_names: Iterable[str]) -> Classes:
-    """The classes that flags, files and an existing description agree on.
+
+def classes_from(config: LabelConfig, source: Source, other_splits: Dataset | None = None) -> Classes:
+    """The classes that flags, files, the layout and an existing description agree on.
 
     Args:
-      config: the flags.
+      config: the flags; they come first.
+      source: the layout's own classes; PASCAL VOC is known by the names of its images, too.
       other_splits: description of splits that the output folder holds already and that stay there.
-      image_names: names of the images; PASCAL VOC is known by them.
 
     Raises:
       UserError: two sources that contradict each other, with both numbers.
     """
-    table = read_colour_table(config.palette) if config.palette else None
-    described = _described(config, table, other_splits, image_names)
-    names = _names(config, table, described)
+    palette = config.palette or source.palette
+    table = read_colour_table(palette) if palette else None
+    described = _described(config, table, other_splits, source)
+    names = _names(config, table, described, source.drawn)
     num_classes = _agreed_number(config, names, described)
     colours = table.class_colours() if table else described.colours if described else ()
     ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
     rule = LabelRule(
         num_classes=num_classes,
         ignore_label=ignore_label,
-        mapping=parse_label_map(config.label_map) or None,
-        table=table or _table_of(described if config.dataset else None),
+        mapping=parse_label_map(config.label_map) or source.label_map or None,
+        table=table or _table_of(described if config.dataset or source.known else None),
         tolerance=config.colour_tolerance,
         ignore_bad=config.on_bad_label == "ignore",
     )
@@ -70,15 +77,19 @@ def classes_from(config: LabelConfig, other_splits: Dataset | None, image_names:
 
 
 def _described(
-    config: LabelConfig, table: ColourTable | None, other_splits: Dataset | None, image_names: Iterable[str]
+    config: LabelConfig, table: ColourTable | None, other_splits: Dataset | None, source: Source
 ) -> Dataset | None:
     if config.dataset:
         return datasets.find(config.dataset)
     if other_splits is not None:
         return other_splits
+    if source.known:
+        return datasets.load_known(source.known)
+    if source.class_names:
+        return Dataset("", source.class_names, source.colours, source.ignore_label)
     if table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map:
         return None
-    if all(_VOC_NAME.match(name) for name in image_names):
+    if all(_VOC_NAME.match(pair.name) for pair in source.pairs()):
         known = datasets.load_known(datasets.DEFAULT_NAME)
         console.note(
             f"the images are named as PASCAL VOC's: taking its {known.num_classes} classes (--num_classes or "
@@ -88,9 +99,10 @@ def _described(
     return None
 
 
-def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | None) -> tuple[str, ...]:
+def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | None, drawn: bool) -> tuple[str, ...]:
     if config.class_names:
-        return _read_names(config.class_names)
+        names = _read_names(config.class_names)
+        return with_background(names) if drawn and BACKGROUND not in names else names
     if table:
         return table.names
     if described and config.num_classes in (None, described.num_classes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import pathlib
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,14 +12,29 @@ from typing import TypeVar
 
 import numpy as np
 
-from deeplab.data.build.images import ImageFacts, inspect_image
-from deeplab.data.build.pairs import Pair
-from deeplab.data.masks import LabelRule, decode_label
+from deeplab.data.build.source import Mask, Painter, Pair
+from deeplab.data.build.transcode import Picture, prepare
+from deeplab.data.masks import DecodedLabel, decode_label, encode_label, to_label
 from deeplab.data.records import encode_example
 from deeplab.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every pair of a data set is read.
+
+    Attributes:
+      painter: classes and rule.
+      exif: what to do with photos that their EXIF data turn: "auto", "turn" or "ignore".
+      decode: decode every image, to find damage that its structure does not show.
+    """
+
+    painter: Painter
+    exif: str = "auto"
+    decode: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,50 +45,77 @@ class Converted:
       name: the pair's name.
       example: the serialised example.
       counts: pixels of each label value, int64 [256].
-      image: what the image's header says.
+      snapped: pixels whose colour was not in the palette and became the nearest that is.
+      image: the picture as it is stored, without its bytes.
     """
 
     name: str
     example: bytes
     counts: np.ndarray
-    image: ImageFacts
+    snapped: int
+    image: Picture
 
 
-def convert(pair: Pair, rule: LabelRule, decode: bool = False) -> Converted:
-    """Reads, checks and packs one pair. The image's bytes go in unchanged, as do those of an 8-bit grey mask; other
-    masks become 8-bit grey PNG.
+def convert(pair: Pair, recipe: Recipe) -> Converted:
+    """Reads, checks and packs one pair. A JPEG or PNG goes in byte for byte where TensorFlow reads it as it is shown,
+    and so does an 8-bit grey mask; other masks become 8-bit grey PNG.
 
     Args:
-      pair: names and paths.
-      rule: what the mask's values mean.
-      decode: decode the image, too, to find damage that its structure does not show.
+      pair: name, image, and where the label comes from.
+      recipe: what values and names mean.
 
     Raises:
       UserError: unreadable files, sizes that differ, values outside the classes; the message names the file.
     """
-    image, mask = _read(pair.image), _read(pair.mask)
-    facts = inspect_image(image, pair.image, decode)
-    decoded = decode_label(mask, pair.mask, rule)
+    picture, decoded = read_pair(pair, recipe)
     height, width = decoded.label.shape
-    if (height, width) != (facts.height, facts.width):
-        raise _sizes_differ(pair, facts, height, width)
-    example = encode_example(image, facts.format, pair.name, height, width, decoded.grey_png)
-    return Converted(pair.name, example, decoded.counts, facts)
+    example = encode_example(picture.data, picture.format, pair.name, height, width, decoded.grey_png)
+    return Converted(pair.name, example, decoded.counts, decoded.snapped, dataclasses.replace(picture, data=b""))
 
 
-def _read(path: str) -> bytes:
+def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
+    """The picture upright and the label of the same size.
+
+    Raises:
+      UserError: as `convert`.
+    """
+    image = read_file(pair.image)
+    if isinstance(pair.mask, str):
+        decoded = decode_label(read_file(pair.mask), pair.mask, recipe.painter.rule)
+        picture = prepare(image, pair.image, decoded.label.shape, recipe.exif, recipe.decode)
+    else:
+        picture = prepare(image, pair.image, pair.mask.size, recipe.exif, recipe.decode)
+        decoded = _drawn(pair.mask, recipe.painter, picture)
+    if decoded.label.shape != (picture.height, picture.width):
+        raise _sizes_differ(pair, picture, *decoded.label.shape)
+    return picture, decoded
+
+
+def _drawn(mask: Mask, painter: Painter, picture: Picture) -> DecodedLabel:
+    height, width = mask.size or (picture.height, picture.width)
+    label, counts = to_label(mask.draw(painter, height, width), mask.where, painter.rule)
+    return DecodedLabel(label, counts, encode_label(label))
+
+
+def read_file(path: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     try:
         return pathlib.Path(path).read_bytes()
     except OSError as fault:
         raise UserError(path, f"cannot be read: {fault.strerror}") from None
 
 
-def _sizes_differ(pair: Pair, facts: ImageFacts, height: int, width: int) -> UserError:
-    rule = f"the mask is {width}x{height} pixels, its image {pair.image} {facts.width}x{facts.height}"
-    if (facts.height, facts.width) == (width, height):
-        turned = "its EXIF data turn the image; save it upright" if facts.rotated else "one of the two is turned"
-        return UserError(pair.mask, rule, turned)
-    return UserError(pair.mask, rule, "resize the mask (nearest neighbour) or the image, or leave the pair out")
+def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> UserError:
+    rule = f"the mask is {width}x{height} pixels, its image {pair.image} {picture.width}x{picture.height}"
+    if (picture.height, picture.width) == (width, height):
+        turned = "turned" in picture.notes or "unturned" in picture.notes
+        remedy = "its EXIF data turn the image: leave --exif=auto" if turned else "one of the two is turned"
+        return UserError(pair.mask_file, rule, remedy)
+    return UserError(pair.mask_file, rule, "resize the mask (nearest neighbour) or the image, or leave the pair out")
 
 
 def ordered_map(

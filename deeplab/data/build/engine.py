@@ -13,32 +13,35 @@ import itertools
 import os
 import pathlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from deeplab import console
 from deeplab.data import dataset as datasets
-from deeplab.data.build.classes import Classes, classes_from, require_several_classes, settle
-from deeplab.data.build.convert import Converted, convert, ordered_map
+from deeplab.data.build.classes import classes_from, require_several_classes, settle
+from deeplab.data.build.convert import Converted, Recipe, convert, ordered_map
+from deeplab.data.build.faults import Faults
 from deeplab.data.build.output import made_folder
-from deeplab.data.build.pairs import Pair, Splits, warn_of_leaks
+from deeplab.data.build.pairs import warn_of_leaks
+from deeplab.data.build.pipeline import chunks, write_in_pipeline
 from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.build.tally import Oddities, SplitTally, describe, share_table, warn_of_absent_classes
+from deeplab.data.build.source import Pair, Source, Splits
+from deeplab.data.build.tally import Oddities, SplitTally, describe
 from deeplab.data.dataset import Dataset
 from deeplab.data.masks import LabelRule
 from deeplab.data.records import ShardWriter, remove_partial_files, shard_name, shards_by_split
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
 
-_MOST_FAULTS = 10  # bad pairs named before a build gives up
 _EARLY_LOOK = 64  # pairs after which suspicious labels are pointed out
 
 
-def build(splits: Splits, output_dir: str | os.PathLike, labels: LabelConfig, records: RecordConfig) -> Dataset:
+def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, records: RecordConfig) -> Dataset:
     """Writes TFRecord shards of all splits, and the `dataset.yml` that describes them.
 
     Args:
-      splits: pairs by split, in the order in which they are to be stored.
+      source: pairs by split, in the order in which they are to be stored, and the layout's own classes.
       output_dir: folder of the shards; made where it is not there.
       labels: what mask values mean.
       records: shards, threads, overwriting.
@@ -55,23 +58,22 @@ def build(splits: Splits, output_dir: str | os.PathLike, labels: LabelConfig, re
         left = remove_partial_files(folder)
         if left:
             console.note(f"{folder}: removed {len(left)} unfinished files of a build that was stopped")
-        _refuse_overwriting(folder, list(splits), records.overwrite)
-        return _build_locked(splits, folder, labels, records)
+        _refuse_overwriting(folder, list(source.splits), records.overwrite)
+        return _build_locked(source, folder, labels, records)
 
 
-def _build_locked(splits: Splits, folder: pathlib.Path, labels: LabelConfig, records: RecordConfig) -> Dataset:
-    others = _other_splits(folder, list(splits))
-    names = {split: [pair.name for pair in pairs] for split, pairs in splits.items()}
-    classes = classes_from(labels, others, (name for members in names.values() for name in members))
-    warn_of_leaks(names)
+def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, records: RecordConfig) -> Dataset:
+    others = _other_splits(folder, list(source.splits))
+    classes = classes_from(labels, source, others)
+    recipe = Recipe(classes.painter, labels.exif, records.verify_images)
+    warn_of_leaks({split: [pair.name for pair in pairs] for split, pairs in source.splits.items()})
+    write = write_in_pipeline if records.beam else write_shards
     with contextlib.ExitStack() as stack:  # removes every shard that is not published
-        writers, tallies = _write_all(splits, folder, classes, records, stack)
+        writers, tallies = write(source.splits, folder, recipe, records, stack)
         classes = settle(classes, np.sum([tally.counts for tally in tallies.values()], axis=0))
         name = records.name or _name_of(folder)
         dataset = describe(name, classes.names, classes.colours, classes.rule.ignore_label, tallies)
         _publish(folder, writers, dataset if others is None else datasets.replace_splits(dataset, others))
-    warn_of_absent_classes(dataset)
-    print(share_table(dataset))
     console.note(f"wrote {len(writers)} shards and {folder / datasets.FILE_NAME}")
     return dataset
 
@@ -117,9 +119,9 @@ def _name_of(folder: pathlib.Path) -> str:
 # --- Conversion ---------------------------------------------------------------------------------------------
 
 
-def _write_all(
-    splits: Splits, folder: pathlib.Path, classes: Classes, records: RecordConfig, stack: contextlib.ExitStack
-) -> tuple[list[ShardWriter], dict[str, SplitTally]]:
+def write_shards(
+    splits: Splits, folder: pathlib.Path, recipe: Recipe, records: RecordConfig, stack: contextlib.ExitStack
+) -> tuple[Sequence[Unpublished], dict[str, SplitTally]]:
     """All shards under temporary names, and what was counted on the way."""
     total = sum(map(len, splits.values()))
     faults = Faults(total)
@@ -127,14 +129,14 @@ def _write_all(
     writers: list[ShardWriter] = []
     tallies: dict[str, SplitTally] = {}
     with console.progress(total=total, what="converting", unit="pair") as bar:
-        watch = _Watch(oddities, classes.rule)
+        watch = _Watch(oddities, recipe.painter.rule)
         all_pairs = (pair for pairs in splits.values() for pair in pairs)
         # One stream over all shards and splits: no thread waits at the end of a shard.
-        with contextlib.closing(_converted(all_pairs, classes.rule, records)) as results:
+        with contextlib.closing(_converted(all_pairs, recipe, records)) as results:
             for split, pairs in splits.items():
                 tallies[split] = SplitTally()
-                for index, chunk in enumerate(chunks(pairs, records.num_shards)):
-                    writer = stack.enter_context(ShardWriter(folder, shard_name(split, index, records.num_shards)))
+                for index, chunk in enumerate(chunks(pairs, records.shards)):
+                    writer = stack.enter_context(ShardWriter(folder, shard_name(split, index, records.shards)))
                     writers.append(writer)
                     for result in itertools.islice(results, len(chunk)):
                         if isinstance(result, UserError):
@@ -150,53 +152,19 @@ def _write_all(
     return writers, tallies
 
 
-def chunks(pairs: Sequence[Pair], number: int) -> list[Sequence[Pair]]:
-    """Contiguous chunks of ceil(n / number) pairs, as in the reference: the last ones may be short or empty."""
-    size = -(-len(pairs) // number)
-    return [pairs[index * size : (index + 1) * size] for index in range(number)]
-
-
 def _converted(
-    pairs: Iterable[Pair], rule: LabelRule, records: RecordConfig
+    pairs: Iterable[Pair], recipe: Recipe, records: RecordConfig
 ) -> Generator[Converted | UserError, None, None]:
-    work = functools.partial(_convert_or_fault, rule=rule, decode=records.verify_images)
+    work = functools.partial(convert_or_fault, recipe=recipe)
     return ordered_map(work, pairs, records.workers)
 
 
-def _convert_or_fault(pair: Pair, rule: LabelRule, decode: bool) -> Converted | UserError:
+def convert_or_fault(pair: Pair, recipe: Recipe) -> Converted | UserError:
+    """A converted pair, or why it cannot be."""
     try:
-        return convert(pair, rule, decode)
+        return convert(pair, recipe)
     except UserError as fault:
         return fault
-
-
-class Faults:
-    """Bad pairs: each is named as it is met; after ten, or at the end, the build stops."""
-
-    def __init__(self, total: int):
-        self.total = total
-        self.met: list[UserError] = []
-
-    def add(self, fault: UserError) -> None:
-        """Takes one more.
-
-        Raises:
-          UserError: these are too many.
-        """
-        self.met.append(fault)
-        if len(self.met) == _MOST_FAULTS:
-            self.stop()
-
-    def stop(self) -> None:
-        """Raises what was met, if anything was."""
-        if len(self.met) == 1:
-            raise self.met[0]
-        if self.met:
-            first, *rest = self.met
-            others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
-            more = " (and perhaps more: the rest was not looked at)" if len(self.met) == _MOST_FAULTS else ""
-            rule = f"{first.rule}\n  and {len(rest)} more pairs of {self.total} cannot be used{more}:{others}"
-            raise UserError(first.where, rule, first.remedy)
 
 
 class _Watch:
@@ -224,7 +192,16 @@ class _Watch:
 # --- Publishing ---------------------------------------------------------------------------------------------
 
 
-def _publish(folder: pathlib.Path, writers: Sequence[ShardWriter], dataset: Dataset) -> None:
+class Unpublished(Protocol):
+    """A shard that is complete under a temporary name."""
+
+    path: pathlib.Path
+
+    def publish(self) -> None:
+        """Gives it its own name, in one step."""
+
+
+def _publish(folder: pathlib.Path, writers: Sequence[Unpublished], dataset: Dataset) -> None:
     """Renames all shards, removes those of an older build of the same splits, and writes the description last."""
     description = folder / datasets.FILE_NAME
     description.unlink(missing_ok=True)  # from here to the end the folder is no complete data set

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
-import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from deeplab import console
+from deeplab.data.build.source import Pair
 from deeplab.errors import UserError
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png")
-MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One image and its mask: the name without extension, and both paths."""
-
-    name: str
-    image: str
-    mask: str
-
-
-Splits = Mapping[str, Sequence[Pair]]
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
 
 
 # --- Lists of names -----------------------------------------------------------------------------------------
@@ -144,9 +131,24 @@ class Folder:
         inside, stem = os.path.split(name)
         return [os.path.splitext(file)[1] for file in self.stems(inside).get(stem, [])]
 
-    def wanted_stems(self) -> list[str]:
-        """Stems that have a file with a wanted extension, sorted."""
-        return [stem for stem, files in sorted(self.stems().items()) if any(map(self._wanted, files))]
+    def wanted_stems(self, leave_out: str | os.PathLike = "") -> list[str]:
+        """Stems that have a file with a wanted extension, sorted; those in subfolders as `subfolder/stem`.
+
+        Args:
+          leave_out: a subfolder that is not looked into: that of the masks where it lies among the images.
+        """
+        found = []
+        for place, inner, _ in os.walk(self.path):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            if leave_out and pathlib.Path(place).resolve() == pathlib.Path(leave_out).resolve():
+                inner.clear()
+                continue
+            inside = os.path.relpath(place, self.path).removeprefix(".")
+            found += [os.path.join(inside, stem) for stem, files in self.stems(inside).items() if self._has(files)]
+        return sorted(found)
+
+    def _has(self, files: Sequence[str]) -> bool:
+        return any(map(self._wanted, files))
 
     def _wanted(self, file: str) -> bool:
         return os.path.splitext(file)[1].lower() in self.extensions
@@ -198,10 +200,12 @@ def pair_folders(images: Folder, masks: Folder, mask_suffix: str) -> list[Pair]:
     Raises:
       UserError: a folder holds no picture, nothing matches, or a stem has two files.
     """
-    image_stems, mask_stems = images.wanted_stems(), masks.wanted_stems()
+    apart = images.path.resolve() != masks.path.resolve()
+    image_stems = images.wanted_stems(masks.path if apart else "")
+    mask_stems = masks.wanted_stems(images.path if apart else "")
     for folder, stems in ((images, image_stems), (masks, mask_stems)):
         if not stems:
-            raise UserError(folder.path, f"holds no file with {', '.join(folder.extensions)}", _deeper(folder.path))
+            raise UserError(folder.path, f"holds no file with {', '.join(folder.extensions)}")
     wanted, set_of_masks = {stem + mask_suffix for stem in image_stems}, set(mask_stems)
     with_mask = {stem for stem in image_stems if stem + mask_suffix in set_of_masks}
     common = [stem for stem in image_stems if stem in with_mask]
@@ -210,11 +214,6 @@ def pair_folders(images: Folder, masks: Folder, mask_suffix: str) -> list[Pair]:
     _warn_of_unmatched(images.path, [stem for stem in image_stems if stem not in with_mask], "images without a mask")
     _warn_of_unmatched(masks.path, [stem for stem in mask_stems if stem not in wanted], "masks without an image")
     return pair_by_names(common, images, masks, mask_suffix, str(images.path))
-
-
-def _deeper(folder: pathlib.Path) -> str:
-    inner = [child for child in sorted(folder.iterdir()) if child.is_dir()]
-    return f"pictures in subfolders are not looked for; did you mean {inner[0]}?" if inner else ""
 
 
 def _nothing_matches(
@@ -233,26 +232,6 @@ def _nothing_matches(
 def _warn_of_unmatched(folder: pathlib.Path, stems: Sequence[str], what: str) -> None:
     if stems:
         console.warning(f"{folder}: {len(stems)} {what}, left out: {shorten(stems, 10)}")
-
-
-def divide(pairs: Sequence[Pair], train_pct: float, seed: int) -> dict[str, list[Pair]]:
-    """A train and a val split, drawn by a seed: the same pairs and seed give the same splits on every machine.
-
-    Args:
-      pairs: all pairs; their order does not matter.
-      train_pct: share of the train split, above 0 and at most 1; rounded to whole pairs, but no split is left empty.
-      seed: of Python's own generator.
-
-    Returns:
-      Splits by name: train in drawn order (neighbours in a shard are no neighbours in the folder), val by name.
-    """
-    drawn = sorted(pairs, key=lambda pair: pair.name)
-    random.Random(seed).shuffle(drawn)
-    number = round(len(drawn) * train_pct)
-    if train_pct < 1 and len(drawn) > 1:
-        number = min(max(number, 1), len(drawn) - 1)
-    splits = {"train": drawn[:number], "val": sorted(drawn[number:], key=lambda pair: pair.name)}
-    return {split: members for split, members in splits.items() if members}
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:

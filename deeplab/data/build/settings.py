@@ -1,4 +1,4 @@
-"""Settings that all record builders share: what labels mean, and how records are written."""
+"""Settings that all layouts share: what labels mean, and how records are written."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from deeplab.settings import require_positive, setting
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What the values or colours of masks mean."""
+    """What the values or colours of masks mean, and which way up photos are."""
 
     dataset: str = setting(
         "", "Known data set, or a dataset.yml, whose classes, colours and ignore label these masks have."
+    )
+    exif: str = setting(
+        "auto",
+        "Photos that their EXIF data turn: turned where that fits the mask, always, or never.",
+        choices=("auto", "turn", "ignore"),
     )
     num_classes: int | None = setting(
         None,
@@ -46,7 +51,8 @@ class LabelConfig:
 class RecordConfig:
     """How records are written."""
 
-    num_shards: int = setting(4, "Shards of each split.")
+    output_dir: str = setting("", "Folder of the records (unset: that of the format).")
+    num_shards: int | None = setting(None, "Shards of each split (unset: 4; Cityscapes 10).")
     num_workers: int = setting(0, "Pairs in work at the same time; 0 = one a processor core.")
     overwrite: bool = setting(False, "Replace splits that the output folder already holds.")
     verify_images: bool = setting(
@@ -54,11 +60,19 @@ class RecordConfig:
         "Decode every image (off: follow its structure to the end, which finds truncated files, six times as fast).",
     )
     name: str = setting("", "What the data set is called (unset: after the output folder).")
+    check: bool = setting(True, "Check the records when they are written, as `deeplab check_data` does.")
+    beam: bool = setting(False, "Convert in an Apache Beam pipeline (extra `beam`), for sets that outgrow one machine.")
+    beam_options: str = setting("", "Options of the pipeline: `--runner=FlinkRunner --flink_master=host:8081`.")
 
     def __post_init__(self) -> None:
         require_positive(self, "num_shards")
         if self.num_workers < 0:
             raise UserError("--num_workers", f"must be 0 or more, not {self.num_workers}")
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of each split."""
+        return self.num_shards or 4
 
     @property
     def workers(self) -> int:

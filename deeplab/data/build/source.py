@@ -125,7 +125,7 @@ def with_background(names: Iterable[str]) -> tuple[str, ...]:
 
 def indices_of(names: Sequence[str], ignore_label: int) -> dict[str, int]:
     """Label value of every class name, labelme's `_background_` and the names of ignored pixels among them."""
-    indices = {name: ignore_label for name in _IGNORE_NAMES}
+    indices = dict.fromkeys(_IGNORE_NAMES, ignore_label)
     if BACKGROUND in names:
         indices |= {name: names.index(BACKGROUND) for name in _BACKGROUND_NAMES}
     return {**indices, **{name: index for index, name in enumerate(names)}}

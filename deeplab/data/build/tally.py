@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from deeplab import console
 from deeplab.data.build.convert import Converted
 from deeplab.data.build.pairs import shorten
+from deeplab.data.build.transcode import NOTES
 from deeplab.data.dataset import Dataset, SizeRange
+
+_MOST_NAMED = 6  # pairs of a kind that a warning names, and one more to know that there are more
 
 
 @dataclass
@@ -38,39 +42,62 @@ class SplitTally:
         self.size = self.size.including(size) if self.size else size
         self.formats.add(image.format)
 
+    def merge(self, other: SplitTally) -> None:
+        """Takes the sums over other pairs of the split."""
+        self.images += other.images
+        self.counts = self.counts + other.counts
+        if other.size:
+            self.size = self.size.including(other.size) if self.size else other.size
+        self.formats |= other.formats
 
+
+@dataclass
 class Oddities:
-    """Pairs that work but are likely not what the user wants: counted all, named the first few."""
+    """Pairs that work but are likely not what the user wants: counted all, named the first few.
 
-    TEXTS: Mapping[str, str] = {
-        "rotated": "images are turned by their EXIF data: they go in as stored, which must be how the masks lie",
-        "alpha": "images have an alpha channel: it is dropped",
-        "damaged": "images break the rules of their format, but can be read",
+    Attributes:
+      names: the first names of each kind.
+      numbers: pairs of each kind.
+      snapped_pixels: pixels that took the nearest colour of the palette.
+    """
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    snapped_pixels: int = 0
+
+    TEXTS: ClassVar[Mapping[str, str]] = {
+        **NOTES,
+        "snapped": "masks have colours that are not in the palette: their pixels took the nearest that is",
         "ignored": "masks have the ignore label on every pixel: nothing is learned from them",
     }
-
-    def __init__(self) -> None:
-        self.names: dict[str, list[str]] = {}
-        self.numbers: dict[str, int] = {}
 
     def look(self, converted: Converted, ignore_label: int) -> None:
         """Notes what is odd about one pair."""
         image = converted.image
-        self._note("rotated", image.rotated, converted.name)
-        self._note("alpha", image.alpha, converted.name)
-        self._note("damaged", image.damaged, converted.name)
+        for kind in image.notes:
+            self._note(kind, True, converted.name)
+        self._note("snapped", converted.snapped > 0, converted.name)
+        self.snapped_pixels += converted.snapped
         self._note("ignored", converted.counts[ignore_label] == image.height * image.width, converted.name)
 
     def _note(self, kind: str, met: bool, name: str) -> None:
         if met:
             self.numbers[kind] = self.numbers.get(kind, 0) + 1
-            if len(self.names.setdefault(kind, [])) < 6:
+            if len(self.names.setdefault(kind, [])) < _MOST_NAMED:
                 self.names[kind].append(name)
+
+    def merge(self, other: Oddities) -> None:
+        """Takes what was noticed elsewhere."""
+        for kind, number in other.numbers.items():
+            self.numbers[kind] = self.numbers.get(kind, 0) + number
+            self.names[kind] = [*self.names.get(kind, []), *other.names[kind]][:_MOST_NAMED]
+        self.snapped_pixels += other.snapped_pixels
 
     def report(self) -> None:
         """One warning a kind."""
         for kind, number in self.numbers.items():
-            console.warning(f"{number} {self.TEXTS[kind]}: {shorten(self.names[kind])}")
+            pixels = f" ({self.snapped_pixels} pixels in all)" if kind == "snapped" else ""
+            console.warning(f"{number} {self.TEXTS[kind]}{pixels}: {shorten(self.names[kind])}")
 
 
 def describe(

@@ -1,4 +1,4 @@
-"""Records from the layout of PASCAL VOC: a folder of images, one of masks, and lists of names that make the splits."""
+"""The layout of PASCAL VOC: a folder of images, one of masks, and lists of names that make the splits."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.data.build.engine import build
 from deeplab.data.build.pairs import (
     IMAGE_EXTENSIONS,
     Folder,
-    Pair,
     find_lists,
     pair_by_names,
     read_list,
     require_folder,
 )
-from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.dataset import Dataset
+from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError
 from deeplab.settings import setting
 
@@ -40,15 +37,17 @@ class BuildVocConfig:
         choices=("", "jpg", "jpeg", "png"),
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
-    output_dir: str = setting("./tfrecord", "Folder of the records.")
     splits: str = setting("", "Lists to take, by name, with commas (unset: all).")
+    sbd_root: str = setting(
+        "", "Folder of the unpacked SBD (benchmark_RELEASE): adds its masks to the train split, as split train_aug."
+    )
 
 
-def build_voc(config: BuildVocConfig, labels: LabelConfig, records: RecordConfig) -> Dataset:
-    """Builds records of every split that has a list; see `engine.build`.
+def read_voc(config: BuildVocConfig) -> Source:
+    """The pairs of every split that has a list, and of train_aug where SBD is given.
 
     Raises:
-      UserError: as `engine.build`, and for folders, lists or files that are missing.
+      UserError: folders, lists or files are missing.
     """
     wanted = [split.strip() for split in config.splits.split(",") if split.strip()]
     lists = find_lists(config.list_folder, wanted)
@@ -62,7 +61,20 @@ def build_voc(config: BuildVocConfig, labels: LabelConfig, records: RecordConfig
     splits: dict[str, list[Pair]] = {
         split: pair_by_names(names[split], images, masks, "", str(path)) for split, path in lists.items()
     }
-    return build(splits, config.output_dir, labels, records)
+    if config.sbd_root:
+        splits["train_aug"] = _train_aug(config, splits)
+    return Source(splits)
+
+
+def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
+    lacking = [split for split in ("train", "val") if split not in splits]
+    if lacking:
+        rule = f"needs VOC's own lists train and val, without which nobody can tell what train_aug is: no {lacking[0]}"
+        raise UserError("--sbd_root", rule, "--splits=train,val takes them")
+    from deeplab.data.build.sbd import train_aug
+
+    held_out = [pair.name for pair in splits["val"]]
+    return train_aug(splits["train"], held_out, config.sbd_root, config.image_folder)
 
 
 def _refuse_other_texts(names: Mapping[str, Sequence[str]], lists: Mapping[str, pathlib.Path], images: Folder) -> None:

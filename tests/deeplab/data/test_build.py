@@ -14,9 +14,14 @@ import tensorflow as tf
 
 from deeplab.data import dataset as datasets
 from deeplab.data import records
-from deeplab.data.build import FORMATS, BuildFolderConfig, BuildVocConfig, build_folder, build_voc, engine
+from deeplab.data.build import FORMATS, engine, pipeline
 from deeplab.data.build.convert import ordered_map
+from deeplab.data.build.divide import SplitConfig
+from deeplab.data.build.folder import BuildFolderConfig
 from deeplab.data.build.settings import LabelConfig, RecordConfig
+from deeplab.data.build.sources import read_sources
+from deeplab.data.build.tally import share_table
+from deeplab.data.build.voc import BuildVocConfig
 from deeplab.data.masks import write_index_png
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
@@ -53,15 +58,19 @@ def voc(root, labels=LabelConfig(), shards=2, **settings):  # noqa: B008
         image_folder=str(root / "images"),
         semantic_segmentation_folder=str(root / "masks"),
         list_folder=str(root / "lists"),
-        output_dir=str(root / "out"),
         splits=settings.pop("splits", ""),
     )
-    return build_voc(config, labels, RecordConfig(num_shards=shards, **settings))
+    return build("voc", config, root, labels, RecordConfig(num_shards=shards, **settings))
 
 
-def folder(root, labels=LabelConfig(), records_config=RecordConfig(num_shards=1), **settings):  # noqa: B008
-    config = BuildFolderConfig(str(root / "images"), str(root / "masks"), str(root / "out"), **settings)
-    return build_folder(config, labels, records_config)
+def build(format_name, config, root, labels, records_config, splits=SplitConfig()):  # noqa: B008
+    (source,) = read_sources(format_name, config, labels, splits).values()
+    return engine.build(source, root / "out", labels, records_config)
+
+
+def folder(root, labels=LabelConfig(), records_config=RecordConfig(num_shards=1), masks="masks", **splits):  # noqa: B008
+    config = BuildFolderConfig(str(root / "images"), str(root / masks))
+    return build("folder", config, root, labels, records_config, SplitConfig(**splits))
 
 
 def stored(root, split):
@@ -100,18 +109,18 @@ def test_same_pictures_as_the_reference_give_the_same_examples(golden, tmp_path)
     assert dict(built.splits) == {"train": 6, "val": 3}
 
 
-def test_description_is_written_beside_the_shards(pictures, capsys):
+def test_description_is_written_beside_the_shards(pictures):
     built = voc(pictures, LabelConfig(class_names="ground,disc,square"))
     assert datasets.load(pictures / "out" / "dataset.yml") == built
     assert built.class_names == ("ground", "disc", "square")
     assert built.pixels == {"train": (9, 9, 9), "val": (6, 6, 6)}
     assert built.ignored_pixels == {"train": 9, "val": 6}
     assert built.size_range["train"] == datasets.SizeRange(3, 3, 4, 4)
-    assert "33.33%" in capsys.readouterr().out
+    assert "33.33%" in share_table(built)
 
 
 def test_contiguous_chunks_of_which_the_last_may_be_empty(pictures):
-    assert [len(chunk) for chunk in engine.chunks(list(range(9)), 4)] == [3, 3, 3, 0]
+    assert [len(chunk) for chunk in pipeline.chunks(list(range(9)), 4)] == [3, 3, 3, 0]
     voc(pictures, shards=4)
     shards = records.list_shards(pictures / "out", "train")
     assert [records.count_records(path) for path in shards] == [1, 1, 1, 0]
@@ -155,8 +164,7 @@ def test_parallel_folders_with_lists_of_ones_own(pictures):
 def test_images_and_masks_in_one_folder(pictures):
     for path in (pictures / "masks").iterdir():
         path.rename(pictures / "images" / path.name)
-    config = BuildFolderConfig(str(pictures / "images"), str(pictures / "images"), str(pictures / "out"))
-    assert sum(build_folder(config, LabelConfig(), RecordConfig()).splits.values()) == 5
+    assert sum(folder(pictures, masks="images").splits.values()) == 5
 
 
 def test_results_come_in_order_and_few_wait():
@@ -173,7 +181,8 @@ def test_results_come_in_order_and_few_wait():
 def test_every_format_has_a_summary_and_no_flag_twice():
     for form in FORMATS.values():
         assert form.summary
-        flags = [name for group in form.groups for name in group.__dataclass_fields__]
+        groups = (form.config, LabelConfig, SplitConfig, RecordConfig)
+        flags = [name for group in groups for name in group.__dataclass_fields__]
         assert len(flags) == len(set(flags))
 
 
@@ -310,7 +319,7 @@ def test_classes_that_contradict_each_other(pictures, labels, text):
 
 def test_bad_settings():
     for make, flag in (
-        (lambda: BuildFolderConfig(train_pct=80), "--train_pct=0.8"),
+        (lambda: SplitConfig(train_pct=80), "--train_pct=0.8"),
         (lambda: LabelConfig(ignore_label=256), "--ignore_label"),
         (lambda: LabelConfig(num_classes=300), "--num_classes"),
         (lambda: RecordConfig(num_shards=0), "--num_shards"),

@@ -3,7 +3,9 @@
 import pytest
 
 from deeplab.data.build import pairs
-from deeplab.data.build.pairs import Folder, Pair, divide, find_lists, pair_by_names, pair_folders, read_list
+from deeplab.data.build.folder import by_subfolder
+from deeplab.data.build.pairs import Folder, find_lists, pair_by_names, pair_folders, read_list
+from deeplab.data.build.source import UNDIVIDED, Pair
 from deeplab.errors import UserError
 
 
@@ -67,10 +69,31 @@ def test_ambiguous_stem(folders):
         pair_folders(images(folders), masks(folders), "")
 
 
-def test_empty_folder_points_at_subfolders(tmp_path):
-    touch(tmp_path, "images/day/a.jpg", "masks/a.png")
-    with pytest.raises(UserError, match=r"(?s)holds no file with .jpg.*did you mean .*day"):
+def test_folders_are_searched_with_their_subfolders(tmp_path):
+    touch(tmp_path, "images/day/a.jpg", "images/b.jpg", "masks/day/a.png", "masks/b.png", "images/.hidden/c.jpg")
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "")] == ["b", "day/a"]
+
+
+def test_masks_in_a_folder_among_the_images(tmp_path):
+    touch(tmp_path, "images/a.png", "images/masks/a.png")
+    found = pair_folders(images(tmp_path), Folder(tmp_path / "images" / "masks", (".png",)), "")
+    assert [(pair.name, pair.mask) for pair in found] == [("a", str(tmp_path / "images" / "masks" / "a.png"))]
+
+
+def test_folder_without_a_picture(tmp_path):
+    touch(tmp_path, "images/notes.txt", "masks/a.png")
+    with pytest.raises(UserError, match=r"images: holds no file with \.jpg"):
         pair_folders(images(tmp_path), masks(tmp_path), "")
+
+
+def test_subfolders_called_train_and_val_are_the_splits():
+    pairs_of = {name: Pair(name, "", "") for name in ("train/a", "train/b", "val/a", "c")}
+    splits = by_subfolder([pairs_of[name] for name in ("train/a", "train/b", "val/a")])
+    assert {split: [pair.name for pair in members] for split, members in splits.items()} == {
+        "train": ["train/a", "train/b"],
+        "val": ["val/a"],
+    }
+    assert list(by_subfolder(list(pairs_of.values()))) == [UNDIVIDED]
 
 
 def test_missing_folder_lists_its_neighbours(folders):
@@ -132,22 +155,3 @@ def test_shared_images_are_pointed_out(capsys):
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert "1 images are in split 'train' and in 'val' (b)" in said
-
-
-def test_division_by_seed():
-    members = [Pair(f"{number:02d}", "", "") for number in range(10)]
-    divided = divide(members, 0.8, seed=0)
-    # Python's generator is the same everywhere; this pins the division across machines and versions.
-    assert [pair.name for pair in divided["train"]] == ["07", "08", "01", "05", "03", "04", "02", "00"]
-    assert [pair.name for pair in divided["val"]] == ["06", "09"]
-    assert divide(members[::-1], 0.8, seed=0) == divided
-    assert divide(members, 0.8, seed=1) != divided
-
-
-@pytest.mark.parametrize(
-    ("number", "share", "sizes"), [(10, 0.75, [8, 2]), (2, 0.99, [1, 1]), (3, 1.0, [3]), (1, 0.5, [1])]
-)
-def test_no_split_is_left_empty(number, share, sizes):
-    divided = divide([Pair(str(i), "", "") for i in range(number)], share, 0)
-    assert [len(members) for members in divided.values()] == sizes
-    assert "train" in divided or number == 1

@@ -1,0 +1,102 @@
+"""Makes TFRecords of a data set in any usual layout.
+
+    python -m deeplab.build_data FORMAT --flag=value ...
+    python -m deeplab.build_data folder --image_folder=photos --mask_folder=masks --output_dir=tfrecord
+    python -m deeplab.build_data coco --annotations=instances.json --image_folder=images --output_dir=tfrecord
+
+Without a format it lists them; `FORMAT --help` lists a format's flags. Beside the shards stands dataset.yml: classes,
+colours, images of each split, pixels of each class; the other commands read it. Bad files are named with the remedy,
+and nothing is left half written: a build that was stopped is simply run again. The records are then checked
+(`deeplab check_data`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from deeplab import console, flags
+from deeplab.errors import UserError, nearest
+
+
+def build_data(format_name: str, config: Any, labels: Any, splits: Any, records: Any) -> None:
+    """Builds the records that the settings describe, and checks them.
+
+    Args:
+      format_name: a name in `deeplab.data.build.FORMATS`.
+      config: an instance of that format's settings group.
+      labels, splits, records: LabelConfig, SplitConfig and RecordConfig.
+
+    Raises:
+      UserError: as `engine.build`, and as the format's reader.
+    """
+    from deeplab.data.build import FORMATS, engine, tally
+    from deeplab.data.build.sources import read_sources
+
+    form = FORMATS[format_name]
+    output_dir = records.output_dir or form.output_dir
+    if not output_dir:
+        raise UserError("command line", "--output_dir must be given", "it is the folder of the records")
+    records = dataclasses.replace(records, num_shards=records.num_shards or form.num_shards)
+    for subfolder, source in read_sources(format_name, config, labels, splits).items():
+        folder = os.path.join(output_dir, subfolder)
+        dataset = engine.build(source, folder, labels, records)
+        if not records.check:
+            print(tally.share_table(dataset))
+
+
+def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str | None = None) -> int:
+    """The command for one format.
+
+    Args:
+      format_name: a name in `deeplab.data.build.FORMATS`.
+      argv: the words of the command line, the program's name first (default: `sys.argv`).
+      purpose: opens the help page (default: this module's).
+
+    Returns:
+      The process's exit code.
+    """
+    from deeplab.data.build import FORMATS
+    from deeplab.data.build.divide import SplitConfig
+    from deeplab.data.build.settings import LabelConfig, RecordConfig
+
+    groups = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
+    return flags.run_given(
+        lambda given: build_data(format_name, *flags.settings_from(given, groups)), groups, argv, purpose or __doc__
+    )
+
+
+def main() -> int:
+    """Runs the format that the first word names; returns the exit code."""
+    from deeplab.data.build import FORMATS
+
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word in ("--help", "-h", "-help", "help"):
+        print(formats_text())
+        return 0
+    name = word.replace("-", "_") if not word.startswith("-") else word
+    if name not in FORMATS:
+        rule = "the format comes first, its flags after it" if word.startswith("-") else "there is no such format"
+        console.error(f"{word}: {rule}\n  remedy: {nearest(word, list(FORMATS))}")
+        return 1
+    return run_format(name, [f"{sys.argv[0]} {name}", *sys.argv[2:]])
+
+
+def formats_text() -> str:
+    """The list of formats."""
+    from deeplab.data.build import FORMATS
+
+    width = max(map(len, FORMATS))
+    lines = [f"  {name:<{width}}   {form.summary}" for name, form in FORMATS.items()]
+    return "\n".join([(__doc__ or "").strip(), "", "Formats:", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

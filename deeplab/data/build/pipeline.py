@@ -1,0 +1,202 @@
+"""The same conversion as an Apache Beam pipeline, for sets that outgrow one machine (extra `beam`).
+
+One shard is one piece of work, so the shards are byte for byte those of a local build; `--num_shards` bounds how many
+workers can be busy. Workers read the pictures and write the shards themselves: both must lie on a file system that all
+of them mount under the same path. Dataflow, Flink and Spark get their options through `--beam_options`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import json
+import os
+import pathlib
+import random
+import shlex
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deeplab import console
+from deeplab.data.build.convert import Recipe, convert
+from deeplab.data.build.extras import require
+from deeplab.data.build.faults import MOST_FAULTS, Faults
+from deeplab.data.build.settings import RecordConfig
+from deeplab.data.build.source import Pair, Splits
+from deeplab.data.build.tally import Oddities, SplitTally
+from deeplab.data.dataset import SizeRange, write_atomically
+from deeplab.data.records import ShardWriter, remove_partial_files, shard_name
+from deeplab.errors import UserError
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: its name, and the pairs that stand in it."""
+
+    split: str
+    name: str
+    pairs: Sequence[Pair]
+
+
+@dataclass
+class ShardResult:
+    """What came of a shard: the file under its temporary name, and what was counted on the way."""
+
+    temporary: str
+    tally: SplitTally
+    oddities: Oddities
+    faults: list[UserError]
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A shard that a worker has completed under a temporary name."""
+
+    path: pathlib.Path
+    temporary: pathlib.Path
+
+    def publish(self) -> None:
+        """Gives it its own name, in one step."""
+        os.replace(self.temporary, self.path)
+
+
+def write_in_pipeline(
+    splits: Splits, folder: pathlib.Path, recipe: Recipe, records: RecordConfig, stack: contextlib.ExitStack
+) -> tuple[list[WrittenShard], dict[str, SplitTally]]:
+    """All shards under temporary names, and what was counted; as `engine.write_shards`, in a pipeline.
+
+    Raises:
+      UserError: Beam is not installed, it refuses the options, the pipeline breaks, or pairs cannot be used.
+    """
+    stack.callback(remove_partial_files, folder)  # results, shards of attempts that were repeated
+    tasks = list(shard_tasks(splits, records.shards))
+    with console.progress(total=len(tasks), what="converting", unit="shard") as bar:
+        _run(tasks, folder, recipe, records.beam_options, bar)
+    results = {task.name: _read_result(folder, task.name) for task in tasks}
+    faults, oddities = Faults(sum(map(len, splits.values()))), Oddities()
+    tallies = {split: SplitTally() for split in splits}
+    for task in tasks:
+        result = results[task.name]
+        for fault in result.faults:
+            faults.add(fault)
+        tallies[task.split].merge(result.tally)
+        oddities.merge(result.oddities)
+    faults.stop()
+    oddities.report()
+    return [WrittenShard(folder / name, folder / result.temporary) for name, result in results.items()], tallies
+
+
+def shard_tasks(splits: Splits, number: int) -> Iterator[ShardTask]:
+    """One task a shard, with the same pairs in the same order as a local build writes."""
+    for split, pairs in splits.items():
+        for index, chunk in enumerate(chunks(pairs, number)):
+            yield ShardTask(split, shard_name(split, index, number), tuple(chunk))
+
+
+def chunks(pairs: Sequence[Pair], number: int) -> list[Sequence[Pair]]:
+    """Contiguous chunks of ceil(n / number) pairs, as in the reference: the last ones may be short or empty."""
+    size = -(-len(pairs) // number)
+    return [pairs[index * size : (index + 1) * size] for index in range(number)]
+
+
+# --- The pipeline -------------------------------------------------------------------------------------------
+
+
+def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, options: str, bar: Any) -> None:
+    """Runs the pipeline in a thread of its own, and shows meanwhile how many shards there are."""
+    beam = require("apache_beam", "beam")
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    met: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
+                shards = pipeline | "shards" >> beam.Create(list(tasks)) | beam.Reshuffle()
+                shards | "convert" >> beam.Map(write_shard, str(folder), recipe)
+        except (Exception, SystemExit) as fault:  # absl-like parsers leave by SystemExit
+            met.append(fault)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+        bar.update(len({_shard_of(path) for path in _result_files(folder, "*")}) - bar.n)
+    if met:
+        reason = " ".join(str(met[0]).split())[-500:]
+        raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
+
+
+def write_shard(task: ShardTask, folder: str, recipe: Recipe) -> str:
+    """Converts one shard's pairs and writes them under a temporary name, then the result beside them.
+
+    Returns:
+      The shard's name. Runs in Beam's workers, perhaps more than once: each attempt has files of its own.
+    """
+    mark = random.SystemRandom().randrange(10**12)
+    result = ShardResult("", SplitTally(), Oddities(), [])
+    with ShardWriter(folder, task.name, mark) as writer:
+        for pair in task.pairs:
+            try:
+                converted = convert(pair, recipe)
+            except UserError as fault:
+                result.faults.append(fault)
+                if len(result.faults) == MOST_FAULTS:
+                    break
+                continue
+            writer.write(converted.example)
+            result.tally.add(converted)
+            result.oddities.look(converted, recipe.painter.ignore_label)
+        result.temporary = writer.keep().name
+    write_atomically(pathlib.Path(folder) / f".{task.name}.result.{mark}.partial", _as_json(result))
+    return task.name
+
+
+# --- Results on disk ----------------------------------------------------------------------------------------
+
+
+def _result_files(folder: pathlib.Path, name: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(str(folder)), f".{name}.result.*.partial"), include_hidden=True)
+
+
+def _shard_of(path: str) -> str:
+    return os.path.basename(path).split(".result.")[0]
+
+
+def _read_result(folder: pathlib.Path, name: str) -> ShardResult:
+    """The result of a shard's first complete attempt; all attempts write the same bytes."""
+    for path in sorted(_result_files(folder, name)):
+        result = _from_json(pathlib.Path(path).read_bytes())
+        if (folder / result.temporary).is_file():
+            return result
+    rule = f"the pipeline ended without shard {name}"
+    raise UserError("--output_dir", rule, "all workers must mount this folder under the same path")
+
+
+def _as_json(result: ShardResult) -> bytes:
+    tally = result.tally
+    content = {
+        "temporary": result.temporary,
+        "images": tally.images,
+        "counts": tally.counts.tolist(),
+        "size": dataclasses.astuple(tally.size) if tally.size else None,
+        "formats": sorted(tally.formats),
+        "oddities": dataclasses.asdict(result.oddities),
+        "faults": [(fault.where, fault.rule, fault.remedy) for fault in result.faults],
+    }
+    return json.dumps(content).encode()
+
+
+def _from_json(data: bytes) -> ShardResult:
+    content = json.loads(data)
+    size = SizeRange(*content["size"]) if content["size"] else None
+    tally = SplitTally(content["images"], np.array(content["counts"], np.int64), size, set(content["formats"]))
+    faults = [UserError(*fault) for fault in content["faults"]]
+    return ShardResult(content["temporary"], tally, Oddities(**content["oddities"]), faults)
