@@ -1,6 +1,6 @@
 """What building records costs: images a second beside the bound, which only reads and writes the same bytes; memory.
 
-    python benchmarks/build_data.py [--images 400] [--rounds 5] [--many 2000]
+    python benchmarks/build_data.py [--images 400] [--rounds 5] [--many 10000]
 
 Bound and builds take turns on the same generated pictures (375x500 JPEG, palette and grey PNG masks), so that a busy
 machine slows all alike. The bound reads both files of every pair and writes their bytes to shards, unchecked. Peak
@@ -29,10 +29,10 @@ import cv2
 import numpy as np
 
 from deeplab import console
-from deeplab.data.build.convert import convert
+from deeplab.data.build.convert import Recipe, convert
 from deeplab.data.build.engine import build
-from deeplab.data.build.pairs import Pair
 from deeplab.data.build.settings import LabelConfig, RecordConfig
+from deeplab.data.build.source import Painter, Pair, Source
 from deeplab.data.masks import LabelRule, write_index_png
 from deeplab.data.records import ShardWriter, shard_name
 from deeplab.data.sample import draw_portrait
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400, help="pairs of a timed build")
     parser.add_argument("--rounds", type=int, default=5, help="timed builds of each kind")
-    parser.add_argument("--many", type=int, default=2000, help="pairs of the large build of the memory test")
+    parser.add_argument("--many", type=int, default=10_000, help="pairs of the large build of the memory test")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="build_data_") as folder:
         root = pathlib.Path(folder)
@@ -109,9 +109,10 @@ def print_speeds(root: pathlib.Path, grey: list[Pair], palette: list[Pair], roun
 
 def print_parts(pairs: list[Pair]) -> None:
     """Milliseconds of one conversion alone, without threads and shards."""
+    recipe = Recipe(Painter({}, 255, LabelRule(3)))
     start = time.perf_counter()
     for pair in pairs:
-        convert(pair, LabelRule(3))
+        convert(pair, recipe)
     print(f"one conversion alone: {(time.perf_counter() - start) / len(pairs) * 1000:.2f} ms")
 
 
@@ -136,7 +137,7 @@ def quiet_build(
     with open(os.devnull, "w") as nowhere:
         out, err, sys.stdout, sys.stderr = sys.stdout, sys.stderr, nowhere, nowhere
         try:
-            build({"train": pairs}, folder, labels, RecordConfig(verify_images=verify, num_workers=workers))
+            build(Source({"train": pairs}), folder, labels, RecordConfig(verify_images=verify, num_workers=workers))
         finally:
             sys.stdout, sys.stderr = out, err
 

@@ -31,6 +31,10 @@ class ColourTable:
     colours: tuple[Colour, ...]
     classes: tuple[int | None, ...]
 
+    def is_grey(self) -> bool:
+        """Whether all classes have greys for colours: masks in them may well be of one channel."""
+        return all(red == green == blue for red, green, blue in self.class_colours())
+
     def class_colours(self) -> tuple[Colour, ...]:
         """The first colour of each class."""
         return tuple(self.colours[self.classes.index(index)] for index in range(len(self.names)))

@@ -4,8 +4,8 @@ The smallest file a person can write by hand is
 
     classes: [background, hair, skin]
 
-Builders add the rest: colours, ignore label, and for every split its images, pixels and sizes. Three data sets
-are known by name (`datasets/*.yml` of the repository): pascal_voc_seg, cityscapes and ade20k.
+Builders add the rest: colours, ignore label, and for every split its images, pixels and sizes. The
+repository's `datasets/*.yml` describe published sets, which `--dataset` knows by name: pascal_voc_seg, cityscapes ...
 """
 
 from __future__ import annotations
@@ -342,16 +342,17 @@ def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) 
 
 def known_names() -> list[str]:
     """Names of the data sets that `--dataset` knows without a file."""
-    return sorted(entry.name.removesuffix(".yml") for entry in _known_folder().iterdir() if entry.name.endswith(".yml"))
+    return sorted(entry.name.removesuffix(".yml") for entry in known_folder().iterdir() if entry.name.endswith(".yml"))
 
 
 def load_known(name: str) -> Dataset:
     """The descriptor of a known data set; pixels and sizes are not in it."""
-    entry = _known_folder() / f"{name}.yml"
+    entry = known_folder() / f"{name}.yml"
     return parse(entry.read_text(encoding="utf-8"), str(entry), name)
 
 
-def _known_folder() -> Any:
+def known_folder() -> Any:
+    """Folder of the descriptors and palettes of known data sets, in the repository or in the installed package."""
     if (KNOWN_FOLDER / f"{DEFAULT_NAME}.yml").is_file():
         return KNOWN_FOLDER
     return importlib.resources.files(KNOWN_PACKAGE)

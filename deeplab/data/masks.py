@@ -96,9 +96,9 @@ def decode_label(data: bytes, where: str, rule: LabelRule) -> DecodedLabel:
     Raises:
       UserError: as `read_label`.
     """
-    values, snapped = _values_and_snapped(data, where, rule)
+    values, snapped, by_colour = _values(data, where, rule)
     label, counts = to_label(values, where, rule)
-    same_values = label is values and not rule.by_colour
+    same_values = label is values and not by_colour
     if same_values and _png_kind(data) == (8, 0):
         return DecodedLabel(label, counts, data)
     if same_values and _png_kind(data) == (8, 3):
@@ -142,11 +142,14 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def decode_values(data: bytes, where: str, rule: LabelRule) -> np.ndarray:
     """The values in an encoded mask, uint8 or uint16 [H, W], before mapping and checks."""
-    return _values_and_snapped(data, where, rule)[0]
+    return _values(data, where, rule)[0]
 
 
-def _values_and_snapped(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
+def _values(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int, bool]:
+    """The values, how many pixels took the nearest colour of the table, and whether values were read from colours."""
     picture = _open(data, where)
+    if rule.table is not None and _greys_are_meant(picture, rule.table):
+        picture = picture.convert("RGB")
     if picture.mode == "P" and rule.table is not None:
         if rule.by_colour:
             picture = picture.convert("RGB")
@@ -156,14 +159,14 @@ def _values_and_snapped(data: bytes, where: str, rule: LabelRule) -> tuple[np.nd
     if mode in ("LA", "PA", "RGBA"):
         pixels = _without_alpha(pixels, where)
     if mode in ("RGB", "RGBA"):
-        return _from_colours(pixels, where, rule)
+        return *_from_colours(pixels, where, rule), True
     if mode == "L":
         depth, kind = _png_kind(data) or (8, 0)
-        return pixels // _GREY_STEP[depth] if kind == 0 and depth in _GREY_STEP else pixels, 0
+        return pixels // _GREY_STEP[depth] if kind == 0 and depth in _GREY_STEP else pixels, 0, False
     if mode in ("1", "P", "PA", "LA"):
-        return pixels.astype(np.uint8), 0
+        return pixels.astype(np.uint8), 0, False
     if mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16), 0
+        return pixels.astype(np.uint16), 0, False
     raise UserError(where, f"pixels of kind {mode!r} are no class indices", "write masks as 8-bit PNG")
 
 
@@ -182,6 +185,13 @@ def unreadable(where: str, fault: Exception) -> UserError:
     """The error for a picture that Pillow cannot read, with its reason."""
     reason = "its format is not known" if "identify image" in str(fault) else str(fault)
     return UserError(where, f"cannot be read as a picture: {reason}", "save or copy the file again")
+
+
+def _greys_are_meant(picture: Image.Image, table: ColourTable) -> bool:
+    """Whether a mask of one channel shows the greys of an all grey table (0, 128, 255), rather than class indices."""
+    if picture.mode not in ("1", "L", "P") or not table.is_grey():
+        return False
+    return int(np.asarray(picture).max()) >= len(table.names)
 
 
 def _require_same_meaning(picture: Image.Image, where: str, table: ColourTable) -> None:

@@ -11,9 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.data.build.ade20k import BuildAde20kConfig, read_ade20k
+from deeplab.data.build.binary import BuildBinaryConfig, read_binary
+from deeplab.data.build.camvid import BuildCamvidConfig, read_camvid
+from deeplab.data.build.cityscapes import BuildCityscapesConfig, read_cityscapes
+from deeplab.data.build.coco import BuildCocoConfig, read_coco
+from deeplab.data.build.cvat import BuildCvatConfig, read_cvat
+from deeplab.data.build.deepfashion2 import BuildDeepFashion2Config, read_deepfashion2
 from deeplab.data.build.folder import BuildFolderConfig, read_folder
+from deeplab.data.build.label_studio import BuildLabelStudioConfig, read_label_studio
+from deeplab.data.build.labelme import BuildLabelmeConfig, read_labelme
 from deeplab.data.build.source import Source
+from deeplab.data.build.supervisely import BuildSuperviselyConfig, read_supervisely
+from deeplab.data.build.via import BuildViaConfig, read_via
 from deeplab.data.build.voc import BuildVocConfig, read_voc
+from deeplab.data.build.yolo import BuildYoloConfig, read_yolo
 
 
 @dataclass(frozen=True)
@@ -37,5 +49,19 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "folder": Format("two parallel folders of images and masks", BuildFolderConfig, read_folder),
+    "binary": Format("one mask of yes and no for each class, as in ISIC", BuildBinaryConfig, read_binary),
     "voc": Format("PASCAL VOC: images, masks, and lists of the splits; SBD", BuildVocConfig, read_voc, "./tfrecord"),
+    "cityscapes": Format(
+        "Cityscapes: leftImg8bit and gtFine", BuildCityscapesConfig, read_cityscapes, "./tfrecord", num_shards=10
+    ),
+    "ade20k": Format("ADE20K scene parsing", BuildAde20kConfig, read_ade20k, "./ADE20K/tfrecord"),
+    "camvid": Format("CamVid: colour masks as published, or SegNet's folders", BuildCamvidConfig, read_camvid),
+    "coco": Format("COCO JSON: polygons and RLE, crowds, things and stuff", BuildCocoConfig, read_coco),
+    "labelme": Format("labelme: one JSON an image", BuildLabelmeConfig, read_labelme),
+    "cvat": Format("CVAT for images 1.1: XML", BuildCvatConfig, read_cvat),
+    "label_studio": Format("Label Studio: JSON, polygons and brush", BuildLabelStudioConfig, read_label_studio),
+    "via": Format("VGG Image Annotator: JSON", BuildViaConfig, read_via),
+    "supervisely": Format("Supervisely: a project's folders", BuildSuperviselyConfig, read_supervisely),
+    "yolo": Format("YOLO: polygons in text files", BuildYoloConfig, read_yolo),
+    "deepfashion2": Format("DeepFashion2: clothes in 13 classes", BuildDeepFashion2Config, read_deepfashion2),
 }

@@ -12,7 +12,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +34,7 @@ from deeplab.data.records import ShardWriter, remove_partial_files, shard_name, 
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
 
+_Write = Callable[..., tuple[Sequence["Unpublished"], dict[str, SplitTally]]]
 _EARLY_LOOK = 64  # pairs after which suspicious labels are pointed out
 
 
@@ -67,7 +68,7 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
     classes = classes_from(labels, source, others)
     recipe = Recipe(classes.painter, labels.exif, records.verify_images)
     warn_of_leaks({split: [pair.name for pair in pairs] for split, pairs in source.splits.items()})
-    write = write_in_pipeline if records.beam else write_shards
+    write: _Write = write_in_pipeline if records.beam else write_shards
     with contextlib.ExitStack() as stack:  # removes every shard that is not published
         writers, tallies = write(source.splits, folder, recipe, records, stack)
         classes = settle(classes, np.sum([tally.counts for tally in tallies.values()], axis=0))
@@ -195,7 +196,9 @@ class _Watch:
 class Unpublished(Protocol):
     """A shard that is complete under a temporary name."""
 
-    path: pathlib.Path
+    @property
+    def path(self) -> pathlib.Path:
+        """Where it will stand."""
 
     def publish(self) -> None:
         """Gives it its own name, in one step."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import json
 import os
 import pathlib
@@ -34,6 +33,7 @@ from deeplab.data.records import ShardWriter, remove_partial_files, shard_name
 from deeplab.errors import UserError
 
 _POLL_SECONDS = 0.2
+_RESULT = ".result."  # stands in the names of results, between the shard and the attempt
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
     thread.start()
     while thread.is_alive():
         thread.join(_POLL_SECONDS)
-        bar.update(len({_shard_of(path) for path in _result_files(folder, "*")}) - bar.n)
+        bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
     if met:
         reason = " ".join(str(met[0]).split())[-500:]
         raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
@@ -155,25 +155,26 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe) -> str:
             result.tally.add(converted)
             result.oddities.look(converted, recipe.painter.ignore_label)
         result.temporary = writer.keep().name
-    write_atomically(pathlib.Path(folder) / f".{task.name}.result.{mark}.partial", _as_json(result))
+    write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
     return task.name
 
 
 # --- Results on disk ----------------------------------------------------------------------------------------
 
 
-def _result_files(folder: pathlib.Path, name: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(str(folder)), f".{name}.result.*.partial"), include_hidden=True)
+def _result_files(folder: pathlib.Path, name: str = "") -> list[str]:
+    """Names of the results of one shard, or of all."""
+    return sorted(file for file in os.listdir(folder) if file.startswith(f".{name}") and _RESULT in file)
 
 
-def _shard_of(path: str) -> str:
-    return os.path.basename(path).split(".result.")[0]
+def _shard_of(file: str) -> str:
+    return file[1:].split(_RESULT)[0]
 
 
 def _read_result(folder: pathlib.Path, name: str) -> ShardResult:
     """The result of a shard's first complete attempt; all attempts write the same bytes."""
-    for path in sorted(_result_files(folder, name)):
-        result = _from_json(pathlib.Path(path).read_bytes())
+    for file in _result_files(folder, name + _RESULT):
+        result = _from_json((folder / file).read_bytes())
         if (folder / result.temporary).is_file():
             return result
     rule = f"the pipeline ended without shard {name}"

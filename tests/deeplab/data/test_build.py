@@ -221,8 +221,8 @@ def test_unreadable_mask(pictures):
 
 
 def test_image_of_another_kind(pictures):
-    (pictures / "images" / "b.jpg").write_bytes(b"GIF89a")
-    refused(pictures, "images/b.jpg: is neither JPEG nor PNG")
+    (pictures / "images" / "b.jpg").write_bytes(b"\x01\x02 no picture")
+    refused(pictures, "images/b.jpg: is no JPEG, PNG, TIFF")
 
 
 def test_sizes_differ(pictures):

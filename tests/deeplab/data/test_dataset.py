@@ -101,7 +101,7 @@ def test_known_data_sets(name, num_classes, ignore_label, splits):
 def test_known_data_sets_are_found_in_an_installed_package(monkeypatch):
     monkeypatch.setattr(datasets, "KNOWN_FOLDER", pathlib.Path("nowhere"))
     monkeypatch.setattr(datasets.importlib.resources, "files", lambda _: REPOSITORY / "datasets")
-    assert datasets.known_names() == ["ade20k", "cityscapes", "pascal_voc_seg"]
+    assert {"ade20k", "cityscapes", "pascal_voc_seg"} < set(datasets.known_names())
     assert find("ade20k").num_classes == 151
 
 

@@ -261,3 +261,32 @@ def test_index_png_wants_uint8(tmp_path):
 
 def test_encoded_labels_come_back():
     np.testing.assert_array_equal(tf.io.decode_png(masks.encode_label(LABEL), channels=1)[..., 0], LABEL)
+
+
+GREYS = ColourTable(("background", "hair", "skin"), ((0, 0, 0), (255, 255, 255), (128, 128, 128)), (0, 1, 2))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_greys_of_a_grey_table_are_classes_in_masks_of_any_kind(mode):
+    """The CelebA masks: 255 is hair there, not the ignore label."""
+    grey = Image.fromarray(np.array([[0, 128, 255]], np.uint8))
+    for kind in ("BMP", "PNG"):
+        decoded = decode_label(encoded(grey.convert(mode), kind), "a.bmp", LabelRule(3, table=GREYS))
+        np.testing.assert_array_equal(decoded.label, [[0, 2, 1]])
+        np.testing.assert_array_equal(Image.open(io.BytesIO(decoded.grey_png)), [[0, 2, 1]])
+
+
+def test_indices_stay_indices_beside_a_grey_table():
+    label = decode_label(
+        encoded(Image.fromarray(np.array([[0, 1, 2]], np.uint8))), "a.png", LabelRule(3, table=GREYS)
+    ).label
+    np.testing.assert_array_equal(label, [[0, 1, 2]])
+
+
+def test_stray_greys_are_snapped_and_counted():
+    data = encoded(Image.fromarray(np.array([[0, 9, 130, 255]], np.uint8)))
+    with pytest.raises(UserError, match="colours that are not in the palette"):
+        decode_label(data, "a.png", LabelRule(3, table=GREYS))
+    decoded = decode_label(data, "a.png", LabelRule(3, table=GREYS, tolerance=20))
+    np.testing.assert_array_equal(decoded.label, [[0, 0, 2, 1]])
+    assert decoded.snapped == 2
