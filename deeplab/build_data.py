@@ -67,7 +67,7 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
     from deeplab.data.build.divide import SplitConfig
     from deeplab.data.build.settings import LabelConfig, RecordConfig
 
-    groups = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
+    groups: tuple[type, ...] = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
     return flags.run_given(
         lambda given: build_data(format_name, *flags.settings_from(given, groups)), groups, argv, purpose or __doc__
     )

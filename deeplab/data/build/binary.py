@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 
 from deeplab import console
-from deeplab.data.build.convert import read_file
 from deeplab.data.build.folder import by_subfolder
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, read_file, require_folder, shorten
 from deeplab.data.build.source import BACKGROUND, Painter, Pair, Source, with_background
 from deeplab.data.masks import UNREADABLE, png_chunks, unreadable
 from deeplab.errors import UserError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import pathlib
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from deeplab.data.build.pairs import read_file
 from deeplab.data.build.source import Mask, Painter, Pair
 from deeplab.data.build.transcode import Picture, prepare
 from deeplab.data.masks import DecodedLabel, decode_label, encode_label, to_label
@@ -95,18 +95,6 @@ def _drawn(mask: Mask, painter: Painter, picture: Picture) -> DecodedLabel:
     height, width = mask.size or (picture.height, picture.width)
     label, counts = to_label(mask.draw(painter, height, width), mask.where, painter.rule)
     return DecodedLabel(label, counts, encode_label(label))
-
-
-def read_file(path: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}") from None
 
 
 def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> UserError:

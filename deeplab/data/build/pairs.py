@@ -93,6 +93,18 @@ def require_folder(folder: str | os.PathLike, flag: str) -> None:
         raise UserError(flag, f"no such folder: {folder}", f"{parent} holds the folders {shorten(held) or '(none)'}")
 
 
+def read_file(path: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as fault:
+        raise UserError(path, f"cannot be read: {fault.strerror}") from None
+
+
 class Folder:
     """Files of a folder by stem, for any of the wanted extensions, upper or lower case.
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from deeplab import console
-from deeplab.data.build.convert import read_file
 from deeplab.data.build.extras import require
-from deeplab.data.build.pairs import Folder, read_list, shorten
+from deeplab.data.build.pairs import Folder, read_file, read_list, shorten
 from deeplab.data.build.source import Painter, Pair
 from deeplab.errors import UserError
 
