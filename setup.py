@@ -28,7 +28,7 @@ setup(
     package_data={"deeplab": ["*/*.json", "*/*.yml"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
     install_requires=requirements("requirements.txt"),
     extras_require={
-        "coco": ["pycocotools>=2.0.8"],  # run-length encoded masks
+        "coco": ["pycocotools>=2.0.8"],  # what our own decoder of run lengths is tested against; building needs none
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "dev": requirements("requirements-dev.txt"),

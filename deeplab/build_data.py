@@ -35,7 +35,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
       labels, splits, records: LabelConfig, SplitConfig and RecordConfig.
 
     Raises:
-      UserError: as `engine.build`, and as the format's reader.
+      UserError: as `engine.build`, and as the format's reader; or the records are there, but not fit for training.
     """
     from deeplab.data.build import FORMATS, engine, tally
     from deeplab.data.build.sources import read_sources
@@ -48,8 +48,19 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
         folder = os.path.join(output_dir, subfolder)
         dataset = engine.build(source, folder, labels, records)
-        if not records.check:
+        if records.check:
+            _check(folder, list(source.splits), records.num_workers)
+        else:
             print(tally.share_table(dataset))
+
+
+def _check(folder: str, splits: Sequence[str], num_workers: int) -> None:
+    from deeplab.check_data import check_records
+    from deeplab.data.check.settings import CheckConfig, RecordsToCheck
+
+    if check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder)):
+        rule = "the records are written, but not fit for training: see the errors above"
+        raise UserError(folder, rule, "mend the data and build again with --overwrite=true")
 
 
 def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str | None = None) -> int:

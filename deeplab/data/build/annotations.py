@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -24,9 +24,11 @@ from deeplab.settings import setting
 
 _MISSING: Any = object()
 _MOST_FAULTS = 10  # bad annotations named before reading gives up
-_MOST_NAMED = 6  # files kept for a warning
+_MOST_NAMED = 5  # files in a warning
 _LARGEST = 1e15  # no count, size or coordinate is larger; above it, floats are no exact integers
+_NO_AREA = "shapes without an area left out"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a character: JSON lets it pass, no terminal or file system does
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TYPE_WORDS = {
     dict: "an object",
     list: "a list",
@@ -164,12 +166,19 @@ def class_name(holder: Any, key: str, where: str) -> str:
     """The name of a class, without white space around it.
 
     Raises:
-      UserError: missing, no text, or empty.
+      UserError: missing, no text, empty, or with line breaks or other control characters in it.
     """
     name = str(require(holder, key, (str, int), where)).strip()
     if not name:
         raise UserError(where, f"`{key}` is empty", "give the shape a class")
+    require_plain(name, f"`{key}`", where)
     return name
+
+
+def require_plain(name: str, what: str, where: str) -> None:
+    """Raises a UserError at control characters, which neither a list of names nor a terminal can take."""
+    if _CONTROL.search(name):
+        raise UserError(where, f"{what} holds control characters: {name[:40]!r}", "rename the class")
 
 
 def image_size(holder: Any, height_key: str, width_key: str, where: str) -> tuple[int, int] | None:
@@ -331,8 +340,9 @@ class Tally:
 
     def skipped(self, kind: str, where: str) -> None:
         """Counts a shape that has no area."""
+        kind = _CONTROL.sub("?", kind[:40])
         self._kinds[kind] = self._kinds.get(kind, 0) + 1
-        self.noted("shapes without an area left out", where)
+        self.noted(_NO_AREA, where)
 
     def empty(self, name: str) -> None:
         """Counts an image without a shape."""
@@ -342,9 +352,9 @@ class Tally:
     def noted(self, text: str, where: str) -> None:
         """Counts anything else; the warning is the number, the text, and where it was met first."""
         self._numbers[text] = self._numbers.get(text, 0) + 1
-        named = self._first.setdefault(text, [])
-        if len(named) < _MOST_NAMED and where not in named:
-            named.append(where)
+        named, where = self._first.setdefault(text, []), _CONTROL.sub("?", where)
+        if len(named) <= _MOST_NAMED and where not in named:
+            named.append(where if len(named) < _MOST_NAMED else "...")
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
@@ -363,8 +373,9 @@ class Tally:
           UserError: faults were collected; up to ten are named.
         """
         for text, number in self._numbers.items():
-            kinds = f" ({_numbered(self._kinds)})" if text.startswith("shapes without") else ""
-            console.warning(f"{number} {text}{kinds}: {shorten(self._first[text])}")
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
+            detail = f" ({kinds})" if text == _NO_AREA else ""
+            console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}")
         self._numbers.clear()
         if self._faults:
             self._stop()
@@ -376,10 +387,6 @@ class Tally:
         others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
         more = " (and perhaps more: the rest was not looked at)" if len(self._faults) == _MOST_FAULTS else ""
         raise UserError(first.where, f"{first.rule}\n  and {len(rest)} more faults{more}:{others}", first.remedy)
-
-
-def _numbered(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {kind}" for kind, number in sorted(numbers.items()))
 
 
 def require_pairs(tally: Tally, where: str, remedy: str = "") -> None:

@@ -6,6 +6,8 @@ painted before everything else, so that whatever is annotated in front of them k
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from deeplab.data.build.annotations import (
     class_name,
     image_size,
     read_json,
+    read_text,
     require,
     require_pairs,
 )
@@ -36,6 +39,7 @@ from deeplab.settings import setting
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _SPLIT_ENDING = re.compile(r"(?:^|[_\-. ])(trainval|train|val|test)[a-z]*[_-]?\d*$", re.IGNORECASE)
 _ALL_THINGS = (183, "other")  # the category that stands for all things in COCO's stuff files
+_LARGE = 2e7  # bytes, a second or two
 _MOST_CLASSES = 255  # in 8 bits, beside the ignore label
 
 
@@ -132,6 +136,8 @@ def _finders(text: str, splits: Sequence[str]) -> dict[str, ImageFinder]:
             raise UserError("--image_folder", f"{text} are several folders", "name a split for each: train:FOLDER,...")
         return dict.fromkeys(splits, ImageFinder(folders[0][1], "--image_folder"))
     finders = {split: ImageFinder(folder, "--image_folder") for split, folder in folders}
+    if len(finders) < len(folders):
+        raise UserError("--image_folder", "names a split twice", "bring its images together in one folder")
     for split in splits:
         if split not in finders:
             rule = f"has no folder for split {split!r}" if split else "names splits, but --annotations does not"
@@ -166,7 +172,7 @@ class _Reader:
         Raises:
           UserError: it is no COCO file of objects or stuff, or its categories contradict an earlier file's.
         """
-        content = read_json(path)
+        content = _read_packed(path)
         entries, annotations = require(content, "images", list, path), require(content, "annotations", list, path)
         _refuse_other_kinds(annotations, path)
         self.categories.add(content, path)
@@ -207,6 +213,9 @@ class _Reader:
     def _region(self, annotation: Any, image: _Image, where: str) -> Region | None:
         name = self.categories.name(require(annotation, "category_id", int, where), where)
         crowd = bool(require(annotation, "iscrowd", (int, bool), where, 0))
+        if crowd and self.crowd != "class":  # CVAT calls every mask a crowd
+            done = "left out" if self.crowd == "skip" else "taken for pixels that do not count"
+            self.tally.noted(f"crowd regions {done} (--crowd=class gives them their class)", image.name)
         if name is None or (crowd and self.crowd == "skip"):
             return None
         first = crowd and self.crowd == "ignore"
@@ -215,11 +224,30 @@ class _Reader:
         if isinstance(outline, dict):
             runs, size = _runs(outline, image.size, where)
             return Region(name, runs=runs, size=size, first=first)
-        rings = [ring for ring in outline if ring != []]
+        rings = [ring for ring in outline if not (isinstance(ring, (list, np.ndarray)) and len(ring) == 0)]
         if not rings:
             self.tally.skipped("boxes", image.name)
             return None
         return Region(name, tuple(polygon(name, ring, where=where).rings[0] for ring in rings), first=first)
+
+
+def _read_packed(path: str) -> Any:
+    """The content of a JSON file, with outlines as arrays from the moment they are parsed, at half the memory."""
+    if os.path.isfile(path) and os.path.getsize(path) > _LARGE:
+        console.note(f"{path}: parsing {os.path.getsize(path) / 1e6:.0f} MB")
+    text = read_text(path)
+    if "\\ud" not in text and "\\uD" not in text:  # these may be broken characters, which read_json looks for
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text, object_hook=_packed)
+    return read_json(path)  # knows the words for what is wrong
+
+
+def _packed(holder: dict[str, Any]) -> dict[str, Any]:
+    outline = holder.get("segmentation")
+    if isinstance(outline, list):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # `polygon` will say why
+            holder["segmentation"] = [np.asarray(ring) if isinstance(ring, list) else ring for ring in outline]
+    return holder
 
 
 def _refuse_other_kinds(annotations: Sequence[Any], path: str) -> None:

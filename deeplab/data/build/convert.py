@@ -85,6 +85,8 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
         picture = prepare(image, pair.image, decoded.label.shape, recipe.exif, recipe.decode)
     else:
         picture = prepare(image, pair.image, pair.mask.size, recipe.exif, recipe.decode)
+        if pair.mask.size not in (None, (picture.height, picture.width)):  # before a label of that size is drawn
+            raise _sizes_differ(pair, picture, *pair.mask.size)
         decoded = _drawn(pair.mask, recipe.painter, picture)
     if decoded.label.shape != (picture.height, picture.width):
         raise _sizes_differ(pair, picture, *decoded.label.shape)
@@ -92,8 +94,7 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
 
 
 def _drawn(mask: Mask, painter: Painter, picture: Picture) -> DecodedLabel:
-    height, width = mask.size or (picture.height, picture.width)
-    label, counts = to_label(mask.draw(painter, height, width), mask.where, painter.rule)
+    label, counts = to_label(mask.draw(painter, picture.height, picture.width), mask.where, painter.rule)
     return DecodedLabel(label, counts, encode_label(label))
 
 

@@ -17,7 +17,7 @@ from xml.parsers import expat
 import numpy as np
 
 from deeplab import console
-from deeplab.data.build.annotations import DrawnConfig, ImageFinder, Tally, require_pairs
+from deeplab.data.build.annotations import DrawnConfig, ImageFinder, Tally, require_pairs, require_plain
 from deeplab.data.build.rle import checked_runs, pixels_of
 from deeplab.data.build.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
@@ -151,7 +151,7 @@ def _classes(labels: Sequence[_Label], images: Iterable[_Image]) -> tuple[tuple[
     used = {shape.name for image in images for shape in image.shapes}
     if not labels:
         return class_names_of(used), ()
-    kept = [label for label in labels if label.name in used or label.has_area]
+    kept = [label for label in labels if label.name and (label.name in used or label.has_area)]
     names = with_background(label.name for label in kept)
     colours: dict[str, Colour] = {}
     for label in kept:
@@ -178,6 +178,7 @@ class _Label:
     def take(self, element: str, text: str, where: str) -> None:
         """Takes in the text of one of its elements."""
         if element == "name":
+            require_plain(text, "`name`", where)
             self.name = text
         elif element == "type":
             self.kind = text
@@ -292,6 +293,7 @@ class _Dump:
             self.tally.skipped(element, image.name)
         elif element in _KINDS:
             name = _attribute(attributes, "label", where)
+            require_plain(name, "`label`", where)
             layer = _whole(attributes, "z_order", where, -_LARGEST) if "z_order" in attributes else 0
             image.shapes.append(_KINDS[element](name, attributes, layer, where))
         else:
@@ -358,7 +360,7 @@ def _number(attributes: Mapping[str, str], key: str, where: str, default: str = 
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(where, f"`{key}` must be a number, not {text[:40]!r}", "mend it, or take the shape out")
+        raise UserError(where, f"`{key}` must be a number, not {text[:40]!r}", "mend it, or take the element out")
     return number
 
 
@@ -366,5 +368,5 @@ def _whole(attributes: Mapping[str, str], key: str, where: str, least: int) -> i
     number = _number(attributes, key, where)
     if number != int(number) or not least <= number <= _LARGEST:
         rule = f"`{key}` must be a whole number of {least} or more, not {attributes[key][:40]!r}"
-        raise UserError(where, rule, "mend it, or take the shape out")
+        raise UserError(where, rule, "mend it, or take the element out")
     return int(number)

@@ -44,6 +44,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the picture", "run `git lfs pull` in its repository"),
     (rb"\s*<(!doctype html|html|\?xml)", "a web page or XML", "download the picture again; the server sent a message"),
 )
+_LONGEST_SIDE = 1_000_000
 _SCAN, _END = 0xDA, 0xD9
 _ORDINARY_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive; others are lossless or arithmetic-coded
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
@@ -130,10 +131,11 @@ def inspect_image(data: bytes, where: str, decode: bool = False) -> ImageFacts:
         raise UserError(where, rule, "convert it to PNG (lossless) first")
     try:
         picture = Image.open(io.BytesIO(data), formats=(kind.upper(),))
+        require_short_sides(picture)
         _require_enough_bytes(data, kind, picture)
         facts = _jpeg_facts(data, picture) if kind == "jpeg" else _png_facts(data, picture)
         if decode and facts.direct:
-            _decode(data)
+            _decode(data, kind)
         return facts
     except Exception as fault:  # on files made to harm, Pillow raises nearly anything
         raise read_fault(where, kind, fault) from None
@@ -177,6 +179,12 @@ def check_structure(data: bytes, kind: str) -> None:
             pass
 
 
+def require_short_sides(picture: Image.Image) -> None:
+    """Refuses pictures whose PNG no libpng, TensorFlow's among them, would read."""
+    if max(picture.size) > _LONGEST_SIDE:
+        raise ValueError(f"{picture.width}x{picture.height} pixels: no side may be above {_LONGEST_SIDE:,}")
+
+
 def _require_enough_bytes(data: bytes, kind: str, picture: Image.Image) -> None:
     """Refuses sizes that so few bytes cannot fill: the file is cut off, or made to harm."""
     width, height = picture.size
@@ -194,9 +202,13 @@ def _tensorflow_reads(data: bytes) -> bool:
         return False
 
 
-def _decode(data: bytes) -> None:
-    picture = Image.open(io.BytesIO(data))
-    picture.draft("L", (1, 1))  # JPEG: every coefficient is read, but only 1/64 of the pixels are made
+def _decode(data: bytes, kind: str) -> None:
+    if kind == "png":
+        if not _tensorflow_reads(data):  # Pillow fills gaps without a word
+            raise ValueError("damaged: its pixels cannot be decoded")
+        return
+    picture = Image.open(io.BytesIO(data), formats=("JPEG",))
+    picture.draft("L", (1, 1))  # every coefficient is read, but only 1/64 of the pixels are made
     picture.load()
 
 

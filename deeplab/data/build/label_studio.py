@@ -27,6 +27,7 @@ from deeplab.data.build.annotations import (
     read_json,
     require,
     require_pairs,
+    require_plain,
     safe_parts,
 )
 from deeplab.data.build.pairs import IMAGE_EXTENSIONS
@@ -282,7 +283,9 @@ class _Reader:
             return ""
         if len(labels) > 1:
             self.tally.noted("regions with several labels, of which the first counts", name)
-        return next(filter(None, labels))
+        label = next(filter(None, labels))
+        require_plain(label, f"`{key}`", where)
+        return label
 
 
 def _minimal_results(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -349,14 +352,19 @@ def _require_upright(result: dict[str, Any], where: str) -> None:
 
 
 def _is_image(stored: str) -> bool:
-    path = stored.split(_LOCAL_FILE)[-1]
-    base = (safe_parts(path) or [""])[-1].split("?")[0]
+    base = (safe_parts(_path_in(stored)) or [""])[-1].split("?")[0]
     return os.path.splitext(base)[1].lower() in IMAGE_EXTENSIONS
 
 
 def _possible_names(stored: str) -> list[str]:
     """What the file may be called: as stored, without %20 and its like, without the prefix of uploads."""
-    path = stored.split(_LOCAL_FILE)[-1].split("&")[0] if _LOCAL_FILE in stored else stored
+    path = _path_in(stored)
     whole = ["/".join(safe_parts(name)) for name in (path, unquote(path))]
     bases = [_UPLOAD_PREFIX.sub("", name.rsplit("/", 1)[-1]) for name in whole]
     return list(dict.fromkeys([*whole, *bases]))
+
+
+def _path_in(stored: str) -> str:
+    """The path that an address of a local file carries; anything else as it is."""
+    before, local, path = stored.partition(_LOCAL_FILE)
+    return path.split("&")[0] if local else before

@@ -227,9 +227,8 @@ def _mask(entry: dict, name: str, box: Sequence[float], where: str, height: int,
     pixels = png_bitmap(data, where, height, width)
     left, top, right, bottom = (math.floor(end) for end in box)
     high, wide = bottom - top + 1, right - left + 1
-    if (
-        max(abs(high - pixels.shape[0]), abs(wide - pixels.shape[1])) > 1
-    ):  # some tools write the end, not the last pixel
+    off = max(abs(high - pixels.shape[0]), abs(wide - pixels.shape[1]))
+    if off > 1:  # by one, since some tools write the end of the box instead of its last pixel
         rule = f"`mask` is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its `points` span {wide}x{high}"
         raise UserError(where, rule, "draw the shape again")
     return bitmap(name, pixels, left, top, where=where)

@@ -10,14 +10,15 @@ decoded in part, which is how training reads JPEGs.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (Pillow would load the latter too late)
 
-from deeplab.data.build.images import inspect_image, kind_of, read_fault, read_orientation
+from deeplab.data.build.images import inspect_image, kind_of, read_fault, read_orientation, require_short_sides
 from deeplab.errors import UserError
 
 NOTES: Mapping[str, str] = {
@@ -27,17 +28,19 @@ NOTES: Mapping[str, str] = {
     "cmyk": "images are CMYK, made for print: they go in as RGB, without regard to their colour profile",
     "alpha": "images have an alpha channel: it is dropped, and the colours behind it count",
     "channels": "images have a fourth channel that is not alpha (near infrared?): it is dropped",
-    "sixteen_bit": "images have more than 8 bits a channel: the upper 8 of 16 are kept, as TensorFlow does with PNG",
+    "sixteen_bit": "images have more than 8 bits a channel: the upper 8 are kept, as TensorFlow does with 16-bit PNG",
     "dark": (
-        "images of more than 8 bits have no value above 4095, so that networks see them nearly black: stretch them "
-        "before building, e.g. 12-bit data by `mogrify -evaluate multiply 16 images/*.tif` (ImageMagick)"
+        "images of more than 8 bits use less than a sixteenth of their range (no value above 4095 of 65535), so that "
+        "networks see them nearly black: stretch all by the same factor before building, e.g. 12-bit data by "
+        "`magick IN.tif -evaluate multiply 16 OUT.png`"
     ),
     "pages": "files hold several pages or frames: the first goes in",
     "damaged": "images break the rules of their format, but can be read",
 }
 
 _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND, _SUBFILE = 258, 262, 277, 284, 259, 339, 254
-_OF_VALUES = (_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
+_WIDTH, _HEIGHT = 256, 257
+_OF_VALUES = (_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
 _WHITE_IS_ZERO, _APART, _UNCOMPRESSED, _UNSIGNED = 0, 2, 1, 1  # values of those TIFF tags (TIFF 6.0)
 _KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _DARK = 16  # upper byte of 4096
@@ -83,17 +86,21 @@ def prepare(
     """
     kind = kind_of(data, where)
     facts = inspect_image(data, where, decode) if kind in ("jpeg", "png") else None
-    if facts is None or not facts.direct or facts.cmyk:
-        keeps_kind = facts is not None and facts.direct
-        return _encoded(_decoded(data, where, kind), kind if keeps_kind else "png", mask_size, exif)
-    if _turn(facts.orientation, (facts.height, facts.width), mask_size, exif) != 1:
-        return _encoded(_decoded(data, where, kind), kind, mask_size, exif)
+    if facts is None or not facts.direct:
+        return _encoded(_decoded(data, where, kind), "png", mask_size, exif)
     notes = [note for note in ("alpha", "damaged", "pages") if getattr(facts, note)]
+    turn = _turn(facts.orientation, (facts.height, facts.width), mask_size, exif)
+    if facts.cmyk or turn != 1:
+        return _encoded(_decoded(data, where, kind), kind, mask_size, exif, notes)
     if facts.orientation != 1:
         notes.append("unturned")
     if facts.deep:  # decoded only to see whether it is dark
-        notes += [note for note in _decoded(data, where, kind).notes if note not in notes]
+        notes = _joined(notes, _decoded(data, where, kind).notes)
     return Picture(data, facts.format, facts.height, facts.width, tuple(notes))
+
+
+def _joined(*notes: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(itertools.chain(*notes)))
 
 
 # --- Turning ------------------------------------------------------------------------------------------------
@@ -130,26 +137,30 @@ class _Decoded:
     notes: list[str]
 
 
-def _encoded(decoded: _Decoded, form: str, mask_size: tuple[int, int] | None, exif: str) -> Picture:
+def _encoded(
+    decoded: _Decoded, form: str, mask_size: tuple[int, int] | None, exif: str, notes: Sequence[str] = ()
+) -> Picture:
     """The picture as "jpeg" or "png", turned where it must be."""
     turn = _turn(decoded.orientation, decoded.pixels.shape[:2], mask_size, exif)
-    said = [] if decoded.orientation == 1 else ["unturned" if turn == 1 else "turned"]
-    if form == "png" and decoded.format != "PNG":
-        said.append("converted")
+    turning = [] if decoded.orientation == 1 else ["unturned" if turn == 1 else "turned"]
+    converting = ["converted"] if form == "png" and decoded.format != "PNG" else []
     pixels, buffer = upright(decoded.pixels, turn), io.BytesIO()
     if form == "jpeg":
         Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
     else:
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # the default: 4 % smaller, four times as slow
     height, width = pixels.shape[:2]
-    return Picture(buffer.getvalue(), form, height, width, (*said, *decoded.notes))
+    said = _joined(turning, converting, notes, decoded.notes)
+    return Picture(buffer.getvalue(), form, height, width, tuple(said))
 
 
 def _decoded(data: bytes, where: str, kind: str) -> _Decoded:
     tags = _tags_of(data) if kind == "tiff" else {}
     _require_plain_tiff(tags, where)
+    _require_all_rows(tags, where, len(data))
     try:
         picture = Image.open(io.BytesIO(data), formats=(kind.upper(),))
+        require_short_sides(picture)
         return _loaded(picture, tags, bits=data[24] if kind == "png" else _bits_of(picture, tags))
     except Exception as fault:  # on files made to harm, Pillow raises nearly anything
         raise read_fault(where, kind, fault) from None
@@ -247,3 +258,12 @@ def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
     if apart and bits == 16 and _numbers(tags, _COMPRESSION, 1)[0] == _UNCOMPRESSED:
         remedy = "save it with the channels of a pixel side by side (planar configuration 1), or as 16-bit PNG"
         raise UserError(where, f"stores its {channels} channels of 16 bits apart, which cannot be read", remedy)
+
+
+def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
+    """Refuses uncompressed TIFFs that are shorter than their pixels; Pillow would leave the missing ones black."""
+    width, height, channels = (_numbers(tags, tag, 1)[0] for tag in (_WIDTH, _HEIGHT, _CHANNELS))
+    least = width * height * channels * min(_numbers(tags, _BITS, 1)) // 8
+    if _numbers(tags, _COMPRESSION, 0)[0] == _UNCOMPRESSED and least > length:
+        rule = f"is truncated: {width}x{height} pixels need {least:,} bytes, the file has {length:,}"
+        raise UserError(where, rule, "copy the file again")

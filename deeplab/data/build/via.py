@@ -20,6 +20,7 @@ from deeplab.data.build.annotations import (
     read_json,
     require,
     require_pairs,
+    require_plain,
 )
 from deeplab.data.build.pairs import shorten
 from deeplab.data.build.shapes import Shape, ShapesMask, class_names_of, ellipse, polygon, rectangle
@@ -183,13 +184,15 @@ class _Namer:
         if not (value or self.default):
             remedy = "label it in VIA, or --default_class=NAME for all such regions"
             raise UserError(where, f"has no class: `{self.attribute}` is empty", remedy)
-        return self.options.get(value, value) if value else self.default
+        name = self.options.get(value, value) if value else self.default
+        require_plain(name, f"`{self.attribute}`", where)
+        return name
 
     def _ticked(self, boxes: dict, where: str) -> str:
         """A group of check boxes, {"hair": true}, of which one must be ticked."""
         ticked = [option for option, on in boxes.items() if on is True or on == "true"]
         if len(ticked) > 1:
-            rule = f"has several classes: {shorten(ticked)}"
+            rule = f"has several classes: {shorten(list(map(repr, ticked)))}"
             raise UserError(where, rule, "a pixel has one class: leave one box ticked, or choose another attribute")
         return ticked[0].strip() if ticked else ""
 

@@ -26,6 +26,7 @@ from deeplab.data.build.annotations import (
     list_files,
     read_text,
     require_pairs,
+    require_plain,
 )
 from deeplab.data.build.pairs import IMAGE_EXTENSIONS, read_list, require_folder, shorten
 from deeplab.data.build.shapes import Shape, background_of, paint, polygon
@@ -34,7 +35,7 @@ from deeplab.errors import UserError
 from deeplab.settings import setting
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SLACK = 0.01  # of the image: so far outside, a point is taken for one on the border
+_SLACK = 0.01  # of the image: points may lie so far outside, by rounding; what lies there is cut
 _BOX = "lines are boxes, drawn as rectangles: this looks like data for detection"
 
 
@@ -212,8 +213,9 @@ def _read_yaml(file: pathlib.Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(file, "is nested too deep for a data.yaml") from None
     except (yaml.YAMLError, ValueError) as fault:
-        reason = " ".join(str(fault).split())
-        raise UserError(file, f"is not YAML: {reason[:300]}", "see docs.ultralytics.com/datasets/segment") from None
+        mark = getattr(fault, "problem_mark", None)
+        reason = f"{fault.problem} in line {mark.line + 1}" if mark else " ".join(str(fault).split())[:200]  # type: ignore
+        raise UserError(file, f"is not YAML: {reason}", "see docs.ultralytics.com/datasets/segment") from None
     checked(content, dict, "it", str(file))
     if content.get("kpt_shape") is not None:
         raise UserError(file, "describes key points (`kpt_shape`), which have no area", "use data for segmentation")
@@ -241,6 +243,7 @@ def _checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
             rule = f"the name of class {index} must be text, not {in_words(name)}"
             raise UserError(where, rule, 'put it in quotes: YAML reads "yes", "no", "on" and "off" as true and false')
+        require_plain(str(name).strip(), f"the name of class {index}", where)
     found = tuple(str(name).strip() for name in names)
     repeated = [name for name in dict.fromkeys(found) if found.count(name) > 1]
     if repeated or not found:
@@ -338,5 +341,5 @@ def _shape(line: _Line, names: Sequence[str], height: int, width: int) -> Shape:
         x, y, wide, high = numbers
         left, right, top, bottom = x - wide / 2, x + wide / 2, y - high / 2, y + high / 2
         numbers = (left, top, right, top, right, bottom, left, bottom)
-    points = np.clip(np.reshape(numbers, (-1, 2)), 0, 1) * (width, height)
+    points = np.reshape(numbers, (-1, 2)) * (width, height)
     return polygon(names[line.label], points, where=line.where)

@@ -1,5 +1,6 @@
 """Builds from end to end: the reference's own pictures, both builders, bad input, kills, two at once."""
 
+import dataclasses
 import itertools
 import pathlib
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab.build_data import run_format
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.build import FORMATS, engine, pipeline
@@ -19,6 +21,7 @@ from deeplab.data.build.convert import ordered_map
 from deeplab.data.build.divide import SplitConfig
 from deeplab.data.build.folder import BuildFolderConfig
 from deeplab.data.build.settings import LabelConfig, RecordConfig
+from deeplab.data.build.source import Pair, Source
 from deeplab.data.build.sources import read_sources
 from deeplab.data.build.tally import share_table
 from deeplab.data.build.voc import BuildVocConfig
@@ -230,6 +233,22 @@ def test_sizes_differ(pictures):
     refused(pictures, "masks/b.png: the mask is 4x2 pixels", "images/b.jpg 4x3")
 
 
+def test_annotation_that_states_an_enormous_size(pictures):
+    """It must be refused before a label of that size is drawn."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Enormous:
+        where: str = "shapes.json"
+        size: tuple[int, int] = (10_000_000, 10_000_000)
+
+        def draw(self, painter, height, width):
+            raise AssertionError("drawn")
+
+    source = Source({"train": [Pair("a", str(pictures / "images" / "a.jpg"), Enormous())]}, ("x", "y"))
+    with pytest.raises(UserError, match="shapes.json: the mask is 10000000x10000000 pixels"):
+        engine.build(source, pictures / "out", LabelConfig(), RecordConfig())
+
+
 def test_turned_mask(pictures):
     cv2.imwrite(str(pictures / "masks" / "b.png"), LABEL.T)
     refused(pictures, "one of the two is turned")
@@ -403,10 +422,23 @@ def test_killed_build_leaves_no_shard_and_the_next_one_works(tmp_path):
 
 
 @pytest.mark.slow
-def test_commands_run_without_installation_and_report_faults(pictures):
-    done = subprocess.run(command(pictures), cwd=pictures, capture_output=True, text=True)
+def test_commands_run_without_installation_check_what_they_wrote_and_report_faults(tmp_path):
+    for turn, name in enumerate("abcde"):
+        write_pair(tmp_path, name, np.roll(LABEL, turn, axis=1))
+    done = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "class_1" in done.stdout
-    again = subprocess.run(command(pictures), cwd=pictures, capture_output=True, text=True)
+    assert "training may start: no errors" in done.stdout
+    again = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 1
     assert "error: --output_dir" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_records_that_are_not_fit_for_training_end_with_an_error(pictures, capsys):
+    """The records are well-formed, yet all five labels are the same."""
+    places = [f"--{flag}={pictures / name}" for flag, name in (("image_folder", "images"), ("mask_folder", "masks"))]
+    assert run_format("folder", ["build_data", *places, f"--output_dir={pictures / 'out'}"]) == 1
+    said = capsys.readouterr()
+    assert "labels-all-same" in said.out
+    assert "the records are written, but not fit for training" in said.err
+    assert files(pictures)

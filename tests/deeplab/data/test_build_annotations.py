@@ -100,6 +100,8 @@ def test_class_names_and_sizes():
     assert class_name({"label": " hair "}, "label", "") == "hair" and class_name({"label": 7}, "label", "") == "7"
     with pytest.raises(UserError, match="`label` is empty"):
         class_name({"label": " "}, "label", "a.json")
+    with pytest.raises(UserError, match=r"`label` holds control characters: 'hair\\nskin'"):
+        class_name({"label": "hair\nskin"}, "label", "a.json")
     assert image_size({"h": 3, "w": 4}, "h", "w", "") == (3, 4) and image_size({"h": 3}, "h", "w", "") is None
     with pytest.raises(UserError, match="`h` and `w` must be above 0, not 3 and -4"):
         image_size({"h": 3, "w": -4}, "h", "w", "a.json")
@@ -243,7 +245,7 @@ def test_one_warning_a_kind(capsys):
     tally.report()
     said = capsys.readouterr().err
     assert said.count("warning") == 2
-    assert "10 shapes without an area left out (9 line, 1 point): 0.json, 1.json, 2.json, 3.json, 4.json and" in said
+    assert "10 shapes without an area left out (9 line, 1 point): 0.json, 1.json, 2.json, 3.json, 4.json, ...\n" in said
     assert "9 images without a shape: background all over (--skip_empty=true leaves them out): image_0" in said
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import random
 import time
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from deeplab.data import dataset as datasets
-from deeplab.data.build import rle
 from deeplab.data.build.coco import BuildCocoConfig, read_coco
 from deeplab.data.build.source import UNDIVIDED, Painter, indices_of
 from deeplab.data.masks import LabelRule
@@ -90,31 +88,6 @@ def test_run_lengths_go_down_the_columns(folder):
     ]
 
 
-def random_masks():
-    generator = np.random.default_rng(0)
-    for _ in range(30):
-        height, width = generator.integers(1, 40, 2)
-        yield (generator.random((height, width)) < generator.random()).astype(np.uint8)
-    yield np.kron(np.eye(3, dtype=np.uint8), np.ones((70, 90), np.uint8))  # long runs
-    yield np.ones((3, 4), np.uint8)
-    yield np.zeros((3, 4), np.uint8)
-
-
-def test_compressed_run_lengths_mean_what_pycocotools_means_by_them():
-    for pixels in random_masks():
-        counts = coco_mask.encode(np.asfortranarray(pixels))["counts"].decode()
-        runs = rle.checked_runs(rle.coco_runs(counts, "here"), pixels.size, "here")
-        assert np.array_equal(rle.pixels_of(runs).reshape(pixels.shape[::-1]).T, pixels)
-
-
-def test_damaged_compressed_run_lengths_are_refused():
-    generator = random.Random(0)
-    for _ in range(500):
-        text = "".join(chr(generator.randrange(40, 130)) for _ in range(generator.randrange(40)))
-        with pytest.raises(UserError, match=r"here: .*run length"):
-            rle.checked_runs(rle.coco_runs(text, "here"), 10**7, "here")
-
-
 @pytest.mark.parametrize("compressed", [False, True])
 def test_both_kinds_of_run_lengths_draw_what_was_encoded(folder, compressed):
     pixels = np.array([[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], *[[0] * 6] * 2, [0, 0, 0, 0, 0, 1]], np.uint8)
@@ -148,6 +121,18 @@ def test_crowds_never_hide_single_objects(folder, crowd, row):
     single = annotation([[1, 0, 2, 0, 2, 1, 1, 1]], 18)
     data = content(single, annotation(everywhere, 3, number=2, iscrowd=1))
     assert draw(read(folder, data, crowd=crowd))[0] == row
+
+
+def test_crowds_that_lose_their_class_are_counted(folder, capsys):
+    """Some tools call every mask a crowd, and nothing would be left to learn."""
+    data = content(annotation({"size": [5, 6], "counts": [0, 30]}, iscrowd=1))
+    read(folder, data)
+    read(folder, data, crowd="skip")
+    read(folder, data, crowd="class")
+    said = capsys.readouterr().err
+    told = "1 crowd regions {} (--crowd=class gives them their class): a\n"
+    assert said.count(told.format("taken for pixels that do not count")) == said.count(told.format("left out")) == 1
+    assert said.count("crowd regions") == 2
 
 
 def test_ignored_crowds_lie_under_larger_objects_too(folder):
@@ -376,6 +361,7 @@ def test_more_classes_than_labels_hold_are_refused(folder):
         ({"annotations": "train:{0},{0}"}, "--annotations: names a split for some parts, but not for"),
         ({"annotations": "train:{0}", "image_folder": "val:{1}"}, "--image_folder: has no folder for split 'train'"),
         ({"image_folder": "train:{1}"}, "--image_folder: names splits, but --annotations does not"),
+        ({"image_folder": "val:{1},val:{1}"}, "--image_folder: names a split twice"),
         ({"image_folder": "{1},{1}"}, "--image_folder: .* are several folders"),
         ({"image_folder": "{1}/nowhere"}, "--image_folder: no such folder"),
         ({"annotations": "{0}x"}, "jsonx: cannot be read"),

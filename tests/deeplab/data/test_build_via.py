@@ -99,7 +99,9 @@ def test_order(folder):
     assert drawn(folder, region(SQUARE, "skin"), region(WHOLE), overlap="area")[1] == [1, 2, 2, 1, 1, 1]
 
 
-def test_circle_and_ellipse(folder):
+def test_rectangle_circle_and_ellipse(folder):
+    box = {"name": "rect", "x": 2, "y": 1, "width": 3, "height": 2}
+    assert drawn(folder, region(box)) == [[0] * 6, [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0] * 6]
     circle = [[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]]
     assert drawn(folder, region({"name": "circle", "cx": 3, "cy": 2, "r": 1.8})) == circle
     flat = {"name": "ellipse", "cx": 3, "cy": 2, "rx": 2.8, "ry": 0.9}
@@ -138,7 +140,7 @@ def test_attribute_must_be_clear(folder):
 
 def test_check_boxes(folder):
     assert read(folder, export(image(region(SQUARE, {"hair": True, "skin": False})))).class_names[1:] == ("hair",)
-    with pytest.raises(UserError, match=r"image 'a\.jpg', region 1: has several classes: hair, skin"):
+    with pytest.raises(UserError, match=r"image 'a\.jpg', region 1: has several classes: 'hair', 'skin'"):
         read(folder, export(image(region(SQUARE, {"hair": True, "skin": True}))))
 
 
