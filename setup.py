@@ -25,7 +25,7 @@ setup(
     # a top-level package called "datasets" would clash with another well-known library.
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
-    package_data={"deeplab": ["*/*.json", "*/*.yml"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
+    package_data={"deeplab": ["*/*.json", "*/*.yml", "*/*/*.yml", "*/*/*.css"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
     install_requires=requirements("requirements.txt"),
     extras_require={
         "coco": ["pycocotools>=2.0.8"],  # what our own decoder of run lengths is tested against; building needs none

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 DOMINANT_SHARE = 0.99  # of all predictions: beyond it, one class may have swallowed the others
 _MOST_WEIGHTS = 25  # classes for which label weights are worked out in a message
-_VALUES_OF_A_MASK = (
-    'python -c "import sys, numpy, PIL.Image as image; print(numpy.unique(image.open(sys.argv[1])))" MASK.png'
-)
 
 
 def warnings(report: Report) -> list[str]:
@@ -70,7 +67,7 @@ def balancing_weights(counts: np.ndarray) -> np.ndarray:
 def _nothing_counted(report: Report) -> str:
     return (
         f"no pixel was counted: every label of split {report.split} is the ignore label {report.matrix.ignore_label}.\n"
-        f"  Look at the values of a mask, and at ignore_label in dataset.yml:\n    {_VALUES_OF_A_MASK}"
+        f"  Look at the labels' values, and at ignore_label in dataset.yml:\n    {_check(report)}"
     )
 
 
@@ -78,7 +75,7 @@ def _one_class_labelled(report: Report) -> str:
     (only,) = report.names_of(metrics.present_classes(report.counts))
     return (
         f"the labels of split {report.split} hold nothing but {only}: these numbers say nothing of the other classes.\n"
-        f"  Look at the values of a mask, and at the split's list of images:\n    {_VALUES_OF_A_MASK}"
+        f"  Look at the labels' values, and at the split's list of images:\n    {_check(report)}"
     )
 
 
@@ -106,7 +103,7 @@ def _cause_masks(report: Report) -> str:
     allowed = allowed_labels(report.matrix.num_classes, report.matrix.ignore_label)
     return (
         "Wrong values in the masks the network was trained on; the label shares above would then be wrong, too. "
-        f"For any mask, this must print nothing but {allowed}:\n     {_VALUES_OF_A_MASK}"
+        f"They must hold nothing but {allowed}:\n     {_check(report)}"
     )
 
 
@@ -145,6 +142,10 @@ def _cause_flags(report: Report) -> str:
         "Other flags than in training (model_variant, atrous_rates, decoder_output_stride, resizing). Give none of "
         f"them, so that all come from config.yml beside the checkpoint:\n     {command}"
     )
+
+
+def _check(report: Report) -> str:
+    return _command("check_data", {"dataset_dir": _setting(report, "dataset_dir", "DATASET_DIR")})
 
 
 def _sources(report: Report) -> dict[str, str]:
