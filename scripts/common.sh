@@ -1,5 +1,5 @@
 # Shared by the scripts in this folder: `source` it. Makes .venv once, installs into it, and puts it on the path.
-# VENV=folder chooses another environment.
+# VENV=folder chooses another environment; DEEPLAB_PYTHON_READY=1 takes the python that is on the path as it is.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
@@ -20,6 +20,7 @@ find_python() {
 
 # use_environment [requirements.txt]: installs the project and the given requirements, if they changed.
 use_environment() {
+  if [ "${DEEPLAB_PYTHON_READY:-}" = 1 ]; then return; fi
   local requirements="${1:-requirements.txt}" python stamp
   stamp="$VENV/.installed-$(cat "$ROOT"/requirements*.txt "$ROOT/setup.py" | cksum | cut -d' ' -f1)-$requirements"
   if [ ! -e "$stamp" ]; then

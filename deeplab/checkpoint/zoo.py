@@ -25,12 +25,13 @@ from typing import Any
 import yaml
 
 from deeplab import __version__, console
-from deeplab.checkpoint import archive, bundle, download, saving, state
+from deeplab.checkpoint import bundle, saving, state
 from deeplab.config import ModelConfig
 from deeplab.data import dataset as datasets
 from deeplab.errors import UserError, nearest
 from deeplab.lock import folder_lock
 from deeplab.settings import coerce
+from deeplab.transfer import archive, download
 
 PREFIX = "zoo:"
 DATA = pathlib.Path(__file__).with_name("zoo.yml")

@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
 import time
@@ -24,12 +23,13 @@ from typing import Any
 
 from deeplab import __version__, console
 from deeplab.errors import UserError
+from deeplab.transfer.disk import require_room
 
 TIMEOUT_SECONDS = 30.0  # without a byte, before a connection counts as broken
 ATTEMPTS = 5  # in a row that bring nothing
 CHUNK = 1 << 18
-MOST_BYTES = 4 << 30
 PART, FACTS = ".part", ".part.json"
+_PAGES = (".html", ".htm")
 
 
 class Unreachable(UserError):
@@ -42,6 +42,26 @@ class _Broken(Exception):
     def __init__(self, text: str, lasting: bool = False):
         super().__init__(text)
         self.lasting = lasting
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much room a file may take.
+
+    Attributes:
+      most_bytes: longer ones are refused.
+      nature: why none is longer: "no published checkpoint is that large".
+      make_room: what to do where the disk is too small.
+    """
+
+    most_bytes: int
+    nature: str
+    make_room: str
+
+
+CHECKPOINTS = Allowance(
+    4 << 30, "no published checkpoint is that large", "make room, or set DEEPLAB_CACHE to another folder"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,7 @@ def fetch(
     address: str,
     path: str,
     by_hand: str,
+    allowance: Allowance = CHECKPOINTS,
     timeout: float = TIMEOUT_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
@@ -86,6 +107,7 @@ def fetch(
       address: http:// or https://.
       path: where the file goes; its folder must exist. It appears there when it is whole.
       by_hand: what a person without a network can do, for messages.
+      allowance: how long it may be.
       timeout: seconds without a byte after which a connection counts as broken.
       sleep: how seconds pass between attempts.
 
@@ -93,13 +115,13 @@ def fetch(
       The path.
 
     Raises:
-      Unreachable: no network, or no such file at the address.
-      UserError: no room on the disk.
+      Unreachable: no network, no such file at the address, or a web page or nothing in its place.
+      UserError: no room on the disk, or more than the allowance.
     """
     failures, have = 0, _size(path + PART)
     while True:
         try:
-            _fetch_rest(address, path, timeout)
+            _fetch_rest(address, path, allowance, timeout)
             break
         except _Broken as problem:
             arrived = _size(path + PART)
@@ -113,7 +135,7 @@ def fetch(
             raise _unreachable(address, f"the server answers {problem.code} {problem.reason}", path, by_hand) from None
         except OSError as problem:
             rule = f"cannot be written: {problem.strerror or problem}"
-            raise UserError(path, rule, "make room, or set DEEPLAB_CACHE to another folder") from problem
+            raise UserError(path, rule, allowance.make_room) from problem
     os.replace(path + PART, path)
     discard(path)
     return path
@@ -135,7 +157,7 @@ def _unreachable(address: str, reason: str, path: str, by_hand: str) -> Unreacha
 # ---- one connection ----------------------------------------------------------------------------------
 
 
-def _fetch_rest(address: str, path: str, timeout: float) -> None:
+def _fetch_rest(address: str, path: str, allowance: Allowance, timeout: float) -> None:
     """One attempt; afterwards the file is whole in `PATH.part`."""
     known = _known(address, path)
     start = _size(path + PART) if known else 0
@@ -149,10 +171,10 @@ def _fetch_rest(address: str, path: str, timeout: float) -> None:
             if first and (first != start or not known or not facts.is_same(known)):
                 discard(path)
                 raise _Broken("the file there has changed")
-            _require_room(facts, first, path)
+            _require_allowed(facts, first, path, allowance)
             if not first:
                 _begin(facts, path)
-            _receive(answer, facts, first, path)
+            _receive(answer, facts, first, path, allowance.most_bytes)
     except urllib.error.HTTPError as problem:
         if problem.code == 416:  # there is nothing at this offset: it was another file
             discard(path)
@@ -177,6 +199,8 @@ def _open(address: str, start: int, known: Facts | None, timeout: float) -> Any:
 
 def _facts(address: str, status: int, headers: Message) -> tuple[Facts, int]:
     """What the server says of the file, and the offset of the first byte that it sends."""
+    if headers.get_content_type() in ("text/html", "application/xhtml+xml") and not address.endswith(_PAGES):
+        raise _Broken("the server sends a web page in place of the file: a login, or a notice that it has moved", True)
     first, length = 0, _number(headers.get("Content-Length"))
     if status == 206:
         span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", (headers.get("Content-Range") or "").strip())
@@ -186,7 +210,7 @@ def _facts(address: str, status: int, headers: Message) -> tuple[Facts, int]:
     return Facts(address, length, headers.get("ETag") or "", headers.get("Last-Modified") or ""), first
 
 
-def _receive(answer: Any, facts: Facts, first: int, path: str) -> None:
+def _receive(answer: Any, facts: Facts, first: int, path: str, most_bytes: int) -> None:
     """Appends what comes to `PATH.part`; what came stays there when the connection breaks."""
     name = os.path.basename(path)
     with open(path + PART, "r+b" if first else "wb") as file, _bar(name, facts.length, first) as bar:
@@ -195,7 +219,7 @@ def _receive(answer: Any, facts: Facts, first: int, path: str) -> None:
         arrived = first
         while chunk := answer.read1(CHUNK):  # what is there, so that a silence loses nothing
             arrived += len(chunk)
-            if arrived > (facts.length or MOST_BYTES):
+            if arrived > (facts.length or most_bytes):
                 raise _Broken("the server sends more than it announced")
             file.write(chunk)
             file.flush()  # into the system's hands: a kill from here on loses none of it
@@ -203,6 +227,9 @@ def _receive(answer: Any, facts: Facts, first: int, path: str) -> None:
         os.fsync(file.fileno())
     if facts.length is not None and arrived < facts.length:
         raise _Broken(f"the connection broke off after {arrived} of {facts.length} bytes")
+    if not arrived:
+        discard(path)
+        raise _Broken("the server sends an empty file", lasting=True)
 
 
 def _bar(name: str, total: int | None, first: int) -> Any:
@@ -211,14 +238,10 @@ def _bar(name: str, total: int | None, first: int) -> Any:
     return bar
 
 
-def _require_room(facts: Facts, first: int, path: str) -> None:
-    folder, need = os.path.dirname(path) or ".", (facts.length or 0) - first
-    if (facts.length or 0) > MOST_BYTES:
-        raise UserError(facts.address, f"would be {facts.length} bytes long; no published checkpoint is that large")
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        rule = f"{need / 1e6:.0f} MB are to come and {free / 1e6:.0f} MB are free"
-        raise UserError(folder, rule, "make room, or set DEEPLAB_CACHE to a folder on another disk")
+def _require_allowed(facts: Facts, first: int, path: str, allowance: Allowance) -> None:
+    if (facts.length or 0) > allowance.most_bytes:
+        raise UserError(facts.address, f"would be {facts.length} bytes long; {allowance.nature}")
+    require_room(os.path.dirname(path) or ".", (facts.length or 0) - first, "are to come", allowance.make_room)
 
 
 # ---- what is known from an earlier attempt -----------------------------------------------------------

@@ -13,16 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from file_server import FileServer
+from transfer.file_server import FileServer
 
 import slim
 from deeplab import run_config
-from deeplab.checkpoint import download, files, zoo
+from deeplab.checkpoint import files, zoo
 from deeplab.config import ModelConfig
 from deeplab.errors import UserError
 from deeplab.inference import network
 from deeplab.inference.watch import checkpoints
 from deeplab.settings import make
+from deeplab.transfer import download
 
 ROOT = pathlib.Path(__file__).parents[3]
 WEIGHT = "xception_65/entry_flow/conv1_1/weights"
@@ -237,7 +238,7 @@ def test_unwritable_cache(entry, monkeypatch, tmp_path):
 
 FETCHER = """
 import sys
-from deeplab.checkpoint import download
+from deeplab.transfer import download
 download.fetch(sys.argv[1], sys.argv[2], "")
 """
 

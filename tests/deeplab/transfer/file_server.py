@@ -1,4 +1,4 @@
-"""A small web server for one file, with the faults that real ones have."""
+"""A small web server for one file or several, with the faults that real ones have."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import time
 
 
 class FileServer:
-    """Serves `content` at every path that ends in its name.
+    """Serves `content` at every path that ends in its name, and `others` likewise.
 
     Attributes:
       content: the bytes; may be replaced while serving.
+      others: bytes of further files by name.
+      content_type: what it calls them; empty = nothing.
+      asked: the names asked for so far.
       etag, modified: the marks it sends; empty = none.
       ranges: whether it honours Range.
       cut_after: bytes after which it closes each connection; None = never.
@@ -22,6 +25,9 @@ class FileServer:
 
     def __init__(self, content: bytes, name: str = "file.tar.gz"):
         self.content, self.name = content, name
+        self.others: dict[str, bytes] = {}
+        self.content_type = ""
+        self.asked: list[str] = []
         self.etag, self.modified, self.ranges = '"one"', "", True
         self.cut_after: int | None = None
         self.stall_after: int | None = None
@@ -36,7 +42,11 @@ class FileServer:
     @property
     def address(self) -> str:
         """The file's address."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/models/{self.name}"
+        return self.address_of(self.name)
+
+    def address_of(self, name: str) -> str:
+        """The address of one of its files."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/models/{name}"
 
     def close(self) -> None:
         """Ends the server."""
@@ -50,14 +60,17 @@ class FileServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 server.requests.append(self.headers.get("Range"))
+                name = self.path.rpartition("/")[2]
+                server.asked.append(name)
                 time.sleep(server.pause)
                 if server.statuses:
                     self.send_error(server.statuses.pop(0))
                     return
-                if not self.path.endswith(server.name):
+                files = {**server.others, server.name: server.content}
+                if name not in files:
                     self.send_error(404)
                     return
-                self.send_file(self.first_byte())
+                self.send_file(files[name], self.first_byte())
 
             def first_byte(self) -> int:
                 asked = self.headers.get("Range")
@@ -65,16 +78,16 @@ class FileServer:
                 same = condition is None or condition in (server.etag, server.modified)
                 return int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges and same else 0
 
-            def send_file(self, first: int):
-                content = server.content
-                if first >= len(content):
+            def send_file(self, content: bytes, first: int):
+                if first and first >= len(content):
                     self.send_error(416)
                     return
                 self.send_response(206 if first else 200)
                 if first:
                     self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
                 self.send_header("Content-Length", str(len(content) - first))
-                for mark, value in (("ETag", server.etag), ("Last-Modified", server.modified)):
+                marks = {"ETag": server.etag, "Last-Modified": server.modified, "Content-Type": server.content_type}
+                for mark, value in marks.items():
                     if value:
                         self.send_header(mark, value)
                 self.end_headers()

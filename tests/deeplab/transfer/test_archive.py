@@ -1,14 +1,18 @@
 """Archives from elsewhere: what is unpacked, and what must never be."""
 
+import copy
 import gzip
 import io
 import os
+import stat
 import tarfile
+import zipfile
 
 import pytest
 
-from deeplab.checkpoint import archive
 from deeplab.errors import UserError
+from deeplab.transfer import archive, zips
+from deeplab.transfer.entries import Limits
 
 
 def packed(path, *entries: tuple[tarfile.TarInfo, bytes], compress: bool = True) -> str:
@@ -16,6 +20,14 @@ def packed(path, *entries: tuple[tarfile.TarInfo, bytes], compress: bool = True)
     with tarfile.open(path, "w:gz" if compress else "w") as tar:
         for entry, content in entries:
             tar.addfile(entry, io.BytesIO(content))
+    return str(path)
+
+
+def zipped(path, contents: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
+    """Writes a .zip of these files."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
     return str(path)
 
 
@@ -73,17 +85,29 @@ def test_one_entry_cannot_replace_another(tmp_path, folder):
         archive.unpack(packed(tmp_path / "a", file("b"), file("b")), folder)
 
 
-def test_too_many_files_and_too_many_bytes(tmp_path, folder, monkeypatch):
+def test_too_many_files_and_too_many_bytes(tmp_path, folder):
     path = packed(tmp_path / "a", file("a"), file("b"), file("c"))
-    monkeypatch.setattr(archive, "MOST_FILES", 2)
-    with pytest.raises(UserError, match="holds more than 2 files"):
-        archive.unpack(path, folder)
-    monkeypatch.setattr(archive, "MOST_FILES", 9)
-    monkeypatch.setattr(archive, "MOST_BYTES", 8)
+    with pytest.raises(UserError, match="holds more than 2 files or 1 GiB, as no letter does"):
+        archive.unpack(path, folder, Limits("letter", files=2, bytes=1 << 30))
     (tmp_path / "second").mkdir()
     with pytest.raises(UserError, match="holds more than"):
-        archive.unpack(path, str(tmp_path / "second"))
+        archive.unpack(path, str(tmp_path / "second"), Limits("letter", files=9, bytes=8))
     assert sorted(os.listdir(tmp_path / "second")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "zip"])
+def test_what_grows_too_much(tmp_path, folder, ending):
+    """A megabyte of zeros takes a kilobyte in either format."""
+    path = str(tmp_path / f"a.{ending}")
+    if ending == "zip":
+        zipped(path, {"a": bytes(1 << 20)})
+    else:
+        packed(path, file("a", bytes(1 << 20)))
+    limits = Limits("letter", files=9, bytes=1 << 30, ratio=50, harmless=1000)
+    with pytest.raises(UserError, match=r"would grow from \d+ bytes to 1048576, more than 50 times, as no letter does"):
+        archive.unpack(path, folder, limits)
+    assert os.listdir(folder) == []
+    assert archive.unpack(path, folder) == ["a"]  # harmless in itself
 
 
 def test_truncated_anywhere(tmp_path, folder):
@@ -93,7 +117,7 @@ def test_truncated_anywhere(tmp_path, folder):
         (tmp_path / "cut").write_bytes(content[:length])
         target = tmp_path / f"into{length}"
         target.mkdir()
-        with pytest.raises(UserError, match=r"truncated or damaged|not a tar archive"):
+        with pytest.raises(UserError, match=r"truncated or damaged|is no archive|is empty"):
             archive.unpack(str(tmp_path / "cut"), str(target))
 
 
@@ -107,7 +131,7 @@ def test_flipped_bit_behind_the_last_file(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"\n<!DOCTYPE html>", "a web page"), (b"x" * 2000, "not a tar archive")]
+    ("content", "words"), [(b"\n<!DOCTYPE html>", "a web page"), (b"x" * 2000, "is no archive"), (b"", "is empty")]
 )
 def test_no_archive_at_all(tmp_path, folder, content, words):
     (tmp_path / "a.tar.gz").write_bytes(content)
@@ -123,4 +147,161 @@ def test_sha256_of_known_bytes(tmp_path):
 def test_gzip_that_holds_no_tar(tmp_path, folder):
     (tmp_path / "a").write_bytes(gzip.compress(b"x" * 2000))
     with pytest.raises(UserError, match="truncated or damaged"):
+        archive.unpack(str(tmp_path / "a"), folder)
+
+
+# ---- other packings of tar ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["bz2", "xz"])
+def test_other_packings(tmp_path, folder, packing):
+    with tarfile.open(tmp_path / "a", f"w:{packing}") as tar:
+        entry, content = file("x/a", b"abc" * 1000)
+        tar.addfile(entry, io.BytesIO(content))
+    assert archive.unpack(str(tmp_path / "a"), folder) == ["x/a"]
+    spoilt = bytearray((tmp_path / "a").read_bytes())
+    spoilt[60] ^= 255
+    (tmp_path / "b").write_bytes(spoilt)
+    (tmp_path / "into").mkdir()
+    with pytest.raises(UserError, match="truncated or damaged"):
+        archive.unpack(str(tmp_path / "b"), str(tmp_path / "into"))
+
+
+def test_plain_tar_cut_off_between_two_files(tmp_path, folder):
+    path = packed(tmp_path / "a", file("a"), file("b"), compress=False)
+    os.truncate(path, 1024)  # one header, one block of content
+    with pytest.raises(UserError, match=r"truncated or damaged .*the mark at its end is missing"):
+        archive.unpack(path, folder)
+
+
+# ---- zip ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip(tmp_path, folder, method):
+    contents = {"x/": b"", "x/a.png": b"abc" * 999, "b": b"", "__MACOSX/x/._a.png": b"junk", "x/.DS_Store": b"junk"}
+    assert archive.unpack(zipped(tmp_path / "a", contents, method), folder) == ["x/a.png", "b"]
+    with open(os.path.join(folder, "x", "a.png"), "rb") as unpacked:
+        assert unpacked.read() == b"abc" * 999
+    assert sorted(os.listdir(folder)) == ["b", "x"]
+
+
+def test_zip_of_a_program_with_the_other_slashes(tmp_path, folder):
+    assert archive.unpack(zipped(tmp_path / "a", {"x\\y\\a": b"a"}), folder) == ["x/y/a"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "x/../../evil", "/evil", "..\\evil", "C:\\evil", "\\evil"])
+def test_zip_entries_outside(tmp_path, folder, name):
+    with pytest.raises(UserError, match=r"is not to be trusted: its entry .* would lie outside"):
+        archive.unpack(zipped(tmp_path / "a", {"b": b"b", name: b"evil"}), folder)
+    assert os.listdir(os.path.dirname(folder)) == ["inner"] and os.listdir(folder) == []
+
+
+def test_zip_with_a_link(tmp_path, folder):
+    entry = zipfile.ZipInfo("link")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a", "w") as made:
+        made.writestr(entry, "/etc/passwd")
+    with pytest.raises(UserError, match="neither a file nor a folder"):
+        archive.unpack(str(tmp_path / "a"), folder)
+
+
+def test_zip_with_two_entries_of_one_name(tmp_path, folder):
+    with zipfile.ZipFile(tmp_path / "a", "w") as made, pytest.warns(UserWarning, match="Duplicate"):
+        made.writestr("b", "one")
+        made.writestr("b", "two")
+    with pytest.raises(UserError, match="stands there twice: File exists"):
+        archive.unpack(str(tmp_path / "a"), folder)
+
+
+def test_zip_whose_entries_lie_over_each_other(tmp_path, folder):
+    """Many entries that share one stretch of the file: small, and endless when unpacked."""
+    with zipfile.ZipFile(tmp_path / "a", "w") as made:
+        made.writestr("b", os.urandom(5000))
+        info = made.getinfo("b")
+        for number in range(9):
+            other = copy.copy(info)
+            other.filename = f"c{number}"
+            made.filelist.append(other)
+    with pytest.raises(UserError, match="entries lie over each other"):
+        archive.unpack(str(tmp_path / "a"), folder)
+    assert os.listdir(folder) == []
+
+
+def test_zip_truncated_anywhere(tmp_path, folder):
+    with open(zipped(tmp_path / "whole", {"a": os.urandom(5000)}), "rb") as whole:
+        content = whole.read()
+    for length in (5, 3000, len(content) - 30, len(content) - 1):
+        (tmp_path / "cut").write_bytes(content[:length])
+        with pytest.raises(UserError, match="truncated or damaged"):
+            archive.unpack(str(tmp_path / "cut"), folder)
+    assert os.listdir(folder) == []
+
+
+def test_zip_with_a_flipped_bit(tmp_path, folder):
+    with open(zipped(tmp_path / "whole", {"a": b"abc" * 99}, zipfile.ZIP_STORED), "rb") as whole:
+        content = bytearray(whole.read())
+    content[100] ^= 1
+    (tmp_path / "spoilt").write_bytes(content)
+    with pytest.raises(UserError, match="Bad CRC-32 for file 'a'"):
+        archive.unpack(str(tmp_path / "spoilt"), folder)
+
+
+def test_zip_that_declares_less_than_comes(tmp_path, folder):
+    path = zipped(tmp_path / "a", {"a": b"abc" * 99}, zipfile.ZIP_STORED)
+    with open(path, "rb") as file:
+        content = file.read()
+    size = (297).to_bytes(4, "little")
+    with open(path, "wb") as file:
+        file.write(content.replace(size + size, size + (90).to_bytes(4, "little")))
+    with pytest.raises(UserError, match="truncated or damaged"):
+        archive.unpack(path, folder)
+
+
+def test_zip_of_an_unknown_method(tmp_path, folder):
+    path = zipped(tmp_path / "a", {"a": b"abc" * 99})
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(path, "wb") as file:
+        file.write(content.replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x09\x00"))
+    with pytest.raises(UserError, match=r"(?s)not read here: deflate64.*7z x FILE"):
+        archive.unpack(path, folder)
+
+
+def test_size_that_a_zip_declares(tmp_path):
+    assert zips.declared_size(zipped(tmp_path / "a", {"a": bytes(500), "b": bytes(70)})) == 570
+    assert zips.declared_size(packed(tmp_path / "b", file("a"))) == 0
+
+
+# ---- archives in archives ----------------------------------------------------------------------------
+
+
+def test_archives_in_archives(tmp_path, folder):
+    inner = zipped(tmp_path / "inner.zip", {"pictures/1.png": b"1"})
+    innermost = packed(tmp_path / "innermost.tgz", file("2.png"))
+    with open(inner, "rb") as one, open(innermost, "rb") as two:
+        zipped(tmp_path / "middle.zip", {"two.tgz": two.read()})
+        with open(tmp_path / "middle.zip", "rb") as middle:
+            outer = zipped(tmp_path / "outer.zip", {"x/one.zip": one.read(), "y/mid.zip": middle.read(), "3": b"3"})
+    assert sorted(archive.unpack(outer, folder, nested=True)) == ["3", "x/pictures/1.png", "y/2.png"]
+    assert sorted(os.listdir(os.path.join(folder, "x"))) == ["pictures"]
+
+
+def test_archives_in_archives_stay_unless_asked_for(tmp_path, folder):
+    outer = zipped(tmp_path / "outer.zip", {"one.zip": b"not even one"})
+    assert archive.unpack(outer, folder) == ["one.zip"]
+
+
+def test_limits_hold_over_all_inner_archives(tmp_path, folder):
+    inner = zipped(tmp_path / "inner.zip", {"1": b"1", "2": b"2"})
+    with open(inner, "rb") as one:
+        outer = zipped(tmp_path / "outer.zip", {"one.zip": one.read(), "3": b"3"})
+    with pytest.raises(UserError, match=r"one\.zip: holds more than 2 files"):
+        archive.unpack(outer, folder, Limits("letter", files=2, bytes=1 << 30), nested=True)
+
+
+@pytest.mark.parametrize(("head", "name"), [(b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\x07\x00", "RAR")])
+def test_archives_of_other_kinds(tmp_path, folder, head, name):
+    (tmp_path / "a").write_bytes(head + bytes(100))
+    with pytest.raises(UserError, match=f"(?s)is a {name} archive, which is not read here.*7z x FILE"):
         archive.unpack(str(tmp_path / "a"), folder)

@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 import pytest
-from file_server import FileServer
+from transfer.file_server import FileServer
 
-from deeplab.checkpoint import download
 from deeplab.errors import UserError
+from deeplab.transfer import disk, download
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -162,12 +162,33 @@ def test_only_web_addresses(tmp_path):
 
 
 def test_no_room(server, target, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"1 MB are to come and 0 MB are free"):
         fetch(server, target)
 
 
-def test_absurdly_long_file(server, target, monkeypatch):
-    monkeypatch.setattr(download, "MOST_BYTES", 1000)
-    with pytest.raises(UserError, match="would be 1000000 bytes long"):
+def test_absurdly_long_file(server, target):
+    allowance = download.Allowance(1000, "no letter is that long", "make room")
+    with pytest.raises(UserError, match="would be 1000000 bytes long; no letter is that long"):
+        fetch(server, target, allowance=allowance)
+    assert os.listdir(os.path.dirname(target)) == []
+
+
+def test_web_page_in_place_of_the_file(server, target):
+    server.content, server.content_type = b"<html>please log in</html>", "text/html; charset=utf-8"
+    with pytest.raises(download.Unreachable, match=r"(?s)sends a web page in place of the file.*bring it by hand"):
         fetch(server, target)
+    assert len(server.requests) == 1 and os.listdir(os.path.dirname(target)) == []
+
+
+def test_empty_file(server, target):
+    server.content = b""
+    with pytest.raises(download.Unreachable, match="sends an empty file"):
+        fetch(server, target)
+    assert len(server.requests) == 1 and os.listdir(os.path.dirname(target)) == []
+
+
+def test_one_of_several_files(server, target):
+    server.others = {"other.zip": OTHER}
+    download.fetch(server.address_of("other.zip"), target, "")
+    assert content(target) == OTHER and server.asked == ["other.zip"]

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# CamVid as TFRecords: splits train (367), val (101) and test (233), 11 classes. Fetches 0.6 GB, needs 2 GB.
+#
+#   bash datasets/download_and_convert_camvid.sh [FOLDER] [flags]
+#
+# FOLDER (default data/camvid) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
+#   --archives=FOLDER     takes archives from there that you have already
+#   --keep_archives       keeps the downloaded ones
+# All other flags are those of `deeplab build-data camvid`: --overwrite, --num_shards=8 ...
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+source "$ROOT/datasets/common.sh"
+take_words data/camvid "" "$@"
+use_environment
+
+download camvid
+build camvid --camvid_root="$RAW" --layout=original --name=camvid
