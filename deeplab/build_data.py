@@ -106,7 +106,8 @@ def formats_text() -> str:
 
     width = max(map(len, FORMATS))
     lines = [f"  {name:<{width}}   {form.summary}" for name, form in FORMATS.items()]
-    return "\n".join([(__doc__ or "").strip(), "", "Formats:", *lines])
+    ending = ["", "`FORMAT --help` lists its flags; all take --config: a YAML file of their values."]
+    return "\n".join([(__doc__ or "").strip(), "", "Formats:", *lines, *ending])
 
 
 if __name__ == "__main__":

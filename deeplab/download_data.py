@@ -42,7 +42,11 @@ def purpose() -> str:
 def main() -> int:
     """Entry point; returns the exit code."""
     return flags.run_given(
-        lambda given: obtain(*flags.settings_from(given, GROUPS)), GROUPS, with_name(sys.argv), purpose()
+        lambda given: obtain(*flags.settings_from(given, GROUPS)),
+        GROUPS,
+        with_name(sys.argv),
+        purpose(),
+        needs_tensorflow=False,
     )
 
 

@@ -48,13 +48,18 @@ def run_given(
     groups: Sequence[type],
     argv: Sequence[str] | None = None,
     purpose: str | None = None,
+    needs_tensorflow: bool = True,
 ) -> int:
-    """Like `run`, for commands that merge saved settings in: `function` gets what was given, by name."""
+    """Like `run`, for commands that merge saved settings in: `function` gets what was given, by name.
+
+    `needs_tensorflow` imports it first, without the lines that it prints; commands without it start at once.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         given = parse(groups, sys.argv if argv is None else argv, purpose or "")
         if given is not None:
-            console.import_tensorflow()
+            if needs_tensorflow:
+                console.import_tensorflow()
             function(given)
         return 0
     except UserError as fault:

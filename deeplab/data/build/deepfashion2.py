@@ -157,6 +157,7 @@ def _gather(
             if config.skip_empty and not any(items_of(path).values()):
                 tally.empty(finder.name(image))
                 continue
-            tally.add(Pair(finder.name(image), image, DeepFashion2Mask(path, config.overlap)), path, split)
+            pair_name = f"{split}/{finder.name(image)}" if split else finder.name(image)  # each split counts from 1
+            tally.add(Pair(pair_name, image, DeepFashion2Mask(path, config.overlap)), path, split)
     for name in finder.unused():
         tally.noted("images without an annotation file left out", name)

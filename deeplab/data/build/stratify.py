@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _NOWHERE = -1
-_ROUNDS = 8  # orders of the units that are tried where classes do not reach all splits
+_ROUNDS = 8  # orders of the units that are tried where classes do not reach all splits, or sizes are not met
 _MOST_TRIED = 20  # units that are tried for an exchange
 
 
@@ -47,25 +47,26 @@ def place_units(units: Sequence[Unit], sizes: Sequence[int], draw: random.Random
     the wanted sizes exactly, larger ones as nearly as they allow.
 
     The class with the fewest units left is dealt out first: a common class has enough units to choose from later on, a
-    rare one's few cannot be corrected any more. Each unit goes to the split that holds least of the class for its
-    size, among those with room for it. Where the units left are only just enough for the splits that have none of the
-    class, these get them; and what many classes in one image still push out is brought back by exchange at the end, so
-    that a class with at least as many units as there are splits stands in every one, if any exchange can do that.
+    rare one's few cannot be corrected any more. Each unit goes to the split that lacks most images of the class, among
+    those with room for it. Where the units left are only just enough for the splits that have none of the class, these
+    get them; and what many classes in one image still push out is brought back by exchange at the end. So a class with
+    at least as many units as there are splits stands in every one, unless the sizes leave no place for it.
 
     Args:
       units: at least as many as splits.
       sizes: wanted images of each split, all above 0.
       draw: breaks ties.
     """
-    best, least = [_NOWHERE] * len(units), sum(sizes) * len(units)
+    best: list[int] = []
+    least = (sum(sizes) * len(units), 0)
     order = list(range(len(units)))
     for _ in range(_ROUNDS):
         placement = _Placement([units[index] for index in order], sizes, draw)
         placement.run()
-        lacking = placement.lacking()
-        if lacking < least:
-            best, least = [place for _, place in sorted(zip(order, placement.places, strict=True))], lacking
-        if not lacking:
+        faults = placement.lacking(), placement.overflow()
+        if not best or faults < least:
+            best, least = [place for _, place in sorted(zip(order, placement.places, strict=True))], faults
+        if faults == (0, 0):
             break
         draw.shuffle(order)
         order.sort(key=lambda index: -_scale(units[index]))
@@ -78,6 +79,7 @@ class _Placement:
     def __init__(self, units: Sequence[Unit], sizes: Sequence[int], draw: random.Random):
         self.units, self.sizes, self.draw = units, sizes, draw
         self.everywhere = range(len(sizes))
+        self.shares = [size / sum(sizes) for size in sizes]
         self.places = [_NOWHERE] * len(units)
         self.room = list(sizes)
         self.empty = set(self.everywhere)
@@ -111,6 +113,10 @@ class _Placement:
         """How often a split has none of a class that is due to it."""
         return sum(held.count(0) for label, held in self.held.items() if self._is_due(label))
 
+    def overflow(self) -> int:
+        """Images above the wanted sizes."""
+        return -sum(room for room in self.room if room < 0)
+
     def _place(self, index: int, label: int | None) -> None:
         place = self._best(len(self.units[index].members), label)
         self._move(index, place)
@@ -120,16 +126,15 @@ class _Placement:
             self.left_of_class[label] -= 1
 
     def _best(self, size: int, label: int | None) -> int:
-        fitting = [place for place in self._needing(label) if size <= self.room[place]]
-        fitting = fitting or [place for place in self.everywhere if size <= self.room[place]]
+        allowed = self.empty if self.left <= len(self.empty) else self.everywhere  # no split may stay empty
+        fitting = [place for place in self._needing(label) if place in allowed and size <= self.room[place]]
+        fitting = fitting or [place for place in allowed if size <= self.room[place]]
         if not fitting:
-            return max(self.everywhere, key=lambda place: (self.room[place], self.draw.random()))
+            return max(allowed, key=lambda place: (self.room[place], self.draw.random()))
         return min(fitting, key=lambda place: self._fullness(place, label)) if len(fitting) > 1 else fitting[0]
 
     def _needing(self, label: int | None) -> Iterable[int]:
-        """The splits that come first where the units left are just enough: empty ones, or those without the class."""
-        if self.left <= len(self.empty):
-            return self.empty
+        """The splits that come first: those without the class, where its units left are just enough for them."""
         if label is None:
             return self.everywhere
         lacking = [place for place in self.everywhere if not self.held[label][place]]
@@ -138,7 +143,7 @@ class _Placement:
     def _fullness(self, place: int, label: int | None) -> tuple[float, ...]:
         """Lowest where most images of the class are missing. Groups are weighed against the split's size, for there
         the order of placing matters: all large ones would go to the largest split."""
-        share = self.sizes[place] / sum(self.sizes)
+        share = self.shares[place]
         weight = share if self.has_groups else 1.0
         missing = 0.0 if label is None else share * self.total[label] - self.images[label][place]
         return -missing / weight, -self.room[place] / weight, -share, self.draw.random()

@@ -67,8 +67,8 @@ def test_the_published_folders_are_the_splits(tmp_path):
     write(tmp_path / "validation", content(), 1)
     source = read_deepfashion2(BuildDeepFashion2Config(deepfashion2_root=str(tmp_path)))
     assert {split: [pair.name for pair in pairs] for split, pairs in source.splits.items()} == {
-        "train": ["000001", "000002"],
-        "val": ["000001"],
+        "train": ["train/000001", "train/000002"],
+        "val": ["val/000001"],
     }
     assert source.splits["val"][0].image == str(tmp_path / "validation" / "image" / "000001.jpg")
 
