@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-CELL = 240  # width and greatest height of a picture on the sheet, in pixels
-GAP = 8
-LINE = 20  # height of a line of text
-_PAPER, _INK = (250, 250, 250), (30, 30, 30)
+from deeplab.data.sheet import CELL, GAP, Key, Sheet, Tile, plain_swatch
+
+__all__ = ["CELL", "GAP", "Row", "contact_sheet"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,44 +48,7 @@ def contact_sheet(rows: Sequence[Row], class_names: Sequence[str], colours: np.n
     """
     with_label = any(row.label is not None for row in rows)
     titles = ["image", "prediction", *(["label"] if with_label else []), "overlay"]
-    heights = [_height(row.image) for row in rows]
-    width = len(titles) * (CELL + GAP) + GAP
-    legend = _legend_places(rows, class_names, width)
-    legend_height = (legend[-1][1] + LINE if legend else 0) + GAP
-    total = LINE + GAP + sum(height + LINE + GAP for height in heights) + legend_height
-    sheet = Image.new("RGB", (width, total), _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for column, title in enumerate(titles):
-        pen.text((GAP + column * (CELL + GAP), GAP // 2), title, _INK, font)
-    top = LINE + GAP
-    for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row.cells(with_label)):
-            if picture is not None:
-                shown = Image.fromarray(picture).resize((CELL, height), Image.Resampling.BILINEAR)
-                sheet.paste(shown, (GAP + column * (CELL + GAP), top))
-        pen.text((GAP, top + height + 2), row.name, _INK, font)
-        top += height + LINE + GAP
-    for left, down, index, name in legend:
-        pen.rectangle((left, top + down + 3, left + 14, top + down + 15), tuple(colours[index].tolist()), _INK)
-        pen.text((left + 19, top + down + 1), name, _INK, font)
-    return np.asarray(sheet)
-
-
-def _height(image: np.ndarray) -> int:
-    return max(1, min(CELL, round(CELL * image.shape[0] / image.shape[1])))
-
-
-def _legend_places(rows: Sequence[Row], class_names: Sequence[str], width: int) -> list[tuple[int, int, int, str]]:
-    """(left, top, class, name) of every class that occurs, in lines that fit the width."""
-    font = ImageFont.load_default(13)
-    places, left, top = [], GAP, 0
+    tiles = [Tile(row.cells(with_label), [row.name]) for row in rows]
     occurring = frozenset().union(*(row.classes for row in rows))
-    for index, name in enumerate(class_names):
-        if index not in occurring:
-            continue
-        length = 19 + int(font.getlength(name)) + 2 * GAP
-        if left + length > width and left > GAP:
-            left, top = GAP, top + LINE
-        places.append((left, top, index, name))
-        left += length
-    return places
+    legend = [Key(name, plain_swatch(colours[index])) for index, name in enumerate(class_names) if index in occurring]
+    return Sheet(titles, tiles, legend).draw()

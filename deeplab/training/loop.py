@@ -17,11 +17,11 @@ from deeplab import console
 from deeplab.checkpoint import files
 from deeplab.checkpoint.names import STEP
 from deeplab.config import TrainConfig
-from deeplab.data import colormap, input, records
+from deeplab.data import colormap, records
 from deeplab.data.dataset import Dataset
-from deeplab.data.geometry import mean_pixel
 from deeplab.model import MERGED_LOGITS, build_model
 from deeplab.training import batch_norm, distribution, faults, optimizers, start
+from deeplab.training.batches import training_batches
 from deeplab.training.settings import Settings
 from deeplab.training.step import Batch, Task, make_train_step
 from deeplab.training.summaries import SummaryWriter
@@ -77,7 +77,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
 
     # ---- data
     shards = records.list_shards(settings.dataset.dataset_dir, config.train_split)
-    batches = iter(_batches(settings, dataset, shards, strategy, seed, first_step))
+    batches = iter(training_batches(settings, dataset, shards, strategy, seed, first_step))
 
     # ---- steps
     writer = SummaryWriter(config.train_logdir, colormap.colours_for(dataset.colours, dataset.num_classes))
@@ -106,27 +106,6 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     writer.flush()
     console.note(f"done: {prefix}")
     return prefix
-
-
-def _batches(
-    settings: Settings, dataset: Dataset, shards: list[str], strategy: tf.distribute.Strategy, seed: int, start_at: int
-):
-    config = settings.train
-    batches = input.train_batches(
-        shards,
-        crop_size=config.train_crop_size,
-        batch_size=config.train_batch_size,
-        mean_pixel=mean_pixel(settings.model.model_variant),
-        ignore_label=dataset.ignore_label,
-        num_classes=dataset.num_classes,
-        min_scale_factor=config.min_scale_factor,
-        max_scale_factor=config.max_scale_factor,
-        scale_factor_step_size=config.scale_factor_step_size,
-        resize=settings.resize,
-        seed=seed,
-        start=start_at,
-    )
-    return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
 
 
 def _calibrate(model: keras.Model, config: TrainConfig, images: Iterator[tf.Tensor], steps: int) -> None:

@@ -1,0 +1,196 @@
+"""The command that draws contact sheets: its sheets hold the very pixels that training gets."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deeplab.browse_data as command
+from deeplab import run_config
+from deeplab.config import DatasetConfig, LossConfig, ModelConfig, OptimizerConfig, ResizeConfig, TrainConfig
+from deeplab.data import browse, dataset, input, records
+from deeplab.training.preparation import facts_of
+from deeplab.training.settings import Settings
+
+CROP = ("--train_crop_size=41,57", "--train_batch_size=4", "--min_scale_factor=0.5", "--max_scale_factor=1.25")
+SEED = 11
+
+
+@pytest.fixture
+def run(monkeypatch, disc_records, tmp_path):
+    """Runs the command with further flags on the small data set; gives the exit code."""
+
+    def run(*flags, given=None):
+        given = (f"--dataset_dir={disc_records}", f"--output_dir={tmp_path}/out") if given is None else given
+        monkeypatch.setattr(sys, "argv", ["browse_data.py", *given, *flags])
+        return command.main()
+
+    return run
+
+
+def batches_of_training(disc_records, number, **changes):
+    """What a training of `CROP` and `SEED` gets, straight from the input pipeline."""
+    settings = {
+        "crop_size": (41, 57),
+        "batch_size": 4,
+        "mean_pixel": (127.5, 127.5, 127.5),
+        "ignore_label": 255,
+        "num_classes": 3,
+        "min_scale_factor": 0.5,
+        "max_scale_factor": 1.25,
+        "scale_factor_step_size": 0.25,
+        "seed": SEED,
+        **changes,
+    }
+    shards = records.list_shards(disc_records, "train")
+    return [batch for batch, _ in zip(input.train_batches(shards, **settings), range(number), strict=False)]
+
+
+def require_shown(path, batch, disc_records, mean_pixel=(127.5,) * 3):
+    """The sheet shows the batch's images, and its labels in their colours, pixel for pixel."""
+    drawn = np.asarray(Image.open(path))
+    described = dataset.find("", disc_records)
+    split = browse.Split(described, "train", [])
+    (sheet,) = browse.batch_sheets(split, batch, mean_pixel, ("a", "b"), browse.Look())
+    colours = browse.Classes.of(described).colours
+    for places, image, label in zip(sheet.places(), batch["image"].numpy(), batch["label"].numpy(), strict=True):
+        shown = [drawn[p.top : p.top + p.height, p.left : p.left + p.width] for p in places]
+        np.testing.assert_array_equal(shown[0], np.rint(image))
+        np.testing.assert_array_equal(shown[2][label != 255], colours[label[label != 255]])
+        assert (shown[2][label == 255] != colours[0]).any(-1).all()
+
+
+@pytest.fixture
+def training(disc_records, tmp_path):
+    """A folder in which a training with `CROP` and `SEED` has begun."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    train = TrainConfig(str(folder), train_crop_size=(41, 57), train_batch_size=4, max_scale_factor=1.25)
+    data = DatasetConfig("", str(disc_records))
+    settings = Settings(ModelConfig(), ResizeConfig(), data, LossConfig(), OptimizerConfig(), train)
+    run_config.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records)), "seed": SEED})
+    return folder
+
+
+class TestBatches:
+    def test_flags_of_the_training(self, run, disc_records, tmp_path):
+        assert run(*CROP, f"--random_seed={SEED}", "--batches=2") == 0
+        first, second = batches_of_training(disc_records, 2)
+        require_shown(tmp_path / "out" / "train-step-000001.png", first, disc_records)
+        require_shown(tmp_path / "out" / "train-step-000002.png", second, disc_records)
+        assert len(list((tmp_path / "out").iterdir())) == 2
+
+    def test_backbone_and_resizing_count(self, run, disc_records, tmp_path):
+        flags = ("--model_variant=resnet_v1_50", "--min_resize_value=30", "--max_resize_value=40", "--images=4")
+        assert run(*CROP, *flags, f"--random_seed={SEED}", "--augmented=true") == 0
+        mean_pixel = (123.15, 115.90, 103.06)
+        resize = ResizeConfig(min_resize_value=30, max_resize_value=40)
+        (batch,) = batches_of_training(disc_records, 1, mean_pixel=mean_pixel, resize=resize)
+        require_shown(tmp_path / "out" / "train-step-000001.png", batch, disc_records, mean_pixel)
+
+    @pytest.mark.parametrize("way", ["--train_logdir={}", "--config={}/config.yml"])
+    def test_a_training_folder_says_it_all(self, run, training, disc_records, tmp_path, way):
+        flags = (way.format(training), f"--output_dir={tmp_path}/out", "--batches=1", "--first_step=3")
+        assert run(*flags, given=()) == 0
+        *_, third = batches_of_training(disc_records, 3)
+        require_shown(tmp_path / "out" / "train-step-000003.png", third, disc_records)
+
+    def test_what_differs_from_the_training_is_said(self, run, training, capsys):
+        assert run(f"--train_logdir={training}", "--train_batch_size=2", "--random_seed=5", "--batches=1") == 0
+        said = capsys.readouterr().err
+        assert "--train_batch_size: was 4, is 2" in said and "--random_seed: was None, is 5" in said
+
+    def test_a_network_of_another_kind_is_refused(self, run, training, capsys):
+        assert run(f"--train_logdir={training}", "--model_variant=xception_65", "--batches=1") == 1
+        assert "--model_variant=xception_65, trained with mobilenet_v2" in capsys.readouterr().err
+
+    def test_without_a_seed_one_is_drawn_and_said(self, run, disc_records, tmp_path, capsys):
+        assert run(*CROP, "--batches=1", f"--train_logdir={tmp_path}/later") == 0
+        said = capsys.readouterr().err
+        assert "is not there yet" in said
+        seed = int(said.split("--random_seed=")[1].split()[0])
+        (batch,) = batches_of_training(disc_records, 1, seed=seed)
+        require_shown(tmp_path / "out" / "train-step-000001.png", batch, disc_records)
+
+    def test_a_large_batch_takes_several_sheets(self, run, tmp_path):
+        assert run(*CROP, "--random_seed=1", "--batches=1", "--images_per_sheet=3") == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "train-step-000001-1.png",
+            "train-step-000001-2.png",
+        ]
+
+
+class TestRecords:
+    def test_sheets_of_a_split(self, run, tmp_path, capsys):
+        assert run("--images=5", "--images_per_sheet=2", "--random=true") == 0
+        names = [f"train-sheet-00{number}.png" for number in (1, 2, 3)]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+        assert capsys.readouterr().out == "written: " + ", ".join(f"{tmp_path}/out/{name}" for name in names) + "\n"
+
+    def test_another_split(self, run, tmp_path):
+        assert run("--split=val", "--picture_size=100") == 0
+        assert Image.open(tmp_path / "out" / "val-sheet-001.png").width < 700
+
+    def test_nothing_is_overwritten_unasked(self, run, tmp_path, capsys):
+        assert run("--images=2", "--images_per_sheet=1") == 0
+        before = (tmp_path / "out" / "train-sheet-001.png").read_bytes()
+        assert run("--images=2", "--random=true") == 1
+        assert "--overwrite=true replaces them" in capsys.readouterr().err
+        assert (tmp_path / "out" / "train-sheet-001.png").read_bytes() == before
+        assert run("--images=2", "--overwrite=true", "--random=true") == 0
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["train-sheet-001.png"]
+        assert (tmp_path / "out" / "train-sheet-001.png").read_bytes() != before
+
+    def test_a_damaged_record(self, run, disc_records, tmp_path, capsys):
+        broken = tmp_path / "records"
+        shutil.copytree(disc_records, broken)
+        shard = broken / records.shard_name("train", 0, 1)
+        whole = shard.read_bytes()
+        shard.write_bytes(whole[: len(whole) // 2])
+        flags = (f"--dataset_dir={broken}", f"--output_dir={tmp_path}/out")
+        assert run(given=flags) == 1
+        assert "train-00000-of-00001.tfrecord: record" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        assert run("--batches=1", given=flags) == 1
+        assert "train-00000-of-00001.tfrecord: record" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--split=vla"], "did you mean split 'val'?"),
+        (["--classes=dics"], "did you mean 'disc'?"),
+        (["--images=0"], "--images: must be above 0"),
+        (["--overlay_opacity=2"], "is from 0 to 1"),
+        (["--batches=-1"], "--batches: must be 0 or more"),
+        (["--batches=1", "--classes=disc"], "--classes: chooses among records"),
+        (["--augmented=true", "--random=true"], "--random: chooses among records"),
+        (["--config=nowhere/config.yml"], "nowhere/config.yml: no such file"),
+    ],
+)
+def test_bad_flags_are_refused(run, tmp_path, capsys, flags, words):
+    assert run(*flags) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_records_are_named(run, capsys):
+    assert run(given=()) == 1
+    assert "--dataset_dir must be given" in capsys.readouterr().err
+
+
+def test_two_at_once(run, tmp_path, capsys):
+    from deeplab.lock import folder_lock
+
+    (tmp_path / "out").mkdir()
+    with folder_lock(tmp_path / "out", "drawing", ""):
+        assert run() == 1
+    assert "another process is drawing in this folder" in capsys.readouterr().err
+
+
+def test_settings_files_of_other_kinds_stay(tmp_path):
+    (tmp_path / "config.yml").write_text("images: 3\n")
+    words = ["x", "--config", f"{tmp_path}/config.yml", "--split=val"]
+    assert command.with_training_folder(words) == ["x", f"--config={tmp_path}/config.yml", "--split=val"]
