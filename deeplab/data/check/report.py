@@ -8,7 +8,7 @@ from typing import Literal
 
 from deeplab.data.dataset import Dataset, SizeRange
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
       rule: its short name, e.g. "label-out-of-range"; `rules.RULES` explains each.
-      severity: "error": training must not start; "warning": it may, but look at this.
+      severity: "error": training must not start; "warning": it may, but look at this; "note": a fact, no fault.
       where: the file, the record of a shard, or the split.
       split: the split it belongs to; empty for the whole set.
       text: the rule that is broken, with the value met.
@@ -105,11 +105,13 @@ class Report:
       checked: what was looked at, as the user called it.
       dataset: classes, colours, ignore label.
       splits: facts by split.
-      findings: the faults, errors first; of each rule at most `rules.MOST_SHOWN`.
+      findings: the faults, errors first, then warnings, then notes; of each rule at most `rules.MOST_SHOWN`.
       numbers: how often each rule was broken, the faults left out of `findings` included.
       weights: class weights by scheme, one number a class, None for classes without a pixel in the training split.
       crop: recommended crop sizes; None where no image could be read.
       samples: some pairs to look at.
+      label_map: what the values of all masks must be replaced by, where that is certain; empty where it is not, or
+        where nothing is to be replaced.
     """
 
     checked: str
@@ -120,6 +122,7 @@ class Report:
     weights: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     crop: CropAdvice | None = None
     samples: Sequence[Sample] = ()
+    label_map: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:

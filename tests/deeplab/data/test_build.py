@@ -245,7 +245,7 @@ def test_annotation_that_states_an_enormous_size(pictures):
             raise AssertionError("drawn")
 
     source = Source({"train": [Pair("a", str(pictures / "images" / "a.jpg"), Enormous())]}, ("x", "y"))
-    with pytest.raises(UserError, match="shapes.json: the mask is 10000000x10000000 pixels"):
+    with pytest.raises(UserError, match=r"shapes\.json: the mask is 10000000x10000000 pixels"):
         engine.build(source, pictures / "out", LabelConfig(), RecordConfig())
 
 

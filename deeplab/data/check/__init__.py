@@ -1,0 +1,1 @@
+"""Checks of data sets: every fault by file name, with its rule and the remedy, before the first training step."""

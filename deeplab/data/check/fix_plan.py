@@ -1,0 +1,244 @@
+"""What can be mended for certain: the masks of the whole set are looked at before any is changed.
+
+Two things are decided for all masks together: values that are no class indices are numbered in their order, where there
+are just as many as classes, or 0 and 255 alone; and colours are read by the palette of a known data set, where just one
+has them all. Whatever is less clear than that is left to the user.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from deeplab import console
+from deeplab.data import dataset as datasets
+from deeplab.data.build.classes import Classes, settle
+from deeplab.data.build.convert import ordered_map
+from deeplab.data.check.report import Finding
+from deeplab.data.check.samples import Item
+from deeplab.data.check.subject import Subject
+from deeplab.data.colour_tables import ColourTable, colour_counts, table_of
+from deeplab.data.dataset import Dataset
+from deeplab.data.masks import UNREADABLE, LabelRule, count_values, decode_values
+from deeplab.errors import UserError
+
+BINARY = (0, 255)
+_MOST_COLOURS = 512  # in one mask; more are no classes
+_LEAST_COLOURS = 3  # from which a palette can be recognised: two colours occur in many
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How all pairs are mended.
+
+    Attributes:
+      classes: number, names, colours, and the rule by which masks of values are read, `mapping` included.
+      of_colours: the rule by which masks in colours are read.
+      exif: as `--exif`.
+      mapping: values that are numbered anew, though the user has not said so; empty where none are.
+      palette: name of the known data set whose colours the masks have; empty where none is taken.
+    """
+
+    classes: Classes
+    of_colours: LabelRule
+    exif: str = "auto"
+    mapping: Mapping[int, int] = field(default_factory=dict)
+    palette: str = ""
+
+    def said(self) -> list[str]:
+        """What is done to all masks, in sentences."""
+        names, sentences = self.classes.names, []
+        if self.mapping:
+            shown = ", ".join(f"{old} becomes {new} {names[new]}" for old, new in sorted(self.mapping.items()))
+            sentences.append(f"values of masks are numbered in their order: {shown}")
+        if self.palette:
+            sentences.append(f"colours of masks are read as those of {self.palette}: {', '.join(names)}")
+        return sentences
+
+
+def plan_for(subject: Subject, workers: int = 1) -> Plan:
+    """Looks at all masks of a data set, and decides.
+
+    Raises:
+      UserError: what the labels are to hold cannot be told, so nothing is certain; with what to say.
+    """
+    items = (item for item in subject.items() if not isinstance(item, Finding))
+    survey = Survey.of(items, subject.classes.rule, workers, subject.total)
+    return decide(survey, subject.classes, subject.exif)
+
+
+def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
+    """What to do with masks that hold these values and colours.
+
+    Raises:
+      UserError: as `plan_for`.
+    """
+    rule, palette = classes.rule, None
+    if survey.colours and rule.table is None:
+        palette = known_palette(list(survey.colours), classes, mixed=bool(survey.values))
+    if palette:
+        classes = dataclasses.replace(
+            classes, num_classes=palette.num_classes, names=palette.class_names, colours=palette.colours
+        )
+    table = table_of(palette) if palette else rule.table
+    mapping: Mapping[int, int] = {}
+    if not rule.mapping and rule.table is None:
+        mapping = value_map(survey.values, classes.num_classes, rule.ignore_label) or {}
+    if mapping and classes.num_classes is None:
+        classes = dataclasses.replace(classes, num_classes=2)  # 0 and 255: the one map that needs no number
+    known = _settled(classes, survey, rule.mapping or mapping, table)
+    by_value = dataclasses.replace(rule, num_classes=known.num_classes, mapping=rule.mapping or mapping or None)
+    return Plan(
+        classes=dataclasses.replace(known, rule=by_value),
+        of_colours=dataclasses.replace(rule, num_classes=known.num_classes, table=table),
+        exif=exif,
+        mapping=mapping,
+        palette=palette.name if palette else "",
+    )
+
+
+def _settled(classes: Classes, survey: Survey, mapping: Mapping[int, int], table: ColourTable | None) -> Classes:
+    """Classes with a number, names and colours."""
+    if classes.num_classes is not None:  # then that is what the masks are to hold, whatever they do
+        return settle(classes, np.ones(256, np.int64))
+    return settle(classes, survey.label_counts(mapping, table))
+
+
+# --- Values ---------------------------------------------------------------------------------------------------
+
+
+def value_map(values: Iterable[int], num_classes: int | None, ignore_label: int) -> Mapping[int, int] | None:
+    """The map from mask values to classes, where it is certain; None where it is not, or none is needed.
+
+    Args:
+      values: all that occur in the masks of the set.
+      num_classes: number of classes; None: nobody knows.
+      ignore_label: the value of ignored pixels.
+
+    Returns:
+      For values that change: 255 -> 1. Values are numbered in their order, if there are exactly as many as classes,
+      the ignore label among them or not; or if they are 0 and 255 alone and there are two classes, as far as is known.
+    """
+    present = sorted(values)
+    if tuple(present) == BINARY and num_classes in (None, 2):
+        return {255: 1}
+    strange = [value for value in present if num_classes is not None and value >= num_classes]
+    if not any(value != ignore_label for value in strange):
+        return None
+    for candidates in (present, [value for value in present if value != ignore_label]):
+        if len(candidates) == num_classes:
+            return {value: index for index, value in enumerate(candidates) if value != index}
+    return None
+
+
+# --- Colours --------------------------------------------------------------------------------------------------
+
+
+def known_palette(colours: Sequence[int], classes: Classes, mixed: bool = False) -> Dataset | None:
+    """The one data set that has all these colours; None where there is none, or more than one.
+
+    Args:
+      colours: 0xRRGGBB of all masks.
+      classes: number, names and colours that are known. Where there are colours, these are the only candidate; names
+        must be the candidate's, in its order.
+      mixed: other masks hold values: whether these count the classes in the order of a palette that was merely
+        recognised, nobody knows.
+    """
+    if classes.names and len(set(classes.colours)) == classes.num_classes:
+        own = Dataset("the description", classes.names, classes.colours)
+        return own if _holds(own, colours, classes.rule.tolerance) else None
+    if mixed or len(colours) < _LEAST_COLOURS:
+        return None
+    candidates = [datasets.load_known(name) for name in datasets.known_names()]
+    fitting = [
+        known
+        for known in candidates
+        if len(set(known.colours)) == known.num_classes
+        and classes.num_classes in (None, known.num_classes)
+        and classes.names in ((), known.class_names)
+        and _holds(known, colours, classes.rule.tolerance)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _holds(known: Dataset, colours: Sequence[int], tolerance: float) -> bool:
+    theirs = np.array(table_of(known).colours, np.float64)
+    ours = np.array([(code >> 16, code >> 8 & 255, code & 255) for code in colours], np.float64)
+    distance = np.linalg.norm(ours[:, None] - theirs[None], axis=-1).min(1)
+    return bool((distance <= tolerance).all())
+
+
+# --- Looking at all masks -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Survey:
+    """What the masks of a set hold.
+
+    Attributes:
+      values: pixels of each value, of the masks that are read by value.
+      colours: pixels of each colour 0xRRGGBB, of those that are in colours.
+      readable: number of masks that could be looked at.
+    """
+
+    values: collections.Counter[int] = field(default_factory=collections.Counter)
+    colours: collections.Counter[int] = field(default_factory=collections.Counter)
+    readable: int = 0
+
+    @classmethod
+    def of(cls, items: Iterable[Item], rule: LabelRule, workers: int, total: int) -> Survey:
+        """What the masks of these pairs hold; those that are drawn, and those that cannot be read, are passed over."""
+        survey = cls()
+        looks = ordered_map(lambda item: look_at(item, rule), items, workers)
+        for values, colours in console.progress(looks, total=total, what="looking at all masks", unit="mask"):
+            survey.values.update(values)
+            survey.colours.update(colours)
+            survey.readable += bool(values or colours)
+        return survey
+
+    def label_counts(self, mapping: Mapping[int, int], table: ColourTable | None) -> np.ndarray:
+        """Pixels of each label value, int64 [256], once values are mapped and colours read by a table."""
+        counts = np.zeros(256, np.int64)
+        for value, number in self.values.items():
+            counts[min(mapping.get(value, value), 255)] += number
+        known = dict(zip(table.colours, table.classes, strict=True)) if table else {}
+        for code, number in self.colours.items():
+            index = known.get((code >> 16, code >> 8 & 255, code & 255))
+            counts[255 if index is None else index] += number
+        return counts
+
+
+Counts = Mapping[int, int]
+
+
+def look_at(item: Item, rule: LabelRule) -> tuple[Counts, Counts]:
+    """Values of a mask, or its colours, with their pixels; neither where it is drawn or cannot be read."""
+    loaded = item.load()
+    if not isinstance(loaded.mask, bytes):
+        return {}, {}
+    colours = colours_of(loaded.mask)
+    if colours is not None:
+        return {}, dict(colours) if len(colours) <= _MOST_COLOURS else {}
+    try:
+        counts = count_values(decode_values(loaded.mask, loaded.mask_where, dataclasses.replace(rule, table=None)))
+    except UserError:
+        return {}, {}
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}, {}
+
+
+def colours_of(data: bytes) -> list[tuple[int, int]] | None:
+    """Colours of an encoded mask that is in colours, most frequent first; None where it is not, or cannot be read."""
+    try:
+        picture = Image.open(io.BytesIO(data))
+        if picture.mode not in ("RGB", "RGBA"):
+            return None
+        pixels = np.asarray(picture)[..., :3]
+    except UNREADABLE:
+        return None
+    return colour_counts(pixels) if (pixels != pixels[..., :1]).any() else None

@@ -1,0 +1,201 @@
+"""The label of a pair: whether it can be read, which values it holds, what is odd about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from deeplab.data.build.source import Mask, Painter
+from deeplab.data.check.report import Finding
+from deeplab.data.check.rules import finding
+from deeplab.data.colour_tables import colour_codes
+from deeplab.data.masks import LabelRule, decode_label, decode_values, png_chunks, to_label
+from deeplab.errors import UserError
+
+_COLOURS = ("RGB", "RGBA")
+_ALPHA = ("LA", "PA", "RGBA")
+_GREY_8_BIT = (8, 0)  # bit depth and colour type in a PNG's header
+
+_FREQUENT = 0.02  # share of the pixels
+_LEAST_RARE = 8  # values that are not frequent, below which nothing is suspected
+_MOST_INNER = 0.2  # share of the pixels of rare values that may lie within an area of one value
+
+
+@dataclass
+class LabelLook:
+    """What was seen of a label.
+
+    Attributes:
+      size: height and width; None where it cannot be read.
+      pixels: uint8 [H, W], values outside the classes included; None where there is no clear meaning.
+      counts: pixels of each value, int64 [256]; None where `pixels` is.
+      findings: what is wrong.
+      colours: 0xRRGGBB of a mask in colours that nobody has explained.
+    """
+
+    size: tuple[int, int] | None = None
+    pixels: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    findings: list[Finding] = field(default_factory=list)
+    colours: frozenset[int] = frozenset()
+
+    def add(self, rule: str, where: str, split: str, text: str, remedy: str = "") -> None:
+        """Takes one more finding."""
+        self.findings.append(finding(rule, where, text, split=split, remedy=remedy))
+
+
+def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: bool) -> LabelLook:
+    """Looks at an encoded mask.
+
+    Args:
+      data: its bytes.
+      where, split: for findings.
+      rule: what its values and colours mean.
+      stored: it comes out of a record, where only 8-bit grey PNG will do.
+    """
+    found = LabelLook()
+    header = _header(data)
+    if header is None:
+        text = "is empty" if not data else "cannot be read as a picture: its format is not known"
+        found.add("mask-unreadable", where, split, text)
+        return found
+    found.size = (header.height, header.width)
+    if stored and not _is_grey_png(data):
+        found.add("label-not-grey-png", where, split, f"its label is {header.format}, pixels of kind {header.mode}")
+        return found
+    if header.format == "JPEG" and not (rule.table and header.mode == "RGB"):
+        found.add("mask-lossy", where, split, f"is a JPEG inside, pixels of kind {header.mode}")
+    try:
+        decoded = decode_label(data, where, rule)
+    except UserError as fault:
+        _explain(found, data, where, split, rule, header, fault)
+        return found
+    found.pixels, found.counts = decoded.label, decoded.counts
+    if decoded.snapped:
+        share = 100 * decoded.snapped / decoded.label.size
+        text = f"{decoded.snapped} pixels ({share:.2g} %) had a colour that is not in the palette"
+        found.add("mask-colours-snapped", where, split, text)
+    _look_at_values(found, where, split, rule, header.format == "JPEG")
+    return found
+
+
+def look_at_drawn_label(mask: Mask, split: str, painter: Painter, size: tuple[int, int]) -> LabelLook:
+    """Draws a label and looks at it.
+
+    Args:
+      mask: what draws it.
+      split: for findings.
+      painter: classes and rule.
+      size: height and width to draw it in.
+    """
+    found = LabelLook(size)
+    try:
+        found.pixels, found.counts = to_label(mask.draw(painter, *size), mask.where, painter.rule)
+    except UserError as fault:
+        found.add("mask-unusable", fault.where, split, fault.rule, fault.remedy)
+        return found
+    _look_at_values(found, mask.where, split, painter.rule, True)
+    return found
+
+
+def _header(data: bytes) -> Image.Image | None:
+    try:
+        return Image.open(io.BytesIO(data))
+    except Exception:  # on files made to harm, Pillow raises nearly anything
+        return None
+
+
+def _is_grey_png(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == _GREY_8_BIT
+
+
+# --- Masks that are no labels -------------------------------------------------------------------------------
+
+
+def _explain(
+    found: LabelLook, data: bytes, where: str, split: str, rule: LabelRule, header: Image.Image, fault: UserError
+) -> None:
+    """Which rule a mask breaks that `decode_label` refuses, and what can still be counted of it."""
+    try:
+        values = decode_values(data, where, rule)
+    except UserError:
+        name = _rule_of_undecodable(data, header.mode, rule)
+        found.size = None if name == "mask-unreadable" else found.size
+        found.add(name, where, split, fault.rule, fault.remedy)
+        if name == "mask-is-colour":
+            found.colours = _colours_of(data)
+        return
+    found.add("label-out-of-range", where, split, fault.rule, fault.remedy)
+    try:
+        found.pixels, found.counts = to_label(values, where, dataclasses.replace(rule, num_classes=None))
+    except UserError:  # values beyond 8 bits
+        return
+    _look_at_values(found, where, split, rule, header.format == "JPEG")
+
+
+def _rule_of_undecodable(data: bytes, mode: str, rule: LabelRule) -> str:
+    pixels = _decoded(data)
+    if pixels is None:
+        return "mask-unreadable"
+    if mode in _ALPHA and np.ptp(pixels[..., -1]) > 0:
+        return "mask-kind"
+    if mode in _COLOURS or (mode == "P" and rule.by_colour):
+        return "mask-is-colour" if rule.table is None else "mask-colour-unknown"
+    return "mask-palette-disagrees" if mode == "P" else "mask-kind"
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    try:
+        if data.startswith(b"\x89PNG"):
+            for _ in png_chunks(data):
+                pass
+        return np.asarray(Image.open(io.BytesIO(data)))
+    except Exception:  # as in `_header`
+        return None
+
+
+def _colours_of(data: bytes) -> frozenset[int]:
+    pixels = _decoded(data)
+    return frozenset() if pixels is None else frozenset(np.unique(colour_codes(pixels[..., :3])).tolist())
+
+
+# --- Values -------------------------------------------------------------------------------------------------
+
+
+def _look_at_values(found: LabelLook, where: str, split: str, rule: LabelRule, cannot_be_blurred: bool) -> None:
+    assert found.counts is not None and found.pixels is not None
+    if found.counts[rule.ignore_label] == found.pixels.size:
+        found.add("label-all-ignored", where, split, f"every pixel has the ignore label {rule.ignore_label}")
+    if not cannot_be_blurred and is_blurred(found.pixels, found.counts, rule):
+        values = np.count_nonzero(found.counts)
+        found.add(
+            "mask-blurred", where, split, f"holds {values} values, most of them on few pixels beside a frequent one"
+        )
+
+
+def is_blurred(label: np.ndarray, counts: np.ndarray, rule: LabelRule) -> bool:
+    """Whether values look like a few frequent ones with smooth transitions between them.
+
+    Only values that are no known class are suspected, many of them, each on few pixels, nearly none of which has
+    neighbours of its own value alone: small classes are areas, transitions are lines.
+
+    Args:
+      label: uint8 [H, W].
+      counts: pixels of each value, int64 [256].
+      rule: says what the known classes are.
+    """
+    outside = counts.copy()
+    outside[: rule.num_classes or 0] = 0
+    outside[rule.ignore_label] = 0
+    rare = (counts > 0) & (counts < _FREQUENT * label.size)
+    frequent = np.count_nonzero(counts >= _FREQUENT * label.size)
+    if not outside.any() or not frequent or np.count_nonzero(rare) < max(_LEAST_RARE, 2 * frequent):
+        return False
+    around = np.ones((3, 3), np.uint8)
+    inner = cv2.dilate(label, around) == cv2.erode(label, around)
+    return np.count_nonzero(inner & rare[label]) < _MOST_INNER * counts[rare].sum()

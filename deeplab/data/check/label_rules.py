@@ -1,0 +1,250 @@
+"""What the values of all labels together tell: grey levels, a class too many, classes that are missing or rare."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from deeplab.data import dataset as datasets
+from deeplab.data.build.pairs import shorten
+from deeplab.data.check.report import Finding, Severity, SplitFacts
+from deeplab.data.check.roles import training_split
+from deeplab.data.check.rules import finding
+from deeplab.data.check.tally import SplitTally
+from deeplab.data.check.weights import INVERSE, ROOT, Weights, as_flag, ratio
+from deeplab.data.dataset import Dataset
+from deeplab.data.masks import LabelRule, spread_map
+
+LABELS = "labels"  # where a finding on all of them is
+RARE = 0.0005  # share of the training pixels
+FAR_APART = 50.0  # ratio of weights
+_LEAST_IMAGES = 4  # from which labels that are all the same are no coincidence
+_SMALL = 8  # highest value below which gaps are classes that do not occur
+_NAMED_AS_NONE = re.compile(r"(ignored?|void|unlabell?ed|unknown|do_?n'?t_?care)", re.IGNORECASE)
+_UNNAMED = re.compile(r"class_\d+")
+
+
+# --- Values -------------------------------------------------------------------------------------------------
+
+
+def present_values(counts: np.ndarray, ignore_label: int) -> list[int]:
+    """Values that occur and are not the ignore label, of int64 [256]."""
+    return [int(value) for value in np.flatnonzero(counts) if value != ignore_label]
+
+
+def are_grey_levels(present: Sequence[int], num_classes: int | None) -> bool:
+    """Whether values are tones, such as 0, 150, 250: far more classes would have to be absent than there are."""
+    return num_classes is None and _far_between(present)
+
+
+def _far_between(present: Sequence[int]) -> bool:
+    return bool(present) and present[-1] >= _SMALL and 2 * len(present) < present[-1]
+
+
+def certain_map(counts: np.ndarray, rule: LabelRule) -> dict[int, int]:
+    """What the values must be replaced by, where that is certain; else empty. `--fix` and the remedies go by it.
+
+    Certain are: one class beside the ignore label, which then can only be the other class; tones of grey, as many as
+    there are classes (or as nobody has said how many there are); and labels that count the classes from 1.
+
+    Args:
+      counts: pixels of each value over all masks, int64 [256].
+      rule: what they should be; where it maps values or colours already, nothing is certain.
+    """
+    if rule.mapping or rule.table:
+        return {}
+    values, present = np.flatnonzero(counts).tolist(), present_values(counts, rule.ignore_label)
+    if present == [0] and counts[rule.ignore_label] and rule.num_classes in (None, 2):
+        return {rule.ignore_label: 1}
+    if are_grey_levels(present, rule.num_classes):
+        return _numbered(present)
+    for candidates in (present, values):  # the ignore label may be a class that nobody meant to be ignored
+        from_one = candidates == list(range(1, len(candidates) + 1))
+        if len(candidates) == rule.num_classes and (_far_between(candidates) or from_one):
+            return _numbered(candidates)
+    return {}
+
+
+def _numbered(values: Sequence[int]) -> dict[int, int]:
+    return {value: place for place, value in enumerate(values) if value != place}
+
+
+def map_text(mapping: Mapping[int, int]) -> str:
+    """`--label_map=150:1,250:2`."""
+    return "--label_map=" + ",".join(f"{old}:{new}" for old, new in sorted(mapping.items()))
+
+
+def look_at_values(counts: np.ndarray, rule: LabelRule) -> Iterator[Finding]:
+    """What is wrong with the values of all labels, before they are taken for classes.
+
+    Args:
+      counts: pixels of each value over all splits, int64 [256].
+      rule: what they should be.
+    """
+    present, ignore = present_values(counts, rule.ignore_label), rule.ignore_label
+    if not counts.any():
+        return
+    if not present:
+        yield finding("nothing-labelled", LABELS, f"every pixel has the ignore label {ignore}")
+    elif len(present) == 1:
+        yield _one_class(present[0], counts, rule)
+    elif are_grey_levels(present, rule.num_classes):
+        yield _grey_levels(present, counts, ignore)
+    elif present[0] > 0 and ignore != 0:
+        yield _from_one(present, rule)
+
+
+def _one_class(only: int, counts: np.ndarray, rule: LabelRule) -> Finding:
+    ignore = rule.ignore_label
+    if not counts[ignore]:
+        return finding("one-class", LABELS, f"every pixel is class {only}")
+    share = 100 * counts[ignore] / counts.sum()
+    text = (
+        f"hold only {only} and {ignore} ({share:.3g} % of the pixels), and {ignore} is the ignore label: nothing but "
+        f"class {only} would be learned"
+    )
+    remedy = f"--label_map={ignore}:{1 if only == 0 else 0} if {ignore} means a class"
+    return finding("foreground-ignored", LABELS, text, remedy=remedy, fix=_fix(certain_map(counts, rule)))
+
+
+def _grey_levels(present: Sequence[int], counts: np.ndarray, ignore: int) -> Finding:
+    mapping = _numbered(present)
+    text = (
+        f"hold the values {shorten(list(map(str, present)), 8)}: as class indices, these mean {present[-1] + 1} classes"
+    )
+    if counts[ignore]:
+        text += f"; {ignore} stays the ignore label"
+    remedy = f"{map_text(mapping)} numbers them, or --num_classes={present[-1] + 1} if that is meant"
+    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=_fix(mapping))
+
+
+def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
+    down = ",".join(f"{value}:{value - 1}" for value in present)
+    text = f"go from {present[0]} to {present[-1]}, and no pixel is 0"
+    remedy = f"--label_map={down} if {present[0]} is the first class; nothing if class 0 merely does not occur"
+    if present[0] != 1:
+        remedy = f"--label_map={spread_map(present)} if these are the classes in order"
+    return finding("labels-start-at-one", LABELS, text, remedy=remedy)
+
+
+def _fix(mapping: Mapping[int, int]) -> str:
+    return f"replaces values: {map_text(mapping)}" if mapping else ""
+
+
+def better_remedy(item: Finding, counts: np.ndarray, rule: LabelRule, palette: Dataset | None) -> Finding:
+    """A finding on one mask with the remedy that all masks together suggest.
+
+    Args:
+      item: any finding.
+      counts: pixels of each value over all splits, int64 [256].
+      rule: what values and colours mean.
+      palette: the known data set whose colours the masks have; None where there is none.
+    """
+    mapping = certain_map(counts, rule)
+    if item.rule == "label-out-of-range" and mapping:
+        remedy = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
+        return dataclasses.replace(item, remedy=remedy, fix=_fix(mapping))
+    if item.rule == "mask-is-colour" and palette:
+        remedy = f"--dataset={palette.name}: all colours are those of {palette.name}"
+        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colours as those of {palette.name}")
+    return item
+
+
+# --- Classes ------------------------------------------------------------------------------------------------
+
+
+def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts]) -> Iterator[Finding]:
+    """Classes that are absent everywhere, from training, or from another split."""
+    totals = np.sum([facts.pixels for facts in splits.values()], axis=0)
+    if not totals.any():
+        return
+    ignored = sum(facts.ignored_pixels for facts in splits.values())
+    counted = _ignore_counted(dataset, totals, ignored)
+    if counted:
+        yield counted
+    # The classes of a known data set are right; a part of it need not hold them all.
+    severity: Severity | None = "note" if is_known(dataset) else None
+    absent = [index for index in np.flatnonzero(totals == 0).tolist() if index != dataset.ignore_label]
+    absent = absent[:-1] if counted else absent
+    if absent:
+        text = f"no pixel anywhere of {_names(dataset, absent)}"
+        yield finding("class-absent", LABELS, text, severity=severity)
+    yield from _uneven(dataset, splits, totals, severity)
+
+
+def is_known(dataset: Dataset) -> bool:
+    """Whether the classes are those of a known data set."""
+    return any(datasets.load_known(name).class_names == dataset.class_names for name in datasets.known_names())
+
+
+def _ignore_counted(dataset: Dataset, totals: np.ndarray, ignored: int) -> Finding | None:
+    """The highest class has no pixel and no name of its own, or one that means "no class"."""
+    highest = dataset.num_classes - 1
+    name = dataset.class_names[highest]
+    none_named = bool(_NAMED_AS_NONE.fullmatch(name)) or (bool(_UNNAMED.fullmatch(name)) and ignored > 0)
+    if totals[highest] or not none_named or totals[:highest].min() == 0 or highest == dataset.ignore_label:
+        return None
+    held = shorten([str(value) for value in (*range(highest), *([dataset.ignore_label] if ignored else []))], 12)
+    text = (
+        f"hold {held}: num_classes={dataset.num_classes} leaves class {highest} ({name}) without a single pixel; was "
+        "the ignore label counted as a class?"
+    )
+    return finding("ignore-counted-as-class", LABELS, text, remedy=f"--num_classes={highest}")
+
+
+def _uneven(
+    dataset: Dataset, splits: Mapping[str, SplitFacts], totals: np.ndarray, severity: Severity | None
+) -> Iterator[Finding]:
+    training = training_split(list(splits))
+    trained = np.array(splits[training].pixels)
+    if not trained.any():
+        return
+    for split, facts in splits.items():
+        pixels = np.array(facts.pixels)
+        if split == training or not pixels.any():
+            continue
+        unlearned = np.flatnonzero((trained == 0) & (pixels > 0)).tolist()
+        if unlearned:
+            text = f"{_names(dataset, unlearned)}: in {split}, but without a pixel in {training}"
+            yield finding("class-not-trained", split, text, split=split, severity=severity)
+        missing = np.flatnonzero((trained > 0) & (pixels == 0)).tolist()
+        if missing:
+            text = f"no pixel of {_names(dataset, missing)}"
+            yield finding("class-absent-from-split", split, text, split=split)
+
+
+def _names(dataset: Dataset, indices: Sequence[int]) -> str:
+    return shorten([f"{dataset.class_names[index]} ({index})" for index in indices], 12)
+
+
+def look_at_balance(dataset: Dataset, splits: Mapping[str, SplitFacts], weights: Weights) -> Iterator[Finding]:
+    """Classes that are rare in the training split, and weights that would be far apart."""
+    training = training_split(list(splits))
+    pixels = np.array(splits[training].pixels, np.float64) if splits else np.zeros(0)
+    if not weights:
+        return
+    share = pixels / pixels.sum()
+    for index in np.flatnonzero((share > 0) & (share < RARE)).tolist():
+        images = splits[training].images_with[index]
+        text = (
+            f"{dataset.class_names[index]} ({index}) has {100 * share[index]:.2g} % of the pixels that count, in "
+            f"{images} image{'s' if images != 1 else ''}"
+        )
+        yield finding("class-rare", training, text, split=training, remedy=as_flag(weights[ROOT]))
+    if ratio(weights[INVERSE]) > FAR_APART:
+        text = (
+            f"in full proportion they differ by a factor of {ratio(weights[INVERSE]):.0f}, their square roots by "
+            f"{ratio(weights[ROOT]):.0f}"
+        )
+        yield finding("weights-far-apart", training, text, split=training, remedy=as_flag(weights[ROOT]))
+
+
+def look_at_sameness(tallies: Mapping[str, SplitTally]) -> Iterator[Finding]:
+    """Labels that are all one and the same."""
+    digests: set[int] = set().union(*(tally.label_digests for tally in tallies.values()))
+    images = sum(tally.images - tally.unread for tally in tallies.values())
+    if len(digests) == 1 and images >= _LEAST_IMAGES:
+        yield finding("labels-all-same", LABELS, f"all {images} labels are the same, pixel for pixel")

@@ -1,0 +1,115 @@
+"""Pictures that stand where they should not: in two splits, or twice in one."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplab.data.check.hashing import near_pairs
+from deeplab.data.check.report import Finding
+from deeplab.data.check.roles import must_not_share
+from deeplab.data.check.rules import finding
+from deeplab.data.check.tally import Likes
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A finding about two images, and their places in the order of the check."""
+
+    finding: Finding
+    places: tuple[int, int]
+
+
+def find_leaks(likes: Likes) -> Iterator[Leak]:
+    """Images that two splits share, by name, by bytes or nearly; and those that stand in a split twice."""
+    named = list(_by_name(likes))
+    yield from named
+    same = list(_by_bytes(likes, {leak.places for leak in named if leak.finding.rule == "name-in-two-splits"}))
+    yield from same
+    yield from _nearly(likes, {leak.places for leak in [*named, *same]})
+
+
+def _groups(keys: Sequence[object]) -> Iterator[list[int]]:
+    """Places of equal keys, where there is more than one; empty keys do not count."""
+    places: dict[object, list[int]] = collections.defaultdict(list)
+    for place, key in enumerate(keys):
+        if key:
+            places[key].append(place)
+    return (group for group in places.values() if len(group) > 1)
+
+
+def _pairs(likes: Likes, group: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """The pairs worth naming among images that are all alike, and whether they leak.
+
+    The first of each split is held against the first of the other splits, and the others of a split against its first:
+    a thousand like pictures make a thousand pairs, not a million.
+    """
+    first: dict[str, int] = {}
+    for place in group:
+        split = likes.splits[place]
+        if split in first:
+            yield first[split], place, False
+            continue
+        for other, other_place in first.items():
+            if must_not_share(other, split):
+                yield other_place, place, True
+        first[split] = place
+
+
+def _both(likes: Likes, one: int, other: int) -> str:
+    return f"{likes.names[one]!r} in {likes.splits[one]} and {likes.names[other]!r} in {likes.splits[other]}"
+
+
+def _by_name(likes: Likes) -> Iterator[Leak]:
+    for group in _groups(likes.names):
+        for one, other, leaks in _pairs(likes, group):
+            name, split = likes.names[one], likes.splits[one]
+            if leaks:
+                text = f"is in split {split!r} and in {likes.splits[other]!r}"
+                yield Leak(finding("name-in-two-splits", name, text, split=likes.splits[other]), (one, other))
+            else:
+                text = f"stands in split {split!r} more than once"
+                yield Leak(finding("name-repeated", name, text, split=split), (one, other))
+
+
+def _by_bytes(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
+    for group in _groups(likes.digests):
+        for one, other, leaks in _pairs(likes, group):
+            if (one, other) in known or (likes.names[one] == likes.names[other] and not leaks):
+                continue
+            rule = "picture-in-two-splits" if leaks else "picture-repeated"
+            text = f"the same file, byte for byte: {_both(likes, one, other)}"
+            yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
+        yield from _other_labels(likes, group)
+
+
+def _other_labels(likes: Likes, group: Sequence[int]) -> Iterator[Leak]:
+    """Like images whose labels differ from that of the first."""
+    labelled = [place for place in group if likes.labels[place]]
+    for other in labelled[1:]:
+        one = labelled[0]
+        if likes.labels[other] != likes.labels[one]:
+            text = f"one picture, two labels: {_both(likes, one, other)}"
+            rule = "same-picture-other-label"
+            yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
+
+
+def _nearly(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
+    numbers = {split: number for number, split in enumerate(dict.fromkeys(likes.splits))}
+    if len(numbers) < 2:
+        return
+    groups = np.array([numbers[split] for split in likes.splits])
+    named: set[int] = set()
+    for one, other, levels in near_pairs(likes.bits, likes.thumbnails, groups):
+        alike = likes.names[one] == likes.names[other] or likes.digests[one] == likes.digests[other]
+        if alike or (one, other) in known or not must_not_share(likes.splits[one], likes.splits[other]):
+            continue
+        if other in named:  # the most alike is named, of all that a video holds
+            continue
+        named.add(other)
+        text = f"{_both(likes, one, other)} differ by {levels:.1f} of 255 levels on average, seen small"
+        rule = "near-picture-in-two-splits"
+        yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))

@@ -1,0 +1,165 @@
+"""Pictures in two splits, or twice in one."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab.data.check import hashing
+from deeplab.data.check.roles import in_order, must_not_share, training_split
+
+
+def copy(discs, source, target):
+    discs.image(target).write_bytes(discs.image(source).read_bytes())
+    discs.mask(target).write_bytes(discs.mask(source).read_bytes())
+
+
+def test_a_name_in_two_splits(discs, only):
+    discs.names["val"].append("a3")
+    (found,) = only(discs.check(), "name-in-two-splits")
+    assert (found.where, found.severity) == ("a3", "warning")
+    assert found.text == "is in split 'train' and in 'val'"
+
+
+def test_trainval_holds_both_on_purpose(discs):
+    discs.names["trainval"] = [*discs.names["train"], *discs.names["val"]]
+    assert discs.check().findings == []
+
+
+def test_a_name_twice_in_a_list(discs, only):
+    discs.names["train"].append("a3")
+    (found,) = only(discs.check(), "name-repeated")
+    assert found.where == "a3"
+
+
+def test_the_same_file_in_two_splits(discs, only):
+    copy(discs, "a3", "b1")
+    (found,) = only(discs.check(), "picture-in-two-splits")
+    assert (found.where, found.split) == ("b1", "val")
+    assert "'a3' in train and 'b1' in val" in found.text
+
+
+def test_the_same_file_twice_in_a_split(discs, only):
+    copy(discs, "a3", "a6")
+    (found,) = only(discs.check(), "picture-repeated")
+    assert "'a3' in train and 'a6' in train" in found.text
+
+
+def test_one_picture_with_two_labels(discs):
+    discs.image("a6").write_bytes(discs.image("a3").read_bytes())
+    assert {item.rule for item in discs.check().findings} == {"picture-repeated", "same-picture-other-label"}
+
+
+CHANGES = {
+    "saved anew": lambda picture: picture,
+    "smaller": lambda picture: picture.resize((picture.width * 2 // 3, picture.height * 2 // 3), Image.Resampling.BOX),
+    "squeezed": lambda picture: picture.resize((picture.height, picture.height), Image.Resampling.BICUBIC),
+    "brighter": lambda picture: picture.point(lambda value: min(255, int(1.1 * value))),
+    "grey": lambda picture: picture.convert("L"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nearly_the_same_picture_in_two_splits(discs, drawn, change):
+    picture = CHANGES[change](Image.fromarray(drawn[0](3)[0]))
+    discs.image("b1").write_bytes(drawn[1](picture, "jpeg", quality=60))
+    discs.mask("b1").write_bytes(drawn[1](np.zeros((picture.height, picture.width), np.uint8)))
+    found = [item for item in discs.check().findings if item.rule == "near-picture-in-two-splits"]
+    assert [item.where for item in found] == ["b1"]
+    assert "'a3' in train and 'b1' in val" in found[0].text
+
+
+def test_nearly_the_same_picture_twice_in_a_split_is_a_video(discs, drawn):
+    discs.image("a4").write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=60))
+    discs.mask("a4").write_bytes(discs.mask("a3").read_bytes())
+    assert discs.check().findings == []
+
+
+def test_of_many_like_pictures_the_most_alike_is_named(discs, drawn):
+    for name, quality in (("a4", 50), ("a5", 30)):
+        discs.image(name).write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=quality))
+        discs.mask(name).write_bytes(discs.mask("a3").read_bytes())
+    discs.image("b1").write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=91))
+    discs.mask("b1").write_bytes(discs.mask("a3").read_bytes())
+    report = discs.check()
+    assert report.numbers == {"near-picture-in-two-splits": 1}
+    assert "'a3' in train" in report.findings[0].text  # of quality 92
+
+
+# --- Hashes -------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_of_a_ramp(drawn):
+    ramp = np.repeat(np.linspace(0, 255, 90).astype(np.uint8)[None], 80, axis=0)
+    look = hashing.look_at(drawn[1](ramp), 80, 90)
+    assert look.bits == 2**64 - 1  # every cell is brighter than its left neighbour
+    assert look.thumbnail.shape == (16, 16)
+    assert np.all(np.diff(look.thumbnail.astype(int), axis=1) > 0)
+    assert np.ptp(look.thumbnail, axis=0).max() == 0
+
+
+def test_cells_are_exact_means():
+    pixels = np.arange(12, dtype=np.float32).reshape(2, 6)
+    assert hashing._mean_cells(pixels, 2, 6, 1, 3).tolist() == [[3.5, 5.5, 7.5]]
+    # 6 cells of which the picture fills 4.5: cells of 1.5 pixels
+    assert np.allclose(hashing._mean_cells(pixels[:1], 1, 4.5, 1, 3), [[1 / 3, 5 / 3, 10 / 3]])
+
+
+def test_no_picture_has_no_look():
+    assert hashing.look_at(b"\xff\xd8\xff no JPEG", 80, 90) is None
+
+
+def test_candidates_share_a_band_and_differ_little():
+    base = 0x0123456789ABCDEF
+    bits = np.array([base, base ^ 0b111, base ^ 0xFFFF, ~base & 2**64 - 1, base], np.uint64)
+    one, other = hashing.candidates(bits, np.array([0, 1, 1, 1, 0]))
+    assert list(zip(one.tolist(), other.tolist(), strict=True)) == [(0, 1), (1, 4)]
+
+
+def test_many_pictures_are_compared_with_few():
+    chance = np.random.default_rng(0)
+    bits = chance.integers(0, 2**64, 20_000, np.uint64)
+    bits[12_346] = bits[77] ^ np.uint64(1 << 40)
+    one, other = hashing.candidates(bits, np.arange(20_000) % 2)
+    assert (77, 12_346) in set(zip(one.tolist(), other.tolist(), strict=True))
+    assert len(one) < 50
+
+
+def test_pictures_of_one_tone_are_not_compared():
+    flat = np.full((2, 16, 16), 9, np.uint8)
+    assert hashing.near_pairs(np.zeros(2, np.uint64), flat, np.array([0, 1])) == []
+
+
+# --- Splits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "spoils"),
+    [
+        ("train", "val", True),
+        ("train_aug", "val", True),
+        ("test", "train", True),
+        ("training", "validation", True),
+        ("trainval", "val", False),
+        ("trainval", "test", False),
+        ("train", "trainval", False),
+        ("train", "train_aug", False),
+        ("val", "test", False),
+        ("train_0", "val_1", False),
+        ("train_1", "val_1", True),
+        ("left", "right", True),
+    ],
+)
+def test_what_must_not_be_shared(one, other, spoils):
+    assert must_not_share(one, other) is spoils
+
+
+def test_order_of_splits():
+    assert in_order(["test", "val", "train_aug", "train"]) == ["train", "train_aug", "val", "test"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "training"),
+    [(["val", "train", "train_aug"], "train"), (["test", "trainval"], "trainval"), (["a", "b"], "a"), ([], "")],
+)
+def test_the_training_split(splits, training):
+    assert training_split(splits) == training

@@ -1,0 +1,148 @@
+"""The report as text and as JSON."""
+
+import io
+import json
+
+import pytest
+
+from deeplab.data.check import as_json, text
+from deeplab.data.check.report import CropAdvice, Report, SplitFacts
+from deeplab.data.check.rules import MOST_SHOWN, RULES, finding
+from deeplab.data.check.weights import ROOT
+from deeplab.data.dataset import Dataset
+
+
+def report(**more):
+    facts = SplitFacts(3, (700, 300), 250, (3, 2), {(40, 50): 2, (60, 50): 1}, {"jpeg, RGB": 3})
+    findings = [
+        *(finding("size-differs", f"m{number}.png", "too small", split="train") for number in range(7)),
+        finding("class-rare", "train", "hat has few", remedy="weigh it"),
+        finding("image-grey", "x.png", "has one channel"),
+    ]
+    values = {
+        "checked": "photos",
+        "dataset": Dataset("photos", ("ground", "hat"), ((0, 0, 0), (9, 9, 9))),
+        "splits": {"train": facts},
+        "findings": findings,
+        "numbers": {"size-differs": 30, "class-rare": 1, "image-grey": 1},
+        "weights": {ROOT: (0.5, 1.5)},
+        "crop": CropAdvice((49, 65), (65, 65), "it fits"),
+        "label_map": {255: 1},
+    }
+    return Report(**{**values, **more})
+
+
+def test_text_says_everything():
+    shown = text.text(report())
+    for line in (
+        "    0  ground            70.00%       3",
+        "    1  hat               30.00%       2",
+        "  255  (ignored)         20.00%",
+        "train       3  40x50 to 60x50  3 jpeg, RGB",
+        "--label_weights=0.5,1.5",
+        "crops: --train_crop_size=49,65 --eval_crop_size=65,65",
+        f"error size-differs (30 times): {RULES['size-differs'].sentence}",
+        "  m0.png: too small",
+        "  and 25 more",
+        f"  remedy: {RULES['size-differs'].remedy}",
+        "  remedy: weigh it",
+    ):
+        assert line in shown, f"{line!r} is not in\n{shown}"
+    assert "m5.png" not in shown
+    assert "\033" not in shown
+    assert shown.endswith("training must not start: 30 errors, 1 warning, 1 note")
+
+
+def test_a_clean_report():
+    clean = report(findings=[], numbers={})
+    assert text.verdict(clean) == "training may start: no errors, no warnings, no notes"
+
+
+def test_colours():
+    shown = text.text(report(), colour=True)
+    assert "\033[31;1merror\033[0m" in shown
+    assert "\033[33;1mwarning\033[0m" in shown
+
+
+def test_remedies_that_differ_stand_with_their_files():
+    findings = [finding("size-differs", "a", "x", remedy="turn it"), finding("size-differs", "b", "y", remedy="cut it")]
+    shown = text.text(report(findings=findings, numbers={"size-differs": 2}))
+    assert "  a: x\n    remedy: turn it\n  b: y\n    remedy: cut it" in shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "no_colour", "wanted"),
+    [(Terminal(), "", True), (Terminal(), "1", False), (io.StringIO(), "", False)],
+)
+def test_colours_are_for_terminals(monkeypatch, stream, no_colour, wanted):
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    assert text.wants_colour(stream) is wanted
+
+
+def test_very_many_classes_are_shortened():
+    number = 150
+    pixels = tuple(range(1, number + 1))
+    facts = SplitFacts(1, pixels, 0, (1,) * number, {(9, 9): 1}, {"png, RGB": 1})
+    names = tuple(f"class_{index}" for index in range(number))
+    many = report(dataset=Dataset("many", names), splits={"train": facts}, weights={})
+    shown = text.text(many)
+    assert "class_149" in shown
+    assert "class_0 " in shown
+    assert "class_70 " not in shown
+    assert "and 110 classes more" in shown
+
+
+def test_json_holds_everything_but_pictures():
+    content = json.loads(as_json.text(report()))
+    assert content["may_train"] is False
+    assert content["numbers"]["size-differs"] == 30
+    assert content["findings"][0] == {
+        "rule": "size-differs",
+        "severity": "error",
+        "where": "m0.png",
+        "split": "train",
+        "text": "too small",
+        "remedy": RULES["size-differs"].remedy,
+        "fix": "",
+    }
+    assert content["classes"][1] == {
+        "label": 1,
+        "name": "hat",
+        "colour": [9, 9, 9],
+        "pixels": {"train": 300},
+        "images": {"train": 2},
+    }
+    assert content["splits"]["train"]["sizes"][1] == {"height": 60, "width": 50, "images": 1}
+    assert content["weights"] == {"square root": [0.5, 1.5]}
+    assert content["crop"]["train"] == [49, 65]
+    assert content["label_map"] == {"255": 1}
+    assert content["rules"]["class-rare"] == RULES["class-rare"].sentence
+
+
+def test_json_keys_are_documented():
+    for key in as_json.content(report()):
+        assert f"    {key} " in as_json.__doc__
+
+
+def test_every_rule_is_explained():
+    for name, rule in RULES.items():
+        assert name == name.lower() and " " not in name
+        assert rule.severity in ("error", "warning", "note")
+        assert rule.sentence.endswith(".")
+        assert rule.remedy and not rule.remedy.endswith(".")
+
+
+def test_of_each_rule_the_first_are_kept():
+    from deeplab.data.check.analysis import FindingLog
+
+    log = FindingLog()
+    log.add(finding("image-grey", str(number), "grey") for number in range(MOST_SHOWN + 5))
+    log.add([finding("size-differs", "x", "too small")])
+    assert log.numbers == {"image-grey": MOST_SHOWN + 5, "size-differs": 1}
+    assert [item.rule for item in log.in_order()] == ["size-differs", *["image-grey"] * MOST_SHOWN]
+    assert not log.wants("image-grey")
