@@ -80,7 +80,9 @@ def duration(seconds: float) -> str:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines its native code prints before any log level is heeded."""
     with _native_messages_off():
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()  # the first look for a GPU complains where there is none
 
 
 @contextlib.contextmanager

@@ -21,10 +21,12 @@ say "2/8 turns the colours into class indices"
 python datasets/convert_colour_masks.py --mask_folder="$DATA/colour_masks" --palette=datasets/lfw_parts.palette \
   --output_dir="$DATA/masks"
 
-say "3/8 builds TFRecords"
+say "3/8 builds TFRecords, and checks them"
 printf 'background\nhair\nskin\n' >"$DATA/class_names.txt"
 python datasets/build_voc2012_data.py --image_folder="$DATA/images" --semantic_segmentation_folder="$DATA/masks" \
-  --list_folder="$DATA/lists" --image_format=jpg --output_dir="$DATA/tfrecord" --class_names="$DATA/class_names.txt"
+  --list_folder="$DATA/lists" --image_format=jpg --output_dir="$DATA/tfrecord" --class_names="$DATA/class_names.txt" \
+  --check=false
+python deeplab/check_data.py --dataset_dir="$DATA/tfrecord" --html="$OUT/data.html"
 
 say "4/8 trains MobileNetV2 from scratch (three to five minutes)"
 python deeplab/train.py --dataset_dir="$DATA/tfrecord" --train_logdir="$OUT/train" --model_variant=mobilenet_v2 \
@@ -51,6 +53,7 @@ sed -n '/^class /,/^frequency/p' "$OUT/evaluation.txt"
 cat <<END
 
 Look at:
+  $OUT/data.html                  what is in the records: shares, sizes, samples
   $OUT/vis/contact_sheet.png      pictures, predictions, labels
   $OUT/eval/confusion_matrix.png  what is taken for what
   $OUT/eval/class_iou.png         IoU of each class
