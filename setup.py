@@ -20,12 +20,15 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     # The dataset descriptors live in datasets/ for people, and travel inside the package for wheels:
     # a top-level package called "datasets" would clash with another well-known library.
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
-    package_data={"deeplab": ["*/*.json", "*/*.yml", "*/*/*.yml", "*/*/*.css"], "deeplab.known_datasets": ["*.yml", "*.palette"]},
+    package_data={
+        "deeplab": ["*/*.json", "*/*.yml", "*/*/*.yml", "*/*/*.css"],
+        "deeplab.known_datasets": ["*.yml", "*.palette"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "coco": ["pycocotools>=2.0.8"],  # what our own decoder of run lengths is tested against; building needs none

@@ -8,13 +8,13 @@ say() { printf '\n== %s\n' "$*"; }
 
 find_python() {
   local name
-  for name in python3 python3.13 python3.12 python3.11 python3.10; do
-    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then
+  for name in python3 python3.13 python3.12 python3.11; do
+    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
       echo "$name"
       return
     fi
   done
-  echo "error: Python 3.10 to 3.13 is needed; none of python3, python3.13 ... python3.10 is one" >&2
+  echo "error: Python 3.11 to 3.13 is needed; none of python3, python3.13 ... python3.11 is one" >&2
   return 1
 }
 

@@ -26,7 +26,9 @@ class BuildAde20kConfig:
         "", "Extension of the images (unset: whichever an image has).", choices=("", "jpg", "jpeg", "png")
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
-    shuffle_seed: int = setting(0, "Seed of the training images' order: neighbours in a shard are no neighbours in the folder.")
+    shuffle_seed: int = setting(
+        0, "Seed of the training images' order: neighbours in a shard are no neighbours in the folder."
+    )
 
 
 def read_ade20k(config: BuildAde20kConfig) -> Source:

@@ -383,12 +383,11 @@ def seconds_for(folder, number):
         (folder / "images" / name).touch()
     ring = np.linspace(0, 5, 40).tolist()
     file = write(folder, content(*(annotation([ring], 3, 1 + i // 10, i) for i in range(number)), images=images))
-    start = time.perf_counter()
+    start = time.process_time()  # other processes must not count
     assert len(read(folder, annotations=file).pairs()) == number // 10
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_reading_takes_time_in_proportion_to_the_annotations(folder):
     few, many = seconds_for(folder, 2_000), seconds_for(folder, 20_000)
-    assert many < 30 * few
-    assert many < 20
+    assert many < 50 * few  # ten times as many: in proportion 10, in squares 100
