@@ -19,6 +19,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from deeplab import console
+from deeplab.data.build.transcode import upright
 from deeplab.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -62,7 +63,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
             if turned != 1:
                 console.note(f"{path}: turned upright as its EXIF mark ({turned}) says")
             if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
-                return _upright(tf.io.decode_jpeg(data, channels=3).numpy(), turned)
+                return upright(tf.io.decode_jpeg(data, channels=3).numpy(), turned)
             return _from_picture(ImageOps.exif_transpose(picture), str(path))
     except FileNotFoundError:
         raise UserError(path, "no such file") from None
@@ -71,17 +72,6 @@ def read(path: str | os.PathLike) -> np.ndarray:
     except _UNREADABLE as fault:
         reason = "its format is not known" if "identify image" in str(fault) else str(fault)
         raise UserError(path, f"cannot be read as a picture: {reason}", _AGAIN) from None
-
-
-def _upright(pixels: np.ndarray, mark: int) -> np.ndarray:
-    """An image turned and mirrored as its EXIF mark, 1..8, asks for."""
-    if mark in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if mark in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if mark in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _from_picture(picture: Image.Image, where: str) -> np.ndarray:

@@ -40,7 +40,7 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
       UserError: files or lists that are missing, or shares that cannot be had.
     """
     source = FORMATS[format_name].read(config)
-    _require_single_names(source)
+    _require_pairs(source)
     if splits.folds:
         folds = _folds(source, labels, splits)
         if splits.fold >= 0:
@@ -49,7 +49,7 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
     return {"": _divided(source, labels, splits)}
 
 
-def _require_single_names(source: Source) -> None:
+def _require_pairs(source: Source) -> None:
     for split, pairs in source.splits.items():
         if not pairs:
             raise UserError(split or "the data set", "holds no pair of image and label")
@@ -58,7 +58,7 @@ def _require_single_names(source: Source) -> None:
 def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source:
     if config.list_files:
         return dataclasses.replace(source, splits=_listed(source, config.list_files))
-    asked = config.train_pct is not None or config.test_pct > 0
+    asked = config.train_pct is not None or config.test_pct > 0 or config.stratify or config.group_by
     if UNDIVIDED not in source.splits and not asked:
         return source
     pairs = _pooled(source)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_NOWHERE = -1
+_NOWHERE, _NOBODY = -1, -1
 _ROUNDS = 8  # orders of the units that are tried where classes do not reach all splits, or sizes are not met
 _MOST_TRIED = 20  # units that are tried for an exchange
 
@@ -24,19 +25,15 @@ class Unit:
 def units_of(
     drawn: Sequence[int], groups: Sequence[str] | None, classes: Sequence[frozenset[int]] | None
 ) -> list[Unit]:
-    """Units in drawn order, large ones first by powers of two: what is placed last evens out the sizes."""
+    """Units in drawn order: every image for itself, or together with its group."""
     together: dict[object, list[int]] = {}
     for index in drawn:
         together.setdefault(index if groups is None else groups[index], []).append(index)
     units = []
     for members in together.values():
-        shown = itertools.chain.from_iterable(sorted(classes[index]) for index in members) if classes else ()
+        shown = itertools.chain.from_iterable(classes[index] for index in members) if classes else ()
         units.append(Unit(tuple(members), collections.Counter(shown)))
-    return sorted(units, key=lambda unit: -_scale(unit))
-
-
-def _scale(unit: Unit) -> int:
-    return len(unit.members).bit_length()
+    return units
 
 
 def place_units(units: Sequence[Unit], sizes: Sequence[int], draw: random.Random) -> list[int]:
@@ -47,10 +44,11 @@ def place_units(units: Sequence[Unit], sizes: Sequence[int], draw: random.Random
     the wanted sizes exactly, larger ones as nearly as they allow.
 
     The class with the fewest units left is dealt out first: a common class has enough units to choose from later on, a
-    rare one's few cannot be corrected any more. Each unit goes to the split that lacks most images of the class, among
-    those with room for it. Where the units left are only just enough for the splits that have none of the class, these
-    get them; and what many classes in one image still push out is brought back by exchange at the end. So a class with
-    at least as many units as there are splits stands in every one, unless the sizes leave no place for it.
+    rare one's few cannot be corrected any more. Each unit goes to the split that lacks most, among those with room for
+    it; other than in the paper, all classes of the unit are looked at, which divides common classes more evenly.
+    Where the units left are only just enough for the splits that have none of the class, these get them; and what many
+    classes in one image still push out is brought back by exchange at the end. So a class with at least as many units
+    as there are splits stands in every one, wherever such exchanges find a place for it.
 
     Args:
       units: at least as many as splits.
@@ -69,7 +67,6 @@ def place_units(units: Sequence[Unit], sizes: Sequence[int], draw: random.Random
         if faults == (0, 0):
             break
         draw.shuffle(order)
-        order.sort(key=lambda index: -_scale(units[index]))
     return best
 
 
@@ -102,10 +99,10 @@ class _Placement:
             label = min((number, label) for label, number in self.left_of_class.items() if number)[1]
             for index in self.of_class[label]:
                 if self.places[index] == _NOWHERE:
-                    self._place(index, label)
+                    self._place(index, self._needing(label))
         for index in range(len(self.units)):
             if self.places[index] == _NOWHERE:
-                self._place(index, None)
+                self._place(index, self.everywhere)
         self._cover()
         self._even_out()
 
@@ -117,36 +114,37 @@ class _Placement:
         """Images above the wanted sizes."""
         return -sum(room for room in self.room if room < 0)
 
-    def _place(self, index: int, label: int | None) -> None:
-        place = self._best(len(self.units[index].members), label)
+    def _needing(self, label: int) -> Sequence[int]:
+        """The splits that come first: those without the class, where its units left are just enough for them."""
+        lacking = [place for place in self.everywhere if not self.held[label][place]]
+        return lacking if self.left_of_class[label] <= len(lacking) else self.everywhere
+
+    def _place(self, index: int, preferred: Sequence[int]) -> None:
+        place = self._best(self.units[index], preferred)
         self._move(index, place)
         self.empty.discard(place)
         self.left -= 1
         for label in self.units[index].counts:
             self.left_of_class[label] -= 1
 
-    def _best(self, size: int, label: int | None) -> int:
-        allowed = self.empty if self.left <= len(self.empty) else self.everywhere  # no split may stay empty
-        fitting = [place for place in self._needing(label) if place in allowed and size <= self.room[place]]
-        fitting = fitting or [place for place in allowed if size <= self.room[place]]
-        if not fitting:
+    def _best(self, unit: Unit, preferred: Sequence[int]) -> int:
+        size = len(unit.members)
+        allowed = sorted(self.empty) if self.left <= len(self.empty) else self.everywhere  # no split may stay empty
+        roomy = [place for place in allowed if size <= self.room[place]]
+        if not roomy:
             return max(allowed, key=lambda place: (self.room[place], self.draw.random()))
-        return min(fitting, key=lambda place: self._fullness(place, label)) if len(fitting) > 1 else fitting[0]
+        roomy = [place for place in roomy if place in preferred] or roomy
+        return min(roomy, key=lambda place: self._fullness(place, unit)) if len(roomy) > 1 else roomy[0]
 
-    def _needing(self, label: int | None) -> Iterable[int]:
-        """The splits that come first: those without the class, where its units left are just enough for them."""
-        if label is None:
-            return self.everywhere
-        lacking = [place for place in self.everywhere if not self.held[label][place]]
-        return lacking if self.left_of_class[label] <= len(lacking) else self.everywhere
-
-    def _fullness(self, place: int, label: int | None) -> tuple[float, ...]:
-        """Lowest where most images of the class are missing. Groups are weighed against the split's size, for there
-        the order of placing matters: all large ones would go to the largest split."""
+    def _fullness(self, place: int, unit: Unit) -> tuple[float, ...]:
+        """How full a split would be of the unit's classes, relative to what it should hold of each, so that rare ones
+        weigh most; half of the unit is counted, as in Webster's method of giving out whole seats by shares."""
         share = self.shares[place]
-        weight = share if self.has_groups else 1.0
-        missing = 0.0 if label is None else share * self.total[label] - self.images[label][place]
-        return -missing / weight, -self.room[place] / weight, -share, self.draw.random()
+        wanted = {label: share * self.total[label] for label in unit.counts}
+        # fsum adds up to the same in every version of Python; sum does not, and ties must be the same ties everywhere.
+        full = math.fsum((self.images[label][place] + n / 2) / wanted[label] for label, n in unit.counts.items())
+        taken = self.sizes[place] - self.room[place] + len(unit.members) / 2
+        return full, taken / self.sizes[place], -share, self.draw.random()
 
     def _move(self, index: int, place: int) -> None:
         for at, sign in ((self.places[index], -1), (place, 1)):
@@ -160,47 +158,72 @@ class _Placement:
     # --- Classes that a split still lacks -------------------------------------------------------------------
 
     def _cover(self) -> None:
-        """Exchanges units where a split has none of a class that has enough of them for all splits."""
+        """Brings a class that has units enough for all splits to those that have none of it."""
         for label, indices in sorted(self.of_class.items(), key=lambda item: (len(item[1]), item[0])):
             for place in self.everywhere:
                 if self._is_due(label) and not self.held[label][place]:
                     givers = [index for index in indices if self.held[label][self.places[index]] > 1]
-                    givers.sort(key=lambda index: len(self.units[index].members))
-                    any(self._exchange(giver, place) for giver in givers[:_MOST_TRIED])
+                    givers.sort(key=self._size)
+                    any(self._bring(giver, place) for giver in givers[:_MOST_TRIED])
 
     def _is_due(self, label: int) -> bool:
         return len(self.of_class[label]) >= len(self.sizes)
 
-    def _exchange(self, giver: int, place: int) -> bool:
-        """Moves a unit and as many images back, if no split loses a class by it that is due to it."""
-        origin = self.places[giver]
-        moved = [giver]
-        self._move(giver, place)
-        lost = {label for label in self.units[giver].counts if self._is_due(label) and not self.held[label][origin]}
-        missing = len(self.units[giver].members)
-        there = [index for index, at in enumerate(self.places) if at == place and index != giver]
-        for taker in sorted(there, key=lambda index: not lost <= self.units[index].counts.keys()):
-            if len(self.units[taker].members) <= missing and self._can_go(taker):
-                missing -= len(self.units[taker].members)
-                moved.append(taker)
-                self._move(taker, origin)
-            if not missing:
-                break
-        kept = all(self.held[label][origin] for label in lost)
-        if kept and (not missing or self.has_groups):
-            return True
-        for index in moved:
-            self._move(index, origin if index == giver else place)
-        return False
+    def _size(self, index: int) -> int:
+        return 0 if index == _NOBODY else len(self.units[index].members)
 
-    def _can_go(self, index: int) -> bool:
-        place = self.places[index]
-        return all(self.held[label][place] > 1 or not self._is_due(label) for label in self.units[index].counts)
+    def _bring(self, giver: int, place: int) -> bool:
+        """Moves a unit to a split, in exchange for one of like size; groups also without."""
+        there = [index for index, at in enumerate(self.places) if at == place]
+        there.sort(key=lambda index: abs(self._size(index) - self._size(giver)))
+        return any(self._swap(giver, taker, place) for taker in there[: _MOST_TRIED**2]) or (
+            self.has_groups and self._swap(giver, _NOBODY, place)
+        )
+
+    def _swap(self, one: int, other: int, place: int) -> bool:
+        """Moves a unit to a split, and one from there back, unless a split loses a class by it that is due to it."""
+        origin = self.places[one]
+        self._move(one, place)
+        if other != _NOBODY:
+            self._move(other, origin)
+        if self._has_lost(one, origin) or (other != _NOBODY and self._has_lost(other, place)):
+            self._move(one, origin)
+            if other != _NOBODY:
+                self._move(other, place)
+            return False
+        return True
+
+    def _has_lost(self, index: int, place: int) -> bool:
+        return any(self._is_due(label) and not self.held[label][place] for label in self.units[index].counts)
+
+    # --- Sizes that groups overrun --------------------------------------------------------------------------
 
     def _even_out(self) -> None:
-        """Moves units from splits that are too large to the smallest one, large units first."""
-        for index, unit in enumerate(self.units):
-            fullest = self.places[index]
-            roomiest = max(self.everywhere, key=self.room.__getitem__)
-            if len(unit.members) <= min(-self.room[fullest], self.room[roomiest]) and self._can_go(index):
-                self._move(index, roomiest)
+        """Moves or exchanges units between the fullest and the roomiest split while that brings sizes nearer."""
+        while min(self.room) < 0 and self._even_out_once():
+            pass
+
+    def _even_out_once(self) -> bool:
+        fullest = min(self.everywhere, key=self.room.__getitem__)
+        roomiest = max(self.everywhere, key=self.room.__getitem__)
+        over, room = -self.room[fullest], self.room[roomiest]
+        large, small = self._by_size(fullest), self._by_size(roomiest)
+        if self.places.count(fullest) > 1:
+            small[0] = [_NOBODY]
+        better = [
+            (abs(over - goes + comes) + abs(room - goes + comes), goes, comes)
+            for goes, comes in itertools.product(large, small)
+            if 0 < goes - comes < max(over, room)
+        ]
+        return any(
+            self._swap(one, other, roomiest)
+            for _, goes, comes in sorted(better)
+            for one, other in itertools.product(large[goes][:_MOST_TRIED], small[comes][:_MOST_TRIED])
+        )
+
+    def _by_size(self, place: int) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for index, at in enumerate(self.places):
+            if at == place:
+                found.setdefault(self._size(index), []).append(index)
+        return found

@@ -39,14 +39,15 @@ NOTES: Mapping[str, str] = {
 }
 
 _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND, _SUBFILE = 258, 262, 277, 284, 259, 339, 254
-_WIDTH, _HEIGHT = 256, 257
-_OF_VALUES = (_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
+_OF_VALUES = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
 _WHITE_IS_ZERO, _APART, _UNCOMPRESSED, _UNSIGNED = 0, 2, 1, 1  # values of those TIFF tags (TIFF 6.0)
 _KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_MOST_FOR_A_BYTE = {_UNCOMPRESSED: 1, 32773: 64, 5: 2560, 8: 1032, 32946: 1032}  # PackBits, LZW, deflate
 _DARK = 16  # upper byte of 4096
 _COPY_OR_MASK = 1 | 4  # bits of the subfile type
 _INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
-_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+_WITH_ALPHA = ("LA", "PA", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _loaded(picture: Image.Image, tags: Mapping[int, Any], bits: int) -> _Decode
     met = {
         "cmyk": picture.mode == "CMYK",
         "alpha": picture.mode in _WITH_ALPHA or "transparency" in picture.info,
-        "channels": picture.mode == "RGB" and _numbers(tags, _CHANNELS, 3)[0] == 4,
+        "channels": picture.mode in ("RGB", "RGBX") and _numbers(tags, _CHANNELS, 3)[0] == 4,
         "sixteen_bit": bits > 8,
         "dark": bits > 8 and pixels.max() < _DARK,
         "damaged": not sound,
@@ -201,8 +202,6 @@ def _eight_bits(picture: Image.Image, bits: int) -> np.ndarray:
         return (np.asarray(picture) >> (bits - 8)).astype(np.uint8)
     if picture.mode in ("1", "L", "LA"):
         return np.array(picture.convert("L"))
-    if picture.mode in ("PA", "RGBa", "La"):
-        picture = picture.convert("RGBA")
     return np.array(picture.convert("RGB"))
 
 
@@ -261,9 +260,12 @@ def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
 
 
 def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
-    """Refuses uncompressed TIFFs that are shorter than their pixels; Pillow would leave the missing ones black."""
+    """Refuses sizes that so few bytes cannot fill. Pillow would leave missing rows of uncompressed TIFFs black, and
+    get memory for the others."""
     width, height, channels = (_numbers(tags, tag, 1)[0] for tag in (_WIDTH, _HEIGHT, _CHANNELS))
-    least = width * height * channels * min(_numbers(tags, _BITS, 1)) // 8
-    if _numbers(tags, _COMPRESSION, 0)[0] == _UNCOMPRESSED and least > length:
-        rule = f"is truncated: {width}x{height} pixels need {least:,} bytes, the file has {length:,}"
+    stored = max(width, _numbers(tags, _TILE_WIDTH, 0)[0]) * max(height, _numbers(tags, _TILE_HEIGHT, 0)[0])
+    least = stored * channels * min(_numbers(tags, _BITS, 1)) // 8
+    most = _MOST_FOR_A_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
+    if most and least > most * length:
+        rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
         raise UserError(where, rule, "copy the file again")

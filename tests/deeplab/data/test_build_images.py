@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deeplab.data.build.images import ImageFacts, check_jpeg_structure, inspect_image, kind_of
 from deeplab.errors import UserError
@@ -26,6 +27,7 @@ def encoded(kind, pixels=None, **settings):
 
 
 JPEG, PNG = encoded("JPEG"), encoded("PNG")
+SIDEWAYS = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # EXIF: orientation 6
 
 
 @pytest.mark.parametrize(("data", "kind"), [(JPEG, "jpeg"), (PNG, "png"), (encoded("JPEG", progressive=True), "jpeg")])
@@ -194,9 +196,29 @@ def test_broken_exif_blocks_count_as_upright(block):
     assert (png_facts.orientation, png_facts.height, png_facts.width) == (1, 48, 64)
 
 
+def test_a_png_with_a_broken_block_is_noted():
+    assert inspect_image(PNG[:33] + chunk(b"eXIf", b"garbage, not EXIF") + PNG[33:], "a.png").damaged
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>'),
+        (
+            "Raw profile type exif",
+            f"\nexif\n  32\n{(b'Exif' + bytes(2) + SIDEWAYS).hex()}\n",
+        ),  # as ImageMagick writes it
+    ],
+)
+def test_orientation_in_the_texts_of_a_png(keyword, text, compressed):
+    texts = PngInfo()
+    texts.add_itxt(keyword, text, zip=compressed)
+    assert inspect_image(encoded("PNG", pnginfo=texts), "a.png").orientation == 6
+
+
 def test_the_same_block_unbroken_counts():
-    block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    assert inspect_image(with_exif(block), "a.jpg").orientation == 6
+    assert inspect_image(with_exif(SIDEWAYS), "a.jpg").orientation == 6
 
 
 def test_deep_printed_and_animated_pictures_are_noted():

@@ -187,6 +187,14 @@ def test_turned_jpegs_keep_their_colours_sharp():
     assert np.abs(decoded(prepare(data, "a.jpg", None)).astype(int) - upright(stripes, 6)).mean() < 6
 
 
+def test_turned_jpegs_are_encoded_at_high_quality():
+    def quality(data):
+        return Image.open(io.BytesIO(data)).quantization[0]
+
+    turned = prepare(encoded("JPEG", orientation=6, quality=50), "a.jpg", None)
+    assert quality(turned.data) == quality(encoded("JPEG", quality=95))
+
+
 def test_grey_jpegs_stay_grey_when_turned():
     turned = prepare(encoded("JPEG", gradient()[..., 0], orientation=6), "a.jpg", None)
     assert tf.io.extract_jpeg_shape(turned.data).numpy().tolist() == [WIDTH, HEIGHT, 1]
@@ -245,6 +253,34 @@ def test_alpha_is_dropped_and_the_colours_behind_it_count():
         picture = prepare(encoded(kind, transparent, **settings), "a", None)
         assert picture.notes == ("converted", "alpha")
         np.testing.assert_array_equal(decoded(picture), gradient())
+
+
+def test_palettes_with_alpha():
+    picture = Image.fromarray(gradient()).quantize(8)
+    colours = np.asarray(picture.convert("RGB"))
+    picture.putalpha(128)
+    assert picture.mode == "PA"
+    prepared = prepare(encoded("TIFF", picture), "a.tif", None)
+    assert prepared.notes == ("converted", "alpha")
+    np.testing.assert_array_equal(decoded(prepared), colours)
+
+
+def test_jpegs_that_tensorflow_does_not_read_become_png():
+    """A lossless JPEG (ITU-T T.81, annex H) of 0, 50 / 200, 255."""
+    lossless = bytes.fromhex(
+        "ffd8ffe000104a46494600010100000100010000ffc3000b080002000201011100ffc400150001010000000000000000000000000000"
+        "0608ffda00080101000100009fd9590dff00ffd9"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_jpeg(lossless)
+    picture = prepare(lossless, "a.jpg", None)
+    assert (picture.format, picture.notes) == ("png", ("converted",))
+    assert decoded(picture)[..., 0].tolist() == [[0, 50], [200, 255]]
+
+
+def test_broken_exif_blocks_are_noted():
+    data = encoded("WEBP", lossless=True, exif=b"Exif\0\0garbage, not EXIF")
+    assert prepare(data, "a.webp", None).notes == ("converted", "damaged")
 
 
 def test_printed_colours_become_rgb():
@@ -384,10 +420,17 @@ def test_damaged_compressed_data():
         prepare(data[:60] + bytes(20) + data[80:], "a.tif", None)
 
 
-def test_uncompressed_tiff_that_is_shorter_than_its_pixels():
-    tags = tags_of(gradient(1), 1, 8)
-    with pytest.raises(UserError, match=r"is truncated: 40x100000 pixels need 4,000,000 bytes"):
-        prepare(tiff({**tags, 257: ("long", (100_000,))}, gradient(1).tobytes()), "a.tif", None)
+@pytest.mark.parametrize(("compression", "rows"), [(1, 1_000), (32773, 10_000), (5, 200_000), (8, 200_000)])
+def test_tiffs_that_are_shorter_than_their_pixels(compression, rows):
+    tags = {**tags_of(gradient(1), 1, 8), 257: ("long", (rows,)), 259: ("short", (compression,))}
+    with pytest.raises(UserError, match=rf"is truncated: 40x{rows} pixels cannot come from 1,\d\d\d bytes"):
+        prepare(tiff(tags, gradient(1).tobytes()), "a.tif", None)
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw", "tiff_deflate"])
+def test_blank_tiffs_are_not_taken_for_truncated_ones(compression):
+    data = encoded("TIFF", np.full([2000, 3000], 255, np.uint8), compression=compression)
+    assert decoded(prepare(data, "a.tif", None)).min() == 255
 
 
 @pytest.mark.parametrize(
