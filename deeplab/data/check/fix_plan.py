@@ -20,6 +20,7 @@ from deeplab import console
 from deeplab.data import dataset as datasets
 from deeplab.data.build.classes import Classes, settle
 from deeplab.data.build.convert import ordered_map
+from deeplab.data.check.label_rules import value_map
 from deeplab.data.check.report import Finding
 from deeplab.data.check.samples import Item
 from deeplab.data.check.subject import Subject
@@ -28,7 +29,6 @@ from deeplab.data.dataset import Dataset
 from deeplab.data.masks import UNREADABLE, LabelRule, count_values, decode_values
 from deeplab.errors import UserError
 
-BINARY = (0, 255)
 _MOST_COLOURS = 512  # in one mask; more are no classes
 _LEAST_COLOURS = 3  # from which a palette can be recognised: two colours occur in many
 
@@ -42,7 +42,7 @@ class Plan:
       of_colours: the rule by which masks in colours are read.
       exif: as `--exif`.
       mapping: values that are numbered anew, though the user has not said so; empty where none are.
-      palette: name of the known data set whose colours the masks have; empty where none is taken.
+      palette: whose colours the masks have; empty where none is taken.
     """
 
     classes: Classes
@@ -89,7 +89,7 @@ def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
     table = table_of(palette) if palette else rule.table
     mapping: Mapping[int, int] = {}
     if not rule.mapping and rule.table is None:
-        mapping = value_map(survey.values, classes.num_classes, rule.ignore_label) or {}
+        mapping = value_map(survey.values, classes.num_classes, rule.ignore_label)
     if mapping and classes.num_classes is None:
         classes = dataclasses.replace(classes, num_classes=2)  # 0 and 255: the one map that needs no number
     known = _settled(classes, survey, rule.mapping or mapping, table)
@@ -99,7 +99,7 @@ def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
         of_colours=dataclasses.replace(rule, num_classes=known.num_classes, table=table),
         exif=exif,
         mapping=mapping,
-        palette=palette.name if palette else "",
+        palette=(palette.name or "the classes") if palette else "",
     )
 
 
@@ -108,33 +108,6 @@ def _settled(classes: Classes, survey: Survey, mapping: Mapping[int, int], table
     if classes.num_classes is not None:  # then that is what the masks are to hold, whatever they do
         return settle(classes, np.ones(256, np.int64))
     return settle(classes, survey.label_counts(mapping, table))
-
-
-# --- Values ---------------------------------------------------------------------------------------------------
-
-
-def value_map(values: Iterable[int], num_classes: int | None, ignore_label: int) -> Mapping[int, int] | None:
-    """The map from mask values to classes, where it is certain; None where it is not, or none is needed.
-
-    Args:
-      values: all that occur in the masks of the set.
-      num_classes: number of classes; None: nobody knows.
-      ignore_label: the value of ignored pixels.
-
-    Returns:
-      For values that change: 255 -> 1. Values are numbered in their order, if there are exactly as many as classes,
-      the ignore label among them or not; or if they are 0 and 255 alone and there are two classes, as far as is known.
-    """
-    present = sorted(values)
-    if tuple(present) == BINARY and num_classes in (None, 2):
-        return {255: 1}
-    strange = [value for value in present if num_classes is not None and value >= num_classes]
-    if not any(value != ignore_label for value in strange):
-        return None
-    for candidates in (present, [value for value in present if value != ignore_label]):
-        if len(candidates) == num_classes:
-            return {value: index for index, value in enumerate(candidates) if value != index}
-    return None
 
 
 # --- Colours --------------------------------------------------------------------------------------------------
@@ -151,7 +124,7 @@ def known_palette(colours: Sequence[int], classes: Classes, mixed: bool = False)
         recognised, nobody knows.
     """
     if classes.names and len(set(classes.colours)) == classes.num_classes:
-        own = Dataset("the description", classes.names, classes.colours)
+        own = Dataset(_known_name(classes), classes.names, classes.colours)
         return own if _holds(own, colours, classes.rule.tolerance) else None
     if mixed or len(colours) < _LEAST_COLOURS:
         return None
@@ -165,6 +138,15 @@ def known_palette(colours: Sequence[int], classes: Classes, mixed: bool = False)
         and _holds(known, colours, classes.rule.tolerance)
     ]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _known_name(classes: Classes) -> str:
+    """Name of the known data set that has these classes and colours; empty where none has."""
+    for name in datasets.known_names():
+        known = datasets.load_known(name)
+        if (known.class_names, known.colours) == (classes.names, classes.colours):
+            return name
+    return ""
 
 
 def _holds(known: Dataset, colours: Sequence[int], tolerance: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,10 +45,9 @@ def _far_between(present: Sequence[int]) -> bool:
 
 
 def certain_map(counts: np.ndarray, rule: LabelRule) -> dict[int, int]:
-    """What the values must be replaced by, where that is certain; else empty. `--fix` and the remedies go by it.
+    """What the values must be replaced by, where that is certain; else empty. The remedies go by it.
 
-    Certain are: one class beside the ignore label, which then can only be the other class; tones of grey, as many as
-    there are classes (or as nobody has said how many there are); and labels that count the classes from 1.
+    As `value_map`; and where nobody has said how many classes there are, tones of grey are taken for all of them.
 
     Args:
       counts: pixels of each value over all masks, int64 [256].
@@ -56,16 +55,41 @@ def certain_map(counts: np.ndarray, rule: LabelRule) -> dict[int, int]:
     """
     if rule.mapping or rule.table:
         return {}
-    values, present = np.flatnonzero(counts).tolist(), present_values(counts, rule.ignore_label)
-    if present == [0] and counts[rule.ignore_label] and rule.num_classes in (None, 2):
-        return {rule.ignore_label: 1}
-    if are_grey_levels(present, rule.num_classes):
+    present = present_values(counts, rule.ignore_label)
+    if are_grey_levels(present, rule.num_classes) and _are_tones(present):
         return _numbered(present)
-    for candidates in (present, values):  # the ignore label may be a class that nobody meant to be ignored
+    return value_map(np.flatnonzero(counts).tolist(), rule.num_classes, rule.ignore_label)
+
+
+def value_map(values: Iterable[int], num_classes: int | None, ignore_label: int) -> dict[int, int]:
+    """The map from mask values to classes, where it is certain; else empty. `--fix` goes by it.
+
+    Certain are: one class beside the ignore label, which then can only be the other class; tones of grey, as many as
+    there are classes, the ignore label among them or not; and labels that count the classes from 1. A single value out
+    of range among good ones is damage, and tells nothing of the others, even if their number is right.
+
+    Args:
+      values: all that occur in the masks of the set.
+      num_classes: number of classes; None: nobody knows.
+      ignore_label: the value of ignored pixels.
+
+    Returns:
+      For values that change: 255 -> 1.
+    """
+    every = sorted(values)
+    present = [value for value in every if value != ignore_label]
+    if present == [0] and ignore_label in every and num_classes in (None, 2):
+        return {ignore_label: 1}
+    for candidates in (present, every):  # the ignore label may be a class that nobody meant to be ignored
         from_one = candidates == list(range(1, len(candidates) + 1))
-        if len(candidates) == rule.num_classes and (_far_between(candidates) or from_one):
+        if len(candidates) == num_classes and (_are_tones(candidates) or from_one):
             return _numbered(candidates)
     return {}
+
+
+def _are_tones(candidates: Sequence[int]) -> bool:
+    """Whether no value but 0 could be a class index."""
+    return len(candidates) > 1 and all(value == 0 or value >= len(candidates) for value in candidates)
 
 
 def _numbered(values: Sequence[int]) -> dict[int, int]:
@@ -148,8 +172,10 @@ def better_remedy(item: Finding, counts: np.ndarray, rule: LabelRule, palette: D
         remedy = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
         return dataclasses.replace(item, remedy=remedy, fix=_fix(mapping))
     if item.rule == "mask-is-colour" and palette:
-        remedy = f"--dataset={palette.name}: all colours are those of {palette.name}"
-        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colours as those of {palette.name}")
+        whose = palette.name or "the classes"
+        flag = f"--dataset={palette.name}" if palette.name else "--palette=FILE with the colours of the classes"
+        remedy = f"{flag}: all colours are those of {whose}"
+        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colours as those of {whose}")
     return item
 
 

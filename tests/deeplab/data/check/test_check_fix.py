@@ -110,19 +110,22 @@ class TestValueMap:
         [
             ([0, 255], None, {255: 1}),
             ([0, 255], 2, {255: 1}),
-            ([0, 255], 21, None),  # a crop of VOC without an object
+            ([0, 255], 21, {}),  # a crop of VOC without an object
             ([0, 150, 250], 3, {150: 1, 250: 2}),
             ([0, 150, 250, 255], 3, {150: 1, 250: 2}),
             ([0, 85, 170, 255], 4, {85: 1, 170: 2, 255: 3}),
-            ([0, 150, 250], 4, None),
-            ([0, 150, 250], None, None),
+            ([0, 150, 250], 4, {}),
+            ([0, 150, 250], None, {}),
             ([1, 2, 3], 3, {1: 0, 2: 1, 3: 2}),
-            ([0, 1, 2], 3, None),
-            ([0, 1, 255], 3, None),  # 255 is ignored, class 2 does not occur
-            ([0, 2], 3, None),
-            ([0, 1, 2, 3], 3, None),
+            ([0, 1, 2], 3, {}),
+            ([0, 1, 255], 3, {}),  # 255 is ignored, class 2 does not occur
+            ([0, 2], 3, {}),
+            ([0, 1, 2, 3], 3, {}),
             ([0, 1000, 2000], 3, {1000: 1, 2000: 2}),
-            ([], 3, None),
+            ([], 3, {}),
+            ([0, *range(2, 21), 77], 21, {}),  # one damaged mask in a set without class 1
+            ([0, *range(2, 21), 77, 255], 21, {}),
+            ([0, 1, 128], 3, {}),
         ],
     )
     def test_certain_or_not(self, values, classes, mapping):
@@ -164,7 +167,7 @@ class TestKnownPalette:
 
     def test_colours_that_are_given_are_the_only_candidate(self):
         own = ((9, 9, 9), (0, 255, 0))
-        assert self.known((0x00FF00, 0x090909), 2, ("a", "b"), own, mixed=True) == "the description"
+        assert self.known((0x00FF00, 0x090909), 2, ("a", "b"), own, mixed=True) == ""
         assert self.known(self.CODES, 2, ("a", "b"), own) is None
 
 
