@@ -291,14 +291,16 @@ def _remedy(present: Sequence[int], rule: LabelRule) -> str:
     """What to do with values that are no classes, guessed from which there are."""
     classes = rule.num_classes or 0
     highest = max(present)
-    if len(present) <= classes and highest > classes:
+    bad = [value for value in present if value >= classes]
+    if len(present) <= classes < highest and present[: -len(bad)] in ([], [0]):  # tones: 0, 150, 250
         return f"--label_map={spread_map(present)} if these are the classes in order"
     if highest == classes:
         return (
             f"--num_classes={classes + 1} if {highest} is a class (the background counts as one), "
             f"or --label_map={highest}:{rule.ignore_label} if it is to be ignored"
         )
-    return f"--num_classes={highest + 1} if all are classes, else map them with --label_map=OLD:NEW,OLD:NEW"
+    ignored = ",".join(f"{value}:{rule.ignore_label}" for value in bad[:6])
+    return f"--num_classes={highest + 1} if all are classes, --label_map={ignored} if these are to be ignored"
 
 
 def spread_map(values: Sequence[int]) -> str:

@@ -290,3 +290,19 @@ def test_stray_greys_are_snapped_and_counted():
     decoded = decode_label(data, "a.png", LabelRule(3, table=GREYS, tolerance=20))
     np.testing.assert_array_equal(decoded.label, [[0, 0, 2, 1]])
     assert decoded.snapped == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ([0, 150, 250], "--label_map=150:1,250:2 if these are the classes in order"),
+        ([0, 2, 3], "--num_classes=4 if 3 is a class"),
+        ([0, 1, 77], "--num_classes=78 if all are classes, --label_map=77:255 if these are to be ignored"),
+        ([0, 1, 2, 9, 11], "--num_classes=12 if all are classes, --label_map=9:255,11:255 if these are to be ignored"),
+    ],
+)
+def test_remedy_for_values_that_are_no_classes(values, remedy):
+    """One strange value among class indices must not number the good ones anew."""
+    with pytest.raises(UserError) as fault:
+        masks.to_label(np.array([values], np.uint8), "a.png", LabelRule(3))
+    assert fault.value.remedy.startswith(remedy)
