@@ -6,8 +6,8 @@ r"""Builds TFRecords from ADE20K's scene parsing benchmark (ADEChallengeData2016
         --val_image_folder=ADEChallengeData2016/images/validation \
         --val_image_label_folder=ADEChallengeData2016/annotations/validation --output_dir=tfrecord
 
-Splits are train, in an order drawn by --seed, and val. Label 0 (other) is ignored, 1 to 150 are the classes. Beside
-the shards stands dataset.yml, which the other commands read.
+Splits are train, in an order drawn by --shuffle_seed, and val. Label 0 (other) is ignored, 1 to 150 are the classes.
+Beside the shards stands dataset.yml, which the other commands read.
 """
 
 import pathlib

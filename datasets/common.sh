@@ -50,8 +50,11 @@ download() {
   python "$ROOT/deeplab/download_data.py" "$1" --output_dir="$RAW" ${DOWNLOAD[@]+"${DOWNLOAD[@]}"}
 }
 
-# build FORMAT --flags: makes TFRecords of them in RECORDS, and checks these.
+# build FORMAT --flags: makes TFRecords of them in RECORDS, and checks these. Records that are there already stay as they
+# are, unless --overwrite is among the flags.
 build() {
+  local again=(--resume)
+  case " ${BUILD[*]-} " in *" --overwrite "* | *" --overwrite=true "* | *" --resume"*) again=() ;; esac
   say "records, into $RECORDS"
-  python "$ROOT/deeplab/build_data.py" "$@" --output_dir="$RECORDS" ${BUILD[@]+"${BUILD[@]}"}
+  python "$ROOT/deeplab/build_data.py" "$@" --output_dir="$RECORDS" ${again[@]+"${again[@]}"} ${BUILD[@]+"${BUILD[@]}"}
 }

@@ -4,10 +4,11 @@
     python -m deeplab.build_data folder --image_folder=photos --mask_folder=masks --output_dir=tfrecord
     python -m deeplab.build_data coco --annotations=instances.json --image_folder=images --output_dir=tfrecord
 
-Without a format it lists them; `FORMAT --help` lists a format's flags. Beside the shards stands dataset.yml: classes,
-colours, images of each split, pixels of each class; the other commands read it. Bad files are named with the remedy,
-and nothing is left half written: a build that was stopped is simply run again. The records are then checked
-(`deeplab check_data`).
+Without a format it lists them; `FORMAT --help` lists a format's flags.
+
+Beside the shards stands dataset.yml: classes, colours, images of each split, pixels of each class; the other commands
+read it. Bad files are named with the remedy, and nothing is left half written: a build that was stopped is simply run
+again. The records are then checked (`deeplab check_data`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -45,22 +47,32 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     if not output_dir:
         raise UserError("command line", "--output_dir must be given", "it is the folder of the records")
     records = dataclasses.replace(records, num_shards=records.num_shards or form.num_shards)
+    unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
-        folder = os.path.join(output_dir, subfolder)
-        dataset = engine.build(source, folder, labels, records)
-        if records.check:
-            _check(folder, list(source.splits), records.num_workers)
-        else:
+        folder = os.path.join(output_dir, subfolder) if subfolder else output_dir
+        if records.resume and engine.is_built(source, folder):
+            console.note(f"{folder} is built already (--overwrite=true builds it anew)")
+            continue
+        name = records.name or engine.name_of(pathlib.Path(output_dir))
+        named = dataclasses.replace(records, name=f"{name}_{subfolder}" if subfolder else name)
+        dataset = engine.build(source, folder, labels, named)
+        if not records.check:
             print(tally.share_table(dataset))
+        elif not _is_fit(folder, list(source.splits), records.num_workers):
+            unfit.append(folder)
+    if unfit:
+        rule = "the records are written, but not fit for training: see the errors above"
+        raise UserError(", ".join(unfit), rule, "mend the data and build again with --overwrite=true")
+    split = "" if "train" in source.splits else f" --split={shlex.quote(next(iter(source.splits)))}"
+    console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")
 
 
-def _check(folder: str, splits: Sequence[str], num_workers: int) -> None:
+def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
+    """Checks records, prints what is found, and tells whether training may start."""
     from deeplab.check_data import check_records
     from deeplab.data.check.settings import CheckConfig, RecordsToCheck
 
-    if check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder)):
-        rule = "the records are written, but not fit for training: see the errors above"
-        raise UserError(folder, rule, "mend the data and build again with --overwrite=true")
+    return not check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder))
 
 
 def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str | None = None) -> int:
@@ -69,7 +81,7 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
     Args:
       format_name: a name in `deeplab.data.build.FORMATS`.
       argv: the words of the command line, the program's name first (default: `sys.argv`).
-      purpose: opens the help page (default: this module's).
+      purpose: opens the help page (default: what the format is).
 
     Returns:
       The process's exit code.
@@ -80,8 +92,23 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
 
     groups: tuple[type, ...] = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
     return flags.run_given(
-        lambda given: build_data(format_name, *flags.settings_from(given, groups)), groups, argv, purpose or __doc__
+        lambda given: build_data(format_name, *flags.settings_from(given, groups)),
+        groups,
+        argv,
+        purpose or _purpose(format_name),
     )
+
+
+def _purpose(format_name: str) -> str:
+    """What opens the help page of a format: what it is, how its command looks, and what all formats have in common."""
+    from deeplab.data.build import FORMATS
+
+    form = FORMATS[format_name]
+    fields = dataclasses.fields(form.config)
+    needed = [*(field.name for field in fields if field.metadata["required"]), "output_dir"]
+    command = " ".join([f"python -m deeplab.build_data {format_name}", *(f"--{name}=..." for name in needed)])
+    common = (__doc__ or "").partition("flags.\n\n")[2]
+    return f"Makes TFRecords of a data set in this form: {form.summary}.\n\n    {command}\n\n{common}"
 
 
 def main() -> int:
@@ -92,7 +119,7 @@ def main() -> int:
     if word in ("--help", "-h", "-help", "help"):
         print(formats_text())
         return 0
-    name = word.replace("-", "_") if not word.startswith("-") else word
+    name = word.replace("-", "_").lower() if not word.startswith("-") else word
     if name not in FORMATS:
         rule = "the format comes first, its flags after it" if word.startswith("-") else "there is no such format"
         console.error(f"{word}: {rule}\n  remedy: {nearest(word, list(FORMATS))}")

@@ -186,6 +186,13 @@ def test_coarse_masks_are_a_second_build(tmp_path, commands_of):
     assert all("--num_shards=3" in command for command in commands[2:])
 
 
+def test_records_that_are_there_stay_unless_they_are_to_be_replaced(tmp_path, commands_of):
+    small = Small("cityscapes", {}, {})
+    for given, resumed in (((), True), (("--overwrite",), False), (("--overwrite=true",), False)):
+        builds = [command for command in commands_of(small, str(tmp_path), "--coarse", *given) if "build" in command[0]]
+        assert len(builds) == 2 and all(("--resume" in command) == resumed for command in builds)
+
+
 @pytest.mark.slow
 def test_voc_with_sbd_as_a_person_runs_it(tmp_path):
     small = voc2012_with_sbd()
@@ -201,6 +208,8 @@ def test_voc_with_sbd_as_a_person_runs_it(tmp_path):
         again = script(small, *words, "--overwrite", DEEPLAB_ADDRESSES=own)
         assert again.returncode == 0 and len(server.asked) == 2, again.stderr
         assert "voc2012 is complete" in again.stderr and "sbd is complete" in again.stderr
+        once_more = script(small, *words, DEEPLAB_ADDRESSES=own)
+        assert once_more.returncode == 0 and "tfrecord is built already" in once_more.stderr, once_more.stderr
     finally:
         server.close()
 

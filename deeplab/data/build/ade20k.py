@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 
 from deeplab import console
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names, require_folder, shorten
+from deeplab.data.build.files import require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names
 from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError
 from deeplab.settings import setting

@@ -10,20 +10,20 @@ import contextlib
 import json
 import math
 import os
-import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from deeplab import console
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, require_folder, shorten
+from deeplab.data.build.faults import MOST_FAULTS, joined
+from deeplab.data.build.files import list_files, read_text, require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS
 from deeplab.data.build.source import UNDIVIDED, Pair
 from deeplab.errors import UserError
 from deeplab.settings import setting
 
 _MISSING: Any = object()
-_MOST_FAULTS = 10  # bad annotations named before reading gives up
 _MOST_NAMED = 5  # files in a warning
 _LARGEST = 1e15  # no count, size or coordinate is larger; above it, floats are no exact integers
 _NO_AREA = "shapes without an area left out"
@@ -73,20 +73,6 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(path, r"holds half a character (\ud800 to \udfff)", "rename that class or file") from None
     except ValueError as fault:
         raise UserError(path, f"is not JSON: {_json_fault(text, fault)}", "export it again, or copy it anew") from None
-
-
-def read_text(path: str | os.PathLike) -> str:
-    """The content of a text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-      UserError: it cannot be read, or is in another encoding.
-    """
-    try:
-        return pathlib.Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as fault:
-        raise UserError(path, f"is not UTF-8 at byte {fault.start}", "save it as UTF-8") from None
-    except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}", "check the path and its permissions") from None
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -286,22 +272,6 @@ def safe_parts(stored_name: str) -> list[str]:
     return parts
 
 
-def list_files(folder: str | os.PathLike) -> Iterator[str]:
-    """Paths, with slashes, of all files in a folder and its subfolders; links are followed, hidden files left out."""
-    seen = set()
-    for place, subfolders, files in os.walk(str(folder), followlinks=True):
-        facts = os.stat(place)
-        if (facts.st_dev, facts.st_ino) in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add((facts.st_dev, facts.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = os.path.relpath(place, folder)
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield name if inside == "." else os.path.join(inside, name).replace(os.sep, "/")
-
-
 def _is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS
 
@@ -349,6 +319,11 @@ class Tally:
         what = "left out" if self.skip_empty else "background all over (--skip_empty=true leaves them out)"
         self.noted(f"images without a shape: {what}", name)
 
+    def left_out(self, images: Iterable[str], what: str) -> None:
+        """Counts images that nothing was said of: `3 images without a JSON file left out`."""
+        for image in images:
+            self.noted(f"images {what} left out", image)
+
     def noted(self, text: str, where: str) -> None:
         """Counts anything else; the warning is the number, the text, and where it was met first."""
         self._numbers[text] = self._numbers.get(text, 0) + 1
@@ -363,30 +338,25 @@ class Tally:
             yield
         except UserError as fault:
             self._faults.append(fault)
-            if len(self._faults) == _MOST_FAULTS:
+            if len(self._faults) == MOST_FAULTS:
                 self._stop()
 
     def report(self) -> None:
-        """One warning a kind.
+        """One warning a kind; none where faults were collected, of which the warnings would be a consequence.
 
         Raises:
           UserError: faults were collected; up to ten are named.
         """
+        if self._faults:
+            self._stop()
         for text, number in self._numbers.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
             detail = f" ({kinds})" if text == _NO_AREA else ""
             console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}")
         self._numbers.clear()
-        if self._faults:
-            self._stop()
 
     def _stop(self) -> NoReturn:
-        first, *rest = self._faults
-        if not rest:
-            raise first
-        others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
-        more = " (and perhaps more: the rest was not looked at)" if len(self._faults) == _MOST_FAULTS else ""
-        raise UserError(first.where, f"{first.rule}\n  and {len(rest)} more faults{more}:{others}", first.remedy)
+        raise joined(self._faults, "more faults")
 
 
 def require_pairs(tally: Tally, where: str, remedy: str = "") -> None:

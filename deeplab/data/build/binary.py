@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from deeplab import console
+from deeplab.data.build.files import files_of, read_file, require_folder, shorten
 from deeplab.data.build.folder import by_subfolder
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, read_file, require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder
 from deeplab.data.build.source import BACKGROUND, Painter, Pair, Source, with_background
 from deeplab.data.masks import UNREADABLE, png_chunks, unreadable
 from deeplab.errors import UserError
@@ -178,14 +179,19 @@ def _require_use(
         if label not in used:
             looked_for = _path_of(next(iter(present)), pattern)
             rule = f"no image of {image_folder} has a mask of class {label!r}: looked for {looked_for} and the like"
-            raise UserError("--class_masks", rule, _held(os.path.dirname(looked_for)))
+            raise UserError(
+                "--class_masks", rule, _held(os.path.dirname(looked_for), os.path.basename(next(iter(present))))
+            )
 
 
-def _held(folder: str) -> str:
-    if not os.path.isdir(folder or "."):
+def _held(folder: str, image: str) -> str:
+    """What lies where the masks of an image were looked for: what begins with its name first."""
+    if not folder:
+        return "the pattern is a path from the current folder: --mask_folder=FOLDER says where the masks lie"
+    if not os.path.isdir(folder):
         return f"there is no folder {folder}; give the right one, or --mask_folder"
-    held = shorten(sorted(name for name in os.listdir(folder or ".") if not name.startswith(".")), 3)
-    return f"{folder or 'the current folder'} holds {held or 'nothing'}; correct the pattern, or leave the class out"
+    names = sorted(files_of(folder), key=lambda name: not name.startswith(image))
+    return f"{folder} holds {shorten(names, 3) or 'nothing'}; correct the pattern, or leave the class out"
 
 
 def _require_all(

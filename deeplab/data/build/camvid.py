@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from deeplab import console
 from deeplab.data import dataset as datasets
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names, read_list, require_folder, shorten
+from deeplab.data.build.files import require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names, read_list
 from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError
 from deeplab.settings import setting

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab import console
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder, require_folder, shorten
+from deeplab.data.build.files import require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, Folder
 from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError, nearest
 from deeplab.settings import setting

@@ -12,6 +12,8 @@ import numpy as np
 
 from deeplab import console
 from deeplab.data import dataset as datasets
+from deeplab.data.build.annotations import require_plain
+from deeplab.data.build.files import read_text, shorten
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import BACKGROUND, Painter, Source, indices_of, with_background
 from deeplab.data.colormap import colours_for
@@ -21,6 +23,8 @@ from deeplab.data.masks import LabelRule, parse_label_map, spread_map
 from deeplab.errors import UserError
 
 _VOC_NAME = re.compile(r"^20\d\d_\d{6}$")
+_REMARK = re.compile(r"(^|\s)#.*")  # not that of the class C#
+_MADE_UP = re.compile(r"background|class_\d+")
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,28 @@ class Classes:
         return Painter(indices_of(self.names, self.rule.ignore_label), self.rule.ignore_label, self.rule)
 
 
-def classes_from(config: LabelConfig, source: Source, other_splits: Dataset | None = None) -> Classes:
+def classes_from(
+    config: LabelConfig, source: Source, other_splits: Dataset | None = None, tell: bool = True
+) -> Classes:
     """The classes that flags, files, the layout and an existing description agree on.
 
     Args:
       config: the flags; they come first.
       source: the layout's own classes; PASCAL VOC is known by the names of its images, too.
       other_splits: description of splits that the output folder holds already and that stay there.
+      tell: say what was guessed.
 
     Raises:
       UserError: two sources that contradict each other, with both numbers.
     """
     palette = config.palette or source.palette
     table = read_colour_table(palette) if palette else None
-    described = _described(config, table, other_splits, source)
+    described = _described(config, other_splits, source) or _voc(config, table, source, tell)
     names = _names(config, table, described, source.drawn)
+    if source.drawn and not names and source.class_names:
+        text = f"is {config.num_classes}, but the annotations have {len(source.class_names)} classes"
+        classes = shorten(source.class_names, 8)
+        raise UserError("--num_classes", f"{text}: {classes}", "leave it out, or give --class_names as well")
     num_classes = _agreed_number(config, names, described)
     colours = table.class_colours() if table else described.colours if described else ()
     ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
@@ -76,9 +87,7 @@ def classes_from(config: LabelConfig, source: Source, other_splits: Dataset | No
     return found
 
 
-def _described(
-    config: LabelConfig, table: ColourTable | None, other_splits: Dataset | None, source: Source
-) -> Dataset | None:
+def _described(config: LabelConfig, other_splits: Dataset | None, source: Source) -> Dataset | None:
     if config.dataset:
         return datasets.find(config.dataset)
     if other_splits is not None:
@@ -87,16 +96,21 @@ def _described(
         return datasets.load_known(source.known)
     if source.class_names:
         return Dataset("", source.class_names, source.colours, source.ignore_label)
-    if table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map:
+    return None
+
+
+def _voc(config: LabelConfig, table: ColourTable | None, source: Source, tell: bool) -> Dataset | None:
+    """PASCAL VOC, where nothing is said of the classes and all images are named as its."""
+    said = table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map
+    if said or not all(_VOC_NAME.match(pair.name) for pair in source.pairs()):
         return None
-    if all(_VOC_NAME.match(pair.name) for pair in source.pairs()):
-        known = datasets.load_known(datasets.DEFAULT_NAME)
+    known = datasets.load_known(datasets.DEFAULT_NAME)
+    if tell:
         console.note(
             f"the images are named as PASCAL VOC's: taking its {known.num_classes} classes (--num_classes or "
             "--class_names say otherwise)"
         )
-        return known
-    return None
+    return known
 
 
 def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | None, drawn: bool) -> tuple[str, ...]:
@@ -112,8 +126,7 @@ def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | 
 
 def _read_names(text: str) -> tuple[str, ...]:
     if os.path.isfile(text):
-        with open(text, encoding="utf-8") as file:
-            names = [line.split("#")[0].strip() for line in file]
+        names = [_REMARK.sub("", line).strip() for line in read_text(text).splitlines()]
     elif "," in text:
         names = [name.strip() for name in text.split(",")]
     else:
@@ -121,7 +134,10 @@ def _read_names(text: str) -> tuple[str, ...]:
     names = [name for name in names if name]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not names:
-        raise UserError("--class_names", f"{text} names {', '.join(repeated) or 'nothing'}, each class needs its own")
+        rule = f"{text} names {', '.join(repeated)} more than once" if repeated else f"{text} names no class"
+        raise UserError("--class_names", rule, "each class needs a name of its own")
+    for name in names:
+        require_plain(name, "a class name", "--class_names")
     return tuple(names)
 
 
@@ -145,13 +161,14 @@ def _require_agreement(found: Classes, other_splits: Dataset | None) -> None:
         return
     ours = (found.num_classes, found.rule.ignore_label)
     theirs = (other_splits.num_classes, other_splits.ignore_label)
+    held = f"the records there (splits {', '.join(other_splits.splits)}) have"
+    remedy = "write into another folder, or give the same classes"
     if ours != theirs:
-        held = ", ".join(other_splits.splits)
-        rule = (
-            f"the records there (splits {held}) have {theirs[0]} classes and ignore label {theirs[1]}, these would "
-            f"have {ours[0]} and {ours[1]}"
-        )
-        raise UserError("--output_dir", rule, "write into another folder, or give the same classes")
+        rule = f"{held} {theirs[0]} classes and ignore label {theirs[1]}, these would have {ours[0]} and {ours[1]}"
+        raise UserError("--output_dir", rule, remedy)
+    for index, (name, there) in enumerate(zip(found.names, other_splits.class_names, strict=False)):
+        if name != there and not (_MADE_UP.fullmatch(name) or _MADE_UP.fullmatch(there)):
+            raise UserError("--output_dir", f"{held} {there!r} as class {index}, these would have {name!r}", remedy)
 
 
 # --- After the masks were read ------------------------------------------------------------------------------

@@ -23,11 +23,12 @@ from deeplab.data.build.annotations import (
     Tally,
     class_name,
     image_size,
+    in_words,
     read_json,
-    read_text,
     require,
     require_pairs,
 )
+from deeplab.data.build.files import read_text, shorten, split_paths
 from deeplab.data.build.regions import IGNORED, Region, RegionsMask
 from deeplab.data.build.rle import checked_runs, coco_runs
 from deeplab.data.build.shapes import polygon
@@ -83,8 +84,8 @@ def read_coco(config: BuildCocoConfig) -> Source:
     for split, images in reader.images.items():
         for image in images.values():
             _add(tally, image, split, config)
-    for name in sorted({name for finder in finders.values() for name in finder.unused()}):
-        tally.noted("images that no annotation file lists left out", name)
+    unused = {name for finder in finders.values() for name in finder.unused()}
+    tally.left_out(sorted(unused), "that no annotation file lists")
     tally.report()
     require_pairs(tally, config.annotations, "check that the files hold images, and --skip_empty")
     class_names = reader.categories.class_names(config.annotations)
@@ -106,16 +107,18 @@ def _add(tally: Tally, image: _Image, split: str, config: BuildCocoConfig) -> No
 
 def _by_split(text: str, flag: str) -> list[tuple[str, str]]:
     """Split and path of every part of `train:PATH,val:PATH`; the split is empty where no part names one."""
-    found: list[tuple[str, str]] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = None if os.path.exists(part) else _SPLIT_PREFIX.fullmatch(part)
-        found.append((match[1], match[2]) if match else (UNDIVIDED, part))
+    found = [_split_of(part) for part in split_paths(text, lambda part: os.path.exists(_split_of(part)[1]))]
     if not found:
         raise UserError(flag, "is empty", f"{flag}=PATH, or {flag}=train:PATH,val:PATH")
     without = [path for split, path in found if not split]
     if 0 < len(without) < len(found):
         raise UserError(flag, f"names a split for some parts, but not for {without[0]}", f"write train:{without[0]}")
     return found
+
+
+def _split_of(part: str) -> tuple[str, str]:
+    match = None if os.path.exists(part) else _SPLIT_PREFIX.fullmatch(part)
+    return (match[1], match[2]) if match else (UNDIVIDED, part)
 
 
 def _files(text: str) -> list[tuple[str, str]]:
@@ -173,6 +176,7 @@ class _Reader:
           UserError: it is no COCO file of objects or stuff, or its categories contradict an earlier file's.
         """
         content = _read_packed(path)
+        _require_coco(content, path)
         entries, annotations = require(content, "images", list, path), require(content, "annotations", list, path)
         _refuse_other_kinds(annotations, path)
         self.categories.add(content, path)
@@ -248,6 +252,16 @@ def _packed(holder: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(ValueError, TypeError, OverflowError):  # `polygon` will say why
             holder["segmentation"] = [np.asarray(ring) if isinstance(ring, list) else ring for ring in outline]
     return holder
+
+
+def _require_coco(content: Any, path: str) -> None:
+    lacking = [
+        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content
+    ]
+    if lacking:
+        held = shorten([str(key)[:40] for key in content]) if isinstance(content, dict) else in_words(content)
+        rule = f"is no COCO file: it has no {', '.join(f'`{key}`' for key in lacking)}, but holds {held or 'nothing'}"
+        raise UserError(path, rule, "take instances_*.json; files of other tools have formats of their own here")
 
 
 def _refuse_other_kinds(annotations: Sequence[Any], path: str) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
-from deeplab.data.build.pairs import read_file
+from deeplab.data.build.files import read_file
 from deeplab.data.build.source import Mask, Painter, Pair
 from deeplab.data.build.transcode import Picture, prepare
-from deeplab.data.masks import DecodedLabel, decode_label, encode_label, to_label
+from deeplab.data.masks import UNREADABLE, DecodedLabel, LabelRule, decode_label, encode_label, to_label
 from deeplab.data.records import encode_example
 from deeplab.errors import UserError
 
+_JPEG = b"\xff\xd8\xff"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -81,7 +84,9 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
     """
     image = read_file(pair.image)
     if isinstance(pair.mask, str):
-        decoded = decode_label(read_file(pair.mask), pair.mask, recipe.painter.rule)
+        mask = read_file(pair.mask)
+        _require_exact(mask, pair.mask, recipe.painter.rule)
+        decoded = decode_label(mask, pair.mask, recipe.painter.rule)
         picture = prepare(image, pair.image, decoded.label.shape, recipe.exif, recipe.decode)
     else:
         picture = prepare(image, pair.image, pair.mask.size, recipe.exif, recipe.decode)
@@ -91,6 +96,24 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
     if decoded.label.shape != (picture.height, picture.width):
         raise _sizes_differ(pair, picture, *decoded.label.shape)
     return picture, decoded
+
+
+def _require_exact(mask: bytes, where: str, rule: LabelRule) -> None:
+    """Refuses JPEG masks but for those in colours that are looked up: JPEG changes values, one class into another."""
+    if not mask.startswith(_JPEG):
+        return
+    looked_up = rule.table and rule.tolerance and (rule.table.is_grey() or _has_colours(mask))
+    if not looked_up:
+        others = "JPEG is read in colours (--palette and --colour_tolerance=100) and black and white (format binary)"
+        rule = "is a JPEG, which changes values, so that one class becomes another"
+        raise UserError(where, rule, f"take the masks as they were before; {others}")
+
+
+def _has_colours(jpeg: bytes) -> bool:
+    try:
+        return len(Image.open(io.BytesIO(jpeg)).getbands()) > 1
+    except UNREADABLE:
+        return True  # the decoder will say what is wrong
 
 
 def _drawn(mask: Mask, painter: Painter, picture: Picture) -> DecodedLabel:

@@ -18,6 +18,7 @@ import numpy as np
 
 from deeplab import console
 from deeplab.data.build.annotations import DrawnConfig, ImageFinder, Tally, require_pairs, require_plain
+from deeplab.data.build.files import split_paths, unreadable_file
 from deeplab.data.build.rle import checked_runs, pixels_of
 from deeplab.data.build.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
@@ -105,13 +106,12 @@ def read_cvat(config: BuildCvatConfig) -> Source:
     """
     finder = ImageFinder(config.image_folder, "--image_folder")
     tally = Tally(config.skip_empty)
-    dumps = [_read(path.strip(), tally) for path in config.annotations.split(",") if path.strip()]
+    dumps = [_read(path, tally) for path in split_paths(config.annotations)]
     images = [image for dump in dumps for image in dump.images]
     for image, split in zip(images, _splits([image.subset for image in images]), strict=True):
         with tally.collecting():
             _add(tally, finder, image, split, config)
-    for name in finder.unused():
-        tally.noted("images that no annotation names left out", name)
+    tally.left_out(finder.unused(), "that no annotation names")
     tally.report()
     require_pairs(tally, config.annotations or "--annotations", _EXPORT)
     names, colours = _classes([label for dump in dumps for label in dump.labels], images)
@@ -224,7 +224,7 @@ def _read(path: str, tally: Tally) -> _Dump:
                     bar.update(len(piece))
                 parser.Parse(b"", True)
     except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}", "check the path and its permissions") from None
+        raise unreadable_file(path, fault) from None
     except (expat.ExpatError, ValueError, LookupError) as fault:  # the latter two: unknown encodings
         raise UserError(path, f"is not XML: {fault}", f"{_EXPORT} again, or copy it anew") from None
     return dump

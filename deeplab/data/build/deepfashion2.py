@@ -19,12 +19,11 @@ from deeplab.data.build.annotations import (
     DrawnConfig,
     ImageFinder,
     Tally,
-    list_files,
     read_json,
     require,
     require_pairs,
 )
-from deeplab.data.build.pairs import require_folder
+from deeplab.data.build.files import list_files, require_folder
 from deeplab.data.build.regions import in_order
 from deeplab.data.build.shapes import Shape, background_of, paint, polygon
 from deeplab.data.build.source import UNDIVIDED, Painter, Pair, Source, with_background
@@ -159,5 +158,4 @@ def _gather(
                 continue
             pair_name = f"{split}/{finder.name(image)}" if split else finder.name(image)  # each split counts from 1
             tally.add(Pair(pair_name, image, DeepFashion2Mask(path, config.overlap)), path, split)
-    for name in finder.unused():
-        tally.noted("images without an annotation file left out", name)
+    tally.left_out(finder.unused(), "without an annotation file")

@@ -1,7 +1,7 @@
 """From pairs of files to shards and `dataset.yml`: the part that all builders share.
 
-Nothing is visible in the output folder until every pair is converted: shards are written under temporary names, and
-renamed together at the end; `dataset.yml` comes last. A build that fails or is killed leaves the folder as it was.
+Nothing is visible in the output folder until every pair is converted: shards are written under temporary names, which
+`publish.py` changes together at the end. A build that fails or is killed leaves the folder as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -25,16 +24,17 @@ from deeplab.data.build.faults import Faults
 from deeplab.data.build.output import made_folder
 from deeplab.data.build.pairs import warn_of_leaks
 from deeplab.data.build.pipeline import chunks, write_in_pipeline
+from deeplab.data.build.publish import Unpublished, clear_unfinished, publish
 from deeplab.data.build.settings import LabelConfig, RecordConfig
 from deeplab.data.build.source import Pair, Source, Splits
 from deeplab.data.build.tally import Oddities, SplitTally, describe
 from deeplab.data.dataset import Dataset
 from deeplab.data.masks import LabelRule
-from deeplab.data.records import ShardWriter, remove_partial_files, shard_name, shards_by_split
+from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by_split
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
 
-_Write = Callable[..., tuple[Sequence["Unpublished"], dict[str, SplitTally]]]
+_Write = Callable[..., tuple[Sequence[Unpublished], dict[str, SplitTally]]]
 _EARLY_LOOK = 64  # pairs after which suspicious labels are pointed out
 
 
@@ -56,9 +56,9 @@ def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, re
     """
     folder = pathlib.Path(output_dir)
     with made_folder(folder), folder_lock(folder, "building records", "give another --output_dir"):
-        left = remove_partial_files(folder)
+        left = clear_unfinished(folder)
         if left:
-            console.note(f"{folder}: removed {len(left)} unfinished files of a build that was stopped")
+            console.note(f"{folder}: removed {left} unfinished files of a build that was stopped")
         _refuse_overwriting(folder, list(source.splits), records.overwrite)
         return _build_locked(source, folder, labels, records)
 
@@ -67,16 +67,31 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
     others = _other_splits(folder, list(source.splits))
     classes = classes_from(labels, source, others)
     recipe = Recipe(classes.painter, labels.exif, records.verify_images)
-    warn_of_leaks({split: [pair.name for pair in pairs] for split, pairs in source.splits.items()})
+    warn_of_leaks(source.splits)
     write: _Write = write_in_pipeline if records.beam else write_shards
     with contextlib.ExitStack() as stack:  # removes every shard that is not published
         writers, tallies = write(source.splits, folder, recipe, records, stack)
         classes = settle(classes, np.sum([tally.counts for tally in tallies.values()], axis=0))
-        name = records.name or _name_of(folder)
+        name = records.name or name_of(folder)
         dataset = describe(name, classes.names, classes.colours, classes.rule.ignore_label, tallies)
-        _publish(folder, writers, dataset if others is None else datasets.replace_splits(dataset, others))
+        publish(folder, writers, dataset if others is None else datasets.replace_splits(dataset, others), others)
     console.note(f"wrote {len(writers)} shards and {folder / datasets.FILE_NAME}")
     return dataset
+
+
+def is_built(source: Source, output_dir: str | os.PathLike) -> bool:
+    """Whether a folder holds complete records of a source's splits already, as many images of each as it has.
+
+    Raises:
+      UserError: shards of them are missing.
+    """
+    folder = pathlib.Path(output_dir)
+    if not (folder / datasets.FILE_NAME).is_file():
+        return False
+    held, shards = datasets.load(folder / datasets.FILE_NAME).splits, shards_by_split(folder)
+    if any(held.get(split) != len(pairs) or split not in shards for split, pairs in source.splits.items()):
+        return False
+    return all(list_shards(folder, split) for split in source.splits)
 
 
 # --- What the folder holds ----------------------------------------------------------------------------------
@@ -86,7 +101,8 @@ def _refuse_overwriting(folder: pathlib.Path, splits: Sequence[str], overwrite: 
     there = [split for split in splits if split in shards_by_split(folder)]
     if there and not overwrite:
         rule = f"{folder} already holds records of split {', '.join(there)}"
-        raise UserError("--output_dir", rule, "--overwrite=true replaces them; or give another folder")
+        remedy = "--overwrite=true replaces them, --resume=true keeps what is complete; or give another folder"
+        raise UserError("--output_dir", rule, remedy)
 
 
 def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None:
@@ -111,7 +127,7 @@ def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None
     )
 
 
-def _name_of(folder: pathlib.Path) -> str:
+def name_of(folder: pathlib.Path) -> str:
     """The folder's name, or its parent's where the folder only says that it holds records."""
     folder = folder.resolve()
     return folder.parent.name if folder.name in ("tfrecord", "tfrecords", "records") else folder.name
@@ -188,32 +204,3 @@ class _Watch:
             require_several_classes([v for v in counts.nonzero()[0].tolist() if v != ignore], counts, ignore)
         except UserError as fault:
             console.warning(f"the first {_EARLY_LOOK} masks: {fault.rule}; {fault.remedy}")
-
-
-# --- Publishing ---------------------------------------------------------------------------------------------
-
-
-class Unpublished(Protocol):
-    """A shard that is complete under a temporary name."""
-
-    @property
-    def path(self) -> pathlib.Path:
-        """Where it will stand."""
-
-    def publish(self) -> None:
-        """Gives it its own name, in one step."""
-
-
-def _publish(folder: pathlib.Path, writers: Sequence[Unpublished], dataset: Dataset) -> None:
-    """Renames all shards, removes those of an older build of the same splits, and writes the description last."""
-    description = folder / datasets.FILE_NAME
-    description.unlink(missing_ok=True)  # from here to the end the folder is no complete data set
-    new = {writer.path.name for writer in writers}
-    written = {name.rsplit("-", 3)[0] for name in new}
-    for split, names in shards_by_split(folder).items():
-        for name in names if split in written else ():
-            if name not in new:
-                (folder / name).unlink()
-    for writer in writers:
-        writer.publish()
-    datasets.save(dataset, description)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deeplab.errors import UserError
 
-MOST_FAULTS = 10  # bad pairs named before a build gives up
+MOST_FAULTS = 10  # named before reading or building gives up
 
 
 class Faults:
@@ -30,11 +32,20 @@ class Faults:
 
     def stop(self) -> None:
         """Raises what was met, if anything was."""
-        if len(self.met) == 1:
-            raise self.met[0]
         if self.met:
-            first, *rest = self.met
-            others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
-            more = " (and perhaps more: the rest was not looked at)" if len(self.met) == MOST_FAULTS else ""
-            rule = f"{first.rule}\n  and {len(rest)} more pairs of {self.total} cannot be used{more}:{others}"
-            raise UserError(first.where, rule, first.remedy)
+            raise joined(self.met, f"more pairs of {self.total} cannot be used")
+
+
+def joined(faults: Sequence[UserError], what: str) -> UserError:
+    """One error for several, at least one: the first with its remedy, and the others in a line each.
+
+    Args:
+      faults: in the order in which they were met.
+      what: what stands after the number of the others, such as "more faults".
+    """
+    first, *rest = faults
+    if not rest:
+        return first
+    others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
+    more = " (and perhaps more: the rest was not looked at)" if len(faults) == MOST_FAULTS else ""
+    return UserError(first.where, f"{first.rule}\n  and {len(rest)} {what}{more}:{others}", first.remedy)

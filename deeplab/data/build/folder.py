@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, MASK_EXTENSIONS, Folder, pair_folders, require_folder
+from deeplab.data.build.files import require_folder
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, JPEG_EXTENSIONS, MASK_EXTENSIONS, Folder, pair_folders
 from deeplab.data.build.source import UNDIVIDED, Pair, Source
 from deeplab.settings import setting
 
@@ -35,8 +36,10 @@ def read_folder(config: BuildFolderConfig) -> Source:
     require_folder(config.image_folder, "--image_folder")
     require_folder(config.mask_folder, "--mask_folder")
     same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
-    images = Folder(config.image_folder, (".jpg", ".jpeg") if same and not config.mask_suffix else IMAGE_EXTENSIONS)
+    images = Folder(config.image_folder, JPEG_EXTENSIONS if same and not config.mask_suffix else IMAGE_EXTENSIONS)
     masks = Folder(config.mask_folder, MASK_EXTENSIONS)
+    if not same and not masks.wanted_stems():  # masks are JPEG only where there is nothing better
+        masks = Folder(config.mask_folder, (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     return Source(by_subfolder(pair_folders(images, masks, config.mask_suffix)))
 
 

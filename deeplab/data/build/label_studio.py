@@ -30,6 +30,7 @@ from deeplab.data.build.annotations import (
     require_plain,
     safe_parts,
 )
+from deeplab.data.build.files import split_paths
 from deeplab.data.build.pairs import IMAGE_EXTENSIONS
 from deeplab.data.build.rle import brush_pixels
 from deeplab.data.build.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon
@@ -134,7 +135,7 @@ def read_label_studio(config: BuildLabelStudioConfig) -> Source:
       UserError: files that cannot be read, are no exports, or name images that are not there.
     """
     reader = _Reader(config)
-    for path in filter(None, (part.strip() for part in config.annotations.split(","))):
+    for path in split_paths(config.annotations):
         reader.read(path)
     reader.tell()
     require_pairs(reader.tally, config.annotations or "--annotations", "export a project that has annotations")
@@ -193,8 +194,7 @@ class _Reader:
         """
         if self._several:
             console.note(f"{self._several} tasks have several annotations: the last that was not cancelled counts")
-        for name in self.finder.unused():
-            self.tally.noted("images that no annotation names left out", name)
+        self.tally.left_out(self.finder.unused(), "that no annotation names")
         self.tally.report()
 
     def _task(self, entry: Any, number: int, path: str) -> _Task:

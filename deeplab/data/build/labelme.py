@@ -25,13 +25,12 @@ from deeplab.data.build.annotations import (
     checked,
     class_name,
     image_size,
-    list_files,
     read_json,
     require,
     require_pairs,
 )
 from deeplab.data.build.embedded import base64_bytes, png_bitmap
-from deeplab.data.build.pairs import require_folder, shorten
+from deeplab.data.build.files import list_files, require_folder
 from deeplab.data.build.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
 from deeplab.data.build.source import Painter, Pair, Source
 from deeplab.errors import UserError
@@ -91,7 +90,8 @@ def read_labelme(config: BuildLabelmeConfig) -> Source:
     for name in console.progress(reader.files(), what="reading annotations", unit="file"):
         with reader.tally.collecting():
             reader.read(name)
-    reader.tell_of_others()
+    # Images without a JSON file are not known to be empty.
+    reader.tally.left_out(reader.images.unused(), "without a JSON file")
     reader.tally.report()
     require_pairs(reader.tally, config.annotation_folder, "--skip_empty=false keeps images without a shape")
     return Source(reader.tally.splits, class_names_of(reader.names), drawn=True)
@@ -161,12 +161,6 @@ class _Reader:
         target = pathlib.Path(self.config.extract_images, name + extension)
         _write_once(target, data)
         return name, str(target)
-
-    def tell_of_others(self) -> None:
-        """Images without a JSON file are not known to be empty: they are left out, and that is said."""
-        others = self.images.unused()
-        if others:
-            console.warning(f"{len(others)} images without a JSON file left out: {shorten(others)}")
 
 
 def _write_once(target: pathlib.Path, data: bytes) -> None:

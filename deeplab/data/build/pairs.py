@@ -7,11 +7,13 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from deeplab import console
+from deeplab.data.build.files import files_of, read_text, require_folder, shorten, walk
 from deeplab.data.build.source import Pair
 from deeplab.errors import UserError
 
+JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
+    *(*JPEG_EXTENSIONS, ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
@@ -24,13 +26,9 @@ def read_list(path: str | os.PathLike) -> list[str]:
     """Names in a split list, one a line; blank lines do not count, nor does white space around names.
 
     Raises:
-      UserError: no such file, or no name in it.
+      UserError: no such file, none in UTF-8, or no name in it.
     """
-    try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(path, f"cannot be read as a list of names: {fault}") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise UserError(
             path, "the list is empty", "write the image names of the split into it, one a line, or remove it"
@@ -43,7 +41,8 @@ def _warn_of_repeated(path: str | os.PathLike, names: Sequence[str]) -> None:
     seen: set[str] = set()
     repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if repeated:
-        console.warning(f"{path}: {shorten(repeated)} stands there more than once")
+        rule = "names that stand there more than once, whose images count as often"
+        console.warning(f"{path}: {rule}: {shorten(repeated)}")
 
 
 def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[str, pathlib.Path]:
@@ -58,7 +57,7 @@ def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[st
     """
     folder = pathlib.Path(folder)
     require_folder(folder, "--list_folder")
-    lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    lists = {path.stem: path for path in sorted(folder.glob("[!.]*.txt"))}
     if not lists:
         raise UserError(folder, "holds no list of a split", "write train.txt and val.txt there, one image name a line")
     for split in splits:
@@ -67,7 +66,7 @@ def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[st
     return {split: lists[split] for split in (splits or lists)}
 
 
-def warn_of_leaks(names: Mapping[str, Sequence[str]]) -> None:
+def warn_of_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
     """Says which images a training split shares with a validation or test split."""
 
     def is_training(split: str) -> bool:
@@ -76,9 +75,10 @@ def warn_of_leaks(names: Mapping[str, Sequence[str]]) -> None:
     def is_other(split: str) -> bool:
         return "val" in split or "test" in split
 
-    for training in filter(is_training, names):
-        for other in filter(is_other, names):
-            shared = sorted(set(names[training]) & set(names[other]))
+    for training in filter(is_training, splits):
+        for other in filter(is_other, splits):
+            trained = {pair.image for pair in splits[training]}
+            shared = sorted({pair.name for pair in splits[other] if pair.image in trained})
             if shared and "train" not in other:  # trainval holds train on purpose
                 rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
                 console.warning(f"{rule}: figures on {other!r} will look better than they are")
@@ -87,31 +87,11 @@ def warn_of_leaks(names: Mapping[str, Sequence[str]]) -> None:
 # --- Folders ------------------------------------------------------------------------------------------------
 
 
-def require_folder(folder: str | os.PathLike, flag: str) -> None:
-    """Stops, with the nearest existing parent, when a folder is not there."""
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        parent = next((p for p in folder.absolute().parents if p.is_dir()), pathlib.Path("/"))
-        held = sorted(child.name for child in parent.iterdir() if child.is_dir())
-        raise UserError(flag, f"no such folder: {folder}", f"{parent} holds the folders {shorten(held) or '(none)'}")
-
-
-def read_file(path: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}") from None
-
-
 class Folder:
     """Files of a folder by stem, for any of the wanted extensions, upper or lower case.
 
-    Names with a slash are looked for in subfolders. Every folder is listed once, when first asked for.
+    Names with a slash are looked for in subfolders. Every folder is listed once, when first asked for; what is hidden
+    does not count.
     """
 
     def __init__(self, folder: str | os.PathLike, extensions: Sequence[str], format_flag: str = ""):
@@ -123,13 +103,7 @@ class Folder:
     def stems(self, inside: str = "") -> dict[str, list[str]]:
         """File names by stem, all extensions."""
         if inside not in self._listed:
-            files: dict[str, list[str]] = {}
-            place = self.path / inside
-            for name in sorted(os.listdir(place)) if place.is_dir() else []:
-                stem, extension = os.path.splitext(name)
-                if extension and not name.startswith("."):
-                    files.setdefault(stem, []).append(name)
-            self._listed[inside] = files
+            self._listed[inside] = _by_stem(files_of(self.path / inside))
         return self._listed[inside]
 
     def candidates(self, name: str) -> list[str]:
@@ -152,14 +126,14 @@ class Folder:
         Args:
           leave_out: a subfolder that is not looked into: that of the masks where it lies among the images.
         """
-        found = []
-        for place, inner, _ in os.walk(self.path):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
-            if leave_out and pathlib.Path(place).resolve() == pathlib.Path(leave_out).resolve():
-                inner.clear()
-                continue
-            inside = os.path.relpath(place, self.path).removeprefix(".")
-            found += [os.path.join(inside, stem) for stem, files in self.stems(inside).items() if self._has(files)]
+        found: list[str] = []
+        without = pathlib.Path(leave_out).resolve() if leave_out else None
+        below = without is not None and without.is_relative_to(self.path.resolve())
+        for inside, names in walk(self.path):
+            if without is None or not (below and (self.path / inside).resolve().is_relative_to(without)):
+                self._listed[inside] = _by_stem(names)
+                stems = (stem for stem, files in self._listed[inside].items() if self._has(files))
+                found += (os.path.join(inside, stem) for stem in stems)
         return sorted(found)
 
     def _has(self, files: Sequence[str]) -> bool:
@@ -167,6 +141,15 @@ class Folder:
 
     def _wanted(self, file: str) -> bool:
         return os.path.splitext(file)[1].lower() in self.extensions
+
+
+def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
+    files: dict[str, list[str]] = {}
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        if extension:
+            files.setdefault(stem, []).append(name)
+    return files
 
 
 def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suffix: str, where: str) -> list[Pair]:
@@ -212,15 +195,19 @@ def _only(folder: Folder, stem: str, name: str) -> tuple[str, str]:
 def pair_folders(images: Folder, masks: Folder, mask_suffix: str) -> list[Pair]:
     """All pairs of two parallel folders, sorted by name; files without a partner are named in a warning.
 
+    Where both are the same folder, `mask_suffix` tells masks from images, or else their extensions do.
+
     Raises:
       UserError: a folder holds no picture, nothing matches, or a stem has two files.
     """
-    apart = images.path.resolve() != masks.path.resolve()
-    image_stems = images.wanted_stems(masks.path if apart else "")
-    mask_stems = masks.wanted_stems(images.path if apart else "")
-    for folder, stems in ((images, image_stems), (masks, mask_stems)):
-        if not stems:
-            raise UserError(folder.path, f"holds no file with {', '.join(folder.extensions)}")
+    together = images.path.resolve() == masks.path.resolve()
+    image_stems = images.wanted_stems("" if together else masks.path)
+    mask_stems = masks.wanted_stems("" if together else images.path)
+    if together and mask_suffix:
+        image_stems = [stem for stem in image_stems if not stem.endswith(mask_suffix)]
+        mask_stems = [stem for stem in mask_stems if stem.endswith(mask_suffix)]
+    _require_pictures(images, image_stems, together)
+    _require_pictures(masks, mask_stems, together)
     wanted, set_of_masks = {stem + mask_suffix for stem in image_stems}, set(mask_stems)
     with_mask = {stem for stem in image_stems if stem + mask_suffix in set_of_masks}
     common = [stem for stem in image_stems if stem in with_mask]
@@ -229,6 +216,19 @@ def pair_folders(images: Folder, masks: Folder, mask_suffix: str) -> list[Pair]:
     _warn_of_unmatched(images.path, [stem for stem in image_stems if stem not in with_mask], "images without a mask")
     _warn_of_unmatched(masks.path, [stem for stem in mask_stems if stem not in wanted], "masks without an image")
     return pair_by_names(common, images, masks, mask_suffix, str(images.path))
+
+
+def _require_pictures(folder: Folder, stems: Sequence[str], together: bool) -> None:
+    """Stops where a folder holds nothing that could be paired, with what it does hold."""
+    if stems:
+        return
+    rule = f"holds no file with {', '.join(folder.extensions)}"
+    if together:
+        remedy = "images and masks lie together here: --mask_suffix=_mask if masks are called NAME_mask.png"
+        raise UserError(folder.path, rule, remedy)
+    held = sorted({os.path.splitext(name)[1].lower() for _, names in walk(folder.path) for name in names} - {""})
+    remedy = f"what it holds ends in {shorten(held)}" if held else "it holds no file at all"
+    raise UserError(folder.path, rule, remedy)
 
 
 def _nothing_matches(
@@ -247,12 +247,6 @@ def _nothing_matches(
 def _warn_of_unmatched(folder: pathlib.Path, stems: Sequence[str], what: str) -> None:
     if stems:
         console.warning(f"{folder}: {len(stems)} {what}, left out: {shorten(stems, 10)}")
-
-
-def shorten(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _first(lines: Sequence[str], most: int = 10) -> list[str]:

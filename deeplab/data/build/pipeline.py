@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import random
@@ -111,16 +112,21 @@ def chunks(pairs: Sequence[Pair], number: int) -> list[Sequence[Pair]]:
 
 def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, options: str, bar: Any) -> None:
     """Runs the pipeline in a thread of its own, and shows meanwhile how many shards there are."""
-    beam = require("apache_beam", "beam")
-    from apache_beam.options.pipeline_options import PipelineOptions
-
+    with _only_errors():  # of parts of Beam that nobody here uses
+        beam = require("apache_beam", "beam")
+        from apache_beam.options.pipeline_options import PipelineOptions
+    try:
+        words = shlex.split(options)
+    except ValueError as fault:
+        rule = f"cannot be taken apart: {str(fault).lower()}"
+        raise UserError("--beam_options", rule, "write them as on a command line, quotes in pairs") from None
     met: list[BaseException] = []
 
     def work() -> None:
         try:
-            with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
+            with beam.Pipeline(options=PipelineOptions(words)) as pipeline:
                 shards = pipeline | "shards" >> beam.Create(list(tasks)) | beam.Reshuffle()
-                shards | "convert" >> beam.Map(write_shard, str(folder), recipe)
+                shards | "convert" >> beam.Map(write_shard, str(folder), recipe, os.getcwd())
         except (Exception, SystemExit) as fault:  # absl-like parsers leave by SystemExit
             met.append(fault)
 
@@ -134,12 +140,32 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
         raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
 
 
-def write_shard(task: ShardTask, folder: str, recipe: Recipe) -> str:
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "") -> str:
     """Converts one shard's pairs and writes them under a temporary name, then the result beside them.
 
+    Runs in Beam's workers, perhaps more than once: each attempt has files of its own.
+
+    Args:
+      task: the shard.
+      folder: where it goes.
+      recipe: how pairs are read.
+      current: the folder that paths count from, which workers may not have been started in.
+
     Returns:
-      The shard's name. Runs in Beam's workers, perhaps more than once: each attempt has files of its own.
+      The shard's name.
     """
+    if current and os.getcwd() != current:
+        os.chdir(current)
     mark = random.SystemRandom().randrange(10**12)
     result = ShardResult("", SplitTally(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:

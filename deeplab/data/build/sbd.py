@@ -17,7 +17,8 @@ import numpy as np
 
 from deeplab import console
 from deeplab.data.build.extras import require
-from deeplab.data.build.pairs import Folder, read_file, read_list, shorten
+from deeplab.data.build.files import read_file, shorten
+from deeplab.data.build.pairs import Folder, read_list
 from deeplab.data.build.source import Painter, Pair
 from deeplab.errors import UserError
 

@@ -55,6 +55,9 @@ class RecordConfig:
     num_shards: int | None = setting(None, "Shards of each split (unset: 4; Cityscapes 10).")
     num_workers: int = setting(0, "Pairs in work at the same time; 0 = one a processor core.")
     overwrite: bool = setting(False, "Replace splits that the output folder already holds.")
+    resume: bool = setting(
+        False, "Go on with a build of several parts, such as folds: leave those that are there already as they are."
+    )
     verify_images: bool = setting(
         False,
         "Decode every image (off: follow its structure to the end, which finds truncated files, six times as fast).",
@@ -66,6 +69,9 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "num_shards")
+        if self.resume and self.overwrite:
+            rule = "keeps the records that are there, which --overwrite replaces"
+            raise UserError("--resume", rule, "leave the one or the other out")
         if self.num_workers < 0:
             raise UserError("--num_workers", f"must be 0 or more, not {self.num_workers}")
 

@@ -42,7 +42,8 @@ class Painter:
             return self.indices[name]
         if self.rule.ignore_bad:
             return self.ignore_label
-        remedy = f"{nearest(name, list(self.indices))}; --on_bad_label=ignore lets its pixels out"
+        classes = [known for known in self.indices if known not in (*_BACKGROUND_NAMES[1:], *_IGNORE_NAMES)]
+        remedy = f"{nearest(name, classes)} (or --on_bad_label=ignore, which takes its pixels for ignored)"
         raise UserError(where, f"{name!r} is no class of this data set", remedy)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import os
@@ -16,7 +17,8 @@ from deeplab.data.build import FORMATS
 from deeplab.data.build.classes import classes_from
 from deeplab.data.build.convert import Recipe, ordered_map, read_pair
 from deeplab.data.build.divide import SplitConfig, divide, fold_splits, group_keys
-from deeplab.data.build.pairs import read_list, shorten
+from deeplab.data.build.files import shorten, split_paths
+from deeplab.data.build.pairs import read_list
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.errors import UserError
@@ -50,9 +52,16 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
 
 
 def _require_pairs(source: Source) -> None:
+    """Stops at a split without a pair, and at file names of another encoding, which no record can hold."""
     for split, pairs in source.splits.items():
         if not pairs:
             raise UserError(split or "the data set", "holds no pair of image and label")
+        for pair in pairs:
+            try:
+                pair.name.encode()
+            except UnicodeEncodeError:
+                shown = os.fsencode(pair.image).decode(errors="replace")
+                raise UserError(shown, "has a name that is not UTF-8", "rename it, e.g. with `convmv`") from None
 
 
 def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source:
@@ -62,23 +71,46 @@ def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source
     if UNDIVIDED not in source.splits and not asked:
         return source
     pairs = _pooled(source)
+    _tell_of_lost_splits(source)
     train = DEFAULT_TRAIN_SHARE if config.train_pct is None else config.train_pct
     shares = {"train": train, "val": 1 - train - config.test_pct, "test": config.test_pct}
     shares = {split: share for split, share in shares.items() if share > 1e-9}
     names, groups, classes = _units(pairs, source, labels, config)
-    return _with_splits(source, pairs, divide(names, shares, config.seed, groups, classes))
+    divided = _with_splits(source, pairs, divide(names, shares, config.seed, groups, classes))
+    sizes = ", ".join(f"{split} {len(members)}" for split, members in divided.splits.items())
+    console.note(f"{_amount(names, groups)} divided by seed {config.seed}: {sizes}")
+    return divided
 
 
 def _folds(source: Source, labels: LabelConfig, config: SplitConfig) -> list[Source]:
     pairs = _pooled(source)
+    _tell_of_lost_splits(source)
     names, groups, classes = _units(pairs, source, labels, config)
     folds = fold_splits(names, config.folds, config.seed, groups, classes)
+    console.note(f"{_amount(names, groups)} divided by seed {config.seed} into {config.folds} folds")
     return [_with_splits(source, pairs, fold) for fold in folds]
 
 
 def _pooled(source: Source) -> list[Pair]:
-    """All pairs, each once, whichever splits they were in."""
-    return list({pair.name: pair for pair in source.pairs()}.values())
+    """All pairs, each once, whichever splits they were in; images of one name get that of their split before it."""
+    found: dict[tuple[str, str], tuple[str, Pair]] = {}
+    for split, pairs in source.splits.items():
+        for pair in pairs:
+            found.setdefault((pair.name, pair.image), (split, pair))
+    images = collections.Counter(name for name, _ in found)
+    return [
+        pair if images[pair.name] == 1 else dataclasses.replace(pair, name=f"{split}/{pair.name}")
+        for split, pair in found.values()
+    ]
+
+
+def _tell_of_lost_splits(source: Source) -> None:
+    if UNDIVIDED not in source.splits:
+        console.note(f"the splits that the data set has ({', '.join(source.splits)}) give way to new ones")
+
+
+def _amount(names: Sequence[str], groups: Sequence[str] | None) -> str:
+    return f"{len(names)} images" if groups is None else f"{len(names)} images in {len(set(groups))} groups"
 
 
 def _with_splits(source: Source, pairs: Sequence[Pair], places: Mapping[str, Sequence[int]]) -> Source:
@@ -100,7 +132,7 @@ def classes_present(pairs: Sequence[Pair], source: Source, labels: LabelConfig) 
     Raises:
       UserError: one of them cannot be.
     """
-    classes = classes_from(labels, source)
+    classes = classes_from(labels, source, tell=False)
     work = functools.partial(_classes_of, recipe=Recipe(classes.painter, labels.exif))
     results = ordered_map(work, pairs, len(os.sched_getaffinity(0)))
     return list(console.progress(results, total=len(pairs), what="looking at classes", unit="pair"))
@@ -115,13 +147,18 @@ def _classes_of(pair: Pair, recipe: Recipe) -> frozenset[int]:
 
 
 def _listed(source: Source, list_files: str) -> Splits:
-    by_name = {pair.name: pair for pair in source.pairs()}
+    by_name = {pair.name: pair for pair in _pooled(source)}
     splits: dict[str, list[Pair]] = {}
-    for name in filter(None, (part.strip() for part in list_files.split(","))):
-        path = pathlib.Path(name)
+    for path in map(pathlib.Path, split_paths(list_files)):
         if path.stem in splits:
             raise UserError("--list_files", f"two lists are called {path.stem}", "the list's name names the split")
         splits[path.stem] = _of_list(path, by_name)
+    if not splits:
+        raise UserError("--list_files", "names no list", "--list_files=train.txt,val.txt")
+    listed = {pair.name for pairs in splits.values() for pair in pairs}
+    others = [name for name in by_name if name not in listed]
+    if others:
+        console.note(f"{len(others)} of {len(by_name)} images are on no list, and left out: {shorten(others)}")
     return splits
 
 
@@ -132,5 +169,5 @@ def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair]) -> list[Pair]:
     if missing:
         rule = f"{len(missing)} of its {len(names)} names have no pair of image and label: {shorten(missing, 10)}"
         near = next(iter(by_name))
-        raise UserError(path, rule, f"names are written without extension, such as {near!r}")
+        raise UserError(path, rule, f"names are those of the images in their folder, such as {near!r}")
     return [by_name[stem] for stem in stems]

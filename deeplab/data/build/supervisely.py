@@ -30,7 +30,7 @@ from deeplab.data.build.annotations import (
     require_pairs,
 )
 from deeplab.data.build.embedded import base64_bytes, png_bitmap
-from deeplab.data.build.pairs import require_folder, shorten
+from deeplab.data.build.files import require_folder, shorten
 from deeplab.data.build.shapes import Shape, background_of, bitmap, paint, polygon, rectangle
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
 from deeplab.data.dataset import Colour
@@ -95,7 +95,8 @@ def read_supervisely(config: BuildSuperviselyConfig) -> Source:
     for name, path in console.progress(files, what="reading annotations", unit="file"):
         with tally.collecting():
             _take(path, name, splits[name], images[name], classes, tally, config)
-    _tell_of_others(images)
+    others = [f"{name}/img/{path}" for name, finder in images.items() for path in finder.unused()]
+    tally.left_out(others, "without an annotation file")
     tally.report()
     require_pairs(tally, config.project_folder, "export the project with images and annotations")
     return Source(tally.splits, tuple(classes.colours), tuple(classes.colours.values()), drawn=True)
@@ -126,12 +127,6 @@ def _take(
     if figures or not config.skip_empty:
         mask = SuperviselyMask(where, size, config.overlap, classes.kinds)
         tally.add(Pair(name, image, mask), where, split)
-
-
-def _tell_of_others(images: Mapping[str, ImageFinder]) -> None:
-    others = [f"{name}/img/{path}" for name, finder in images.items() for path in finder.unused()]
-    if others:
-        console.warning(f"{len(others)} images without an annotation file left out: {shorten(others)}")
 
 
 # --- The project --------------------------------------------------------------------------------------------

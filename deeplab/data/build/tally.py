@@ -10,7 +10,6 @@ import numpy as np
 
 from deeplab import console
 from deeplab.data.build.convert import Converted
-from deeplab.data.build.pairs import shorten
 from deeplab.data.build.transcode import NOTES
 from deeplab.data.dataset import Dataset, SizeRange
 
@@ -97,7 +96,14 @@ class Oddities:
         """One warning a kind."""
         for kind, number in self.numbers.items():
             pixels = f" ({self.snapped_pixels} pixels in all)" if kind == "snapped" else ""
-            console.warning(f"{number} {self.TEXTS[kind]}{pixels}: {shorten(self.names[kind])}")
+            named = self.names[kind][: _MOST_NAMED - 1]
+            more = f" and {number - len(named)} more" if number > len(named) else ""
+            console.warning(f"{number} {self.TEXTS[kind]}{pixels}: {', '.join(named)}{more}")
+        if {"turned", "unturned"} <= set(self.numbers):
+            console.warning(
+                "photos went in both ways: where image and mask are square or upside down, their sizes do not say "
+                "which way the mask lies; --exif=ignore if all masks lie as the photos are stored"
+            )
 
 
 def describe(
@@ -148,18 +154,3 @@ def _percent(part: int, whole: int) -> str:
 def _sizes(size: SizeRange) -> str:
     low, high = f"{size.min_width}x{size.min_height}", f"{size.max_width}x{size.max_height}"
     return low if low == high else f"{low} to {high}"
-
-
-def warn_of_absent_classes(dataset: Dataset) -> None:
-    """Names the classes that have no pixel in a split, and those that have none at all."""
-    totals = [sum(column) for column in zip(*dataset.pixels.values(), strict=True)]
-    nowhere = [dataset.class_names[i] for i, total in enumerate(totals) if not total and i != dataset.ignore_label]
-    if nowhere:
-        console.warning(
-            f"no pixel anywhere of {shorten(nowhere)} (num_classes={dataset.num_classes} counts the background, not "
-            "the ignore label)"
-        )
-    for split, pixels in dataset.pixels.items():
-        absent = [dataset.class_names[i] for i, number in enumerate(pixels) if not number and totals[i]]
-        if absent:
-            console.warning(f"split {split!r} has no pixel of {shorten(absent)}")

@@ -13,8 +13,9 @@ import numpy as np
 
 from deeplab import console
 from deeplab.data.build.convert import ordered_map
+from deeplab.data.build.files import files_of, read_file, require_folder, shorten
 from deeplab.data.build.output import made_folder
-from deeplab.data.build.pairs import MASK_EXTENSIONS, require_folder, shorten
+from deeplab.data.build.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
 from deeplab.data.colormap import colours_for
 from deeplab.data.colour_tables import read_colour_table
 from deeplab.data.dataset import write_atomically
@@ -71,7 +72,7 @@ def convert_colour_masks(config: ColourMaskConfig) -> np.ndarray:
         decoded = decode_label(data, where, rule)
         return encode_index_png(decoded.label, colours), decoded.counts
 
-    masks = _masks_in(config.mask_folder, "--mask_folder", (*MASK_EXTENSIONS, ".jpg", ".jpeg"))
+    masks = _masks_in(config.mask_folder, "--mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
     rows = [[index, name, f"{100 * counts[index] / counts.sum():.2f}%"] for index, name in enumerate(table.names)]
     print(console.table(rows, ["label", "class", "pixels"]))
@@ -89,14 +90,14 @@ def remove_colormap(config: RemoveColormapConfig) -> None:
         decoded = decode_label(data, where, LabelRule())
         return decoded.grey_png, decoded.counts
 
-    extensions = ("." + config.segmentation_format.lstrip("."),)
+    extensions = ("." + config.segmentation_format.lower().lstrip("."),)
     masks = _masks_in(config.original_gt_folder, "--original_gt_folder", extensions)
     transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
 
 
 def _masks_in(folder: str, flag: str, extensions: tuple[str, ...]) -> list[pathlib.Path]:
     require_folder(folder, flag)
-    masks = sorted(path for path in pathlib.Path(folder).iterdir() if path.suffix.lower() in extensions)
+    masks = [pathlib.Path(folder, name) for name in files_of(folder) if name.lower().endswith(extensions)]
     if not masks:
         raise UserError(flag, f"{folder} holds no file with {', '.join(extensions)}")
     stems = [path.stem for path in masks]
@@ -144,8 +145,4 @@ def _write_all(
 
 
 def _transform_one(path: pathlib.Path, transform: Transform) -> tuple[bytes, np.ndarray]:
-    try:
-        data = path.read_bytes()
-    except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}") from None
-    return transform(data, str(path))
+    return transform(read_file(path), str(path))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deeplab import console
 from deeplab.data.build.annotations import (
     DrawnConfig,
     ImageFinder,
@@ -22,7 +21,7 @@ from deeplab.data.build.annotations import (
     require_pairs,
     require_plain,
 )
-from deeplab.data.build.pairs import shorten
+from deeplab.data.build.files import shorten
 from deeplab.data.build.shapes import Shape, ShapesMask, class_names_of, ellipse, polygon, rectangle
 from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError, nearest
@@ -59,7 +58,7 @@ def read_via(config: BuildViaConfig) -> Source:
     for entry, listed in zip(entries, regions, strict=True):
         with tally.collecting():
             names |= _take(entry, listed, namer, images, tally, config)
-    _tell_of_others(images)
+    tally.left_out(images.unused(), "that the file does not list")
     tally.report()
     require_pairs(tally, config.annotations, "--skip_empty=false keeps images without a shape")
     return Source(tally.splits, class_names_of(names), drawn=True)
@@ -89,12 +88,6 @@ def _take(
         mask = ShapesMask(where, tuple(shapes), None, config.overlap)
         tally.add(Pair(images.name(path), path, mask), where)
     return {shape.name for shape in shapes}
-
-
-def _tell_of_others(images: ImageFinder) -> None:
-    others = images.unused()
-    if others:
-        console.warning(f"{len(others)} images that the file does not list left out: {shorten(others)}")
 
 
 # --- The file -----------------------------------------------------------------------------------------------

@@ -23,12 +23,11 @@ from deeplab.data.build.annotations import (
     Tally,
     checked,
     in_words,
-    list_files,
-    read_text,
     require_pairs,
     require_plain,
 )
-from deeplab.data.build.pairs import IMAGE_EXTENSIONS, read_list, require_folder, shorten
+from deeplab.data.build.files import list_files, read_text, require_folder, shorten
+from deeplab.data.build.pairs import IMAGE_EXTENSIONS, read_list
 from deeplab.data.build.shapes import Shape, background_of, paint, polygon
 from deeplab.data.build.source import UNDIVIDED, Painter, Pair, Source, with_background
 from deeplab.errors import UserError

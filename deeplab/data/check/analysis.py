@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from deeplab.data.check import description_rules, label_rules, pictures, size_ru
 from deeplab.data.check.fix_plan import known_palette
 from deeplab.data.check.inspection import Inspected, Task, inspect
 from deeplab.data.check.leaks import find_leaks
+from deeplab.data.check.outlines import look_at_fits
 from deeplab.data.check.report import Finding, Report, Sample, SplitFacts
 from deeplab.data.check.roles import training_split
-from deeplab.data.check.rules import MOST_SHOWN
+from deeplab.data.check.rules import MOST_SHOWN, for_records
 from deeplab.data.check.samples import Item
 from deeplab.data.check.settings import CheckConfig
 from deeplab.data.check.subject import Subject
@@ -86,6 +87,7 @@ class _Run:
         self.items: list[Item] = []  # where each image of `likes` lies, for pictures of pairs of images
         self.samples: list[Sample] = []
         self.colours: set[int] = set()  # of masks in colours that nobody has explained
+        self.palettes = label_rules.Palettes()
         self.task = Task(
             subject.classes,
             subject.exif,
@@ -136,8 +138,9 @@ class _Run:
             self.log.add([result])
             return
         self.log.add(result.findings)
-        self.tallies[result.split].add(result, self.rule.ignore_label)
+        self.tallies[result.split].add(result, self.rule.ignore_label, len(self.likes.names))
         self.likes.add(result)
+        self.palettes.add(result.palette, result.mask_where, result.split)
         if len(self.colours) <= _MOST_COLOURS:
             self.colours |= result.colours
         if result.sample:
@@ -148,33 +151,54 @@ class _Run:
     def report(self) -> Report:
         """What all of it together tells."""
         counts = np.sum([tally.counts for tally in self.tallies.values()], axis=0, initial=0) + np.zeros(256, np.int64)
-        self.log.add(label_rules.look_at_values(counts, self.rule))
-        mapping = label_rules.certain_map(counts, self.rule)
+        mapping = label_rules.certain_map(np.flatnonzero(counts).tolist(), self.rule)
         tallies, dataset = self._renumbered(mapping), settled(self.subject, counts, mapping)
         facts = {split: tally.facts(dataset.num_classes, dataset.ignore_label) for split, tally in tallies.items()}
         found = _weights(tallies, facts)
         advised = size_rules.advice(self.tallies, self.config.output_stride)
-        self.log.add(label_rules.look_at_classes(dataset, facts))
-        self.log.add(label_rules.look_at_balance(dataset, facts, found))
-        self.log.add(label_rules.look_at_sameness(self.tallies))
+        self._judge_labels(counts, mapping, dataset, facts, found)
         self.log.add(size_rules.look_at_sizes(self.tallies, self.config, advised))
         if self.subject.described and not self.config.max_images:
             described, every = self.subject.described, not self.config.splits
             self.log.add(description_rules.look_at_description(described, facts, self.tallies, every))
+        self._take_misfits()
         self._take_leaks()
-        palette = self._palette()
-        listed = [label_rules.better_remedy(item, counts, self.rule, palette) for item in self.log.in_order()]
         return Report(
             checked=self._checked(mapping),
             dataset=dataset_with_facts(dataset, facts, self.subject.described),
             splits=facts,
-            findings=listed,
+            findings=self._with_better_remedies(counts),
             numbers=dict(self.log.numbers),
             weights=found,
             crop=advised,
             samples=self.samples,
             label_map=mapping,
         )
+
+    def _judge_labels(
+        self,
+        counts: np.ndarray,
+        mapping: Mapping[int, int],
+        dataset: Dataset,
+        facts: Mapping[str, SplitFacts],
+        found: weights.Weights,
+    ) -> None:
+        """What the values of all labels tell; of classes only where the values are classes."""
+        about_values = list(label_rules.look_at_values(counts, self.rule))
+        self.log.add(about_values)
+        rules = {item.rule for item in about_values}
+        if not rules & label_rules.NO_CLASSES and self.rule.ignore_label not in mapping:
+            from_one = "labels-start-at-one" in rules
+            self.log.add(label_rules.look_at_classes(dataset, facts, from_one))
+            self.log.add(label_rules.look_at_balance(dataset, facts, found))
+        self.log.add(label_rules.look_at_sameness(self.tallies))
+        self.log.add(label_rules.look_at_single_classes(dataset, self.tallies))
+        self.log.add(self.palettes.findings())
+
+    def _with_better_remedies(self, counts: np.ndarray) -> list[Finding]:
+        palette = self._palette()
+        listed = [label_rules.better_remedy(item, counts, self.rule, palette) for item in self.log.in_order()]
+        return [for_records(item) for item in listed] if self.subject.stored else listed
 
     def _renumbered(self, mapping: Mapping[int, int]) -> dict[str, SplitTally]:
         """The sums as they would be with a map of grey levels to classes: those of 251 "classes" help nobody."""
@@ -196,22 +220,34 @@ class _Run:
         by_value = any(tally.counts.any() for tally in self.tallies.values())
         return known_palette(sorted(self.colours), self.subject.classes, mixed=by_value)
 
+    def _take_misfits(self) -> None:
+        for misfit in look_at_fits({split: tally.fits for split, tally in self.tallies.items()}):
+            self._take_with_picture(misfit.finding, [misfit.place] if misfit.place >= 0 else [], self._overlay)
+
     def _take_leaks(self) -> None:
-        for leak in find_leaks(self.likes):
-            picture = b""
-            if self.draw and self.log.wants(leak.finding.rule):
-                both = [_small(self.items[place]) for place in leak.places]
-                picture = pictures.as_jpeg(pictures.side_by_side(both))
-            self.log.add([dataclasses.replace(leak.finding, picture=picture)])
+        for leak in find_leaks(self.likes, "labels-all-same" not in self.log.numbers):
+            of_labels = leak.finding.rule in ("label-repeated", "same-picture-other-label")
+            self._take_with_picture(leak.finding, leak.places, self._overlay if of_labels else self._image)
+
+    def _take_with_picture(
+        self, found: Finding, places: Sequence[int], show: Callable[[Item], np.ndarray | None]
+    ) -> None:
+        if self.draw and self.log.wants(found.rule):
+            row = pictures.side_by_side([show(self.items[place]) for place in places])
+            found = dataclasses.replace(found, picture=pictures.as_jpeg(row))
+        self.log.add([found])
+
+    def _image(self, item: Item) -> np.ndarray | None:
+        image = item.load().image
+        return pictures.shrunk(image) if image else None
+
+    def _overlay(self, item: Item) -> np.ndarray | None:
+        sample = inspect(item, self.task, as_sample=True).sample
+        return pictures.shrunk(sample.overlay) if sample else None
 
 
 def _look(item: tuple[Item, bool] | Finding, task: Task) -> Inspected | Finding:
     return item if isinstance(item, Finding) else inspect(item[0], task, item[1])
-
-
-def _small(item: Item) -> np.ndarray | None:
-    image = item.load().image
-    return pictures.shrunk(image) if image else None
 
 
 def _chosen(number: int, most: int) -> set[int] | None:

@@ -1,8 +1,8 @@
 """What can be mended for certain: the masks of the whole set are looked at before any is changed.
 
-Two things are decided for all masks together: values that are no class indices are numbered in their order, where there
-are just as many as classes, or 0 and 255 alone; and colours are read by the palette of a known data set, where just one
-has them all. Whatever is less clear than that is left to the user.
+Two things are decided for all masks together: values that are no class indices are numbered in their order, as
+`label_rules.certain_map` says; and colours are read by the palette of a known data set, where just one has them all.
+Whatever is less clear than that is left to the user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deeplab import console
 from deeplab.data import dataset as datasets
 from deeplab.data.build.classes import Classes, settle
 from deeplab.data.build.convert import ordered_map
-from deeplab.data.check.label_rules import value_map
+from deeplab.data.check.label_rules import certain_map
 from deeplab.data.check.report import Finding
 from deeplab.data.check.samples import Item
 from deeplab.data.check.subject import Subject
@@ -87,11 +87,10 @@ def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
             classes, num_classes=palette.num_classes, names=palette.class_names, colours=palette.colours
         )
     table = table_of(palette) if palette else rule.table
-    mapping: Mapping[int, int] = {}
-    if not rule.mapping and rule.table is None:
-        mapping = value_map(survey.values, classes.num_classes, rule.ignore_label)
+    mapping = certain_map(survey.values, dataclasses.replace(rule, num_classes=classes.num_classes))
     if mapping and classes.num_classes is None:
-        classes = dataclasses.replace(classes, num_classes=2)  # 0 and 255: the one map that needs no number
+        kept = {mapping.get(value, value) for value in survey.values} - {rule.ignore_label}
+        classes = dataclasses.replace(classes, num_classes=max(kept) + 1)
     known = _settled(classes, survey, rule.mapping or mapping, table)
     by_value = dataclasses.replace(rule, num_classes=known.num_classes, mapping=rule.mapping or mapping or None)
     return Plan(

@@ -31,6 +31,7 @@ _FINE_ENOUGH = 64  # least side to which a picture is reduced while decoding
 _AT_ONCE = 4096
 _MOST_NEIGHBOURS = 32  # of a bucket's pictures, in the order of their hashes, with which each is compared
 _ONES = np.array([value.bit_count() for value in range(256)])
+_MIRRORED = np.array([255 - int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)  # of a row of a hash
 
 
 @dataclass(frozen=True)
@@ -46,36 +47,54 @@ class Look:
     thumbnail: np.ndarray
 
 
+@dataclass(frozen=True)
+class Small:
+    """A picture in grey at a small size.
+
+    Attributes:
+      pixels: float32 [h, w], 0..255.
+      rows, columns: how many of them the picture really fills; the last ones may be filled in part.
+    """
+
+    pixels: np.ndarray
+    rows: float
+    columns: float
+
+
 def look_at(data: bytes, height: int, width: int) -> Look | None:
-    """The hash and thumbnail of an encoded picture of that size; None where it cannot be decoded.
+    """The hash and thumbnail of an encoded picture of that size; None where it cannot be decoded."""
+    small = small_grey(data, height, width)
+    return look_of(small) if small else None
+
+
+def look_of(small: Small) -> Look:
+    """The hash and thumbnail of a picture."""
+    cells = _mean_cells(small.pixels, small.rows, small.columns, 8, 9)
+    bits = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
+    thumbnail = _mean_cells(small.pixels, small.rows, small.columns, SIDE, SIDE)
+    return Look(bits, np.rint(thumbnail).astype(np.uint8))
+
+
+def small_grey(data: bytes, height: int, width: int) -> Small | None:
+    """An encoded picture of that size in small; None where it cannot be decoded.
 
     JPEG is decoded at an eighth to a half of its size, which spares most of the work: half a millisecond on one core
     for a picture of CamVid's size, 0.9 for one of PASCAL VOC's. EXIF rotation is not heeded.
     """
-    pixels, rows, columns = _grey(data, height, width)
-    if pixels is None:
-        return None
-    cells = _mean_cells(pixels, rows, columns, 8, 9)
-    bits = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
-    return Look(bits, np.rint(_mean_cells(pixels, rows, columns, SIDE, SIDE)).astype(np.uint8))
-
-
-def _grey(data: bytes, height: int, width: int) -> tuple[np.ndarray | None, float, float]:
-    """Grey levels, float32 [h, w], and how many rows and columns of them the picture really fills."""
     factor = next((f for f in (8, 4, 2) if min(height, width) // f >= _FINE_ENOUGH), 1)
     picture = opened(data)
     if picture is None:
-        return None, 0, 0
+        return None
     picture.draft("L", (width // factor, height // factor))  # JPEG alone, at 1/8, 1/4, 1/2 or full size
     pixels = grey_of(picture)
     if pixels is None:
-        return None, 0, 0
+        return None
     if picture.size != (width, height):  # the last cell of a row may stand for fewer pixels than the others
         factor = round(width / picture.width)
-        return pixels.astype(np.float32), height / factor, width / factor
+        return Small(pixels.astype(np.float32), height / factor, width / factor)
     if factor > 1:
         pixels = cv2.resize(pixels, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
-    return pixels.astype(np.float32), *pixels.shape  # type: ignore[return-value]
+    return Small(pixels.astype(np.float32), *pixels.shape)
 
 
 def opened(data: bytes) -> Image.Image | None:
@@ -117,8 +136,24 @@ def _shares(cells: int, pixels: int, filled: float) -> np.ndarray:
 # --- Search -------------------------------------------------------------------------------------------------
 
 
-def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs of almost the same pictures that stand in different groups.
+@dataclass(frozen=True)
+class NearPair:
+    """Two almost equal pictures.
+
+    Attributes:
+      one, other: their places, the earlier one first.
+      levels: mean difference of their thumbnails, in grey levels.
+      mirrored: one is the other mirrored left to right.
+    """
+
+    one: int
+    other: int
+    levels: float
+    mirrored: bool
+
+
+def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> list[NearPair]:
+    """Pairs of almost the same pictures that stand in different groups, mirrored ones among them.
 
     The 64 bits are cut into four bands of 16 in two ways; only pictures that agree in one of these eight bands are
     compared. Bands must agree whole, so up to 3 differing bits are always found, up to 8 nearly always. Within a band
@@ -130,24 +165,42 @@ def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> 
       groups: integers [n], such as the number of each picture's split.
 
     Returns:
-      Places of both pictures, the earlier one first, and the mean difference of their thumbnails in grey levels;
-      the most alike first.
+      The most alike first.
     """
     parts = np.array_split(thumbnails, len(thumbnails) // _AT_ONCE + 1)  # NumPy takes them for float64 meanwhile
     usable = np.flatnonzero(np.concatenate([part.std((1, 2)) for part in parts]) >= _FLAT)
-    if len(usable) < 2:
+    number = len(usable)
+    if number < 2:
         return []
-    pairs = usable[np.stack(candidates(bits[usable], groups[usable]), -1)]
-    parts = [differing_levels(thumbnails, part) for part in np.array_split(pairs, len(pairs) // _AT_ONCE + 1)]
-    levels = np.concatenate(parts)
-    near = np.flatnonzero(levels < NEAR_LEVELS)
-    found = [(*pairs[place].tolist(), float(levels[place])) for place in near.tolist()]
-    return sorted(found, key=lambda pair: (pair[2], pair[:2]))
+    both_ways = np.concatenate([bits[usable], mirrored_bits(bits[usable])])
+    one, other = candidates(both_ways, np.tile(groups[usable], 2))
+    fresh = one < number  # two mirrored pictures are alike where they are alike as they are
+    places = np.sort(np.stack([one, other % number], -1)[fresh])
+    found = np.unique(np.column_stack([places, other[fresh] >= number]), axis=0)
+    pairs, mirrored = usable[found[:, :2]], found[:, 2] > 0
+    cut = np.array_split(np.arange(len(pairs)), len(pairs) // _AT_ONCE + 1)
+    levels = np.concatenate([differing_levels(thumbnails, pairs[part], mirrored[part]) for part in cut])
+    near = np.flatnonzero(levels < NEAR_LEVELS).tolist()
+    alike = [NearPair(*pairs[place].tolist(), float(levels[place]), bool(mirrored[place])) for place in near]
+    return sorted(alike, key=lambda pair: (pair.levels, pair.one, pair.other))
 
 
-def differing_levels(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Mean differences of thumbnails, in grey levels: uint8 [n, 16, 16] and places, integers [pairs, 2]."""
+def mirrored_bits(bits: np.ndarray) -> np.ndarray:
+    """Difference hashes of the mirrored pictures, uint64 [n]: rows run backwards, and brighter becomes darker."""
+    return _MIRRORED[bits.view(np.uint8)].view(np.uint64)
+
+
+def differing_levels(thumbnails: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray | None = None) -> np.ndarray:
+    """Mean differences of thumbnails, in grey levels, float32 [pairs].
+
+    Args:
+      thumbnails: uint8 [n, 16, 16].
+      pairs: places, integers [pairs, 2].
+      mirrored: whether the second one is to be mirrored, bool [pairs]; None: nowhere.
+    """
     one, other = (normalised(thumbnails[places]) for places in pairs.T)
+    if mirrored is not None:
+        other[mirrored] = other[mirrored][:, :, ::-1]
     return np.abs(one - other).mean((1, 2))
 
 

@@ -7,16 +7,18 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from deeplab.data.build.images import inspect_image, kind_of
 from deeplab.data.build.transcode import NOTES, Picture, prepare
-from deeplab.data.check.hashing import Look, look_at
+from deeplab.data.check.hashing import Small, small_grey
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import finding
 from deeplab.errors import UserError
 
+_FLAT = 2  # grey levels: what JPEG makes of one
 _LEAST_SIDE = 33  # pixels: with fewer, the features at output stride 16 are a cell or two
 _RULE_OF: Mapping[str, tuple[str, str]] = {  # by the keys of transcode.NOTES
     "turned": ("image-turned", "its EXIF data turn it: it goes in upright, as viewers show it"),
@@ -49,13 +51,13 @@ class ImageLook:
     Attributes:
       picture: as a record holds it; None where it cannot be read.
       kind: such as "jpeg, RGB"; empty where it cannot be read.
-      look: to find its likes.
+      small: to find its likes, and to see whether its label fits.
       findings: what is wrong.
     """
 
     picture: Picture | None = None
     kind: str = ""
-    look: Look | None = None
+    small: Small | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -79,13 +81,13 @@ def look_at_image(
         rule = "image-unreadable" if not data or _is_known(data) else "image-unknown-format"
         found.findings.append(finding(rule, where, fault.rule, split=split, remedy=fault.remedy))
         return found
-    look = look_at(picture.data, picture.height, picture.width)
-    if look is None and not _tensorflow_reads(picture.data):
+    small = small_grey(picture.data, picture.height, picture.width)
+    if small is None and not _tensorflow_reads(picture.data):
         found.findings.append(finding("image-unreadable", where, "its pixels cannot be decoded", split=split))
         return found
     mode = _mode(data)
-    found.picture, found.look, found.kind = picture, look, f"{kind}, {_MODES.get(mode, mode)}"
-    for rule, text in _oddities(picture, mode):
+    found.picture, found.small, found.kind = picture, small, f"{kind}, {_MODES.get(mode, mode)}"
+    for rule, text in _oddities(picture, mode, small):
         found.findings.append(finding(rule, where, text, split=split))
     return found
 
@@ -134,11 +136,14 @@ def _mode(data: bytes) -> str:
         return ""
 
 
-def _oddities(picture: Picture, mode: str) -> list[tuple[str, str]]:
+def _oddities(picture: Picture, mode: str, small: Small | None) -> list[tuple[str, str]]:
     """Rules and texts on a picture that can be read."""
-    found = [_RULE_OF.get(note, ("image-converted", NOTES.get(note, note))) for note in picture.notes]
+    notes = [note for note in picture.notes if note != "sixteen_bit" or "dark" not in picture.notes]
+    found = [_RULE_OF.get(note, ("image-converted", NOTES.get(note, note))) for note in notes]
     if mode in _GREY:
         found.append(("image-grey", "has one channel"))
+    if small and np.ptp(small.pixels) <= _FLAT:
+        found.append(("image-flat", f"is {small.pixels[0, 0]:.0f} of 255 bright all over"))
     if min(picture.height, picture.width) < _LEAST_SIDE:
         found.append(("image-tiny", f"is {picture.height}x{picture.width} (height x width)"))
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,15 @@ from deeplab.data.build.classes import Classes
 from deeplab.data.build.transcode import Picture
 from deeplab.data.check import pictures
 from deeplab.data.check.crops import size_text
-from deeplab.data.check.hashing import Look
+from deeplab.data.check.hashing import Look, look_of, opened
 from deeplab.data.check.image_look import ImageLook, look_at_image
 from deeplab.data.check.label_look import LabelLook, look_at_drawn_label, look_at_label
+from deeplab.data.check.outlines import Fit, fit_of
 from deeplab.data.check.report import Finding, Sample
 from deeplab.data.check.rules import finding
 from deeplab.data.check.samples import Fields, Item, Loaded
 
+_LEAST_PIXELS_A_BYTE = 8  # of a mask's file; photographs have two or three
 _TURNS = "its EXIF data turn it: leave --exif=auto, or save it upright"
 
 
@@ -47,7 +50,7 @@ class Inspected:
     """What was seen of a pair.
 
     Attributes:
-      name, split, where: as in `Loaded`.
+      name, split, where, mask_where: as in `Loaded`.
       size: height and width of the image; None where it cannot be read.
       kind: such as "jpeg, RGB"; empty where it cannot be read.
       counts: pixels of each label value, int64 [256]; None where there is no label that could be counted.
@@ -56,12 +59,15 @@ class Inspected:
       look: hash and thumbnail of the image; None where it cannot be read.
       findings: what is wrong.
       colours: 0xRRGGBB of a mask in colours that nobody has explained.
+      palette: 0xRRGGBB of each index that a palette mask uses.
+      fit: how the label's outlines lie on the image's edges; None where that cannot be told.
       sample: the pair in small, if that was asked for.
     """
 
     name: str
     split: str
     where: str
+    mask_where: str
     size: tuple[int, int] | None
     kind: str
     counts: np.ndarray | None
@@ -70,6 +76,8 @@ class Inspected:
     look: Look | None
     findings: Sequence[Finding]
     colours: frozenset[int]
+    palette: Mapping[int, int]
+    fit: Fit | None
     sample: Sample | None = None
 
 
@@ -81,21 +89,38 @@ def inspect(item: Item, task: Task, as_sample: bool = False) -> Inspected:
     if not label and image.picture:
         label = _drawn_label_of(loaded, image.picture, task)
     image, label = image or ImageLook(), label or LabelLook()
-    found = [*loaded.findings, *image.findings, *label.findings, *_together(loaded, image.picture, label.size)]
+    found = [*loaded.findings, *image.findings, *label.findings, *_together(loaded, image.picture, label)]
     result = Inspected(
         name=loaded.name,
         split=loaded.split,
         where=loaded.where,
+        mask_where=loaded.mask_where,
         size=(image.picture.height, image.picture.width) if image.picture else None,
         kind=image.kind,
         counts=label.counts,
         digest=hashlib.blake2b(loaded.image, digest_size=16).digest() if loaded.image else b"",
-        label_digest=zlib.crc32(label.pixels.tobytes()) if label.pixels is not None else 0,
-        look=image.look,
+        label_digest=_digest(label.pixels),
+        look=look_of(image.small) if image.small else None,
         findings=found,
         colours=label.colours,
+        palette=label.palette,
+        fit=_fit(image, label),
     )
     return _with_pictures(result, image.picture, label.pixels, task, as_sample)
+
+
+def _digest(label: np.ndarray | None) -> int:
+    """Of a label's pixels, 64 bits; 0 where there is none. Two checksums: one of 32 bits is not unique for long."""
+    if label is None:
+        return 0
+    pixels = label.tobytes()
+    return zlib.crc32(pixels) << 32 | zlib.adler32(pixels)
+
+
+def _fit(image: ImageLook, label: LabelLook) -> Fit | None:
+    if not image.picture or not image.small or label.pixels is None or label.size != _size(image.picture):
+        return None
+    return fit_of(image.small.pixels, label.pixels)
 
 
 def _label_of(loaded: Loaded, task: Task) -> LabelLook | None:
@@ -124,15 +149,30 @@ def _image_of(loaded: Loaded, mask_size: tuple[int, int] | None, exif: str) -> I
 # --- Image and label together -------------------------------------------------------------------------------
 
 
-def _together(loaded: Loaded, picture: Picture | None, label_size: tuple[int, int] | None) -> list[Finding]:
+def _together(loaded: Loaded, picture: Picture | None, label: LabelLook) -> list[Finding]:
     if picture is None:
         return []
-    found = [_sizes_differ(loaded, picture, label_size)] if label_size not in (None, _size(picture)) else []
+    found = []
+    if label.size not in (None, _size(picture)):
+        found.append(_sizes_differ(loaded, picture, label.size))
+    elif label.pixels is not None and _is_its_mask(loaded, picture, label.pixels):
+        text = f"holds the same pixels as {loaded.mask_where}"
+        found.append(finding("image-is-mask", loaded.where, text, split=loaded.split))
     if loaded.fields:
         wrong = wrong_fields(loaded.fields, picture)
         if wrong:
             found.append(finding("record-fields-wrong", loaded.where, "; ".join(wrong), split=loaded.split))
     return [item for item in found if item]
+
+
+def _is_its_mask(loaded: Loaded, picture: Picture, label: np.ndarray) -> bool:
+    """Whether the image shows its own label. Masks are small files; photographs need not be decoded for this."""
+    if len(picture.data) * _LEAST_PIXELS_A_BYTE > label.size or not np.ptp(label):
+        return False
+    if loaded.image == loaded.mask:
+        return True
+    shown = opened(picture.data)
+    return shown is not None and shown.mode in ("L", "P", "1") and np.array_equal(np.asarray(shown), label)
 
 
 def _size(picture: Picture) -> tuple[int, int]:
@@ -142,7 +182,8 @@ def _size(picture: Picture) -> tuple[int, int]:
 def _sizes_differ(loaded: Loaded, picture: Picture, label_size: tuple[int, int] | None) -> Finding | None:
     if label_size is None:
         return None
-    text = f"the mask is {size_text(label_size)} pixels (height x width), its image {size_text(_size(picture))}"
+    image = "its image" if loaded.fields else f"its image {os.path.basename(loaded.where)}"
+    text = f"the mask is {size_text(label_size)} pixels (height x width), {image} {size_text(_size(picture))}"
     if label_size != _size(picture)[::-1]:
         return finding("size-differs", loaded.mask_where, text, split=loaded.split)
     turns = "turned" in picture.notes or "unturned" in picture.notes

@@ -9,21 +9,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from deeplab.data import dataset as datasets
-from deeplab.data.build.pairs import shorten
+from deeplab.data.build.files import shorten
 from deeplab.data.check.report import Finding, Severity, SplitFacts
 from deeplab.data.check.roles import training_split
 from deeplab.data.check.rules import finding
 from deeplab.data.check.tally import SplitTally
-from deeplab.data.check.weights import INVERSE, ROOT, Weights, as_flag, ratio
+from deeplab.data.check.weights import INVERSE, ROOT, Weights, flag_of, ratio
+from deeplab.data.colour_tables import rgb_text
 from deeplab.data.dataset import Dataset
 from deeplab.data.masks import LabelRule, spread_map
 
 LABELS = "labels"  # where a finding on all of them is
+NO_CLASSES = frozenset(
+    {"nothing-labelled", "one-class", "foreground-ignored"}
+)  # rules that leave nothing to say of them
 RARE = 0.0005  # share of the training pixels
 FAR_APART = 50.0  # ratio of weights
+STRAY = 0.001  # share of all pixels, below which strange values are no classes
+_MOST_MAPPED = 6  # values in a proposed --label_map
+_MOST_SINGLE = 0.1  # share of the labels that may be of one class and still be worth a word
 _LEAST_IMAGES = 4  # from which labels that are all the same are no coincidence
 _SMALL = 8  # highest value below which gaps are classes that do not occur
-_NAMED_AS_NONE = re.compile(r"(ignored?|void|unlabell?ed|unknown|do_?n'?t_?care)", re.IGNORECASE)
+_NAMED_AS_NONE = re.compile(r"(ignored?|void|none|unlabell?ed|unknown|do_?n'?t_?care)", re.IGNORECASE)
 _UNNAMED = re.compile(r"class_\d+")
 
 
@@ -44,47 +51,41 @@ def _far_between(present: Sequence[int]) -> bool:
     return bool(present) and present[-1] >= _SMALL and 2 * len(present) < present[-1]
 
 
-def certain_map(counts: np.ndarray, rule: LabelRule) -> dict[int, int]:
-    """What the values must be replaced by, where that is certain; else empty. The remedies go by it.
-
-    As `value_map`; and where nobody has said how many classes there are, tones of grey are taken for all of them.
-
-    Args:
-      counts: pixels of each value over all masks, int64 [256].
-      rule: what they should be; where it maps values or colours already, nothing is certain.
-    """
-    if rule.mapping or rule.table:
-        return {}
-    present = present_values(counts, rule.ignore_label)
-    if are_grey_levels(present, rule.num_classes) and _are_tones(present):
-        return _numbered(present)
-    return value_map(np.flatnonzero(counts).tolist(), rule.num_classes, rule.ignore_label)
-
-
-def value_map(values: Iterable[int], num_classes: int | None, ignore_label: int) -> dict[int, int]:
-    """The map from mask values to classes, where it is certain; else empty. `--fix` goes by it.
+def certain_map(values: Iterable[int], rule: LabelRule) -> dict[int, int]:
+    """What the values of all masks must be replaced by, where that is certain; else empty.
 
     Certain are: one class beside the ignore label, which then can only be the other class; tones of grey, as many as
-    there are classes, the ignore label among them or not; and labels that count the classes from 1. A single value out
-    of range among good ones is damage, and tells nothing of the others, even if their number is right.
+    there are classes, the ignore label among them or not; and labels that count the classes from 1. Where nobody has
+    said how many classes there are, tones of grey are taken for all of them. A single value out of range among good
+    ones is damage, and tells nothing of the others, even if their number is right.
 
     Args:
       values: all that occur in the masks of the set.
-      num_classes: number of classes; None: nobody knows.
-      ignore_label: the value of ignored pixels.
+      rule: what they should be; where it maps values or colours already, nothing is certain.
 
     Returns:
-      For values that change: 255 -> 1.
+      For values that change: 255 -> 1. The remedies and `--fix` go by it.
     """
-    every = sorted(values)
-    present = [value for value in every if value != ignore_label]
-    if present == [0] and ignore_label in every and num_classes in (None, 2):
-        return {ignore_label: 1}
+    if rule.mapping or rule.table:
+        return {}
+    every, ignore = sorted(values), rule.ignore_label
+    present = [value for value in every if value != ignore]
+    if present == [0] and ignore in every and rule.num_classes in (None, 2):
+        return {ignore: 1}
+    if rule.num_classes is None:
+        tones = every if _evenly_spread(every) else present
+        return _numbered(tones) if are_grey_levels(present, None) and _are_tones(tones) else {}
     for candidates in (present, every):  # the ignore label may be a class that nobody meant to be ignored
         from_one = candidates == list(range(1, len(candidates) + 1))
-        if len(candidates) == num_classes and (_are_tones(candidates) or from_one):
+        if len(candidates) == rule.num_classes and (_are_tones(candidates) or from_one):
             return _numbered(candidates)
     return {}
+
+
+def _evenly_spread(values: Sequence[int]) -> bool:
+    """Whether values divide the greys from black to white evenly, as 0, 128, 255 do."""
+    steps = len(values) - 1
+    return steps > 1 and all(abs(value - 255 * place / steps) <= 1 for place, value in enumerate(values))
 
 
 def _are_tones(candidates: Sequence[int]) -> bool:
@@ -94,6 +95,10 @@ def _are_tones(candidates: Sequence[int]) -> bool:
 
 def _numbered(values: Sequence[int]) -> dict[int, int]:
     return {value: place for place, value in enumerate(values) if value != place}
+
+
+def _values_in(counts: np.ndarray) -> list[int]:
+    return np.flatnonzero(counts).tolist()
 
 
 def map_text(mapping: Mapping[int, int]) -> str:
@@ -116,7 +121,7 @@ def look_at_values(counts: np.ndarray, rule: LabelRule) -> Iterator[Finding]:
     elif len(present) == 1:
         yield _one_class(present[0], counts, rule)
     elif are_grey_levels(present, rule.num_classes):
-        yield _grey_levels(present, counts, ignore)
+        yield _grey_levels(present, counts, rule)
     elif present[0] > 0 and ignore != 0:
         yield _from_one(present, rule)
 
@@ -131,18 +136,19 @@ def _one_class(only: int, counts: np.ndarray, rule: LabelRule) -> Finding:
         f"class {only} would be learned"
     )
     remedy = f"--label_map={ignore}:{1 if only == 0 else 0} if {ignore} means a class"
-    return finding("foreground-ignored", LABELS, text, remedy=remedy, fix=_fix(certain_map(counts, rule)))
+    return finding("foreground-ignored", LABELS, text, remedy=remedy, fix=_fix(certain_map(_values_in(counts), rule)))
 
 
-def _grey_levels(present: Sequence[int], counts: np.ndarray, ignore: int) -> Finding:
-    mapping = _numbered(present)
-    text = (
-        f"hold the values {shorten(list(map(str, present)), 8)}: as class indices, these mean {present[-1] + 1} classes"
-    )
-    if counts[ignore]:
-        text += f"; {ignore} stays the ignore label"
+def _grey_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) -> Finding:
+    ignore, certain = rule.ignore_label, certain_map(_values_in(counts), rule)
+    mapping = certain or _numbered(present)
+    shown = shorten(list(map(str, _values_in(counts) if ignore in mapping else present)), 8)
+    text = f"hold the values {shown}: as class indices, these mean {present[-1] + 1} classes"
     remedy = f"{map_text(mapping)} numbers them, or --num_classes={present[-1] + 1} if that is meant"
-    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=_fix(mapping))
+    if counts[ignore] and ignore not in mapping:
+        text += f"; {ignore} stays the ignore label"
+        remedy += f"; with {ignore}:{len(present)} in the map if {ignore} is a class, too"
+    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=_fix(certain))
 
 
 def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
@@ -167,10 +173,12 @@ def better_remedy(item: Finding, counts: np.ndarray, rule: LabelRule, palette: D
       rule: what values and colours mean.
       palette: the known data set whose colours the masks have; None where there is none.
     """
-    mapping = certain_map(counts, rule)
+    mapping = certain_map(_values_in(counts), rule)
     if item.rule == "label-out-of-range" and mapping:
         remedy = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
         return dataclasses.replace(item, remedy=remedy, fix=_fix(mapping))
+    if item.rule == "label-out-of-range":
+        return dataclasses.replace(item, remedy=_few_strange_pixels(counts, rule) or item.remedy)
     if item.rule == "mask-is-colour" and palette:
         whose = palette.name or "the classes"
         flag = f"--dataset={palette.name}" if palette.name else "--palette=FILE with the colours of the classes"
@@ -179,11 +187,58 @@ def better_remedy(item: Finding, counts: np.ndarray, rule: LabelRule, palette: D
     return item
 
 
+def _few_strange_pixels(counts: np.ndarray, rule: LabelRule) -> str:
+    """What to do where values out of range are so few that they are no classes; empty where they are not."""
+    strange = counts.copy()
+    strange[: rule.num_classes] = 0
+    strange[rule.ignore_label] = 0
+    values, pixels = _values_in(strange), int(strange.sum())
+    if not 0 < pixels < STRAY * counts.sum():
+        return ""
+    few = len(values) <= _MOST_MAPPED
+    flag = map_text(dict.fromkeys(values, rule.ignore_label)) if few else "--on_bad_label=ignore"
+    return f"export the mask again, or {flag}: {pixels:,} pixel{'s' if pixels != 1 else ''} in all masks"
+
+
+# --- Palettes -----------------------------------------------------------------------------------------------
+
+
+class Palettes:
+    """The palettes of all masks that have one: a colour that stands for two indices betrays that each has its own."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[int, str]] = {}  # of each colour: its index, and the mask in which it was met
+        self._found: list[Finding] = []
+
+    def add(self, palette: Mapping[int, int], where: str, split: str) -> None:
+        """Takes one mask: 0xRRGGBB of each index that it uses."""
+        colours = list(palette.values())
+        for index, colour in palette.items():
+            if colours.count(colour) > 1:  # says nothing
+                continue
+            known, other = self._first.setdefault(colour, (index, where))
+            if known != index:
+                text = f"{rgb_text(colour)} is its index {index}, but {known} in {other}"
+                self._found.append(finding("mask-palettes-differ", where, text, split=split))
+                return
+
+    def findings(self) -> Sequence[Finding]:
+        """Masks whose palette differs from that of the first that has the colour."""
+        return self._found
+
+
 # --- Classes ------------------------------------------------------------------------------------------------
 
 
-def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts]) -> Iterator[Finding]:
-    """Classes that are absent everywhere, from training, or from another split."""
+def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts], from_one: bool) -> Iterator[Finding]:
+    """Classes that are absent everywhere, from training, or from another split; names that make no sense.
+
+    Args:
+      dataset: the classes.
+      splits: what was counted.
+      from_one: it has been said already that no label holds 0.
+    """
+    yield from _odd_names(dataset, splits)
     totals = np.sum([facts.pixels for facts in splits.values()], axis=0)
     if not totals.any():
         return
@@ -195,10 +250,25 @@ def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts]) -> Itera
     severity: Severity | None = "note" if is_known(dataset) else None
     absent = [index for index in np.flatnonzero(totals == 0).tolist() if index != dataset.ignore_label]
     absent = absent[:-1] if counted else absent
+    absent = absent[1:] if from_one and absent[:1] == [0] else absent
     if absent:
         text = f"no pixel anywhere of {_names(dataset, absent)}"
-        yield finding("class-absent", LABELS, text, severity=severity)
+        remedy = "nothing, if these images are a part of that data set" if severity else ""
+        yield finding("class-absent", LABELS, text, severity=severity, remedy=remedy)
     yield from _uneven(dataset, splits, totals, severity)
+
+
+def _odd_names(dataset: Dataset, splits: Mapping[str, SplitFacts]) -> Iterator[Finding]:
+    names = list(dataset.class_names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        text = f"{shorten(repeated)} is the name of {names.count(repeated[0])} classes"
+        yield finding("class-names-repeated", LABELS, text)
+    ignore, ignored = dataset.ignore_label, sum(facts.ignored_pixels for facts in splits.values())
+    if ignore < len(names) and ignored and not _NAMED_AS_NONE.fullmatch(names[ignore]) and not is_known(dataset):
+        share = 100 * ignored / (ignored + sum(sum(facts.pixels) for facts in splits.values()))
+        text = f"{names[ignore]} ({ignore}) has {share:.3g} % of the pixels, but {ignore} is the ignore label"
+        yield finding("class-ignored", LABELS, text)
 
 
 def is_known(dataset: Dataset) -> bool:
@@ -252,20 +322,24 @@ def look_at_balance(dataset: Dataset, splits: Mapping[str, SplitFacts], weights:
     pixels = np.array(splits[training].pixels, np.float64) if splits else np.zeros(0)
     if not weights:
         return
-    share = pixels / pixels.sum()
-    for index in np.flatnonzero((share > 0) & (share < RARE)).tolist():
-        images = splits[training].images_with[index]
-        text = (
-            f"{dataset.class_names[index]} ({index}) has {100 * share[index]:.2g} % of the pixels that count, in "
-            f"{images} image{'s' if images != 1 else ''}"
-        )
-        yield finding("class-rare", training, text, split=training, remedy=as_flag(weights[ROOT]))
+    share, remedy = pixels / pixels.sum(), flag_of(weights[ROOT])
+    rare = np.flatnonzero((share > 0) & (share < RARE)).tolist()
+    if rare:
+        found = [_rarity(dataset, index, share[index], splits[training].images_with[index]) for index in rare]
+        text = shorten(found, 8) if len(found) == 1 else f"{len(found)} classes: {shorten(found, 8)}"
+        severity: Severity | None = "note" if is_known(dataset) else None
+        yield finding("class-rare", training, text, split=training, remedy=remedy, severity=severity)
     if ratio(weights[INVERSE]) > FAR_APART:
         text = (
             f"in full proportion they differ by a factor of {ratio(weights[INVERSE]):.0f}, their square roots by "
             f"{ratio(weights[ROOT]):.0f}"
         )
-        yield finding("weights-far-apart", training, text, split=training, remedy=as_flag(weights[ROOT]))
+        yield finding("weights-far-apart", training, text, split=training, remedy=remedy)
+
+
+def _rarity(dataset: Dataset, index: int, share: float, images: int) -> str:
+    places = f"in {images} image{'s' if images != 1 else ''}"
+    return f"{dataset.class_names[index]} ({index}) has {100 * share:.2g} % of the pixels that count, {places}"
 
 
 def look_at_sameness(tallies: Mapping[str, SplitTally]) -> Iterator[Finding]:
@@ -274,3 +348,14 @@ def look_at_sameness(tallies: Mapping[str, SplitTally]) -> Iterator[Finding]:
     images = sum(tally.images - tally.unread for tally in tallies.values())
     if len(digests) == 1 and images >= _LEAST_IMAGES:
         yield finding("labels-all-same", LABELS, f"all {images} labels are the same, pixel for pixel")
+
+
+def look_at_single_classes(dataset: Dataset, tallies: Mapping[str, SplitTally]) -> Iterator[Finding]:
+    """Labels that are one class all over, where nearly all others have several."""
+    number = sum(tally.images - tally.unread for tally in tallies.values())
+    if sum(len(tally.of_one_class) for tally in tallies.values()) > _MOST_SINGLE * number:
+        return
+    for split, tally in tallies.items():
+        for where, value in tally.of_one_class:
+            name = f" ({dataset.class_names[value]})" if value < dataset.num_classes else ""
+            yield finding("label-one-class", where, f"is {value}{name} all over", split=split)

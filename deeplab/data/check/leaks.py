@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.data.check.hashing import near_pairs
+from deeplab.data.check.hashing import NEAR_LEVELS, differing_levels, near_pairs
 from deeplab.data.check.report import Finding
 from deeplab.data.check.roles import must_not_share
 from deeplab.data.check.rules import finding
@@ -23,13 +23,20 @@ class Leak:
     places: tuple[int, int]
 
 
-def find_leaks(likes: Likes) -> Iterator[Leak]:
-    """Images that two splits share, by name, by bytes or nearly; and those that stand in a split twice."""
+def find_leaks(likes: Likes, labels_differ: bool) -> Iterator[Leak]:
+    """Images that two splits share, by name, by bytes or nearly; those that stand in a split twice; shared labels.
+
+    Args:
+      likes: what is known of all images.
+      labels_differ: not all labels are one and the same, which has been said otherwise.
+    """
     named = list(_by_name(likes))
     yield from named
     same = list(_by_bytes(likes, {leak.places for leak in named if leak.finding.rule == "name-in-two-splits"}))
     yield from same
     yield from _nearly(likes, {leak.places for leak in [*named, *same]})
+    if labels_differ:
+        yield from _by_label(likes)
 
 
 def _groups(keys: Sequence[object]) -> Iterator[list[int]]:
@@ -59,8 +66,8 @@ def _pairs(likes: Likes, group: Sequence[int]) -> Iterator[tuple[int, int, bool]
         first[split] = place
 
 
-def _both(likes: Likes, one: int, other: int) -> str:
-    return f"{likes.names[one]!r} in {likes.splits[one]} and {likes.names[other]!r} in {likes.splits[other]}"
+def _named(likes: Likes, place: int) -> str:
+    return f"{likes.names[place]!r} in {likes.splits[place]}"
 
 
 def _by_name(likes: Likes) -> Iterator[Leak]:
@@ -81,7 +88,7 @@ def _by_bytes(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
             if (one, other) in known or (likes.names[one] == likes.names[other] and not leaks):
                 continue
             rule = "picture-in-two-splits" if leaks else "picture-repeated"
-            text = f"the same file, byte for byte: {_both(likes, one, other)}"
+            text = f"is the same file, byte for byte, as {_named(likes, one)}"
             yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
         yield from _other_labels(likes, group)
 
@@ -92,7 +99,7 @@ def _other_labels(likes: Likes, group: Sequence[int]) -> Iterator[Leak]:
     for other in labelled[1:]:
         one = labelled[0]
         if likes.labels[other] != likes.labels[one]:
-            text = f"one picture, two labels: {_both(likes, one, other)}"
+            text = f"is the same picture as {_named(likes, one)}, but has another label"
             rule = "same-picture-other-label"
             yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
 
@@ -103,13 +110,28 @@ def _nearly(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
         return
     groups = np.array([numbers[split] for split in likes.splits])
     named: set[int] = set()
-    for one, other, levels in near_pairs(likes.bits, likes.thumbnails, groups):
+    for pair in near_pairs(likes.bits, likes.thumbnails, groups):
+        one, other = pair.one, pair.other
         alike = likes.names[one] == likes.names[other] or likes.digests[one] == likes.digests[other]
         if alike or (one, other) in known or not must_not_share(likes.splits[one], likes.splits[other]):
             continue
         if other in named:  # the most alike is named, of all that a video holds
             continue
         named.add(other)
-        text = f"{_both(likes, one, other)} differ by {levels:.1f} of 255 levels on average, seen small"
+        way = ", mirrored left to right" if pair.mirrored else ""
+        text = f"is almost {_named(likes, one)}{way}: seen small, they differ by {pair.levels:.1f} grey levels on average"
         rule = "near-picture-in-two-splits"
         yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
+
+
+def _by_label(likes: Likes) -> Iterator[Leak]:
+    """Different pictures with the same label; a video that stands still has like pictures, too."""
+    digests = [label if told else 0 for label, told in zip(likes.labels, likes.telling, strict=True)]
+    for group in _groups(digests):
+        one = group[0]
+        others = [place for place in group[1:] if likes.digests[place] != likes.digests[one]]
+        levels = differing_levels(likes.thumbnails, np.array([(one, other) for other in others], np.int64).reshape(-1, 2))
+        for other, level in zip(others, levels.tolist(), strict=True):
+            if level >= 2 * NEAR_LEVELS and likes.digests[one] and likes.digests[other]:
+                text = f"has the same label as {_named(likes, one)}, pixel for pixel, though the pictures differ"
+                yield Leak(finding("label-repeated", likes.names[other], text, split=likes.splits[other]), (one, other))

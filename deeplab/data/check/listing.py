@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deeplab.data.build import FORMATS
 from deeplab.data.build.divide import SplitConfig
+from deeplab.data.build.files import require_folder
 from deeplab.data.build.folder import BuildFolderConfig
 from deeplab.data.build.pairs import (
     IMAGE_EXTENSIONS,
@@ -17,7 +19,6 @@ from deeplab.data.build.pairs import (
     find_lists,
     pair_by_names,
     read_list,
-    require_folder,
 )
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import Pair, Source
@@ -28,6 +29,7 @@ from deeplab.data.check.rules import finding
 from deeplab.errors import UserError
 
 NO_SPLITS = "all"  # what pairs are called that could not be divided
+_LONGEST_NAME = 60  # characters of a line that is quoted
 Listed = tuple[Source | None, list[Finding]]
 
 
@@ -38,7 +40,8 @@ def listed(format_name: str, config: Any, labels: LabelConfig, splits: SplitConf
       format_name: a name in FORMATS.
       config: an instance of that format's settings group.
       labels, splits: as for building records. Of several folds the first is taken: each holds all pairs. Where a
-        faulty mask prevents that classes are shared evenly, the pairs are divided without that.
+        faulty mask prevents that classes are shared evenly, the pairs are divided without that; where there are too
+        few pairs to be divided, and nobody has asked for it, they stay together.
 
     Returns:
       The pairs that there are, None where they cannot be listed; and findings.
@@ -46,36 +49,68 @@ def listed(format_name: str, config: Any, labels: LabelConfig, splits: SplitConf
     Raises:
       UserError: a flag cannot be followed, such as one that names a folder that is not there.
     """
-    met = list(_unmatched(config)) if isinstance(config, BuildFolderConfig) else []
+    # Where lists say what belongs to the data set, what else lies in its folders is no fault.
+    met = list(_unmatched(config)) if isinstance(config, BuildFolderConfig) and not splits.list_files else []
     try:
         return next(iter(read_sources(format_name, config, labels, splits).values())), met
     except UserError as fault:
-        if fault.where.startswith(("--", "command line")):
+        again = _with_less(fault, splits)
+        if again:
+            return listed(format_name, config, labels, again)
+        if _is_flag(fault):
             raise
-        if splits.stratify:  # for which masks are read, and a faulty one stops
-            return listed(format_name, config, labels, dataclasses.replace(splits, stratify=False))
-        lenient = _lenient(format_name, config, splits)
-        if lenient is None:
-            return None, [*met, finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)]
-        source, more = lenient()
+        source, more = _leniently(format_name, config, splits, fault)
         return source, [*met, *more]
 
 
-def _lenient(format_name: str, config: Any, splits: SplitConfig) -> Callable[[], Listed] | None:
-    """A second try that leaves out what is missing; None where there is none."""
-    if splits.list_files:
-        return lambda: _of_lists(FORMATS[format_name].read(config), splits.list_files)
-    if isinstance(config, BuildVocConfig):
-        return lambda: _voc(config)
-    if isinstance(config, BuildFolderConfig):
-        return lambda: _folder(config)
+def _is_flag(fault: UserError) -> bool:
+    return fault.where.startswith(("--", "command line"))
+
+
+def _with_less(fault: UserError, splits: SplitConfig) -> SplitConfig | None:
+    """Wishes for the division with which listing may go on; None where that would go against the user's."""
+    if fault.where == "--train_pct" and splits.train_pct is None:
+        return dataclasses.replace(splits, train_pct=1.0, test_pct=0.0)
+    if splits.stratify and not _is_flag(fault):  # for which masks are read, and a faulty one stops
+        return dataclasses.replace(splits, stratify=False)
     return None
+
+
+def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserError) -> Listed:
+    """A second try that leaves out what is missing; where there is none, or it fails as well, the fault as finding."""
+    again: Callable[[], Listed] | None = None
+    if splits.list_files and isinstance(config, BuildFolderConfig):
+        again = functools.partial(_lists_of_folder, config, splits.list_files)
+    elif splits.list_files:
+        again = functools.partial(_of_lists, format_name, config, splits.list_files)
+    elif isinstance(config, BuildVocConfig):
+        again = functools.partial(_voc, config)
+    elif isinstance(config, BuildFolderConfig):
+        again = functools.partial(_folder, config)
+    if again:
+        try:
+            return again()
+        except UserError as worse:
+            if _is_flag(worse):
+                raise
+            fault = worse
+    return None, [_unusable(fault)]
+
+
+def _unusable(fault: UserError) -> Finding:
+    return finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)
 
 
 # --- Lists of one's own -------------------------------------------------------------------------------------
 
 
-def _of_lists(source: Source, list_files: str) -> Listed:
+def _paths_of(list_files: str) -> dict[str, pathlib.Path]:
+    paths = [pathlib.Path(part.strip()) for part in list_files.split(",") if part.strip()]
+    return {path.stem: path for path in paths}
+
+
+def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
+    source = FORMATS[format_name].read(config)
     by_name = {pair.name: pair for pair in source.pairs()}
 
     def pair_of(name: str, path: pathlib.Path) -> Pair:
@@ -84,9 +119,16 @@ def _of_lists(source: Source, list_files: str) -> Listed:
             raise UserError(path, f"{name}: there is no such pair of image and label")
         return found
 
-    paths = [pathlib.Path(part.strip()) for part in list_files.split(",") if part.strip()]
-    pairs, met = _pairs_of_lists({path.stem: path for path in paths}, pair_of)
-    return Source(pairs, source.class_names, source.colours, source.ignore_label, source.label_map, source.drawn), met
+    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
+    return dataclasses.replace(source, splits=splits), met
+
+
+def _lists_of_folder(config: BuildFolderConfig, list_files: str) -> Listed:
+    images, masks, _ = _folders(config)
+    splits, met = _pairs_of_lists(
+        _paths_of(list_files), lambda name, path: _pair(name, images, masks, config.mask_suffix, str(path))
+    )
+    return Source(splits), met
 
 
 def _pairs_of_lists(
@@ -100,19 +142,33 @@ def _pairs_of_lists(
         except UserError as fault:
             met.append(finding("listing-unusable", path, fault.rule, split=split, remedy=fault.remedy))
             continue
-        splits[split], missing = [], []
-        for name in names:
-            try:
-                splits[split].append(pair_of(name, path))
-            except UserError as fault:
-                missing.append(finding("listed-name-missing", path, fault.rule, split=split))
-        met += missing if splits[split] else [_no_list(path, names[0], split)]
+        found, missing = _found(names, path, split, pair_of)
+        if found:
+            splits[split] = found
+            met += missing
+        else:
+            met.append(_no_list(path, names[0], split))
     return splits, met
 
 
+def _found(
+    names: Sequence[str], path: pathlib.Path, split: str, pair_of: Callable[[str, pathlib.Path], Pair]
+) -> tuple[list[Pair], list[Finding]]:
+    pairs: list[Pair] = []
+    missing: list[Finding] = []
+    for name in names:
+        try:
+            pairs.append(pair_of(name, path))
+        except UserError as fault:
+            missing.append(finding("listed-name-missing", path, fault.rule, split=split))
+    return pairs, missing
+
+
 def _no_list(path: pathlib.Path, name: str, split: str) -> Finding:
-    text = f"none of its lines names an image of this data set; the first is {name!r}"
-    return finding("listing-unusable", path, text, split=split, remedy="remove the file if it is no list of a split")
+    first = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} ..."
+    text = f"none of its lines names an image of this data set; the first is {first!r}"
+    remedy = "write image names into it, one a line; if it is no list of a split, leave it out (--splits, --list_files)"
+    return finding("listing-unusable", path, text, split=split, remedy=remedy)
 
 
 # --- PASCAL VOC ---------------------------------------------------------------------------------------------
@@ -152,48 +208,52 @@ def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder, bool]:
     return Folder(config.image_folder, extensions), Folder(config.mask_folder, MASK_EXTENSIONS), same
 
 
-def _stems(config: BuildFolderConfig) -> tuple[list[str], list[str]]:
+def _stems(config: BuildFolderConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the images and of the masks: the name that a mask must have for the two to be a pair -> the file."""
     images, masks, same = _folders(config)
+    suffix = config.mask_suffix
     image_stems = images.wanted_stems("" if same else masks.path)
-    return image_stems, masks.wanted_stems("" if same else images.path)
+    mask_stems = masks.wanted_stems("" if same else images.path)
+    if same and suffix:
+        image_stems = [stem for stem in image_stems if not stem.endswith(suffix)]
+        mask_stems = [stem for stem in mask_stems if stem.endswith(suffix)]
+    return (
+        {stem + suffix: images.candidates(stem)[0] for stem in image_stems},
+        {stem: masks.candidates(stem)[0] for stem in mask_stems},
+    )
 
 
 def _unmatched(config: BuildFolderConfig) -> Iterator[Finding]:
     """Images without a mask and masks without an image; nothing where no name matches at all."""
-    image_stems, mask_stems = _stems(config)
-    wanted, there = {stem + config.mask_suffix for stem in image_stems}, set(mask_stems)
-    if not wanted & there:
+    images, masks = _stems(config)
+    if not images.keys() & masks.keys():
         return
-    for stem in image_stems:
-        if stem + config.mask_suffix not in there:
-            text = f"there is no mask {stem}{config.mask_suffix} in {config.mask_folder}"
-            yield finding("image-without-mask", pathlib.Path(config.image_folder) / stem, text)
-    images = wanted if not config.mask_suffix else {*wanted, *image_stems}
-    for stem in mask_stems:
-        if stem not in images:
-            text = f"there is no image for it in {config.image_folder}"
-            yield finding("mask-without-image", pathlib.Path(config.mask_folder) / stem, text)
+    for name, path in images.items():
+        if name not in masks:
+            yield finding("image-without-mask", path, f"there is no mask {name} in {config.mask_folder}")
+    for name, path in masks.items():
+        if name not in images and name + config.mask_suffix not in images:
+            yield finding("mask-without-image", path, f"there is no image for it in {config.image_folder}")
 
 
 def _folder(config: BuildFolderConfig) -> Listed:
-    """The pairs that have one image and one mask, undivided."""
+    """The pairs that have one image and one mask, undivided.
+
+    Raises:
+      UserError: there is none, with what is wrong.
+    """
     images, masks, _ = _folders(config)
-    image_stems, mask_stems = _stems(config)
-    there = set(mask_stems)
+    of_images, of_masks = _stems(config)
     pairs: list[Pair] = []
     met: list[Finding] = []
-    for stem in image_stems:
-        if stem + config.mask_suffix in there:
+    for name, path in of_images.items():
+        if name in of_masks:
+            stem = name.removesuffix(config.mask_suffix)
             try:
                 pairs.append(_pair(stem, images, masks, config.mask_suffix, config.image_folder))
             except UserError as fault:
-                met.append(finding("name-ambiguous", pathlib.Path(config.image_folder) / stem, fault.rule))
-    return (Source({NO_SPLITS: pairs}), met) if met else (None, [_nothing(config)])
-
-
-def _nothing(config: BuildFolderConfig) -> Finding:
-    try:
+                met.append(finding("name-ambiguous", path, fault.rule.rpartition("; ")[0] or fault.rule))
+    if not met:
         FORMATS["folder"].read(config)
-    except UserError as fault:
-        return finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)
-    return finding("nothing-to-check", config.image_folder, "holds no pair of image and mask")
+        raise UserError(config.image_folder, "holds no pair of image and mask")
+    return Source({NO_SPLITS: pairs}), met

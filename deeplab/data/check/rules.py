@@ -6,6 +6,7 @@ Notes are facts worth knowing; a data set with notes alone is clean.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ _REBUILD = "mend the file, then build the records anew with --overwrite=true"
 
 _FILES: Mapping[str, Rule] = {
     "nothing-to-check": Rule(
-        "error", "There is not a single image.", "build records first: deeplab build_data FORMAT --help"
+        "error", "There is not a single image.", "build records first: `deeplab build-data --help`"
     ),
     "listing-unusable": Rule(
         "error",
@@ -100,6 +101,14 @@ _IMAGES: Mapping[str, Rule] = {
         "save it as RGB",
     ),
     "image-grey": Rule("note", "Images are grey: their one channel is read as red, green and blue.", "nothing to do"),
+    "image-flat": Rule(
+        "warning",
+        "An image is one tone all over: there is nothing to see on it.",
+        "copy the file again, or leave it out",
+    ),
+    "image-is-mask": Rule(
+        "error", "An image is its own mask: what is to be found is given away.", "put the photo in its place"
+    ),
     "image-tiny": Rule(
         "warning",
         "An image is so small that the network's features are one or two cells.",
@@ -139,8 +148,9 @@ _MASKS: Mapping[str, Rule] = {
     ),
     "mask-blurred": Rule(
         "warning",
-        "A mask holds many values close to a few frequent ones, as after JPEG or smooth resizing.",
-        "export the masks again, as PNG and without smoothing",
+        "Between the areas of a mask lie thin lines of values in between, as after JPEG or smooth resizing: there, "
+        "labels are wrong.",
+        "export the masks again, as PNG; resize them by nearest neighbour alone",
     ),
     "mask-unusable": Rule("error", "The label of an image cannot be drawn.", "mend the annotation"),
     "label-out-of-range": Rule(
@@ -158,6 +168,22 @@ _MASKS: Mapping[str, Rule] = {
         "error",
         "A mask lies on its side: its height is the image's width.",
         "turn one of the two; photos often carry their rotation in EXIF data that annotation tools apply",
+    ),
+    "mask-mirrored": Rule(
+        "warning",
+        "The outlines of a mask lie on the edges of its picture when it is mirrored or turned, but not as it is.",
+        "look at the overlay; mirror the mask or the image (EXIF data that were dropped can be the cause)",
+    ),
+    "mask-palettes-differ": Rule(
+        "error",
+        "One colour stands for different indices in different palette masks, as when each was given a palette of its "
+        "own: the indices mean nothing, the colours do.",
+        "save the masks as RGB and give --palette=FILE, or run datasets/convert_colour_masks.py on them",
+    ),
+    "label-one-class": Rule(
+        "note",
+        "A whole label is one class, while most have several: there is nothing else on the image, or it was forgotten.",
+        "look at the image; nothing, if that is all there is on it",
     ),
     "label-all-ignored": Rule(
         "warning", "Every pixel of a label is ignored, so the image teaches nothing.", "leave the pair out"
@@ -181,6 +207,14 @@ _CLASSES: Mapping[str, Rule] = {
         "The masks hold tones of grey, not class indices 0, 1, 2 ...",
         "number them with --label_map=OLD:NEW,OLD:NEW",
     ),
+    "class-names-repeated": Rule(
+        "warning", "Two classes have one name: in tables, nobody can tell them apart.", "give each class its own name"
+    ),
+    "class-ignored": Rule(
+        "warning",
+        "The ignore label is one of the classes, which is never learned and never found.",
+        "leave --ignore_label out if the class is meant to be learned; call it `ignored` if it is not",
+    ),
     "labels-start-at-one": Rule(
         "warning",
         "No label holds the value 0: the first class is 0, so one class would have no pixel.",
@@ -197,16 +231,16 @@ _CLASSES: Mapping[str, Rule] = {
     "class-not-trained": Rule(
         "warning",
         "A class occurs in another split, but not in the one for training: it cannot be learned.",
-        "divide anew with --stratify, or move images into the training split",
+        "divide anew with --stratify=true, or move images into the training split",
     ),
     "class-absent-from-split": Rule(
         "note",
         "A class that is trained has no pixel in another split, whose figures say nothing of it.",
-        "divide anew with --stratify, or move images into that split",
+        "divide anew with --stratify=true, or move images into that split",
     ),
     "class-rare": Rule(
         "warning",
-        "A class has less than 0.05 % of the training pixels: without weights it is hardly ever found.",
+        "Classes have less than 0.05 % of the training pixels: without weights they are hardly ever found.",
         "weigh the classes: --label_weights as suggested below",
     ),
     "weights-far-apart": Rule(
@@ -230,16 +264,21 @@ _LEAKS: Mapping[str, Rule] = {
         "warning",
         "The same picture is in the training split and in another one under two names: figures there will look better "
         "than they are.",
-        "leave one of the two out",
+        "take one of the two off its list: the one for training, where figures must stay comparable",
     ),
     "near-picture-in-two-splits": Rule(
         "warning",
         "Almost the same picture is in the training split and in another one: figures there will look better than "
         "they are.",
-        "keep such pictures in one split: --group_by divides by a part of the name",
+        "keep such pictures in one split: take one off its list, or let --group_by divide by a part of the name",
     ),
     "picture-repeated": Rule(
         "warning", "The same picture stands in a split twice under two names.", "leave one of the two out"
+    ),
+    "label-repeated": Rule(
+        "warning",
+        "Two different pictures have one and the same label: one of them got the mask of the other.",
+        "look at both; give each picture its own mask",
     ),
     "same-picture-other-label": Rule(
         "warning", "The same picture has two different labels, which contradict each other.", "keep the better one"
@@ -318,3 +357,16 @@ def finding(
     """A finding with what its rule says where nothing else is given."""
     known = RULES[rule]
     return Finding(rule, severity or known.severity, str(where), split, text, remedy or known.remedy, fix)
+
+
+_MENDED_BEFORE_BUILDING = {
+    *(_FILES.keys() | _IMAGES.keys() | _MASKS.keys() | _LEAKS.keys()),
+    *("foreground-ignored", "labels-are-grey-levels", "labels-start-at-one"),
+}
+
+
+def for_records(item: Finding) -> Finding:
+    """A finding on records: what must be mended lies in front of them, and they must be built again."""
+    if item.rule not in _MENDED_BEFORE_BUILDING or item.remedy.startswith(("nothing", "build")):
+        return item
+    return dataclasses.replace(item, remedy=f"{item.remedy}; then build the records anew with --overwrite=true")

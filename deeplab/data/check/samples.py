@@ -5,6 +5,7 @@ An item is small until it is loaded; `load` is called in worker threads, so only
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from deeplab.data import records
-from deeplab.data.build.convert import read_file
+from deeplab.data.build.files import read_file
 from deeplab.data.build.source import Mask, Pair
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import finding
 from deeplab.errors import UserError
 
 _HEADER_BYTES = 12  # of a record: its length and the checksum of that
+_GZIP = b"\x1f\x8b"
 _FOOTER_BYTES = 4  # the checksum of its content
 
 
@@ -198,9 +200,17 @@ def records_of(path: str, split: str) -> Iterator[RecordItem | Finding]:
         except StopIteration:
             return
         except tf.errors.OpError as fault:
-            rule = f"record {index} (counted from 0) is damaged: {' '.join(fault.message.split())[:200]}"
-            yield finding("shard-damaged", path, rule, split=split)
+            yield finding("shard-damaged", path, f"record {index} (counted from 0) {_damage(path, fault)}", split=split)
             return
         yield RecordItem(split, path, index, offset, len(content), content)
         offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
         index += 1
+
+
+def _damage(path: str, fault: tf.errors.OpError) -> str:
+    """What is wrong with a record, from TensorFlow's words without the names of its ops around them."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(2) == _GZIP:
+            return "cannot be read: the shard is compressed by gzip; unpack it"
+    words = str(fault.message).split("}}")[-1].split("[Op:")[0].split("(Is this")[0].split("' failed with")
+    return f"is damaged: {' '.join(': '.join(words).split())}"

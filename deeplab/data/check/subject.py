@@ -32,6 +32,7 @@ class Subject:
       exif: what is done with photos that their EXIF data turn; see `LabelConfig.exif`.
       described: dataset.yml of records; None where there is none.
       findings: faults of the listing.
+      stored: the pairs lie in records.
     """
 
     checked: str
@@ -41,6 +42,7 @@ class Subject:
     exif: str = "auto"
     described: Dataset | None = None
     findings: Sequence[Finding] = field(default_factory=tuple)
+    stored: bool = False
 
     @property
     def total(self) -> int:
@@ -139,7 +141,7 @@ def of_records(
                 yield from records_of(path, split)
 
     classes = _classes(described, num_classes)
-    return Subject(str(folder), counts, items, classes, "ignore", described, met)
+    return Subject(str(folder), counts, items, classes, "ignore", described, met, stored=True)
 
 
 def _no_records(folder: pathlib.Path) -> Finding:
@@ -162,7 +164,7 @@ def _count(path: str) -> int:
     """Records of a shard, for the progress bar; of a damaged one those are counted that are met."""
     try:
         return records.count_records(path)
-    except UserError:
+    except (UserError, OSError):  # a folder, or a link that leads nowhere
         return 0
 
 

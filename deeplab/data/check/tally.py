@@ -12,6 +12,7 @@ import numpy as np
 
 from deeplab.data.check.hashing import SIDE
 from deeplab.data.check.inspection import Inspected
+from deeplab.data.check.outlines import SplitFits
 from deeplab.data.check.report import SplitFacts
 
 
@@ -29,6 +30,8 @@ class SplitTally:
       kinds: images of each kind.
       highest, widest: where the image of the largest height stands, and that of the largest width.
       label_digests: of the labels; at most two different ones are kept.
+      fits: how labels lie on the edges of their images.
+      of_one_class: where labels lie that hold a single class, and which.
     """
 
     images: int = 0
@@ -41,9 +44,11 @@ class SplitTally:
     highest: tuple[int, str] = (0, "")
     widest: tuple[int, str] = (0, "")
     label_digests: set[int] = field(default_factory=set)
+    fits: SplitFits = field(default_factory=SplitFits)
+    of_one_class: list[tuple[str, int]] = field(default_factory=list)
 
-    def add(self, seen: Inspected, ignore_label: int) -> None:
-        """Takes one pair into the sums."""
+    def add(self, seen: Inspected, ignore_label: int, place: int) -> None:
+        """Takes one pair into the sums; `place` is its place in the order of the check."""
         self.images += 1
         self.unread += seen.size is None or seen.counts is None
         if seen.size:
@@ -51,8 +56,13 @@ class SplitTally:
             self.kinds[seen.kind] += 1
             self.highest = max(self.highest, (seen.size[0], seen.where), key=lambda pair: pair[0])
             self.widest = max(self.widest, (seen.size[1], seen.where), key=lambda pair: pair[0])
+        if seen.fit:
+            self.fits.add(seen.fit, seen.mask_where, place)
         if seen.counts is not None:
             present = seen.counts > 0
+            classes = [value for value in np.flatnonzero(present).tolist() if value != ignore_label]
+            if len(classes) == 1:
+                self.of_one_class.append((seen.mask_where, classes[0]))
             self.counts += seen.counts
             self.images_with += present
             self.pixels_around += present * (seen.counts.sum() - seen.counts[ignore_label])
@@ -97,13 +107,15 @@ class Likes:
     Attributes:
       names, splits: of each image; splits are numbered in the order in which they come.
       digests: of their bytes; empty where an image could not be read.
-      labels: digests of their labels.
+      labels: digests of their labels; 0 where there is none.
+      telling: whether a label holds several classes, so that two of the same are no coincidence.
     """
 
     names: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
-    labels: array[int] = field(default_factory=lambda: array("L"))
+    labels: array[int] = field(default_factory=lambda: array("Q"))
+    telling: bytearray = field(default_factory=bytearray)
     _bits: array[int] = field(default_factory=lambda: array("Q"))
     _thumbnails: bytearray = field(default_factory=bytearray)
 
@@ -113,6 +125,7 @@ class Likes:
         self.splits.append(seen.split)
         self.digests.append(seen.digest if seen.look else b"")
         self.labels.append(seen.label_digest)
+        self.telling.append(seen.counts is not None and bool(np.count_nonzero(seen.counts) > 1))
         self._bits.append(seen.look.bits if seen.look else 0)
         self._thumbnails += seen.look.thumbnail.tobytes() if seen.look else bytes(SIDE * SIDE)
 

@@ -11,6 +11,8 @@ import numpy as np
 
 Weights = Mapping[str, Sequence[float | None]]
 
+MOST_IN_FLAG = 40  # classes up to which the flag is printed on a terminal
+
 INVERSE, ROOT, MEDIAN = "inverse", "square root", "median"
 ENET, EFFECTIVE = "enet", "effective number"
 
@@ -80,3 +82,10 @@ def ratio(weights: Sequence[float | None]) -> float:
 def as_flag(weights: Sequence[float | None]) -> str:
     """`--label_weights=...` with three digits; 1 for classes without a pixel, where no weight matters."""
     return "--label_weights=" + ",".join("1" if weight is None else f"{weight:.3g}" for weight in weights)
+
+
+def flag_of(weights: Sequence[float | None]) -> str:
+    """The flag; where it would be too long to read, where it stands."""
+    if len(weights) <= MOST_IN_FLAG:
+        return as_flag(weights)
+    return f"--label_weights with the {len(weights)} weights that --html and --json list"

@@ -170,6 +170,22 @@ def test_images_and_masks_in_one_folder(pictures):
     assert sum(folder(pictures, masks="images").splits.values()) == 5
 
 
+def test_masks_that_are_jpeg_are_read_only_by_their_colours(tmp_path):
+    """Index 1 next to index 3 becomes 2 in a JPEG, which is a class of its own."""
+    colours = np.array([[[0, 0, 255], [255, 0, 0]]], np.uint8).repeat(16, 0).repeat(8, 1)
+    for name in "ab":
+        write_pair(tmp_path, name, colours)
+        (tmp_path / "masks" / f"{name}.png").unlink()
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colours[..., ::-1])
+    palette = LabelConfig(palette=str(REPOSITORY / "datasets" / "lfw_parts.palette"), colour_tolerance=200)
+    assert folder(tmp_path, palette).pixels["train"] == (128, 128, 0)
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colours[..., 0])
+    for labels in (LabelConfig(), palette):
+        with pytest.raises(UserError, match=r"b\.jpg: is a JPEG, which changes values"):
+            folder(tmp_path, labels, RecordConfig(overwrite=True))
+
+
 def test_results_come_in_order_and_few_wait():
     done = []
     for number, result in enumerate(
@@ -327,13 +343,22 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
     ("labels", "text"),
     [
         ({"class_names": "a,b,c", "num_classes": 4}, "is 4, but there are 3 class names"),
-        ({"class_names": "a,b,a"}, "names a, each class"),
+        ({"class_names": "a,b,a"}, "names a more than once"),
         ({"class_names": "no_file.txt"}, "no such file: no_file.txt"),
         ({"dataset": "pascal_vo"}, "did you mean 'pascal_voc_seg'"),
     ],
 )
 def test_classes_that_contradict_each_other(pictures, labels, text):
     refused(pictures, text, labels=LabelConfig(**labels))
+
+
+def test_help_of_a_format_is_about_that_format(capsys):
+    assert run_format("yolo", ["build_data", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("Makes TFRecords of a data set in this form: YOLO: polygons in text files.")
+    assert "build_data yolo --output_dir=...\n" in page and "\n\nBeside the shards stands dataset.yml" in page
+    assert run_format("coco", ["build_data", "--help"]) == 0
+    assert "build_data coco --annotations=... --image_folder=... --output_dir=...\n" in capsys.readouterr().out
 
 
 def test_bad_settings():

@@ -59,7 +59,7 @@ def test_what_is_no_json(tmp_path, content, rule):
 def test_json_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"a\.json: cannot be read: No such file"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="is a folder, not a file"):
         read_json(tmp_path)
 
 

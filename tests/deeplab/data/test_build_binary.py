@@ -103,6 +103,15 @@ def test_a_pattern_that_matches_nothing_is_a_slip(lesions):
     assert "holds ISIC_1_network.png, ISIC_1_streaks.png, ISIC_2_network.png" in str(fault.value)
     with pytest.raises(UserError, match=r"there is no folder .*masks"):
         read_binary(config(lesions, "network=masks/{name}_network.png"))
+    with pytest.raises(UserError, match=r"path from the current folder: --mask_folder=FOLDER"):
+        read_binary(BuildBinaryConfig(str(lesions / "photos"), "network={name}_network.png"))
+
+
+def test_masks_of_the_image_that_was_looked_for_are_shown_first(lesions):
+    for number in range(5):
+        write(lesions / "attr" / f"AAA_{number}.png", LEFT)
+    with pytest.raises(UserError, match=r"attr holds ISIC_1_network\.png, ISIC_1_streaks\.png, AAA_0\.png and 5 more"):
+        read_binary(config(lesions, "network=attr/{name}_net.png"))
 
 
 @pytest.mark.parametrize(

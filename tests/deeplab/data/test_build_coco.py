@@ -52,6 +52,32 @@ def draw(source, name="a", height=5, width=6):
     return pickle.loads(pickle.dumps(pair)).mask.draw(painter, height, width).tolist()
 
 
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+def test_paths_with_commas(folder):
+    (folder / "a,b").mkdir()
+    path = write(folder, content(annotation([SQUARE])), "a,b/instances_train.json")
+    assert list(read(folder, annotations=f"train:{path},val:{write(folder, content(), 'v.json')}").splits) == [
+        "train",
+        "val",
+    ]
+    assert list(read(folder, annotations=path).splits) == ["train"]
+
+
+def test_a_file_of_another_tool(folder):
+    with pytest.raises(UserError, match=r"is no COCO file: it has no `images`, `annotations`, .*but holds a\.jpg123\n"):
+        read(folder, {"a.jpg123": {"filename": "a.jpg", "regions": []}})
+    with pytest.raises(UserError, match=r"part0\.json: is no COCO file.*holds a list"):
+        read(folder, [])
+
+
+def test_what_follows_from_a_fault_is_not_told_beside_it(folder, capsys):
+    with pytest.raises(UserError, match=r"its image 'lost\.jpg'"):
+        read(folder, content(images=("lost.jpg",)))
+    assert "left out" not in capsys.readouterr().err
+
+
 # --- What is painted ----------------------------------------------------------------------------------------
 
 
@@ -285,7 +311,7 @@ FIRST = ("annotations", 0)
 @pytest.mark.parametrize(
     ("apply", "text"),
     [
-        (change(("images",), KeyError), "part0.json: `images` is missing"),
+        (change(("images",), KeyError), "part0.json: is no COCO file: it has no `images`, but holds ann"),
         (change(("annotations",), None), "part0.json: `annotations` must be a list, not null"),
         (change(("categories",), []), "`categories` is empty"),
         (change(("categories", 0, "id"), "18"), "category number 1: `id` must be a whole number, not the text '18'"),

@@ -3,7 +3,7 @@
 import pytest
 
 from deeplab.data.build import pairs
-from deeplab.data.build.folder import by_subfolder
+from deeplab.data.build.folder import BuildFolderConfig, by_subfolder, read_folder
 from deeplab.data.build.pairs import Folder, find_lists, pair_by_names, pair_folders, read_list
 from deeplab.data.build.source import UNDIVIDED, Pair
 from deeplab.errors import UserError
@@ -81,9 +81,35 @@ def test_masks_in_a_folder_among_the_images(tmp_path):
 
 
 def test_folder_without_a_picture(tmp_path):
-    touch(tmp_path, "images/notes.txt", "masks/a.png")
-    with pytest.raises(UserError, match=r"images: holds no file with \.jpg"):
+    touch(tmp_path, "images/notes.txt", "images/a.HEIC", "masks/a.png")
+    with pytest.raises(UserError, match=r"images: holds no file with \.jpg.*\n.*what it holds ends in \.heic, \.txt"):
         pair_folders(images(tmp_path), masks(tmp_path), "")
+
+
+def test_subfolders_that_are_links(tmp_path):
+    touch(tmp_path, "disk/images/a.jpg", "disk/masks/a.png")
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "far").symlink_to(tmp_path / "disk" / kind, target_is_directory=True)
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "")] == ["far/a"]
+
+
+def test_a_suffix_tells_masks_from_images_in_one_folder(tmp_path, capsys):
+    touch(tmp_path, "images/a.png", "images/a_mask.png", "images/b.png")
+    together = Folder(tmp_path / "images", (".png",))
+    assert [pair.name for pair in pair_folders(together, together, "_mask")] == ["a"]
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1 and "1 images without a mask, left out: b\n" in said
+    with pytest.raises(UserError, match=r"holds no file with \.jpg\n.*lie together here: --mask_suffix=_mask"):
+        pair_folders(images(tmp_path, ".jpg"), together, "")
+
+
+def test_masks_that_are_jpeg_are_taken_where_there_are_no_others(tmp_path):
+    touch(tmp_path, "images/a.jpg", "masks/a.jpg")
+    config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert read_folder(config).pairs()[0].mask.endswith("masks/a.jpg")
+    touch(tmp_path, "masks/a.png")  # a.jpg shows it in colours
+    assert read_folder(config).pairs()[0].mask.endswith("masks/a.png")
 
 
 def test_subfolders_called_train_and_val_are_the_splits():
@@ -131,7 +157,7 @@ def test_wrong_format_flag_is_worked_out(folders):
 def test_list_of_names(tmp_path, capsys):
     (tmp_path / "train.txt").write_bytes(b"a\r\nb \r\n\r\na\r\n")
     assert read_list(tmp_path / "train.txt") == ["a", "b", "a"]
-    assert "a stands there more than once" in capsys.readouterr().err
+    assert "names that stand there more than once, whose images count as often: a\n" in capsys.readouterr().err
 
 
 def test_empty_list(tmp_path):
@@ -140,8 +166,13 @@ def test_empty_list(tmp_path):
         read_list(tmp_path / "val.txt")
 
 
+def test_a_list_that_windows_has_written(tmp_path):
+    (tmp_path / "train.txt").write_bytes("\ufeffname 1\r\nname 2\r\n".encode())
+    assert read_list(tmp_path / "train.txt") == ["name 1", "name 2"]
+
+
 def test_lists_of_a_folder(tmp_path):
-    touch(tmp_path, "train.txt", "val.txt")
+    touch(tmp_path, "train.txt", "val.txt", "._train.txt")
     assert list(find_lists(tmp_path)) == ["train", "val"]
     assert list(find_lists(tmp_path, ["val"])) == ["val"]
     with pytest.raises(UserError, match="lists there are train, val"):
@@ -151,7 +182,10 @@ def test_lists_of_a_folder(tmp_path):
 
 
 def test_shared_images_are_pointed_out(capsys):
-    pairs.warn_of_leaks({"train": ["a", "b"], "val": ["b"], "trainval": ["a", "b"], "test": ["c"]})
+    a, b, c = (Pair(name, f"images/{name}.jpg", f"masks/{name}.png") for name in "abc")
+    pairs.warn_of_leaks({"train": [a, b], "val": [b], "trainval": [a, b], "test": [c]})
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert "1 images are in split 'train' and in 'val' (b)" in said
+    pairs.warn_of_leaks({"train": [Pair("1", "train/1.jpg", "")], "val": [Pair("1", "val/1.jpg", "")]})
+    assert capsys.readouterr().err == ""  # two images of one name

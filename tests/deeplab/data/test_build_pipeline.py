@@ -68,6 +68,20 @@ def test_options_that_beam_refuses(source, tmp_path):
     assert not (tmp_path / "piped").exists()
 
 
+def test_options_that_cannot_be_taken_apart(source, tmp_path):
+    with pytest.raises(UserError, match="--beam_options: cannot be taken apart: no closing quotation"):
+        build(source, tmp_path / "piped", beam=True, beam_options="--runner='DirectRunner")
+
+
+def test_relative_paths_count_from_the_folder_that_the_command_ran_in(source, tmp_path, monkeypatch):
+    relative = {"train": [Pair(pair.name, f"{pair.name}.jpg", f"{pair.name}.png") for pair in source.splits["train"]]}
+    (task,) = pipeline.shard_tasks(relative, 1)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir("/")  # where a worker was started
+    pipeline.write_shard(task, "out", recipe(source, tmp_path), str(tmp_path))
+    assert pipeline._read_result(tmp_path / "out", task.name).tally.images == 5
+
+
 def recipe(source, tmp_path):
     from deeplab.data.build.classes import classes_from
     from deeplab.data.build.convert import Recipe

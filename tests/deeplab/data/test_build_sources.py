@@ -1,12 +1,16 @@
 """Splits of a data set: the layout's own, lists, shares, classes, groups, folds."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
+from deeplab.data.build import FORMATS, Format
 from deeplab.data.build.divide import SplitConfig
-from deeplab.data.build.folder import BuildFolderConfig
+from deeplab.data.build.folder import BuildFolderConfig, read_folder
 from deeplab.data.build.settings import LabelConfig
+from deeplab.data.build.source import Source
 from deeplab.data.build.sources import read_sources
 from deeplab.errors import UserError
 
@@ -120,3 +124,68 @@ def test_two_lists_of_one_name(patients, tmp_path):
         (folder / "mine.txt").write_text("p0_0\n")
     with pytest.raises(UserError, match="--list_files: two lists are called mine"):
         read(patients, list_files=f"{tmp_path}/mine.txt,{tmp_path}/other/mine.txt")
+
+
+def test_images_on_no_list_are_told_of(patients, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("p0_0\np1_3\n")
+    read(patients, list_files=str(tmp_path / "mine.txt"))
+    assert "8 of 10 images are on no list, and left out: p0_1, p1_2" in capsys.readouterr().err
+
+
+def test_lists_with_commas_in_their_names_and_no_list_at_all(patients, tmp_path):
+    (tmp_path / "a,b.txt").write_text("\ufeffp0_0\r\n", encoding="utf-8")
+    (source,) = read(patients, list_files=str(tmp_path / "a,b.txt")).values()
+    assert members(source) == {"a,b": ["p0_0"]}
+    with pytest.raises(UserError, match="--list_files: names no list"):
+        read(patients, list_files=",")
+
+
+def test_how_images_were_divided_is_said(patients, capsys):
+    read(patients, group_by="^(p[0-9]+)_", seed=3)
+    assert "10 images in 5 groups divided by seed 3: train 8, val 2\n" in capsys.readouterr().err
+    read(patients, folds=5)
+    assert "10 images divided by seed 0 into 5 folds\n" in capsys.readouterr().err
+
+
+def test_splits_that_give_way_are_named(divided, capsys):
+    read(divided, train_pct=0.5)
+    assert "the splits that the data set has (train, val) give way to new ones" in capsys.readouterr().err
+
+
+@pytest.fixture
+def namesakes(tmp_path, monkeypatch):
+    """A layout that calls different images of train and val by the same names, as COCO's folders may."""
+    splits = {}
+    for split in ("train", "val"):
+        for number in range(4):
+            write_pair(tmp_path / split, f"{number:04d}", 1)
+        folder = BuildFolderConfig(str(tmp_path / split / "images"), str(tmp_path / split / "masks"))
+        splits[split] = read_folder(folder).pairs()
+    monkeypatch.setitem(FORMATS, "namesakes", Format("", object, lambda _: Source(splits)))
+    return lambda **settings: read_sources("namesakes", None, LABELS, SplitConfig(**settings))
+
+
+def test_images_of_one_name_are_all_divided(namesakes):
+    (source,) = namesakes(train_pct=0.5).values()
+    pairs = source.pairs()
+    assert len({pair.image for pair in pairs}) == len(pairs) == 8
+    assert sorted(pair.name for pair in pairs)[3:5] == ["train/0003", "val/0000"]
+    (kept,) = namesakes().values()
+    assert members(kept)["val"][0] == "0000"
+
+
+def test_images_of_one_name_on_a_list(namesakes, tmp_path):
+    (tmp_path / "mine.txt").write_text("val/0001\n")
+    (source,) = namesakes(list_files=str(tmp_path / "mine.txt")).values()
+    assert source.splits["mine"][0].image == str(tmp_path / "val" / "images" / "0001.jpg")
+    (tmp_path / "mine.txt").write_text("0001\n")
+    with pytest.raises(UserError, match="such as 'train/0000'"):
+        namesakes(list_files=str(tmp_path / "mine.txt"))
+
+
+def test_a_file_name_that_no_record_can_hold(patients):
+    for kind, ending in (("images", b".jpg"), ("masks", b".png")):
+        folder = os.fsencode(patients / kind)
+        os.rename(folder + b"/p0_0" + ending, folder + b"/caf\xe9" + ending)
+    with pytest.raises(UserError, match="images/caf\ufffd\\.jpg: has a name that is not UTF-8"):
+        read(patients)

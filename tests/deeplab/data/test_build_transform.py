@@ -83,3 +83,17 @@ def test_colormap_is_removed(tmp_path):
     picture = Image.open(tmp_path / "raw" / "a.png")
     assert picture.mode == "L"
     np.testing.assert_array_equal(np.asarray(picture), label)
+
+
+def test_files_that_only_look_like_masks_are_passed_over(masks, capsys):
+    (masks / "colours" / "._a.png").write_bytes(b"\0\5\x16\7")  # what macOS puts beside files
+    (masks / "colours" / "c.png").mkdir()
+    convert(masks)
+    assert sorted(path.name for path in (masks / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_the_extension_may_be_given_in_capitals(tmp_path):
+    (tmp_path / "masks").mkdir()
+    write_index_png(tmp_path / "masks" / "a.PNG", np.array([[0, 3]], np.uint8))
+    remove_colormap(RemoveColormapConfig(str(tmp_path / "masks"), str(tmp_path / "out"), "PNG"))
+    assert (tmp_path / "out" / "a.png").is_file()

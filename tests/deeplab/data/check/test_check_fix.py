@@ -17,7 +17,8 @@ from deeplab.data.build.classes import Classes
 from deeplab.data.build.source import Pair, Source
 from deeplab.data.check import fix, fix_folder
 from deeplab.data.check.fix import safe_name
-from deeplab.data.check.fix_plan import Survey, decide, known_palette, value_map
+from deeplab.data.check.fix_plan import Survey, decide, known_palette
+from deeplab.data.check.label_rules import certain_map
 from deeplab.data.check.subject import of_records, of_source
 from deeplab.data.colour_tables import ColourTable
 from deeplab.data.masks import LabelRule
@@ -115,7 +116,12 @@ class TestValueMap:
             ([0, 150, 250, 255], 3, {150: 1, 250: 2}),
             ([0, 85, 170, 255], 4, {85: 1, 170: 2, 255: 3}),
             ([0, 150, 250], 4, {}),
-            ([0, 150, 250], None, {}),
+            ([0, 150, 250], None, {150: 1, 250: 2}),
+            ([0, 128, 255], None, {128: 1, 255: 2}),  # evenly from black to white
+            ([0, 127, 255], None, {127: 1, 255: 2}),
+            ([0, 100, 255], None, {100: 1}),  # 255 may be what is ignored
+            ([0, 1, 255], None, {}),
+            ([0, 1, 150], None, {}),  # one value is strange, the others are indices
             ([1, 2, 3], 3, {1: 0, 2: 1, 3: 2}),
             ([0, 1, 2], 3, {}),
             ([0, 1, 255], 3, {}),  # 255 is ignored, class 2 does not occur
@@ -129,7 +135,7 @@ class TestValueMap:
         ],
     )
     def test_certain_or_not(self, values, classes, mapping):
-        assert value_map(values, classes, 255) == mapping
+        assert certain_map(values, LabelRule(classes)) == mapping
 
     def test_the_plan_says_what_becomes_of_what(self):
         survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
@@ -142,10 +148,17 @@ class TestValueMap:
         plan = decide(survey, Classes(3, NAMES, (), LabelRule(3, mapping={150: 2, 250: 1})))
         assert plan.mapping == {} and plan.classes.rule.mapping == {150: 2, 250: 1}
 
-    def test_nothing_is_certain_where_nobody_knows_the_number(self):
-        survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
-        with pytest.raises(UserError, match=r"0, 150, 250: as class indices.*\n.*--label_map=150:1,250:2"):
+    def test_nothing_is_certain_of_one_strange_value(self):
+        survey = Survey(collections.Counter({0: 5, 1: 3, 150: 2}))
+        with pytest.raises(UserError, match=r"0, 1, 150: as class indices"):
             decide(survey, Classes(None, (), (), LabelRule()))
+
+    @pytest.mark.parametrize(
+        ("values", "number"), [((0, 150, 250), 3), ((0, 255), 2), ((0, 128, 255), 3), ((0, 100, 255), 2)]
+    )
+    def test_where_nobody_knows_the_number_the_tones_tell_it(self, values, number):
+        plan = decide(Survey(collections.Counter(values)), Classes(None, (), (), LabelRule()))
+        assert plan.classes.num_classes == number == len(plan.classes.names)
 
 
 class TestKnownPalette:

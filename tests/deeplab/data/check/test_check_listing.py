@@ -78,14 +78,14 @@ def test_files_without_a_partner(two_folders, discs):
     discs.image("a2").unlink()
     discs.mask("b0").unlink()
     source, found = list_of("folder", two_folders)
-    assert rules(found) == [("image-without-mask", "b0"), ("mask-without-image", "a2")]
+    assert rules(found) == [("image-without-mask", "b0.jpg"), ("mask-without-image", "a2.png")]
     assert sum(sizes(source).values()) == 10
 
 
 def test_a_name_with_two_images(two_folders, discs, drawn):
     (discs.folder / "images" / "a2.png").write_bytes(drawn[1](drawn[0](2)[0]))
     source, found = list_of("folder", two_folders)
-    assert rules(found) == [("name-ambiguous", "a2")]
+    assert rules(found) == [("name-ambiguous", "a2.jpg")]
     assert "there are several (.jpg, .png)" in found[0].text
     assert sizes(source) == {"all": 11}
 
