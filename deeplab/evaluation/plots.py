@@ -147,7 +147,7 @@ def _draw_grid(axes: Axes, classes: int) -> None:
 def _write_percentages(axes: Axes, shares: np.ndarray, cell: float) -> None:
     digits, size = (1, 9) if cell > 0.5 else (0, 7)
     for row, column in np.ndindex(shares.shape):
-        share = shares[row, column]
+        share = float(shares[row, column])
         if share > 0:  # absent rows (NaN) and empty cells stay blank
             text = _cell_text(share, digits)
             colour = "white" if share > 0.35 else "#a0a8b0" if text.startswith("<") else "#222222"

@@ -167,7 +167,7 @@ class _Saver:
     def save(self, step: int) -> str:
         """Writes `model.ckpt-STEP`."""
         tensors = {name: np.asarray(variable.numpy()) for name, variable in self._state.items()}
-        tensors[STEP] = np.int64(step)
+        tensors[STEP] = np.asarray(step, np.int64)
         prefix = files.save_step(self._config.train_logdir, step, tensors, self._config.max_checkpoints_to_keep)
         self._saved_at, self._saved_step = time.monotonic(), step
         return prefix

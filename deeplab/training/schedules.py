@@ -130,8 +130,8 @@ def _progress(elapsed: Any, steps: float) -> Any:
     TensorFlow's graph optimiser makes a product with the reciprocal of division by a constant. Near the end of
     a poly schedule the other rounding would show in the fifth digit.
     """
-    steps = np.float32(max(steps, 1.0))
-    return _library(elapsed).minimum(elapsed, steps) * (np.float32(1.0) / steps)
+    whole = np.float32(max(steps, 1.0))
+    return _library(elapsed).minimum(elapsed, whole) * (np.float32(1.0) / whole)
 
 
 def _library(value: Any) -> Any:

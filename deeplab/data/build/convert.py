@@ -105,8 +105,8 @@ def _require_exact(mask: bytes, where: str, rule: LabelRule) -> None:
     looked_up = rule.table and rule.tolerance and (rule.table.is_grey() or _has_colours(mask))
     if not looked_up:
         others = "JPEG is read in colours (--palette and --colour_tolerance=100) and black and white (format binary)"
-        rule = "is a JPEG, which changes values, so that one class becomes another"
-        raise UserError(where, rule, f"take the masks as they were before; {others}")
+        broken = "is a JPEG, which changes values, so that one class becomes another"
+        raise UserError(where, broken, f"take the masks as they were before; {others}")
 
 
 def _has_colours(jpeg: bytes) -> bool:
