@@ -18,7 +18,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -116,7 +116,7 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     from deeplab.data.check import as_json, text
 
     stream = sys.stderr if config.json == "-" else sys.stdout
-    print(text.text(report, text.wants_colour(stream)), file=stream)
+    _say(text.text(report, text.wants_colour(stream)), stream)
     if config.json == "-":
         print(as_json.text(report), end="")
     elif config.json:
@@ -128,8 +128,14 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     if config.fix:
         from deeplab.data.check import fix
 
-        print(fix.fix(subject, config.fix, config.workers).text(), file=stream)
+        _say(fix.fix(subject, config.fix, config.workers).text(), stream)
     return 0 if report.may_train else 1
+
+
+def _say(words: str, stream: TextIO) -> None:
+    """Prints, whatever the terminal's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(words.encode(encoding, "replace").decode(encoding), file=stream)
 
 
 def _write(flag: str, path: str, make: Callable[[], str]) -> None:
@@ -185,10 +191,19 @@ def main() -> int:
 
         name = words[0].replace("-", "_")
         if name not in FORMATS:
-            console.error(f"{words[0]}: there is no such format\n  remedy: {nearest(words[0], list(FORMATS))}")
+            console.error(f"{words[0]}: there is no such format\n  remedy: {_instead_of(words[0], list(FORMATS))}")
             return 1
         return run_format(name, [f"{program} {name}", *words[1:]])
     return run_format("folder", [program, *words])
+
+
+def _instead_of(word: str, formats: list[str]) -> str:
+    """What to write in place of a word that is no format; people like to give a folder without a flag."""
+    if not pathlib.Path(word).is_dir():
+        return nearest(word, formats)
+    if any(pathlib.Path(word).glob("*.tfrecord")):
+        return f"--dataset_dir={word} checks records"
+    return f"--image_folder=... --mask_folder=... for files in {word}, or a format: {', '.join(sorted(formats))}"
 
 
 if __name__ == "__main__":

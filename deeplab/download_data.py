@@ -26,10 +26,12 @@ GROUPS = (DownloadConfig,)
 
 
 def with_name(argv: Sequence[str]) -> list[str]:
-    """A command line whose first word, if it is no flag, has become `--name=WORD`."""
+    """A command line whose first word, if it is no flag, has become `--name=WORD`; one without words asks for help."""
     words = list(argv)
-    if len(words) > 1 and not words[1].startswith("-"):
-        words[1] = f"--name={words[1].replace('-', '_')}"
+    if len(words) == 1:
+        return [*words, "--help"]
+    if not words[1].startswith("-"):
+        words[1] = f"--name={words[1].replace('-', '_').lower()}"
     return words
 
 

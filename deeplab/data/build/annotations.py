@@ -295,12 +295,16 @@ class Tally:
         self._first: dict[str, list[str]] = {}
         self._faults: list[UserError] = []
 
-    def add(self, pair: Pair, where: str, split: str = UNDIVIDED) -> None:
-        """Takes a pair.
+    def add(self, pair: Pair, where: str, split: str = UNDIVIDED, empty: bool = False) -> None:
+        """Takes a pair; one without a shape, `empty`, is counted, and left out where that is wanted.
 
         Raises:
           UserError: there is one of that name in the split.
         """
+        if empty:
+            self.empty(pair.name)
+            if self.skip_empty:
+                return
         key = f"{split}\n{pair.name}"
         if key in self._names:
             rule = f"image {pair.name!r} was there before, in {self._names[key]}"

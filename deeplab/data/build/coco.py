@@ -93,13 +93,9 @@ def read_coco(config: BuildCocoConfig) -> Source:
 
 
 def _add(tally: Tally, image: _Image, split: str, config: BuildCocoConfig) -> None:
-    if not image.regions:
-        tally.empty(image.name)
-        if config.skip_empty:
-            return
     mask = RegionsMask(image.where, image.size, tuple(image.regions), config.overlap)
     with tally.collecting():
-        tally.add(Pair(image.name, image.path, mask), image.where, split)
+        tally.add(Pair(image.name, image.path, mask), image.where, split, empty=not image.regions)
 
 
 # --- Flags --------------------------------------------------------------------------------------------------

@@ -120,13 +120,8 @@ def read_cvat(config: BuildCvatConfig) -> Source:
 
 def _add(tally: Tally, finder: ImageFinder, image: _Image, split: str, config: BuildCvatConfig) -> None:
     path = finder.find(image.name, image.where)
-    name = finder.name(path)
-    if not image.shapes:
-        tally.empty(name)
-        if config.skip_empty:
-            return
     mask = CvatMask(image.where, image.size, tuple(image.shapes), config.overlap)
-    tally.add(Pair(name, path, mask), image.where, split)
+    tally.add(Pair(finder.name(path), path, mask), image.where, split, empty=not image.shapes)
 
 
 def _splits(subsets: Sequence[str]) -> list[str]:

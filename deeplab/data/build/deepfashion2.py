@@ -153,9 +153,7 @@ def _gather(
         path = os.path.join(annotation_folder, name)
         with tally.collecting():
             image = finder.find(os.path.splitext(name)[0] + ".jpg", path)
-            if config.skip_empty and not any(items_of(path).values()):
-                tally.empty(finder.name(image))
-                continue
+            empty = config.skip_empty and not any(items_of(path).values())
             pair_name = f"{split}/{finder.name(image)}" if split else finder.name(image)  # each split counts from 1
-            tally.add(Pair(pair_name, image, DeepFashion2Mask(path, config.overlap)), path, split)
+            tally.add(Pair(pair_name, image, DeepFashion2Mask(path, config.overlap)), path, split, empty)
     tally.left_out(finder.unused(), "without an annotation file")

@@ -227,11 +227,8 @@ class _Reader:
         if len(sizes) > 1:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             raise UserError(task.where, f"its regions are of images of {shown} pixels", _REMEDY)
-        if not regions:
-            self.tally.empty(name)
-        if regions or not self.config.skip_empty:
-            mask = LabelStudioMask(task.where, next(iter(sizes), None), regions, self.config.overlap)
-            self.tally.add(Pair(name, image, mask), task.where)
+        mask = LabelStudioMask(task.where, next(iter(sizes), None), regions, self.config.overlap)
+        self.tally.add(Pair(name, image, mask), task.where, empty=not regions)
 
     def _stored_name(self, task: _Task) -> str:
         if self.config.image_key:

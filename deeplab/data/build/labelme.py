@@ -122,10 +122,7 @@ class _Reader:
         self.names.update(class_name(entry, "label", f"{path}, shape {number}") for number, entry in entries)
         size = image_size(content, "imageHeight", "imageWidth", path)
         pair_name, image = self._image(content, name, path)
-        if not entries:
-            self.tally.empty(pair_name)
-        if entries or not self.config.skip_empty:
-            self.tally.add(Pair(pair_name, image, LabelmeMask(path, size, self.config.overlap)), path)
+        self.tally.add(Pair(pair_name, image, LabelmeMask(path, size, self.config.overlap)), path, empty=not entries)
 
     def _image(self, content: Any, name: str, path: str) -> tuple[str, str]:
         """Name and path of the image: where the JSON says, else of the JSON's own name, else from inside the JSON."""

@@ -16,6 +16,7 @@ import pathlib
 import random
 import shlex
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,10 @@ from deeplab.data.records import ShardWriter, remove_partial_files, shard_name
 from deeplab.errors import UserError
 
 _POLL_SECONDS = 0.2
+_STOP_SECONDS = 10.0  # for workers in this process to notice that the command was stopped
+_STOPPED = threading.Event()
+_AT_WORK: set[int] = set()  # marks of the shards that this process is writing
+_THREAD = "pipeline"
 _RESULT = ".result."  # stands in the names of results, between the shard and the attempt
 
 
@@ -130,14 +135,28 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
         except (Exception, SystemExit) as fault:  # absl-like parsers leave by SystemExit
             met.append(fault)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name=_THREAD, daemon=True)
+    _STOPPED.clear()
     thread.start()
-    while thread.is_alive():
-        thread.join(_POLL_SECONDS)
-        bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
+    except BaseException:  # Ctrl-C: what is cleared away now must not be written again, nor Python end meanwhile
+        _stop(thread)
+        raise
     if met:
         reason = " ".join(str(met[0]).split())[-500:]
         raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Ends the work of a pipeline that runs in this process."""
+    _STOPPED.set()
+    end = time.monotonic() + _STOP_SECONDS
+    thread.join(_STOP_SECONDS)
+    while _AT_WORK and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -167,9 +186,21 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "")
     if current and os.getcwd() != current:
         os.chdir(current)
     mark = random.SystemRandom().randrange(10**12)
+    _AT_WORK.add(mark)
+    try:
+        result = _written(task, folder, recipe, mark)
+    finally:
+        _AT_WORK.discard(mark)
+    write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
+    return task.name
+
+
+def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int) -> ShardResult:
     result = ShardResult("", SplitTally(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:
         for pair in task.pairs:
+            if _STOPPED.is_set():
+                raise InterruptedError("the command was stopped")
             try:
                 converted = convert(pair, recipe)
             except UserError as fault:
@@ -181,8 +212,7 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "")
             result.tally.add(converted)
             result.oddities.look(converted, recipe.painter.ignore_label)
         result.temporary = writer.keep().name
-    write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
-    return task.name
+    return result
 
 
 # --- Results on disk ----------------------------------------------------------------------------------------

@@ -122,11 +122,8 @@ def _take(
     size = image_size(require(content, "size", dict, where, {}), "height", "width", where)
     image = images.find(path.name.removesuffix(".json"), where)
     name = f"{dataset}/{images.name(image)}"
-    if not figures:
-        tally.empty(name)
-    if figures or not config.skip_empty:
-        mask = SuperviselyMask(where, size, config.overlap, classes.kinds)
-        tally.add(Pair(name, image, mask), where, split)
+    mask = SuperviselyMask(where, size, config.overlap, classes.kinds)
+    tally.add(Pair(name, image, mask), where, split, empty=not figures)
 
 
 # --- The project --------------------------------------------------------------------------------------------

@@ -82,11 +82,8 @@ def _take(
             known = ", ".join((*_MAKERS, *_NO_AREA))
             raise UserError(place, f"its shape is called {kind[:40]!r}", f"shapes of VIA are {known}")
     path = images.find(stored, where)
-    if not shapes:
-        tally.empty(images.name(path))
-    if shapes or not config.skip_empty:
-        mask = ShapesMask(where, tuple(shapes), None, config.overlap)
-        tally.add(Pair(images.name(path), path, mask), where)
+    mask = ShapesMask(where, tuple(shapes), None, config.overlap)
+    tally.add(Pair(images.name(path), path, mask), where, empty=not shapes)
     return {shape.name for shape in shapes}
 
 

@@ -108,11 +108,8 @@ def _take(image: _Image, names: tuple[str, ...], tally: Tally, config: BuildYolo
     for line in lines:
         if line.is_box:
             tally.noted(_BOX, image.labels)
-    if not lines:
-        tally.empty(image.name)
-    if lines or not config.skip_empty:
-        mask = YoloMask(image.labels, names, config.overlap)
-        tally.add(Pair(image.name, image.path, mask), image.labels, image.split)
+    mask = YoloMask(image.labels, names, config.overlap)
+    tally.add(Pair(image.name, image.path, mask), image.labels, image.split, empty=not lines)
 
 
 # --- Which images there are ---------------------------------------------------------------------------------

@@ -99,6 +99,8 @@ class _Run:
 
     def look_at_all(self) -> None:
         """Reads every pair that is wanted, several at a time, and takes them in in order."""
+        if not self.subject.numbers:
+            return
         wanted = {split: _chosen(number, self.config.max_images) for split, number in self.subject.numbers.items()}
         total = sum(len(places) if places else self.subject.numbers[split] for split, places in wanted.items())
         work = functools.partial(_look, task=self.task)
@@ -187,7 +189,8 @@ class _Run:
         about_values = list(label_rules.look_at_values(counts, self.rule))
         self.log.add(about_values)
         rules = {item.rule for item in about_values}
-        if not rules & label_rules.NO_CLASSES and self.rule.ignore_label not in mapping:
+        unnumbered = "labels-are-grey-levels" in rules and not mapping
+        if not rules & label_rules.NO_CLASSES and not unnumbered and self.rule.ignore_label not in mapping:
             from_one = "labels-start-at-one" in rules
             self.log.add(label_rules.look_at_classes(dataset, facts, from_one))
             self.log.add(label_rules.look_at_balance(dataset, facts, found))

@@ -27,8 +27,8 @@ _FINDING = ("rule", "severity", "where", "split", "text", "remedy", "fix")
 
 
 def text(report: Report) -> str:
-    """The report as JSON text, keys as the module's docstring says."""
-    return json.dumps(content(report), indent=1, ensure_ascii=False) + "\n"
+    """The report as JSON text, keys as the module says; in ASCII, so that any name gets through anywhere."""
+    return json.dumps(content(report), indent=1) + "\n"
 
 
 def content(report: Report) -> dict[str, Any]:

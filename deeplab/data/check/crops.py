@@ -42,8 +42,8 @@ def _why(median: tuple[int, int], crop: tuple[int, int], largest: tuple[int, int
     whole = crop[0] >= median[0] and crop[1] >= median[1]
     seen = "a crop of this size holds it whole" if whole else f"sides beyond {USUAL_SIDE} would cost too much memory"
     return (
-        f"the median training image is {size_text(median)}, {seen} ({memory}); the evaluation crop holds the largest "
-        f"of the other images, {size_text(largest)}; sides are multiples of the output stride {output_stride}, plus 1"
+        f"The median training image is {size_text(median)}: {seen} ({memory}). The evaluation crop holds the largest "
+        f"of the other images, {size_text(largest)}. Sides are multiples of the output stride {output_stride}, plus 1."
     )
 
 

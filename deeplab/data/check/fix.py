@@ -4,7 +4,7 @@
     FOLDER/lists/SPLIT.txt        the names of each split
     FOLDER/classes.txt            class names, for --class_names; dataset.yml has their colours, too
     FOLDER/mended.txt             what was done, set by set and file by file
-    FOLDER/left_out.txt           pairs whose remedy is not certain, and why
+    FOLDER/left_out.txt           pairs whose remedy is not certain, and why; what lists and folders hold that is none
 
 What is certain: values numbered in their order and known palettes (`fix_plan.py`), colours within the tolerance that
 the user has stated, photos turned upright where the mask fits that, masks of 16 bits or with an alpha channel that
@@ -32,9 +32,12 @@ from deeplab.data.build.images import kind_of
 from deeplab.data.build.transcode import Picture, prepare
 from deeplab.data.check.fix_folder import finish, opened, write
 from deeplab.data.check.fix_plan import Plan, colours_of, plan_for
+from deeplab.data.check.inspection import is_its_mask
 from deeplab.data.check.report import Finding
+from deeplab.data.check.rules import ABOUT_FILES
 from deeplab.data.check.samples import Item, Loaded
 from deeplab.data.check.subject import Subject
+from deeplab.data.check.words import counted
 from deeplab.data.colormap import colours_for
 from deeplab.data.masks import DecodedLabel, decode_label, decode_values, encode_index_png, encode_label, to_label
 from deeplab.errors import UserError
@@ -105,6 +108,7 @@ class Mended:
       done: changes of single files: (file, change).
       for_all: changes that all masks share.
       left_out: pairs that are not in the copy.
+      unlisted: faults of the lists and folders: what they name, or hold, that is no pair.
       snapped: pixels that took the nearest colour.
       command: builds records of the copy.
     """
@@ -114,6 +118,7 @@ class Mended:
     done: list[tuple[str, Change]] = field(default_factory=list)
     for_all: Sequence[str] = ()
     left_out: list[LeftOut] = field(default_factory=list)
+    unlisted: list[LeftOut] = field(default_factory=list)
     snapped: int = 0
     command: str = ""
 
@@ -121,14 +126,19 @@ class Mended:
         """What was done, for the terminal."""
         changes = collections.Counter(change for _, change in self.done)
         number = sum(map(len, self.names.values()))
-        lines = [f"{self.folder}: {number} pairs, {len({file for file, _ in self.done})} files of them mended"]
+        mended = counted(len({file for file, _ in self.done}), "file")
+        lines = [f"{self.folder}: {counted(number, 'pair')}, {mended} mended"]
         lines += [f"  {sentence}" for sentence in self.for_all]
         lines += [
             f"  {times} {kind}{'s' if times > 1 else ''}: {what}" for (kind, what), times in changes.most_common()
         ]
         lines += [f"  {self.snapped} pixels took the nearest colour of the palette"] if self.snapped else []
         if self.left_out:
-            lines.append(f"  {len(self.left_out)} pairs left out, because no remedy is certain: see {LEFT_OUT}")
+            pairs = counted(len(self.left_out), "pair")
+            lines.append(f"  {pairs} left out, because no remedy is certain: see {LEFT_OUT}")
+        if self.unlisted:
+            faults = counted(len(self.unlisted), "fault")
+            lines.append(f"  {faults} of lists and folders: see {LEFT_OUT}")
         return "\n".join([*lines, "records are built from it with", f"  {self.command}"])
 
 
@@ -194,6 +204,8 @@ def _mended(loaded: Loaded, name: str, plan: Plan) -> MendedPair:
     if (height, width) != (picture.height, picture.width):
         rule = f"the mask is {width} wide and {height} high, its image {picture.width} wide and {picture.height} high"
         raise UserError(loaded.mask_where, rule, "resize or turn one of the two")
+    if is_its_mask(loaded, picture, decoded.label):
+        raise UserError(loaded.where, f"holds the same pixels as {loaded.mask_where}", "put the photo in its place")
     image, image_extension, changes = _image_file(loaded, picture)
     colours = colours_for(plan.classes.colours, 0)
     mask = loaded.mask if unchanged and isinstance(loaded.mask, bytes) else encode_index_png(decoded.label, colours)
@@ -249,8 +261,11 @@ def _usual(kind: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A name that stays inside the folder on every system: no `..`, no drive, no backslash, no control character."""
-    parts = [re.sub(r'[\x00-\x1f\\:*?"<>|]', "_", part).strip() for part in name.split("/")]
+    """A name that stays inside the folder on every system: no `..`, no drive, no backslash, no control character.
+
+    Nor anything that is no Unicode, as names of files may hold.
+    """
+    parts = [re.sub(r'[\x00-\x1f\x7f\ud800-\udfff\\:*?"<>|]', "_", part).strip() for part in name.split("/")]
     kept = [part[:_LONGEST_PART] for part in parts if part.strip(".")]
     return "/".join(kept) or "image"
 
@@ -260,7 +275,7 @@ def safe_name(name: str) -> str:
 
 def _write_pairs(subject: Subject, plan: Plan, folder: pathlib.Path, workers: int) -> Mended:
     """Mends all pairs, and writes those that can be."""
-    mended = Mended(folder, for_all=plan.said())
+    mended = Mended(folder, for_all=plan.said(), unlisted=_unlisted(subject))
     written: dict[str, bytes] = {}
     listed: dict[str, dict[str, None]] = {}  # names of each split in order, none twice
     pairs = ordered_map(lambda item: _or_finding(item, plan), subject.items(), workers)
@@ -279,6 +294,15 @@ def _write_pairs(subject: Subject, plan: Plan, folder: pathlib.Path, workers: in
         names[pair.name] = None
     mended.names = {split: list(names) for split, names in listed.items()}
     return mended
+
+
+def _unlisted(subject: Subject) -> list[LeftOut]:
+    """What was found while listing, and cannot be in the copy."""
+    return [
+        LeftOut(item.where, item.split, _sentence(item.text, item.remedy))
+        for item in subject.findings
+        if item.rule in ABOUT_FILES
+    ]
 
 
 def _or_finding(item: Item | Finding, plan: Plan) -> MendedPair | LeftOut:
@@ -309,9 +333,10 @@ def _write_words(mended: Mended, plan: Plan, checked: str, folder: pathlib.Path)
     plain = [name.replace("#", "＃").strip() or f"class_{index}" for index, name in enumerate(classes.names)]
     write(folder / CLASSES, "".join(f"{name}\n" for name in plain).encode())  # `#` would begin a remark there
     done = [f"a mended copy of {checked}", *mended.for_all, *(f"{file}: {what}" for file, (_, what) in mended.done)]
-    write(folder / DONE, "\n".join([*done, ""]).encode())
-    left = [f"{entry.name}{f' (split {entry.split})' if entry.split else ''}: {entry.why}" for entry in mended.left_out]
-    write(folder / LEFT_OUT, "".join(" ".join(line.split()) + "\n" for line in left).encode())
+    write(folder / DONE, "\n".join([*done, ""]).encode("utf-8", "replace"))
+    entries = [*mended.left_out, *mended.unlisted]
+    left = [f"{entry.name}{f' (split {entry.split})' if entry.split else ''}: {entry.why}" for entry in entries]
+    write(folder / LEFT_OUT, "".join(" ".join(line.split()) + "\n" for line in left).encode("utf-8", "replace"))
     mended.command = _command(folder, list(lists.values()), classes.rule.ignore_label)
 
 

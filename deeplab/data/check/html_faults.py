@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from deeplab.data.check.html_markup import Markup, element, jpeg
 from deeplab.data.check.report import Finding, Report
 from deeplab.data.check.rules import RULES
+from deeplab.data.check.words import counted
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 _MOST_OPEN = 8  # faults of a rule that show at once; further ones are folded
@@ -68,18 +69,13 @@ def _only(texts: Sequence[str]) -> str:
     return texts[0] if len(set(texts)) == 1 else ""
 
 
-def count(number: int, noun: str) -> str:
-    """`1 error`, `3 errors`, `no errors`."""
-    return f"{number or 'no'} {noun}{'s' if number != 1 else ''}"
-
-
 def verdict(report: Report, faults: Sequence[Group]) -> Markup:
     """Whether training may start, and how many faults of each kind there are."""
     words = "Training may start" if report.may_train else "Training must not start"
     numbers = {kind: sum(group.number for group in faults if group.severity == kind) for kind in _ORDER}
-    shown = [count(numbers[kind], kind) for kind in _ORDER if numbers[kind] or kind != "note"]
+    shown = [counted(numbers[kind], kind) for kind in _ORDER if numbers[kind] or kind != "note"]
     fixable = sum(group.fixable for group in faults)
-    fix = f"--fix=FOLDER mends {count(fixable, 'fault')} of those listed, in a copy." if fixable else None
+    fix = f"--fix=FOLDER mends {counted(fixable, 'fault')} of those listed, in a copy." if fixable else None
     good = report.may_train and not numbers["warning"]
     return element(
         "section",

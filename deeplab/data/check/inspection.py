@@ -19,7 +19,7 @@ from deeplab.data.check.crops import size_text
 from deeplab.data.check.hashing import Look, look_of, opened
 from deeplab.data.check.image_look import ImageLook, look_at_image
 from deeplab.data.check.label_look import LabelLook, look_at_drawn_label, look_at_label
-from deeplab.data.check.outlines import Fit, fit_of
+from deeplab.data.check.outlines import Fit, fit_of, outline_of
 from deeplab.data.check.report import Finding, Sample
 from deeplab.data.check.rules import finding
 from deeplab.data.check.samples import Fields, Item, Loaded
@@ -155,7 +155,7 @@ def _together(loaded: Loaded, picture: Picture | None, label: LabelLook) -> list
     found = []
     if label.size not in (None, _size(picture)):
         found.append(_sizes_differ(loaded, picture, label.size))
-    elif label.pixels is not None and _is_its_mask(loaded, picture, label.pixels):
+    elif label.pixels is not None and is_its_mask(loaded, picture, label.pixels):
         text = f"holds the same pixels as {loaded.mask_where}"
         found.append(finding("image-is-mask", loaded.where, text, split=loaded.split))
     if loaded.fields:
@@ -165,14 +165,17 @@ def _together(loaded: Loaded, picture: Picture | None, label: LabelLook) -> list
     return [item for item in found if item]
 
 
-def _is_its_mask(loaded: Loaded, picture: Picture, label: np.ndarray) -> bool:
+def is_its_mask(loaded: Loaded, picture: Picture, label: np.ndarray) -> bool:
     """Whether the image shows its own label. Masks are small files; photographs need not be decoded for this."""
     if len(picture.data) * _LEAST_PIXELS_A_BYTE > label.size or not np.ptp(label):
         return False
     if loaded.image == loaded.mask:
         return True
     shown = opened(picture.data)
-    return shown is not None and shown.mode in ("L", "P", "1") and np.array_equal(np.asarray(shown), label)
+    if shown is None:
+        return False
+    pixels = np.asarray(shown if shown.mode in ("L", "P", "1") else shown.convert("L"))
+    return np.array_equal(outline_of(pixels), outline_of(label))  # whatever the values stand for
 
 
 def _size(picture: Picture) -> tuple[int, int]:

@@ -89,8 +89,10 @@ def _evenly_spread(values: Sequence[int]) -> bool:
 
 
 def _are_tones(candidates: Sequence[int]) -> bool:
-    """Whether no value but 0 could be a class index."""
-    return len(candidates) > 1 and all(value == 0 or value >= len(candidates) for value in candidates)
+    """Whether no value but 0 could be a class index, or all are multiples of one step, as 0, 10, 20 are."""
+    no_index = all(value == 0 or value >= len(candidates) for value in candidates)
+    steps = set(np.diff(candidates).tolist())
+    return len(candidates) > 1 and (no_index or (candidates[0] == 0 and len(steps) == 1 and len(candidates) > 2))
 
 
 def _numbered(values: Sequence[int]) -> dict[int, int]:

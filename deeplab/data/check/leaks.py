@@ -119,7 +119,9 @@ def _nearly(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
             continue
         named.add(other)
         way = ", mirrored left to right" if pair.mirrored else ""
-        text = f"is almost {_named(likes, one)}{way}: seen small, they differ by {pair.levels:.1f} grey levels on average"
+        text = (
+            f"is almost {_named(likes, one)}{way}: seen small, they differ by {pair.levels:.1f} grey levels on average"
+        )
         rule = "near-picture-in-two-splits"
         yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))
 
@@ -130,7 +132,9 @@ def _by_label(likes: Likes) -> Iterator[Leak]:
     for group in _groups(digests):
         one = group[0]
         others = [place for place in group[1:] if likes.digests[place] != likes.digests[one]]
-        levels = differing_levels(likes.thumbnails, np.array([(one, other) for other in others], np.int64).reshape(-1, 2))
+        levels = differing_levels(
+            likes.thumbnails, np.array([(one, other) for other in others], np.int64).reshape(-1, 2)
+        )
         for other, level in zip(others, levels.tolist(), strict=True):
             if level >= 2 * NEAR_LEVELS and likes.digests[one] and likes.digests[other]:
                 text = f"has the same label as {_named(likes, one)}, pixel for pixel, though the pictures differ"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -77,7 +78,7 @@ def _with_less(fault: UserError, splits: SplitConfig) -> SplitConfig | None:
 
 
 def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserError) -> Listed:
-    """A second try that leaves out what is missing; where there is none, or it fails as well, the fault as finding."""
+    """A second try that leaves out what is missing; what stopped the first is a finding unless that has found it."""
     again: Callable[[], Listed] | None = None
     if splits.list_files and isinstance(config, BuildFolderConfig):
         again = functools.partial(_lists_of_folder, config, splits.list_files)
@@ -87,18 +88,11 @@ def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserEr
         again = functools.partial(_voc, config)
     elif isinstance(config, BuildFolderConfig):
         again = functools.partial(_folder, config)
+    source, met = None, []
     if again:
-        try:
-            return again()
-        except UserError as worse:
-            if _is_flag(worse):
-                raise
-            fault = worse
-    return None, [_unusable(fault)]
-
-
-def _unusable(fault: UserError) -> Finding:
-    return finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)
+        with contextlib.suppress(UserError):
+            source, met = again()
+    return source, met or [finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)]
 
 
 # --- Lists of one's own -------------------------------------------------------------------------------------
@@ -237,11 +231,7 @@ def _unmatched(config: BuildFolderConfig) -> Iterator[Finding]:
 
 
 def _folder(config: BuildFolderConfig) -> Listed:
-    """The pairs that have one image and one mask, undivided.
-
-    Raises:
-      UserError: there is none, with what is wrong.
-    """
+    """The pairs that have one image and one mask, undivided."""
     images, masks, _ = _folders(config)
     of_images, of_masks = _stems(config)
     pairs: list[Pair] = []
@@ -253,7 +243,4 @@ def _folder(config: BuildFolderConfig) -> Listed:
                 pairs.append(_pair(stem, images, masks, config.mask_suffix, config.image_folder))
             except UserError as fault:
                 met.append(finding("name-ambiguous", path, fault.rule.rpartition("; ")[0] or fault.rule))
-    if not met:
-        FORMATS["folder"].read(config)
-        raise UserError(config.image_folder, "holds no pair of image and mask")
-    return Source({NO_SPLITS: pairs}), met
+    return (Source({NO_SPLITS: pairs}) if pairs else None), met

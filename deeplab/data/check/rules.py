@@ -38,7 +38,7 @@ _FILES: Mapping[str, Rule] = {
     ),
     "listing-unusable": Rule(
         "error",
-        "The data set cannot be listed, so its pairs were not looked at.",
+        "The data set cannot be listed as it is, so building records would stop.",
         "mend what is named, then check again",
     ),
     "listed-name-missing": Rule(
@@ -173,6 +173,11 @@ _MASKS: Mapping[str, Rule] = {
         "warning",
         "The outlines of a mask lie on the edges of its picture when it is mirrored or turned, but not as it is.",
         "look at the overlay; mirror the mask or the image (EXIF data that were dropped can be the cause)",
+    ),
+    "mask-off-edges": Rule(
+        "note",
+        "The outlines of a mask follow no edges of its picture, unlike those of most masks.",
+        "look at the overlay: the mask may be that of another image, or roughly drawn",
     ),
     "mask-palettes-differ": Rule(
         "error",
@@ -358,6 +363,8 @@ def finding(
     known = RULES[rule]
     return Finding(rule, severity or known.severity, str(where), split, text, remedy or known.remedy, fix)
 
+
+ABOUT_FILES = frozenset(_FILES) | {"shards-incomplete"}  # rules of lists and folders: no pair is at fault
 
 _MENDED_BEFORE_BUILDING = {
     *(_FILES.keys() | _IMAGES.keys() | _MASKS.keys() | _LEAKS.keys()),

@@ -212,5 +212,6 @@ def _damage(path: str, fault: tf.errors.OpError) -> str:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read(2) == _GZIP:
             return "cannot be read: the shard is compressed by gzip; unpack it"
-    words = str(fault.message).split("}}")[-1].split("[Op:")[0].split("(Is this")[0].split("' failed with")
-    return f"is damaged: {' '.join(': '.join(words).split())}"
+    words = str(fault.message).split("}}")[-1].split("[Op:")[0].replace("(Is this even a TFRecord file?)", "")
+    what = ": ".join(" ".join(words.split()).split("' failed with "))
+    return f"is damaged: {what}" + (", so this may be no TFRecord file at all" if what.endswith("at 0") else "")

@@ -10,6 +10,7 @@ from deeplab.data.check.roles import is_training, training_split
 from deeplab.data.check.rules import finding
 from deeplab.data.check.settings import CheckConfig
 from deeplab.data.check.tally import SplitTally
+from deeplab.data.check.words import counted
 
 _LEAST_COVERAGE = 0.4  # of a training crop that must show picture, on average
 
@@ -53,8 +54,9 @@ def _too_large(split: str, tally: SplitTally, config: CheckConfig) -> Iterator[F
     where = tally.highest[1] if largest[0] > crop[0] else tally.widest[1]
     better = crops.fitted(largest, config.output_stride)
     text = (
-        f"{number} images of split {split} are larger than --eval_crop_size={crop[0]},{crop[1]}, this one among them; "
-        f"sides go up to {crops.size_text(largest)} (height x width)"
+        f"{counted(number, 'image')} of split {split} {'is' if number == 1 else 'are'} larger than "
+        f"--eval_crop_size={crop[0]},{crop[1]}, {'this one' if number == 1 else 'this one among them'}; sides go up to "
+        f"{crops.size_text(largest)} (height x width)"
     )
     remedy = f"--eval_crop_size={better[0]},{better[1]}, or leave it out: each image at its own size"
     yield finding("larger-than-eval-crop", where, text, split=split, remedy=remedy)

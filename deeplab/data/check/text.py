@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from deeplab import console
 from deeplab.data.check import weights as weights_
-from deeplab.data.check.report import Finding, Report, Severity
+from deeplab.data.check.report import Finding, Report, Severity, SplitFacts
 from deeplab.data.check.roles import training_split
 from deeplab.data.check.rules import RULES
+from deeplab.data.check.words import WIDTH, broken, counted, harmless
 
 _MOST_NAMED = 5  # findings of a rule
 _MOST_CLASSES = 40  # lines of a table
+_MOST_KINDS = 3  # of images in a line
+_LONGEST_NAME = 30  # characters of a class's name in a table
 _CODES = {"error": "31;1", "warning": "33;1", "note": "36", "good": "32;1", "bold": "1", "dim": "2"}
 
 
@@ -31,15 +34,15 @@ def text(report: Report, colour: bool = False) -> str:
       colour: with ANSI colours.
     """
     paint = _Paint(colour)
-    parts = [paint(report.checked, "bold")]
+    parts = [paint(harmless(report.checked), "bold")]
     if any(facts.images for facts in report.splits.values()):
-        parts += [_class_table(report), _split_table(report)]
+        parts += [_class_tables(report), _split_table(report)]
     if report.weights:
         parts.append(_weights(report, paint))
     if report.crop:
         train, evaluation = (f"{height},{width}" for height, width in (report.crop.train, report.crop.eval))
         title = paint(f"crops: --train_crop_size={train} --eval_crop_size={evaluation}", "bold")
-        parts.append(f"{title}\n{report.crop.why}")
+        parts.append(f"{title}\n{broken(report.crop.why)}")
     parts += list(_findings(report, paint))
     return "\n\n".join([*parts, verdict(report, paint)])
 
@@ -58,7 +61,7 @@ def verdict(report: Report, paint: _Paint | None = None) -> str:
     """Whether training may start, and how much is wrong: one line."""
     paint = paint or _Paint(False)
     numbers = {severity: numbers_of(report, severity) for severity in ("error", "warning", "note")}
-    words = ", ".join(f"{number or 'no'} {kind}{'s' if number != 1 else ''}" for kind, number in numbers.items())
+    words = ", ".join(counted(number, kind) for kind, number in numbers.items())
     if not report.may_train:
         return f"{paint('training must not start', 'error')}: {words}"
     return f"{paint('training may start', 'warning' if numbers['warning'] else 'good')}: {words}"
@@ -75,22 +78,32 @@ def numbers_of(report: Report, severity: str) -> int:
 # --- Tables -------------------------------------------------------------------------------------------------
 
 
-def _class_table(report: Report) -> str:
+def _class_tables(report: Report) -> str:
     """Share of the pixels that count and number of images of each class in each split."""
     splits = {split: facts for split, facts in report.splits.items() if facts.images}
+    left_out = report.dataset.num_classes - len(_shown_classes(report))
+    more = f"\nand {left_out} class{'es' if left_out > 1 else ''} more (--json, --html list all)" if left_out else ""
+    return _class_table(report, splits) + more
+
+
+def _class_table(report: Report, splits: Mapping[str, SplitFacts]) -> str:
+    """As many tables as it takes for none to be too wide."""
     rows: list[list[object]] = []
     for index in _shown_classes(report):
-        row: list[object] = [index, report.dataset.class_names[index]]
+        row: list[object] = [index, _class_name(report, index)]
         for facts in splits.values():
             row += [_percent(facts.pixels[index], sum(facts.pixels)), facts.images_with[index]]
         rows.append(row)
     ignored: list[object] = [report.dataset.ignore_label, "(ignored)"]
     for facts in splits.values():
         ignored += [_percent(facts.ignored_pixels, facts.ignored_pixels + sum(facts.pixels)), ""]
-    header = ["label", "class", *(word for split in splits for word in (f"{split}: pixels", "images"))]
+    header = ["label", "class", *(word for split in splits for word in (f"{harmless(split)}: pixels", "images"))]
     table = console.table([*rows, ignored], header)
-    left_out = report.dataset.num_classes - len(rows)
-    return table + (f"\nand {left_out} classes more (--json, --html list all)" if left_out else "")
+    if len(splits) == 1 or len(table.partition("\n")[0]) <= WIDTH:
+        return table
+    names = list(splits)
+    halves = names[: (len(names) + 1) // 2], names[(len(names) + 1) // 2 :]
+    return "\n\n".join(_class_table(report, {name: splits[name] for name in half}) for half in halves)
 
 
 def _shown_classes(report: Report) -> list[int]:
@@ -104,11 +117,16 @@ def _shown_classes(report: Report) -> list[int]:
     return sorted([*order[:half], *order[-half:]])
 
 
+def _class_name(report: Report, index: int) -> str:
+    name = harmless(report.dataset.class_names[index])
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
+
 def _percent(part: int, whole: int) -> str:
     if not whole:
         return "-"
     share = 100 * part / whole
-    return f"{share:.2f}%" if share >= 0.005 or not part else "<0.01%"
+    return f"{share:.2f}%" if share >= 0.005 or not part else f"{max(share, 0.0001):.4f}%"
 
 
 def _split_table(report: Report) -> str:
@@ -119,21 +137,23 @@ def _split_table(report: Report) -> str:
         if size:
             low, high = f"{size.min_height}x{size.min_width}", f"{size.max_height}x{size.max_width}"
             sizes = low if low == high else f"{low} to {high}"
-        kinds = "; ".join(f"{number} {kind}" for kind, number in facts.kinds.items())
-        rows.append([split, facts.images, sizes, kinds or "-"])
+        kinds = [f"{number} {kind}" for kind, number in facts.kinds.items()]
+        more = [f"{len(kinds) - _MOST_KINDS} kinds more"] if len(kinds) > _MOST_KINDS else []
+        rows.append([harmless(split), facts.images, sizes, "; ".join([*kinds[:_MOST_KINDS], *more]) or "-"])
     return console.table(rows, ["split", "images", "height x width", "kinds"])
 
 
 def _weights(report: Report, paint: _Paint) -> str:
     names = list(report.weights)
     rows = [
-        [index, report.dataset.class_names[index], *(_weight(report.weights[name][index]) for name in names)]
+        [index, _class_name(report, index), *(_weight(report.weights[name][index]) for name in names)]
         for index in _shown_classes(report)
     ]
     rows.append(["", "largest / smallest", *(f"{weights_.ratio(report.weights[name]):.3g}" for name in names)])
-    title = f"class weights from split {training_split(list(report.splits))}, mean 1; {weights_.ROOT} to begin with:"
-    flag = weights_.as_flag(report.weights[weights_.ROOT]) if weights_.ROOT in report.weights else ""
-    return f"{paint(title, 'bold')}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
+    title = f"class weights from split {harmless(training_split(list(report.splits)))}, mean 1"
+    remark = f"where rare classes are not found, begin with {weights_.ROOT}:"
+    flag = weights_.flag_of(report.weights[weights_.ROOT]) if weights_.ROOT in report.weights else ""
+    return f"{paint(title, 'bold')}; {remark}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
 
 
 def _weight(weight: float | None) -> str:
@@ -152,21 +172,21 @@ def _findings(report: Report, paint: _Paint) -> Iterator[str]:
         number = max(report.numbers.get(rule, 0), len(found))
         times = f" ({number} times)" if number > 1 else ""
         sentence = RULES[rule].sentence if rule in RULES else ""
-        yield "\n".join(
-            [f"{paint(severity, severity)} {paint(rule, 'bold')}{times}: {sentence}", *_lines(found, number)]
-        )
+        head = broken(f"{severity} {rule}{times}: {sentence}")
+        painted = f"{paint(severity, severity)} {paint(rule, 'bold')}"
+        yield "\n".join([painted + head.removeprefix(f"{severity} {rule}"), *_lines(found, number)])
 
 
 def _lines(found: Sequence[Finding], number: int) -> Iterator[str]:
     shown = found[:_MOST_NAMED]
     same_remedy = len({finding.remedy for finding in shown}) == 1
     for finding in shown:
-        yield f"  {finding.where}: {finding.text}"
+        yield harmless(f"  {finding.where}: {finding.text}")
         if not same_remedy:
-            yield f"    remedy: {finding.remedy}"
+            yield harmless(f"    remedy: {finding.remedy}")
     if number > len(shown):
         yield f"  and {number - len(shown)} more"
     if same_remedy:
-        yield f"  remedy: {shown[0].remedy}"
+        yield harmless(f"  remedy: {shown[0].remedy}")
     if any(finding.fix for finding in found):
-        yield f"  --fix=FOLDER {found[0].fix}" if found[0].fix else "  --fix=FOLDER mends some of these in a copy"
+        yield harmless(f"  --fix=FOLDER {found[0].fix or 'mends some of these in a copy'}")

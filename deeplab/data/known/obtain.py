@@ -180,7 +180,7 @@ def _require_given(known: Known, missing: Sequence[Archive], archive_folder: str
     rule = f"{files} of {known.name} cannot be fetched without asking its owners"
     if archive_folder:
         held = sorted(path.name for path in pathlib.Path(archive_folder).iterdir() if path.is_file())
-        rule += f", and {archive_folder} holds only {', '.join(held[:8]) or 'nothing'}"
+        rule += f", and {archive_folder} holds {'only ' + ', '.join(held[:8]) if held else 'nothing'}"
     remedy = f"get them from {known.page} ({known.by_hand}), put them into a folder, and give --archives=FOLDER"
     if known.password:
         remedy += f" and --password=PASSWORD ({known.password})"

@@ -1,6 +1,7 @@
 """The Beam pipeline: the same bytes as a local build, the same messages, nothing left behind."""
 
 import contextlib
+import threading
 
 import cv2
 import numpy as np
@@ -65,6 +66,18 @@ def test_bad_pairs_are_named_and_nothing_is_left(source, tmp_path):
 def test_options_that_beam_refuses(source, tmp_path):
     with pytest.raises(UserError, match=r"(?s)--beam: the pipeline broke.*NoSuchRunner.*--beam_options"):
         build(source, tmp_path / "piped", beam=True, beam_options="--runner=NoSuchRunner")
+    assert not (tmp_path / "piped").exists()
+
+
+def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_result_files", stopped)
+    monkeypatch.setattr(pipeline, "_STOPPED", threading.Event())
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "piped", beam=True)
+    assert pipeline._THREAD not in {thread.name for thread in threading.enumerate()}
     assert not (tmp_path / "piped").exists()
 
 

@@ -245,6 +245,9 @@ def test_all_missing_archives_are_named_at_once(fetcher, tmp_path):
         fetch()
     with pytest.raises(UserError, match="no such folder: nowhere"):
         fetch(archives="nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UserError, match="bare holds nothing\n"):
+        fetch(archives=str(tmp_path / "bare"))
 
 
 def test_two_archives_with_a_readme_each(fetcher, tmp_path):
@@ -405,10 +408,12 @@ def test_command(command, fetch, server, capfd):
     assert "--name must be given" in capfd.readouterr().err
     assert command("voc", f"--output_dir={fetch.folder}") == 1
     assert "did you mean 'voc2012'" in capfd.readouterr().err
+    assert command("VOC2012", f"--output_dir={fetch.folder}", f"--addresses={fetch.addresses}") == 0
 
 
-def test_help_lists_the_names(command, capsys):
-    assert command("--help") == 0
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_help_lists_the_names(command, capsys, words):
+    assert command(*words) == 0
     shown = capsys.readouterr().out
     assert all(re.search(rf"^  {name} +\w", shown, re.M) for name in table.names()) and "--keep_archives" in shown
     assert os.path.basename(table.DATA) in shown

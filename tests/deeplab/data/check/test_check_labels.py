@@ -217,7 +217,7 @@ def test_images_larger_than_the_evaluation_crop(discs, drawn, only):
     discs.mask("b2").write_bytes(drawn[1](label))
     (found,) = only(discs.check(CheckConfig(eval_crop_size=(81, 97)), class_names=NAMES), "larger-than-eval-crop")
     assert found.where == str(discs.image("b2"))
-    assert found.text.startswith("1 images of split val are larger than --eval_crop_size=81,97")
+    assert found.text.startswith("1 image of split val is larger than --eval_crop_size=81,97, this one; ")
     assert found.remedy.startswith("--eval_crop_size=113,97")
     assert discs.check(CheckConfig(eval_crop_size=(113, 97)), class_names=NAMES).findings == []
 
