@@ -181,7 +181,10 @@ def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> 
     cut = np.array_split(np.arange(len(pairs)), len(pairs) // _AT_ONCE + 1)
     levels = np.concatenate([differing_levels(thumbnails, pairs[part], mirrored[part]) for part in cut])
     near = np.flatnonzero(levels < NEAR_LEVELS).tolist()
-    alike = [NearPair(*pairs[place].tolist(), float(levels[place]), bool(mirrored[place])) for place in near]
+    alike = [
+        NearPair(int(pairs[place, 0]), int(pairs[place, 1]), float(levels[place]), bool(mirrored[place]))
+        for place in near
+    ]
     return sorted(alike, key=lambda pair: (pair.levels, pair.one, pair.other))
 
 

@@ -286,8 +286,8 @@ def is_blurred(label: np.ndarray, counts: np.ndarray, rule: LabelRule) -> bool:
     outside[rule.ignore_label] = 0
     rare = (counts > 0) & (counts < _FREQUENT * label.size)
     frequent = np.count_nonzero(counts >= _FREQUENT * label.size)
-    if not outside.any() or not frequent or np.count_nonzero(rare) < max(_LEAST_RARE, 2 * frequent):
+    if not outside.any() or not frequent or int(np.count_nonzero(rare)) < max(_LEAST_RARE, 2 * int(frequent)):
         return False
     around = np.ones((3, 3), np.uint8)
     inner = cv2.dilate(label, around) == cv2.erode(label, around)
-    return np.count_nonzero(inner & rare[label]) < _MOST_INNER * counts[rare].sum()
+    return bool(np.count_nonzero(inner & rare[label]) < _MOST_INNER * int(counts[rare].sum()))

@@ -88,7 +88,8 @@ def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserEr
         again = functools.partial(_voc, config)
     elif isinstance(config, BuildFolderConfig):
         again = functools.partial(_folder, config)
-    source, met = None, []
+    source: Source | None = None
+    met: list[Finding] = []
     if again:
         with contextlib.suppress(UserError):
             source, met = again()
