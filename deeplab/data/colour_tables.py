@@ -56,7 +56,7 @@ def read_colour_table(path: str | os.PathLike) -> ColourTable:
             raise UserError(path, "classes have no colours", "write `- {name: hair, colour: [255, 0, 0]}`")
         return table_of(described)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(path, f"cannot be read as a palette: {fault}") from None
     return _table_from_lines(lines, path)

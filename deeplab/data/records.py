@@ -235,7 +235,7 @@ def remove_partial_files(folder: str | os.PathLike) -> list[str]:
     """Removes what a killed writer left in a folder; names of the removed files. Call it under the folder's lock."""
     left = [name for name in sorted(os.listdir(folder)) if _PARTIAL.match(name)]
     for name in left:
-        os.unlink(pathlib.Path(folder) / name)
+        (pathlib.Path(folder) / name).unlink(missing_ok=True)  # a worker of ours may be quicker
     return left
 
 

@@ -190,7 +190,7 @@ def _held(folder: str, image: str) -> str:
         return "the pattern is a path from the current folder: --mask_folder=FOLDER says where the masks lie"
     if not os.path.isdir(folder):
         return f"there is no folder {folder}; give the right one, or --mask_folder"
-    names = sorted(files_of(folder), key=lambda name: not name.startswith(image))
+    names = sorted(files_of(folder), key=lambda name: not name.startswith(tuple(f"{image}{end}" for end in "._-")))
     return f"{folder} holds {shorten(names, 3) or 'nothing'}; correct the pattern, or leave the class out"
 
 

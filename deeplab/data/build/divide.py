@@ -19,7 +19,7 @@ from deeplab.errors import UserError
 from deeplab.settings import setting
 
 _TRAIN, _VAL = "train", "val"
-_DEFAULT_TRAIN_SHARE = 0.8
+DEFAULT_TRAIN_SHARE = 0.8
 _UNEVEN = 0.1  # groups that move a split's size by more than this share of it are worth a word
 _LIKELY_PATTERNS = ("^(.+)/", "^(.+)[_-]", "^([^_-]+)[_-]", "^(.*?)[0-9]+$")  # what names are usually made of
 
@@ -70,7 +70,7 @@ def _require_shares(train: float | None, test: float) -> None:
         if not fits:
             meant = f"--{name}={share / 100:g} if you meant percent" if share and share > 1 else ""
             raise UserError(f"--{name}", f"is a share {least}, not {share:g}", meant)
-    used = _DEFAULT_TRAIN_SHARE if train is None else train
+    used = DEFAULT_TRAIN_SHARE if train is None else train
     if used + test > 1 + 1e-9:
         said = " (its default)" if train is None else ""
         rule = f"{test:g} and the {used:g} of split train{said} are more than all images"

@@ -36,7 +36,7 @@ from deeplab.errors import UserError
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0  # for workers in this process to notice that the command was stopped
-_STOPPED = threading.Event()
+_STOPPED: set[int] = set()  # numbers of the runs in this process that are to end
 _AT_WORK: set[int] = set()  # marks of the shards that this process is writing
 _THREAD = "pipeline"
 _RESULT = ".result."  # stands in the names of results, between the shard and the attempt
@@ -126,33 +126,34 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
         rule = f"cannot be taken apart: {str(fault).lower()}"
         raise UserError("--beam_options", rule, "write them as on a command line, quotes in pairs") from None
     met: list[BaseException] = []
+    run = _random_mark()
 
     def work() -> None:
         try:
             with beam.Pipeline(options=PipelineOptions(words)) as pipeline:
                 shards = pipeline | "shards" >> beam.Create(list(tasks)) | beam.Reshuffle()
-                shards | "convert" >> beam.Map(write_shard, str(folder), recipe, os.getcwd())
+                shards | "convert" >> beam.Map(write_shard, str(folder), recipe, os.getcwd(), run)
         except (Exception, SystemExit) as fault:  # absl-like parsers leave by SystemExit
             met.append(fault)
 
     thread = threading.Thread(target=work, name=_THREAD, daemon=True)
-    _STOPPED.clear()
     thread.start()
     try:
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
             bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
     except BaseException:  # Ctrl-C: what is cleared away now must not be written again, nor Python end meanwhile
-        _stop(thread)
+        _stop(run, thread)
         raise
     if met:
+        _stop(run, thread)
         reason = " ".join(str(met[0]).split())[-500:]
         raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
 
 
-def _stop(thread: threading.Thread) -> None:
-    """Ends the work of a pipeline that runs in this process."""
-    _STOPPED.set()
+def _stop(run: int, thread: threading.Thread) -> None:
+    """Ends the work of a pipeline, as far as it is done in this process."""
+    _STOPPED.add(run)
     end = time.monotonic() + _STOP_SECONDS
     thread.join(_STOP_SECONDS)
     while _AT_WORK and time.monotonic() < end:
@@ -169,7 +170,11 @@ def _only_errors() -> Iterator[None]:
         logging.disable(before)
 
 
-def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "") -> str:
+def _random_mark() -> int:
+    return random.SystemRandom().randrange(1, 10**12)
+
+
+def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "", run: int = 0) -> str:
     """Converts one shard's pairs and writes them under a temporary name, then the result beside them.
 
     Runs in Beam's workers, perhaps more than once: each attempt has files of its own.
@@ -179,27 +184,28 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "")
       folder: where it goes.
       recipe: how pairs are read.
       current: the folder that paths count from, which workers may not have been started in.
+      run: number of the pipeline.
 
     Returns:
       The shard's name.
     """
     if current and os.getcwd() != current:
         os.chdir(current)
-    mark = random.SystemRandom().randrange(10**12)
+    mark = _random_mark()
     _AT_WORK.add(mark)
     try:
-        result = _written(task, folder, recipe, mark)
+        result = _written(task, folder, recipe, mark, run)
     finally:
         _AT_WORK.discard(mark)
     write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
     return task.name
 
 
-def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int) -> ShardResult:
+def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) -> ShardResult:
     result = ShardResult("", SplitTally(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:
         for pair in task.pairs:
-            if _STOPPED.is_set():
+            if run in _STOPPED:
                 raise InterruptedError("the command was stopped")
             try:
                 converted = convert(pair, recipe)

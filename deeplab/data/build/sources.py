@@ -16,14 +16,13 @@ from deeplab import console
 from deeplab.data.build import FORMATS
 from deeplab.data.build.classes import classes_from
 from deeplab.data.build.convert import Recipe, ordered_map, read_pair
-from deeplab.data.build.divide import SplitConfig, divide, fold_splits, group_keys
+from deeplab.data.build.divide import DEFAULT_TRAIN_SHARE, SplitConfig, divide, fold_splits, group_keys
 from deeplab.data.build.files import shorten, split_paths
 from deeplab.data.build.pairs import read_list
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.errors import UserError
 
-DEFAULT_TRAIN_SHARE = 0.8
 
 
 def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig) -> dict[str, Source]:
@@ -42,7 +41,7 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
       UserError: files or lists that are missing, or shares that cannot be had.
     """
     source = FORMATS[format_name].read(config)
-    _require_pairs(source)
+    _require_usable_pairs(source)
     if splits.folds:
         folds = _folds(source, labels, splits)
         if splits.fold >= 0:
@@ -51,7 +50,7 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
     return {"": _divided(source, labels, splits)}
 
 
-def _require_pairs(source: Source) -> None:
+def _require_usable_pairs(source: Source) -> None:
     """Stops at a split without a pair, and at file names of another encoding, which no record can hold."""
     for split, pairs in source.splits.items():
         if not pairs:

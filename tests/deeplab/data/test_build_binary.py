@@ -110,7 +110,8 @@ def test_a_pattern_that_matches_nothing_is_a_slip(lesions):
 def test_masks_of_the_image_that_was_looked_for_are_shown_first(lesions):
     for number in range(5):
         write(lesions / "attr" / f"AAA_{number}.png", LEFT)
-    with pytest.raises(UserError, match=r"attr holds ISIC_1_network\.png, ISIC_1_streaks\.png, AAA_0\.png and 5 more"):
+        write(lesions / "attr" / f"ISIC_1{number}_network.png", LEFT)
+    with pytest.raises(UserError, match=r"attr holds ISIC_1_network\.png, ISIC_1_streaks\.png, AAA_0\.png and 10 more"):
         read_binary(config(lesions, "network=attr/{name}_net.png"))
 
 

@@ -74,10 +74,9 @@ def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "_result_files", stopped)
-    monkeypatch.setattr(pipeline, "_STOPPED", threading.Event())
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "piped", beam=True)
-    assert pipeline._THREAD not in {thread.name for thread in threading.enumerate()}
+    assert pipeline._THREAD not in {thread.name for thread in threading.enumerate()} and not pipeline._AT_WORK
     assert not (tmp_path / "piped").exists()
 
 

@@ -306,3 +306,8 @@ def test_remedy_for_values_that_are_no_classes(values, remedy):
     with pytest.raises(UserError) as fault:
         masks.to_label(np.array([values], np.uint8), "a.png", LabelRule(3))
     assert fault.value.remedy.startswith(remedy)
+
+
+def test_palette_file_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.palette").write_bytes(b"\xef\xbb\xbf0 0 255 ground\r\n255 0 0 hair\r\n")
+    assert read_colour_table(tmp_path / "a.palette").names == ("ground", "hair")
