@@ -24,7 +24,6 @@ from deeplab.data.build.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.errors import UserError
 
 
-
 def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig) -> dict[str, Source]:
     """What a data set holds, divided into splits: one source, or one for each fold.
 
