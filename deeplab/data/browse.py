@@ -136,7 +136,7 @@ def choose(split: Split, selection: Selection) -> list[int]:
         found = records_with(class_indices(selection.classes, split.dataset.class_names), split.shards)
         possible = list(found if selection.seed is not None else itertools.islice(found, selection.images))
     else:
-        possible = list(range(records.count(split.shards)))
+        possible = list(range(number_of(split.shards)))
     if not possible:
         rule = f"no image of split {split.name} holds {', '.join(selection.classes)}"
         rule = rule if selection.classes else f"split {split.name} holds no image"
@@ -144,6 +144,20 @@ def choose(split: Split, selection: Selection) -> list[int]:
     if selection.seed is None:
         return possible[: selection.images]
     return sorted(random.Random(selection.seed).sample(possible, min(selection.images, len(possible))))
+
+
+def number_of(shards: Sequence[str]) -> int:
+    """Number of records in all shards together.
+
+    Raises:
+      UserError: a shard is damaged, or is no file.
+    """
+    try:
+        return records.count(shards)
+    except OSError as fault:  # a folder, or a link that leads nowhere
+        raise UserError(
+            str(fault.filename), f"cannot be read: {fault.strerror}", "copy the whole folder again"
+        ) from None
 
 
 def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -165,7 +179,7 @@ def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 
 def records_with(classes: Sequence[int], shards: Sequence[str]) -> Iterator[int]:
     """Numbers of the records whose label holds one of the classes."""
-    with console.progress(total=records.count(shards), what="looking for the classes", unit="record") as bar:
+    with console.progress(total=number_of(shards), what="looking for the classes", unit="record") as bar:
         for position, record in all_records(shards):
             encoded = np.frombuffer(record.get(records.LABEL, b""), np.uint8)
             label = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
@@ -247,7 +261,7 @@ def record_sheets(split: Split, positions: Sequence[int], look: Look) -> Iterato
       UserError: a shard is damaged.
     """
     look = dataclasses.replace(look, cell=look.cell or CELL)
-    heading = f"{split.dataset.name}, split {split.name}: {len(positions):,} of {records.count(split.shards):,} images"
+    heading = f"{split.dataset.name}, split {split.name}: {len(positions):,} of {number_of(split.shards):,} images"
     pages, views = -(-len(positions) // look.per_page), record_views(split, positions)
     for number in range(1, pages + 1):
         page = _Page(Classes.of(split.dataset), look)

@@ -17,6 +17,7 @@ from deeplab.data.check.fix_plan import known_palette
 from deeplab.data.check.inspection import Inspected, Task, inspect
 from deeplab.data.check.leaks import find_leaks
 from deeplab.data.check.outlines import look_at_fits
+from deeplab.data.check.remedies import Evidence, better_remedy
 from deeplab.data.check.report import Finding, Report, Sample, SplitFacts
 from deeplab.data.check.roles import training_split
 from deeplab.data.check.rules import MOST_SHOWN, for_records
@@ -199,8 +200,9 @@ class _Run:
         self.log.add(self.palettes.findings())
 
     def _with_better_remedies(self, counts: np.ndarray) -> list[Finding]:
-        palette = self._palette()
-        listed = [label_rules.better_remedy(item, counts, self.rule, palette) for item in self.log.in_order()]
+        masks = sum(tally.images - tally.unread for tally in self.tallies.values())
+        evidence = Evidence(counts, self.rule, masks, self.log.numbers["label-out-of-range"], self._palette())
+        listed = [better_remedy(item, evidence) for item in self.log.in_order()]
         return [for_records(item) for item in listed] if self.subject.stored else listed
 
     def _renumbered(self, mapping: Mapping[int, int]) -> dict[str, SplitTally]:

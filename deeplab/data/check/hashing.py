@@ -54,11 +54,13 @@ class Small:
     Attributes:
       pixels: float32 [h, w], 0..255.
       rows, columns: how many of them the picture really fills; the last ones may be filled in part.
+      mode: Pillow's name for the kind of pixels that the picture has.
     """
 
     pixels: np.ndarray
     rows: float
     columns: float
+    mode: str
 
 
 def look_at(data: bytes, height: int, width: int) -> Look | None:
@@ -85,16 +87,17 @@ def small_grey(data: bytes, height: int, width: int) -> Small | None:
     picture = opened(data)
     if picture is None:
         return None
+    mode = picture.mode
     picture.draft("L", (width // factor, height // factor))  # JPEG alone, at 1/8, 1/4, 1/2 or full size
     pixels = grey_of(picture)
     if pixels is None:
         return None
     if picture.size != (width, height):  # the last cell of a row may stand for fewer pixels than the others
         factor = round(width / picture.width)
-        return Small(pixels.astype(np.float32), height / factor, width / factor)
+        return Small(pixels.astype(np.float32), height / factor, width / factor, mode)
     if factor > 1:
         pixels = cv2.resize(pixels, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
-    return Small(pixels.astype(np.float32), *pixels.shape)
+    return Small(pixels.astype(np.float32), pixels.shape[0], pixels.shape[1], mode)
 
 
 def opened(data: bytes) -> Image.Image | None:

@@ -85,7 +85,7 @@ def look_at_image(
     if small is None and not _tensorflow_reads(picture.data):
         found.findings.append(finding("image-unreadable", where, "its pixels cannot be decoded", split=split))
         return found
-    mode = _mode(data)
+    mode = small.mode if small and picture.data is data else _mode(data)
     found.picture, found.small, found.kind = picture, small, f"{kind}, {_MODES.get(mode, mode)}"
     for rule, text in _oddities(picture, mode, small):
         found.findings.append(finding(rule, where, text, split=split))

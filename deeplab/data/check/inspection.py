@@ -89,7 +89,10 @@ def inspect(item: Item, task: Task, as_sample: bool = False) -> Inspected:
     if not label and image.picture:
         label = _drawn_label_of(loaded, image.picture, task)
     image, label = image or ImageLook(), label or LabelLook()
-    found = [*loaded.findings, *image.findings, *label.findings, *_together(loaded, image.picture, label)]
+    together = _together(loaded, image.picture, label)
+    if any(item.rule == "image-is-mask" for item in together):  # which looks flat, and is grey
+        image.findings.clear()
+    found = [*loaded.findings, *image.findings, *label.findings, *together]
     result = Inspected(
         name=loaded.name,
         split=loaded.split,

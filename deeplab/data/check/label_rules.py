@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -25,8 +24,6 @@ NO_CLASSES = frozenset(
 )  # rules that leave nothing to say of them
 RARE = 0.0005  # share of the training pixels
 FAR_APART = 50.0  # ratio of weights
-STRAY = 0.001  # share of all pixels, below which strange values are no classes
-_MOST_MAPPED = 6  # values in a proposed --label_map
 _MOST_SINGLE = 0.1  # share of the labels that may be of one class and still be worth a word
 _LEAST_IMAGES = 4  # from which labels that are all the same are no coincidence
 _SMALL = 8  # highest value below which gaps are classes that do not occur
@@ -99,7 +96,8 @@ def _numbered(values: Sequence[int]) -> dict[int, int]:
     return {value: place for place, value in enumerate(values) if value != place}
 
 
-def _values_in(counts: np.ndarray) -> list[int]:
+def values_in(counts: np.ndarray) -> list[int]:
+    """The values that occur, of int64 [256]."""
     return np.flatnonzero(counts).tolist()
 
 
@@ -138,19 +136,21 @@ def _one_class(only: int, counts: np.ndarray, rule: LabelRule) -> Finding:
         f"class {only} would be learned"
     )
     remedy = f"--label_map={ignore}:{1 if only == 0 else 0} if {ignore} means a class"
-    return finding("foreground-ignored", LABELS, text, remedy=remedy, fix=_fix(certain_map(_values_in(counts), rule)))
+    return finding(
+        "foreground-ignored", LABELS, text, remedy=remedy, fix=fix_text(certain_map(values_in(counts), rule))
+    )
 
 
 def _grey_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) -> Finding:
-    ignore, certain = rule.ignore_label, certain_map(_values_in(counts), rule)
+    ignore, certain = rule.ignore_label, certain_map(values_in(counts), rule)
     mapping = certain or _numbered(present)
-    shown = shorten(list(map(str, _values_in(counts) if ignore in mapping else present)), 8)
+    shown = shorten(list(map(str, values_in(counts) if ignore in mapping else present)), 8)
     text = f"hold the values {shown}: as class indices, these mean {present[-1] + 1} classes"
     remedy = f"{map_text(mapping)} numbers them, or --num_classes={present[-1] + 1} if that is meant"
     if counts[ignore] and ignore not in mapping:
         text += f"; {ignore} stays the ignore label"
         remedy += f"; with {ignore}:{len(present)} in the map if {ignore} is a class, too"
-    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=_fix(certain))
+    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=fix_text(certain))
 
 
 def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
@@ -162,44 +162,9 @@ def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
     return finding("labels-start-at-one", LABELS, text, remedy=remedy)
 
 
-def _fix(mapping: Mapping[int, int]) -> str:
+def fix_text(mapping: Mapping[int, int]) -> str:
+    """What --fix does where a map is certain; empty where none is."""
     return f"replaces values: {map_text(mapping)}" if mapping else ""
-
-
-def better_remedy(item: Finding, counts: np.ndarray, rule: LabelRule, palette: Dataset | None) -> Finding:
-    """A finding on one mask with the remedy that all masks together suggest.
-
-    Args:
-      item: any finding.
-      counts: pixels of each value over all splits, int64 [256].
-      rule: what values and colours mean.
-      palette: the known data set whose colours the masks have; None where there is none.
-    """
-    mapping = certain_map(_values_in(counts), rule)
-    if item.rule == "label-out-of-range" and mapping:
-        remedy = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
-        return dataclasses.replace(item, remedy=remedy, fix=_fix(mapping))
-    if item.rule == "label-out-of-range":
-        return dataclasses.replace(item, remedy=_few_strange_pixels(counts, rule) or item.remedy)
-    if item.rule == "mask-is-colour" and palette:
-        whose = palette.name or "the classes"
-        flag = f"--dataset={palette.name}" if palette.name else "--palette=FILE with the colours of the classes"
-        remedy = f"{flag}: all colours are those of {whose}"
-        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colours as those of {whose}")
-    return item
-
-
-def _few_strange_pixels(counts: np.ndarray, rule: LabelRule) -> str:
-    """What to do where values out of range are so few that they are no classes; empty where they are not."""
-    strange = counts.copy()
-    strange[: rule.num_classes] = 0
-    strange[rule.ignore_label] = 0
-    values, pixels = _values_in(strange), int(strange.sum())
-    if not 0 < pixels < STRAY * counts.sum():
-        return ""
-    few = len(values) <= _MOST_MAPPED
-    flag = map_text(dict.fromkeys(values, rule.ignore_label)) if few else "--on_bad_label=ignore"
-    return f"export the mask again, or {flag}: {pixels:,} pixel{'s' if pixels != 1 else ''} in all masks"
 
 
 # --- Palettes -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from deeplab.data.check.rules import finding
 from deeplab.errors import UserError
 
 NO_SPLITS = "all"  # what pairs are called that could not be divided
+_EXTENSIONS = re.compile(r" \(\.\w+( or \.\w+)*\)")
 _LONGEST_NAME = 60  # characters of a line that is quoted
 Listed = tuple[Source | None, list[Finding]]
 
@@ -187,7 +189,7 @@ def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str
     try:
         return pair_by_names([name], images, masks, mask_suffix, where)[0]
     except UserError as fault:
-        lines = [line.strip() for line in fault.rule.splitlines()[1:]]
+        lines = [_EXTENSIONS.sub("", line.strip()) for line in fault.rule.splitlines()[1:]]
         raise UserError(where, "; ".join(lines) or fault.rule) from None
 
 

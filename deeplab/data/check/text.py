@@ -153,7 +153,7 @@ def _weights(report: Report, paint: _Paint) -> str:
     title = f"class weights from split {harmless(training_split(list(report.splits)))}, mean 1"
     remark = f"where rare classes are not found, begin with {weights_.ROOT}:"
     flag = weights_.flag_of(report.weights[weights_.ROOT]) if weights_.ROOT in report.weights else ""
-    return f"{paint(title, 'bold')}; {remark}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
+    return f"{paint(title, 'bold')}\n{remark}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
 
 
 def _weight(weight: float | None) -> str:

@@ -137,6 +137,14 @@ class TestRecords:
         (sheet,) = browse.record_sheets(odd, [0], Look())
         assert sheet.legend[-1].text == "no class: 7, 8 100.0 %"
 
+    @pytest.mark.parametrize("kind", ["folder", "link"])
+    def test_a_shard_that_is_no_file_is_named(self, tmp_path, kind):
+        shard = tmp_path / records.shard_name("train", 0, 1)
+        shard.mkdir() if kind == "folder" else shard.symlink_to("nowhere")
+        broken = Split(dataset.Dataset("set", ("ground",)), "train", [str(shard)])
+        with pytest.raises(UserError, match=f"{shard.name}: cannot be read"):
+            browse.choose(broken, Selection())
+
     def test_a_damaged_shard_is_named(self, split, tmp_path):
         whole = pathlib.Path(split.shards[0]).read_bytes()
         path = tmp_path / records.shard_name("train", 0, 1)

@@ -1,6 +1,8 @@
 """The command: its words, its files, its exit code."""
 
+import io
 import json
+import os
 import sys
 
 import pytest
@@ -63,6 +65,57 @@ def test_a_layout_that_cannot_be_listed(discs, files, command, capsys):
         discs.mask(name).rename(discs.folder / "masks" / f"{name}_label.png")
     assert command(*files) == 1
     assert "--mask_suffix=_label" in capsys.readouterr().out
+
+
+def test_folders_that_are_swapped(discs, command, capsys):
+    assert (
+        command(f"--image_folder={discs.folder}/masks", f"--mask_folder={discs.folder}/images", "--num_classes=3") == 1
+    )
+    assert "--image_folder and --mask_folder may be swapped" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_unicode(discs, command, tmp_path, capsys):
+    """A file from another system; the check tells of it, in every form that it has."""
+    for kind in ("images", "masks"):
+        name = os.fsdecode(b"caf\xe9")
+        source = discs.image("a1") if kind == "images" else discs.mask("a1")
+        try:
+            source.rename(discs.folder / kind / f"{name}{source.suffix}")
+        except OSError:
+            pytest.skip("this file system takes Unicode alone")
+    words = (f"--image_folder={discs.folder}/images", f"--mask_folder={discs.folder}/masks", "--num_classes=3")
+    reports = f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html"
+    command(*words, *reports, f"--fix={tmp_path}/mended")
+    assert "caf" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text(encoding="ascii"))["classes"]
+    assert "caf" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "mended" / "left_out.txt").read_text(encoding="utf-8")
+
+
+def test_a_terminal_that_knows_ascii_alone(discs, files, monkeypatch):
+    discs.image("a1").rename(discs.folder / "images" / "blöd.jpg")
+    said = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr(sys, "argv", ["check_data.py", *files])
+    assert check_data.main() == 0
+    said.flush()
+    assert b"bl?d.jpg" in said.buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["records", "files"])
+def test_a_folder_without_a_flag(discs, command, tmp_path, capsys, kind):
+    folder = discs.records(tmp_path / "records") if kind == "records" else discs.folder
+    assert command(folder) == 1
+    flag = f"--dataset_dir={folder}" if kind == "records" else "--image_folder=... --mask_folder=..."
+    assert flag in capsys.readouterr().err
+
+
+def test_one_image(discs, files, command, capsys):
+    for name in discs.all_names[1:]:
+        discs.image(name).unlink()
+        discs.mask(name).unlink()
+    assert command(*files) == 0
+    assert "train       1  64x80" in capsys.readouterr().out
 
 
 def test_json_on_standard_output_is_alone_there(files, command, capsys):

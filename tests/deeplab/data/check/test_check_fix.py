@@ -1,6 +1,5 @@
 """The mended copy: what is certain is mended, what is sound keeps its bytes, what is neither is left out and named."""
 
-import collections
 import dataclasses
 import io
 import pathlib
@@ -15,10 +14,9 @@ from deeplab.data import dataset as datasets
 from deeplab.data import masks, records
 from deeplab.data.build.classes import Classes
 from deeplab.data.build.source import Pair, Source
-from deeplab.data.check import fix, fix_folder
+from deeplab.data.check import analysis, fix, fix_folder
 from deeplab.data.check.fix import safe_name
-from deeplab.data.check.fix_plan import Survey, decide, known_palette
-from deeplab.data.check.label_rules import certain_map
+from deeplab.data.check.rules import finding
 from deeplab.data.check.subject import of_records, of_source
 from deeplab.data.colour_tables import ColourTable
 from deeplab.data.masks import LabelRule
@@ -103,85 +101,6 @@ def label_in(folder, name):
 
 def everything_in(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-class TestValueMap:
-    @pytest.mark.parametrize(
-        ("values", "classes", "mapping"),
-        [
-            ([0, 255], None, {255: 1}),
-            ([0, 255], 2, {255: 1}),
-            ([0, 255], 21, {}),  # a crop of VOC without an object
-            ([0, 150, 250], 3, {150: 1, 250: 2}),
-            ([0, 150, 250, 255], 3, {150: 1, 250: 2}),
-            ([0, 85, 170, 255], 4, {85: 1, 170: 2, 255: 3}),
-            ([0, 150, 250], 4, {}),
-            ([0, 150, 250], None, {150: 1, 250: 2}),
-            ([0, 128, 255], None, {128: 1, 255: 2}),  # evenly from black to white
-            ([0, 127, 255], None, {127: 1, 255: 2}),
-            ([0, 100, 255], None, {100: 1}),  # 255 may be what is ignored
-            ([0, 1, 255], None, {}),
-            ([0, 1, 150], None, {}),  # one value is strange, the others are indices
-            ([1, 2, 3], 3, {1: 0, 2: 1, 3: 2}),
-            ([0, 1, 2], 3, {}),
-            ([0, 1, 255], 3, {}),  # 255 is ignored, class 2 does not occur
-            ([0, 2], 3, {}),
-            ([0, 1, 2, 3], 3, {}),
-            ([0, 1000, 2000], 3, {1000: 1, 2000: 2}),
-            ([], 3, {}),
-            ([0, *range(2, 21), 77], 21, {}),  # one damaged mask in a set without class 1
-            ([0, *range(2, 21), 77, 255], 21, {}),
-            ([0, 1, 128], 3, {}),
-        ],
-    )
-    def test_certain_or_not(self, values, classes, mapping):
-        assert certain_map(values, LabelRule(classes)) == mapping
-
-    def test_the_plan_says_what_becomes_of_what(self):
-        survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
-        plan = decide(survey, Classes(3, NAMES, (), LabelRule(3)))
-        assert plan.said() == ["values of masks are numbered in their order: 150 becomes 1 hair, 250 becomes 2 skin"]
-        assert plan.classes.rule.mapping == {150: 1, 250: 2} and plan.of_colours.mapping is None
-
-    def test_what_the_user_says_comes_first(self):
-        survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
-        plan = decide(survey, Classes(3, NAMES, (), LabelRule(3, mapping={150: 2, 250: 1})))
-        assert plan.mapping == {} and plan.classes.rule.mapping == {150: 2, 250: 1}
-
-    def test_nothing_is_certain_of_one_strange_value(self):
-        survey = Survey(collections.Counter({0: 5, 1: 3, 150: 2}))
-        with pytest.raises(UserError, match=r"0, 1, 150: as class indices"):
-            decide(survey, Classes(None, (), (), LabelRule()))
-
-    @pytest.mark.parametrize(
-        ("values", "number"), [((0, 150, 250), 3), ((0, 255), 2), ((0, 128, 255), 3), ((0, 100, 255), 2)]
-    )
-    def test_where_nobody_knows_the_number_the_tones_tell_it(self, values, number):
-        plan = decide(Survey(collections.Counter(values)), Classes(None, (), (), LabelRule()))
-        assert plan.classes.num_classes == number == len(plan.classes.names)
-
-
-class TestKnownPalette:
-    CODES = (0x0000FF, 0xFF0000, 0x00FF00)
-
-    def known(self, codes=CODES, number=None, names=(), colours=(), **options):
-        found = known_palette(codes, Classes(number, names, colours, LabelRule(number)), **options)
-        return found.name if found else None
-
-    def test_one_data_set_has_these_colours(self):
-        assert self.known() == "lfw_parts" == self.known(number=3) == self.known(names=NAMES, number=3)
-
-    def test_not_certain(self):
-        assert self.known(number=4) is None
-        assert self.known((0x0000FF, 0xFF0000)) is None  # two colours are no palette
-        assert self.known((*self.CODES, 0x0000FE)) is None
-        assert self.known(names=("background", "skin", "hair"), number=3) is None  # another order
-        assert self.known(mixed=True) is None
-
-    def test_colours_that_are_given_are_the_only_candidate(self):
-        own = ((9, 9, 9), (0, 255, 0))
-        assert self.known((0x00FF00, 0x090909), 2, ("a", "b"), own, mixed=True) == ""
-        assert self.known(self.CODES, 2, ("a", "b"), own) is None
 
 
 class TestSound:
@@ -311,6 +230,39 @@ class TestMasks:
         assert (label_in(out, "a0")[:, 16:] == 1).all() and (label_in(out, "a0")[:, :16] == 0).all()
 
 
+PROMISED = {
+    "tones": (lambda label: np.array([0, 150, 250], np.uint8)[label], None),
+    "tones up to white": (lambda label: np.array([0, 128, 255], np.uint8)[label], None),
+    "tens": (lambda label: 10 * label, None),
+    "yes and no": (lambda label: np.where(label > 0, 255, 0).astype(np.uint8), None),
+    "tones of three": (lambda label: np.array([0, 128, 255], np.uint8)[label], 3),
+    "from one": (lambda label: label + 1, 3),
+    "known colours": (lambda label: COLOURS[label], None),
+}
+
+
+class TestPromises:
+    """Whatever the report says of --fix comes true: no error is left in the copy."""
+
+    @pytest.mark.parametrize("kind", PROMISED)
+    def test_promised_and_done(self, pairs, out, kind):
+        change, number = PROMISED[kind]
+        pairs.classes = Classes(number, (), (), LabelRule(number))
+        for index, name in enumerate(pairs.names):
+            pairs.put(name, mask=encoded(change(label_of(index))))
+        before = analysis.check(pairs.subject())
+        assert not before.may_train and any(item.fix for item in before.findings)
+        pairs.fixed(out)
+        copy = Source({"all": [Pair(name, *self.files(out, name)) for name in pairs.names]})
+        names = tuple((out / "classes.txt").read_text().split())
+        after = analysis.check(of_source(copy, Classes(len(names), names, (), LabelRule(len(names))), "copy"))
+        assert after.may_train
+        assert len(names) == (2 if kind == "yes and no" else 3)
+
+    def files(self, folder, name):
+        return str(folder / "images" / f"{name}.jpg"), str(folder / "masks" / f"{name}.png")
+
+
 class TestImages:
     def test_photos_are_turned_where_the_mask_fits_that(self, pairs, out):
         turned = Image.Exif()
@@ -354,6 +306,21 @@ class TestLeftOut:
         assert "cannot be read as a picture" in lines[1] and "9 on 1 pixel" in lines[2]
         assert sorted(path.name for path in (out / "images").iterdir()) == ["a2.jpg"]
         assert "3 pairs left out" in mended.text()
+
+    def test_an_image_that_is_its_own_mask(self, pairs, out):
+        label = np.kron(label_of(0), np.ones((8, 8), np.uint8))
+        pairs.put("a0", image=encoded(label * 90), mask=encoded(label))
+        (entry,) = pairs.fixed(out).left_out
+        assert entry.name == "a0" and "holds the same pixels as" in entry.why
+
+    def test_what_lists_name_and_is_not_there(self, pairs, out):
+        subject = dataclasses.replace(
+            pairs.subject(),
+            findings=(finding("listed-name-missing", "train.txt", "lost: no such file", split="train"),),
+        )
+        mended = fix.fix(subject, out)
+        assert "1 fault of lists and folders: see left_out.txt" in mended.text()
+        assert "train.txt (split train): lost: no such file; add the file" in (out / "left_out.txt").read_text()
 
     def test_a_missing_file(self, pairs, out):
         pairs.files["a1"]["mask"].unlink()
@@ -419,6 +386,7 @@ class TestRecords:
             ("C:\\x\\y", "C__x_y"),
             ("a\nb ", "a_b"),
             ("x" * 900, "x" * 200),
+            ("caf\udce9", "caf_"),
         ],
     )
     def test_names_stay_inside(self, name, safe):

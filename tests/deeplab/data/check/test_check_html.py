@@ -3,9 +3,12 @@
 import base64
 import dataclasses
 import html.parser
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from deeplab.data.check import html_charts as charts
 from deeplab.data.check.html import page
@@ -272,3 +275,58 @@ class TestCharts:
 def test_weights_to_copy():
     text = Reader(page(full_report())).text.replace(" ", "")
     assert "--label_weights=0.5,1.25,1" in text  # the class without a pixel has 1
+
+
+class TestOfARealCheck:
+    """The page on a data set with faults of every kind, from the files to the pictures."""
+
+    @pytest.fixture
+    def broken(self, discs, drawn):
+        draw, encoded = drawn
+        discs.image("a0").write_bytes(b"<html>404</html>")
+        discs.image("a1").write_bytes(encoded(Image.fromarray(draw(1)[0]).convert("CMYK"), "jpeg"))
+        discs.mask("a2").write_bytes(encoded(draw(2)[1][:60]))
+        discs.mask("a3").write_bytes(encoded(np.where(draw(3)[1] == 2, 9, draw(3)[1]).astype(np.uint8)))
+        discs.mask("b0").write_bytes(encoded(np.ascontiguousarray(draw(8)[1][:, ::-1])))
+        discs.image("b1").write_bytes(discs.image("a5").read_bytes())
+        discs.image("b2").write_bytes(encoded(draw(6)[0], "jpeg", quality=60))
+        return discs.check(with_pictures=True)
+
+    def test_what_the_page_shows(self, broken):
+        text = page(broken)
+        read = Reader(text)
+        rules = {finding.rule for finding in broken.findings}
+        assert {"image-unknown-format", "image-cmyk", "size-differs", "label-out-of-range", "mask-mirrored"} <= rules
+        assert {"picture-in-two-splits", "near-picture-in-two-splits", "same-picture-other-label"} <= rules
+        for rule in rules:
+            assert f'id="fault-{rule}"' in text and RULES[rule].sentence in read.text
+        assert not re.search(r"<script|<link|url\(|https?:", text)
+        bars = [attributes for attributes in read.all("svg") if "bars" in attributes["class"]]
+        assert len(bars) == 3 * (2 if "logarithmic" in read.text else 1)  # the histogram: one of each class and axis
+        (scatter,) = [attributes for attributes in read.all("svg") if attributes["class"] == "scatter"]
+        assert scatter["aria-label"] == "Sizes of the images: 1 distinct ones"
+        assert len(read.all("circle")) == 1
+
+    def test_samples_and_faults_have_pictures(self, broken):
+        """All but the faults of files that cannot be read, and of labels in all."""
+        assert len(broken.samples) == 11  # of twelve pairs; one image is none
+        pictured = {finding.rule: bool(finding.picture) for finding in broken.findings}
+        assert not [rule for rule, shown in pictured.items() if not shown]
+        shown = [
+            base64.b64decode(attributes["src"].partition(",")[2]) for attributes in Reader(page(broken)).all("img")
+        ]
+        for sample in broken.samples:
+            assert sample.image in shown and sample.overlay in shown
+        for finding in broken.findings:
+            assert finding.picture in shown
+        for data in shown:
+            Image.open(io.BytesIO(data)).load()
+
+    def test_an_overlay_shows_the_label(self, broken):
+        (finding,) = [finding for finding in broken.findings if finding.rule == "label-out-of-range"]
+        overlay = np.asarray(Image.open(io.BytesIO(finding.picture))).astype(int)
+        sample = next(sample for sample in broken.samples if sample.name == "a3")
+        image = np.asarray(Image.open(io.BytesIO(sample.image))).astype(int)
+        difference = np.abs(overlay - image).mean(-1)
+        assert overlay.shape == (64, 80, 3)
+        assert difference[-16:].max() > 60  # there stands the bar, whose value is no class

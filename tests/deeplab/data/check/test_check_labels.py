@@ -46,6 +46,41 @@ def test_zero_and_255_are_not_one_class_and_ignored_pixels(discs, only):
     assert not report.may_train
 
 
+@pytest.mark.parametrize(
+    ("change", "labels", "rule"),
+    [
+        (lambda label: np.where(label > 0, 255, 0).astype(np.uint8), {"num_classes": 2}, "foreground-ignored"),
+        (lambda label: np.array([0, 128, 255], np.uint8)[label], {"class_names": NAMES}, "label-out-of-range"),
+        (lambda label: np.array([0, 128, 255], np.uint8)[label], {"label_map": ""}, "labels-are-grey-levels"),
+        (lambda label: label * 20, {"label_map": ""}, "labels-are-grey-levels"),
+        (lambda label: np.full_like(label, 255), {"class_names": NAMES}, "nothing-labelled"),
+        (lambda label: label * 0, {"class_names": NAMES}, "one-class"),
+    ],
+)
+def test_what_follows_from_a_fault_is_not_told_again(discs, change, labels, rule):
+    """Such as that all classes are absent."""
+    discs.change_labels(change)
+    met = {item.rule for item in discs.check(**labels).findings}
+    assert met - {"labels-all-same", "label-all-ignored"} == {rule}
+
+
+def test_evenly_spread_tones_up_to_white(discs, only):
+    discs.change_labels(lambda label: np.array([0, 128, 255], np.uint8)[label])
+    report = discs.check(label_map="")
+    (found,) = only(report, "labels-are-grey-levels")
+    assert found.text.startswith("hold the values 0, 128, 255: as class indices")
+    assert found.remedy.startswith("--label_map=128:1,255:2 numbers them")
+    assert report.label_map == {128: 1, 255: 2}
+
+
+def test_white_beside_other_tones_may_be_ignored_or_a_class(discs, only):
+    discs.change_labels(lambda label: np.array([0, 100, 255], np.uint8)[label])
+    (found,) = only(discs.check(label_map=""), "labels-are-grey-levels")
+    assert found.text.endswith("255 stays the ignore label")
+    assert "--label_map=100:1 numbers them" in found.remedy
+    assert found.remedy.endswith("with 255:2 in the map if 255 is a class, too")
+
+
 def test_the_same_masks_with_the_map_are_clean(discs):
     discs.change_labels(lambda label: np.where(label > 0, 255, 0).astype(np.uint8))
     assert discs.check(label_map="255:1", num_classes=2).findings == []
@@ -188,6 +223,46 @@ def test_a_rare_class(discs, drawn, only):
     (found,) = only(discs.check(class_names=NAMES), "class-rare")
     assert found.text == "bar (2) has 0.039 % of the pixels that count, in 8 images"  # 2 of 5120
     assert found.remedy.startswith("--label_weights=")
+
+
+def test_many_rare_classes_are_one_finding(discs, only):
+    def two_pixels_of_each(label):
+        label[label > 0] = 0
+        label[0, :40] = np.repeat(np.arange(1, 21), 2)
+        return label
+
+    discs.change_labels(two_pixels_of_each)
+    report = discs.check(num_classes=21)
+    (found,) = [item for item in report.findings if item.rule == "class-rare"]
+    assert found.text.startswith(
+        "20 classes: class_1 (1) has 0.039 % of the pixels that count, in 8 images, class_2 (2)"
+    )
+    assert found.text.endswith("and 12 more")
+
+
+def test_rare_classes_of_a_known_data_set_are_a_note(discs):
+    def nearly_without_bar(label):
+        label[label == 2] = 0
+        label[-1, -2:] = 2
+        return label
+
+    discs.change_labels(nearly_without_bar)
+    report = discs.check(dataset="pascal_voc_seg")
+    assert {item.severity for item in report.findings} == {"note"}
+    assert report.numbers["class-rare"] == 1
+
+
+def test_a_class_that_is_ignored(discs, only):
+    (found,) = only(discs.check(class_names=NAMES, ignore_label=0), "class-ignored")
+    assert found.text.startswith("ground (0) has ") and found.text.endswith(" but 0 is the ignore label")
+
+
+def test_two_classes_of_one_name(discs, tmp_path, only):
+    folder = discs.records(tmp_path / "records")
+    described = datasets.load(folder / datasets.FILE_NAME)
+    datasets.save(dataclasses.replace(described, class_names=("ground", "disc", "disc")), folder / datasets.FILE_NAME)
+    (found,) = only(analysis.check(subject.of_records(folder)), "class-names-repeated")
+    assert found.text == "disc is the name of 2 classes"
 
 
 def test_weights_far_apart_are_a_note(discs):

@@ -1,5 +1,7 @@
 """Pictures in two splits, or twice in one."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +71,41 @@ def test_nearly_the_same_picture_in_two_splits(discs, drawn, change):
     assert found[0].text.startswith("is almost 'a3' in train: seen small")
 
 
+def test_a_mirrored_picture_in_another_split(discs, drawn, only):
+    """As when pictures are mirrored before they are divided."""
+    image, label = (np.ascontiguousarray(pixels[:, ::-1]) for pixels in drawn[0](3))
+    discs.image("b1").write_bytes(drawn[1](image, "jpeg", quality=70))
+    discs.mask("b1").write_bytes(drawn[1](label))
+    (found,) = only(discs.check(), "near-picture-in-two-splits")
+    assert (found.where, found.split) == ("b1", "val")
+    assert found.text.startswith("is almost 'a3' in train, mirrored left to right: seen small, they differ by ")
+
+
+def test_the_mask_of_another_picture(discs, only):
+    discs.mask("b1").write_bytes(discs.mask("a3").read_bytes())
+    (found,) = only(discs.check(), "label-repeated")
+    assert (found.where, found.split) == ("b1", "val")
+    assert found.text == "has the same label as 'a3' in train, pixel for pixel, though the pictures differ"
+
+
+def test_labels_of_one_class_may_be_the_same(discs, drawn):
+    for name in ("a3", "a4", "b1"):
+        discs.mask(name).write_bytes(drawn[1](np.zeros((64, 80), np.uint8)))
+    assert discs.check().findings == []
+
+
+def test_two_labels_of_one_picture_are_shown(discs):
+    discs.image("a6").write_bytes(discs.image("a3").read_bytes())
+    pictures = {item.rule: item.picture for item in discs.check(with_pictures=True).findings}
+    plain, labelled = (
+        np.asarray(Image.open(io.BytesIO(pictures[rule]))).astype(int)
+        for rule in ("picture-repeated", "same-picture-other-label")
+    )
+    width = plain.shape[1] // 2
+    assert np.abs(plain[:, : width - 4] - plain[:, width + 4 :]).mean() < 3
+    assert np.abs(labelled[:, : width - 4] - labelled[:, width + 4 :]).mean() > 10  # the labels differ
+
+
 def test_nearly_the_same_picture_twice_in_a_split_is_a_video(discs, drawn):
     discs.image("a4").write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=60))
     discs.mask("a4").write_bytes(discs.mask("a3").read_bytes())
@@ -114,6 +151,26 @@ def test_candidates_share_a_band_and_differ_little():
     bits = np.array([base, base ^ 0b111, base ^ 0xFFFF, ~base & 2**64 - 1, base], np.uint64)
     one, other = hashing.candidates(bits, np.array([0, 1, 1, 1, 0]))
     assert list(zip(one.tolist(), other.tolist(), strict=True)) == [(0, 1), (1, 4)]
+
+
+def test_the_hash_of_a_mirrored_picture(drawn):
+    image = drawn[0](3)[0]
+    one, other = (
+        hashing.look_at(drawn[1](np.ascontiguousarray(pixels)), 64, 80).bits for pixels in (image, image[:, ::-1])
+    )
+    (mirrored,) = hashing.mirrored_bits(np.array([one], np.uint64)).tolist()
+    assert (mirrored ^ other).bit_count() <= 1  # cells that are equally bright have no mirrored bit
+    assert (one ^ other).bit_count() > 8
+
+
+def test_mirrored_pairs_are_named_once():
+    chance = np.random.default_rng(0)
+    thumbnail = chance.integers(0, 255, (16, 16), np.uint8)
+    bits = np.array([0x0F1E2D3C4B5A6978], np.uint64)
+    both = np.concatenate([bits, hashing.mirrored_bits(bits)])
+    thumbnails = np.stack([thumbnail, thumbnail[:, ::-1]])
+    assert hashing.near_pairs(both, thumbnails, np.array([0, 1])) == [hashing.NearPair(0, 1, 0.0, True)]
+    assert hashing.near_pairs(both, thumbnails, np.array([1, 1])) == []
 
 
 def test_many_pictures_are_compared_with_few():

@@ -1,7 +1,9 @@
 """Faults of records: each is found, by record, rule and remedy, and nothing else is."""
 
 import dataclasses
+import gzip
 import os
+import re
 
 import numpy as np
 import pytest
@@ -122,12 +124,78 @@ def test_a_shard_cut_off(folder):
     assert not report.may_train
 
 
-def test_a_damaged_byte(folder):
+@pytest.mark.parametrize("place", [0.5, 0.0])  # in a picture, and in the first length
+def test_a_damaged_byte(folder, place):
     shard = folder / records.shard_name("train", 0, 2)
     data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[int(place * len(data))] ^= 1
     shard.write_bytes(bytes(data))
-    assert "shard-damaged" in check(folder).numbers
+    (found,) = [item for item in check(folder).findings if item.rule == "shard-damaged"]
+    assert found.where == str(shard)
+    assert re.match(r"record \d \(counted from 0\) is damaged: corrupted record at \d+", found.text)
+    assert "function_node" not in found.text and "Op:" not in found.text
+
+
+NO_SHARDS = {
+    "text": (lambda shard: shard.write_text("hello " * 50), "may be no TFRecord file at all"),
+    "gzip": (lambda shard: shard.write_bytes(gzip.compress(shard.read_bytes())), "compressed by gzip"),
+    "folder": (lambda shard: (shard.unlink(), shard.mkdir()), "record 0"),
+    "link": (lambda shard: (shard.unlink(), shard.symlink_to("nowhere")), "record 0"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SHARDS)
+def test_a_shard_that_is_none(folder, kind):
+    shard = folder / records.shard_name("train", 1, 2)
+    change, text = NO_SHARDS[kind]
+    change(shard)
+    (found,) = [item for item in check(folder).findings if item.rule == "shard-damaged"]
+    assert found.where == str(shard)
+    assert text in found.text
+
+
+def test_a_shard_cut_between_two_records(discs, folder, only):
+    with records.ShardWriter(folder, records.shard_name("train", 1, 2)) as writer:
+        writer.write(records.encode_example(**discs.parts("a4")))
+        writer.publish()
+    (found,) = only(check(folder), "description-disagrees")
+    assert "says 8 images, there are 5 records" in found.text
+
+
+def test_shards_of_two_builds(folder):
+    shard = folder / records.shard_name("train", 0, 2)
+    (folder / records.shard_name("train", 0, 3)).write_bytes(shard.read_bytes())
+    (found,) = [item for item in check(folder).findings if item.rule == "shards-incomplete"]
+    assert "split 'train' has shards of two builds" in found.text
+
+
+def test_a_shard_twice(folder):
+    shards = [folder / records.shard_name("train", index, 2) for index in (0, 1)]
+    shards[1].write_bytes(shards[0].read_bytes())
+    report = check(folder)
+    assert report.numbers == {"name-repeated": 4}
+    assert report.findings[0].remedy.endswith("; then build the records anew with --overwrite=true")
+
+
+def test_files_of_a_stopped_build_are_no_shards(folder):
+    name = records.shard_name("train", 0, 2)
+    for other in (f".{name}.123.partial", f"{name}.tmp", "mine.tfrecord"):
+        (folder / other).write_bytes(b"abc")
+    assert check(folder).findings == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending"),
+    [
+        ({"label": b"nothing"}, "; then build the records anew with --overwrite=true"),
+        ({"label": b""}, "--split=NAME checks those that have them"),
+    ],
+)
+def test_remedies_for_records(discs, folder, fault, ending):
+    """What is mended in front of records changes nothing in them."""
+    with_record(discs, folder, **fault)
+    (found,) = check(folder).findings
+    assert found.remedy.endswith(ending)
 
 
 def test_a_missing_shard(folder):
@@ -181,6 +249,24 @@ def test_a_description_whose_classes_count_the_ignored_pixels(discs, tmp_path, o
     described(folder, class_names=("ground", "disc", "bar", "ignore"))
     (found,) = only(check(folder), "ignore-counted-as-class")
     assert found.remedy == "--num_classes=3"
+
+
+@pytest.mark.parametrize("content", ["", "a: [b\n c: }", "klasses: [a, b]\n", b"\x80\x81"])
+def test_a_description_that_is_none(folder, only, content):
+    (folder / datasets.FILE_NAME).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (found,) = only(check(folder), "description-unusable")
+    assert found.where == str(folder / datasets.FILE_NAME)
+
+
+def test_a_description_with_another_ignore_label(discs, tmp_path):
+    def with_border(label):
+        label[0] = 255
+        return label
+
+    discs.change_labels(with_border)
+    folder = discs.records(tmp_path / "records")
+    described(folder, ignore_label=254)
+    assert set(check(folder).numbers) == {"label-out-of-range"}
 
 
 def test_no_description(folder, only):

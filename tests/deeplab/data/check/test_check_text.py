@@ -8,7 +8,7 @@ import pytest
 from deeplab.data.check import as_json, text
 from deeplab.data.check.report import CropAdvice, Report, SplitFacts
 from deeplab.data.check.rules import MOST_SHOWN, RULES, finding
-from deeplab.data.check.weights import ROOT
+from deeplab.data.check.weights import EXPLANATIONS, ROOT
 from deeplab.data.dataset import Dataset
 
 
@@ -95,6 +95,55 @@ def test_very_many_classes_are_shortened():
     assert "class_0 " in shown
     assert "class_70 " not in shown
     assert "and 110 classes more" in shown
+
+
+def test_very_many_weights_stand_elsewhere():
+    names = tuple(f"class_{index}" for index in range(41))
+    facts = SplitFacts(1, (9,) * 41, 0, (1,) * 41, {(9, 9): 1}, {"png, RGB": 1})
+    many = report(dataset=Dataset("many", names), splits={"train": facts}, weights={ROOT: (1.0,) * 41})
+    assert "--label_weights with the 41 weights that --html and --json list" in text.text(many)
+
+
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_tables_fit_a_hundred_columns(number):
+    facts = SplitFacts(10_000, (10**9, 10**5), 250, (9_999, 2), {(4000, 6000): 2, (60, 50): 1}, {"jpeg, RGB": 10_000})
+    splits = {f"validation_{index}": facts for index in range(number)}
+    dataset = Dataset("photos", ("ground", "a class whose name is longer than anybody would think"))
+    weights = dict.fromkeys(EXPLANATIONS, (0.5, 1.5))
+    shown = text.text(report(dataset=dataset, splits=splits, weights=weights))
+    for line in shown.splitlines():
+        assert len(line) <= 100 or line.startswith(("  remedy: ", "--label_weights")), line
+    assert all(f"{split}: pixels" in shown for split in splits)
+    assert shown.count("a class whose name is longe...") == {1: 2, 3: 3, 9: 6}[number]
+    assert "0.0100%" not in shown and "0.01%" in shown
+
+
+def test_small_shares_keep_their_digits():
+    facts = SplitFacts(1, (10**7, 31), 0, (1, 1), {(9, 9): 1}, {})
+    shown = text.text(report(splits={"train": facts}))
+    assert "0.0003%" in shown
+
+
+def test_sentences_are_broken_and_files_are_not():
+    name = "f" * 120
+    found = [finding("near-picture-in-two-splits", name, "t " * 60)]
+    shown = text.text(report(findings=found, numbers={}))
+    assert f"  {name}: {'t ' * 60}" in shown
+    assert RULES["near-picture-in-two-splits"].sentence not in shown
+    assert RULES["near-picture-in-two-splits"].sentence in " ".join(shown.split())
+
+
+def test_names_cannot_take_over_the_terminal():
+    hostile = "a\033[31mb\nc\r\x9bd\u202ee\udce9"
+    facts = SplitFacts(1, (7, 3), 0, (1, 1), {(9, 9): 1}, {"jpeg, RGB": 1})
+    found = [finding("size-differs", hostile, hostile, remedy=hostile, fix=hostile)]
+    dataset = Dataset("photos", (hostile, "hat"))
+    shown = text.text(
+        report(checked=hostile, findings=found, numbers={}, dataset=dataset, splits={hostile: facts}, weights={})
+    )
+    assert not {"\033", "\r", "\x9b", "\u202e", "\udce9"} & set(shown)
+    assert "a\ufffd[31mb\ufffdc" in shown
+    assert json.loads(as_json.text(report(checked=hostile)))["checked"] == hostile
 
 
 def test_json_holds_everything_but_pictures():
