@@ -161,7 +161,7 @@ def _explain(
         if name == "mask-is-colour" and not lossy:
             _add_colours(found, data, where, split, fault)
         elif name != "mask-is-colour":
-            found.add(name, where, split, fault.rule, fault.remedy)
+            found.add(name, where, split, fault.rule, fault.remedy + _if_photo(name, data))
         return
     if not lossy:
         found.add("label-out-of-range", where, split, fault.rule, fault.remedy)
@@ -170,6 +170,12 @@ def _explain(
     except UserError:  # values beyond 8 bits
         return
     _look_at_values(found, where, split, rule)
+
+
+def _if_photo(name: str, data: bytes) -> str:
+    if name != "mask-colour-unknown" or len(_colours_of(data)) <= _MOST_COLOURS:
+        return ""
+    return "; if it is a photograph, --image_folder and --mask_folder may be swapped"
 
 
 def _add_colours(found: LabelLook, data: bytes, where: str, split: str, fault: UserError) -> None:

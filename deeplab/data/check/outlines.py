@@ -42,10 +42,12 @@ class Fit:
     Attributes:
       ways: the fit as it is, mirrored, upside down, turned; about 0 where outlines and edges have nothing in common.
       outline: pixels of the outline, at the size at which it was looked at.
+      detail: rows that differ from the one above; two labels that are the same by chance have few.
     """
 
     ways: tuple[float, float, float, float]
     outline: int
+    detail: int = 0
 
     @property
     def best(self) -> int:
@@ -74,7 +76,7 @@ def fit_of(grey: np.ndarray, label: np.ndarray) -> Fit | None:
     # Outlines lie between pixels, and are counted with the upper or left one: mirrored, that is the lower or right one.
     placed = ((rows, columns), (rows, width - 1 - columns), (height - 1 - rows, columns))
     ways = [float(contrast[place].mean()) for place in (*placed, (height - 1 - rows, width - 1 - columns))]
-    return Fit((ways[0], ways[1], ways[2], ways[3]), len(rows))
+    return Fit((ways[0], ways[1], ways[2], ways[3]), len(rows), int((small[1:] != small[:-1]).any(1).sum()))
 
 
 def outline_of(label: np.ndarray) -> np.ndarray:
@@ -171,7 +173,9 @@ def _judged(fit: Fit, typical: float, where: str, split: str) -> Finding | None:
         )
         return finding("mask-mirrored", where, text, split=split)
     if before <= _LOST * typical:
-        text = f"its outlines are on no edges: their fit is {before:.2f}, that of most masks about {typical:.2f}"
+        text = (
+            f"its outlines are on no edges: their fit is {max(before, 0):.2f}, that of most masks about {typical:.2f}"
+        )
         return finding("mask-off-edges", where, text, split=split)
     return None
 

@@ -374,6 +374,6 @@ _MENDED_BEFORE_BUILDING = {
 
 def for_records(item: Finding) -> Finding:
     """A finding on records: what must be mended lies in front of them, and they must be built again."""
-    if item.rule not in _MENDED_BEFORE_BUILDING or item.remedy.startswith(("nothing", "build")):
+    if item.rule not in _MENDED_BEFORE_BUILDING or item.severity == "note" or item.remedy.startswith("build"):
         return item
     return dataclasses.replace(item, remedy=f"{item.remedy}; then build the records anew with --overwrite=true")

@@ -15,6 +15,8 @@ from deeplab.data.check.inspection import Inspected
 from deeplab.data.check.outlines import SplitFits
 from deeplab.data.check.report import SplitFacts
 
+_LEAST_DETAIL = 12  # rows of a label, seen small, that differ from the one above
+
 
 @dataclass
 class SplitTally:
@@ -108,7 +110,7 @@ class Likes:
       names, splits: of each image; splits are numbered in the order in which they come.
       digests: of their bytes; empty where an image could not be read.
       labels: digests of their labels; 0 where there is none.
-      telling: whether a label holds several classes, so that two of the same are no coincidence.
+      telling: whether a label has so much detail that two of the same are no coincidence.
     """
 
     names: list[str] = field(default_factory=list)
@@ -125,7 +127,7 @@ class Likes:
         self.splits.append(seen.split)
         self.digests.append(seen.digest if seen.look else b"")
         self.labels.append(seen.label_digest)
-        self.telling.append(seen.counts is not None and bool(np.count_nonzero(seen.counts) > 1))
+        self.telling.append(seen.fit is not None and seen.fit.detail >= _LEAST_DETAIL)
         self._bits.append(seen.look.bits if seen.look else 0)
         self._thumbnails += seen.look.thumbnail.tobytes() if seen.look else bytes(SIDE * SIDE)
 

@@ -1,5 +1,6 @@
 """The command: its words, its files, its exit code."""
 
+import contextlib
 import io
 import json
 import os
@@ -172,6 +173,18 @@ def test_bad_words(command, capsys, words, message):
 def test_a_report_that_cannot_be_written(files, command, capsys):
     assert command(*files, "--json=/nowhere/report.json") == 1
     assert "--json: /nowhere/report.json cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
+def test_a_full_disk(files, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "argv", ["check_data.py", *files])
+        assert check_data.main() == 1
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert "standard output: cannot be written: No space left on device" in capsys.readouterr().err
 
 
 def test_help_says_what_the_exit_code_means(command, capsys):

@@ -198,6 +198,14 @@ def test_unknown_colours_of_a_palette(discs, drawn, only, tmp_path):
     assert "--colour_tolerance=2" in found.remedy
 
 
+def test_a_photo_where_a_palette_is_given(discs, only, tmp_path):
+    (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
+    for name in discs.all_names:
+        write(discs.mask(name), discs.image(name).read_bytes())
+    found = only(discs.check(palette=str(tmp_path / "palette")), "mask-colour-unknown")
+    assert found[0].remedy.endswith("--image_folder and --mask_folder may be swapped")
+
+
 def test_snapped_colours_are_a_note(discs, drawn, tmp_path):
     palette = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 9]], np.uint8)
     (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
