@@ -225,10 +225,13 @@ def _without_alpha(pixels: np.ndarray, where: str) -> np.ndarray:
 
 
 def _from_colours(pixels: np.ndarray, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
-    if rule.table is not None:
-        return snap_colours(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    if np.array_equal(red, green) and np.array_equal(red, blue):
+    is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
+    # Nearly black pixels of a damaged mask are no indices: where a tolerance is given, colours are meant.
+    are_indices = rule.table is not None and is_grey and 0 < red.max() < len(rule.table.names) and not rule.tolerance
+    if rule.table is not None and not are_indices:
+        return snap_colours(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
+    if is_grey:
         return np.ascontiguousarray(red), 0  # a grey mask saved as RGB: nothing to guess
     seen = colour_counts(pixels)
     shown = ", ".join(f"{rgb_text(code)} {on_pixels(number)}" for code, number in seen[:5])

@@ -311,3 +311,18 @@ def test_remedy_for_values_that_are_no_classes(values, remedy):
 def test_palette_file_with_a_byte_order_mark(tmp_path):
     (tmp_path / "a.palette").write_bytes(b"\xef\xbb\xbf0 0 255 ground\r\n255 0 0 hair\r\n")
     assert read_colour_table(tmp_path / "a.palette").names == ("ground", "hair")
+
+
+VOC_START = ColourTable(("background", "aeroplane", "bicycle"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)), (0, 1, 2))
+
+
+def test_indices_saved_as_rgb_are_indices_beside_a_table_of_colours():
+    """No class has the colour (2, 2, 2); black alone stays a colour, which this table has not."""
+    rgb = np.repeat(np.array([[[0], [2], [1]]], np.uint8), 3, axis=2)
+    np.testing.assert_array_equal(
+        decode_label(encoded(Image.fromarray(rgb)), "a.png", LabelRule(3, table=LFW)).label, [[0, 2, 1]]
+    )
+    with pytest.raises(UserError, match="colours that are not in the palette"):
+        decode_label(encoded(Image.fromarray(rgb * 0)), "a.png", LabelRule(3, table=LFW))
+    near_black = decode_label(encoded(Image.fromarray(rgb // 2)), "a.png", LabelRule(3, table=VOC_START, tolerance=9))
+    np.testing.assert_array_equal(near_black.label, [[0, 0, 0]])
