@@ -148,7 +148,7 @@ def _say(words: str, stream: TextIO) -> None:
 
 
 def _write(flag: str, path: str, make: Callable[[], str]) -> None:
-    from deeplab.data.dataset import write_atomically
+    from deeplab.atomic import write_atomically
 
     try:
         write_atomically(path, make().encode("utf-8"))

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from deeplab import __version__, console
+from deeplab.atomic import write_atomically
 from deeplab.config import ModelConfig
 from deeplab.errors import UserError
 from deeplab.flags import fields_of, load_yaml
@@ -35,9 +36,8 @@ def save(folder: str | os.PathLike, groups: Sequence[Any], facts: dict[str, Any]
     sections = {type(group).__name__.removesuffix("Config").lower(): as_dict(group) for group in groups}
     content = {"written_by": f"deeplab {__version__}", "dataset_facts": facts, **sections}
     target = pathlib.Path(folder) / FILE_NAME
-    temporary = target.with_suffix(f".yml.{os.getpid()}.tmp")
-    temporary.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100), encoding="utf-8")
-    os.replace(temporary, target)
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    write_atomically(target, text.encode("utf-8"))
 
 
 def load(folder: str | os.PathLike) -> dict[str, Any]:

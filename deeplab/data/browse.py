@@ -21,8 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab import console
+from deeplab.atomic import write_atomically
 from deeplab.data import colormap, records
-from deeplab.data.dataset import Dataset, write_atomically
+from deeplab.data.dataset import Dataset
 from deeplab.data.decoding import LabelRule, decode_image, image_size, reported
 from deeplab.data.label_pictures import Classes, percent
 from deeplab.data.sheet import CELL, GAP, LINE, Sheet, Tile, columns_for, resized, within

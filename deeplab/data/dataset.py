@@ -10,7 +10,6 @@ repository's `datasets/*.yml` describe published sets, which `--dataset` knows b
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.resources
 import os
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from deeplab import console
+from deeplab.atomic import write_atomically
 from deeplab.errors import UserError, nearest
 
 FILE_NAME = "dataset.yml"
@@ -265,22 +265,6 @@ def _yaml_line(value: Any) -> str:
 
 def _yaml_block(values: dict[str, Any]) -> str:
     return "\n".join(f"{key}: {_yaml_line(value)}" for key, value in values.items())
-
-
-def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file under a temporary name in its folder, then renames it: a kill leaves the old file or the new."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
 
 
 def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:

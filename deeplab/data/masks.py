@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deeplab.data import dataset as datasets
+from deeplab.atomic import write_atomically
 from deeplab.data.colormap import colours_for
 from deeplab.data.colour_tables import ColourTable, class_name, colour_counts, on_pixels, rgb_text, snap_colours
 from deeplab.errors import UserError
@@ -363,7 +363,7 @@ def write_index_png(
     """
     if label.ndim != 2 or label.dtype != np.uint8:
         raise UserError(path, f"a label is uint8 [H, W], not {label.dtype} {list(label.shape)}")
-    datasets.write_atomically(path, encode_index_png(label, colours_for(colours, num_classes=0)))
+    write_atomically(path, encode_index_png(label, colours_for(colours, num_classes=0)))
 
 
 def encode_index_png(label: np.ndarray, colours: np.ndarray) -> bytes:

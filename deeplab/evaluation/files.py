@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import __version__
+from deeplab.atomic import write_atomically
 from deeplab.errors import UserError
 from deeplab.evaluation import plots, summaries
 from deeplab.evaluation.report import Report
@@ -47,9 +48,9 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / name for name in (METRICS_FILE, CONFUSION_FILE, IOU_FILE)]
         _keep_earlier(paths[0], _evaluation_name(report))
-        _replace(paths[0], _as_json(metrics_of(report)).encode())
-        _replace(paths[1], plots.confusion_png(report))
-        _replace(paths[2], plots.iou_png(report))
+        write_atomically(paths[0], _as_json(metrics_of(report)).encode())
+        write_atomically(paths[1], plots.confusion_png(report))
+        write_atomically(paths[2], plots.iou_png(report))
         summaries.write_scalars(report, folder)
     except OSError as fault:
         raise UserError(
@@ -115,19 +116,6 @@ def _keep_earlier(path: pathlib.Path, evaluation: str) -> None:
     if earlier != evaluation:
         with contextlib.suppress(FileNotFoundError):  # another evaluation into this folder was quicker
             os.replace(path, path.with_name(f"metrics-{earlier}.json"))
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file under a passing name first, so that no half-written one ever bears the final name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _as_json(content: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab import console
+from deeplab.atomic import write_atomically
 from deeplab.config import PredictConfig
-from deeplab.data.dataset import write_atomically
 from deeplab.errors import UserError
 from deeplab.inference.drawing import WriteBehind
 from deeplab.inference.images import Picture

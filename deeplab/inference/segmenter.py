@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deeplab.atomic import write_atomically
 from deeplab.data import colormap, masks
-from deeplab.data.dataset import write_atomically
 from deeplab.errors import UserError, nearest
 from deeplab.inference import images, loader
 from deeplab.settings import coerce

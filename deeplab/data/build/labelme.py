@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import console
-from deeplab.data import dataset as datasets
+from deeplab.atomic import write_atomically
 from deeplab.data.build.annotations import (
     DrawnConfig,
     ImageFinder,
@@ -167,7 +167,7 @@ def _write_once(target: pathlib.Path, data: bytes) -> None:
                 raise UserError(target, "is there already, with other content", "give another --extract_images")
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        datasets.write_atomically(target, data)
+        write_atomically(target, data)
     except OSError as fault:
         raise UserError(target, f"cannot be written: {fault.strerror}", "give another --extract_images") from None
 

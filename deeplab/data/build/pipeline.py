@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 
 from deeplab import console
+from deeplab.atomic import write_atomically
 from deeplab.data.build.convert import Recipe, convert
 from deeplab.data.build.extras import require
 from deeplab.data.build.faults import MOST_FAULTS, Faults
 from deeplab.data.build.settings import RecordConfig
 from deeplab.data.build.source import Pair, Splits
 from deeplab.data.build.tally import Oddities, SplitTally
-from deeplab.data.dataset import SizeRange, write_atomically
+from deeplab.data.dataset import SizeRange
 from deeplab.data.records import ShardWriter, remove_partial_files, shard_name
 from deeplab.errors import UserError
 

@@ -13,8 +13,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
+from deeplab.atomic import write_atomically
 from deeplab.data import dataset as datasets
-from deeplab.data.dataset import Dataset, write_atomically
+from deeplab.data.dataset import Dataset
 from deeplab.data.records import remove_partial_files, shards_by_split
 from deeplab.errors import UserError
 

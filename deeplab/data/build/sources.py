@@ -68,7 +68,7 @@ def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source
     asked = config.train_pct is not None or config.test_pct > 0 or config.stratify or config.group_by
     if UNDIVIDED not in source.splits and not asked:
         return source
-    pairs = _pooled(source)
+    pairs = pooled(source)
     _tell_of_lost_splits(source)
     train = DEFAULT_TRAIN_SHARE if config.train_pct is None else config.train_pct
     shares = {"train": train, "val": 1 - train - config.test_pct, "test": config.test_pct}
@@ -81,7 +81,7 @@ def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source
 
 
 def _folds(source: Source, labels: LabelConfig, config: SplitConfig) -> list[Source]:
-    pairs = _pooled(source)
+    pairs = pooled(source)
     _tell_of_lost_splits(source)
     names, groups, classes = _units(pairs, source, labels, config)
     folds = fold_splits(names, config.folds, config.seed, groups, classes)
@@ -89,7 +89,7 @@ def _folds(source: Source, labels: LabelConfig, config: SplitConfig) -> list[Sou
     return [_with_splits(source, pairs, fold) for fold in folds]
 
 
-def _pooled(source: Source) -> list[Pair]:
+def pooled(source: Source) -> list[Pair]:
     """All pairs, each once, whichever splits they were in; images of one name get that of their split before it."""
     found: dict[tuple[str, str], tuple[str, Pair]] = {}
     for split, pairs in source.splits.items():
@@ -145,7 +145,7 @@ def _classes_of(pair: Pair, recipe: Recipe) -> frozenset[int]:
 
 
 def _listed(source: Source, list_files: str) -> Splits:
-    by_name = {pair.name: pair for pair in _pooled(source)}
+    by_name = {pair.name: pair for pair in pooled(source)}
     splits: dict[str, list[Pair]] = {}
     for path in map(pathlib.Path, split_paths(list_files)):
         if path.stem in splits:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab import console
+from deeplab.atomic import write_atomically
 from deeplab.data.build.convert import ordered_map
 from deeplab.data.build.files import files_of, read_file, require_folder, shorten
 from deeplab.data.build.output import made_folder
 from deeplab.data.build.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
 from deeplab.data.colormap import colours_for
 from deeplab.data.colour_tables import read_colour_table
-from deeplab.data.dataset import write_atomically
 from deeplab.data.masks import LabelRule, decode_label, encode_index_png
 from deeplab.errors import UserError
 from deeplab.settings import setting

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from deeplab import console
-from deeplab.data import dataset as datasets
+from deeplab.atomic import write_atomically
 from deeplab.data.check.subject import Subject
 from deeplab.data.records import remove_partial_files
 from deeplab.errors import UserError
@@ -48,7 +48,7 @@ def _marked(folder: pathlib.Path, subject: Subject) -> Iterator[None]:
     marker = folder / _UNFINISHED
     mark = json.dumps({"fix of": subject.checked, "classes": repr(subject.classes), "exif": subject.exif})
     _require_ours(folder, marker, mark)
-    datasets.write_atomically(marker, mark.encode())
+    write_atomically(marker, mark.encode())
     try:
         yield
     except UserError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deeplab.data.build import FORMATS
 from deeplab.data.build.divide import SplitConfig
-from deeplab.data.build.files import require_folder
+from deeplab.data.build.files import require_folder, split_paths
 from deeplab.data.build.folder import BuildFolderConfig
 from deeplab.data.build.pairs import (
     IMAGE_EXTENSIONS,
@@ -24,7 +24,7 @@ from deeplab.data.build.pairs import (
 )
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import Pair, Source
-from deeplab.data.build.sources import read_sources
+from deeplab.data.build.sources import pooled, read_sources
 from deeplab.data.build.voc import BuildVocConfig
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import finding
@@ -102,13 +102,13 @@ def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserEr
 
 
 def _paths_of(list_files: str) -> dict[str, pathlib.Path]:
-    paths = [pathlib.Path(part.strip()) for part in list_files.split(",") if part.strip()]
+    paths = [pathlib.Path(path) for path in split_paths(list_files)]
     return {path.stem: path for path in paths}
 
 
 def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
     source = FORMATS[format_name].read(config)
-    by_name = {pair.name: pair for pair in source.pairs()}
+    by_name = {pair.name: pair for pair in pooled(source)}
 
     def pair_of(name: str, path: pathlib.Path) -> Pair:
         found = by_name.get(name) or by_name.get(name.rpartition(".")[0])

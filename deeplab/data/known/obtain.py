@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplab import console
-from deeplab.data.dataset import write_atomically
+from deeplab.atomic import write_atomically
 from deeplab.data.known import arrival, table
 from deeplab.data.known.table import Archive, Known
 from deeplab.errors import UserError

@@ -208,7 +208,7 @@ def test_every_format_has_a_summary_and_no_flag_twice():
 # --- Bad input ----------------------------------------------------------------------------------------------
 
 
-def refused(root, *texts, **settings):
+def assert_refused(root, *texts, **settings):
     """A build that stops, says these texts, and leaves nothing behind."""
     before = files(root)
     with pytest.raises(UserError) as fault:
@@ -220,33 +220,33 @@ def refused(root, *texts, **settings):
 
 def test_missing_image(pictures):
     (pictures / "images" / "b.jpg").unlink()
-    refused(pictures, "lists/train.txt", "images/b: no such file")
+    assert_refused(pictures, "lists/train.txt", "images/b: no such file")
 
 
 def test_missing_mask(pictures):
     (pictures / "masks" / "b.png").unlink()
-    refused(pictures, "masks/b: no such file")
+    assert_refused(pictures, "masks/b: no such file")
 
 
 def test_unreadable_image(pictures):
     path = pictures / "images" / "b.jpg"
     path.write_bytes(path.read_bytes()[:-4])
-    refused(pictures, "images/b.jpg: cannot be read as a picture", "truncated")
+    assert_refused(pictures, "images/b.jpg: cannot be read as a picture", "truncated")
 
 
 def test_unreadable_mask(pictures):
     (pictures / "masks" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    refused(pictures, "masks/b.png: cannot be read as a picture")
+    assert_refused(pictures, "masks/b.png: cannot be read as a picture")
 
 
 def test_image_of_another_kind(pictures):
     (pictures / "images" / "b.jpg").write_bytes(b"\x01\x02 no picture")
-    refused(pictures, "images/b.jpg: is no JPEG, PNG, TIFF")
+    assert_refused(pictures, "images/b.jpg: is no JPEG, PNG, TIFF")
 
 
 def test_sizes_differ(pictures):
     cv2.imwrite(str(pictures / "masks" / "b.png"), LABEL[:2])
-    refused(pictures, "masks/b.png: the mask is 4x2 pixels", "images/b.jpg 4x3")
+    assert_refused(pictures, "masks/b.png: the mask is 4x2 pixels", "images/b.jpg 4x3")
 
 
 def test_annotation_that_states_an_enormous_size(pictures):
@@ -267,11 +267,11 @@ def test_annotation_that_states_an_enormous_size(pictures):
 
 def test_turned_mask(pictures):
     cv2.imwrite(str(pictures / "masks" / "b.png"), LABEL.T)
-    refused(pictures, "one of the two is turned")
+    assert_refused(pictures, "one of the two is turned")
 
 
 def test_values_outside_the_classes(pictures):
-    refused(pictures, "masks/a.png", "2 on 3 pixels", "--num_classes=3", labels=LabelConfig(num_classes=2))
+    assert_refused(pictures, "masks/a.png", "2 on 3 pixels", "--num_classes=3", labels=LabelConfig(num_classes=2))
 
 
 def test_values_outside_the_classes_can_be_ignored(pictures):
@@ -282,13 +282,13 @@ def test_values_outside_the_classes_can_be_ignored(pictures):
 def test_rgb_mask_without_table(pictures):
     colours = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0], [0, 0, 0]]] * 3, np.uint8)
     cv2.imwrite(str(pictures / "masks" / "b.png"), colours)
-    refused(pictures, "masks/b.png: is RGB with 4 colours", "--palette=")
+    assert_refused(pictures, "masks/b.png: is RGB with 4 colours", "--palette=")
 
 
 def test_masks_of_0_and_255_only(pictures):
     for name in "abcde":
         cv2.imwrite(str(pictures / "masks" / f"{name}.png"), np.array([[0, 0, 255, 255]] * 3, np.uint8))
-    refused(pictures, "only 0 and 255", "255 is the ignore label", "--label_map=255:1")
+    assert_refused(pictures, "only 0 and 255", "255 is the ignore label", "--label_map=255:1")
     assert voc(pictures, LabelConfig(label_map="255:1")).num_classes == 2
 
 
@@ -297,37 +297,37 @@ def test_early_word_on_masks_of_0_and_255(tmp_path, monkeypatch, capsys):
     for name in "abc":
         write_pair(tmp_path, name, np.array([[0, 255]], np.uint8))
     write_lists(tmp_path, train="abc")
-    refused(tmp_path, "only 0 and 255")
+    assert_refused(tmp_path, "only 0 and 255")
     assert "the first 2 masks: every pixel that counts is class 0" in capsys.readouterr().err
 
 
 def test_grey_tones_are_no_indices(pictures):
     for name in "abcde":
         cv2.imwrite(str(pictures / "masks" / f"{name}.png"), np.array([[0, 150, 250, 250]] * 3, np.uint8))
-    refused(pictures, "0, 150, 250", "--label_map=150:1,250:2")
+    assert_refused(pictures, "0, 150, 250", "--label_map=150:1,250:2")
 
 
 def test_everything_ignored(pictures):
-    refused(
+    assert_refused(
         pictures, "every pixel has the ignore label 0", labels=LabelConfig(ignore_label=0, label_map="1:0,2:0,255:0")
     )
 
 
 def test_empty_list(pictures):
     (pictures / "lists" / "val.txt").write_text("\n")
-    refused(pictures, "lists/val.txt: the list is empty")
+    assert_refused(pictures, "lists/val.txt: the list is empty")
 
 
 def test_readme_among_the_lists(pictures):
     (pictures / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
-    refused(pictures, "README.txt: is no list", "--splits=train,val")
+    assert_refused(pictures, "README.txt: is no list", "--splits=train,val")
     assert set(voc(pictures, splits="train, val").splits) == {"train", "val"}
 
 
 def test_several_bad_pairs_are_named_in_one_go(pictures):
     for name in "ad":
         (pictures / "images" / f"{name}.jpg").write_bytes(b"")
-    refused(pictures, "images/a.jpg: is empty", "and 1 more pairs of 5 cannot be used", "images/d.jpg: is empty")
+    assert_refused(pictures, "images/a.jpg: is empty", "and 1 more pairs of 5 cannot be used", "images/d.jpg: is empty")
 
 
 def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
@@ -336,7 +336,7 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
         write_pair(tmp_path, name)
         (tmp_path / "images" / f"{name}.jpg").write_bytes(b"")
     write_lists(tmp_path, train=members)
-    refused(tmp_path, "and 9 more pairs of 15 cannot be used (and perhaps more")
+    assert_refused(tmp_path, "and 9 more pairs of 15 cannot be used (and perhaps more")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
     ],
 )
 def test_classes_that_contradict_each_other(pictures, labels, text):
-    refused(pictures, text, labels=LabelConfig(**labels))
+    assert_refused(pictures, text, labels=LabelConfig(**labels))
 
 
 def test_help_of_a_format_is_about_that_format(capsys):
@@ -377,7 +377,7 @@ def test_bad_settings():
 
 def test_existing_splits_are_not_overwritten_unasked(pictures):
     voc(pictures)
-    refused(pictures, "already holds records of split train, val", "--overwrite=true")
+    assert_refused(pictures, "already holds records of split train, val", "--overwrite=true")
 
 
 def test_overwriting_removes_shards_of_the_older_count(pictures):
@@ -391,7 +391,7 @@ def test_overwriting_removes_shards_of_the_older_count(pictures):
 def test_failed_overwriting_leaves_the_old_records(pictures):
     voc(pictures)
     (pictures / "images" / "e.jpg").write_bytes(b"")
-    refused(pictures, "is empty", overwrite=True)
+    assert_refused(pictures, "is empty", overwrite=True)
     assert names(pictures, "val") == ["d", "e"]
 
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from deeplab.atomic import write_atomically
 from deeplab.data import records
 from deeplab.data.build import engine, pipeline
 from deeplab.data.build.settings import LabelConfig, RecordConfig
 from deeplab.data.build.source import Pair, Source
-from deeplab.data.dataset import write_atomically
 from deeplab.errors import UserError
 
 COLOURS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}

@@ -148,7 +148,7 @@ class TestMasks:
         for number, name in enumerate(pairs.names):
             pairs.put(name, mask=convert(label_of(number)), **put)
 
-    def require_mended(self, pairs, out, change):
+    def assert_mended(self, pairs, out, change):
         mended = pairs.fixed(out)
         assert [file for file, _ in mended.done] == [f"masks/{name}.png" for name in pairs.names]
         assert {what for _, what in mended.done} == {("mask", change)} and not mended.left_out
@@ -158,7 +158,7 @@ class TestMasks:
 
     def test_grey_levels(self, pairs, out):
         self.make(pairs, lambda label: encoded(np.array([0, 150, 250], np.uint8)[label]))
-        mended = self.require_mended(pairs, out, "values became class indices")
+        mended = self.assert_mended(pairs, out, "values became class indices")
         assert "150 becomes 1 class_1" in mended.text() and "150 becomes 1 class_1" in (out / "mended.txt").read_text()
 
     def test_yes_and_no(self, pairs, out):
@@ -169,29 +169,29 @@ class TestMasks:
 
     def test_sixteen_bits(self, pairs, out):
         self.make(pairs, lambda label: encoded(label.astype(np.uint16) * 700))
-        self.require_mended(pairs, out, "values became class indices")
+        self.assert_mended(pairs, out, "values became class indices")
 
     def test_sixteen_bits_with_small_values(self, pairs, out):
         self.make(pairs, lambda label: encoded(label.astype(np.uint16)))
-        self.require_mended(pairs, out, "became an 8-bit PNG of class indices")
+        self.assert_mended(pairs, out, "became an 8-bit PNG of class indices")
 
     def test_an_alpha_channel_that_says_nothing(self, pairs, out):
         self.make(pairs, lambda label: encoded(np.dstack([label, label, label, label * 0 + 255])))
-        self.require_mended(pairs, out, "became an 8-bit PNG of class indices")
+        self.assert_mended(pairs, out, "became an 8-bit PNG of class indices")
 
     def test_grey_saved_as_rgb(self, pairs, out):
         self.make(pairs, lambda label: encoded(np.dstack([label] * 3), "bmp"), mask_as=".bmp")
-        self.require_mended(pairs, out, "became an 8-bit PNG of class indices")
+        self.assert_mended(pairs, out, "became an 8-bit PNG of class indices")
 
     def test_png_under_another_name(self, pairs, out):
         self.make(pairs, encoded, mask_as=".tif")
-        self.require_mended(pairs, out, "PNG, was called .tif")
+        self.assert_mended(pairs, out, "PNG, was called .tif")
         assert (out / "masks" / "a0.png").read_bytes() == (pairs.folder / "masks" / "a0.tif").read_bytes()
 
     def test_colours_of_a_known_data_set(self, pairs, out):
         pairs.classes = Classes(None, (), (), LabelRule())
         self.make(pairs, lambda label: encoded(COLOURS[label]))
-        mended = self.require_mended(pairs, out, "colours became class indices")
+        mended = self.assert_mended(pairs, out, "colours became class indices")
         assert "those of lfw_parts: background, hair, skin" in mended.text()
         picture = Image.open(out / "masks" / "a0.png")
         assert picture.mode == "P" and picture.getpalette()[3:6] == [255, 0, 0]
