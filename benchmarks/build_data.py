@@ -2,7 +2,7 @@
 
     python benchmarks/build_data.py [--images 400] [--rounds 5] [--many 10000]
 
-Bound and builds take turns on the same generated pictures (375x500 JPEG, palette and grey PNG masks), so that a busy
+Bound and builds take turns on the same generated pictures (375x500 JPEG, palette and gray PNG masks), so that a busy
 machine slows all alike. The bound reads both files of every pair and writes their bytes to shards, unchecked. Peak
 memory is measured in a process of its own for 200 pairs and for --many, after the same imports. A minute or two.
 """
@@ -51,40 +51,40 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="build_data_") as folder:
         root = pathlib.Path(folder)
-        grey, palette = write_pairs(root, max(arguments.images, arguments.many))
-        print_speeds(root, grey[: arguments.images], palette[: arguments.images], arguments.rounds)
-        print_memory(root, grey, arguments.many)
+        gray, palette = write_pairs(root, max(arguments.images, arguments.many))
+        print_speeds(root, gray[: arguments.images], palette[: arguments.images], arguments.rounds)
+        print_memory(root, gray, arguments.many)
 
 
 def write_pairs(root: pathlib.Path, number: int) -> tuple[list[Pair], list[Pair]]:
-    """Pairs with grey masks, and pairs of the same images with palette masks."""
-    for kind in ("images", "grey", "palette"):
+    """Pairs with gray masks, and pairs of the same images with palette masks."""
+    for kind in ("images", "gray", "palette"):
         (root / kind).mkdir()
     for index in range(min(DRAWN, number)):
         image, label = draw_portrait(np.random.default_rng(index), HEIGHT, WIDTH)
         cv2.imwrite(str(root / "images" / f"{index}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        cv2.imwrite(str(root / "grey" / f"{index}.png"), label)
+        cv2.imwrite(str(root / "gray" / f"{index}.png"), label)
         write_index_png(root / "palette" / f"{index}.png", label)
     for index in range(DRAWN, number):
-        for kind, extension in (("images", "jpg"), ("grey", "png"), ("palette", "png")):
+        for kind, extension in (("images", "jpg"), ("gray", "png"), ("palette", "png")):
             shutil.copyfile(root / kind / f"{index % DRAWN}.{extension}", root / kind / f"{index}.{extension}")
 
     def pairs(kind: str) -> list[Pair]:
         images, masks = root / "images", root / kind
         return [Pair(str(i), str(images / f"{i}.jpg"), str(masks / f"{i}.png")) for i in range(number)]
 
-    return pairs("grey"), pairs("palette")
+    return pairs("gray"), pairs("palette")
 
 
-def print_speeds(root: pathlib.Path, grey: list[Pair], palette: list[Pair], rounds: int) -> None:
+def print_speeds(root: pathlib.Path, gray: list[Pair], palette: list[Pair], rounds: int) -> None:
     """Images a second of the bound and of builds, in turn."""
     kinds: dict[str, Callable[[], object]] = {
-        "bound: read and write the bytes": lambda: copy_bytes(grey, root / "out"),
-        "build, grey masks": lambda: quiet_build(grey, root / "out"),
+        "bound: read and write the bytes": lambda: copy_bytes(gray, root / "out"),
+        "build, gray masks": lambda: quiet_build(gray, root / "out"),
         "build, palette masks": lambda: quiet_build(palette, root / "out"),
-        "build, values mapped": lambda: quiet_build(grey, root / "out", LabelConfig(num_classes=3, label_map="0:255")),
-        "build, --verify_images": lambda: quiet_build(grey, root / "out", verify=True),
-        "build, one thread": lambda: quiet_build(grey, root / "out", workers=1),
+        "build, values mapped": lambda: quiet_build(gray, root / "out", LabelConfig(num_classes=3, label_map="0:255")),
+        "build, --verify_images": lambda: quiet_build(gray, root / "out", verify=True),
+        "build, one thread": lambda: quiet_build(gray, root / "out", workers=1),
     }
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(rounds):
@@ -96,15 +96,15 @@ def print_speeds(root: pathlib.Path, grey: list[Pair], palette: list[Pair], roun
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     bound = next(iter(medians.values()))
-    megabytes = sum(os.path.getsize(pair.image) + os.path.getsize(pair.mask) for pair in grey) / 1e6
+    megabytes = sum(os.path.getsize(pair.image) + os.path.getsize(pair.mask) for pair in gray) / 1e6
     rows = [
-        (name, f"{len(grey) / median:.0f}", f"{megabytes / median:.0f}", f"{median / bound:.1f}")
+        (name, f"{len(gray) / median:.0f}", f"{megabytes / median:.0f}", f"{median / bound:.1f}")
         for name, median in medians.items()
     ]
-    size = f"{WIDTH}x{HEIGHT} pixels, {megabytes / len(grey) * 1000:.0f} kB"
-    print(f"{len(grey)} pairs of {size} each, {os.cpu_count()} cores")
+    size = f"{WIDTH}x{HEIGHT} pixels, {megabytes / len(gray) * 1000:.0f} kB"
+    print(f"{len(gray)} pairs of {size} each, {os.cpu_count()} cores")
     print(console.table(rows, ("", "images/s", "MB/s", "times the bound's time")))
-    print_parts(grey[:100])
+    print_parts(gray[:100])
 
 
 def print_parts(pairs: list[Pair]) -> None:

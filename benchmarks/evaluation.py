@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def write_split(folder: str, images: int) -> None:
-    """Records of smooth coloured noise with labels of blobs."""
+    """Records of smooth colored noise with labels of blobs."""
     draw = np.random.default_rng(0)
     with records.ShardWriter(folder, records.shard_name("val", 0, 1)) as writer:
         for index in range(images):

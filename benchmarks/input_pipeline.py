@@ -63,7 +63,7 @@ def main() -> None:
 
 def contenders(shards: list[str], crop: int, batch: int) -> dict[str, tf.data.Dataset]:
     """What is measured, by name: endless datasets of batches."""
-    common = {"mean_pixel": geometry.MID_GREY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
+    common = {"mean_pixel": geometry.MID_GRAY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
     return {
         "JPEG decoding alone (bound)": decode_only(shards, batch, with_label=False),
         "JPEG and label decoding": decode_only(shards, batch, with_label=True),
@@ -97,8 +97,8 @@ def measure(iterators: dict[str, Iterator], steps: int, batch: int, rounds: int)
 def decode_only(shards: list[str], batch: int, with_label: bool) -> tf.data.Dataset:
     """Sizes of decoded pictures; the pixels are thrown away."""
 
-    def decode(serialised: tf.Tensor) -> tf.Tensor:
-        example = decoding.parse(serialised)
+    def decode(serialized: tf.Tensor) -> tf.Tensor:
+        example = decoding.parse(serialized)
         size = tf.shape(decoding.decode_image(example[records.IMAGE]))
         return size + tf.shape(tf.io.decode_png(example[records.LABEL])) if with_label else size
 
@@ -109,8 +109,8 @@ def decode_only(shards: list[str], batch: int, with_label: bool) -> tf.data.Data
 def reference_order(shards: list[str], crop: int, batch: int) -> tf.data.Dataset:
     """Decode, scale, pad, crop, mirror, shuffle crops, repeat, batch: the steps of the reference, in their order."""
 
-    def make(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = decoding.parse(serialised)
+    def make(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = decoding.parse(serialized)
         image = decoding.decode_image(example[records.IMAGE])
         label = tf.io.decode_png(example[records.LABEL], channels=1)
         scale = tf.random.shuffle(tf.constant(geometry.scale_grid(0.5, 2.0, 0.25)))[0]
@@ -158,10 +158,10 @@ def write_records(folder: str, size: Size) -> float:
 
 
 def photo(draw: np.random.Generator, size: Size) -> np.ndarray:
-    """uint8 [H, W, 3] with the statistics of a photograph: contrast falls with frequency, colours vary slowly."""
+    """uint8 [H, W, 3] with the statistics of a photograph: contrast falls with frequency, colors vary slowly."""
     light = cloud(draw, size, 1.17)
-    colour = np.stack([cloud(draw, size, 1.8) for _ in range(3)], -1)
-    picture = 128 + 42 * light[:, :, np.newaxis] + 22 * colour
+    color = np.stack([cloud(draw, size, 1.8) for _ in range(3)], -1)
+    picture = 128 + 42 * light[:, :, np.newaxis] + 22 * color
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 

@@ -1,15 +1,15 @@
 """Seconds of a training step: ours against a bare `tf.function` with the same network, in one run.
 
-    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--neighbour]
+    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--neighbor]
 
 The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
 multipliers, schedule and the checks. A third column runs the same network on plain Keras operations (batch norm in
 parts, resize by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is image pooling
 and a 1x1 branch without decoder.
 
-`--neighbour` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
+`--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
 machine: every operation is split in two halves, one a core, and waits for the slower half, so a single busy
-neighbour costs nearly a whole core. Steps that need less processor time suffer less, and nothing else helps: more
+neighbor costs nearly a whole core. Steps that need less processor time suffer less, and nothing else helps: more
 threads or fewer made it no better.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=257)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--neighbor", action="store_true")
     args = parser.parse_args()
     console.import_tensorflow()
     contestants = {
@@ -45,7 +45,7 @@ def main() -> None:
         "bare tf.function": bare_step(args),
         "plain Keras operations": with_plain_keras(lambda: bare_step(args)),
     }
-    with busy_core() if args.neighbour else contextlib.nullcontext():
+    with busy_core() if args.neighbor else contextlib.nullcontext():
         seconds = in_turn(contestants, args.rounds)
     base = statistics.median(seconds["bare tf.function"])
     rows = [

@@ -4,7 +4,7 @@ r"""Builds TFRecords from two parallel folders: an image and its mask have the s
         --image_folder=photos --mask_folder=masks --output_dir=tfrecord --train_pct=0.8 --seed=0 --num_shards=4
 
 The pairs are divided into splits train and val, or by lists of your own (--list_files=train.txt,val.txt). Masks are
-palette PNG or grey; RGB masks need --palette. Beside the shards stands dataset.yml, which the other commands read.
+palette PNG or gray; RGB masks need --palette. Beside the shards stands dataset.yml, which the other commands read.
 """
 
 import pathlib

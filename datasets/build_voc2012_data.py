@@ -4,8 +4,8 @@ r"""Builds TFRecords from images, masks and lists of names, laid out as in PASCA
         --image_folder=VOC2012/JPEGImages --semantic_segmentation_folder=VOC2012/SegmentationClass \
         --list_folder=VOC2012/ImageSets/Segmentation --image_format=jpg --output_dir=tfrecord
 
-Every list NAME.txt gives a split NAME. Masks are palette PNG or grey; RGB masks need --palette. Beside the shards
-stands dataset.yml, which the other commands read: classes, colours, images per split, pixels per class.
+Every list NAME.txt gives a split NAME. Masks are palette PNG or gray; RGB masks need --palette. Beside the shards
+stands dataset.yml, which the other commands read: classes, colors, images per split, pixels per class.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
 # Shared by the download_and_convert_*.sh in this folder: `source` it, after scripts/common.sh.
 
 # take_words FOLDER "--own --flags" "$@": what the command line says.
-#   FOLDER, RAW, RECORDS    the data set's folder (its default is given), files as published, TFRecords
+#   FOLDER, RAW, RECORDS    the dataset's folder (its default is given), files as published, TFRecords
 #   DOWNLOAD, BUILD         flags of download_data.py, and of build_data.py, which gets all others
 #   OWN                     which of the script's own flags were given
 take_words() {
@@ -36,7 +36,7 @@ take_words() {
 # has --flag: whether one of the script's own flags was given.
 has() { [[ "$OWN " == *" $1 "* ]]; }
 
-# need MODULE EXTRA: installs what only this data set needs.
+# need MODULE EXTRA: installs what only this dataset needs.
 need() {
   if [ "${DEEPLAB_PYTHON_READY:-}" != 1 ] && ! python -c "import $1" 2>/dev/null; then
     say "installing the extra $2"
@@ -44,7 +44,7 @@ need() {
   fi
 }
 
-# download NAME: fetches a data set's files into RAW.
+# download NAME: fetches a dataset's files into RAW.
 download() {
   say "$1: files, into $RAW"
   python "$ROOT/deeplab/download_data.py" "$1" --output_dir="$RAW" ${DOWNLOAD[@]+"${DOWNLOAD[@]}"}

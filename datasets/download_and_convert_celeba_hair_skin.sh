@@ -16,11 +16,11 @@ take_words data/celeba_hair_skin "" "$@"
 use_environment
 
 download celeba_hair_skin
-# Some masks hold pixels of other greys than 0, 128 and 255: each gets the nearest class.
+# Some masks hold pixels of other grays than 0, 128 and 255: each gets the nearest class.
 build folder \
   --image_folder="$RAW/images" \
   --mask_folder="$RAW/masks" \
   --dataset=celeba_hair_skin \
   --palette="$ROOT/datasets/celeba_hair_skin.palette" \
-  --colour_tolerance=60 \
+  --color_tolerance=60 \
   --name=celeba_hair_skin

@@ -1,9 +1,9 @@
-r"""Turns palette PNGs into grey PNGs of the same indices.
+r"""Turns palette PNGs into gray PNGs of the same indices.
 
     python datasets/remove_gt_colormap.py \
         --original_gt_folder=VOC2012/SegmentationClass --output_dir=VOC2012/SegmentationClassRaw
 
-The record builders here read palette PNGs as they are; grey ones are for other programs that need them.
+The record builders here read palette PNGs as they are; gray ones are for other programs that need them.
 """
 
 import pathlib

@@ -37,22 +37,22 @@ def _builder(layout: str) -> Callable[[], int]:
     return lambda: importlib.import_module("deeplab.build_data").run_format(layout)
 
 
-def _convert_colour_masks() -> int:
+def _convert_color_masks() -> int:
     from deeplab.data.build import transform
 
-    return flags.run(transform.convert_colour_masks, [transform.ColourMaskConfig])
+    return flags.run(transform.convert_color_masks, [transform.ColorMaskConfig])
 
 
 COMMANDS = {
-    "build_data": Command("make records from a data set in any usual layout", _module("deeplab.build_data")),
-    "check_data": Command("find what is wrong with a data set, before training does", _module("deeplab.check_data")),
+    "build_data": Command("make records from a dataset in any usual layout", _module("deeplab.build_data")),
+    "check_data": Command("find what is wrong with a dataset, before training does", _module("deeplab.check_data")),
     "browse_data": Command("draw records, and batches as training sees them", _module("deeplab.browse_data")),
-    "download_data": Command("fetch a known data set, and check what arrived", _module("deeplab.download_data")),
+    "download_data": Command("fetch a known dataset, and check what arrived", _module("deeplab.download_data")),
     "build_voc2012_data": Command("make records from images, masks and lists laid out as PASCAL VOC", _builder("voc")),
     "build_cityscapes_data": Command("make records of Cityscapes", _builder("cityscapes")),
     "build_ade20k_data": Command("make records of ADE20K", _builder("ade20k")),
     "build_folder_data": Command("make records from two parallel folders of images and masks", _builder("folder")),
-    "convert_colour_masks": Command("turn masks in colours into masks of class numbers", _convert_colour_masks),
+    "convert_color_masks": Command("turn masks in colors into masks of class numbers", _convert_color_masks),
     "train": Command("train a network, or go on with a training", _module("deeplab.train")),
     "eval": Command("measure a trained network: IoU table, metrics.json, plots", _module("deeplab.eval")),
     "vis": Command("draw what a trained network sees in a split", _module("deeplab.vis")),
@@ -65,8 +65,8 @@ COMMANDS = {
 _ALSO_CALLED = {
     "inspect": "inspect_checkpoint",
     "evaluate": "eval",
-    "visualize": "vis",
     "visualise": "vis",
+    "visualize": "vis",
     "export_model": "export",
     "test": "eval",
 }

@@ -50,7 +50,7 @@ class BrowseConfig:
     picture_size: int | None = setting(
         None, "Width and height within which pictures are brought, in pixels (unset: 240; batches: as they are)."
     )
-    overlay_opacity: float = setting(0.5, "Opacity of the class colours over the image, 0 to 1.")
+    overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.")
     overwrite: bool = setting(False, "Replace the sheets of an earlier call.")
 
     def __post_init__(self) -> None:

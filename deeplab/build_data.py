@@ -1,4 +1,4 @@
-"""Makes TFRecords of a data set in any usual layout.
+"""Makes TFRecords of a dataset in any usual layout.
 
     python -m deeplab.build_data FORMAT --flag=value ...
     python -m deeplab.build_data folder --image_folder=photos --mask_folder=masks --output_dir=tfrecord
@@ -6,7 +6,7 @@
 
 Without a format it lists them; `FORMAT --help` lists a format's flags.
 
-Beside the shards stands dataset.yml: classes, colours, images of each split, pixels of each class; the other commands
+Beside the shards stands dataset.yml: classes, colors, images of each split, pixels of each class; the other commands
 read it. Bad files are named with the remedy, and nothing is left half written: a build that was stopped is simply run
 again. The records are then checked (`deeplab check_data`).
 """
@@ -108,7 +108,7 @@ def _purpose(format_name: str) -> str:
     needed = [*(field.name for field in fields if field.metadata["required"]), "output_dir"]
     command = " ".join([f"python -m deeplab.build_data {format_name}", *(f"--{name}=..." for name in needed)])
     common = (__doc__ or "").partition("flags.\n\n")[2]
-    return f"Makes TFRecords of a data set in this form: {form.summary}.\n\n    {command}\n\n{common}"
+    return f"Makes TFRecords of a dataset in this form: {form.summary}.\n\n    {command}\n\n{common}"
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-r"""Finds what is wrong with a data set, before training does.
+r"""Finds what is wrong with a dataset, before training does.
 
     python -m deeplab.check_data --dataset_dir=tfrecord
     python -m deeplab.check_data --image_folder=photos --mask_folder=masks --class_names=background,hair,skin
@@ -50,7 +50,7 @@ def check_records(config: Any, records: Any) -> int:
 
 
 def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
-    """The folder of the records, and the data set that they are said to be; --dataset alone may name the folder.
+    """The folder of the records, and the dataset that they are said to be; --dataset alone may name the folder.
 
     Raises:
       UserError: neither flag says where the records are.
@@ -71,7 +71,7 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
 
 
 def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
-    """The command for a data set that is no records yet.
+    """The command for a dataset that is no records yet.
 
     Args:
       format_name: a name in `deeplab.data.build.FORMATS`.
@@ -116,7 +116,7 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     from deeplab.data.check import as_json, text
 
     stream = sys.stderr if config.json == "-" else sys.stdout
-    _say(text.text(report, text.wants_colour(stream)), stream)
+    _say(text.text(report, text.wants_color(stream)), stream)
     if config.json == "-":
         _say(as_json.text(report).rstrip(), sys.stdout)
     elif config.json:
@@ -163,7 +163,7 @@ def _write(flag: str, path: str, make: Callable[[], str]) -> None:
 
 
 def run_format(format_name: str, argv: Sequence[str]) -> int:
-    """The command for a data set of a format; returns the exit code."""
+    """The command for a dataset of a format; returns the exit code."""
     from deeplab.data.build import FORMATS
     from deeplab.data.build.divide import SplitConfig
     from deeplab.data.build.settings import LabelConfig

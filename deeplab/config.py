@@ -65,7 +65,7 @@ class ModelConfig:
         shapes_weights=True,
     )
     logits_kernel_size: int = setting(1, "Kernel size of the logits convolution.", shapes_weights=True)
-    use_bounded_activation: bool = setting(False, "ReLU6 and clipping instead of ReLU (kind to quantisation).")
+    use_bounded_activation: bool = setting(False, "ReLU6 and clipping instead of ReLU (kind to quantization).")
     dense_prediction_cell_json: str = setting(
         "",
         "JSON file of a dense prediction cell that replaces ASPP; empty = none.",
@@ -88,7 +88,7 @@ class ModelConfig:
         "the reference declares .9997 and reads it nowhere).",
     )
     quantize_delay_step: int = setting(
-        -1, "Step at which fake quantisation begins; negative = never.", shapes_weights=True
+        -1, "Step at which fake quantization begins; negative = never.", shapes_weights=True
     )
 
     def __post_init__(self) -> None:
@@ -144,11 +144,11 @@ class ResizeConfig:
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Which data set, and where its records lie."""
+    """Which dataset, and where its records lie."""
 
     dataset: str = setting(
         "",
-        "A known data set (pascal_voc_seg, cityscapes, ade20k ...) or a dataset.yml "
+        "A known dataset (pascal_voc_seg, cityscapes, ade20k ...) or a dataset.yml "
         "(unset: the dataset.yml in --dataset_dir, else pascal_voc_seg).",
     )
     dataset_dir: str = setting("", "Folder of the TFRecord shards.", required=True)
@@ -156,7 +156,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the training minimises."""
+    """What the training minimizes."""
 
     label_weights: Floats = setting((), "Loss weight of each class; none = 1 for all.")
     upsample_logits: bool = setting(True, "Loss at label size (off: at logits size, with subsampled labels).")
@@ -337,10 +337,10 @@ class VisConfig:
     vis_batch_size: int = setting(1, "Images a step.")
     colormap_type: str = setting(
         "",
-        "Colours of the predictions (unset: the data set's own, else pascal).",
+        "Colors of the predictions (unset: the dataset's own, else pascal).",
         choices=("", "pascal", "cityscapes", "ade20k", "mapillary_vistas", "distinct"),
     )
-    overlay_opacity: float = setting(0.5, "Opacity of the class colours over the image, 0 to 1.")
+    overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.")
     sheet_images: int = setting(12, "Images on the contact sheet; 0 = no sheet.")
     also_save_raw_predictions: bool = setting(False, "Write class-index PNGs under the images' names as well.")
     raw_save_dir: str = setting("", "Folder of those PNGs (unset: vis_logdir/raw_segmentation_results).")
@@ -376,15 +376,15 @@ class PredictConfig:
     recursive: bool = setting(False, "Take the folders inside folders, too.")
     overwrite: bool = setting(False, "Replace results of an earlier run.")
     save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")
-    save_colour: bool = setting(True, "Write colour/NAME.png: each pixel in its class's colour.")
-    save_overlay: bool = setting(True, "Write overlay/NAME.png: those colours over the picture.")
+    save_color: bool = setting(True, "Write color/NAME.png: each pixel in its class's color.")
+    save_overlay: bool = setting(True, "Write overlay/NAME.png: those colors over the picture.")
     save_probabilities: str = setting(
         "",
         "Write probabilities: npz = NAME.npz, float16 [H, W, classes]; png = one gray PNG a class, 255 = 1.0.",
         choices=("", "npz", "png"),
     )
-    overlay_opacity: float = setting(0.5, "Opacity of the class colours over the picture, 0 to 1.")
-    dataset: str = setting("", "Known data set or dataset.yml for class names and colours (unset: as trained).")
+    overlay_opacity: float = setting(0.5, "Opacity of the class colors over the picture, 0 to 1.")
+    dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")
     crop_size: Size | None = setting(None, "Height,width to which pictures are padded (unset: each at its own size).")
     shrink_large_images: bool = setting(False, "Shrink pictures beyond the crop, and enlarge their masks again.")
 
@@ -411,8 +411,8 @@ class ExportConfig:
     saved_model: bool = setting(True, "Write a SavedModel beside the frozen graph, too.")
     fold_batch_norm: bool = setting(True, "Fold batch norm into the convolutions where the answers stay the same.")
     parity_images: int = setting(4, "Images on which the export is checked against the model.")
-    parity_folder: str = setting("", "Folder of those images (unset: the data set's, else generated portraits).")
-    dataset: str = setting("", "Known data set or dataset.yml for class names (unset: as trained).")
+    parity_folder: str = setting("", "Folder of those images (unset: the dataset's, else generated portraits).")
+    dataset: str = setting("", "Known dataset or dataset.yml for class names (unset: as trained).")
     dataset_dir: str = setting("", "Folder of records whose images are used for that check (unset: as trained).")
     save_inference_graph: bool = setting(False, "Write inference_graph.pbtxt, too.")
     label_weights: Floats = setting((), "Loss weight of each class.", retired="an export has no loss")

@@ -1,10 +1,10 @@
-"""Fetches a known data set, checks what arrived, and unpacks it.
+"""Fetches a known dataset, checks what arrived, and unpacks it.
 
     python -m deeplab.download_data voc2012 --output_dir=data/voc2012/raw
     python -m deeplab.download_data cityscapes --output_dir=data/cityscapes/raw --archives=Downloads
 
 Published addresses, checksums and numbers of files are in deeplab/data/known/downloads.yml. A download that was stopped
-goes on where it stopped; a set that is complete is left as it is. Data sets that must be asked for are taken from
+goes on where it stopped; a set that is complete is left as it is. Datasets that must be asked for are taken from
 `--archives`, and the message says where their archives are had. datasets/download_and_convert_*.sh do this and make
 TFRecords of it.
 """
@@ -38,7 +38,7 @@ def with_name(argv: Sequence[str]) -> list[str]:
 def purpose() -> str:
     """What opens the help page: this module's text, and the names."""
     rows = [f"  {name:<20} {table.find(name).title}" for name in table.names()]
-    return "\n".join([(__doc__ or "").strip(), "", "Data sets:", *rows])
+    return "\n".join([(__doc__ or "").strip(), "", "Datasets:", *rows])
 
 
 def main() -> int:

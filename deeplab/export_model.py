@@ -51,7 +51,7 @@ def export_model(given: dict[str, Any]) -> None:
 
 
 def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dataset: str) -> Any:
-    """Class names and colours: those of the `--dataset` that was given, else those saved at training, else numbers.
+    """Class names and colors: those of the `--dataset` that was given, else those saved at training, else numbers.
 
     Raises:
       UserError: their number is not that of the network.
@@ -64,15 +64,15 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
     if config.num_classes not in (None, count):
         rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
         raise UserError("--num_classes", rule, f"--num_classes={count}, or leave it out")
-    names, colours = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colours") or ()))
+    names, colors = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colors") or ()))
     if dataset:
         described = datasets.find(dataset)
         require_same_classes(described.num_classes, count, network.checkpoint, described.name)
-        names, colours = described.class_names, described.colours
+        names, colors = described.class_names, described.colors
     if len(names) != count:
         console.note("no class names are known: labels.txt gets numbers (--dataset names the classes)")
         return Classes(tuple(f"class_{index}" for index in range(count)))
-    return Classes(names, colours)
+    return Classes(names, colors)
 
 
 def note_uneven_crop(settings: Any) -> None:

@@ -3,7 +3,7 @@
     python deeplab/predict.py --model=runs/first --input=photos --output_dir=masks
 
 `--model` is a training folder, a checkpoint, a frozen graph (.pb) or a SavedModel folder. Writes `mask/NAME.png`
-(palette PNG: pixels are class numbers), `colour/NAME.png`, `overlay/NAME.png` and `summary.csv`, each class's share of
+(palette PNG: pixels are class numbers), `color/NAME.png`, `overlay/NAME.png` and `summary.csv`, each class's share of
 each picture. Masks have the pictures' sizes. Takes about 0.1 seconds a picture of 500x375 on two processor cores
 (MobileNetV2 at output stride 16). A picture that cannot be read is named, the others are done, and the exit code is 1.
 """

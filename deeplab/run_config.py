@@ -31,7 +31,7 @@ def save(folder: str | os.PathLike, groups: Sequence[Any], facts: dict[str, Any]
     Args:
       folder: the training folder; it must exist.
       groups: settings instances; each becomes a section named after its class (`ModelConfig` -> `model`).
-      facts: what the data set says: num_classes, class_names, colours, ignore_label.
+      facts: what the dataset says: num_classes, class_names, colors, ignore_label.
     """
     sections = {type(group).__name__.removesuffix("Config").lower(): as_dict(group) for group in groups}
     content = {"written_by": f"deeplab {__version__}", "dataset_facts": facts, **sections}
@@ -47,6 +47,8 @@ def load(folder: str | os.PathLike) -> dict[str, Any]:
         return {}
     content = load_yaml(path)
     flat = dict(content.get("dataset_facts") or {})
+    if "colours" in flat:  # the spelling of files written before version 0.2
+        flat["colors"] = flat.pop("colours")
     for name, section in content.items():
         if isinstance(section, dict) and name != "dataset_facts":
             flat.update(section)

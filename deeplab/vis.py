@@ -26,7 +26,7 @@ from deeplab.lock import folder_lock
 GROUPS = (VisConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
-def visualise(given: dict[str, Any]) -> None:
+def visualize(given: dict[str, Any]) -> None:
     """The command, after its flags have been read: every checkpoint that shall be drawn, one after the other."""
     from deeplab.inference import watch
 
@@ -62,7 +62,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     raw_folder = pathlib.Path(config.raw_save_dir or folder / drawing.RAW_RESULTS)
     plan = drawing.Drawing(
         folder=folder,
-        colours=colormap.colours_for(config.colormap_type or described.colours or "pascal", described.num_classes),
+        colors=colormap.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
         opacity=config.overlay_opacity,
         raw_folder=raw_folder if config.also_save_raw_predictions else None,
         ids=drawing.CITYSCAPES_IDS if described.name == "cityscapes" else None,
@@ -80,7 +80,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
 
 def main() -> int:
     """Entry point; returns the exit code."""
-    return flags.run_given(visualise, GROUPS, purpose=__doc__)
+    return flags.run_given(visualize, GROUPS, purpose=__doc__)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ trap 'rm -rf "$WORK"' EXIT
 
 say "data"
 python -m deeplab.data.sample --output_dir="$WORK" --count=12
-python datasets/convert_colour_masks.py --mask_folder="$WORK/colour_masks" --palette=datasets/lfw_parts.palette \
+python datasets/convert_color_masks.py --mask_folder="$WORK/color_masks" --palette=datasets/lfw_parts.palette \
   --output_dir="$WORK/masks"
 bash scripts/build_records.sh "$WORK/images" "$WORK/masks" "$WORK/tfrecord"
 

@@ -14,11 +14,11 @@ if [ -e "$OUT" ]; then
   echo "the earlier results are kept in $KEPT"
 fi
 
-say "1/8 draws portraits, with masks in colours"
+say "1/8 draws portraits, with masks in colors"
 python -m deeplab.data.sample --output_dir="$DATA" --count=200
 
-say "2/8 turns the colours into class indices"
-python datasets/convert_colour_masks.py --mask_folder="$DATA/colour_masks" --palette=datasets/lfw_parts.palette \
+say "2/8 turns the colors into class indices"
+python datasets/convert_color_masks.py --mask_folder="$DATA/color_masks" --palette=datasets/lfw_parts.palette \
   --output_dir="$DATA/masks"
 
 say "3/8 builds TFRecords, and checks them"

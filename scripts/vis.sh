@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Draws what a trained network sees: colour masks, overlays, a contact sheet.
+# Draws what a trained network sees: color masks, overlays, a contact sheet.
 #   scripts/vis.sh data/tfrecord runs/mine [more flags of deeplab/vis.py]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

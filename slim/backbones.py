@@ -107,10 +107,10 @@ class Backbone:
 
     Attributes:
       name: the `--model_variant`.
-      build: (image [B, H, W, C] normalised, options) -> Features.
+      build: (image [B, H, W, C] normalized, options) -> Features.
       scope: first part of its variables' names.
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
-      own_normalisation: input is 0..255 as it is; the backbone normalises it.
+      own_normalization: input is 0..255 as it is; the backbone normalizes it.
       batch_norm_decay: of its moving averages.
     """
 
@@ -119,7 +119,7 @@ class Backbone:
     scope: str
     subtract_imagenet_mean: bool = False
     batch_norm_decay: float = 0.9997
-    own_normalisation: bool = False
+    own_normalization: bool = False
 
 
 _REGISTER: dict[str, Backbone] = {}
@@ -164,5 +164,5 @@ def find(name: str) -> Backbone:
 
 
 def build(name: str, image, options: Options) -> Features:
-    """Builds a backbone by name on a normalised image [B, H, W, C]."""
+    """Builds a backbone by name on a normalized image [B, H, W, C]."""
     return find(name).build(image, options)

@@ -1,7 +1,7 @@
 """Any network of `keras.applications` as a backbone: `keras:EfficientNetV2B0`, `keras:ConvNeXtTiny` and so on.
 
 The network is built without its top, its maps at strides 4, 8 and 16 are found by their sizes, and it is dilated
-where an output stride below 32 is wanted. It normalises its input (0..255) itself, each in its own way.
+where an output stride below 32 is wanted. It normalizes its input (0..255) itself, each in its own way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def find(name: str) -> Backbone:
         near = difflib.get_close_matches(application, applications(), n=1, cutoff=0.4)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else "there are: " + ", ".join(applications())
         raise KeyError(f"keras.applications has no network {application!r}; {hint}")
-    return Backbone(name, partial(build, application), application, own_normalisation=True)
+    return Backbone(name, partial(build, application), application, own_normalization=True)
 
 
 def applications() -> list[str]:
@@ -76,8 +76,8 @@ def build(application: str, image, options: Options) -> Features:
         ) from None
     outputs = {stride: _output(network.operations[index]) for stride, index in low_level.items()}
     extractor = keras.Model(network.input, [network.output, *outputs.values()], name=f"{application}.features")
-    normalised = Preprocess(application, name=f"{application}.preprocess")(image)
-    final, *maps = extractor(normalised)
+    normalized = Preprocess(application, name=f"{application}.preprocess")(image)
+    final, *maps = extractor(normalized)
     return Features(final, dict(zip(outputs, maps, strict=True)), {})
 
 
@@ -98,7 +98,7 @@ def imagenet_weights(application: str) -> dict[str, np.ndarray]:
         ) from fault
     weights = {}
     for layer, name in _layer_names(original).items():
-        if not isinstance(layer, keras.layers.Normalization):  # constants in the backbone, see `_normalisation`
+        if not isinstance(layer, keras.layers.Normalization):  # constants in the backbone, see `_normalization`
             for variable in layer.weights:
                 weights[_inner_name(application, layer, name, variable)] = np.asarray(variable)
     return weights
@@ -234,7 +234,7 @@ def _zeros(parents: list) -> tuple[int, int]:
 def _clone(application: str, name: str, place: Place, options: Options, layer):
     """A layer's counterpart in the backbone: renamed, dilated, with batch norm as asked for."""
     if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
-        return _normalisation(f"{application}.{name}")
+        return _normalization(f"{application}.{name}")
     if isinstance(layer, keras.Sequential):
         parts = [_dilated_part(part, place, options) for part in layer.layers]
         return keras.Sequential(parts, name=f"{application}.{name}")
@@ -252,7 +252,7 @@ def _dilated_part(part, place: Place, options: Options):
     return dilated(part, place if strided else Place(place.stride_in, place.stride_in), options.output_stride)
 
 
-def _normalisation(name: str) -> keras.Layer:
+def _normalization(name: str) -> keras.Layer:
     # EfficientNet holds these constants among its weights, and half of them in a layer that only exists with
     # trained weights; ConvNeXt and EfficientNetV2 hold them as here.
     variance = [deviation**2 for deviation in IMAGENET_DEVIATION]

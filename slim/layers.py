@@ -25,7 +25,7 @@ class Norm:
     Attributes:
       decay: weight of the old value in the moving averages, 0 to 1.
       epsilon: added to the variance.
-      train_statistics: in training, normalise by the batch and update the averages; otherwise the averages
+      train_statistics: in training, normalize by the batch and update the averages; otherwise the averages
         are used in training, too, while gamma and beta still learn (`fine_tune_batch_norm=False`).
       folded: there is no batch norm; convolutions have biases instead (for export).
     """
@@ -117,8 +117,8 @@ class DepthwiseConvolution(keras.Layer):
 class BatchNorm(keras.Layer):
     """Batch norm with TF1's names and update rule: gamma, beta, moving_mean, moving_variance, each [C].
 
-    Normalises by the biased batch variance and averages the unbiased one, as TensorFlow's fused kernel does
-    (Ioffe and Szegedy 2015, algorithm 2). Under several replicas each normalises its own part of the batch and
+    Normalizes by the biased batch variance and averages the unbiased one, as TensorFlow's fused kernel does
+    (Ioffe and Szegedy 2015, algorithm 2). Under several replicas each normalizes its own part of the batch and
     the first one's statistics are kept, as the reference's clones do.
     """
 
@@ -184,7 +184,7 @@ def conv_unit(
         initializer=initializer,
         name=dotted(name),
     )
-    return _normalise_and_activate(convolution(inputs), name, norm, activation)
+    return _normalize_and_activate(convolution(inputs), name, norm, activation)
 
 
 def depthwise_unit(
@@ -209,10 +209,10 @@ def depthwise_unit(
         initializer=initializer,
         name=dotted(name),
     )
-    return _normalise_and_activate(convolution(inputs), name, norm, activation)
+    return _normalize_and_activate(convolution(inputs), name, norm, activation)
 
 
-def _normalise_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
+def _normalize_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
     if norm is not None and not norm.folded:
         outputs = BatchNorm(norm, name=dotted(name) + ".BatchNorm")(outputs)
     return outputs if activation is None else ACTIVATIONS[activation](outputs)
@@ -228,7 +228,7 @@ def hard_swish(inputs):
     return inputs * ops.relu6(inputs + 3.0) / 6.0
 
 
-def quantised_sigmoid(inputs):
+def quantized_sigmoid(inputs):
     """relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
     # A division, because Keras takes a symbolic tensor times a number for a sparse tensor.
     return ops.relu6(inputs + 3.0) / (1.0 / 0.16667)
@@ -245,7 +245,7 @@ ACTIVATIONS = {
     "clip6": clip6,
     "hard_swish": hard_swish,
     "sigmoid": ops.sigmoid,
-    "quantised_sigmoid": quantised_sigmoid,
+    "quantized_sigmoid": quantized_sigmoid,
 }
 
 

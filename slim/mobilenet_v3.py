@@ -175,7 +175,7 @@ def squeeze_excite(net, scope: str):
     gate = ops.mean(net, axis=[1, 2], keepdims=True)
     gate = conv_unit(gate, f"{scope}/Conv", squeezed, norm=None, initializer=initializer)
     gate = conv_unit(
-        gate, f"{scope}/Conv_1", net.shape[-1], norm=None, activation="quantised_sigmoid", initializer=initializer
+        gate, f"{scope}/Conv_1", net.shape[-1], norm=None, activation="quantized_sigmoid", initializer=initializer
     )
     return net * gate
 

@@ -30,8 +30,8 @@ def disc_pair(number: int, height: int = 48, width: int = 64):
     is_disc = number % 2 == 0
     distance = np.hypot(rows - row, columns - column) if is_disc else np.maximum(abs(rows - row), abs(columns - column))
     label = np.where(distance < radius, 1 if is_disc else 2, 0).astype(np.uint8)
-    colours = np.array([[40, 60, 90], [220, 80, 60], [90, 200, 80]])
-    image = colours[label] + draw.integers(-20, 20, (height, width, 3))
+    colors = np.array([[40, 60, 90], [220, 80, 60], [90, 200, 80]])
+    image = colors[label] + draw.integers(-20, 20, (height, width, 3))
     return np.clip(image, 0, 255).astype(np.uint8), label
 
 

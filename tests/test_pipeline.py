@@ -41,8 +41,8 @@ def work(tmp_path_factory):
         [sys.executable, "-m", "deeplab.data.sample", f"--output_dir={folder}", "--count=12"], cwd=ROOT, check=True
     )
     done(
-        "datasets/convert_colour_masks.py",
-        mask_folder=folder / "colour_masks",
+        "datasets/convert_color_masks.py",
+        mask_folder=folder / "color_masks",
         palette="datasets/lfw_parts.palette",
         output_dir=folder / "masks",
     )

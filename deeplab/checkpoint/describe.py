@@ -260,7 +260,7 @@ def _words(description: Description) -> list[str]:
     if description.num_classes:
         words.append(f"{description.num_classes} classes")
     if have["quantize_delay_step"] >= 0:
-        words.append("trained with fake quantisation")
+        words.append("trained with fake quantization")
     return words
 
 

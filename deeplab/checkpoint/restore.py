@@ -174,7 +174,7 @@ def _flags_remedy(found: Description, model: Description) -> str:
     if any(flag.startswith("--atrous_rates=") for flag in flags) and found.settings["atrous_rates"]:
         remedy += " (a checkpoint shows how many atrous rates there were, not which: these are those of stride 16)"
     if found.num_classes and model.num_classes and found.num_classes != model.num_classes:
-        classes = f"it has {found.num_classes} classes: take the data set it was trained on, or --num_classes"
+        classes = f"it has {found.num_classes} classes: take the dataset it was trained on, or --num_classes"
         remedy = "; ".join(filter(None, [remedy, f"{classes}={found.num_classes}"]))
     if not remedy and found.num_classes is None:
         return "it has no segmentation head: train from it first (--tf_initial_checkpoint)"

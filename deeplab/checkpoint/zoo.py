@@ -46,10 +46,10 @@ class Entry:
     Attributes:
       name: what follows `zoo:`.
       what: network and head in words.
-      trained_on: data sets, in the order of training.
+      trained_on: datasets, in the order of training.
       address: of the archive.
       flags: fields of `ModelConfig` that build it as it was trained, as YAML holds them.
-      dataset: known data set whose classes it tells apart; None for a backbone.
+      dataset: known dataset whose classes it tells apart; None for a backbone.
       megabytes: size of the archive, where it was published.
       published: mean IoU in percent and how it was measured: miou, split, output_stride, scales, flip.
       remark: what else one must know.
@@ -255,7 +255,7 @@ def _settings_beside(prefix: str) -> str:
 
 
 def settings_text(entry: Entry, digest: str = "") -> str:
-    """What is written as `config.yml` beside the checkpoint: settings of the network, names and colours of classes."""
+    """What is written as `config.yml` beside the checkpoint: settings of the network, names and colors of classes."""
     content: dict[str, Any] = {"written_by": f"deeplab {__version__}", "zoo": {"zoo_name": entry.name}}
     content["zoo"] |= {"zoo_address": entry.address, **({"zoo_sha256": digest} if digest else {})}
     if entry.dataset:
@@ -263,7 +263,7 @@ def settings_text(entry: Entry, digest: str = "") -> str:
         content["dataset_facts"] = {
             "num_classes": facts.num_classes,
             "class_names": list(facts.class_names),
-            "colours": [list(colour) for colour in facts.colours],
+            "colors": [list(color) for color in facts.colors],
             "ignore_label": facts.ignore_label,
         }
     content["model"] = dict(entry.flags)

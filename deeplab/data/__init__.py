@@ -1,1 +1,1 @@
-"""Data sets: what they are, how they are stored, and how they become batches."""
+"""Datasets: what they are, how they are stored, and how they become batches."""

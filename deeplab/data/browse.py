@@ -42,7 +42,7 @@ class Look:
     Attributes:
       per_page: most images on one sheet.
       cell: width and height within which pictures are brought; None = `CELL` for records, and batches pixel for pixel.
-      opacity: of the label's colours on the overlay, 0..1.
+      opacity: of the label's colors on the overlay, 0..1.
     """
 
     per_page: int = 24
@@ -174,7 +174,7 @@ def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
         elif word.isdigit() and int(word) < len(names):
             found.append(int(word))
         elif word:
-            raise UserError("--classes", f"{word!r} is no class of this data set", nearest(word, list(names)))
+            raise UserError("--classes", f"{word!r} is no class of this dataset", nearest(word, list(names)))
     return found
 
 

@@ -1,7 +1,7 @@
-"""Colours of classes: the known data sets' tables, a palette for one's own, and pictures made with them.
+"""Colors of classes: the known datasets' tables, a palette for one's own, and pictures made with them.
 
-A colour table is uint8 [256, 3], RGB: one row for every value that a label can hold, so that a label with ignored
-pixels (255) can be coloured as it is, and so that the table fits a palette PNG.
+A color table is uint8 [256, 3], RGB: one row for every value that a label can hold, so that a label with ignored
+pixels (255) can be colored as it is, and so that the table fits a palette PNG.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deeplab.errors import UserError, nearest
 TABLE_SIZE = 256
 IGNORED = (224, 224, 192)  # what the Pascal rule gives 255, the usual ignore label: a light sand
 
-# Colours that people with any common kind of colour vision tell apart: black for the background, the seven of
+# Colors that people with any common kind of color vision tell apart: black for the background, the seven of
 # Okabe and Ito (Color Universal Design, 2008), and two of Paul Tol's muted scheme (2021).
 _BASIC = "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 882255 bbbbbb"
 
@@ -51,7 +51,7 @@ def _read_hex(words: str) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(words), np.uint8).reshape(-1, 3)
 
 
-def pascal_colours() -> np.ndarray:
+def pascal_colors() -> np.ndarray:
     """uint8 [256, 3]: the table of PASCAL VOC, made by spreading the bits of the class index.
 
     Bits 0, 1, 2 of the index become the highest bits of red, green, blue, bits 3, 4, 5 the next ones, and so on.
@@ -65,113 +65,111 @@ def pascal_colours() -> np.ndarray:
 
 
 @functools.cache
-def _distinct_colours() -> np.ndarray:
-    """uint8 [256, 3]: ten well-chosen colours, then always the candidate that differs most from all before it."""
+def _distinct_colors() -> np.ndarray:
+    """uint8 [256, 3]: ten well-chosen colors, then always the candidate that differs most from all before it."""
     levels = np.array([0, 51, 102, 153, 204, 255, 26, 230])
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).astype(float)
-    chosen = [colour.astype(float) for colour in _read_hex(_BASIC)]
-    distance = np.min([_difference(candidates, colour) for colour in [*chosen, np.array(IGNORED, float)]], axis=0)
+    chosen = [color.astype(float) for color in _read_hex(_BASIC)]
+    distance = np.min([_difference(candidates, color) for color in [*chosen, np.array(IGNORED, float)]], axis=0)
     while len(chosen) < TABLE_SIZE - 1:
         chosen.append(candidates[np.argmax(distance)])
         distance = np.minimum(distance, _difference(candidates, chosen[-1]))
     return np.array([*chosen, IGNORED]).astype(np.uint8)
 
 
-def _difference(colours: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How different colours [n, 3] look from another [3]: the "redmean" approximation of perceived distance [n]."""
-    red_mean = (colours[:, 0] + other[0]) / 2
+def _difference(colors: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How different colors [n, 3] look from another [3]: the "redmean" approximation of perceived distance [n]."""
+    red_mean = (colors[:, 0] + other[0]) / 2
     weights = np.stack([2 + red_mean / 256, np.full_like(red_mean, 4), 3 - red_mean / 256], -1)
-    return (weights * (colours - other) ** 2).sum(-1)
+    return (weights * (colors - other) ** 2).sum(-1)
 
 
 _NAMED = {
-    "pascal": pascal_colours,
+    "pascal": pascal_colors,
     "cityscapes": lambda: _fill(_read_hex(_CITYSCAPES)),
     "ade20k": lambda: _fill(_read_hex(_ADE20K)),
     "mapillary_vistas": lambda: _fill(_read_hex(_MAPILLARY_VISTAS)),
-    "distinct": lambda: _distinct_colours().copy(),
+    "distinct": lambda: _distinct_colors().copy(),
 }
 NAMES = tuple(_NAMED)
 _SAME_AS = {"pascal_voc_seg": "pascal"}
 
 
-def _fill(colours: np.ndarray) -> np.ndarray:
-    """A table [256, 3] that begins with `colours`; the rest is black, as in the reference."""
+def _fill(colors: np.ndarray) -> np.ndarray:
+    """A table [256, 3] that begins with `colors`; the rest is black, as in the reference."""
     table = np.zeros([TABLE_SIZE, 3], np.uint8)
-    table[: len(colours)] = colours
+    table[: len(colors)] = colors
     return table
 
 
-def colours_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int) -> np.ndarray:
-    """The colour table of a data set.
+def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int) -> np.ndarray:
+    """The color table of a dataset.
 
     Args:
       source: a name from `NAMES`, one RGB triple (0..255) for each class, or None or nothing at all: the palette
-        `distinct`, whose first ten colours are safe for the colour-blind.
-      num_classes: number of classes that must have a colour.
+        `distinct`, whose first ten colors are safe for the color-blind.
+      num_classes: number of classes that must have a color.
 
     Returns:
-      uint8 [256, 3], RGB. After the classes come the named table's further colours, or for one's own triples black
+      uint8 [256, 3], RGB. After the classes come the named table's further colors, or for one's own triples black
       and, at 255, a light sand for ignored pixels.
 
     Raises:
-      UserError: unknown name, too few colours, or values that are no colours.
+      UserError: unknown name, too few colors, or values that are no colors.
     """
     if isinstance(source, str) and source:
         name = _SAME_AS.get(source, source)
         if name not in _NAMED:
-            raise UserError(
-                "--colormap_type", f"no colours are known by the name {source!r}", nearest(source, [*NAMES])
-            )
+            raise UserError("--colormap_type", f"no colors are known by the name {source!r}", nearest(source, [*NAMES]))
         return _NAMED[name]()
     if source is None or len(source) == 0:
-        return _distinct_colours().copy()
+        return _distinct_colors().copy()
     return _own_table(source, num_classes)
 
 
 def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int) -> np.ndarray:
-    colours = np.asarray(source)
-    if colours.ndim != 2 or colours.shape[1] != 3 or colours.min() < 0 or colours.max() > 255:
-        raise UserError("colours", f"must be RGB triples from 0 to 255, not {colours.tolist()}")
-    if not num_classes <= len(colours) <= TABLE_SIZE:
-        rule = f"{len(colours)} colours for {num_classes} classes"
-        raise UserError("colours", rule, "give every class of dataset.yml one colour, or none of them")
-    table = _fill(colours.astype(np.uint8))
-    if len(colours) < TABLE_SIZE:
+    colors = np.asarray(source)
+    if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
+        raise UserError("colors", f"must be RGB triples from 0 to 255, not {colors.tolist()}")
+    if not num_classes <= len(colors) <= TABLE_SIZE:
+        rule = f"{len(colors)} colors for {num_classes} classes"
+        raise UserError("colors", rule, "give every class of dataset.yml one color, or none of them")
+    table = _fill(colors.astype(np.uint8))
+    if len(colors) < TABLE_SIZE:
         table[-1] = IGNORED
     return table
 
 
-def colour_label(label: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """A label as a picture.
 
     Args:
-      label: integers [H, W] (or any shape), each a row of `colours`.
-      colours: uint8 [n, 3], RGB.
+      label: integers [H, W] (or any shape), each a row of `colors`.
+      colors: uint8 [n, 3], RGB.
 
     Returns:
       uint8 [H, W, 3], RGB.
 
     Raises:
-      UserError: a value without a colour.
+      UserError: a value without a color.
     """
     label = np.asarray(label)
-    if label.size and not 0 <= label.min() <= label.max() < len(colours):
-        rule = f"holds values {label.min()} to {label.max()}, but there are {len(colours)} colours"
-        raise UserError("label", rule, "take a table of colours_for(), which has one for every value to 255")
-    return colours[label]
+    if label.size and not 0 <= label.min() <= label.max() < len(colors):
+        rule = f"holds values {label.min()} to {label.max()}, but there are {len(colors)} colors"
+        raise UserError("label", rule, "take a table of colors_for(), which has one for every value to 255")
+    return colors[label]
 
 
-def overlay(image: np.ndarray, colour_mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """A colour mask laid over its image.
+def overlay(image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """A color mask laid over its image.
 
     Args:
       image: [H, W, 3], RGB, 0..255.
-      colour_mask: uint8 [H, W, 3], RGB, from `colour_label`.
+      color_mask: uint8 [H, W, 3], RGB, from `color_label`.
       opacity: of the mask: 0 shows the image alone, 1 the mask alone.
 
     Returns:
       uint8 [H, W, 3], RGB.
     """
-    mixed = np.asarray(image, np.float32) * (1 - opacity) + np.asarray(colour_mask, np.float32) * opacity
+    mixed = np.asarray(image, np.float32) * (1 - opacity) + np.asarray(color_mask, np.float32) * opacity
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

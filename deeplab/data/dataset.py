@@ -1,10 +1,10 @@
-"""What a data set is: `dataset.yml`, written by the record builders and read by every command.
+"""What a dataset is: `dataset.yml`, written by the record builders and read by every command.
 
 The smallest file a person can write by hand is
 
     classes: [background, hair, skin]
 
-Builders add the rest: colours, ignore label, and for every split its images, pixels and sizes. The
+Builders add the rest: colors, ignore label, and for every split its images, pixels and sizes. The
 repository's `datasets/*.yml` describe published sets, which `--dataset` knows by name: pascal_voc_seg, cityscapes ...
 """
 
@@ -29,7 +29,7 @@ DEFAULT_NAME = "pascal_voc_seg"
 KNOWN_PACKAGE = "deeplab.known_datasets"  # the repository's datasets/ inside a wheel; see setup.py
 KNOWN_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "datasets"
 
-Colour = tuple[int, int, int]  # red, green, blue, each 0..255
+Color = tuple[int, int, int]  # red, green, blue, each 0..255
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Dataset:
     """Contents of `dataset.yml`.
 
     Attributes:
-      name: what the data set is called in messages.
+      name: what the dataset is called in messages.
       class_names: one name a class; the index in this tuple is the label value.
-      colours: one RGB triple a class, each 0..255; empty where the data set has none of its own.
+      colors: one RGB triple a class, each 0..255; empty where the dataset has none of its own.
       ignore_label: the label value that neither training nor evaluation looks at.
       splits: number of images of each split.
       pixels: for each split the number of pixels of each class; empty where nobody counted.
@@ -70,7 +70,7 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     ignore_label: int = 255
     splits: Mapping[str, int] = field(default_factory=dict)
     pixels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class _Reader:
         for key in content:
             if key not in self.KEYS:
                 raise UserError(self.where, f"unknown field {key!r}", nearest(str(key), list(self.KEYS)))
-        names, colours = self.classes(content)
+        names, colors = self.classes(content)
         splits = content.get("splits") or {}
         if not isinstance(splits, dict):
             raise self.fault("splits", "must map a split's name to its facts", splits, "e.g. `splits: {train: 160}`")
@@ -143,7 +143,7 @@ class _Reader:
         return Dataset(
             name=str(content.get("name") or default_name),
             class_names=names,
-            colours=colours,
+            colors=colors,
             ignore_label=self.whole("ignore_label", content.get("ignore_label", 255), most=255),
             splits={name: fact["images"] for name, fact in facts.items()},
             pixels={name: fact["pixels"] for name, fact in facts.items() if "pixels" in fact},
@@ -159,8 +159,8 @@ class _Reader:
             raise self.fault(name, f"must be a whole number {bounds}", value)
         return value
 
-    def classes(self, content: dict[Any, Any]) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-        """Names and colours; a bare `num_classes` stands for class_0, class_1 ..."""
+    def classes(self, content: dict[Any, Any]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+        """Names and colors; a bare `num_classes` stands for class_0, class_1 ..."""
         count = content.get("num_classes")
         entries = content.get("classes")
         if entries is None and count is not None:
@@ -172,24 +172,24 @@ class _Reader:
             rule = f"is {count}, but classes lists {len(pairs)} names"
             raise UserError(self.where, f"num_classes {rule}", "leave num_classes out: it is counted from classes")
         names = tuple(name for name, _ in pairs)
-        colours = tuple(colour for _, colour in pairs if colour is not None)
-        if colours and len(colours) != len(names):
-            without = ", ".join(name for name, colour in pairs if colour is None)
-            raise UserError(self.where, f"classes: no colour for {without}", "give every class a colour, or none")
-        return names, colours
+        colors = tuple(color for _, color in pairs if color is not None)
+        if colors and len(colors) != len(names):
+            without = ", ".join(name for name, color in pairs if color is None)
+            raise UserError(self.where, f"classes: no color for {without}", "give every class a color, or none")
+        return names, colors
 
-    def one_class(self, where: str, entry: Any) -> tuple[str, Colour | None]:
+    def one_class(self, where: str, entry: Any) -> tuple[str, Color | None]:
         if isinstance(entry, dict):
-            if "name" not in entry or set(entry) - {"name", "colour"}:
-                raise self.fault(where, "must hold name and colour only", entry)
-            colour = entry.get("colour")
-            return str(entry["name"]), None if colour is None else self.colour(f"{where}.colour", colour)
+            if "name" not in entry or set(entry) - {"name", "color", "colour"}:
+                raise self.fault(where, "must hold name and color only", entry)
+            color = entry.get("color", entry.get("colour"))  # the second spelling: files written before version 0.2
+            return str(entry["name"]), None if color is None else self.color(f"{where}.color", color)
         if isinstance(entry, (list, bool)) or entry is None:
-            rule = "must be a name, or {name: ..., colour: [r, g, b]}"
+            rule = "must be a name, or {name: ..., color: [r, g, b]}"
             raise self.fault(where, rule, entry, "put names such as yes, no, on in quotes")
         return str(entry), None
 
-    def colour(self, where: str, value: Any) -> Colour:
+    def color(self, where: str, value: Any) -> Color:
         if not isinstance(value, list) or len(value) != 3:
             raise self.fault(where, "must be three whole numbers from 0 to 255", value)
         red, green, blue = (self.whole(where, part, most=255) for part in value)
@@ -225,12 +225,12 @@ def save(dataset: Dataset, path: str | os.PathLike) -> None:
 
 
 def as_text(dataset: Dataset) -> str:
-    """The data set as YAML that `parse` reads back to an equal `Dataset`."""
-    lines = ["# What this data set is. The label value of a class is its place in the list, from 0."]
+    """The dataset as YAML that `parse` reads back to an equal `Dataset`."""
+    lines = ["# What this dataset is. The label value of a class is its place in the list, from 0."]
     classes: list[Any] = list(dataset.class_names)
-    if dataset.colours:
-        pairs = zip(dataset.class_names, dataset.colours, strict=True)
-        classes = [{"name": name, "colour": list(colour)} for name, colour in pairs]
+    if dataset.colors:
+        pairs = zip(dataset.class_names, dataset.colors, strict=True)
+        classes = [{"name": name, "color": list(color)} for name, color in pairs]
     head = {"name": dataset.name, "ignore_label": dataset.ignore_label}
     tail = {"image_formats": list(dataset.image_formats), "label_format": dataset.label_format}
     splits = {name: _split_facts(dataset, name) for name in dataset.splits}
@@ -268,7 +268,7 @@ def _yaml_block(values: dict[str, Any]) -> str:
 
 
 def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
-    """The data set that `--dataset` and `--dataset_dir` mean.
+    """The dataset that `--dataset` and `--dataset_dir` mean.
 
     Args:
       dataset: a known name, a `dataset.yml` (or a folder that holds one), or empty: then the `dataset.yml` in
@@ -308,7 +308,7 @@ def _unknown_name(dataset: str, own: Dataset | None, own_path: pathlib.Path | No
         remedy += f"; or leave --dataset out: {own_path} describes {own.name!r}"
     else:
         remedy += f"; or give the path of a {FILE_NAME}, which the record builders write beside the records"
-    return UserError("--dataset", f"no data set is known as {dataset!r}", remedy)
+    return UserError("--dataset", f"no dataset is known as {dataset!r}", remedy)
 
 
 def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) -> Dataset:
@@ -325,18 +325,18 @@ def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) 
 
 
 def known_names() -> list[str]:
-    """Names of the data sets that `--dataset` knows without a file."""
+    """Names of the datasets that `--dataset` knows without a file."""
     return sorted(entry.name.removesuffix(".yml") for entry in known_folder().iterdir() if entry.name.endswith(".yml"))
 
 
 def load_known(name: str) -> Dataset:
-    """The descriptor of a known data set; pixels and sizes are not in it."""
+    """The descriptor of a known dataset; pixels and sizes are not in it."""
     entry = known_folder() / f"{name}.yml"
     return parse(entry.read_text(encoding="utf-8"), str(entry), name)
 
 
 def known_folder() -> Any:
-    """Folder of the descriptors and palettes of known data sets, in the repository or in the installed package."""
+    """Folder of the descriptors and palettes of known datasets, in the repository or in the installed package."""
     if (KNOWN_FOLDER / f"{DEFAULT_NAME}.yml").is_file():
         return KNOWN_FOLDER
     return importlib.resources.files(KNOWN_PACKAGE)

@@ -22,14 +22,14 @@ Example = dict[str, Tensor]
 
 _JPEG_START = b"\xff\xd8\xff"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_SIZE_AT, _PNG_KIND_AT = 16, 24  # width and height; bit depth and colour type
-_GREY_8_BIT = b"\x08\x00"
-_JPEG_MARGIN = 8  # pixels: next to the edge of a partly decoded JPEG, colours lack their neighbours
+_PNG_SIZE_AT, _PNG_KIND_AT = 16, 24  # width and height; bit depth and color type
+_GRAY_8_BIT = b"\x08\x00"
+_JPEG_MARGIN = 8  # pixels: next to the edge of a partly decoded JPEG, colors lack their neighbors
 
 
-def parse(serialised: Tensor) -> Example:
-    """The features of a serialised `tf.train.Example`, under the keys of `records`."""
-    return tf.io.parse_single_example(serialised, records.feature_spec())
+def parse(serialized: Tensor) -> Example:
+    """The features of a serialized `tf.train.Example`, under the keys of `records`."""
+    return tf.io.parse_single_example(serialized, records.feature_spec())
 
 
 # --- Images -------------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def _starts_with(encoded: Tensor, start: bytes) -> Tensor:
 
 
 def decode_image(encoded: Tensor) -> Tensor:
-    """uint8 [H, W, 3], RGB, of a JPEG or PNG; grey becomes RGB, transparency is dropped."""
+    """uint8 [H, W, 3], RGB, of a JPEG or PNG; gray becomes RGB, transparency is dropped."""
     # decode_jpeg reads PNG too. Its default way of decoding is the one of TensorFlow 1.15; Pillow and OpenCV differ
     # from it by up to 19 levels.
     return tf.io.decode_jpeg(encoded, channels=3)
@@ -113,14 +113,14 @@ class LabelRule:
     def decode(self, example: Example, size: Tensor) -> Tensor:
         """The label of a record whose image is of `size`: uint8 [H, W], class indices.
 
-        The op fails, naming the image, if there is no label, if it is no 8-bit grey PNG (TensorFlow would turn a
-        palette into shades of grey), if its size differs from the image's, or if it holds other values.
+        The op fails, naming the image, if there is no label, if it is no 8-bit gray PNG (TensorFlow would turn a
+        palette into shades of gray), if its size differs from the image's, or if it holds other values.
         """
         encoded, name = example[records.LABEL], example[records.FILENAME]
-        unlabelled = "train and evaluate on a split that was built with masks"
-        encoded = checked(encoded, tf.strings.length(encoded) > 0, name, lambda: "has no label", unlabelled)
-        rebuild = "build the records anew; the builders turn palette and colour masks into class indices"
-        encoded = checked(encoded, _is_index_png(encoded), name, lambda: "its label is no 8-bit grey PNG", rebuild)
+        unlabeled = "train and evaluate on a split that was built with masks"
+        encoded = checked(encoded, tf.strings.length(encoded) > 0, name, lambda: "has no label", unlabeled)
+        rebuild = "build the records anew; the builders turn palette and color masks into class indices"
+        encoded = checked(encoded, _is_index_png(encoded), name, lambda: "its label is no 8-bit gray PNG", rebuild)
         label = tf.io.decode_png(encoded, channels=1)[:, :, 0]
         same_size = tf.reduce_all(tf.shape(label) == size)
 
@@ -146,7 +146,7 @@ class LabelRule:
 
 def _is_index_png(encoded: Tensor) -> Tensor:
     header = tf.strings.join([encoded, b"\0" * (_PNG_KIND_AT + 2)])  # long enough, however short the label
-    return _starts_with(encoded, _PNG_START) & (tf.strings.substr(header, _PNG_KIND_AT, 2) == _GREY_8_BIT)
+    return _starts_with(encoded, _PNG_START) & (tf.strings.substr(header, _PNG_KIND_AT, 2) == _GRAY_8_BIT)
 
 
 # --- Checks inside a graph ----------------------------------------------------------------------------------

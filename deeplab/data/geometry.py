@@ -2,7 +2,7 @@
 
 Everything is equal to the research DeepLab's numbers (TensorFlow 1.15). All resizes align corners: the first and
 the last pixel of the source stay the first and the last pixel of the result. A *point* is a coordinate in source
-pixels, 0 at the centre of the first pixel; a crop out of a resized image is a list of row points and a list of
+pixels, 0 at the center of the first pixel; a crop out of a resized image is a list of row points and a list of
 column points, so that only the crop is ever computed.
 
 Functions that take tensors work eagerly, inside `tf.function` and inside a tf.data pipeline, with known or unknown
@@ -23,17 +23,17 @@ from deeplab.config import ResizeConfig
 Tensor = Any  # tf.Tensor, or whatever TensorFlow turns into one: NumPy arrays, numbers
 
 IMAGENET_MEAN = (123.15, 115.90, 103.06)
-MID_GREY = (127.5, 127.5, 127.5)
+MID_GRAY = (127.5, 127.5, 127.5)
 _PADS_WITH_IMAGENET_MEAN = (None, "resnet_v1_50", "resnet_v1_101")
 
 
 def mean_pixel(model_variant: str | None) -> tuple[float, float, float]:
     """RGB value, 0..255, with which images are padded for a backbone; None stands for no backbone.
 
-    It is mid-grey for `resnet_v1_18` although that network subtracts the ImageNet mean: the reference does so, and
+    It is mid-gray for `resnet_v1_18` although that network subtracts the ImageNet mean: the reference does so, and
     published weights were trained with it.
     """
-    return IMAGENET_MEAN if model_variant in _PADS_WITH_IMAGENET_MEAN else MID_GREY
+    return IMAGENET_MEAN if model_variant in _PADS_WITH_IMAGENET_MEAN else MID_GRAY
 
 
 # --- Sizes --------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def resize_bilinear(image: Tensor, size: Tensor) -> Tensor:
 
 
 def resize_nearest(label: Tensor, size: Tensor) -> Tensor:
-    """Nearest-neighbour resize with aligned corners; halves are rounded away from zero.
+    """Nearest-neighbor resize with aligned corners; halves are rounded away from zero.
 
     Args:
       label: [H, W], int32 or uint8.
@@ -145,7 +145,7 @@ def resize_to_range(image: Tensor, resize: ResizeConfig) -> Tensor:
 
 
 def resize_label_to_range(label: Tensor, resize: ResizeConfig) -> Tensor:
-    """`resize_to_range` for labels [H, W], int32 or uint8: nearest neighbour, dtype kept."""
+    """`resize_to_range` for labels [H, W], int32 or uint8: nearest neighbor, dtype kept."""
     if resize.min_resize_value is None:
         return label
     return resize_nearest(label, resized_size(tf.shape(label)[:2], resize))

@@ -123,7 +123,7 @@ def _count(shards: Sequence[str]) -> int:
 
 
 def _shuffled_records(shards: Sequence[str], count: int, seed: int, start: int) -> tf.data.Dataset:
-    """Serialised records, epoch after epoch, from position `start` on; earlier epochs are not even read."""
+    """Serialized records, epoch after epoch, from position `start` on; earlier epochs are not even read."""
     first_epoch, consumed = divmod(start, count)
     names = tf.constant(list(shards))
     average = sum(os.path.getsize(path) for path in shards) / count
@@ -155,8 +155,8 @@ class _TrainingCrop:
     resize: ResizeConfig
     seed: int
 
-    def __call__(self, position: Tensor, serialised: Tensor) -> Example:
-        example = parse(serialised)
+    def __call__(self, position: Tensor, serialized: Tensor) -> Example:
+        example = parse(serialized)
         stored_size = image_size(example)
         label = self.labels.decode(example, stored_size)
         label = geometry.resize_label_to_range(label, self.resize)
@@ -224,8 +224,8 @@ def eval_images(
     _count(shards)
     rule = LabelRule(ignore_label, num_classes) if _has_labels(shards, with_labels) else None
 
-    def make(serialised: Tensor) -> Example:
-        return _whole_image(parse(serialised), rule)
+    def make(serialized: Tensor) -> Example:
+        return _whole_image(parse(serialized), rule)
 
     examples = tf.data.TFRecordDataset(list(shards)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.prefetch(2).with_options(_options())

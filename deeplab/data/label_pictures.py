@@ -1,6 +1,6 @@
-"""Labels as pictures that say everything: classes in their colours, pixels that do not count in patterns.
+"""Labels as pictures that say everything: classes in their colors, pixels that do not count in patterns.
 
-A colour alone could be a class; hatched pixels are none. Patterns are drawn at the size at which a picture is shown.
+A color alone could be a class; hatched pixels are none. Patterns are drawn at the size at which a picture is shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data import colormap
-from deeplab.data.dataset import Colour, Dataset
+from deeplab.data.dataset import Color, Dataset
 from deeplab.data.sheet import SWATCH, Key, plain_swatch
 
 MOST_KEYS = 24  # up to so many classes a legend names those that do not occur, too
@@ -27,8 +27,8 @@ class Pattern:
       crossed: lines in both directions.
     """
 
-    ground: Colour
-    lines: Colour
+    ground: Color
+    lines: Color
     crossed: bool = False
 
     STEP, THICKNESS = 9, 2  # pixels
@@ -53,20 +53,18 @@ class Classes:
 
     Attributes:
       names: one a class.
-      colours: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3].
       ignore_label: the value of ignored pixels.
     """
 
     names: Sequence[str]
-    colours: np.ndarray
+    colors: np.ndarray
     ignore_label: int
 
     @classmethod
     def of(cls, dataset: Dataset) -> Classes:
-        """Those of a data set."""
-        return cls(
-            dataset.class_names, colormap.colours_for(dataset.colours, dataset.num_classes), dataset.ignore_label
-        )
+        """Those of a dataset."""
+        return cls(dataset.class_names, colormap.colors_for(dataset.colors, dataset.num_classes), dataset.ignore_label)
 
     def picture(self, label: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:
         """A label as a picture.
@@ -76,9 +74,9 @@ class Classes:
           padding: bool [H, W], pixels that are no part of the image; None = there are none.
 
         Returns:
-          uint8 [H, W, 3], RGB: classes in their colours, the others in the patterns of this module.
+          uint8 [H, W, 3], RGB: classes in their colors, the others in the patterns of this module.
         """
-        drawn = colormap.colour_label(label, self.colours)
+        drawn = colormap.color_label(label, self.colors)
         ignored = label == self.ignore_label
         strange = (label >= len(self.names)) & ~ignored
         for where, pattern in ((strange, NO_CLASS), (ignored, IGNORED), (padding, PADDING)):
@@ -97,9 +95,9 @@ class Classes:
           Entries in the order of the label values: shares of classes are of the pixels that count, the others of all.
         """
         numbers = [0 if index == self.ignore_label else int(counts[index]) for index in range(len(self.names))]
-        labelled, everything = max(1, sum(numbers)), max(1, int(counts.sum()) + padding)
+        labeled, everything = max(1, sum(numbers)), max(1, int(counts.sum()) + padding)
         keys = [
-            Key(f"{index} {name} {percent(numbers[index] / labelled)}", plain_swatch(self.colours[index]))
+            Key(f"{index} {name} {percent(numbers[index] / labeled)}", plain_swatch(self.colors[index]))
             for index, name in enumerate(self.names)
             if index != self.ignore_label and (numbers[index] or len(self.names) <= MOST_KEYS)
         ]

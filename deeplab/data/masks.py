@@ -1,8 +1,8 @@
 """Masks: pictures whose pixels are classes, read exactly, checked, and written so that any viewer shows them.
 
 A label here is uint8 [H, W] of class indices, in which the ignore label marks pixels that do not count. Masks come
-as palette PNG (the index counts, not the colour), as grey of 1 to 16 bits (the value counts), or as RGB, and then a
-colour table says which colour is which class.
+as palette PNG (the index counts, not the color), as gray of 1 to 16 bits (the value counts), or as RGB, and then a
+color table says which color is which class.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from deeplab.atomic import write_atomically
-from deeplab.data.colormap import colours_for
-from deeplab.data.colour_tables import ColourTable, class_name, colour_counts, on_pixels, rgb_text, snap_colours
+from deeplab.data.color_tables import ColorTable, class_name, color_counts, on_pixels, rgb_text, snap_colors
+from deeplab.data.colormap import colors_for
 from deeplab.errors import UserError
 
-_GREY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads grey PNGs of so few bits over 0..255; indices are the raw values
+_GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on bad files
 
 
@@ -36,19 +36,19 @@ class LabelRule:
       num_classes: labels must be below it; None: any value up to 255 is taken for a class.
       ignore_label: the value of pixels that do not count, 0..255.
       mapping: values to replace, all at once: {255: 1, 11: 255}.
-      table: colours of RGB masks.
-      tolerance: an RGB pixel takes the nearest colour of the table within this distance (0: only exact ones).
+      table: colors of RGB masks.
+      tolerance: an RGB pixel takes the nearest color of the table within this distance (0: only exact ones).
       ignore_bad: values outside the classes become the ignore label instead of an error.
-      by_colour: palette PNGs are read by their colours, too, not by their indices.
+      by_color: palette PNGs are read by their colors, too, not by their indices.
     """
 
     num_classes: int | None = None
     ignore_label: int = 255
     mapping: Mapping[int, int] | None = None
-    table: ColourTable | None = None
+    table: ColorTable | None = None
     tolerance: float = 0.0
     ignore_bad: bool = False
-    by_colour: bool = False
+    by_color: bool = False
 
 
 # --- Reading ------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def read_label(path: str | os.PathLike, rule: LabelRule = LabelRule()) -> np.nda
     """A mask file as label, uint8 [H, W], every value a class or the ignore label.
 
     Raises:
-      UserError: unreadable file, RGB without a colour table, colours or values that the rule does not know.
+      UserError: unreadable file, RGB without a color table, colors or values that the rule does not know.
     """
     try:
         data = pathlib.Path(path).read_bytes()
@@ -74,14 +74,14 @@ class DecodedLabel:
     Attributes:
       label: uint8 [H, W], every value a class or the ignore label.
       counts: pixels of each value 0..255, int64 [256].
-      grey_png: the label as 8-bit grey PNG, which is what records hold: every decoder reads its values as they are,
-        while of a palette PNG TensorFlow would read the colours.
-      snapped: pixels whose colour was not in the palette and became the nearest that is.
+      gray_png: the label as 8-bit gray PNG, which is what records hold: every decoder reads its values as they are,
+        while of a palette PNG TensorFlow would read the colors.
+      snapped: pixels whose color was not in the palette and became the nearest that is.
     """
 
     label: np.ndarray
     counts: np.ndarray
-    grey_png: bytes
+    gray_png: bytes
     snapped: int = 0
 
 
@@ -91,14 +91,14 @@ def decode_label(data: bytes, where: str, rule: LabelRule) -> DecodedLabel:
     Args:
       data: the file's bytes.
       where: its name, for messages.
-      rule: what values and colours mean.
+      rule: what values and colors mean.
 
     Raises:
       UserError: as `read_label`.
     """
-    values, snapped, by_colour = _values(data, where, rule)
+    values, snapped, by_color = _values(data, where, rule)
     label, counts = to_label(values, where, rule)
-    same_values = label is values and not by_colour
+    same_values = label is values and not by_color
     if same_values and _png_kind(data) == (8, 0):
         return DecodedLabel(label, counts, data)
     if same_values and _png_kind(data) == (8, 3):
@@ -107,16 +107,16 @@ def decode_label(data: bytes, where: str, rule: LabelRule) -> DecodedLabel:
 
 
 def without_palette(data: bytes) -> bytes:
-    """An 8-bit palette PNG as grey PNG of its indices.
+    """An 8-bit palette PNG as gray PNG of its indices.
 
-    Both kinds store one byte a pixel, so the compressed pixels stay as they are: only the colour type in the header
-    changes, and the chunks that speak of colours go (PNG specification, 11.2). This costs 3 microseconds, encoding
+    Both kinds store one byte a pixel, so the compressed pixels stay as they are: only the color type in the header
+    changes, and the chunks that speak of colors go (PNG specification, 11.2). This costs 3 microseconds, encoding
     anew 1 millisecond.
     """
     kept = [data[:8]]
     for kind, body in png_chunks(data):
         if kind == b"IHDR":
-            body = body[:9] + b"\0" + body[10:]  # byte 9: the colour type
+            body = body[:9] + b"\0" + body[10:]  # byte 9: the color type
         if kind in (b"IHDR", b"IDAT", b"IEND"):
             kept += [len(body).to_bytes(4, "big"), kind, body, zlib.crc32(kind + body).to_bytes(4, "big")]
     return b"".join(kept)
@@ -146,12 +146,12 @@ def decode_values(data: bytes, where: str, rule: LabelRule) -> np.ndarray:
 
 
 def _values(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int, bool]:
-    """The values, how many pixels took the nearest colour of the table, and whether values were read from colours."""
+    """The values, how many pixels took the nearest color of the table, and whether values were read from colors."""
     picture = _open(data, where)
-    if rule.table is not None and _greys_are_meant(picture, rule.table):
+    if rule.table is not None and _grays_are_meant(picture, rule.table):
         picture = picture.convert("RGB")
     if picture.mode == "P" and rule.table is not None:
-        if rule.by_colour:
+        if rule.by_color:
             picture = picture.convert("RGB")
         else:
             _require_same_meaning(picture, where, rule.table)
@@ -159,10 +159,10 @@ def _values(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int, 
     if mode in ("LA", "PA", "RGBA"):
         pixels = _without_alpha(pixels, where)
     if mode in ("RGB", "RGBA"):
-        return *_from_colours(pixels, where, rule), True
+        return *_from_colors(pixels, where, rule), True
     if mode == "L":
         depth, kind = _png_kind(data) or (8, 0)
-        return pixels // _GREY_STEP[depth] if kind == 0 and depth in _GREY_STEP else pixels, 0, False
+        return pixels // _GRAY_STEP[depth] if kind == 0 and depth in _GRAY_STEP else pixels, 0, False
     if mode in ("1", "P", "PA", "LA"):
         return pixels.astype(np.uint8), 0, False
     if mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
@@ -187,56 +187,56 @@ def unreadable(where: str, fault: Exception) -> UserError:
     return UserError(where, f"cannot be read as a picture: {reason}", "save or copy the file again")
 
 
-def _greys_are_meant(picture: Image.Image, table: ColourTable) -> bool:
-    """Whether a mask of one channel shows the greys of an all grey table (0, 128, 255), rather than class indices."""
-    if picture.mode not in ("1", "L", "P") or not table.is_grey():
+def _grays_are_meant(picture: Image.Image, table: ColorTable) -> bool:
+    """Whether a mask of one channel shows the grays of an all gray table (0, 128, 255), rather than class indices."""
+    if picture.mode not in ("1", "L", "P") or not table.is_gray():
         return False
     return int(np.asarray(picture).max()) >= len(table.names)
 
 
-def _require_same_meaning(picture: Image.Image, where: str, table: ColourTable) -> None:
-    """A palette PNG says everything twice, by index and by colour; both must mean the same class."""
+def _require_same_meaning(picture: Image.Image, where: str, table: ColorTable) -> None:
+    """A palette PNG says everything twice, by index and by color; both must mean the same class."""
     shown = picture.getpalette() or []
     for index in np.unique(np.asarray(picture)).tolist():
-        colour = tuple(shown[3 * index : 3 * index + 3])
-        if colour not in table.colours:
+        color = tuple(shown[3 * index : 3 * index + 3])
+        if color not in table.colors:
             continue
-        place = table.colours.index(colour)
+        place = table.colors.index(color)
         if table.classes[place] not in (index, None):
-            rule = f"index {index} is drawn in {colour}, which the palette file calls {class_name(table, place)}"
+            rule = f"index {index} is drawn in {color}, which the palette file calls {class_name(table, place)}"
             remedy = (
-                f"leave --palette out if the indices are right (class {index} is meant); if the colours are, "
-                "run datasets/convert_colour_masks.py first"
+                f"leave --palette out if the indices are right (class {index} is meant); if the colors are, "
+                "run datasets/convert_color_masks.py first"
             )
             raise UserError(where, rule, remedy)
 
 
 def _png_kind(data: bytes) -> tuple[int, int] | None:
-    """Bit depth and colour type (0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGBA) of a PNG; None for other files."""
+    """Bit depth and color type (0 gray, 2 RGB, 3 palette, 4 gray + alpha, 6 RGBA) of a PNG; None for other files."""
     return (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else None
 
 
 def _without_alpha(pixels: np.ndarray, where: str) -> np.ndarray:
     alpha = pixels[..., -1]
     if alpha.min() != alpha.max():
-        rule = "the mask is partly transparent, so its colours are not clear classes"
+        rule = "the mask is partly transparent, so its colors are not clear classes"
         raise UserError(where, rule, "write it without an alpha channel")
     return pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
 
 
-def _from_colours(pixels: np.ndarray, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
+def _from_colors(pixels: np.ndarray, where: str, rule: LabelRule) -> tuple[np.ndarray, int]:
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
-    # Nearly black pixels of a damaged mask are no indices: where a tolerance is given, colours are meant.
-    are_indices = rule.table is not None and is_grey and 0 < red.max() < len(rule.table.names) and not rule.tolerance
+    is_gray = np.array_equal(red, green) and np.array_equal(red, blue)
+    # Nearly black pixels of a damaged mask are no indices: where a tolerance is given, colors are meant.
+    are_indices = rule.table is not None and is_gray and 0 < red.max() < len(rule.table.names) and not rule.tolerance
     if rule.table is not None and not are_indices:
-        return snap_colours(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
-    if is_grey:
-        return np.ascontiguousarray(red), 0  # a grey mask saved as RGB: nothing to guess
-    seen = colour_counts(pixels)
+        return snap_colors(pixels, where, rule.table, rule.ignore_label, rule.tolerance)
+    if is_gray:
+        return np.ascontiguousarray(red), 0  # a gray mask saved as RGB: nothing to guess
+    seen = color_counts(pixels)
     shown = ", ".join(f"{rgb_text(code)} {on_pixels(number)}" for code, number in seen[:5])
     remedy = "give --palette=FILE with a line `R G B name` for each class, in the order of the classes"
-    raise UserError(where, f"is RGB with {len(seen)} colours ({shown}): which is which class?", remedy)
+    raise UserError(where, f"is RGB with {len(seen)} colors ({shown}): which is which class?", remedy)
 
 
 # --- Mapping and checking -----------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def parse_label_map(text: str) -> dict[int, int]:
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """A label, uint8 [H, W], as 8-bit grey PNG: what records hold."""
+    """A label, uint8 [H, W], as 8-bit gray PNG: what records hold."""
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11 and later
         # Indices have no gradients for PNG's filters to take away: without them a 500x375 label is written in 0.3 ms
@@ -349,27 +349,27 @@ def encode_label(label: np.ndarray) -> bytes:
 
 
 def write_index_png(
-    path: str | os.PathLike, label: np.ndarray, colours: Sequence[Sequence[int]] | np.ndarray | None = None
+    path: str | os.PathLike, label: np.ndarray, colors: Sequence[Sequence[int]] | np.ndarray | None = None
 ) -> None:
-    """Writes a label as palette PNG: the pixels are the exact values, and every viewer shows colours.
+    """Writes a label as palette PNG: the pixels are the exact values, and every viewer shows colors.
 
     Args:
       path: the file; it appears whole or not at all.
       label: class indices, uint8 [H, W].
-      colours: RGB of each class, 0..255, or a whole table, uint8 [256, 3]; none = `colormap.colours_for(None)`.
+      colors: RGB of each class, 0..255, or a whole table, uint8 [256, 3]; none = `colormap.colors_for(None)`.
 
     Raises:
       UserError: a label that is not uint8 [H, W].
     """
     if label.ndim != 2 or label.dtype != np.uint8:
         raise UserError(path, f"a label is uint8 [H, W], not {label.dtype} {list(label.shape)}")
-    write_atomically(path, encode_index_png(label, colours_for(colours, num_classes=0)))
+    write_atomically(path, encode_index_png(label, colors_for(colors, num_classes=0)))
 
 
-def encode_index_png(label: np.ndarray, colours: np.ndarray) -> bytes:
-    """A label, uint8 [H, W], as palette PNG with the colours of a table, uint8 [256, 3]."""
+def encode_index_png(label: np.ndarray, colors: np.ndarray) -> bytes:
+    """A label, uint8 [H, W], as palette PNG with the colors of a table, uint8 [256, 3]."""
     picture = Image.fromarray(label)  # mode L; putpalette makes it P without touching the pixels
-    picture.putpalette(colours.tobytes())
+    picture.putpalette(colors.tobytes())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()

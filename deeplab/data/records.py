@@ -41,14 +41,14 @@ def encode_example(
     label: bytes,
     label_format: str = "png",
 ) -> bytes:
-    """One image and its label as a serialised `tf.train.Example`.
+    """One image and its label as a serialized `tf.train.Example`.
 
     Args:
       image: the encoded image, JPEG or PNG, byte for byte as in its file.
       image_format: "jpeg" or "png"; the extension "jpg" becomes "jpeg".
       filename: the image's name without extension.
       height, width: size in pixels of image and label.
-      label: the encoded label: 8-bit grey PNG, class indices.
+      label: the encoded label: 8-bit gray PNG, class indices.
       label_format: "png".
     """
     features = {
@@ -180,7 +180,7 @@ class ShardWriter:
         self._file: Any = tf.io.TFRecordWriter(str(self._temporary))
 
     def write(self, example: bytes) -> None:
-        """Appends one serialised example."""
+        """Appends one serialized example."""
         with self._faults():
             self._file.write(example)
 
@@ -293,11 +293,11 @@ def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
         number += 1
 
 
-def _decode(path: str | os.PathLike, number: int, serialised: bytes) -> dict[str, Any]:
+def _decode(path: str | os.PathLike, number: int, serialized: bytes) -> dict[str, Any]:
     from google.protobuf.message import DecodeError
 
     try:
-        features = tf.train.Example.FromString(serialised).features.feature
+        features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
         raise _damaged(path, number, "it holds no tf.train.Example") from None
     values: dict[str, Any] = {}

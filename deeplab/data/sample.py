@@ -1,8 +1,8 @@
-"""Draws a sample data set: stylised portraits with hair, skin and background, so that one can begin without any.
+"""Draws a sample dataset: stylized portraits with hair, skin and background, so that one can begin without any.
 
     python -m deeplab.data.sample --output_dir=sample_data --count=200
 
-Writes `images/*.jpg`, `colour_masks/*.png` in the colours of the LFW part labels (blue background, red hair, green
+Writes `images/*.jpg`, `color_masks/*.png` in the colors of the LFW part labels (blue background, red hair, green
 skin) and `lists/train.txt`, `lists/val.txt`. The task is not trivial: tones of skin, hair and background overlap,
 hair falls over the forehead in strands, clothes and hats belong to the background, light and sharpness vary.
 200 portraits take about ten seconds on two processor cores.
@@ -24,7 +24,7 @@ from deeplab.settings import require_positive, setting
 
 BACKGROUND, HAIR, SKIN = 0, 1, 2
 CLASS_NAMES = ("background", "hair", "skin")
-MASK_COLOURS = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)  # RGB, as in the LFW part labels
+MASK_COLORS = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)  # RGB, as in the LFW part labels
 TRAIN_SHARE = 0.8
 FINER = 2  # pictures are drawn this many times larger and then shrunk, for smooth edges
 
@@ -46,7 +46,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """The sample data set."""
+    """The sample dataset."""
 
     output_dir: str = setting("", "Folder to write into; it must not hold a sample already.", required=True)
     count: int = setting(200, "Number of portraits; four fifths become the split train.")
@@ -66,8 +66,8 @@ def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0
     """
     folder = pathlib.Path(folder)
     if (folder / "lists").exists():
-        raise UserError(folder, "holds a sample data set already", "remove it, or give another --output_dir")
-    for name in ("images", "colour_masks"):
+        raise UserError(folder, "holds a sample dataset already", "remove it, or give another --output_dir")
+    for name in ("images", "color_masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = [f"portrait_{number:04d}" for number in range(count)]
     with ThreadPoolExecutor() as pool:  # each portrait has its own chance, so their order does not matter
@@ -84,7 +84,7 @@ def _write_portrait(folder: pathlib.Path, name: str, rng: np.random.Generator) -
     image, label = draw_portrait(rng, height, width)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))]
     _write(folder / "images" / f"{name}.jpg", image, quality)
-    _write(folder / "colour_masks" / f"{name}.png", MASK_COLOURS[label], [])
+    _write(folder / "color_masks" / f"{name}.png", MASK_COLORS[label], [])
 
 
 def _write(path: pathlib.Path, rgb: Array, options: list[int]) -> None:
@@ -131,7 +131,7 @@ def draw_portrait(rng: np.random.Generator, height: int, width: int) -> tuple[Ar
 
 @dataclass(frozen=True)
 class _Face:
-    """Where the face is: centre, half axes in pixels, tilt in radians. Its own units: 1 = half an axis."""
+    """Where the face is: center, half axes in pixels, tilt in radians. Its own units: 1 = half an axis."""
 
     x: float
     y: float
@@ -148,7 +148,7 @@ class _Face:
         )  # fmt: skip
 
     def at(self, u: float | Array, v: float | Array) -> Array:
-        """Pixels of points in the face's own units: (0, 0) its centre, (0, -1) its top. Shape [..., 2]: x, y."""
+        """Pixels of points in the face's own units: (0, 0) its center, (0, -1) its top. Shape [..., 2]: x, y."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         du, dv = np.asarray(u) * self.a, np.asarray(v) * self.b
         return np.stack([self.x + du * cos - dv * sin, self.y + du * sin + dv * cos], -1)
@@ -182,10 +182,10 @@ class _Canvas:
         cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1)
         return mask.astype(bool)
 
-    def paint(self, outline: Array, colour: Array, label: int | None = None) -> None:
-        """Fills an outline with a colour, and the label if one is given."""
+    def paint(self, outline: Array, color: Array, label: int | None = None) -> None:
+        """Fills an outline with a color, and the label if one is given."""
         points = [np.round(outline).astype(np.int32)]
-        cv2.fillPoly(self.image, points, [float(c) for c in colour])
+        cv2.fillPoly(self.image, points, [float(c) for c in color])
         if label is not None:
             cv2.fillPoly(self.label, points, label)
 
@@ -216,9 +216,9 @@ class _Canvas:
             points = face.at(start[0] + bend * length * t**2, start[1] + length * t * self.rng.choice([1.0, -0.3]))
             self._line(points, self.hair * self.rng.uniform(0.7, 1.3), int(self.rng.integers(1, 4)))
 
-    def _line(self, points: Array, colour: Array, thickness: int) -> None:
+    def _line(self, points: Array, color: Array, thickness: int) -> None:
         pixels = [np.round(points).astype(np.int32)]
-        cv2.polylines(self.image, pixels, False, [float(c) for c in np.clip(colour, 0, 255)], thickness, cv2.LINE_AA)
+        cv2.polylines(self.image, pixels, False, [float(c) for c in np.clip(color, 0, 255)], thickness, cv2.LINE_AA)
         cv2.polylines(self.label, pixels, False, HAIR, thickness)
 
     def paint_background(self) -> None:
@@ -240,10 +240,10 @@ class _Canvas:
         wall = first + (second - first) * (weight * rng.uniform(0.3, 1.0))[..., np.newaxis]
         cv2.resize(wall.astype(np.float32), (self.width, self.height), dst=self.image)
         for _ in range(int(rng.integers(0, 5))):  # furniture, lamps, other things
-            centre = rng.uniform(0, 1, 2) * (self.width, self.height)
+            center = rng.uniform(0, 1, 2) * (self.width, self.height)
             size = rng.uniform(0.04, 0.2, 2) * self.width
             angles = np.linspace(0, 2 * np.pi, int(rng.choice([4, 6, 40])), endpoint=False) + rng.uniform(0, 3)
-            self.paint(centre + size * np.stack([np.cos(angles), np.sin(angles)], -1), self.pick(tuple(tones)))
+            self.paint(center + size * np.stack([np.cos(angles), np.sin(angles)], -1), self.pick(tuple(tones)))
 
 
 # ---- parts of a portrait -------------------------------------------------------------------------------

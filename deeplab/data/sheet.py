@@ -66,7 +66,7 @@ class Sheet:
     Attributes:
       titles: what stands above each picture of a tile.
       tiles: at least one; each has a picture for each title.
-      legend: what the colours mean.
+      legend: what the colors mean.
       heading: lines above everything.
       columns: tiles beside each other.
       cell: width and height within which pictures are brought, whole; None shows them as they are, pixel for pixel.
@@ -189,9 +189,9 @@ def columns_for(tiles: int, tile_width: float, tile_height: float) -> int:
 # --- Legend ---------------------------------------------------------------------------------------------------
 
 
-def plain_swatch(colour: Sequence[int]) -> np.ndarray:
-    """A square of one colour, uint8 [SWATCH, SWATCH, 3]."""
-    return np.full([SWATCH, SWATCH, 3], colour, np.uint8)
+def plain_swatch(color: Sequence[int]) -> np.ndarray:
+    """A square of one color, uint8 [SWATCH, SWATCH, 3]."""
+    return np.full([SWATCH, SWATCH, 3], color, np.uint8)
 
 
 def legend_places(legend: Sequence[Key], width: int) -> list[tuple[int, int]]:

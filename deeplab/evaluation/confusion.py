@@ -138,7 +138,7 @@ def _error_outside(
     return UserError(
         _named(image_name, bad),
         f"predictions must be 0..{num_classes - 1}, not {_listed(np.unique(prediction[bad]).tolist())}",
-        f"the network has more classes than the {num_classes} of this data set: check --dataset and --checkpoint_dir",
+        f"the network has more classes than the {num_classes} of this dataset: check --dataset and --checkpoint_dir",
     )
 
 
@@ -155,7 +155,7 @@ def _label_remedy(values: list[int], num_classes: int) -> str:
             "(it counts the background and never the ignore label)"
         )
     return (
-        "these masks look like grey levels or colours rather than class numbers; map them to "
+        "these masks look like gray levels or colors rather than class numbers; map them to "
         f"0..{num_classes - 1} and build the records anew"
     )
 

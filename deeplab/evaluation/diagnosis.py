@@ -25,7 +25,7 @@ def warnings(report: Report) -> list[str]:
     if not present.any():
         return [_nothing_counted(report)]
     if present.sum() == 1 and report.matrix.num_classes > 1:
-        return [_one_class_labelled(report)]
+        return [_one_class_labeled(report)]
     dominant = dominant_class(report.counts)
     return [] if dominant is None else [_one_class_predicted(report, dominant)]
 
@@ -33,15 +33,15 @@ def warnings(report: Report) -> list[str]:
 def dominant_class(counts: np.ndarray) -> int | None:
     """The class that has swallowed the others, if there is one.
 
-    It takes more than 99 % of the predictions, and more than half of the other classes' labelled pixels: a
-    data set that is 99.5 % background gives no alarm as long as the rest is found.
+    It takes more than 99 % of the predictions, and more than half of the other classes' labeled pixels: a
+    dataset that is 99.5 % background gives no alarm as long as the rest is found.
 
     Args:
       counts: integers [classes, classes], rows = label, columns = prediction.
     """
-    predicted, labelled = counts.sum(axis=0), counts.sum(axis=1)
+    predicted, labeled = counts.sum(axis=0), counts.sum(axis=1)
     dominant = int(predicted.argmax())
-    others = labelled.sum() - labelled[dominant]
+    others = labeled.sum() - labeled[dominant]
     swallowed = predicted[dominant] - counts[dominant, dominant]
     if predicted[dominant] > DOMINANT_SHARE * predicted.sum() and 2 * swallowed > others > 0:
         return dominant
@@ -59,9 +59,9 @@ def balancing_weights(counts: np.ndarray) -> np.ndarray:
     Returns:
       float64 [classes].
     """
-    labelled = counts.sum(axis=1)
-    weights = np.sqrt(labelled.max() / np.maximum(labelled, 1))
-    return np.where(labelled > 0, [float(f"{weight:.2g}") for weight in weights], 1.0)
+    labeled = counts.sum(axis=1)
+    weights = np.sqrt(labeled.max() / np.maximum(labeled, 1))
+    return np.where(labeled > 0, [float(f"{weight:.2g}") for weight in weights], 1.0)
 
 
 def _nothing_counted(report: Report) -> str:
@@ -71,7 +71,7 @@ def _nothing_counted(report: Report) -> str:
     )
 
 
-def _one_class_labelled(report: Report) -> str:
+def _one_class_labeled(report: Report) -> str:
     (only,) = report.names_of(metrics.present_classes(report.counts))
     return (
         f"the labels of split {report.split} hold nothing but {only}: these numbers say nothing of the other classes.\n"
@@ -131,7 +131,7 @@ def _cause_viewer(report: Report) -> str:
     command = _command("vis", {"vis_split": report.split, "vis_logdir": logdir, **_sources(report)})
     return (
         "Pictures of class numbers look black in a viewer although they are right. The shares above are counted from "
-        f"numbers, so this is not their cause; to see the predictions in colour:\n     {command}"
+        f"numbers, so this is not their cause; to see the predictions in color:\n     {command}"
     )
 
 

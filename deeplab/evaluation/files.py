@@ -65,12 +65,12 @@ def metrics_of(report: Report) -> dict[str, Any]:
     `confusion_matrix` holds pixels, rows = label, columns = prediction, so that every other number can be
     worked out anew.
     """
-    labelled, predicted = report.counts.sum(axis=1).tolist(), report.counts.sum(axis=0).tolist()
+    labeled, predicted = report.counts.sum(axis=1).tolist(), report.counts.sum(axis=0).tolist()
     per_class = {name: values.tolist() for name, values in report.per_class().items()}
     classes = [
         {"index": index, "name": name}
         | {metric: values[index] for metric, values in per_class.items()}
-        | {"label_pixels": labelled[index], "predicted_pixels": predicted[index]}
+        | {"label_pixels": labeled[index], "predicted_pixels": predicted[index]}
         for index, name in enumerate(report.class_names)
     ]
     return _plain(

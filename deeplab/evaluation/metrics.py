@@ -6,7 +6,7 @@ such metric; metrics of the whole split as a float, NaN when no pixel was counte
 
 Two rules for the mean IoU live here. Ours averages over the classes that occur in the labels. The research
 DeepLab's (`tf.metrics.mean_iou`) averages over the classes that occur in the labels or in the predictions, and
-gives 0 when there are none. They differ for a class that is predicted somewhere but labelled nowhere: we
+gives 0 when there are none. They differ for a class that is predicted somewhere but labeled nowhere: we
 leave it out and name it, the research DeepLab counts it as 0. Its pixels lower the IoU of the classes they
 were taken from under both rules.
 """
@@ -24,7 +24,7 @@ def class_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def class_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Recall: the part of each class's labelled pixels that was found, 0..1; NaN for absent classes."""
+    """Recall: the part of each class's labeled pixels that was found, 0..1; NaN for absent classes."""
     return _ratio(np.diagonal(counts), counts.sum(axis=1))
 
 
@@ -34,12 +34,12 @@ def class_precision(counts: np.ndarray) -> np.ndarray:
 
 
 def label_share(counts: np.ndarray) -> np.ndarray:
-    """Each class's part of all labelled pixels, 0..1; NaN when no pixel was counted."""
+    """Each class's part of all labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=1), counts.sum())
 
 
 def predicted_share(counts: np.ndarray) -> np.ndarray:
-    """Each class's part of the predictions at labelled pixels, 0..1; NaN when no pixel was counted."""
+    """Each class's part of the predictions at labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=0), counts.sum())
 
 
@@ -54,7 +54,7 @@ def mean_iou(counts: np.ndarray) -> float:
 
 
 def pixel_accuracy(counts: np.ndarray) -> float:
-    """The part of all labelled pixels that was predicted rightly."""
+    """The part of all labeled pixels that was predicted rightly."""
     return float(_ratio(np.trace(counts), counts.sum()))
 
 
@@ -77,7 +77,7 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 
 
 def reference_class_iou(counts: np.ndarray) -> np.ndarray:
-    """Per-class IoU as the research DeepLab reports it: NaN unless the class is labelled somewhere.
+    """Per-class IoU as the research DeepLab reports it: NaN unless the class is labeled somewhere.
 
     The same as `class_iou`; it has its own name so that its tags do not move should ours ever change.
     """
@@ -87,7 +87,7 @@ def reference_class_iou(counts: np.ndarray) -> np.ndarray:
 def reference_mean_iou(counts: np.ndarray) -> float:
     """Mean IoU as the research DeepLab reports it (the module's docstring compares the rules).
 
-    The mean over classes that are labelled or predicted somewhere; a class that is only predicted counts as
+    The mean over classes that are labeled or predicted somewhere; a class that is only predicted counts as
     0, and the result is 0 when no pixel was counted.
     """
     hits = np.diagonal(counts)

@@ -36,8 +36,8 @@ DPI = 150
 _MOST_NUMBERED = 30  # classes: beyond it, cells are too many to hold percentages
 _MOST_BARS = 60  # in one column of the bar plot
 _LONGEST_NAME = 26
-_PLAIN_COLOUR = np.array([70, 130, 180], np.uint8)
-_GREY = "#8a8a8a"
+_PLAIN_COLOR = np.array([70, 130, 180], np.uint8)
+_GRAY = "#8a8a8a"
 _FONTS_FOR_MORE_SCRIPTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -57,7 +57,7 @@ def confusion_png(report: Report) -> bytes:
 
 
 def iou_png(report: Report) -> bytes:
-    """The classes' IoU as bars in the classes' colours, best first, as a PNG file's bytes."""
+    """The classes' IoU as bars in the classes' colors, best first, as a PNG file's bytes."""
     with _style():
         return _png(_iou_figure(report))
 
@@ -96,16 +96,16 @@ def _confusion_figure(report: Report) -> Figure:
     )
     axes = figure.add_subplot()
     shares = metrics.row_shares(report.counts)
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#ececec")
+    colors = matplotlib.colormaps["Blues"].with_extremes(bad="#ececec")
     # The root keeps confusions of a few percent visible beside a full diagonal.
-    image = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    image = axes.imshow(shares, cmap=colors, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     _name_both_axes(axes, report, cell)
     _draw_grid(axes, classes)
     if classes <= _MOST_NUMBERED:
         _write_percentages(axes, shares, cell)
     figure.suptitle(_title(report, "Confusion matrix"), x=0.01, ha="left", fontsize=11)
     axes.set_xlabel("prediction")
-    axes.set_ylabel("label (grey: none in this split)" if report.absent_classes else "label")
+    axes.set_ylabel("label (gray: none in this split)" if report.absent_classes else "label")
     bar = figure.colorbar(image, ax=axes, shrink=min(0.8, 4 / (classes * cell)), pad=0.02, aspect=18)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1], labels=["0 %", "1", "5", "10", "25", "50", "75", "100 %"])
     bar.set_label("part of the label's pixels")
@@ -129,9 +129,9 @@ def _name_both_axes(axes: Axes, report: Report, cell: float) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=size)
     many = len(names) > _MOST_NUMBERED
     axes.tick_params(length=0, labeltop=many, labelright=many)
-    for tick, labelled in zip(axes.yaxis.get_major_ticks(), present, strict=True):
+    for tick, labeled in zip(axes.yaxis.get_major_ticks(), present, strict=True):
         for text in (tick.label1, tick.label2):
-            text.set_color("black" if labelled else _GREY)
+            text.set_color("black" if labeled else _GRAY)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -150,8 +150,8 @@ def _write_percentages(axes: Axes, shares: np.ndarray, cell: float) -> None:
         share = float(shares[row, column])
         if share > 0:  # absent rows (NaN) and empty cells stay blank
             text = _cell_text(share, digits)
-            colour = "white" if share > 0.35 else "#a0a8b0" if text.startswith("<") else "#222222"
-            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+            color = "white" if share > 0.35 else "#a0a8b0" if text.startswith("<") else "#222222"
+            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def _cell_text(share: float, digits: int) -> str:
@@ -182,15 +182,15 @@ def _best_first(iou: np.ndarray) -> np.ndarray:
 
 def _draw_bars(axes: Axes, report: Report, iou: np.ndarray, chosen: np.ndarray, bars: int) -> None:
     places = np.arange(len(chosen))
-    colours = np.tile(_PLAIN_COLOUR, (len(iou), 1)) if report.colours is None else np.asarray(report.colours)
+    colors = np.tile(_PLAIN_COLOR, (len(iou), 1)) if report.colors is None else np.asarray(report.colors)
     values = np.nan_to_num(iou[chosen])
-    # The edge shows bars whose class colour is white, or black on a dark viewer.
-    axes.barh(places, values, height=0.72, color=colours[chosen] / 255, edgecolor="#555555", linewidth=0.6)
+    # The edge shows bars whose class color is white, or black on a dark viewer.
+    axes.barh(places, values, height=0.72, color=colors[chosen] / 255, edgecolor="#555555", linewidth=0.6)
     for place, index in zip(places, chosen, strict=True):
         absent = np.isnan(iou[index])
         text = "not in the labels" if absent else f"{iou[index]:.3f}"
-        colour = _GREY if absent else "black"
-        shown = axes.text(values[place] + 0.012, float(place), text, va="center", fontsize=8, color=colour)
+        color = _GRAY if absent else "black"
+        shown = axes.text(values[place] + 0.012, float(place), text, va="center", fontsize=8, color=color)
         shown.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
     axes.set_yticks(places, [f"{_short(report.class_names[index])} {index}" for index in chosen], fontsize=8)
     axes.set_ylim(bars - 0.4, -0.6)  # equal for all columns, so that bars are equally thick

@@ -27,10 +27,10 @@ class Report:
       settings: every flag by name as it was resolved, flat: `{"eval_scales": (1.0,), "dataset_dir": ...}`.
         `eval_scales` and `add_flipped_images` go into the tags, folders into the commands that warnings name.
       seconds: wall time of the evaluation.
-      colours: uint8 [classes, 3] RGB of the classes for plots; None = one colour for all.
+      colors: uint8 [classes, 3] RGB of the classes for plots; None = one color for all.
 
     Raises:
-      UserError: the number of names or colours is not the number of classes.
+      UserError: the number of names or colors is not the number of classes.
 
     Example:
       report = Report(matrix, ("background", "skin"), "train_log/model.ckpt-500", 500, "val", 142)
@@ -48,12 +48,12 @@ class Report:
     num_images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-    colours: np.ndarray | None = None
+    colors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _require_one_a_class("class_names", self.class_names, self.matrix.num_classes)
-        if self.colours is not None:
-            _require_one_a_class("colours", self.colours, self.matrix.num_classes)
+        if self.colors is not None:
+            _require_one_a_class("colors", self.colors, self.matrix.num_classes)
 
     @property
     def counts(self) -> np.ndarray:

@@ -26,8 +26,8 @@ def table(report: Report) -> str:
     of = report.per_class()
     columns = (of["iou"], of["accuracy"], of["label_share"], of["predicted_share"])
     rows = [
-        (name, decimal(iou), decimal(accuracy), percent(labelled), percent(predicted))
-        for name, iou, accuracy, labelled, predicted in zip(report.class_names, *columns, strict=True)
+        (name, decimal(iou), decimal(accuracy), percent(labeled), percent(predicted))
+        for name, iou, accuracy, labeled, predicted in zip(report.class_names, *columns, strict=True)
     ]
     return "\n".join([_title(report), "", console.table(rows, _HEADER), "", _means(report), "", rule(report)])
 
@@ -79,9 +79,9 @@ def _means(report: Report) -> str:
 def _rule_for_background(report: Report) -> str:
     ignored = report.ignored_class
     if ignored is not None:
-        return f"pixels labelled {ignored} do not count (ignore label {report.matrix.ignore_label})"
+        return f"pixels labeled {ignored} do not count (ignore label {report.matrix.ignore_label})"
     background = "background is a class like the others, " if "background" in report.class_names else ""
-    return f"{background}pixels labelled {report.matrix.ignore_label} do not count (ignore label)"
+    return f"{background}pixels labeled {report.matrix.ignore_label} do not count (ignore label)"
 
 
 def _rule_for_absent(report: Report) -> str:
@@ -95,5 +95,5 @@ def _rule_of_the_reference(report: Report) -> str:
         return ""
     return (
         f"the research DeepLab's mean IoU would be {decimal(metrics.reference_mean_iou(report.counts))}, as it counts "
-        f"classes that are predicted but never labelled as 0: {listed(report.names_of(only_predicted))}"
+        f"classes that are predicted but never labeled as 0: {listed(report.names_of(only_predicted))}"
     )

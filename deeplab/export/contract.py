@@ -18,10 +18,10 @@ LABELS_FILE, CONTRACT_FILE = "labels.txt", "contract.json"
 
 @dataclass(frozen=True)
 class Classes:
-    """One name a class, the background first, and RGB colours where they are known."""
+    """One name a class, the background first, and RGB colors where they are known."""
 
     names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
 
 def labels_text(names: Sequence[str]) -> str:
@@ -43,15 +43,15 @@ def contract_text(network: Network, settings: PredictionSettings, classes: Class
             "range": [0, 255],
             "resized_inside": _without_nones(as_dict(settings.resize)),
             "padded_inside_to": {"height": height, "width": width},
-            "padding_colour": list(geometry.mean_pixel(settings.model.model_variant)),
-            "remark": "Give the picture as it is: resizing, padding and normalising are part of the graph.",
+            "padding_color": list(geometry.mean_pixel(settings.model.model_variant)),
+            "remark": "Give the picture as it is: resizing, padding and normalizing are part of the graph.",
         },
         "output": {
             "SemanticPredictions": "int32 [B, H, W], the class of every pixel, at the picture's size",
             "SemanticProbabilities": "float32 [B, H, W, classes], 0..1, at the picture's size",
         },
         "classes": list(classes.names),
-        "colours": [list(colour) for colour in classes.colours],
+        "colors": [list(color) for color in classes.colors],
         "scales": list(settings.scales),
         "mirrored_too": settings.flip,
         "batch_norm_folded": folded,

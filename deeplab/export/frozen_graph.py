@@ -38,7 +38,7 @@ RAW_PROBABILITIES = "RawSemanticProbabilities"
 OUTPUTS = (LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS, RAW_PROBABILITIES)
 PRODUCER = 134  # GraphDef version of TensorFlow 1.15: no younger operation or attribute is in the graph
 _SCOPE = "predict"  # keeps the operations' own names apart from the public ones
-_NORMALISE = re.compile(r".*/normalise(_\d+)?/")  # the network's first layer
+_NORMALIZE = re.compile(r".*/normalize(_\d+)?/")  # the network's first layer
 _MODEL_SCOPE = re.compile(rf"^{_SCOPE}/deeplab(_\d+)?/(single_scale(_\d+)?/)?")
 
 
@@ -117,23 +117,23 @@ def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
 
 
 def _input_of_network(definition: tf.compat.v1.GraphDef) -> str | None:
-    """The node that holds the normalised image: the last of the first normalising layer.
+    """The node that holds the normalized image: the last of the first normalizing layer.
 
-    None for a backbone that normalises by itself.
+    None for a backbone that normalizes by itself.
     """
-    layers = [(match[0], node) for node in definition.node if (match := _NORMALISE.match(node.name))]
+    layers = [(match[0], node) for node in definition.node if (match := _NORMALIZE.match(node.name))]
     nodes = [node.name for layer, node in layers if layer == layers[0][0] and node.op != "Const"]
     return nodes[-1] if nodes else None
 
 
 def _take_sizes_from(definition: tf.compat.v1.GraphDef, seen: str) -> None:
-    """Lets the operations behind the network's input read the image's size there, not before normalisation.
+    """Lets the operations behind the network's input read the image's size there, not before normalization.
 
     The graph can then be cut at that tensor, as converters to other formats do.
     """
     nodes = {node.name: node for node in definition.node}
     before = seen
-    while _NORMALISE.match(before):
+    while _NORMALIZE.match(before):
         before = next(name for name in map(_node_of, nodes[before].input) if nodes[name].op != "Const")
     for node in definition.node:
         if node.op == "Shape" and _node_of(node.input[0]) == before:

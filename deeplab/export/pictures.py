@@ -1,4 +1,4 @@
-"""The pictures on which exports are checked: given ones, the data set's own, or drawn portraits."""
+"""The pictures on which exports are checked: given ones, the dataset's own, or drawn portraits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def choose(count: int, folder: str, dataset_dir: str, crop: Size, channels: int)
 
     Args:
       count: how many.
-      folder: of pictures; empty = take the data set's.
+      folder: of pictures; empty = take the dataset's.
       dataset_dir: of records; empty or without records = draw portraits.
       crop: height, width; larger pictures are shrunk to fit, for an equal answer costs the same memory twice.
       channels: of the network's input; further ones than three repeat the first.
@@ -54,7 +54,7 @@ def from_records(dataset_dir: str) -> Iterator[Named]:
                 name = os.path.basename(example[records.FILENAME].decode("utf-8", "replace"))
                 yield name, images.to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
     except (UserError, OSError) as fault:
-        console.warning(f"the data set's pictures cannot be read ({fault}): checking on those read so far")
+        console.warning(f"the dataset's pictures cannot be read ({fault}): checking on those read so far")
 
 
 def portraits(count: int, crop: Size) -> list[Named]:

@@ -83,8 +83,8 @@ def results_of(
     files: dict[pathlib.Path, Write] = {}
     if config.save_mask:
         files[folder / "mask" / f"{name}.png"] = lambda path, result: result.save_mask(path)
-    if config.save_colour:
-        files[folder / "colour" / f"{name}.png"] = lambda path, result: write_png(path, result.colour_mask())
+    if config.save_color:
+        files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
     if config.save_overlay:
         opacity = config.overlay_opacity
         files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(opacity))

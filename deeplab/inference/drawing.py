@@ -33,15 +33,15 @@ class Drawing:
     Attributes:
       folder: gets `segmentation_results/000000_{image,prediction,overlay}.png`, numbered in the order of the records,
         and `contact_sheet.png`. Files of an earlier round are replaced.
-      colours: RGB of each class, uint8 [256, 3].
-      opacity: of the colours in overlays, 0..1.
+      colors: RGB of each class, uint8 [256, 3].
+      opacity: of the colors in overlays, 0..1.
       raw_folder: gets index masks (palette PNG) under the images' names; None = none are written.
       ids: label ids that stand in index masks for classes 0, 1, ...; None = the classes themselves.
       sheet_images: images on the sheet; 0 = no sheet.
     """
 
     folder: pathlib.Path
-    colours: np.ndarray
+    colors: np.ndarray
     opacity: float = 0.5
     raw_folder: pathlib.Path | None = None
     ids: Sequence[int] | None = None
@@ -113,20 +113,20 @@ def draw(split: Split, labels_of: LabelsOf, drawing: Drawing) -> list[str]:
                 rows.append(row)
     shown = [str(folder) for folder in folders]
     if rows:
-        write_png(drawing.folder / SHEET, contact_sheet(rows, split.dataset.class_names, drawing.colours))
+        write_png(drawing.folder / SHEET, contact_sheet(rows, split.dataset.class_names, drawing.colors))
         shown.append(str(drawing.folder / SHEET))
     return shown
 
 
 def row_of(answer: Answer, drawing: Drawing) -> Row:
     """An answer's pictures."""
-    prediction = colormap.colour_label(answer.prediction, drawing.colours)
+    prediction = colormap.color_label(answer.prediction, drawing.colors)
     seen = np.unique(answer.prediction if answer.label is None else np.stack([answer.prediction, answer.label]))
     return Row(
         name=answer.name,
         image=answer.image,
         prediction=prediction,
-        label=None if answer.label is None else colormap.colour_label(answer.label, drawing.colours),
+        label=None if answer.label is None else colormap.color_label(answer.label, drawing.colors),
         overlay=colormap.overlay(answer.image, prediction, drawing.opacity),
         classes=frozenset(seen.tolist()),
     )
@@ -134,12 +134,12 @@ def row_of(answer: Answer, drawing: Drawing) -> Row:
 
 def write_index_mask(path: pathlib.Path, prediction: np.ndarray, drawing: Drawing) -> None:
     """Writes int32 [H, W] classes as palette PNG of classes, or of the ids that stand for them."""
-    label, colours = prediction.astype(np.uint8), drawing.colours
+    label, colors = prediction.astype(np.uint8), drawing.colors
     if drawing.ids is not None:
         ids = np.array(drawing.ids, np.uint8)
-        label, colours = ids[label], np.zeros_like(drawing.colours)
-        colours[ids] = drawing.colours[: len(ids)]
-    masks.write_index_png(path, label, [tuple(colour) for colour in colours.tolist()])
+        label, colors = ids[label], np.zeros_like(drawing.colors)
+        colors[ids] = drawing.colors[: len(ids)]
+    masks.write_index_png(path, label, [tuple(color) for color in colors.tolist()])
 
 
 class RawNames:

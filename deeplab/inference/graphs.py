@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from deeplab.data.dataset import Colour
+from deeplab.data.dataset import Color
 from deeplab.errors import UserError
 from deeplab.inference.prediction import LargerThanCrop
 
@@ -156,8 +156,8 @@ def _find(outputs: dict, *names: str) -> str | None:
     return next((by_lower[name.lower()] for name in names if name.lower() in by_lower), None)
 
 
-def classes_beside(path: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Names and colours of the classes from the files that an export writes beside itself; empty where there are none.
+def classes_beside(path: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Names and colors of the classes from the files that an export writes beside itself; empty where there are none.
 
     Args:
       path: a frozen graph, or a SavedModel's folder.
@@ -178,12 +178,13 @@ def classes_beside(path: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     return (), ()
 
 
-def _read_contract(path: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+def _read_contract(path: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         names = tuple(map(str, content["classes"]))
-        return names, tuple((int(red), int(green), int(blue)) for red, green, blue in content["colours"])
+        colors = content.get("colors", content.get("colours"))  # the second spelling: written before version 0.2
+        return names, tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
     except (OSError, ValueError, KeyError, TypeError):  # of another program
         return (), ()
 

@@ -80,7 +80,7 @@ def _from_picture(picture: Image.Image, where: str) -> np.ndarray:
     has_alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
     rgba = np.asarray(picture.convert("RGBA")) if has_alpha else None
     if rgba is not None and rgba[..., 3].min() < 255:
-        console.note(f"{where}: its transparency is dropped; the colours behind it count")
+        console.note(f"{where}: its transparency is dropped; the colors behind it count")
     return np.asarray(picture.convert("RGB")) if rgba is None else np.ascontiguousarray(rgba[..., :3])
 
 

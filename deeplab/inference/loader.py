@@ -35,13 +35,13 @@ class Predictor:
         float32 [H, W, classes], 0..1, or None where they are not wanted or the source has none. Pictures may differ
         in size; it may be called from several threads.
       class_names: one name a class; empty where nobody knows how many there are.
-      colours: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3].
     """
 
     source: str
     answer: Callable[[np.ndarray, bool], Answer]
     class_names: tuple[str, ...]
-    colours: np.ndarray
+    colors: np.ndarray
 
 
 def load(
@@ -58,7 +58,7 @@ def load(
         a folder that holds an export.
       given: settings of `ModelConfig`, `ResizeConfig`, `InferenceConfig` by name; they complete or replace those of
         the `config.yml` beside a checkpoint. An export has its settings built in and takes none.
-      dataset: known name or `dataset.yml` of which class names and colours are taken; unset = as trained.
+      dataset: known name or `dataset.yml` of which class names and colors are taken; unset = as trained.
       crop_size: height, width in pixels to which pictures are padded; None = each its own size.
       shrink_large_images: pictures larger than the crop are shrunk, and their masks enlarged again.
 
@@ -74,9 +74,9 @@ def load(
         rule = f"{names} cannot be set any more: an export has its settings built in"
         raise UserError(path, rule, "leave them out, or give the checkpoint instead")
     graph = graphs.load_frozen(path) if kind == "frozen graph" else graphs.load_saved_model(path)
-    class_names, colours = _classes(graph.num_classes, *graphs.classes_beside(path), dataset, path)
+    class_names, colors = _classes(graph.num_classes, *graphs.classes_beside(path), dataset, path)
     answer = _shrinking(graph.answer, graph.crop_size) if shrink_large_images else graph.answer
-    return Predictor(path, answer, class_names, colours)
+    return Predictor(path, answer, class_names, colors)
 
 
 def identify(source: str) -> tuple[str, str]:
@@ -129,10 +129,10 @@ def _from_checkpoint(prefix: str, given: dict[str, Any], dataset: str, crop: Siz
         rule = f"the network wants images of {prediction.model.input_channels} channels; pictures have 3"
         raise UserError(prefix, rule, "call the network itself: deeplab.inference.network.build")
     loaded = network.build(prediction.model, prefix, prediction.one_pass)
-    saved = tuple(settings.get("class_names") or ()), tuple(settings.get("colours") or ())
-    names, colours = _classes(loaded.num_classes, *saved, dataset, prefix)
+    saved = tuple(settings.get("class_names") or ()), tuple(settings.get("colors") or ())
+    names, colors = _classes(loaded.num_classes, *saved, dataset, prefix)
     answer = _answer_of(loaded.logits_of, prediction)
-    return Predictor(prefix, _shrinking(answer, crop) if shrink else answer, names, colours)
+    return Predictor(prefix, _shrinking(answer, crop) if shrink else answer, names, colors)
 
 
 def _answer_of(logits_of: Callable, settings: PredictionSettings) -> Callable:
@@ -188,25 +188,25 @@ def shrunk_size(size: Size, crop: Size) -> Size:
 
 
 def _classes(
-    num_classes: int | None, names: tuple[str, ...], colours: tuple, dataset: str, where: str
+    num_classes: int | None, names: tuple[str, ...], colors: tuple, dataset: str, where: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and colours of the classes: the data set's, else the saved ones, else numbers and PASCAL's colours."""
+    """Names and colors of the classes: the dataset's, else the saved ones, else numbers and PASCAL's colors."""
     if dataset:
         described = datasets.find(dataset)
         require_same_classes(described.num_classes, num_classes, where, described.name)
-        names, colours = described.class_names, described.colours
+        names, colors = described.class_names, described.colors
     elif num_classes and len(names) != num_classes:  # none are known, or those of another model lie there
-        console.note(f"{where} has no class names: --dataset takes them from a data set")
-        names, colours = tuple(f"class_{index}" for index in range(num_classes)), ()
-    return names, colormap.colours_for(colours if len(colours) else "pascal", len(names))
+        console.note(f"{where} has no class names: --dataset takes them from a dataset")
+        names, colors = tuple(f"class_{index}" for index in range(num_classes)), ()
+    return names, colormap.colors_for(colors if len(colors) else "pascal", len(names))
 
 
 def require_same_classes(of_dataset: int, of_model: int | None, checkpoint: str, dataset: str) -> None:
-    """Stops when a data set and a network differ in their number of classes (None = unknown).
+    """Stops when a dataset and a network differ in their number of classes (None = unknown).
 
     Raises:
       UserError: with both numbers.
     """
     if of_model is not None and of_dataset != of_model:
         rule = f"{dataset} has {of_dataset} classes, the network in {checkpoint} {of_model}"
-        raise UserError("--dataset", rule, "give the data set it was trained on (the background counts as a class)")
+        raise UserError("--dataset", rule, "give the dataset it was trained on (the background counts as a class)")

@@ -25,7 +25,7 @@ class Evaluator:
       split: images, labels and prediction settings.
 
     Raises:
-      UserError: network and data set differ in their number of classes.
+      UserError: network and dataset differ in their number of classes.
     """
 
     def __init__(self, network: Network, split: Split):
@@ -58,7 +58,7 @@ class Evaluator:
             len(self._split),
             settings,
             time.monotonic() - started,
-            np.array(dataset.colours, np.uint8) if dataset.colours else None,
+            np.array(dataset.colors, np.uint8) if dataset.colors else None,
         )
 
     def _count(self) -> ConfusionMatrix:

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from deeplab import console, run_config
-from deeplab.checkpoint import files, recognise, restore
+from deeplab.checkpoint import files, recognize, restore
 from deeplab.checkpoint.describe import describe
 from deeplab.config import ModelConfig
 from deeplab.errors import UserError
@@ -94,7 +94,7 @@ def resolve(given: Mapping[str, Any], checkpoint: str, groups: Sequence[type]) -
       groups: the settings groups that count.
 
     Returns:
-      Settings by name, and the data set's facts that training saved (`class_names`, `colours`, ...), if any.
+      Settings by name, and the dataset's facts that training saved (`class_names`, `colors`, ...), if any.
 
     Raises:
       UserError: a given setting contradicts the saved ones where weights depend on it.
@@ -104,14 +104,14 @@ def resolve(given: Mapping[str, Any], checkpoint: str, groups: Sequence[type]) -
     where = os.path.join(folder, run_config.FILE_NAME)
     merged = run_config.merge(dict(given), saved, groups, where)
     if _may_rescale_rates(given, saved):
-        rates = recognise.rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])
+        rates = recognize.rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])
         if rates != merged["atrous_rates"]:
             shown = run_config.show(rates)
             console.note(f"--atrous_rates={shown}: as far as those of {where} at its output stride")
         merged["atrous_rates"] = rates
     if saved:
-        return {**{name: saved[name] for name in ("class_names", "colours") if saved.get(name)}, **merged}
-    return {**recognise.settings_to_build(describe(checkpoint), checkpoint, given), **merged}
+        return {**{name: saved[name] for name in ("class_names", "colors") if saved.get(name)}, **merged}
+    return {**recognize.settings_to_build(describe(checkpoint), checkpoint, given), **merged}
 
 
 def _may_rescale_rates(given: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:

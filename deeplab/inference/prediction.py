@@ -37,7 +37,7 @@ class PredictionSettings:
     """How a picture becomes a mask.
 
     Attributes:
-      model: the architecture: padding colour, strides, pooling window, and whether logits are upsampled before
+      model: the architecture: padding color, strides, pooling window, and whether logits are upsampled before
         softmax and argmax (`prediction_with_upsampled_logits`) or after.
       resize: images are resized like this first.
       crop_size: height, width in pixels to which every image is padded; None = each image's own size, raised to

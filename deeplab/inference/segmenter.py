@@ -33,22 +33,22 @@ class Segmentation:
       probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes; None if they were not asked for, or if a
         frozen graph has none.
       class_names: one name a class; empty where nobody knows how many there are.
-      colours: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3].
     """
 
     image: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray | None
     class_names: tuple[str, ...]
-    colours: np.ndarray = field(repr=False)
+    colors: np.ndarray = field(repr=False)
 
-    def colour_mask(self) -> np.ndarray:
-        """Every pixel in its class's colour: uint8 [H, W, 3], RGB."""
-        return colormap.colour_label(self.labels, self.colours)
+    def color_mask(self) -> np.ndarray:
+        """Every pixel in its class's color: uint8 [H, W, 3], RGB."""
+        return colormap.color_label(self.labels, self.colors)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The colour mask over the picture, uint8 [H, W, 3]; opacity of the mask from 0 to 1."""
-        return colormap.overlay(self.image, self.colour_mask(), opacity)
+        """The color mask over the picture, uint8 [H, W, 3]; opacity of the mask from 0 to 1."""
+        return colormap.overlay(self.image, self.color_mask(), opacity)
 
     def shares(self) -> dict[str, float]:
         """Each class's part of the picture, 0..1, by name; classes that do not occur are among them."""
@@ -57,24 +57,24 @@ class Segmentation:
         return dict(zip(names, (counts / self.labels.size).tolist(), strict=True))
 
     def save(self, folder: str | os.PathLike, name: str, opacity: float = 0.5) -> dict[str, pathlib.Path]:
-        """Writes `mask/NAME.png` (palette PNG: pixels are class numbers), `colour/NAME.png` and `overlay/NAME.png`.
+        """Writes `mask/NAME.png` (palette PNG: pixels are class numbers), `color/NAME.png` and `overlay/NAME.png`.
 
         Files of these names are replaced. `name` may hold folders (`day1/img7`).
 
         Returns:
-          The paths by kind: mask, colour, overlay.
+          The paths by kind: mask, color, overlay.
         """
-        paths = {kind: pathlib.Path(folder) / kind / f"{name}.png" for kind in ("mask", "colour", "overlay")}
+        paths = {kind: pathlib.Path(folder) / kind / f"{name}.png" for kind in ("mask", "color", "overlay")}
         for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         self.save_mask(paths["mask"])
-        write_png(paths["colour"], self.colour_mask())
+        write_png(paths["color"], self.color_mask())
         write_png(paths["overlay"], self.overlay(opacity))
         return paths
 
     def save_mask(self, path: str | os.PathLike) -> None:
-        """Writes the labels as palette PNG: pixels are class numbers, viewers show the colours."""
-        masks.write_index_png(path, self.labels, [tuple(colour) for colour in self.colours.tolist()])
+        """Writes the labels as palette PNG: pixels are class numbers, viewers show the colors."""
+        masks.write_index_png(path, self.labels, [tuple(color) for color in self.colors.tolist()])
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
@@ -90,7 +90,7 @@ class Segmenter:
     Args:
       source: a training folder (its latest checkpoint), a checkpoint's prefix, a frozen graph (`.pb`), or a
         SavedModel folder.
-      dataset: known name or `dataset.yml` from which class names and colours are taken (default: as trained).
+      dataset: known name or `dataset.yml` from which class names and colors are taken (default: as trained).
       crop_size: height, width in pixels to which pictures are padded (default: each picture at its own size).
       shrink_large_images: shrink pictures that exceed the crop, and enlarge their masks again.
       **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig`, where it shall differ from the
@@ -99,7 +99,7 @@ class Segmenter:
 
     Attributes:
       class_names: one name a class.
-      colours: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3].
 
     Raises:
       UserError: no such model, or settings that do not fit it.
@@ -128,7 +128,7 @@ class Segmenter:
     ):
         crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self._predictor = loader.load(source, _typed(settings), dataset, crop, shrink_large_images)
-        self.class_names, self.colours = self._predictor.class_names, self._predictor.colours
+        self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
 
     def __call__(self, image: Any, probabilities: bool = True) -> Segmentation:
         """Segments one picture.
@@ -143,7 +143,7 @@ class Segmenter:
         """
         pixels = images.to_rgb(image)
         labels, scores = self._predictor.answer(pixels, probabilities)
-        return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colours)
+        return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colors)
 
     def folder(
         self, folder: str | os.PathLike, recursive: bool = False, probabilities: bool = False

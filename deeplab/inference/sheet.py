@@ -18,8 +18,8 @@ class Row:
 
     Attributes:
       name: stands under the image.
-      image, prediction, overlay: the image, the prediction in colours, and one over the other.
-      label: the label in colours; None = there is none.
+      image, prediction, overlay: the image, the prediction in colors, and one over the other.
+      label: the label in colors; None = there is none.
       classes: values that occur in prediction or label, the ignore label perhaps among them.
     """
 
@@ -35,13 +35,13 @@ class Row:
         return [self.image, self.prediction, *([self.label] if with_label else []), self.overlay]
 
 
-def contact_sheet(rows: Sequence[Row], class_names: Sequence[str], colours: np.ndarray) -> np.ndarray:
+def contact_sheet(rows: Sequence[Row], class_names: Sequence[str], colors: np.ndarray) -> np.ndarray:
     """All rows below each other, and a legend of the classes that occur.
 
     Args:
       rows: at least one.
       class_names: one a class.
-      colours: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3].
 
     Returns:
       uint8 [height, width, 3], RGB.
@@ -50,5 +50,5 @@ def contact_sheet(rows: Sequence[Row], class_names: Sequence[str], colours: np.n
     titles = ["image", "prediction", *(["label"] if with_label else []), "overlay"]
     tiles = [Tile(row.cells(with_label), [row.name]) for row in rows]
     occurring = frozenset().union(*(row.classes for row in rows))
-    legend = [Key(name, plain_swatch(colours[index])) for index, name in enumerate(class_names) if index in occurring]
+    legend = [Key(name, plain_swatch(colors[index])) for index, name in enumerate(class_names) if index in occurring]
     return Sheet(titles, tiles, legend).draw()

@@ -44,7 +44,7 @@ class Split:
     """The images of a split, ready for a network.
 
     Attributes:
-      dataset: what the data set is.
+      dataset: what the dataset is.
       folder, name: of the records and of the split.
       settings: sizes.
       batch_size: images in a batch; more than 1 needs a crop size.

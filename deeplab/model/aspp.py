@@ -79,7 +79,7 @@ def _image_pooling(features, config: ModelConfig, norm: Norm):
 
 
 def _image_gate(features, config: ModelConfig):
-    activation = "quantised_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid"
+    activation = "quantized_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid"
     net = conv_unit(
         _pooled(features, config),
         "image_pooling",

@@ -64,7 +64,7 @@ class GlobalMean(keras.Layer):
         return ops.mean(features, axis=[1, 2], keepdims=True)
 
 
-class NormaliseInput(keras.Layer):
+class NormalizeInput(keras.Layer):
     """Brings pixel values 0..255 to the range a backbone was trained on: [B, H, W, C] -> same shape.
 
     Args:

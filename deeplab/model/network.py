@@ -14,7 +14,7 @@ from deeplab.errors import UserError
 from deeplab.model.aspp import aspp
 from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
-from deeplab.model.layers import NormaliseInput, Rescale, ResizeToStride
+from deeplab.model.layers import NormalizeInput, Rescale, ResizeToStride
 from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
 
 HEAD_DECAY = 0.9997
@@ -89,7 +89,7 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         )
     if config.quantize_delay_step >= 0:
         raise UserError(
-            "--quantize_delay_step", "quantisation-aware training is not there yet", "leave it at -1, or leave it out"
+            "--quantize_delay_step", "quantization-aware training is not there yet", "leave it at -1, or leave it out"
         )
     try:
         slim.find(config.model_variant)
@@ -111,11 +111,11 @@ def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Op
 
 def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
     backbone = slim.find(config.model_variant)
-    normalised = image
-    if not backbone.own_normalisation:
-        normalised = NormaliseInput(backbone.subtract_imagenet_mean, name="normalise")(image)
+    normalized = image
+    if not backbone.own_normalization:
+        normalized = NormalizeInput(backbone.subtract_imagenet_mean, name="normalize")(image)
     try:
-        return backbone.build(normalised, options)
+        return backbone.build(normalized, options)
     except slim.OptionError as fault:
         raise UserError(f"--{_FLAGS.get(fault.option, fault.option)}", fault.rule, fault.remedy) from None
 

@@ -51,8 +51,8 @@ def run_step(train_step: Callable, batch: Batch, step: int, folder: str) -> dict
         raise _unusable(batch, step, fault, folder) from fault
     if not np.isfinite(results["total_loss"]):
         raise _not_finite(batch, step, results, folder)
-    if results["labelled_share"] == 0:
-        console.warning(f"step {step + 1}: no pixel of the batch is labelled, so it teaches nothing")
+    if results["labeled_share"] == 0:
+        console.warning(f"step {step + 1}: no pixel of the batch is labeled, so it teaches nothing")
     return results
 
 
@@ -74,7 +74,7 @@ def _not_finite(batch: Batch, step: int, results: dict[str, float], folder: str)
     return UserError(
         f"step {step + 1}",
         f"the loss is {results['total_loss']} (task {results['task_loss']}, weight decay "
-        f"{results['regularisation_loss']}) at learning rate {results['learning_rate']:.3g}; images: {_names(batch)}; "
+        f"{results['regularization_loss']}) at learning rate {results['learning_rate']:.3g}; images: {_names(batch)}; "
         f"pixels by label: {histogram}; the batch is saved in {path}",
         "lower --base_learning_rate, or start with --slow_start_step; checkpoints before this step are intact",
     )

@@ -1,7 +1,7 @@
 """How far each variable's gradient is stretched: biases learn at twice the rate, the head at its own.
 
 The factors depend on names alone. They apply to the whole gradient, the L2 term included, so add that first
-(`regularisation.add_gradients`).
+(`regularization.add_gradients`).
 """
 
 from __future__ import annotations

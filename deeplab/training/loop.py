@@ -80,7 +80,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     batches = iter(training_batches(settings, dataset, shards, strategy, seed, first_step))
 
     # ---- steps
-    writer = SummaryWriter(config.train_logdir, colormap.colours_for(dataset.colours, dataset.num_classes))
+    writer = SummaryWriter(config.train_logdir, colormap.colors_for(dataset.colors, dataset.num_classes))
     log = _Log(config, writer, model, first_step)
     saver = _Saver(config, state, first_step)
     profiler = _Profiler(config.profile_logdir, first_step)
@@ -179,7 +179,7 @@ class _Log:
     def __init__(self, config: TrainConfig, writer: SummaryWriter, model: keras.Model, first_step: int):
         self._config, self._writer, self._model = config, writer, model
         self._logged_step = first_step
-        self._logged_at = self._summarised_at = time.monotonic()
+        self._logged_at = self._summarized_at = time.monotonic()
         self._seconds_per_step: float | None = None
 
     def after_step(self, step: int, results: Mapping[str, float], batch: Batch) -> None:
@@ -187,8 +187,8 @@ class _Log:
         last = step == self._config.training_number_of_steps
         if step % self._config.log_steps == 0 or last or step == 1:
             self._line(step, results)
-        if last or time.monotonic() - self._summarised_at >= self._config.save_summaries_secs:
-            self._summarise(step, batch)
+        if last or time.monotonic() - self._summarized_at >= self._config.save_summaries_secs:
+            self._summarize(step, batch)
 
     def _line(self, step: int, results: Mapping[str, float]) -> None:
         config, now = self._config, time.monotonic()
@@ -198,17 +198,17 @@ class _Log:
         left = "..." if first else console.duration((config.training_number_of_steps - step) * seconds)
         console.note(
             f"step {step}/{config.training_number_of_steps}  loss {results['total_loss']:.4f} "
-            f"(task {results['task_loss']:.4f}, weight decay {results['regularisation_loss']:.4f})  "
+            f"(task {results['task_loss']:.4f}, weight decay {results['regularization_loss']:.4f})  "
             f"learning rate {results['learning_rate']:.3g}  "
             f"{config.train_batch_size / seconds:.1f} images/s  left {left}"
         )
         self._writer.scalars(results, 1.0 / seconds, step)
 
-    def _summarise(self, step: int, batch: Batch) -> None:
+    def _summarize(self, step: int, batch: Batch) -> None:
         self._writer.histograms(self._model, step)
         if self._config.save_summaries_images:
             part = _first_replica(batch)
             logits = self._model(part["image"], training=False)[MERGED_LOGITS]
             self._writer.images(part, logits, step)
         self._writer.flush()
-        self._summarised_at = time.monotonic()
+        self._summarized_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""What training minimises, as a pure function of logits and labels.
+"""What training minimizes, as a pure function of logits and labels.
 
 A loss is made in three parts: logits and labels are brought to one size, a pixel loss gives each pixel its
 own value, and the reduction weighs these and leaves one scalar. A new pixel loss is one function
@@ -30,7 +30,7 @@ def softmax_cross_entropy(
     global_step: Any = 0,
     loss_weight: float = 1.0,
 ) -> tf.Tensor:
-    """Softmax cross-entropy over the labelled pixels of a batch; `pixel_loss` says more.
+    """Softmax cross-entropy over the labeled pixels of a batch; `pixel_loss` says more.
 
     Args:
       logits: float [B, h, w, C], any scale and any float type; computed in float32.
@@ -44,7 +44,7 @@ def softmax_cross_entropy(
       loss_weight: factor of the whole.
 
     Returns:
-      float32 scalar, in nats; 0 when no pixel is labelled.
+      float32 scalar, in nats; 0 when no pixel is labeled.
     """
     return pixel_loss(
         "softmax_cross_entropy",
@@ -75,12 +75,12 @@ def pixel_loss(
 ) -> tf.Tensor:
     """A loss of `PIXEL_LOSSES`, weighted and averaged over pixels; arguments as in `softmax_cross_entropy`.
 
-    Without hard-pixel mining it is the weighted sum over the number of labelled pixels. That number does not
+    Without hard-pixel mining it is the weighted sum over the number of labeled pixels. That number does not
     depend on `label_weights`, as in the reference: weights above 1 make the loss larger. With mining it is the
     mean over those of the hardest pixels whose loss is not 0; ignored pixels count in what the share is of.
 
     Returns:
-      float32 scalar; 0 when no pixel is labelled.
+      float32 scalar; 0 when no pixel is labeled.
 
     Raises:
       UserError: no such loss, or not one label weight a class.
@@ -107,7 +107,7 @@ def pixel_loss(
 def of_outputs(
     outputs: Mapping[str, tf.Tensor], labels: tf.Tensor, config: LossConfig, *, ignore_label: int, global_step: Any
 ) -> dict[str, tf.Tensor]:
-    """The loss of every output of the model; training minimises their sum.
+    """The loss of every output of the model; training minimizes their sum.
 
     A model with an image pyramid has one output a scale and their merger, and each is trained.
 
@@ -169,7 +169,7 @@ def to_same_size(logits: tf.Tensor, labels: tf.Tensor, upsample_logits: bool) ->
     Args:
       logits: float32 [B, h, w, C].
       labels: integer [B, H, W] or [B, H, W, 1].
-      upsample_logits: bilinear on the logits (off: nearest neighbour on the labels).
+      upsample_logits: bilinear on the logits (off: nearest neighbor on the labels).
 
     Returns:
       float32 logits and int32 labels with equal height and width; the labels' rank is 4.

@@ -43,10 +43,10 @@ FREE_TO_CHANGE = (
 
 @contextlib.contextmanager
 def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
-    """Checks the settings against data set and folder, saves them, and holds the folder meanwhile.
+    """Checks the settings against dataset and folder, saves them, and holds the folder meanwhile.
 
     Yields:
-      The data set, and the seed of this training (the one it began with, when it goes on).
+      The dataset, and the seed of this training (the one it began with, when it goes on).
 
     Raises:
       UserError: the settings do not fit the data, or not the training that the folder holds.
@@ -69,18 +69,18 @@ def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
 
 
 def facts_of(dataset: Dataset) -> dict:
-    """What later commands need to know of the data set, for `config.yml`."""
+    """What later commands need to know of the dataset, for `config.yml`."""
     return {
         "dataset_name": dataset.name,
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
-        "colours": [list(colour) for colour in dataset.colours],
+        "colors": [list(color) for color in dataset.colors],
         "ignore_label": dataset.ignore_label,
     }
 
 
 def check_against_dataset(settings: Settings, dataset: Dataset) -> None:
-    """Refuses settings that cannot go with the data set's classes.
+    """Refuses settings that cannot go with the dataset's classes.
 
     Raises:
       UserError: not one label weight a class.

@@ -127,7 +127,7 @@ def slow_start(rate: Any, step: Any, steps: int, start_rate: float, linear_to: f
 def _progress(elapsed: Any, steps: float) -> Any:
     """elapsed / steps, 0 to 1, rounded as a graph rounds it.
 
-    TensorFlow's graph optimiser makes a product with the reciprocal of division by a constant. Near the end of
+    TensorFlow's graph optimizer makes a product with the reciprocal of division by a constant. Near the end of
     a poly schedule the other rounding would show in the fifth digit.
     """
     whole = np.float32(max(steps, 1.0))

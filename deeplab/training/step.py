@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, regularisation, gradient multipliers, update."""
+"""One training step: forward, loss, backward, regularization, gradient multipliers, update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from deeplab.config import LossConfig, OptimizerConfig
-from deeplab.training import gradients, losses, regularisation, schedules
+from deeplab.training import gradients, losses, regularization, schedules
 from deeplab.training.optimizers import Optimizer
 from slim.layers import variables_by_name
 
@@ -51,7 +51,7 @@ def make_train_step(task: Task, strategy: tf.distribute.Strategy) -> Callable[[B
     Returns:
       A function of (batch, step). batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W]; step:
       int64 scalar, 0 for the first. It updates the weights and returns scalars: total_loss, task_loss (mean over
-      replicas), regularisation_loss, learning_rate, labelled_share (of pixels that are not ignored, 0 to 1).
+      replicas), regularization_loss, learning_rate, labeled_share (of pixels that are not ignored, 0 to 1).
     """
 
     # XLA makes depthwise convolutions on a CPU many times slower, and is no faster elsewhere: off, and said so.
@@ -78,16 +78,16 @@ def _replica_step(task: Task, batch: Batch, step: tf.Tensor, replicas: int) -> d
         slopes = tf.distribute.get_replica_context().all_reduce("SUM", slopes)
     by_name = dict(zip(variables, slopes, strict=True))
     # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
-    by_name = regularisation.add_gradients(by_name, variables, task.loss.weight_decay)
+    by_name = regularization.add_gradients(by_name, variables, task.loss.weight_decay)
     by_name = gradients.scale(by_name, gradients.multipliers(by_name, task.schedule))
-    penalty = regularisation.l2(variables, task.loss.weight_decay)
+    penalty = regularization.l2(variables, task.loss.weight_decay)
     rate = schedules.learning_rate(task.schedule, step, task.total_steps)
     task.optimizer.apply(by_name, rate)
-    labelled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], task.ignore_label), tf.float32))
+    labeled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], task.ignore_label), tf.float32))
     return {
         "total_loss": task_loss + penalty,
         "task_loss": task_loss,
-        "regularisation_loss": penalty,
+        "regularization_loss": penalty,
         "learning_rate": rate,
-        "labelled_share": labelled,
+        "labeled_share": labeled,
     }

@@ -15,7 +15,7 @@ from slim.layers import variables_by_name
 TAGS = {
     "total_loss": "total_loss_1",
     "task_loss": "Losses/clone_loss",
-    "regularisation_loss": "Losses/regularization_loss",
+    "regularization_loss": "Losses/regularization_loss",
     "learning_rate": "learning_rate",
 }
 MOST_IMAGES = 4  # of a batch
@@ -26,12 +26,12 @@ class SummaryWriter:
 
     Args:
       folder: the training folder.
-      colours: uint8 [256, 3], RGB of each label value.
+      colors: uint8 [256, 3], RGB of each label value.
     """
 
-    def __init__(self, folder: str | os.PathLike, colours: np.ndarray):
+    def __init__(self, folder: str | os.PathLike, colors: np.ndarray):
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
-        self._colours = colours
+        self._colors = colors
 
     def scalars(self, results: Mapping[str, float], steps_per_second: float, step: int) -> None:
         """Losses and learning rate of one step, and the speed."""
@@ -61,8 +61,8 @@ class SummaryWriter:
         predictions = tf.argmax(resized, axis=-1, output_type=tf.int32).numpy()
         pictures = {
             "samples/image": tf.cast(batch["image"][:MOST_IMAGES, ..., :3], tf.uint8),
-            "samples/label": colormap.colour_label(labels, self._colours),
-            "samples/semantic": colormap.colour_label(predictions, self._colours),
+            "samples/label": colormap.color_label(labels, self._colors),
+            "samples/semantic": colormap.color_label(predictions, self._colors),
         }
         with self._writer.as_default(step):
             for tag, picture in pictures.items():

@@ -22,6 +22,6 @@ def small_run(tmp_path_factory) -> pathlib.Path:
     config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=32, add_image_level_feature=False)
     names = {name: tuple(v.shape) for name, v in variables_by_name(build_model(config, len(CLASSES))).items()}
     files.save_step(folder, 7, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
-    colours = [[0, 0, 0], [255, 0, 0], [0, 200, 0]]
-    run_config.save(folder, [config], {"num_classes": 3, "class_names": list(CLASSES), "colours": colours})
+    colors = [[0, 0, 0], [255, 0, 0], [0, 200, 0]]
+    run_config.save(folder, [config], {"num_classes": 3, "class_names": list(CLASSES), "colors": colors})
     return folder

@@ -1,4 +1,4 @@
-"""Known data sets of a few pictures each, packed as the real ones are, and the labels that must come of them."""
+"""Known datasets of a few pictures each, packed as the real ones are, and the labels that must come of them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def label(*values: int) -> np.ndarray:
     return np.repeat(np.array([values], np.uint8), SIDE // len(values), axis=1).repeat(SIDE, axis=0)
 
 
-def coloured(values: np.ndarray, colours: dict[int, tuple[int, int, int]], kind: str) -> bytes:
-    """A label as a picture in colours."""
+def colored(values: np.ndarray, colors: dict[int, tuple[int, int, int]], kind: str) -> bytes:
+    """A label as a picture in colors."""
     pixels = np.zeros((*values.shape, 3), np.uint8)
-    for value, colour in colours.items():
-        pixels[values == value] = colour
+    for value, color in colors.items():
+        pixels[values == value] = color
     return encoded(pixels, kind)
 
 
@@ -52,12 +52,12 @@ def palette_png(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# ---- data sets in small ------------------------------------------------------------------------------
+# ---- datasets in small ------------------------------------------------------------------------------
 
 
 @dataclass
 class Small:
-    """A data set of a few pictures, packed as the real one is.
+    """A dataset of a few pictures, packed as the real one is.
 
     Attributes:
       script: which script converts it.
@@ -65,7 +65,7 @@ class Small:
       labels: by split, the labels that must come out, by the names of the images.
       words: further words of the command line.
       dataset: name that dataset.yml must have.
-      records: folder of the records, below the data set's.
+      records: folder of the records, below the dataset's.
     """
 
     script: str
@@ -172,7 +172,7 @@ def coco() -> Small:
 
 
 def camvid() -> Small:
-    colours = {0: (128, 128, 128), 10: (0, 128, 192), 255: (0, 0, 0)}  # sky, bicyclist, void
+    colors = {0: (128, 128, 128), 10: (0, 128, 192), 255: (0, 0, 0)}  # sky, bicyclist, void
     frames = {"train": "0001TP_006690", "val": "0016E5_07959", "test": "Seq05VD_f00000"}
     values = label(0, 10, 255, 0)
     archives = {
@@ -180,7 +180,7 @@ def camvid() -> Small:
             {f"701_StillsRaw_full/{name}.png": photo(0, "png") for name in frames.values()}
         ),
         "LabeledApproved_full.zip": zipped(
-            {f"{name}_L.png": coloured(values, colours, "png") for name in frames.values()}
+            {f"{name}_L.png": colored(values, colors, "png") for name in frames.values()}
         ),
     }
     return Small("camvid", archives, {split: {name: values} for split, name in frames.items()}, dataset="camvid")
@@ -188,11 +188,11 @@ def camvid() -> Small:
 
 def lfw_parts() -> Small:
     people = {"train": ("Ann_Lee", 12), "val": ("Bo", 1), "test": ("Cy_van_Ek", 2)}
-    colours = {0: (0, 0, 255), 1: (255, 0, 0), 2: (0, 255, 0)}
+    colors = {0: (0, 0, 255), 1: (255, 0, 0), 2: (0, 255, 0)}
     labels = {"train": label(0, 1, 2, 0), "val": label(1, 2, 0, 0), "test": label(0, 2, 1, 0)}
     names = {split: f"{person}_{number:04}" for split, (person, number) in people.items()}
     masks = {
-        f"parts_lfw_funneled_gt_images/{name}.ppm": coloured(labels[split], colours, "ppm")
+        f"parts_lfw_funneled_gt_images/{name}.ppm": colored(labels[split], colors, "ppm")
         for split, name in names.items()
     }
     images = {
@@ -207,12 +207,12 @@ def lfw_parts() -> Small:
 
 
 def celeba_hair_skin() -> Small:
-    greys = label(0, 128, 255, 0)
-    greys[0, 0] = 120  # a bad pixel: skin is nearest
+    grays = label(0, 128, 255, 0)
+    grays[0, 0] = 120  # a bad pixel: skin is nearest
     values = label(0, 2, 1, 0)
     values[0, 0] = 2
     names = ["000003", "000007"]
-    masks = {f"masks/{name}.bmp": encoded(greys, "bmp") for name in names}
+    masks = {f"masks/{name}.bmp": encoded(grays, "bmp") for name in names}
     images = {f"img_align_celeba/00000{number}.jpg": photo(number) for number in range(1, 9)}
     archives = {"celeba_hair_masks.zip": zipped(masks), "img_align_celeba.zip": zipped(images)}
     return Small("celeba_hair_skin", archives, {"": dict.fromkeys(names, values)}, dataset="celeba_hair_skin")

@@ -20,7 +20,7 @@ SEED = 11
 
 @pytest.fixture
 def run(monkeypatch, disc_records, tmp_path):
-    """Runs the command with further flags on the small data set; gives the exit code."""
+    """Runs the command with further flags on the small dataset; gives the exit code."""
 
     def run(*flags, given=None):
         given = (f"--dataset_dir={disc_records}", f"--output_dir={tmp_path}/out") if given is None else given
@@ -49,17 +49,17 @@ def batches_of_training(disc_records, number, **changes):
 
 
 def require_shown(path, batch, disc_records, mean_pixel=(127.5,) * 3):
-    """The sheet shows the batch's images, and its labels in their colours, pixel for pixel."""
+    """The sheet shows the batch's images, and its labels in their colors, pixel for pixel."""
     drawn = np.asarray(Image.open(path))
     described = dataset.find("", disc_records)
     split = browse.Split(described, "train", [])
     (sheet,) = browse.batch_sheets(split, batch, mean_pixel, ("a", "b"), browse.Look())
-    colours = browse.Classes.of(described).colours
+    colors = browse.Classes.of(described).colors
     for places, image, label in zip(sheet.places(), batch["image"].numpy(), batch["label"].numpy(), strict=True):
         shown = [drawn[p.top : p.top + p.height, p.left : p.left + p.width] for p in places]
         np.testing.assert_array_equal(shown[0], np.rint(image))
-        np.testing.assert_array_equal(shown[2][label != 255], colours[label[label != 255]])
-        assert (shown[2][label == 255] != colours[0]).any(-1).all()
+        np.testing.assert_array_equal(shown[2][label != 255], colors[label[label != 255]])
+        assert (shown[2][label == 255] != colors[0]).any(-1).all()
 
 
 @pytest.fixture

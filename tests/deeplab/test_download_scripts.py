@@ -80,7 +80,7 @@ def require_labels(small: Small, folder: pathlib.Path) -> None:
 
 
 def script(small: Small, *words: str, **variables: str) -> subprocess.CompletedProcess:
-    """Runs the script of a data set, as it is, with this python."""
+    """Runs the script of a dataset, as it is, with this python."""
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "DEEPLAB_PYTHON_READY": "1", "PATH": path, **variables}
     command = ["bash", str(ROOT / "datasets" / f"download_and_convert_{small.script}.sh"), *words]

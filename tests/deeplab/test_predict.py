@@ -44,12 +44,12 @@ def files_in(folder):
 def test_results(run, small_run, tmp_path, capsys):
     assert run("--save_probabilities=npz") == 0
     out = tmp_path / "out"
-    kinds = {"mask": "png", "colour": "png", "overlay": "png", "probabilities": "npz"}
+    kinds = {"mask": "png", "color": "png", "overlay": "png", "probabilities": "npz"}
     expected = [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in ("one", "two")]
     assert files_in(out) == sorted([*expected, "summary.csv"])
     result = Segmenter(small_run)(golden_recipe.image(40, 52)[0])
     np.testing.assert_array_equal(np.asarray(Image.open(out / "mask" / "one.png")), result.labels)
-    np.testing.assert_array_equal(np.asarray(Image.open(out / "colour" / "one.png")), result.colour_mask())
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "color" / "one.png")), result.color_mask())
     saved = np.load(out / "probabilities" / "one.npz")
     assert saved["probabilities"].dtype == np.float16 and list(saved["class_names"]) == ["ground", "disc", "square"]
     np.testing.assert_allclose(saved["probabilities"], result.probabilities, atol=1e-3)
@@ -60,7 +60,7 @@ def test_results(run, small_run, tmp_path, capsys):
 
 
 def test_nothing_is_overwritten_unasked(run, tmp_path, capsys):
-    flags = ("--nosave_colour", "--nosave_overlay")
+    flags = ("--nosave_color", "--nosave_overlay")
     assert run(*flags) == 0
     mask = tmp_path / "out" / "mask" / "two.png"
     mask.write_bytes(b"mine")
@@ -78,7 +78,7 @@ def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
 
 
 def test_probabilities_as_pictures(run, tmp_path):
-    assert run("--save_probabilities=png", "--nosave_mask", "--nosave_colour", "--nosave_overlay") == 0
+    assert run("--save_probabilities=png", "--nosave_mask", "--nosave_color", "--nosave_overlay") == 0
     names = ["000_ground.png", "001_disc.png", "002_square.png"]
     shares = [np.asarray(Image.open(tmp_path / "out" / "probabilities" / "one" / name), int) for name in names]
     assert abs(sum(shares) - 255).max() <= 1

@@ -14,7 +14,7 @@ from deeplab.data import records
 
 @pytest.fixture
 def run(monkeypatch, small_run, disc_records, tmp_path):
-    """Runs the command on the small network and data set; further flags are added. Gives the exit code."""
+    """Runs the command on the small network and dataset; further flags are added. Gives the exit code."""
 
     def run(*flags):
         given = [f"--checkpoint_dir={small_run}", f"--dataset_dir={disc_records}", f"--vis_logdir={tmp_path}/vis"]
@@ -36,7 +36,7 @@ def test_pictures_of_every_image(run, small_run, disc_records, tmp_path):
         np.testing.assert_array_equal(np.asarray(Image.open(results / f"{number:06d}_image.png")), image)
         mask = Image.open(tmp_path / "vis" / "raw_segmentation_results" / f"{example[records.FILENAME].decode()}.png")
         np.testing.assert_array_equal(np.asarray(mask), labels)
-        # discs.yml has no colours: PASCAL's stand in, as in the reference.
+        # discs.yml has no colors: PASCAL's stand in, as in the reference.
         pascal = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
         drawn = np.asarray(Image.open(results / f"{number:06d}_prediction.png"))
         np.testing.assert_array_equal(drawn, pascal[labels])

@@ -66,7 +66,7 @@ class Reference:
             expected = {key: stored[key] for key in stored.files}
         for case in self.golden:
             model = golden_model(self.variant, tuple(sorted(case.options.items())))
-            outputs = model(normalised(self.variant, image(*case.size)), training=False)
+            outputs = model(normalized(self.variant, image(*case.size)), training=False)
             for part in ("features", "low_level_os4", "low_level_os8"):
                 self._compare(case.name, part, outputs, expected)
 
@@ -113,13 +113,13 @@ class Battery(Reference):
         for name, variable in variables_by_name(model).items():
             fixed = any(part in name for part in self.constant)
             variable.assign(np.zeros(variable.shape) if fixed else cached_weight(name, tuple(variable.shape)))
-        return np.asarray(model(normalised(self.variant, image(65, 97)), training=False)["features"])
+        return np.asarray(model(normalized(self.variant, image(65, 97)), training=False)["features"])
 
     def test_any_image_size(self):
         model = golden_model(self.variant, options_key(self))
         stride = self.options.get("output_stride", 16)
         for height, width in ((33, 47), (64, 32)):
-            outputs = model(normalised(self.variant, image(height, width)), training=False)
+            outputs = model(normalized(self.variant, image(height, width)), training=False)
             assert outputs["features"].shape[1:3] == (math.ceil(height / stride), math.ceil(width / stride))
             for key in outputs:
                 if key.startswith("low_level") and int(key.split("os")[1]) < stride:
@@ -151,7 +151,7 @@ class Battery(Reference):
         with np.load(tmp_path / "weights.npz") as saved:
             for name, variable in variables_by_name(again).items():
                 variable.assign(saved[name])
-        batch = normalised(self.variant, image(33, 47))
+        batch = normalized(self.variant, image(33, 47))
         np.testing.assert_array_equal(again(batch)["features"], model(batch)["features"])
 
     def test_mixed_precision(self):
@@ -164,7 +164,7 @@ class Battery(Reference):
         for name, variable in variables_by_name(half).items():
             assert variable.dtype == "float32", name
             variable.assign(cached_weight(name, tuple(variable.shape)))
-        batch = normalised(self.variant, image(65, 65))
+        batch = normalized(self.variant, image(65, 65))
         result = half(batch, training=False)["features"]
         assert result.dtype == tf.bfloat16
         wanted = np.asarray(full(batch, training=False)["features"]).ravel()
@@ -198,10 +198,10 @@ def cached_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return weight(name, shape)
 
 
-def normalised(variant: str, pixels: np.ndarray) -> np.ndarray:
+def normalized(variant: str, pixels: np.ndarray) -> np.ndarray:
     """Golden image as the backbone wants it, float32."""
     backbone = slim.find(variant)
-    if backbone.own_normalisation:
+    if backbone.own_normalization:
         return pixels.astype(np.float32)
     if backbone.subtract_imagenet_mean:
         return pixels.astype(np.float32) - np.float32(IMAGENET_MEAN)

@@ -5,7 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from battery import Battery, build, normalised, values
+from battery import Battery, build, normalized, values
 from golden_recipe import generator, image
 
 import slim
@@ -30,7 +30,7 @@ def random_weights(model):
 def features(application, stride, size):
     model = build(f"keras:{application}", {"output_stride": stride})
     random_weights(model)
-    return {key: np.asarray(value) for key, value in model(normalised(f"keras:{application}", image(*size))).items()}
+    return {key: np.asarray(value) for key, value in model(normalized(f"keras:{application}", image(*size))).items()}
 
 
 # Sizes that are odd at every strided "same" layer, where dense and strided padding agree.

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, Reference, build, normalised, shapes
+from battery import Battery, Golden, Reference, build, normalized, shapes
 from golden_recipe import image
 
 import slim
@@ -80,7 +80,7 @@ def test_removing_the_last_stride_keeps_the_variables_and_the_size():
     dense = build("nas_hnasnet", {"output_stride": 8, "nas_remove_os32_stride": True})
     # Only the identity's 1x1 convolutions come with a stride, and this cell has none.
     assert shapes(plain) == shapes(dense)
-    batch = normalised("nas_hnasnet", image(65, 65))
+    batch = normalized("nas_hnasnet", image(65, 65))
     assert dense(batch)["features"].shape == plain(batch)["features"].shape
 
 

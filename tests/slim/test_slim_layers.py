@@ -55,7 +55,7 @@ def test_make_divisible(channels, divisor, minimum, expected):
         ("relu6", [0, 0, 0, 1, 6]),
         ("clip6", [-6, -1, 0, 1, 6]),
         ("hard_swish", [0, -1 * 2 / 6, 0, 4 / 6, 9]),
-        ("quantised_sigmoid", [0, 2 * 0.16667, 3 * 0.16667, 4 * 0.16667, 1.00002]),
+        ("quantized_sigmoid", [0, 2 * 0.16667, 3 * 0.16667, 4 * 0.16667, 1.00002]),
     ],
 )
 def test_activations(name, expected):
@@ -67,7 +67,7 @@ def test_batch_norm_averages_the_unbiased_variance():
     norm = layers.BatchNorm(Norm(0.9, 1e-3))
     values = np.array([1.0, 3.0, 5.0, 7.0], np.float32).reshape(1, 2, 2, 1)
     result = norm(values, training=True)
-    # Mean 4; biased variance 5, which normalises; unbiased 20 / 3, which is averaged.
+    # Mean 4; biased variance 5, which normalizes; unbiased 20 / 3, which is averaged.
     np.testing.assert_allclose(result, (values - 4) / np.sqrt(5 + 1e-3), rtol=1e-5)
     assert float(norm.moving_mean[0]) == pytest.approx(0.4)
     assert float(norm.moving_variance[0]) == pytest.approx(0.9 + 0.1 * 20 / 3)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, Reference, build, golden_model, normalised
+from battery import Battery, Golden, Reference, build, golden_model, normalized
 from golden_recipe import image, weight
 
 import slim
@@ -62,7 +62,7 @@ def test_bounded_activation_bounds_every_map():
     model = keras.Model(given, features.end_points)
     for name, variable in variables_by_name(model).items():
         variable.assign(4.0 * weight(name, tuple(variable.shape)))  # far beyond the bounds
-    maps = {name: np.asarray(value) for name, value in model(normalised("xception_41", image(33, 33))).items()}
+    maps = {name: np.asarray(value) for name, value in model(normalized("xception_41", image(33, 33))).items()}
     assert max(value.max() for value in maps.values()) == 6.0
     assert min(value.min() for value in maps.values()) >= -6.0
     assert min(maps["middle_flow/block1/unit_1/xception_module"].ravel()) >= 0.0  # ReLU6 behind the sum

@@ -1,4 +1,4 @@
-"""Record builders: data sets in any usual layout in, TFRecord shards and `dataset.yml` out.
+"""Record builders: datasets in any usual layout in, TFRecord shards and `dataset.yml` out.
 
 `FORMATS` lists the layouts. Each is a module with a settings group and a function that makes a `Source` of it: which
 images there are, where their labels come from, which split they belong to, what the classes are. `sources.py` divides
@@ -35,7 +35,7 @@ class Format:
     Attributes:
       summary: one line for a list of formats.
       config: its settings group.
-      read: what a data set of this layout holds.
+      read: what a dataset of this layout holds.
       output_dir: where records go unless `--output_dir` says; empty: it must.
       num_shards: shards of a split unless `--num_shards` says.
     """
@@ -55,7 +55,7 @@ FORMATS: dict[str, Format] = {
         "Cityscapes: leftImg8bit and gtFine", BuildCityscapesConfig, read_cityscapes, "./tfrecord", num_shards=10
     ),
     "ade20k": Format("ADE20K scene parsing", BuildAde20kConfig, read_ade20k, "./ADE20K/tfrecord"),
-    "camvid": Format("CamVid: colour masks as published, or SegNet's folders", BuildCamvidConfig, read_camvid),
+    "camvid": Format("CamVid: color masks as published, or SegNet's folders", BuildCamvidConfig, read_camvid),
     "coco": Format("COCO JSON: polygons and RLE, crowds, things and stuff", BuildCocoConfig, read_coco),
     "labelme": Format("labelme: one JSON an image", BuildLabelmeConfig, read_labelme),
     "cvat": Format("CVAT for images 1.1: XML", BuildCvatConfig, read_cvat),

@@ -28,7 +28,7 @@ class BuildAde20kConfig:
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
     shuffle_seed: int = setting(
-        0, "Seed of the training images' order: neighbours in a shard are no neighbours in the folder."
+        0, "Seed of the training images' order: neighbors in a shard are no neighbors in the folder."
     )
 
 

@@ -40,7 +40,7 @@ class BuildBinaryConfig:
     )
     mask_folder: str = setting("", "Folder from which the paths of --class_masks go (unset: as they are).")
     require_all_masks: bool = setting(False, "Every image must have a mask of every class, be it black.")
-    skip_unlabelled: bool = setting(False, "Leave images out that have no mask of any class.")
+    skip_unlabeled: bool = setting(False, "Leave images out that have no mask of any class.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ClassMasks:
     Attributes:
       image: path of the image, for messages.
       masks: class names and paths, in the order in which they cover each other.
-      build: number of the data set in this process, so that oddities are said once for each.
+      build: number of the dataset in this process, so that oddities are said once for each.
     """
 
     image: str
@@ -80,7 +80,7 @@ class ClassMasks:
                 rule = (
                     f"the mask is {values.shape[1]}x{values.shape[0]} pixels, its image {self.image} {width}x{height}"
                 )
-                raise UserError(path, rule, "resize the mask (nearest neighbour) or the image, or leave the pair out")
+                raise UserError(path, rule, "resize the mask (nearest neighbor) or the image, or leave the pair out")
             white, between = split_binary(values, path)
             label[white] = painter.value(name, path)
             if between:
@@ -101,14 +101,14 @@ def read_binary(config: BuildBinaryConfig) -> Source:
     _require_use(patterns, present, config.image_folder)
     if config.require_all_masks:
         _require_all(patterns, present, config.image_folder)
-    unlabelled = [name for name, masks in present.items() if not masks]
-    if unlabelled and not config.skip_unlabelled:
-        rule = f"{len(unlabelled)} of {len(present)} images have no mask of any class: {shorten(unlabelled, 10)}"
-        example = _path_of(unlabelled[0], next(iter(patterns.values())))
-        remedy = f"add their masks (as {example}), or --skip_unlabelled=true leaves them out"
+    unlabeled = [name for name, masks in present.items() if not masks]
+    if unlabeled and not config.skip_unlabeled:
+        rule = f"{len(unlabeled)} of {len(present)} images have no mask of any class: {shorten(unlabeled, 10)}"
+        example = _path_of(unlabeled[0], next(iter(patterns.values())))
+        remedy = f"add their masks (as {example}), or --skip_unlabeled=true leaves them out"
         raise UserError(config.image_folder, rule, remedy)
-    if unlabelled:
-        console.note(f"{config.image_folder}: left out {len(unlabelled)} images without a mask: {shorten(unlabelled)}")
+    if unlabeled:
+        console.note(f"{config.image_folder}: left out {len(unlabeled)} images without a mask: {shorten(unlabeled)}")
     build = next(_BUILDS)
     pairs = [
         Pair(name, images[name], ClassMasks(images[name], masks, build)) for name, masks in present.items() if masks
@@ -173,7 +173,7 @@ def _images(folder: Folder, patterns: Mapping[str, str]) -> dict[str, str]:
 def _require_use(
     patterns: Mapping[str, str], present: Mapping[str, Sequence[tuple[str, str]]], image_folder: str
 ) -> None:
-    """Stops at a pattern that matches nothing: it is misspelt, or the class does not exist."""
+    """Stops at a pattern that matches nothing: it is misspelled, or the class does not exist."""
     used = {label for masks in present.values() for label, _ in masks}
     for label, pattern in patterns.items():
         if label not in used:
@@ -245,16 +245,16 @@ def _tones_of_regions(values: np.ndarray, odd: np.ndarray, high: int) -> list[in
         return np.unique(values[odd]).tolist()
     wide = values.astype(np.uint16)
     kernel = np.ones((3, 3), np.uint8)
-    flat = cv2.erode(wide, kernel) == cv2.dilate(wide, kernel)  # same value as all eight neighbours
+    flat = cv2.erode(wide, kernel) == cv2.dilate(wide, kernel)  # same value as all eight neighbors
     far = (values > high / 8) & (values < high * 7 / 8)  # JPEG leaves flat patches near black and near white
     return np.unique(values[odd & flat & far]).tolist()
 
 
 def _read_values(path: str) -> np.ndarray:
-    """A mask's values, uint8 or uint16 [H, W]: palette indices or grey.
+    """A mask's values, uint8 or uint16 [H, W]: palette indices or gray.
 
     Raises:
-      UserError: unreadable, or coloured.
+      UserError: unreadable, or colored.
     """
     data = read_file(path)
     try:
@@ -269,7 +269,7 @@ def _read_values(path: str) -> np.ndarray:
             path, "is partly transparent, so it is not clear what is black", "write it without alpha channel"
         )
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith(("I", "F")):
-        return _grey(np.asarray(picture.convert("RGB")), path)
+        return _gray(np.asarray(picture.convert("RGB")), path)
     pixels = np.asarray(picture)
     values = pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16)
     if not np.array_equal(values, pixels):
@@ -277,11 +277,11 @@ def _read_values(path: str) -> np.ndarray:
     return values
 
 
-def _grey(pixels: np.ndarray, where: str) -> np.ndarray:
+def _gray(pixels: np.ndarray, where: str) -> np.ndarray:
     spread = pixels.max(axis=-1) - pixels.min(axis=-1)
     if spread.max(initial=0) > 32:  # the chroma of a damaged JPEG stays below
-        remedy = "masks in colours are built with format `folder` and --palette"
-        raise UserError(where, "is no binary mask: it has colours", remedy)
+        remedy = "masks in colors are built with format `folder` and --palette"
+        raise UserError(where, "is no binary mask: it has colors", remedy)
     return pixels[..., 1]
 
 
@@ -291,7 +291,7 @@ _SAYING = threading.Lock()
 
 
 def _say_once(build: int, path: str, between: int) -> None:
-    """One warning a data set, although masks are read by many threads."""
+    """One warning a dataset, although masks are read by many threads."""
     with _SAYING:
         if build in _SAID:
             return

@@ -19,12 +19,12 @@ from deeplab.errors import UserError
 from deeplab.settings import setting
 
 _SPLITS = ("train", "val", "test")
-_STILLS, _LABELLED = "701_StillsRaw_full", "LabeledApproved_full"
+_STILLS, _LABELED = "701_StillsRaw_full", "LabeledApproved_full"
 _VOID = {11: 255}  # index masks number the classes 0 to 10 and call everything else 11
 
 _FRAME = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)$")
 _LAST_TRAINING_FRAME = 8520  # of sequence 0001TP: its second half is test
-_VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was labelled at 15 Hz
+_VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was labeled at 15 Hz
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BuildCamvidConfig:
     camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the three layouts.")
     layout: str = setting(
         "",
-        f"original: {_STILLS}/ and {_LABELLED}/, in colours; segnet: train/ and trainannot/, and so on; lists: "
+        f"original: {_STILLS}/ and {_LABELED}/, in colors; segnet: train/ and trainannot/, and so on; lists: "
         "images/, masks/ and train.txt, and so on (unset: the one that is there).",
         choices=("", "original", "segnet", "lists"),
     )
@@ -69,7 +69,7 @@ def split_of(frame: str) -> str:
 
 def _layout_of(root: pathlib.Path) -> str:
     signs = {
-        "original": (_STILLS, _LABELLED),
+        "original": (_STILLS, _LABELED),
         "segnet": ("train", "trainannot"),
         "lists": ("images", "masks"),
     }
@@ -95,7 +95,7 @@ def _layout_of(root: pathlib.Path) -> str:
 
 
 def _read_original(root: pathlib.Path) -> Source:
-    images, masks = _folders(root, _STILLS, _LABELLED)
+    images, masks = _folders(root, _STILLS, _LABELED)
     pairs = pair_by_names(_names(images), images, masks, "_L", str(masks.path))
     strange = [pair.name for pair in pairs if not split_of(pair.name)]
     if strange:
@@ -145,7 +145,7 @@ def _names(images: Folder) -> list[str]:
 
 
 def palette() -> str:
-    """Path of the palette in which the original masks are drawn: 32 colours, merged into the 11 classes."""
+    """Path of the palette in which the original masks are drawn: 32 colors, merged into the 11 classes."""
     return str(datasets.known_folder() / "camvid.palette")
 
 

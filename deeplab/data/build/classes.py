@@ -16,9 +16,9 @@ from deeplab.data.build.annotations import require_plain
 from deeplab.data.build.files import read_text, shorten
 from deeplab.data.build.settings import LabelConfig
 from deeplab.data.build.source import BACKGROUND, Painter, Source, indices_of, with_background
-from deeplab.data.colormap import colours_for
-from deeplab.data.colour_tables import ColourTable, read_colour_table, table_of
-from deeplab.data.dataset import Colour, Dataset
+from deeplab.data.color_tables import ColorTable, read_color_table, table_of
+from deeplab.data.colormap import colors_for
+from deeplab.data.dataset import Color, Dataset
 from deeplab.data.masks import LabelRule, parse_label_map, spread_map
 from deeplab.errors import UserError
 
@@ -34,13 +34,13 @@ class Classes:
     Attributes:
       num_classes: None where the highest label will decide.
       names: empty where there are none.
-      colours: empty where there are none.
+      colors: empty where there are none.
       rule: how mask pixels become labels.
     """
 
     num_classes: int | None
     names: tuple[str, ...]
-    colours: tuple[Colour, ...]
+    colors: tuple[Color, ...]
     rule: LabelRule
 
     @property
@@ -64,7 +64,7 @@ def classes_from(
       UserError: two sources that contradict each other, with both numbers.
     """
     palette = config.palette or source.palette
-    table = read_colour_table(palette) if palette else None
+    table = read_color_table(palette) if palette else None
     described = _described(config, other_splits, source) or _voc(config, table, source, tell)
     names = _names(config, table, described, source.drawn)
     if source.drawn and not names and source.class_names:
@@ -72,17 +72,17 @@ def classes_from(
         classes = shorten(source.class_names, 8)
         raise UserError("--num_classes", f"{text}: {classes}", "leave it out, or give --class_names as well")
     num_classes = _agreed_number(config, names, described)
-    colours = table.class_colours() if table else described.colours if described else ()
+    colors = table.class_colors() if table else described.colors if described else ()
     ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
     rule = LabelRule(
         num_classes=num_classes,
         ignore_label=ignore_label,
         mapping=parse_label_map(config.label_map) or source.label_map or None,
         table=table or _table_of(described if config.dataset or source.known else None),
-        tolerance=config.colour_tolerance,
+        tolerance=config.color_tolerance,
         ignore_bad=config.on_bad_label == "ignore",
     )
-    found = Classes(num_classes, names, colours, rule)
+    found = Classes(num_classes, names, colors, rule)
     _require_agreement(found, other_splits)
     return found
 
@@ -95,11 +95,11 @@ def _described(config: LabelConfig, other_splits: Dataset | None, source: Source
     if source.known:
         return datasets.load_known(source.known)
     if source.class_names:
-        return Dataset("", source.class_names, source.colours, source.ignore_label)
+        return Dataset("", source.class_names, source.colors, source.ignore_label)
     return None
 
 
-def _voc(config: LabelConfig, table: ColourTable | None, source: Source, tell: bool) -> Dataset | None:
+def _voc(config: LabelConfig, table: ColorTable | None, source: Source, tell: bool) -> Dataset | None:
     """PASCAL VOC, where nothing is said of the classes and all images are named as its."""
     said = table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map
     if said or not all(_VOC_NAME.match(pair.name) for pair in source.pairs()):
@@ -113,7 +113,7 @@ def _voc(config: LabelConfig, table: ColourTable | None, source: Source, tell: b
     return known
 
 
-def _names(config: LabelConfig, table: ColourTable | None, described: Dataset | None, drawn: bool) -> tuple[str, ...]:
+def _names(config: LabelConfig, table: ColorTable | None, described: Dataset | None, drawn: bool) -> tuple[str, ...]:
     if config.class_names:
         names = _read_names(config.class_names)
         return with_background(names) if drawn and BACKGROUND not in names else names
@@ -150,8 +150,8 @@ def _agreed_number(config: LabelConfig, names: Sequence[str], described: Dataset
     return config.num_classes or (described.num_classes if described else None)
 
 
-def _table_of(described: Dataset | None) -> ColourTable | None:
-    if described is None or not described.colours or len(set(described.colours)) < described.num_classes:
+def _table_of(described: Dataset | None) -> ColorTable | None:
+    if described is None or not described.colors or len(set(described.colors)) < described.num_classes:
         return None
     return table_of(described)
 
@@ -175,7 +175,7 @@ def _require_agreement(found: Classes, other_splits: Dataset | None) -> None:
 
 
 def settle(classes: Classes, counts: np.ndarray) -> Classes:
-    """Number, names and colours, filled in from what the labels hold.
+    """Number, names and colors, filled in from what the labels hold.
 
     Args:
       classes: what was known before.
@@ -192,14 +192,14 @@ def settle(classes: Classes, counts: np.ndarray) -> Classes:
         _require_indices(present, ignore)
         console.note(f"labels go up to {present[-1]}: taking num_classes={number} (the background counts)")
     names = classes.names or ("background", *(f"class_{index}" for index in range(1, number)))
-    colours = classes.colours
-    if len(colours) != number:
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in colours_for(None, number)[:number])
-    return dataclasses.replace(classes, num_classes=number, names=names, colours=colours)
+    colors = classes.colors
+    if len(colors) != number:
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in colors_for(None, number)[:number])
+    return dataclasses.replace(classes, num_classes=number, names=names, colors=colors)
 
 
 def require_several_classes(present: Sequence[int], counts: np.ndarray, ignore_label: int) -> None:
-    """Stops where all labelled pixels are one class: nothing could be learned."""
+    """Stops where all labeled pixels are one class: nothing could be learned."""
     if len(present) > 1:
         return
     ignored = int(counts[ignore_label])
@@ -213,7 +213,7 @@ def require_several_classes(present: Sequence[int], counts: np.ndarray, ignore_l
 
 
 def _require_indices(present: Sequence[int], ignore_label: int) -> None:
-    """Values such as 0, 150, 250 are grey tones, not indices; a few gaps are classes that do not occur."""
+    """Values such as 0, 150, 250 are gray tones, not indices; a few gaps are classes that do not occur."""
     highest = present[-1]
     if highest < 8 or 2 * len(present) >= highest:
         return

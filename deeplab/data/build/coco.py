@@ -33,7 +33,7 @@ from deeplab.data.build.regions import IGNORED, Region, RegionsMask
 from deeplab.data.build.rle import checked_runs, coco_runs
 from deeplab.data.build.shapes import polygon
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Pair, Source, with_background
-from deeplab.data.dataset import Colour
+from deeplab.data.dataset import Color
 from deeplab.errors import UserError
 from deeplab.settings import setting
 
@@ -70,7 +70,7 @@ class BuildCocoConfig(DrawnConfig):
 
 
 def read_coco(config: BuildCocoConfig) -> Source:
-    """A data set in COCO's JSON.
+    """A dataset in COCO's JSON.
 
     Raises:
       UserError: files that cannot be read, break the format, or name images that are not there.
@@ -89,7 +89,7 @@ def read_coco(config: BuildCocoConfig) -> Source:
     tally.report()
     require_pairs(tally, config.annotations, "check that the files hold images, and --skip_empty")
     class_names = reader.categories.class_names(config.annotations)
-    return Source(tally.splits, class_names, reader.categories.class_colours(class_names), drawn=True)
+    return Source(tally.splits, class_names, reader.categories.class_colors(class_names), drawn=True)
 
 
 def _add(tally: Tally, image: _Image, split: str, config: BuildCocoConfig) -> None:
@@ -320,7 +320,7 @@ class _Categories:
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
-        self._colours: dict[str, Colour] = {}
+        self._colors: dict[str, Color] = {}
 
     def add(self, content: Any, path: str) -> None:
         """Takes in the categories of one file.
@@ -338,7 +338,7 @@ class _Categories:
                 rule = f"is {name!r}, but was {self._names[identity]!r} before"
                 raise UserError(where, rule, "files that are built together must have the same categories")
             if entry.get("color") is not None:
-                self._colours.setdefault(name, _colour(entry["color"], where))
+                self._colors.setdefault(name, _color(entry["color"], where))
 
     def name(self, identity: int, where: str) -> str | None:
         """Name of a category; None for COCO's stand-in for all things, of which nothing is painted.
@@ -365,15 +365,15 @@ class _Categories:
             raise UserError(where, rule, "take categories, and their annotations, out of the files")
         return names
 
-    def class_colours(self, names: Sequence[str]) -> tuple[Colour, ...]:
-        """Their colours, or none where the files do not give every class one."""
-        colours = {BACKGROUND: (0, 0, 0), **self._colours}
-        if not self._colours or not all(name in colours for name in names):
+    def class_colors(self, names: Sequence[str]) -> tuple[Color, ...]:
+        """Their colors, or none where the files do not give every class one."""
+        colors = {BACKGROUND: (0, 0, 0), **self._colors}
+        if not self._colors or not all(name in colors for name in names):
             return ()
-        return tuple(colours[name] for name in names)
+        return tuple(colors[name] for name in names)
 
 
-def _colour(value: Any, where: str) -> Colour:
+def _color(value: Any, where: str) -> Color:
     if isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value):
         return value[0], value[1], value[2]
     raise UserError(where, "`color` must be three whole numbers from 0 to 255", "mend it, or take it out")

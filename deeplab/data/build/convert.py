@@ -1,4 +1,4 @@
-"""One image and its mask in, one serialised example out: the work that runs in parallel."""
+"""One image and its mask in, one serialized example out: the work that runs in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every pair of a data set is read.
+    """How every pair of a dataset is read.
 
     Attributes:
       painter: classes and rule.
@@ -46,9 +46,9 @@ class Converted:
 
     Attributes:
       name: the pair's name.
-      example: the serialised example.
+      example: the serialized example.
       counts: pixels of each label value, int64 [256].
-      snapped: pixels whose colour was not in the palette and became the nearest that is.
+      snapped: pixels whose color was not in the palette and became the nearest that is.
       image: the picture as it is stored, without its bytes.
     """
 
@@ -61,7 +61,7 @@ class Converted:
 
 def convert(pair: Pair, recipe: Recipe) -> Converted:
     """Reads, checks and packs one pair. A JPEG or PNG goes in byte for byte where TensorFlow reads it as it is shown,
-    and so does an 8-bit grey mask; other masks become 8-bit grey PNG.
+    and so does an 8-bit gray mask; other masks become 8-bit gray PNG.
 
     Args:
       pair: name, image, and where the label comes from.
@@ -72,7 +72,7 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
     """
     picture, decoded = read_pair(pair, recipe)
     height, width = decoded.label.shape
-    example = encode_example(picture.data, picture.format, pair.name, height, width, decoded.grey_png)
+    example = encode_example(picture.data, picture.format, pair.name, height, width, decoded.gray_png)
     return Converted(pair.name, example, decoded.counts, decoded.snapped, dataclasses.replace(picture, data=b""))
 
 
@@ -99,17 +99,17 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
 
 
 def _require_exact(mask: bytes, where: str, rule: LabelRule) -> None:
-    """Refuses JPEG masks but for those in colours that are looked up: JPEG changes values, one class into another."""
+    """Refuses JPEG masks but for those in colors that are looked up: JPEG changes values, one class into another."""
     if not mask.startswith(_JPEG):
         return
-    looked_up = rule.table and rule.tolerance and (rule.table.is_grey() or _has_colours(mask))
+    looked_up = rule.table and rule.tolerance and (rule.table.is_gray() or _has_colors(mask))
     if not looked_up:
-        others = "JPEG is read in colours (--palette and --colour_tolerance=100) and black and white (format binary)"
+        others = "JPEG is read in colors (--palette and --color_tolerance=100) and black and white (format binary)"
         broken = "is a JPEG, which changes values, so that one class becomes another"
         raise UserError(where, broken, f"take the masks as they were before; {others}")
 
 
-def _has_colours(jpeg: bytes) -> bool:
+def _has_colors(jpeg: bytes) -> bool:
     try:
         return len(Image.open(io.BytesIO(jpeg)).getbands()) > 1
     except UNREADABLE:
@@ -127,7 +127,7 @@ def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> User
         turned = "turned" in picture.notes or "unturned" in picture.notes
         remedy = "its EXIF data turn the image: leave --exif=auto" if turned else "one of the two is turned"
         return UserError(pair.mask_file, rule, remedy)
-    return UserError(pair.mask_file, rule, "resize the mask (nearest neighbour) or the image, or leave the pair out")
+    return UserError(pair.mask_file, rule, "resize the mask (nearest neighbor) or the image, or leave the pair out")
 
 
 def ordered_map(

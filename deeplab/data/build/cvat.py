@@ -22,13 +22,13 @@ from deeplab.data.build.files import split_paths, unreadable_file
 from deeplab.data.build.rle import checked_runs, pixels_of
 from deeplab.data.build.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
-from deeplab.data.dataset import Colour
+from deeplab.data.dataset import Color
 from deeplab.errors import UserError
 from deeplab.settings import setting
 
 _WITHOUT_AREA = ("polyline", "points", "skeleton", "cuboid", "tag")
 _SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
-_COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+_COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _EXPORT = 'export the task as "CVAT for images 1.1"'
 _LARGEST = 2**31 - 1
 _PIECE = 1 << 20  # bytes read at once
@@ -99,7 +99,7 @@ class CvatMask:
 
 
 def read_cvat(config: BuildCvatConfig) -> Source:
-    """A data set in CVAT's XML.
+    """A dataset in CVAT's XML.
 
     Raises:
       UserError: files that cannot be read, are not CVAT's, or name images that are not there.
@@ -114,8 +114,8 @@ def read_cvat(config: BuildCvatConfig) -> Source:
     tally.left_out(finder.unused(), "that no annotation names")
     tally.report()
     require_pairs(tally, config.annotations or "--annotations", _EXPORT)
-    names, colours = _classes([label for dump in dumps for label in dump.labels], images)
-    return Source(tally.splits, names, colours, drawn=True)
+    names, colors = _classes([label for dump in dumps for label in dump.labels], images)
+    return Source(tally.splits, names, colors, drawn=True)
 
 
 def _add(tally: Tally, finder: ImageFinder, image: _Image, split: str, config: BuildCvatConfig) -> None:
@@ -141,20 +141,20 @@ def _split_name(subset: str) -> str:
 # --- Classes ------------------------------------------------------------------------------------------------
 
 
-def _classes(labels: Sequence[_Label], images: Iterable[_Image]) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Names and colours of the labels that can have an area, in the order of the file; no colours if one has none."""
+def _classes(labels: Sequence[_Label], images: Iterable[_Image]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Names and colors of the labels that can have an area, in the order of the file; no colors if one has none."""
     used = {shape.name for image in images for shape in image.shapes}
     if not labels:
         return class_names_of(used), ()
     kept = [label for label in labels if label.name and (label.name in used or label.has_area)]
     names = with_background(label.name for label in kept)
-    colours: dict[str, Colour] = {}
+    colors: dict[str, Color] = {}
     for label in kept:
-        if label.colour:
-            colours.setdefault(label.name, label.colour)
-    if not set(names) - {BACKGROUND} <= set(colours):
+        if label.color:
+            colors.setdefault(label.name, label.color)
+    if not set(names) - {BACKGROUND} <= set(colors):
         return names, ()
-    return names, tuple(colours.get(name, (0, 0, 0)) for name in names)
+    return names, tuple(colors.get(name, (0, 0, 0)) for name in names)
 
 
 @dataclass
@@ -164,7 +164,7 @@ class _Label:
     name: str = ""
     kind: str = ""
     parent: str = ""
-    colour: Colour | None = None
+    color: Color | None = None
 
     @property
     def has_area(self) -> bool:
@@ -180,11 +180,11 @@ class _Label:
         elif element == "parent":
             self.parent = text
         elif element == "color" and text:
-            match = _COLOUR.fullmatch(text)
+            match = _COLOR.fullmatch(text)
             if match is None:
-                raise UserError(where, f"{text[:40]!r} is no colour", "colours are written as #rrggbb")
+                raise UserError(where, f"{text[:40]!r} is no color", "colors are written as #rrggbb")
             red, green, blue = (int(part, 16) for part in match.groups())
-            self.colour = red, green, blue
+            self.color = red, green, blue
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -315,8 +315,8 @@ def _box(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Sh
     if not turn:
         return shape
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
-    towards = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    return polygon(name, (shape.rings[0] - middle) @ towards + middle, layer=layer, where=where)
+    toward = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    return polygon(name, (shape.rings[0] - middle) @ toward + middle, layer=layer, where=where)
 
 
 def _ellipse(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Shape:

@@ -161,7 +161,7 @@ def divide(
       classes: the classes in each image, of which every split gets its share, too.
 
     Returns:
-      Indices into `names` by split, each once: split train in drawn order (neighbours in a shard are no neighbours in
+      Indices into `names` by split, each once: split train in drawn order (neighbors in a shard are no neighbors in
       the folder), others sorted by name. Splits of share 0 are left out.
 
     Raises:

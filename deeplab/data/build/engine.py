@@ -73,7 +73,7 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         writers, tallies = write(source.splits, folder, recipe, records, stack)
         classes = settle(classes, np.sum([tally.counts for tally in tallies.values()], axis=0))
         name = records.name or name_of(folder)
-        dataset = describe(name, classes.names, classes.colours, classes.rule.ignore_label, tallies)
+        dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, tallies)
         publish(folder, writers, dataset if others is None else datasets.replace_splits(dataset, others), others)
     console.note(f"wrote {len(writers)} shards and {folder / datasets.FILE_NAME}")
     return dataset

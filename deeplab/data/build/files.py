@@ -1,4 +1,4 @@
-"""Files and folders of a data set: how they are found and read, in words that say what is wrong with them."""
+"""Files and folders of a dataset: how they are found and read, in words that say what is wrong with them."""
 
 from __future__ import annotations
 

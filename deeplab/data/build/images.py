@@ -37,7 +37,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"....ftypavi[fs]", "an AVIF picture", ""),
     (rb"\0\0\0\x0cjP|\xff\x4f\xff\x51", "a JPEG 2000 picture", ""),
     (rb"8BPS", "a Photoshop file", ""),
-    (rb".{128}DICM", "a DICOM file", "save it as PNG, with the window of grey values that people read it with"),
+    (rb".{128}DICM", "a DICOM file", "save it as PNG, with the window of gray values that people read it with"),
     (rb"%PDF", "a PDF file", ""),
     (rb"\x93NUMPY", "a NumPy array", "save it as PNG"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive", "unpack it"),
@@ -51,7 +51,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
 _TRUNCATED = "truncated: the end marker is missing"
 _PNG_CHANNELS, _BY_PALETTE = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}, 3  # PNG specification, table 11.1
 _DEFLATE_MOST = 1032  # bytes that one byte of deflated data can stand for, RFC 1951: 258 for two bits
-_JPEG_MOST = 2048  # pixels that one byte of a JPEG can stand for: 64 a bit in a progressive grey one, with a margin
+_JPEG_MOST = 2048  # pixels that one byte of a JPEG can stand for: 64 a bit in a progressive gray one, with a margin
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class ImageFacts:
       format: "jpeg" or "png", by content.
       height, width: size in pixels, as stored: an EXIF orientation is not applied.
       orientation: EXIF orientation, 1 (upright) to 8.
-      alpha: the image has an alpha channel or a transparent colour, which readers drop.
+      alpha: the image has an alpha channel or a transparent color, which readers drop.
       damaged: the file or its EXIF block breaks its format's rules, yet TensorFlow's decoder reads it.
       deep: 16 bits a channel, of which readers keep the upper 8.
       pages: more pictures follow the first one.
-      cmyk: the colours are those of a printer.
+      cmyk: the colors are those of a printer.
       direct: TensorFlow decodes the file, which it does not with lossless and arithmetic-coded JPEG.
     """
 

@@ -62,7 +62,7 @@ class Region:
       name: its class.
       kind: "polygon", "rectangle", "ellipse" or "brush".
       numbers: float64, percentages of the image's width and height: [N, 2] of x, y; [4] of x, y, width, height from the
-        corner that the rectangle is turned about; [4] of x, y, radius_x, radius_y from the ellipse's centre.
+        corner that the rectangle is turned about; [4] of x, y, radius_x, radius_y from the ellipse's center.
       degrees: turn, clockwise on the screen.
       code: the brush mask, as Label Studio packs it.
     """
@@ -129,7 +129,7 @@ class LabelStudioMask:
 
 
 def read_label_studio(config: BuildLabelStudioConfig) -> Source:
-    """A data set in one of Label Studio's exports, undivided; classes are the labels that occur, in sorted order.
+    """A dataset in one of Label Studio's exports, undivided; classes are the labels that occur, in sorted order.
 
     Raises:
       UserError: files that cannot be read, are no exports, or name images that are not there.
@@ -193,7 +193,7 @@ class _Reader:
           UserError: tasks had faults.
         """
         if self._several:
-            console.note(f"{self._several} tasks have several annotations: the last that was not cancelled counts")
+            console.note(f"{self._several} tasks have several annotations: the last that was not canceled counts")
         self.tally.left_out(self.finder.unused(), "that no annotation names")
         self.tally.report()
 
@@ -250,7 +250,7 @@ class _Reader:
 
     def _regions(self, task: _Task, name: str, sizes: set[tuple[int, int]]) -> Iterator[Region]:
         results = task.results or []
-        labelled = {_identity(result) for result in results if _label_key(result)}
+        labeled = {_identity(result) for result in results if _label_key(result)}
         for number, result in enumerate(results, 1):
             where = f"{task.where}, region {number} of {name}"
             if require(result, "type", str, where, "") == "relation":
@@ -258,7 +258,7 @@ class _Reader:
             value = require(result, "value", dict, where)
             key = _label_key(result)
             if key is None:
-                if _kind(value) and _identity(result) not in labelled:  # else its twin has the label
+                if _kind(value) and _identity(result) not in labeled:  # else its twin has the label
                     self.tally.noted("regions without a label left out", name)
                 continue
             kind = _kind(value)

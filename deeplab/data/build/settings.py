@@ -11,10 +11,10 @@ from deeplab.settings import require_positive, setting
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What the values or colours of masks mean, and which way up photos are."""
+    """What the values or colors of masks mean, and which way up photos are."""
 
     dataset: str = setting(
-        "", "Known data set, or a dataset.yml, whose classes, colours and ignore label these masks have."
+        "", "Known dataset, or a dataset.yml, whose classes, colors and ignore label these masks have."
     )
     exif: str = setting(
         "auto",
@@ -28,15 +28,15 @@ class LabelConfig:
     )
     class_names: str = setting("", "File of class names, one a line in the order of the classes; or names,with,commas.")
     palette: str = setting(
-        "", "Colours of the classes: a file of lines `R G B name` or a dataset.yml; RGB masks need it."
+        "", "Colors of the classes: a file of lines `R G B name` or a dataset.yml; RGB masks need it."
     )
     ignore_label: int = setting(255, "Label value of pixels that do not count.")
     label_map: str = setting("", "Mask values to replace: OLD:NEW,OLD:NEW, e.g. 255:1,11:255.")
     on_bad_label: str = setting(
         "fail", "Values that are no class: stop, or take them for ignored.", choices=("fail", "ignore")
     )
-    colour_tolerance: float = setting(
-        0.0, "RGB mask pixels take the nearest colour of the palette within this distance (RGB 0 to 255); 0 = exact."
+    color_tolerance: float = setting(
+        0.0, "RGB mask pixels take the nearest color of the palette within this distance (RGB 0 to 255); 0 = exact."
     )
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class RecordConfig:
         False,
         "Decode every image (off: follow its structure to the end, which finds truncated files, six times as fast).",
     )
-    name: str = setting("", "What the data set is called (unset: after the output folder).")
+    name: str = setting("", "What the dataset is called (unset: after the output folder).")
     check: bool = setting(True, "Check the records when they are written, as `deeplab check_data` does.")
     beam: bool = setting(False, "Convert in an Apache Beam pipeline (extra `beam`), for sets that outgrow one machine.")
     beam_options: str = setting("", "Options of the pipeline: `--runner=FlinkRunner --flink_master=host:8081`.")

@@ -1,8 +1,8 @@
 """Shapes that people drew on images, and how they become labels: one rule for all annotation formats.
 
 Coordinates are pixels, x to the right and y down, with (0, 0) in the top left corner of the image's first pixel: the
-pixel in row r and column c has its centre at (c + 0.5, r + 0.5). It belongs to a polygon when that centre lies inside
-by the even-odd rule; a centre on the left or upper border is in, one on the right or lower border is out. Shapes with
+pixel in row r and column c has its center at (c + 0.5, r + 0.5). It belongs to a polygon when that center lies inside
+by the even-odd rule; a center on the left or upper border is in, one on the right or lower border is out. Shapes with
 a common border therefore neither overlap nor leave a gap, and a shape covers as many pixels as its area says. The
 polygon functions of OpenCV and Pillow also paint the outline, by which every shape grows half a pixel on each side.
 """
@@ -81,8 +81,8 @@ def rectangle(
 
 def ellipse(
     name: str,
-    centre_x: float,
-    centre_y: float,
+    center_x: float,
+    center_y: float,
     radius_x: float,
     radius_y: float,
     degrees: float = 0.0,
@@ -93,8 +93,8 @@ def ellipse(
 
     Args:
       name: its class.
-      centre_x, centre_y, radius_x, radius_y: in pixels.
-      degrees: turn about the centre, clockwise on the screen.
+      center_x, center_y, radius_x, radius_y: in pixels.
+      degrees: turn about the center, clockwise on the screen.
       layer: shapes of a higher layer cover those of a lower one.
       where: file, image and number of the shape, for messages.
 
@@ -102,7 +102,7 @@ def ellipse(
       UserError: a negative radius, or numbers that are not finite.
     """
     where = where or f"shape {name!r}"
-    values = _numbers([centre_x, centre_y, radius_x, radius_y, degrees], where)
+    values = _numbers([center_x, center_y, radius_x, radius_y, degrees], where)
     x, y, rx, ry, turn = values.tolist()
     if min(rx, ry) < 0:
         raise UserError(where, f"a radius must not be negative, as {min(rx, ry):g} is", "draw the shape again")
@@ -204,7 +204,7 @@ def paint(
 ) -> np.ndarray:
     """Paints shapes one after the other; later ones cover earlier ones.
 
-    Shapes outside the image, and those so thin that they hold no pixel's centre, paint nothing.
+    Shapes outside the image, and those so thin that they hold no pixel's center, paint nothing.
 
     Args:
       shapes: in the order of the file.
@@ -249,7 +249,7 @@ def _paint_bitmap(label: np.ndarray, shape: Shape, value: int) -> None:
 
 
 def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
-    """Gives a value to the pixels of `label`, uint8 [H, W], whose centres the rings hold."""
+    """Gives a value to the pixels of `label`, uint8 [H, W], whose centers the rings hold."""
     height, width = label.shape
     edges = _edges(rings)
     step = max(1, _MOST_SWITCHES // width)
@@ -265,9 +265,9 @@ def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
 
 
 def _inside(edges: np.ndarray, height: int, width: int, closed: bool = True) -> tuple[int, int, np.ndarray]:
-    """Pixels with an odd number of edges, [4, N], above their centres, as top row, left column and bool [h, w].
+    """Pixels with an odd number of edges, [4, N], above their centers, as top row, left column and bool [h, w].
 
-    Every edge switches between outside and inside at the first pixel centre below it, in each column that it crosses;
+    Every edge switches between outside and inside at the first pixel center below it, in each column that it crosses;
     running down the columns, an odd number of switches says inside.
     """
     columns, rows = _switches(edges, height, width)
@@ -280,7 +280,7 @@ def _inside(edges: np.ndarray, height: int, width: int, closed: bool = True) -> 
 
 def _switches(edges: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns, 0..width-1, and rows, 0..height, in which edges, [4, N], switch the inside on or off."""
-    first, stop = np.clip(np.ceil(edges[::2] - 0.5), 0, width).astype(np.int64)  # columns whose centres an edge spans
+    first, stop = np.clip(np.ceil(edges[::2] - 0.5), 0, width).astype(np.int64)  # columns whose centers an edge spans
     numbers = stop - first
     edge = np.repeat(np.arange(len(numbers)), numbers)
     columns = np.arange(len(edge)) + (first - np.cumsum(numbers) + numbers)[edge]
@@ -302,7 +302,7 @@ def _between(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> 
 
 
 def _edges(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """Ends x0, y0, x1, y1 of all edges, [4, N], from left to right: neighbours then compute a common border alike."""
+    """Ends x0, y0, x1, y1 of all edges, [4, N], from left to right: neighbors then compute a common border alike."""
     starts = np.concatenate(rings)
     ends = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])])
     turned = starts[:, :1] > ends[:, :1]

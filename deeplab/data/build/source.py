@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deeplab.data.dataset import Colour
+from deeplab.data.dataset import Color
 from deeplab.data.masks import LabelRule
 from deeplab.errors import UserError, nearest
 
@@ -44,7 +44,7 @@ class Painter:
             return self.ignore_label
         classes = [known for known in self.indices if known not in (*_BACKGROUND_NAMES[1:], *_IGNORE_NAMES)]
         remedy = f"{nearest(name, classes)} (or --on_bad_label=ignore, which takes its pixels for ignored)"
-        raise UserError(where, f"{name!r} is no class of this data set", remedy)
+        raise UserError(where, f"{name!r} is no class of this dataset", remedy)
 
 
 class Mask(Protocol):
@@ -91,22 +91,22 @@ Splits = Mapping[str, Sequence[Pair]]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it lies there, before any pixel is read.
+    """A dataset as it lies there, before any pixel is read.
 
     Attributes:
       splits: pairs by split; the one split UNDIVIDED where the layout knows none.
       class_names: the layout's own classes in the order of their label values; empty where it has none.
-      colours: their colours, or empty.
+      colors: their colors, or empty.
       ignore_label: the layout's own ignore label.
       label_map: what values of mask files mean before anything else is done to them; `--label_map` goes in its place.
       drawn: labels are drawn from named shapes: what no shape covers is the background.
-      known: name of a descriptor in datasets/ that gives classes, colours and ignore label instead.
-      palette: path of a palette file that mask files are coloured by, used unless `--palette` is given.
+      known: name of a descriptor in datasets/ that gives classes, colors and ignore label instead.
+      palette: path of a palette file that mask files are colored by, used unless `--palette` is given.
     """
 
     splits: Splits
     class_names: tuple[str, ...] = ()
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     ignore_label: int = 255
     label_map: Mapping[int, int] = field(default_factory=dict)
     drawn: bool = False

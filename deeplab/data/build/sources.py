@@ -25,7 +25,7 @@ from deeplab.errors import UserError
 
 
 def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig) -> dict[str, Source]:
-    """What a data set holds, divided into splits: one source, or one for each fold.
+    """What a dataset holds, divided into splits: one source, or one for each fold.
 
     Args:
       format_name: a name in FORMATS.
@@ -53,7 +53,7 @@ def _require_usable_pairs(source: Source) -> None:
     """Stops at a split without a pair, and at file names of another encoding, which no record can hold."""
     for split, pairs in source.splits.items():
         if not pairs:
-            raise UserError(split or "the data set", "holds no pair of image and label")
+            raise UserError(split or "the dataset", "holds no pair of image and label")
         for pair in pairs:
             try:
                 pair.name.encode()
@@ -104,7 +104,7 @@ def pooled(source: Source) -> list[Pair]:
 
 def _tell_of_lost_splits(source: Source) -> None:
     if UNDIVIDED not in source.splits:
-        console.note(f"the splits that the data set has ({', '.join(source.splits)}) give way to new ones")
+        console.note(f"the splits that the dataset has ({', '.join(source.splits)}) give way to new ones")
 
 
 def _amount(names: Sequence[str], groups: Sequence[str] | None) -> str:

@@ -1,7 +1,7 @@
-"""Supervisely: a project's folder with meta.json and one subfolder a data set, each with img/ and ann/.
+"""Supervisely: a project's folder with meta.json and one subfolder a dataset, each with img/ and ann/.
 
 https://docs.supervisely.com. Whole-numbered points are pixels there, not corners between pixels: the polygon's corner
-(3, 2) is the centre of the pixel in column 3 and row 2, and a rectangle holds its last column and row.
+(3, 2) is the center of the pixel in column 3 and row 2, and a rectangle holds its last column and row.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from deeplab.data.build.embedded import base64_bytes, png_bitmap
 from deeplab.data.build.files import require_folder, shorten
 from deeplab.data.build.shapes import Shape, background_of, bitmap, paint, polygon, rectangle
 from deeplab.data.build.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
-from deeplab.data.dataset import Colour
+from deeplab.data.dataset import Color
 from deeplab.errors import UserError, nearest
 from deeplab.settings import setting
 
 _BITMAPS = ("bitmap", "alpha_mask")
 _OUTLINES = ("polygon", "multipolygon")
 _AREAS = (*_BITMAPS, *_OUTLINES, "rectangle")
-_SPLITS = {"train": "train", "val": "val", "test": "test"}  # a data set's name begins with it
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_SPLITS = {"train": "train", "val": "val", "test": "test"}  # a dataset's name begins with it
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
 class BuildSuperviselyConfig(DrawnConfig):
     """Where the project lies."""
 
-    project_folder: str = setting("", "Folder of the project: meta.json, and a subfolder a data set.", required=True)
+    project_folder: str = setting("", "Folder of the project: meta.json, and a subfolder a dataset.", required=True)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SuperviselyMask:
 
 
 def read_supervisely(config: BuildSuperviselyConfig) -> Source:
-    """All images of a project; data sets called train..., val..., test... are the splits.
+    """All images of a project; datasets called train..., val..., test... are the splits.
 
     Raises:
       UserError: no project there; classes or annotations that cannot be read; images that are not there.
@@ -99,7 +99,7 @@ def read_supervisely(config: BuildSuperviselyConfig) -> Source:
     tally.left_out(others, "without an annotation file")
     tally.report()
     require_pairs(tally, config.project_folder, "export the project with images and annotations")
-    return Source(tally.splits, tuple(classes.colours), tuple(classes.colours.values()), drawn=True)
+    return Source(tally.splits, tuple(classes.colors), tuple(classes.colors.values()), drawn=True)
 
 
 def _take(
@@ -134,11 +134,11 @@ class _Classes:
     """Classes of meta.json.
 
     Attributes:
-      colours: colour of each class in the order of the label values.
+      colors: color of each class in the order of the label values.
       kinds: geometry of each title in meta.json, those for ignored pixels among them.
     """
 
-    colours: Mapping[str, Colour]
+    colors: Mapping[str, Color]
     kinds: Mapping[str, str]
 
 
@@ -149,27 +149,27 @@ def _read_meta(path: pathlib.Path) -> _Classes:
         raise UserError(path, "is not there", f"--project_folder={above}" if (above / path.name).is_file() else remedy)
     where = str(path)
     kinds: dict[str, str] = {}
-    colours: dict[str, Colour] = {BACKGROUND: (0, 0, 0)}
+    colors: dict[str, Color] = {BACKGROUND: (0, 0, 0)}
     for number, entry in enumerate(require(read_json(path), "classes", list, where), 1):
         place = f"{where}, class {number}"
         title = class_name(entry, "title", place)
         kinds[title] = require(entry, "shape", str, place, "")
-        colours[title] = _colour(require(entry, "color", str, place, "#000000"), place)
+        colors[title] = _color(require(entry, "color", str, place, "#000000"), place)
     names = with_background(kinds)
     if BACKGROUND in kinds:  # a class of its own there keeps its place
         names = tuple(title for title in kinds if title in names)
-    return _Classes({name: colours[name] for name in names}, kinds)
+    return _Classes({name: colors[name] for name in names}, kinds)
 
 
-def _colour(text: str, where: str) -> Colour:
-    if not _COLOUR.fullmatch(text.strip()):
+def _color(text: str, where: str) -> Color:
+    if not _COLOR.fullmatch(text.strip()):
         raise UserError(where, f"`color` must be like #FF8000, not {text[:40]!r}", "mend it in meta.json")
     red, green, blue = bytes.fromhex(text.strip()[1:])
     return red, green, blue
 
 
 def _find_datasets(project: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folders with img/ and ann/, by their names; nested data sets lie in a folder `datasets` of the outer one."""
+    """Folders with img/ and ann/, by their names; nested datasets lie in a folder `datasets` of the outer one."""
     found, without_images = {}, []
     for place, inner, _ in os.walk(project):
         folder = pathlib.Path(place)
@@ -184,12 +184,12 @@ def _find_datasets(project: pathlib.Path) -> dict[str, pathlib.Path]:
         rule = f"{shorten(without_images)}: there is ann/, but no img/"
         raise UserError(project, rule, "export the project with its images, or put them into img/")
     if not found:
-        raise UserError(project, "holds no data set, a folder with img/ and ann/", "--project_folder is the one above")
+        raise UserError(project, "holds no dataset, a folder with img/ and ann/", "--project_folder is the one above")
     return found
 
 
 def _splits_of(datasets: list[str]) -> dict[str, str]:
-    """The split of each data set: by their names if all say so and not all say the same, else undivided."""
+    """The split of each dataset: by their names if all say so and not all say the same, else undivided."""
     said = {
         name: next((_SPLITS[start] for start in _SPLITS if name.lower().startswith(start)), "") for name in datasets
     }

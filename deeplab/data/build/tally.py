@@ -57,7 +57,7 @@ class Oddities:
     Attributes:
       names: the first names of each kind.
       numbers: pairs of each kind.
-      snapped_pixels: pixels that took the nearest colour of the palette.
+      snapped_pixels: pixels that took the nearest color of the palette.
     """
 
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Oddities:
 
     TEXTS: ClassVar[Mapping[str, str]] = {
         **NOTES,
-        "snapped": "masks have colours that are not in the palette: their pixels took the nearest that is",
+        "snapped": "masks have colors that are not in the palette: their pixels took the nearest that is",
         "ignored": "masks have the ignore label on every pixel: nothing is learned from them",
     }
 
@@ -107,9 +107,9 @@ class Oddities:
 
 
 def describe(
-    name: str, class_names: Sequence[str], colours: Sequence, ignore_label: int, tallies: Mapping[str, SplitTally]
+    name: str, class_names: Sequence[str], colors: Sequence, ignore_label: int, tallies: Mapping[str, SplitTally]
 ) -> Dataset:
-    """The data set that the tallies add up to."""
+    """The dataset that the tallies add up to."""
     number = len(class_names)
     # An ignore label within the classes (ADE20K's 0) is counted as ignored, not as a class.
     counted = {split: tally.counts.copy() for split, tally in tallies.items()}
@@ -119,7 +119,7 @@ def describe(
     return Dataset(
         name=name,
         class_names=tuple(class_names),
-        colours=tuple(colours),
+        colors=tuple(colors),
         ignore_label=ignore_label,
         splits={split: tally.images for split, tally in tallies.items()},
         pixels={split: tuple(counts[:number].tolist()) for split, counts in counted.items()},

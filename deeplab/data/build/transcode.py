@@ -2,7 +2,7 @@
 
 An ordinary JPEG or PNG passes untouched, byte for byte. TIFF, BMP, WebP, GIF and PPM become PNG, which loses nothing
 but what is said: bits below the upper 8, alpha, further channels, further pages. JPEGs that must be decoded (to turn
-them, or because they are CMYK) become JPEG again, at quality 95 with full colour resolution: at a normal photograph's
+them, or because they are CMYK) become JPEG again, at quality 95 with full color resolution: at a normal photograph's
 size that moves pixels by less than two levels on average, while PNG would be four times as large and could not be
 decoded in part, which is how training reads JPEGs.
 """
@@ -25,8 +25,8 @@ NOTES: Mapping[str, str] = {
     "turned": "images are turned by their EXIF data: they go in upright, as viewers show them",
     "unturned": "images are turned by their EXIF data: they go in as stored, which must be how their masks lie",
     "converted": "images are of kinds that records do not hold (TIFF, BMP, WebP, ...): they go in as PNG, without loss",
-    "cmyk": "images are CMYK, made for print: they go in as RGB, without regard to their colour profile",
-    "alpha": "images have an alpha channel: it is dropped, and the colours behind it count",
+    "cmyk": "images are CMYK, made for print: they go in as RGB, without regard to their color profile",
+    "alpha": "images have an alpha channel: it is dropped, and the colors behind it count",
     "channels": "images have a fourth channel that is not alpha (near infrared?): it is dropped",
     "sixteen_bit": "images have more than 8 bits a channel: the upper 8 are kept, as TensorFlow does with 16-bit PNG",
     "dark": (
@@ -168,7 +168,7 @@ def _decoded(data: bytes, where: str, kind: str) -> _Decoded:
 
 
 def _bits_of(picture: Image.Image, tags: Mapping[int, Any]) -> int:
-    """Bits a channel, of formats other than PNG; Pillow's modes tell it of grey pictures only."""
+    """Bits a channel, of formats other than PNG; Pillow's modes tell it of gray pictures only."""
     if tags:
         return max(_numbers(tags, _BITS, 1))
     decoder: Any = picture.tile[0][3] if picture.format == "PPM" else None  # type: ignore[attr-defined]
@@ -197,7 +197,7 @@ def _loaded(picture: Image.Image, tags: Mapping[int, Any], bits: int) -> _Decode
 
 
 def _eight_bits(picture: Image.Image, bits: int) -> np.ndarray:
-    """The upper 8 bits: uint8 [H, W] of grey pictures, uint8 [H, W, 3] of others. Pillow's own way clips at 255."""
+    """The upper 8 bits: uint8 [H, W] of gray pictures, uint8 [H, W, 3] of others. Pillow's own way clips at 255."""
     if picture.mode.startswith("I"):
         return (np.asarray(picture) >> (bits - 8)).astype(np.uint8)
     if picture.mode in ("1", "L", "LA"):
@@ -206,7 +206,7 @@ def _eight_bits(picture: Image.Image, bits: int) -> np.ndarray:
 
 
 def _has_more_pages(picture: Image.Image) -> bool:
-    """Whether more pictures follow; smaller copies and masks, which cloud-optimised TIFFs hold, do not count."""
+    """Whether more pictures follow; smaller copies and masks, which cloud-optimized TIFFs hold, do not count."""
     if not getattr(picture, "is_animated", False):
         return False
     try:

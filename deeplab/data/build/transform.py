@@ -1,4 +1,4 @@
-"""Folders of masks in, folders of masks out: colours to indices, palettes off."""
+"""Folders of masks in, folders of masks out: colors to indices, palettes off."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from deeplab.data.build.convert import ordered_map
 from deeplab.data.build.files import files_of, read_file, require_folder, shorten
 from deeplab.data.build.output import made_folder
 from deeplab.data.build.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
-from deeplab.data.colormap import colours_for
-from deeplab.data.colour_tables import read_colour_table
+from deeplab.data.color_tables import read_color_table
+from deeplab.data.colormap import colors_for
 from deeplab.data.masks import LabelRule, decode_label, encode_index_png
 from deeplab.errors import UserError
 from deeplab.settings import setting
@@ -27,15 +27,15 @@ Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name 
 
 
 @dataclass(frozen=True)
-class ColourMaskConfig:
-    """Colour masks to index masks."""
+class ColorMaskConfig:
+    """Color masks to index masks."""
 
-    mask_folder: str = setting("", "Folder of the colour masks.", required=True)
+    mask_folder: str = setting("", "Folder of the color masks.", required=True)
     output_dir: str = setting("", "Folder of the index masks: palette PNGs of the same names.", required=True)
-    palette: str = setting("", "Colours of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
-    ignore_label: int = setting(255, "Label value of the palette's colours that are called `ignore`.")
-    colour_tolerance: float = setting(
-        0.0, "Pixels take the nearest colour of the palette within this distance (RGB 0 to 255); 0 = exact."
+    palette: str = setting("", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
+    ignore_label: int = setting(255, "Label value of the palette's colors that are called `ignore`.")
+    color_tolerance: float = setting(
+        0.0, "Pixels take the nearest color of the palette within this distance (RGB 0 to 255); 0 = exact."
     )
     num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
     overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
@@ -43,34 +43,34 @@ class ColourMaskConfig:
 
 @dataclass(frozen=True)
 class RemoveColormapConfig:
-    """Palette masks to grey ones."""
+    """Palette masks to gray ones."""
 
     original_gt_folder: str = setting("./VOCdevkit/VOC2012/SegmentationClass", "Folder of the palette PNGs.")
-    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the grey PNGs.")
+    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the gray PNGs.")
     segmentation_format: str = setting("png", "Extension of the masks.")
     num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
     overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
 
 
-def convert_colour_masks(config: ColourMaskConfig) -> np.ndarray:
-    """Writes every colour mask of a folder as palette PNG of class indices, and prints the classes' shares.
+def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
+    """Writes every color mask of a folder as palette PNG of class indices, and prints the classes' shares.
 
     Returns:
       Pixels of each label value over all masks, int64 [256].
 
     Raises:
-      UserError: no masks, a colour that is not in the palette, or masks that are there already; the output folder is
+      UserError: no masks, a color that is not in the palette, or masks that are there already; the output folder is
         then as it was.
     """
-    table = read_colour_table(config.palette)
+    table = read_color_table(config.palette)
     rule = LabelRule(
-        len(table.names), config.ignore_label, table=table, tolerance=config.colour_tolerance, by_colour=True
+        len(table.names), config.ignore_label, table=table, tolerance=config.color_tolerance, by_color=True
     )
-    colours = colours_for(table.class_colours(), len(table.names))
+    colors = colors_for(table.class_colors(), len(table.names))
 
     def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
         decoded = decode_label(data, where, rule)
-        return encode_index_png(decoded.label, colours), decoded.counts
+        return encode_index_png(decoded.label, colors), decoded.counts
 
     masks = _masks_in(config.mask_folder, "--mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
@@ -80,7 +80,7 @@ def convert_colour_masks(config: ColourMaskConfig) -> np.ndarray:
 
 
 def remove_colormap(config: RemoveColormapConfig) -> None:
-    """Writes every palette PNG of a folder as grey PNG of its indices.
+    """Writes every palette PNG of a folder as gray PNG of its indices.
 
     Raises:
       UserError: no masks, unreadable ones, or masks that are there already; the output folder is then as it was.
@@ -88,7 +88,7 @@ def remove_colormap(config: RemoveColormapConfig) -> None:
 
     def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
         decoded = decode_label(data, where, LabelRule())
-        return decoded.grey_png, decoded.counts
+        return decoded.gray_png, decoded.counts
 
     extensions = ("." + config.segmentation_format.lower().lstrip("."),)
     masks = _masks_in(config.original_gt_folder, "--original_gt_folder", extensions)

@@ -25,7 +25,7 @@ class BuildVocConfig:
 
     image_folder: str = setting("./VOCdevkit/VOC2012/JPEGImages", "Folder of the images.")
     semantic_segmentation_folder: str = setting(
-        "./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the masks; palette PNG or grey."
+        "./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the masks; palette PNG or gray."
     )
     list_folder: str = setting(
         "./VOCdevkit/VOC2012/ImageSets/Segmentation",

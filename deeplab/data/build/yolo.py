@@ -278,7 +278,7 @@ def _place(entry: str, key: str, root: pathlib.Path, file: pathlib.Path) -> str:
 
 
 def _images_listed(file: str, root: pathlib.Path) -> list[str]:
-    """Images that a list names, one a line; they must lie in the data set's folder."""
+    """Images that a list names, one a line; they must lie in the dataset's folder."""
     finder = ImageFinder(os.path.abspath(root), "`path` in data.yaml")
     beside = os.path.relpath(os.path.dirname(file), os.path.abspath(root)).replace(os.sep, "/")
     inside = "" if beside.startswith(".") else beside
@@ -298,7 +298,7 @@ class _Line:
 
     @property
     def is_box(self) -> bool:
-        """Centre, width and height instead of a polygon."""
+        """Center, width and height instead of a polygon."""
         return len(self.numbers) == 4
 
 

@@ -1,1 +1,1 @@
-"""Checks of data sets: every fault by file name, with its rule and the remedy, before the first training step."""
+"""Checks of datasets: every fault by file name, with its rule and the remedy, before the first training step."""

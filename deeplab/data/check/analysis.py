@@ -25,19 +25,19 @@ from deeplab.data.check.samples import Item
 from deeplab.data.check.settings import CheckConfig
 from deeplab.data.check.subject import Subject
 from deeplab.data.check.tally import Likes, SplitTally
-from deeplab.data.colormap import colours_for
+from deeplab.data.colormap import colors_for
 from deeplab.data.dataset import Dataset
 
 _SAMPLES = 24  # pairs to look at in a report, over all splits
-_MOST_COLOURS = 512  # of all masks; more are not those of classes
+_MOST_COLORS = 512  # of all masks; more are not those of classes
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def check(subject: Subject, config: CheckConfig | None = None, *, with_pictures: bool | None = None) -> Report:
-    """Looks at every pair, and tells what is wrong with the data set.
+    """Looks at every pair, and tells what is wrong with the dataset.
 
     Args:
-      subject: the data set; see `subject.of_records`, `of_source`.
+      subject: the dataset; see `subject.of_records`, `of_source`.
       config: crops to judge, threads, how many images; None: defaults.
       with_pictures: draw the pairs of findings and some others; None: if `config.html` wants them.
 
@@ -87,7 +87,7 @@ class _Run:
         self.likes = Likes()
         self.items: list[Item] = []  # where each image of `likes` lies, for pictures of pairs of images
         self.samples: list[Sample] = []
-        self.colours: set[int] = set()  # of masks in colours that nobody has explained
+        self.colors: set[int] = set()  # of masks in colors that nobody has explained
         self.palettes = label_rules.Palettes()
         self.task = Task(
             subject.classes,
@@ -144,8 +144,8 @@ class _Run:
         self.tallies[result.split].add(result, self.rule.ignore_label, len(self.likes.names))
         self.likes.add(result)
         self.palettes.add(result.palette, result.mask_where, result.split)
-        if len(self.colours) <= _MOST_COLOURS:
-            self.colours |= result.colours
+        if len(self.colors) <= _MOST_COLORS:
+            self.colors |= result.colors
         if result.sample:
             self.samples.append(result.sample)
 
@@ -190,7 +190,7 @@ class _Run:
         about_values = list(label_rules.look_at_values(counts, self.rule))
         self.log.add(about_values)
         rules = {item.rule for item in about_values}
-        unnumbered = "labels-are-grey-levels" in rules and not mapping
+        unnumbered = "labels-are-gray-levels" in rules and not mapping
         if not rules & label_rules.NO_CLASSES and not unnumbered and self.rule.ignore_label not in mapping:
             from_one = "labels-start-at-one" in rules
             self.log.add(label_rules.look_at_classes(dataset, facts, from_one))
@@ -206,7 +206,7 @@ class _Run:
         return [for_records(item) for item in listed] if self.subject.stored else listed
 
     def _renumbered(self, mapping: Mapping[int, int]) -> dict[str, SplitTally]:
-        """The sums as they would be with a map of grey levels to classes: those of 251 "classes" help nobody."""
+        """The sums as they would be with a map of gray levels to classes: those of 251 "classes" help nobody."""
         if self.rule.ignore_label in mapping:
             return self.tallies
         return {split: tally.renumbered(mapping) for split, tally in self.tallies.items()}
@@ -219,11 +219,11 @@ class _Run:
         return self.subject.checked + (f" ({'; '.join(remarks)})" if remarks else "")
 
     def _palette(self) -> Dataset | None:
-        """The known data set whose colours the masks have."""
-        if not 0 < len(self.colours) <= _MOST_COLOURS:
+        """The known dataset whose colors the masks have."""
+        if not 0 < len(self.colors) <= _MOST_COLORS:
             return None
         by_value = any(tally.counts.any() for tally in self.tallies.values())
-        return known_palette(sorted(self.colours), self.subject.classes, mixed=by_value)
+        return known_palette(sorted(self.colors), self.subject.classes, mixed=by_value)
 
     def _take_misfits(self) -> None:
         for misfit in look_at_fits({split: tally.fits for split, tally in self.tallies.items()}):
@@ -263,20 +263,20 @@ def _chosen(number: int, most: int) -> set[int] | None:
 
 
 def settled(subject: Subject, counts: np.ndarray, mapping: Mapping[int, int]) -> Dataset:
-    """The data set with its classes: as many as are known, else up to the highest label, replaced as `mapping` says."""
+    """The dataset with its classes: as many as are known, else up to the highest label, replaced as `mapping` says."""
     classes, ignore = subject.classes, subject.classes.rule.ignore_label
     present = sorted(mapping.get(value, value) for value in label_rules.present_values(counts, ignore))
     number = classes.num_classes or (present[-1] + 1 if present else 1)
     names = classes.names or ("background", *(f"class_{index}" for index in range(1, number)))
-    colours = classes.colours
-    if len(colours) != number:
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in colours_for(None, number)[:number])
+    colors = classes.colors
+    if len(colors) != number:
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in colors_for(None, number)[:number])
     name = subject.described.name if subject.described else subject.checked
-    return Dataset(name, names, colours, ignore)
+    return Dataset(name, names, colors, ignore)
 
 
 def dataset_with_facts(dataset: Dataset, facts: Mapping[str, SplitFacts], described: Dataset | None) -> Dataset:
-    """The data set as a builder would describe it."""
+    """The dataset as a builder would describe it."""
     kinds = {kind.split(",")[0] for split in facts.values() for kind in split.kinds}
     return dataclasses.replace(
         dataset,

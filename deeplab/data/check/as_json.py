@@ -4,7 +4,7 @@
     may_train       whether training may start
     numbers         findings of each rule, those that are not listed included
     findings        rule, severity (error, warning, note), where, split, text, remedy, fix
-    classes         label, name, colour [r, g, b], and for each split pixels and images
+    classes         label, name, color [r, g, b], and for each split pixels and images
     ignore_label    label value of pixels that do not count
     splits          for each: images, ignored_pixels, sizes [{height, width, images}], kinds {kind: images}
     weights         for each scheme one number a class, null for classes without a pixel in the training split
@@ -49,12 +49,12 @@ def content(report: Report) -> dict[str, Any]:
 
 
 def _classes(report: Report) -> list[dict[str, Any]]:
-    colours = [list(colour) for colour in report.dataset.colours]
+    colors = [list(color) for color in report.dataset.colors]
     return [
         {
             "label": index,
             "name": name,
-            "colour": colours[index] if colours else None,
+            "color": colors[index] if colors else None,
             "pixels": {split: facts.pixels[index] for split, facts in report.splits.items()},
             "images": {split: facts.images_with[index] for split, facts in report.splits.items()},
         }

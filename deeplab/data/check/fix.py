@@ -1,12 +1,12 @@
-"""`--fix=FOLDER`: a mended copy of a data set, as far as the remedy is certain.
+"""`--fix=FOLDER`: a mended copy of a dataset, as far as the remedy is certain.
 
     FOLDER/images, FOLDER/masks   plain parallel folders; masks that were changed are palette PNGs of class indices
     FOLDER/lists/SPLIT.txt        the names of each split
-    FOLDER/classes.txt            class names, for --class_names; dataset.yml has their colours, too
+    FOLDER/classes.txt            class names, for --class_names; dataset.yml has their colors, too
     FOLDER/mended.txt             what was done, set by set and file by file
     FOLDER/left_out.txt           pairs whose remedy is not certain, and why; what lists and folders hold that is none
 
-What is certain: values numbered in their order and known palettes (`fix_plan.py`), colours within the tolerance that
+What is certain: values numbered in their order and known palettes (`fix_plan.py`), colors within the tolerance that
 the user has stated, photos turned upright where the mask fits that, masks of 16 bits or with an alpha channel that
 says nothing, and wrong extensions. All else is copied byte for byte, or left out. Nothing of the original is touched.
 """
@@ -31,14 +31,14 @@ from deeplab.data.build.convert import ordered_map
 from deeplab.data.build.images import kind_of
 from deeplab.data.build.transcode import Picture, prepare
 from deeplab.data.check.fix_folder import finish, opened, write
-from deeplab.data.check.fix_plan import Plan, colours_of, plan_for
+from deeplab.data.check.fix_plan import Plan, colors_of, plan_for
 from deeplab.data.check.inspection import is_its_mask
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import ABOUT_FILES
 from deeplab.data.check.samples import Item, Loaded
 from deeplab.data.check.subject import Subject
 from deeplab.data.check.words import counted
-from deeplab.data.colormap import colours_for
+from deeplab.data.colormap import colors_for
 from deeplab.data.masks import DecodedLabel, decode_label, decode_values, encode_index_png, encode_label, to_label
 from deeplab.errors import UserError
 
@@ -65,7 +65,7 @@ class MendedPair:
       image, mask: the bytes of the two files.
       image_extension, mask_extension: with the dot.
       done: which file was changed, "image" or "mask", and how; empty where both are as they were.
-      snapped: pixels whose colour was not in the palette and became the nearest that is.
+      snapped: pixels whose color was not in the palette and became the nearest that is.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Mended:
       for_all: changes that all masks share.
       left_out: pairs that are not in the copy.
       unlisted: faults of the lists and folders: what they name, or hold, that is no pair.
-      snapped: pixels that took the nearest colour.
+      snapped: pixels that took the nearest color.
       command: builds records of the copy.
     """
 
@@ -132,7 +132,7 @@ class Mended:
         lines += [
             f"  {times} {kind}{'s' if times > 1 else ''}: {what}" for (kind, what), times in changes.most_common()
         ]
-        lines += [f"  {self.snapped} pixels took the nearest colour of the palette"] if self.snapped else []
+        lines += [f"  {self.snapped} pixels took the nearest color of the palette"] if self.snapped else []
         if self.left_out:
             pairs = counted(len(self.left_out), "pair")
             lines.append(f"  {pairs} left out, because no remedy is certain: see {LEFT_OUT}")
@@ -143,13 +143,13 @@ class Mended:
 
 
 def fix(subject: Subject, folder: str | os.PathLike, workers: int = 1) -> Mended:
-    """Writes a mended copy of a data set into a new or empty folder.
+    """Writes a mended copy of a dataset into a new or empty folder.
 
     A run that was stopped is gone on with by running it again; its folder is known by a file that goes when all is
     written. Pairs of records and of files are mended alike.
 
     Args:
-      subject: the data set.
+      subject: the dataset.
       folder: where to.
       workers: pairs in work at the same time.
 
@@ -207,23 +207,23 @@ def _mended(loaded: Loaded, name: str, plan: Plan) -> MendedPair:
     if is_its_mask(loaded, picture, decoded.label):
         raise UserError(loaded.where, f"holds the same pixels as {loaded.mask_where}", "put the photo in its place")
     image, image_extension, changes = _image_file(loaded, picture)
-    colours = colours_for(plan.classes.colours, 0)
-    mask = loaded.mask if unchanged and isinstance(loaded.mask, bytes) else encode_index_png(decoded.label, colours)
+    colors = colors_for(plan.classes.colors, 0)
+    mask = loaded.mask if unchanged and isinstance(loaded.mask, bytes) else encode_index_png(decoded.label, colors)
     return MendedPair(name, loaded.split, image, image_extension, mask, ".png", [*changes, *done], decoded.snapped)
 
 
 def _read_mask(data: bytes, loaded: Loaded, plan: Plan) -> tuple[DecodedLabel, bool, list[Change]]:
     """The label, whether its file can stay as it is, and what is changed."""
-    where, in_colours = loaded.mask_where, colours_of(data) is not None
-    rule = plan.of_colours if in_colours else plan.classes.rule
+    where, in_colors = loaded.mask_where, colors_of(data) is not None
+    rule = plan.of_colors if in_colors else plan.classes.rule
     decoded = decode_label(data, where, rule)
-    if in_colours:
-        return decoded, False, [("mask", "colours became class indices")]
+    if in_colors:
+        return decoded, False, [("mask", "colors became class indices")]
     if rule.mapping or rule.table or rule.ignore_bad:
         values = decode_values(data, where, dataclasses.replace(rule, table=None))
         if not np.array_equal(values, decoded.label):
             return decoded, False, [("mask", "values became class indices")]
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:26] not in (b"\x08\x00", b"\x08\x03"):  # grey or palette
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:26] not in (b"\x08\x00", b"\x08\x03"):  # gray or palette
         return decoded, False, [("mask", "became an 8-bit PNG of class indices")]
     extension = _extension(loaded, where)
     return decoded, True, [] if extension.lower() in (".png", "") else [("mask", f"PNG, was called {extension}")]
@@ -326,9 +326,7 @@ def _write_words(mended: Mended, plan: Plan, checked: str, folder: pathlib.Path)
     for split, names in mended.names.items():
         write(lists[split], "".join(f"{name}\n" for name in names).encode())
     classes = plan.classes
-    described = datasets.Dataset(
-        folder.resolve().name, classes.names, tuple(classes.colours), classes.rule.ignore_label
-    )
+    described = datasets.Dataset(folder.resolve().name, classes.names, tuple(classes.colors), classes.rule.ignore_label)
     datasets.save(described, folder / datasets.FILE_NAME)
     plain = [name.replace("#", "＃").strip() or f"class_{index}" for index, name in enumerate(classes.names)]
     write(folder / CLASSES, "".join(f"{name}\n" for name in plain).encode())  # `#` would begin a remark there

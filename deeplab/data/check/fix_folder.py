@@ -22,7 +22,7 @@ _LOCK = ".deeplab.lock"  # stays behind when a run is killed
 
 @contextlib.contextmanager
 def opened(folder: pathlib.Path, subject: Subject) -> Iterator[None]:
-    """Holds the folder; it must be new, empty, or left by a stopped run on the same data set with the same flags.
+    """Holds the folder; it must be new, empty, or left by a stopped run on the same dataset with the same flags.
 
     Raises:
       UserError: it is none of these, or cannot be made.
@@ -67,7 +67,7 @@ def _require_ours(folder: pathlib.Path, marker: pathlib.Path, mark: str) -> None
         rule = f"{folder} holds {there[0]}{more}"
         raise UserError("--fix", rule, "give a new or empty folder: nothing is ever written over")
     if marker.read_text(encoding="utf-8") != mark:
-        rule = f"{folder} holds an unfinished copy of another data set, or one with other flags"
+        rule = f"{folder} holds an unfinished copy of another dataset, or one with other flags"
         raise UserError("--fix", rule, "remove it, or give another folder")
     console.note(f"{folder}: a copy was begun here and stopped; it is written again")
     for place, _, _ in os.walk(folder):

@@ -1,7 +1,7 @@
 """What can be mended for certain: the masks of the whole set are looked at before any is changed.
 
 Two things are decided for all masks together: values that are no class indices are numbered in their order, as
-`label_rules.certain_map` says; and colours are read by the palette of a known data set, where just one has them all.
+`label_rules.certain_map` says; and colors are read by the palette of a known dataset, where just one has them all.
 Whatever is less clear than that is left to the user.
 """
 
@@ -24,13 +24,13 @@ from deeplab.data.check.label_rules import certain_map
 from deeplab.data.check.report import Finding
 from deeplab.data.check.samples import Item
 from deeplab.data.check.subject import Subject
-from deeplab.data.colour_tables import ColourTable, colour_counts, table_of
+from deeplab.data.color_tables import ColorTable, color_counts, table_of
 from deeplab.data.dataset import Dataset
 from deeplab.data.masks import UNREADABLE, LabelRule, count_values, decode_values
 from deeplab.errors import UserError
 
-_MOST_COLOURS = 512  # in one mask; more are no classes
-_LEAST_COLOURS = 3  # from which a palette can be recognised: two colours occur in many
+_MOST_COLORS = 512  # in one mask; more are no classes
+_LEAST_COLORS = 3  # from which a palette can be recognized: two colors occur in many
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Plan:
     """How all pairs are mended.
 
     Attributes:
-      classes: number, names, colours, and the rule by which masks of values are read, `mapping` included.
-      of_colours: the rule by which masks in colours are read.
+      classes: number, names, colors, and the rule by which masks of values are read, `mapping` included.
+      of_colors: the rule by which masks in colors are read.
       exif: as `--exif`.
       mapping: values that are numbered anew, though the user has not said so; empty where none are.
-      palette: whose colours the masks have; empty where none is taken.
+      palette: whose colors the masks have; empty where none is taken.
     """
 
     classes: Classes
-    of_colours: LabelRule
+    of_colors: LabelRule
     exif: str = "auto"
     mapping: Mapping[int, int] = field(default_factory=dict)
     palette: str = ""
@@ -58,12 +58,12 @@ class Plan:
             shown = ", ".join(f"{old} becomes {new} {names[new]}" for old, new in sorted(self.mapping.items()))
             sentences.append(f"values of masks are numbered in their order: {shown}")
         if self.palette:
-            sentences.append(f"colours of masks are read as those of {self.palette}: {', '.join(names)}")
+            sentences.append(f"colors of masks are read as those of {self.palette}: {', '.join(names)}")
         return sentences
 
 
 def plan_for(subject: Subject, workers: int = 1) -> Plan:
-    """Looks at all masks of a data set, and decides.
+    """Looks at all masks of a dataset, and decides.
 
     Raises:
       UserError: what the labels are to hold cannot be told, so nothing is certain; with what to say.
@@ -74,17 +74,17 @@ def plan_for(subject: Subject, workers: int = 1) -> Plan:
 
 
 def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
-    """What to do with masks that hold these values and colours.
+    """What to do with masks that hold these values and colors.
 
     Raises:
       UserError: as `plan_for`.
     """
     rule, palette = classes.rule, None
-    if survey.colours and rule.table is None:
-        palette = known_palette(list(survey.colours), classes, mixed=bool(survey.values))
+    if survey.colors and rule.table is None:
+        palette = known_palette(list(survey.colors), classes, mixed=bool(survey.values))
     if palette:
         classes = dataclasses.replace(
-            classes, num_classes=palette.num_classes, names=palette.class_names, colours=palette.colours
+            classes, num_classes=palette.num_classes, names=palette.class_names, colors=palette.colors
         )
     table = table_of(palette) if palette else rule.table
     mapping = certain_map(survey.values, dataclasses.replace(rule, num_classes=classes.num_classes))
@@ -95,62 +95,62 @@ def decide(survey: Survey, classes: Classes, exif: str = "auto") -> Plan:
     by_value = dataclasses.replace(rule, num_classes=known.num_classes, mapping=rule.mapping or mapping or None)
     return Plan(
         classes=dataclasses.replace(known, rule=by_value),
-        of_colours=dataclasses.replace(rule, num_classes=known.num_classes, table=table),
+        of_colors=dataclasses.replace(rule, num_classes=known.num_classes, table=table),
         exif=exif,
         mapping=mapping,
         palette=(palette.name or "the classes") if palette else "",
     )
 
 
-def _settled(classes: Classes, survey: Survey, mapping: Mapping[int, int], table: ColourTable | None) -> Classes:
-    """Classes with a number, names and colours."""
+def _settled(classes: Classes, survey: Survey, mapping: Mapping[int, int], table: ColorTable | None) -> Classes:
+    """Classes with a number, names and colors."""
     if classes.num_classes is not None:  # then that is what the masks are to hold, whatever they do
         return settle(classes, np.ones(256, np.int64))
     return settle(classes, survey.label_counts(mapping, table))
 
 
-# --- Colours --------------------------------------------------------------------------------------------------
+# --- Colors --------------------------------------------------------------------------------------------------
 
 
-def known_palette(colours: Sequence[int], classes: Classes, mixed: bool = False) -> Dataset | None:
-    """The one data set that has all these colours; None where there is none, or more than one.
+def known_palette(colors: Sequence[int], classes: Classes, mixed: bool = False) -> Dataset | None:
+    """The one dataset that has all these colors; None where there is none, or more than one.
 
     Args:
-      colours: 0xRRGGBB of all masks.
-      classes: number, names and colours that are known. Where there are colours, these are the only candidate; names
+      colors: 0xRRGGBB of all masks.
+      classes: number, names and colors that are known. Where there are colors, these are the only candidate; names
         must be the candidate's, in its order.
       mixed: other masks hold values: whether these count the classes in the order of a palette that was merely
-        recognised, nobody knows.
+        recognized, nobody knows.
     """
-    if classes.names and len(set(classes.colours)) == classes.num_classes:
-        own = Dataset(_known_name(classes), classes.names, classes.colours)
-        return own if _holds(own, colours, classes.rule.tolerance) else None
-    if mixed or len(colours) < _LEAST_COLOURS:
+    if classes.names and len(set(classes.colors)) == classes.num_classes:
+        own = Dataset(_known_name(classes), classes.names, classes.colors)
+        return own if _holds(own, colors, classes.rule.tolerance) else None
+    if mixed or len(colors) < _LEAST_COLORS:
         return None
     candidates = [datasets.load_known(name) for name in datasets.known_names()]
     fitting = [
         known
         for known in candidates
-        if len(set(known.colours)) == known.num_classes
+        if len(set(known.colors)) == known.num_classes
         and classes.num_classes in (None, known.num_classes)
         and classes.names in ((), known.class_names)
-        and _holds(known, colours, classes.rule.tolerance)
+        and _holds(known, colors, classes.rule.tolerance)
     ]
     return fitting[0] if len(fitting) == 1 else None
 
 
 def _known_name(classes: Classes) -> str:
-    """Name of the known data set that has these classes and colours; empty where none has."""
+    """Name of the known dataset that has these classes and colors; empty where none has."""
     for name in datasets.known_names():
         known = datasets.load_known(name)
-        if (known.class_names, known.colours) == (classes.names, classes.colours):
+        if (known.class_names, known.colors) == (classes.names, classes.colors):
             return name
     return ""
 
 
-def _holds(known: Dataset, colours: Sequence[int], tolerance: float) -> bool:
-    theirs = np.array(table_of(known).colours, np.float64)
-    ours = np.array([(code >> 16, code >> 8 & 255, code & 255) for code in colours], np.float64)
+def _holds(known: Dataset, colors: Sequence[int], tolerance: float) -> bool:
+    theirs = np.array(table_of(known).colors, np.float64)
+    ours = np.array([(code >> 16, code >> 8 & 255, code & 255) for code in colors], np.float64)
     distance = np.linalg.norm(ours[:, None] - theirs[None], axis=-1).min(1)
     return bool((distance <= tolerance).all())
 
@@ -164,12 +164,12 @@ class Survey:
 
     Attributes:
       values: pixels of each value, of the masks that are read by value.
-      colours: pixels of each colour 0xRRGGBB, of those that are in colours.
+      colors: pixels of each color 0xRRGGBB, of those that are in colors.
       readable: number of masks that could be looked at.
     """
 
     values: collections.Counter[int] = field(default_factory=collections.Counter)
-    colours: collections.Counter[int] = field(default_factory=collections.Counter)
+    colors: collections.Counter[int] = field(default_factory=collections.Counter)
     readable: int = 0
 
     @classmethod
@@ -177,19 +177,19 @@ class Survey:
         """What the masks of these pairs hold; those that are drawn, and those that cannot be read, are passed over."""
         survey = cls()
         looks = ordered_map(lambda item: look_at(item, rule), items, workers)
-        for values, colours in console.progress(looks, total=total, what="looking at all masks", unit="mask"):
+        for values, colors in console.progress(looks, total=total, what="looking at all masks", unit="mask"):
             survey.values.update(values)
-            survey.colours.update(colours)
-            survey.readable += bool(values or colours)
+            survey.colors.update(colors)
+            survey.readable += bool(values or colors)
         return survey
 
-    def label_counts(self, mapping: Mapping[int, int], table: ColourTable | None) -> np.ndarray:
-        """Pixels of each label value, int64 [256], once values are mapped and colours read by a table."""
+    def label_counts(self, mapping: Mapping[int, int], table: ColorTable | None) -> np.ndarray:
+        """Pixels of each label value, int64 [256], once values are mapped and colors read by a table."""
         counts = np.zeros(256, np.int64)
         for value, number in self.values.items():
             counts[min(mapping.get(value, value), 255)] += number
-        known = dict(zip(table.colours, table.classes, strict=True)) if table else {}
-        for code, number in self.colours.items():
+        known = dict(zip(table.colors, table.classes, strict=True)) if table else {}
+        for code, number in self.colors.items():
             index = known.get((code >> 16, code >> 8 & 255, code & 255))
             counts[255 if index is None else index] += number
         return counts
@@ -199,13 +199,13 @@ Counts = Mapping[int, int]
 
 
 def look_at(item: Item, rule: LabelRule) -> tuple[Counts, Counts]:
-    """Values of a mask, or its colours, with their pixels; neither where it is drawn or cannot be read."""
+    """Values of a mask, or its colors, with their pixels; neither where it is drawn or cannot be read."""
     loaded = item.load()
     if not isinstance(loaded.mask, bytes):
         return {}, {}
-    colours = colours_of(loaded.mask)
-    if colours is not None:
-        return {}, dict(colours) if len(colours) <= _MOST_COLOURS else {}
+    colors = colors_of(loaded.mask)
+    if colors is not None:
+        return {}, dict(colors) if len(colors) <= _MOST_COLORS else {}
     try:
         counts = count_values(decode_values(loaded.mask, loaded.mask_where, dataclasses.replace(rule, table=None)))
     except UserError:
@@ -213,8 +213,8 @@ def look_at(item: Item, rule: LabelRule) -> tuple[Counts, Counts]:
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}, {}
 
 
-def colours_of(data: bytes) -> list[tuple[int, int]] | None:
-    """Colours of an encoded mask that is in colours, most frequent first; None where it is not, or cannot be read."""
+def colors_of(data: bytes) -> list[tuple[int, int]] | None:
+    """Colors of an encoded mask that is in colors, most frequent first; None where it is not, or cannot be read."""
     try:
         picture = Image.open(io.BytesIO(data))
         if picture.mode not in ("RGB", "RGBA"):
@@ -222,4 +222,4 @@ def colours_of(data: bytes) -> list[tuple[int, int]] | None:
         pixels = np.asarray(picture)[..., :3]
     except UNREADABLE:
         return None
-    return colour_counts(pixels) if (pixels != pixels[..., :1]).any() else None
+    return color_counts(pixels) if (pixels != pixels[..., :1]).any() else None

@@ -2,10 +2,10 @@
 
 Two pictures are compared twice. Their 64-bit difference hashes must differ in few bits; this is quick, and buckets of
 hash bits keep it from comparing all with all. Then their 16x16 thumbnails, brought to one brightness and contrast,
-must differ by less than a few grey levels on average.
+must differ by less than a few gray levels on average.
 
 Measured on CamVid, FASSEG and 200 pictures of PASCAL VOC: of copies that were saved anew (JPEG quality 30, PNG), scaled
-(a third to 1.5 times, also without keeping the aspect ratio), brightened by a tenth, darkened, made grey or mirrored,
+(a third to 1.5 times, also without keeping the aspect ratio), brightened by a tenth, darkened, made gray or mirrored,
 every one was found; they differ by at most 5 bits and 2.7 levels. The most alike of truly different pictures (video
 frames a second apart, one person photographed twice) differ by 3.4 levels within a split and 5.3 across splits. Copies
 that were cropped by 2 %, or brightened until large parts were white, are found in part only.
@@ -24,12 +24,12 @@ from PIL import Image
 NEAR_BITS = 8  # of 64: hashes that differ in more belong to different pictures
 NEAR_LEVELS = 3.0  # mean difference of two thumbnails
 SIDE = 16  # of a thumbnail
-_CONTRAST = 40.0  # standard deviation to which thumbnails are brought, in grey levels
+_CONTRAST = 40.0  # standard deviation to which thumbnails are brought, in gray levels
 _CALM = 8.0  # added to the contrast of a thumbnail, so that the noise of dull pictures is not blown up
 _FLAT = 4.0  # pictures whose thumbnail varies less show nothing that could be compared
 _FINE_ENOUGH = 64  # least side to which a picture is reduced while decoding
 _AT_ONCE = 4096
-_MOST_NEIGHBOURS = 32  # of a bucket's pictures, in the order of their hashes, with which each is compared
+_MOST_NEIGHBORS = 32  # of a bucket's pictures, in the order of their hashes, with which each is compared
 _ONES = np.array([value.bit_count() for value in range(256)])
 _MIRRORED = np.array([255 - int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)  # of a row of a hash
 
@@ -39,8 +39,8 @@ class Look:
     """What is kept of a picture to find its likes: 264 bytes.
 
     Attributes:
-      bits: the difference hash, 64 bits: for 8 rows of 9 cells, whether each is brighter than its left neighbour.
-      thumbnail: uint8 [16, 16], grey.
+      bits: the difference hash, 64 bits: for 8 rows of 9 cells, whether each is brighter than its left neighbor.
+      thumbnail: uint8 [16, 16], gray.
     """
 
     bits: int
@@ -49,7 +49,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Small:
-    """A picture in grey at a small size.
+    """A picture in gray at a small size.
 
     Attributes:
       pixels: float32 [h, w], 0..255.
@@ -65,7 +65,7 @@ class Small:
 
 def look_at(data: bytes, height: int, width: int) -> Look | None:
     """The hash and thumbnail of an encoded picture of that size; None where it cannot be decoded."""
-    small = small_grey(data, height, width)
+    small = small_gray(data, height, width)
     return look_of(small) if small else None
 
 
@@ -77,7 +77,7 @@ def look_of(small: Small) -> Look:
     return Look(bits, np.rint(thumbnail).astype(np.uint8))
 
 
-def small_grey(data: bytes, height: int, width: int) -> Small | None:
+def small_gray(data: bytes, height: int, width: int) -> Small | None:
     """An encoded picture of that size in small; None where it cannot be decoded.
 
     JPEG is decoded at an eighth to a half of its size, which spares most of the work: half a millisecond on one core
@@ -89,7 +89,7 @@ def small_grey(data: bytes, height: int, width: int) -> Small | None:
         return None
     mode = picture.mode
     picture.draft("L", (width // factor, height // factor))  # JPEG alone, at 1/8, 1/4, 1/2 or full size
-    pixels = grey_of(picture)
+    pixels = gray_of(picture)
     if pixels is None:
         return None
     if picture.size != (width, height):  # the last cell of a row may stand for fewer pixels than the others
@@ -108,8 +108,8 @@ def opened(data: bytes) -> Image.Image | None:
         return None
 
 
-def grey_of(picture: Image.Image) -> np.ndarray | None:
-    """Grey levels of a picture, uint8 [H, W], the upper 8 bits of 16; None where it cannot be decoded.
+def gray_of(picture: Image.Image) -> np.ndarray | None:
+    """Gray levels of a picture, uint8 [H, W], the upper 8 bits of 16; None where it cannot be decoded.
 
     Pillow, because OpenCV's libraries write to the terminal what they think of odd files, without naming them.
     """
@@ -145,7 +145,7 @@ class NearPair:
 
     Attributes:
       one, other: their places, the earlier one first.
-      levels: mean difference of their thumbnails, in grey levels.
+      levels: mean difference of their thumbnails, in gray levels.
       mirrored: one is the other mirrored left to right.
     """
 
@@ -197,14 +197,14 @@ def mirrored_bits(bits: np.ndarray) -> np.ndarray:
 
 
 def differing_levels(thumbnails: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray | None = None) -> np.ndarray:
-    """Mean differences of thumbnails, in grey levels, float32 [pairs].
+    """Mean differences of thumbnails, in gray levels, float32 [pairs].
 
     Args:
       thumbnails: uint8 [n, 16, 16].
       pairs: places, integers [pairs, 2].
       mirrored: whether the second one is to be mirrored, bool [pairs]; None: nowhere.
     """
-    one, other = (normalised(thumbnails[places]) for places in pairs.T)
+    one, other = (normalized(thumbnails[places]) for places in pairs.T)
     if mirrored is not None:
         other[mirrored] = other[mirrored][:, :, ::-1]
     return np.abs(one - other).mean((1, 2))
@@ -223,7 +223,7 @@ def candidates(bits: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndar
     codes = [np.zeros(0, np.int64)]
     for band in _bands(bits):
         order = np.lexsort((bits, band))
-        for step in range(1, min(_MOST_NEIGHBOURS, len(bits) - 1) + 1):
+        for step in range(1, min(_MOST_NEIGHBORS, len(bits) - 1) + 1):
             one, other = order[:-step], order[step:]
             same = band[one] == band[other]
             if not same.any():
@@ -241,13 +241,13 @@ def differing_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _bands(bits: np.ndarray) -> list[np.ndarray]:
-    """Eight selections of 16 of the 64 bits: runs of neighbours, and every fourth."""
+    """Eight selections of 16 of the 64 bits: runs of neighbors, and every fourth."""
     runs = [bits >> np.uint64(16 * part) & np.uint64(0xFFFF) for part in range(4)]
     combs = [bits & np.uint64(0x1111111111111111 << part) for part in range(4)]
     return [*runs, *combs]
 
 
-def normalised(thumbnails: np.ndarray) -> np.ndarray:
+def normalized(thumbnails: np.ndarray) -> np.ndarray:
     """Thumbnails, uint8 [n, 16, 16], brought to mean 0 and one contrast: float32 [n, 16, 16]."""
     levels = thumbnails.astype(np.float32)
     levels -= levels.mean((1, 2), keepdims=True)

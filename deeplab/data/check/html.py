@@ -20,7 +20,7 @@ from deeplab.data.label_pictures import percent
 
 STYLE = pathlib.Path(__file__).with_name("html_style.css")
 _FORBID_ALL = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_SHOWS_NO_CLASS = ("label-out-of-range", "labels-are-grey-levels")  # values on overlays that no class has
+_SHOWS_NO_CLASS = ("label-out-of-range", "labels-are-gray-levels")  # values on overlays that no class has
 _MOST_SHOWN_ROWS = 40  # classes from which the table of weights is folded
 
 
@@ -38,7 +38,7 @@ def page(report: Report) -> str:
     )
     body = element(
         "body",
-        element("header", element("p", "Data set check", class_="kicker"), element("h1", report.checked)),
+        element("header", element("p", "Dataset check", class_="kicker"), element("h1", report.checked)),
         element(
             "main",
             verdict(report, faults),
@@ -139,15 +139,15 @@ def classes_section(report: Report) -> Markup:
     every = [share for of_class in by_class for share in of_class]
     axes = [charts.linear_axis(every), charts.logarithmic_axis(every)] if charts.is_wide(every) else []
     axes = axes or [charts.linear_axis(every)]
-    colours = colours_of(report)
+    colors = colors_of(report)
     rows = []
     for index, (name, of_class) in enumerate(zip(dataset.class_names, by_class, strict=True)):
-        drawn = [charts.bars(of_class, axis, rgb(colours[index]), axis_class(axis)) for axis in axes]
+        drawn = [charts.bars(of_class, axis, rgb(colors[index]), axis_class(axis)) for axis in axes]
         cells = [pixels_cell(share, facts) for share, facts in zip(of_class, splits.values(), strict=True)]
         cells += [images_cell(facts, index) for facts in splits.values()]
         if index == dataset.ignore_label:  # as in ADE20K: the last line counts it
             cells = [element("td", "ignored", class_="number soft", colspan=2 * len(splits))]
-        rows.append(element("tr", class_cells(index, name, colours), element("td", drawn, class_="plot"), cells))
+        rows.append(element("tr", class_cells(index, name, colors), element("td", drawn, class_="plot"), cells))
     body = element("tbody", rows, ignored_row(report))
     plot = element("table", classes_head(list(splits), axes), body, class_="classes")
     chooser = scale_chooser() if len(axes) > 1 else Markup()
@@ -189,9 +189,9 @@ def classes_head(splits: Sequence[str], axes: Sequence[charts.Axis]) -> Markup:
     return element("thead", element("tr", upper), element("tr", lower))
 
 
-def class_cells(index: int, name: str, colours: Sequence[Sequence[int]]) -> list[Markup]:
-    """Label value, colour and name."""
-    return [element("td", str(index), class_="number"), element("th", swatch(colours[index]), name, scope="row")]
+def class_cells(index: int, name: str, colors: Sequence[Sequence[int]]) -> list[Markup]:
+    """Label value, color and name."""
+    return [element("td", str(index), class_="number"), element("th", swatch(colors[index]), name, scope="row")]
 
 
 def pixels_cell(share: float, facts: SplitFacts) -> Markup:
@@ -215,20 +215,20 @@ def ignored_row(report: Report) -> Markup:
     return element("tr", value, name, rest, class_="ignored")
 
 
-def colours_of(report: Report) -> list[list[int]]:
+def colors_of(report: Report) -> list[list[int]]:
     """RGB of every label value."""
-    return colormap.colours_for(report.dataset.colours, report.dataset.num_classes).tolist()
+    return colormap.colors_for(report.dataset.colors, report.dataset.num_classes).tolist()
 
 
-def rgb(colour: Sequence[int]) -> str:
-    """A colour as CSS has it."""
-    red, green, blue = map(int, colour)
+def rgb(color: Sequence[int]) -> str:
+    """A color as CSS has it."""
+    red, green, blue = map(int, color)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def swatch(colour: Sequence[int]) -> Markup:
-    """A small square of a colour."""
-    return element("i", class_="swatch", style=f"background:{rgb(colour)}")
+def swatch(color: Sequence[int]) -> Markup:
+    """A small square of a color."""
+    return element("i", class_="swatch", style=f"background:{rgb(color)}")
 
 
 # --- Sizes and crop -------------------------------------------------------------------------------------------
@@ -262,12 +262,12 @@ def weights_section(report: Report) -> Markup:
     """Class weights of several schemes side by side, and the flags that set them."""
     if not report.weights:
         return Markup()
-    colours, schemes = colours_of(report), list(report.weights)
+    colors, schemes = colors_of(report), list(report.weights)
     largest = {scheme: max((w or 0 for w in report.weights[scheme]), default=0) for scheme in schemes}
     rows = []
     for index, name in enumerate(report.dataset.class_names):
         cells = [weight_cell(report.weights[scheme][index], largest[scheme]) for scheme in schemes]
-        rows.append([*class_cells(index, name, colours), *cells])
+        rows.append([*class_cells(index, name, colors), *cells])
     header = ["", "class", *[element("th", scheme, class_="number") for scheme in schemes]]
     shown = table(header, rows, "weights")
     if len(rows) > _MOST_SHOWN_ROWS:
@@ -300,7 +300,7 @@ def scheme_flag(scheme: str, weights: Sequence[float | None]) -> Markup:
 
 
 def samples_section(report: Report) -> Markup:
-    """Pairs to look at, and the legend of their colours."""
+    """Pairs to look at, and the legend of their colors."""
     if not report.samples:
         return Markup()
     figures = [
@@ -316,13 +316,13 @@ def samples_section(report: Report) -> Markup:
 
 
 def legend(report: Report) -> Markup:
-    """Colour and name of every class that occurs."""
-    colours = colours_of(report)
+    """Color and name of every class that occurs."""
+    colors = colors_of(report)
     occurring = {
         index for facts in report.splits.values() for index, number in enumerate(facts.pixels) if number > 0
     } or set(range(report.dataset.num_classes))
     chips = [
-        element("span", swatch(colours[index]), name, class_="chip")
+        element("span", swatch(colors[index]), name, class_="chip")
         for index, name in enumerate(report.dataset.class_names)
         if index in occurring and index != report.dataset.ignore_label
     ]

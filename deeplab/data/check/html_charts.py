@@ -65,7 +65,7 @@ def round_step(largest: float, most: int = 5) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= largest * (1 - 1e-9))
 
 
-def bars(shares: Sequence[float], axis: Axis, colour: str, class_: str) -> Markup:
+def bars(shares: Sequence[float], axis: Axis, color: str, class_: str) -> Markup:
     """One bar a split, from top to bottom, over the axis's grid lines; as wide as the place it stands in."""
     height = len(shares) * (BAR + BAR_GAP) + BAR_GAP
     lines = [
@@ -79,7 +79,7 @@ def bars(shares: Sequence[float], axis: Axis, colour: str, class_: str) -> Marku
             y=BAR_GAP + index * (BAR + BAR_GAP),
             width=f"{100 * axis.place(share):.3f}",
             height=BAR,
-            fill=colour,
+            fill=color,
         )
         for index, share in enumerate(shares)
         if share > 0

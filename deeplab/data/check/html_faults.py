@@ -104,7 +104,7 @@ def fault_list(faults: Sequence[Group]) -> Markup:
 
 
 def badge(severity: str) -> Markup:
-    """The kind of fault as a coloured word."""
+    """The kind of fault as a colored word."""
     return element("span", severity, class_=f"badge {severity if severity in _ORDER else 'note'}")
 
 

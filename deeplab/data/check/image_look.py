@@ -13,19 +13,19 @@ from PIL import Image
 
 from deeplab.data.build.images import inspect_image, kind_of
 from deeplab.data.build.transcode import NOTES, Picture, prepare
-from deeplab.data.check.hashing import Small, small_grey
+from deeplab.data.check.hashing import Small, small_gray
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import finding
 from deeplab.errors import UserError
 
-_FLAT = 2  # grey levels: what JPEG makes of one
+_FLAT = 2  # gray levels: what JPEG makes of one
 _LEAST_SIDE = 33  # pixels: with fewer, the features at output stride 16 are a cell or two
 _RULE_OF: Mapping[str, tuple[str, str]] = {  # by the keys of transcode.NOTES
     "turned": ("image-turned", "its EXIF data turn it: it goes in upright, as viewers show it"),
     "unturned": ("image-turned", "its EXIF data turn it, its mask lies as the pixels are stored: it goes in as stored"),
     "converted": ("image-converted", "is of a kind that records do not hold: it goes in as PNG, without loss"),
-    "cmyk": ("image-cmyk", "is CMYK, made for print: it goes in as RGB, without regard to its colour profile"),
-    "alpha": ("image-alpha", "has an alpha channel: it is dropped, and the colours behind it count"),
+    "cmyk": ("image-cmyk", "is CMYK, made for print: it goes in as RGB, without regard to its color profile"),
+    "alpha": ("image-alpha", "has an alpha channel: it is dropped, and the colors behind it count"),
     "channels": ("image-alpha", "has a fourth channel that is not alpha (near infrared?): it is dropped"),
     "sixteen_bit": ("image-16-bit", "has more than 8 bits a channel: the upper 8 of 16 are kept"),
     "dark": ("image-dark", "has more than 8 bits a channel, but no value above 4095: networks see it nearly black"),
@@ -33,15 +33,15 @@ _RULE_OF: Mapping[str, tuple[str, str]] = {  # by the keys of transcode.NOTES
     "damaged": ("image-damaged", "breaks the rules of its format, but can be read"),
 }
 _MODES: Mapping[str, str] = {
-    "L": "grey",
+    "L": "gray",
     "1": "black and white",
     "P": "palette",
-    "LA": "grey with alpha",
-    "I": "grey of 16 bits",
-    "I;16": "grey of 16 bits",
-    "I;16B": "grey of 16 bits",
+    "LA": "gray with alpha",
+    "I": "gray of 16 bits",
+    "I;16": "gray of 16 bits",
+    "I;16B": "gray of 16 bits",
 }
-_GREY = ("L", "1", "LA", "I", "I;16", "I;16B")
+_GRAY = ("L", "1", "LA", "I", "I;16", "I;16B")
 
 
 @dataclass
@@ -81,7 +81,7 @@ def look_at_image(
         rule = "image-unreadable" if not data or _is_known(data) else "image-unknown-format"
         found.findings.append(finding(rule, where, fault.rule, split=split, remedy=fault.remedy))
         return found
-    small = small_grey(picture.data, picture.height, picture.width)
+    small = small_gray(picture.data, picture.height, picture.width)
     if small is None and not _tensorflow_reads(picture.data):
         found.findings.append(finding("image-unreadable", where, "its pixels cannot be decoded", split=split))
         return found
@@ -140,8 +140,8 @@ def _oddities(picture: Picture, mode: str, small: Small | None) -> list[tuple[st
     """Rules and texts on a picture that can be read."""
     notes = [note for note in picture.notes if note != "sixteen_bit" or "dark" not in picture.notes]
     found = [_RULE_OF.get(note, ("image-converted", NOTES.get(note, note))) for note in notes]
-    if mode in _GREY:
-        found.append(("image-grey", "has one channel"))
+    if mode in _GRAY:
+        found.append(("image-gray", "has one channel"))
     if small and np.ptp(small.pixels) <= _FLAT:
         found.append(("image-flat", f"is {small.pixels[0, 0]:.0f} of 255 bright all over"))
     if min(picture.height, picture.width) < _LEAST_SIDE:

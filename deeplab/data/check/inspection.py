@@ -58,7 +58,7 @@ class Inspected:
       label_digest: of the label's pixels; 0 where there is none.
       look: hash and thumbnail of the image; None where it cannot be read.
       findings: what is wrong.
-      colours: 0xRRGGBB of a mask in colours that nobody has explained.
+      colors: 0xRRGGBB of a mask in colors that nobody has explained.
       palette: 0xRRGGBB of each index that a palette mask uses.
       fit: how the label's outlines lie on the image's edges; None where that cannot be told.
       sample: the pair in small, if that was asked for.
@@ -75,7 +75,7 @@ class Inspected:
     label_digest: int
     look: Look | None
     findings: Sequence[Finding]
-    colours: frozenset[int]
+    colors: frozenset[int]
     palette: Mapping[int, int]
     fit: Fit | None
     sample: Sample | None = None
@@ -90,7 +90,7 @@ def inspect(item: Item, task: Task, as_sample: bool = False) -> Inspected:
         label = _drawn_label_of(loaded, image.picture, task)
     image, label = image or ImageLook(), label or LabelLook()
     together = _together(loaded, image.picture, label)
-    if any(item.rule == "image-is-mask" for item in together):  # which looks flat, and is grey
+    if any(item.rule == "image-is-mask" for item in together):  # which looks flat, and is gray
         image.findings.clear()
     found = [*loaded.findings, *image.findings, *label.findings, *together]
     result = Inspected(
@@ -105,7 +105,7 @@ def inspect(item: Item, task: Task, as_sample: bool = False) -> Inspected:
         label_digest=_digest(label.pixels),
         look=look_of(image.small) if image.small else None,
         findings=found,
-        colours=label.colours,
+        colors=label.colors,
         palette=label.palette,
         fit=_fit(image, label),
     )

@@ -15,15 +15,15 @@ from PIL import Image
 from deeplab.data.build.source import Mask, Painter
 from deeplab.data.check.report import Finding
 from deeplab.data.check.rules import finding
-from deeplab.data.colour_tables import colour_codes
+from deeplab.data.color_tables import color_codes
 from deeplab.data.masks import LabelRule, decode_label, decode_values, png_chunks, to_label
 from deeplab.errors import UserError
 
-_COLOURS = ("RGB", "RGBA")
+_COLORS = ("RGB", "RGBA")
 _ALPHA = ("LA", "PA", "RGBA")
-_GREY_8_BIT = (8, 0)  # bit depth and colour type in a PNG's header
+_GRAY_8_BIT = (8, 0)  # bit depth and color type in a PNG's header
 
-_MOST_COLOURS = 512  # of a mask; what has more is a photograph
+_MOST_COLORS = 512  # of a mask; what has more is a photograph
 _FREQUENT = 0.02  # share of the pixels
 _LEAST_RARE = 8  # values that are not frequent, below which nothing is suspected
 _MOST_INNER = 0.2  # share of the pixels of rare values that may lie within an area of one value
@@ -42,7 +42,7 @@ class LabelLook:
       pixels: uint8 [H, W], values outside the classes included; None where there is no clear meaning.
       counts: pixels of each value, int64 [256]; None where `pixels` is.
       findings: what is wrong.
-      colours: 0xRRGGBB of a mask in colours that nobody has explained.
+      colors: 0xRRGGBB of a mask in colors that nobody has explained.
       palette: 0xRRGGBB of each index that a palette mask uses.
     """
 
@@ -50,7 +50,7 @@ class LabelLook:
     pixels: np.ndarray | None = None
     counts: np.ndarray | None = None
     findings: list[Finding] = field(default_factory=list)
-    colours: frozenset[int] = frozenset()
+    colors: frozenset[int] = frozenset()
     palette: Mapping[int, int] = field(default_factory=dict)
 
     def add(self, rule: str, where: str, split: str, text: str, remedy: str = "") -> None:
@@ -64,8 +64,8 @@ def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: 
     Args:
       data: its bytes.
       where, split: for findings.
-      rule: what its values and colours mean.
-      stored: it comes out of a record, where only 8-bit grey PNG will do.
+      rule: what its values and colors mean.
+      stored: it comes out of a record, where only 8-bit gray PNG will do.
     """
     found = LabelLook()
     header = _header(data)
@@ -74,8 +74,8 @@ def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: 
         found.add("mask-unreadable", where, split, text)
         return found
     found.size = (header.height, header.width)
-    if stored and not _is_grey_png(data):
-        found.add("label-not-grey-png", where, split, f"its label is {header.format}, pixels of kind {header.mode}")
+    if stored and not _is_gray_png(data):
+        found.add("label-not-gray-png", where, split, f"its label is {header.format}, pixels of kind {header.mode}")
         return found
     lossy = header.format == "JPEG" and not (rule.table and header.mode == "RGB")
     if lossy:
@@ -90,8 +90,8 @@ def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: 
         found.palette = _palette_of(header, decoded.counts)
     if decoded.snapped:
         share = 100 * decoded.snapped / decoded.label.size
-        text = f"{decoded.snapped} pixels ({share:.2g} %) had a colour that is not in the palette"
-        found.add("mask-colours-snapped", where, split, text)
+        text = f"{decoded.snapped} pixels ({share:.2g} %) had a color that is not in the palette"
+        found.add("mask-colors-snapped", where, split, text)
     _look_at_values(found, where, split, rule)
     return found
 
@@ -99,17 +99,17 @@ def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: 
 def _palette_of(picture: Image.Image, counts: np.ndarray) -> dict[int, int]:
     shown = picture.getpalette("RGB") or []
     present = [index for index in np.flatnonzero(counts).tolist() if 3 * index + 2 < len(shown)]
-    colours = {index: shown[3 * index : 3 * index + 3] for index in present}
-    return {index: red << 16 | green << 8 | blue for index, (red, green, blue) in colours.items()}
+    colors = {index: shown[3 * index : 3 * index + 3] for index in present}
+    return {index: red << 16 | green << 8 | blue for index, (red, green, blue) in colors.items()}
 
 
 def _add_lossy(found: LabelLook, data: bytes, where: str, split: str, mode: str) -> None:
     if mode != "RGB":
         found.add("mask-lossy", where, split, "is a JPEG, whatever its extension")
         return
-    text = f"is a JPEG in {len(_colours_of(data)):,} colours"
+    text = f"is a JPEG in {len(_colors_of(data)):,} colors"
     remedy = (
-        "export it again as PNG, or give --palette=FILE and --colour_tolerance=40; if it is a photograph, "
+        "export it again as PNG, or give --palette=FILE and --color_tolerance=40; if it is a photograph, "
         "--image_folder and --mask_folder may be swapped"
     )
     found.add("mask-lossy", where, split, text, remedy)
@@ -141,8 +141,8 @@ def _header(data: bytes) -> Image.Image | None:
         return None
 
 
-def _is_grey_png(data: bytes) -> bool:
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == _GREY_8_BIT
+def _is_gray_png(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == _GRAY_8_BIT
 
 
 # --- Masks that are no labels -------------------------------------------------------------------------------
@@ -152,15 +152,15 @@ def _explain(
     found: LabelLook, data: bytes, where: str, split: str, rule: LabelRule, mode: str, fault: UserError
 ) -> None:
     """Which rule a mask breaks that `decode_label` refuses, and what can still be counted of it."""
-    lossy = bool(found.findings)  # which explains strange values and colours
+    lossy = bool(found.findings)  # which explains strange values and colors
     try:
         values = decode_values(data, where, rule)
     except UserError:
         name = _rule_of_undecodable(data, mode, rule)
         found.size = None if name == "mask-unreadable" else found.size
-        if name == "mask-is-colour" and not lossy:
-            _add_colours(found, data, where, split, fault)
-        elif name != "mask-is-colour":
+        if name == "mask-is-color" and not lossy:
+            _add_colors(found, data, where, split, fault)
+        elif name != "mask-is-color":
             found.add(name, where, split, fault.rule, fault.remedy + _if_photo(name, data))
         return
     if not lossy:
@@ -173,22 +173,22 @@ def _explain(
 
 
 def _if_photo(name: str, data: bytes) -> str:
-    if name != "mask-colour-unknown" or len(_colours_of(data)) <= _MOST_COLOURS:
+    if name != "mask-color-unknown" or len(_colors_of(data)) <= _MOST_COLORS:
         return ""
     return "; if it is a photograph, --image_folder and --mask_folder may be swapped"
 
 
-def _add_colours(found: LabelLook, data: bytes, where: str, split: str, fault: UserError) -> None:
-    found.colours = _colours_of(data)
-    if len(found.colours) <= _MOST_COLOURS:
-        found.add("mask-is-colour", where, split, fault.rule, fault.remedy)
+def _add_colors(found: LabelLook, data: bytes, where: str, split: str, fault: UserError) -> None:
+    found.colors = _colors_of(data)
+    if len(found.colors) <= _MOST_COLORS:
+        found.add("mask-is-color", where, split, fault.rule, fault.remedy)
         return
-    text = f"is RGB with {len(found.colours):,} colours: a photograph, or a mask that was a JPEG once"
+    text = f"is RGB with {len(found.colors):,} colors: a photograph, or a mask that was a JPEG once"
     remedy = (
         "see whether --image_folder and --mask_folder are swapped; a mask that was a JPEG needs --palette=FILE and "
-        "--colour_tolerance=40"
+        "--color_tolerance=40"
     )
-    found.add("mask-is-colour", where, split, text, remedy)
+    found.add("mask-is-color", where, split, text, remedy)
 
 
 def _rule_of_undecodable(data: bytes, mode: str, rule: LabelRule) -> str:
@@ -197,8 +197,8 @@ def _rule_of_undecodable(data: bytes, mode: str, rule: LabelRule) -> str:
         return "mask-unreadable"
     if mode in _ALPHA and np.ptp(pixels[..., -1]) > 0:
         return "mask-kind"
-    if mode in _COLOURS or (mode == "P" and rule.by_colour):
-        return "mask-is-colour" if rule.table is None else "mask-colour-unknown"
+    if mode in _COLORS or (mode == "P" and rule.by_color):
+        return "mask-is-color" if rule.table is None else "mask-color-unknown"
     return "mask-palette-disagrees" if mode == "P" else "mask-kind"
 
 
@@ -212,9 +212,9 @@ def _decoded(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _colours_of(data: bytes) -> frozenset[int]:
+def _colors_of(data: bytes) -> frozenset[int]:
     pixels = _decoded(data)
-    return frozenset() if pixels is None else frozenset(np.unique(colour_codes(pixels[..., :3])).tolist())
+    return frozenset() if pixels is None else frozenset(np.unique(color_codes(pixels[..., :3])).tolist())
 
 
 # --- Values -------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def _look_at_values(found: LabelLook, where: str, split: str, rule: LabelRule, d
 
 
 def share_between(label: np.ndarray, counts: np.ndarray) -> float:
-    """Share of the steps between two values that are not neighbours which go over values in between.
+    """Share of the steps between two values that are not neighbors which go over values in between.
 
     In sound masks, areas mostly meet directly: of 1,589 masks of CamVid, FASSEG and PASCAL VOC, none has more than 0.2.
     After smooth resizing, blurring or JPEG, 99 % have more than 0.29. Ramps of one pixel and of two are looked for, as
@@ -302,7 +302,7 @@ def is_blurred(label: np.ndarray, counts: np.ndarray, rule: LabelRule) -> bool:
     """Whether values look like a few frequent ones with smooth transitions between them.
 
     Only values that are no known class are suspected, many of them, each on few pixels, nearly none of which has
-    neighbours of its own value alone: small classes are areas, transitions are lines.
+    neighbors of its own value alone: small classes are areas, transitions are lines.
 
     Args:
       label: uint8 [H, W].

@@ -1,4 +1,4 @@
-"""What the values of all labels together tell: grey levels, a class too many, classes that are missing or rare."""
+"""What the values of all labels together tell: gray levels, a class too many, classes that are missing or rare."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deeplab.data.check.roles import training_split
 from deeplab.data.check.rules import finding
 from deeplab.data.check.tally import SplitTally
 from deeplab.data.check.weights import INVERSE, ROOT, Weights, flag_of, ratio
-from deeplab.data.colour_tables import rgb_text
+from deeplab.data.color_tables import rgb_text
 from deeplab.data.dataset import Dataset
 from deeplab.data.masks import LabelRule, spread_map
 
 LABELS = "labels"  # where a finding on all of them is
 NO_CLASSES = frozenset(
-    {"nothing-labelled", "one-class", "foreground-ignored"}
+    {"nothing-labeled", "one-class", "foreground-ignored"}
 )  # rules that leave nothing to say of them
 RARE = 0.0005  # share of the training pixels
 FAR_APART = 50.0  # ratio of weights
@@ -39,7 +39,7 @@ def present_values(counts: np.ndarray, ignore_label: int) -> list[int]:
     return [int(value) for value in np.flatnonzero(counts) if value != ignore_label]
 
 
-def are_grey_levels(present: Sequence[int], num_classes: int | None) -> bool:
+def are_gray_levels(present: Sequence[int], num_classes: int | None) -> bool:
     """Whether values are tones, such as 0, 150, 250: far more classes would have to be absent than there are."""
     return num_classes is None and _far_between(present)
 
@@ -51,14 +51,14 @@ def _far_between(present: Sequence[int]) -> bool:
 def certain_map(values: Iterable[int], rule: LabelRule) -> dict[int, int]:
     """What the values of all masks must be replaced by, where that is certain; else empty.
 
-    Certain are: one class beside the ignore label, which then can only be the other class; tones of grey, as many as
+    Certain are: one class beside the ignore label, which then can only be the other class; tones of gray, as many as
     there are classes, the ignore label among them or not; and labels that count the classes from 1. Where nobody has
-    said how many classes there are, tones of grey are taken for all of them. A single value out of range among good
+    said how many classes there are, tones of gray are taken for all of them. A single value out of range among good
     ones is damage, and tells nothing of the others, even if their number is right.
 
     Args:
       values: all that occur in the masks of the set.
-      rule: what they should be; where it maps values or colours already, nothing is certain.
+      rule: what they should be; where it maps values or colors already, nothing is certain.
 
     Returns:
       For values that change: 255 -> 1. The remedies and `--fix` go by it.
@@ -71,7 +71,7 @@ def certain_map(values: Iterable[int], rule: LabelRule) -> dict[int, int]:
         return {ignore: 1}
     if rule.num_classes is None:
         tones = every if _evenly_spread(every) else present
-        return _numbered(tones) if are_grey_levels(present, None) and _are_tones(tones) else {}
+        return _numbered(tones) if are_gray_levels(present, None) and _are_tones(tones) else {}
     for candidates in (present, every):  # the ignore label may be a class that nobody meant to be ignored
         from_one = candidates == list(range(1, len(candidates) + 1))
         if len(candidates) == rule.num_classes and (_are_tones(candidates) or from_one):
@@ -80,7 +80,7 @@ def certain_map(values: Iterable[int], rule: LabelRule) -> dict[int, int]:
 
 
 def _evenly_spread(values: Sequence[int]) -> bool:
-    """Whether values divide the greys from black to white evenly, as 0, 128, 255 do."""
+    """Whether values divide the grays from black to white evenly, as 0, 128, 255 do."""
     steps = len(values) - 1
     return steps > 1 and all(abs(value - 255 * place / steps) <= 1 for place, value in enumerate(values))
 
@@ -117,11 +117,11 @@ def look_at_values(counts: np.ndarray, rule: LabelRule) -> Iterator[Finding]:
     if not counts.any():
         return
     if not present:
-        yield finding("nothing-labelled", LABELS, f"every pixel has the ignore label {ignore}")
+        yield finding("nothing-labeled", LABELS, f"every pixel has the ignore label {ignore}")
     elif len(present) == 1:
         yield _one_class(present[0], counts, rule)
-    elif are_grey_levels(present, rule.num_classes):
-        yield _grey_levels(present, counts, rule)
+    elif are_gray_levels(present, rule.num_classes):
+        yield _gray_levels(present, counts, rule)
     elif present[0] > 0 and ignore != 0:
         yield _from_one(present, rule)
 
@@ -141,7 +141,7 @@ def _one_class(only: int, counts: np.ndarray, rule: LabelRule) -> Finding:
     )
 
 
-def _grey_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) -> Finding:
+def _gray_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) -> Finding:
     ignore, certain = rule.ignore_label, certain_map(values_in(counts), rule)
     mapping = certain or _numbered(present)
     shown = shorten(list(map(str, values_in(counts) if ignore in mapping else present)), 8)
@@ -150,7 +150,7 @@ def _grey_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) ->
     if counts[ignore] and ignore not in mapping:
         text += f"; {ignore} stays the ignore label"
         remedy += f"; with {ignore}:{len(present)} in the map if {ignore} is a class, too"
-    return finding("labels-are-grey-levels", LABELS, text, remedy=remedy, fix=fix_text(certain))
+    return finding("labels-are-gray-levels", LABELS, text, remedy=remedy, fix=fix_text(certain))
 
 
 def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
@@ -171,26 +171,26 @@ def fix_text(mapping: Mapping[int, int]) -> str:
 
 
 class Palettes:
-    """The palettes of all masks that have one: a colour that stands for two indices betrays that each has its own."""
+    """The palettes of all masks that have one: a color that stands for two indices betrays that each has its own."""
 
     def __init__(self) -> None:
-        self._first: dict[int, tuple[int, str]] = {}  # of each colour: its index, and the mask in which it was met
+        self._first: dict[int, tuple[int, str]] = {}  # of each color: its index, and the mask in which it was met
         self._found: list[Finding] = []
 
     def add(self, palette: Mapping[int, int], where: str, split: str) -> None:
         """Takes one mask: 0xRRGGBB of each index that it uses."""
-        colours = list(palette.values())
-        for index, colour in palette.items():
-            if colours.count(colour) > 1:  # says nothing
+        colors = list(palette.values())
+        for index, color in palette.items():
+            if colors.count(color) > 1:  # says nothing
                 continue
-            known, other = self._first.setdefault(colour, (index, where))
+            known, other = self._first.setdefault(color, (index, where))
             if known != index:
-                text = f"{rgb_text(colour)} is its index {index}, but {known} in {other}"
+                text = f"{rgb_text(color)} is its index {index}, but {known} in {other}"
                 self._found.append(finding("mask-palettes-differ", where, text, split=split))
                 return
 
     def findings(self) -> Sequence[Finding]:
-        """Masks whose palette differs from that of the first that has the colour."""
+        """Masks whose palette differs from that of the first that has the color."""
         return self._found
 
 
@@ -213,14 +213,14 @@ def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts], from_one
     counted = _ignore_counted(dataset, totals, ignored)
     if counted:
         yield counted
-    # The classes of a known data set are right; a part of it need not hold them all.
+    # The classes of a known dataset are right; a part of it need not hold them all.
     severity: Severity | None = "note" if is_known(dataset) else None
     absent = [index for index in np.flatnonzero(totals == 0).tolist() if index != dataset.ignore_label]
     absent = absent[:-1] if counted else absent
     absent = absent[1:] if from_one and absent[:1] == [0] else absent
     if absent:
         text = f"no pixel anywhere of {_names(dataset, absent)}"
-        remedy = "nothing, if these images are a part of that data set" if severity else ""
+        remedy = "nothing, if these images are a part of that dataset" if severity else ""
         yield finding("class-absent", LABELS, text, severity=severity, remedy=remedy)
     yield from _uneven(dataset, splits, totals, severity)
 
@@ -239,7 +239,7 @@ def _odd_names(dataset: Dataset, splits: Mapping[str, SplitFacts]) -> Iterator[F
 
 
 def is_known(dataset: Dataset) -> bool:
-    """Whether the classes are those of a known data set."""
+    """Whether the classes are those of a known dataset."""
     return any(datasets.load_known(name).class_names == dataset.class_names for name in datasets.known_names())
 
 

@@ -95,9 +95,9 @@ def _by_bytes(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
 
 def _other_labels(likes: Likes, group: Sequence[int]) -> Iterator[Leak]:
     """Like images whose labels differ from that of the first."""
-    labelled = [place for place in group if likes.labels[place]]
-    for other in labelled[1:]:
-        one = labelled[0]
+    labeled = [place for place in group if likes.labels[place]]
+    for other in labeled[1:]:
+        one = labeled[0]
         if likes.labels[other] != likes.labels[one]:
             text = f"is the same picture as {_named(likes, one)}, but has another label"
             rule = "same-picture-other-label"
@@ -120,7 +120,7 @@ def _nearly(likes: Likes, known: set[tuple[int, int]]) -> Iterator[Leak]:
         named.add(other)
         way = ", mirrored left to right" if pair.mirrored else ""
         text = (
-            f"is almost {_named(likes, one)}{way}: seen small, they differ by {pair.levels:.1f} grey levels on average"
+            f"is almost {_named(likes, one)}{way}: seen small, they differ by {pair.levels:.1f} gray levels on average"
         )
         rule = "near-picture-in-two-splits"
         yield Leak(finding(rule, likes.names[other], text, split=likes.splits[other]), (one, other))

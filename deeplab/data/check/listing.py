@@ -37,7 +37,7 @@ Listed = tuple[Source | None, list[Finding]]
 
 
 def listed(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig) -> Listed:
-    """What a data set holds, and what is wrong with its list of files.
+    """What a dataset holds, and what is wrong with its list of files.
 
     Args:
       format_name: a name in FORMATS.
@@ -52,7 +52,7 @@ def listed(format_name: str, config: Any, labels: LabelConfig, splits: SplitConf
     Raises:
       UserError: a flag cannot be followed, such as one that names a folder that is not there.
     """
-    # Where lists say what belongs to the data set, what else lies in its folders is no fault.
+    # Where lists say what belongs to the dataset, what else lies in its folders is no fault.
     met = list(_unmatched(config)) if isinstance(config, BuildFolderConfig) and not splits.list_files else []
     try:
         return next(iter(read_sources(format_name, config, labels, splits).values())), met
@@ -163,7 +163,7 @@ def _found(
 
 def _no_list(path: pathlib.Path, name: str, split: str) -> Finding:
     first = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} ..."
-    text = f"none of its lines names an image of this data set; the first is {first!r}"
+    text = f"none of its lines names an image of this dataset; the first is {first!r}"
     remedy = "write image names into it, one a line; if it is no list of a split, leave it out (--splits, --list_files)"
     return finding("listing-unusable", path, text, split=split, remedy=remedy)
 

@@ -1,7 +1,7 @@
 """Whether the outlines of labels lie on edges of their pictures: a mask that is mirrored or a stranger has lost them.
 
 Where a label's outline runs, a picture mostly has an edge. The fit of a label is how much stronger edges are on its
-outlines than in their neighbourhood; it is looked at in four ways: as the label lies, mirrored left to right, upside
+outlines than in their neighborhood; it is looked at in four ways: as the label lies, mirrored left to right, upside
 down, and both (turned by 180 degrees). Pictures are taken at the small size at which they are compared with each other.
 
 Measured on all pairs of CamVid, FASSEG (with three and with six classes) and 200 of PASCAL VOC: labels as they are have
@@ -25,7 +25,7 @@ from deeplab.data.check.rules import finding
 
 AS_IT_IS, MIRRORED, UPSIDE_DOWN, TURNED = range(4)
 _WAYS = ("as it is", "mirrored left to right", "upside down", "turned by 180 degrees")
-_AROUND = 15  # pixels: side of the neighbourhood of an outline
+_AROUND = 15  # pixels: side of the neighborhood of an outline
 _LEAST_OUTLINE = 100  # pixels, below which chance decides
 _LEAST_GAIN = 0.05  # of the fit, by which another way must be better
 _LEAST_TYPICAL = 0.04  # median of the best fits, below which labels of that set do not follow edges anyway
@@ -60,19 +60,19 @@ class Fit:
         return max(self.ways) - self.ways[AS_IT_IS]
 
 
-def fit_of(grey: np.ndarray, label: np.ndarray) -> Fit | None:
+def fit_of(gray: np.ndarray, label: np.ndarray) -> Fit | None:
     """The fit of a label to its picture; None where the label has no outline.
 
     Args:
-      grey: float32 [h, w], grey levels of the picture at a small size.
+      gray: float32 [h, w], gray levels of the picture at a small size.
       label: uint8 [H, W], at any size of the same shape.
     """
-    small = cv2.resize(label, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(label, gray.shape[::-1], interpolation=cv2.INTER_NEAREST)
     rows, columns = np.nonzero(outline_of(small))
     if not len(rows):
         return None
-    contrast = edge_contrast(grey)
-    height, width = grey.shape
+    contrast = edge_contrast(gray)
+    height, width = gray.shape
     # Outlines lie between pixels, and are counted with the upper or left one: mirrored, that is the lower or right one.
     placed = ((rows, columns), (rows, width - 1 - columns), (height - 1 - rows, columns))
     ways = [float(contrast[place].mean()) for place in (*placed, (height - 1 - rows, width - 1 - columns))]
@@ -80,22 +80,22 @@ def fit_of(grey: np.ndarray, label: np.ndarray) -> Fit | None:
 
 
 def outline_of(label: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour has another value, bool [H, W]."""
+    """Pixels whose right or lower neighbor has another value, bool [H, W]."""
     outline = np.zeros(label.shape, bool)
     outline[:, :-1] = label[:, :-1] != label[:, 1:]
     outline[:-1] |= label[:-1] != label[1:]
     return outline
 
 
-def edge_contrast(grey: np.ndarray) -> np.ndarray:
+def edge_contrast(gray: np.ndarray) -> np.ndarray:
     """How much stronger the edge at each pixel is than those around it: float32 [h, w], -1 to 1.
 
     Edges are ranked, strongest 1, so that one bright lamp does not outweigh all else, and count one pixel around.
 
     Args:
-      grey: float32 [h, w].
+      gray: float32 [h, w].
     """
-    calm = cv2.GaussianBlur(grey, (3, 3), 0)
+    calm = cv2.GaussianBlur(gray, (3, 3), 0)
     strength = cv2.magnitude(cv2.Sobel(calm, cv2.CV_32F, 1, 0), cv2.Sobel(calm, cv2.CV_32F, 0, 1))
     scaled = cv2.normalize(np.sqrt(strength), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)  # type: ignore[call-overload]
     rank = cv2.dilate(cv2.equalizeHist(scaled), np.ones((3, 3), np.uint8)).astype(np.float32) / 255

@@ -9,8 +9,8 @@ import numpy as np
 
 from deeplab.data import label_pictures
 from deeplab.data.build.classes import Classes
-from deeplab.data.check.hashing import grey_of, opened
-from deeplab.data.colormap import TABLE_SIZE, colours_for, overlay
+from deeplab.data.check.hashing import gray_of, opened
+from deeplab.data.colormap import TABLE_SIZE, colors_for, overlay
 
 SIDE = 320  # longest side of a picture in the report, in pixels
 OPACITY = 0.55
@@ -20,11 +20,11 @@ _SAME_SHAPE = 0.02  # ratio by which the shapes of image and label may differ af
 
 
 def palette_of(classes: Classes) -> label_pictures.Classes:
-    """How labels are drawn: classes in their colours, ignored pixels and values that are no class in patterns."""
+    """How labels are drawn: classes in their colors, ignored pixels and values that are no class in patterns."""
     number = classes.num_classes or TABLE_SIZE
     names = classes.names or tuple(map(str, range(number)))
-    own = classes.colours if len(classes.colours) == number else None
-    return label_pictures.Classes(names, colours_for(own, 0), classes.rule.ignore_label)
+    own = classes.colors if len(classes.colors) == number else None
+    return label_pictures.Classes(names, colors_for(own, 0), classes.rule.ignore_label)
 
 
 def shrunk(data: bytes, side: int = SIDE) -> np.ndarray | None:
@@ -38,8 +38,8 @@ def shrunk(data: bytes, side: int = SIDE) -> np.ndarray | None:
         return None
     picture.draft("RGB", (side, side))  # JPEG alone: decoded at the next larger of 1/8, 1/4, 1/2
     if picture.mode.startswith("I"):
-        grey = grey_of(picture)
-        return None if grey is None else _fit(np.dstack([grey] * 3), side, cv2.INTER_AREA)
+        gray = gray_of(picture)
+        return None if gray is None else _fit(np.dstack([gray] * 3), side, cv2.INTER_AREA)
     try:
         return _fit(np.asarray(picture.convert("RGB")), side, cv2.INTER_AREA)
     except Exception:  # on files made to harm, Pillow raises nearly anything
@@ -56,7 +56,7 @@ def _fit(pixels: np.ndarray, side: int, interpolation: int) -> np.ndarray:
 
 
 def laid_over(image: np.ndarray | None, label: np.ndarray | None, palette: label_pictures.Classes) -> np.ndarray | None:
-    """A small image with its label in colours over it; what there is of the two; None where there is nothing.
+    """A small image with its label in colors over it; what there is of the two; None where there is nothing.
 
     Where their shapes differ, the two stand side by side.
 

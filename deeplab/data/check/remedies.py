@@ -24,10 +24,10 @@ class Evidence:
 
     Attributes:
       counts: pixels of each value, int64 [256].
-      rule: what values and colours mean.
+      rule: what values and colors mean.
       masks: how many there are.
       strange: how many of them hold values that are no classes.
-      palette: the known data set whose colours the masks have; None where there is none.
+      palette: the known dataset whose colors the masks have; None where there is none.
     """
 
     counts: np.ndarray
@@ -45,11 +45,11 @@ def better_remedy(item: Finding, evidence: Evidence) -> Finding:
         return dataclasses.replace(item, remedy=remedy, fix=fix_text(mapping))
     if item.rule == "label-out-of-range":
         return dataclasses.replace(item, remedy=_for_strange_values(item.remedy, evidence))
-    if item.rule == "mask-is-colour" and evidence.palette:
+    if item.rule == "mask-is-color" and evidence.palette:
         name = evidence.palette.name
-        flag = f"--dataset={name}" if name else "--palette=FILE with the colours of the classes"
-        remedy = f"{flag}: all colours are those of {name or 'the classes'}"
-        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colours as those of {name or 'the classes'}")
+        flag = f"--dataset={name}" if name else "--palette=FILE with the colors of the classes"
+        remedy = f"{flag}: all colors are those of {name or 'the classes'}"
+        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colors as those of {name or 'the classes'}")
     return item
 
 

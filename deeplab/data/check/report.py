@@ -73,7 +73,7 @@ class Sample:
       name: the image's name.
       split: its split.
       image: a small JPEG of the image.
-      overlay: a small JPEG of the image with its label in colours laid over it.
+      overlay: a small JPEG of the image with its label in colors laid over it.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Report:
 
     Attributes:
       checked: what was looked at, as the user called it.
-      dataset: classes, colours, ignore label.
+      dataset: classes, colors, ignore label.
       splits: facts by split.
       findings: the faults, errors first, then warnings, then notes; of each rule at most `rules.MOST_SHOWN`.
       numbers: how often each rule was broken, the faults left out of `findings` included.

@@ -1,7 +1,7 @@
 """What is checked: every rule with its severity, one sentence on why it matters, and what to do when it is broken.
 
 Errors stop training, or spoil it for certain. Warnings let it start, but most likely something is not as it was meant.
-Notes are facts worth knowing; a data set with notes alone is clean.
+Notes are facts worth knowing; a dataset with notes alone is clean.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FILES: Mapping[str, Rule] = {
     ),
     "listing-unusable": Rule(
         "error",
-        "The data set cannot be listed as it is, so building records would stop.",
+        "The dataset cannot be listed as it is, so building records would stop.",
         "mend what is named, then check again",
     ),
     "listed-name-missing": Rule(
@@ -97,10 +97,10 @@ _IMAGES: Mapping[str, Rule] = {
     ),
     "image-cmyk": Rule(
         "warning",
-        "An image is stored in printing colours, which decoders turn into RGB each in its own way.",
+        "An image is stored in printing colors, which decoders turn into RGB each in its own way.",
         "save it as RGB",
     ),
-    "image-grey": Rule("note", "Images are grey: their one channel is read as red, green and blue.", "nothing to do"),
+    "image-gray": Rule("note", "Images are gray: their one channel is read as red, green and blue.", "nothing to do"),
     "image-flat": Rule(
         "warning",
         "An image is one tone all over: there is nothing to see on it.",
@@ -120,23 +120,23 @@ _MASKS: Mapping[str, Rule] = {
     "mask-unreadable": Rule(
         "error", "A mask is empty, cut off, damaged or no picture.", "copy or export the file again"
     ),
-    "mask-is-colour": Rule(
+    "mask-is-color": Rule(
         "error",
-        "A mask is in colours, and nobody has said which colour is which class.",
+        "A mask is in colors, and nobody has said which color is which class.",
         "--palette=FILE with a line `R G B name` for each class, in the order of the classes",
     ),
-    "mask-colour-unknown": Rule(
+    "mask-color-unknown": Rule(
         "error",
-        "A mask has colours that are not in the palette.",
-        "add them to the palette, or give --colour_tolerance",
+        "A mask has colors that are not in the palette.",
+        "add them to the palette, or give --color_tolerance",
     ),
-    "mask-colours-snapped": Rule(
-        "note", "Pixels of a mask took the nearest colour of the palette.", "look at the overlay"
+    "mask-colors-snapped": Rule(
+        "note", "Pixels of a mask took the nearest color of the palette.", "look at the overlay"
     ),
     "mask-palette-disagrees": Rule(
         "error",
-        "A palette PNG says one class by its index and another by its colour.",
-        "leave --palette out if the indices are right; run convert_colour_masks if the colours are",
+        "A palette PNG says one class by its index and another by its color.",
+        "leave --palette out if the indices are right; run convert_color_masks if the colors are",
     ),
     "mask-kind": Rule(
         "error", "The pixels of a mask are no class indices.", "write masks as 8-bit PNG without transparency"
@@ -144,13 +144,13 @@ _MASKS: Mapping[str, Rule] = {
     "mask-lossy": Rule(
         "error",
         "A mask is a JPEG: around every edge it holds values that nobody drew.",
-        "export the masks again as PNG; colours in JPEG can be saved with --palette and --colour_tolerance",
+        "export the masks again as PNG; colors in JPEG can be saved with --palette and --color_tolerance",
     ),
     "mask-blurred": Rule(
         "warning",
         "Between the areas of a mask lie thin lines of values in between, as after JPEG or smooth resizing: there, "
         "labels are wrong.",
-        "export the masks again, as PNG; resize them by nearest neighbour alone",
+        "export the masks again, as PNG; resize them by nearest neighbor alone",
     ),
     "mask-unusable": Rule("error", "The label of an image cannot be drawn.", "mend the annotation"),
     "label-out-of-range": Rule(
@@ -162,7 +162,7 @@ _MASKS: Mapping[str, Rule] = {
     "size-differs": Rule(
         "error",
         "A mask has another size than its image.",
-        "resize the mask (nearest neighbour) or the image, or leave the pair out",
+        "resize the mask (nearest neighbor) or the image, or leave the pair out",
     ),
     "mask-transposed": Rule(
         "error",
@@ -181,9 +181,9 @@ _MASKS: Mapping[str, Rule] = {
     ),
     "mask-palettes-differ": Rule(
         "error",
-        "One colour stands for different indices in different palette masks, as when each was given a palette of its "
-        "own: the indices mean nothing, the colours do.",
-        "save the masks as RGB and give --palette=FILE, or run datasets/convert_colour_masks.py on them",
+        "One color stands for different indices in different palette masks, as when each was given a palette of its "
+        "own: the indices mean nothing, the colors do.",
+        "save the masks as RGB and give --palette=FILE, or run datasets/convert_color_masks.py on them",
     ),
     "label-one-class": Rule(
         "note",
@@ -196,7 +196,7 @@ _MASKS: Mapping[str, Rule] = {
 }
 
 _CLASSES: Mapping[str, Rule] = {
-    "nothing-labelled": Rule(
+    "nothing-labeled": Rule(
         "error", "Every pixel of every label is ignored.", "check --ignore_label and the values of the masks"
     ),
     "foreground-ignored": Rule(
@@ -205,11 +205,11 @@ _CLASSES: Mapping[str, Rule] = {
         "--label_map=255:1",
     ),
     "one-class": Rule(
-        "error", "All labelled pixels are one class: there is nothing to tell apart.", "check the mask files"
+        "error", "All labeled pixels are one class: there is nothing to tell apart.", "check the mask files"
     ),
-    "labels-are-grey-levels": Rule(
+    "labels-are-gray-levels": Rule(
         "error",
-        "The masks hold tones of grey, not class indices 0, 1, 2 ...",
+        "The masks hold tones of gray, not class indices 0, 1, 2 ...",
         "number them with --label_map=OLD:NEW,OLD:NEW",
     ),
     "class-names-repeated": Rule(
@@ -323,10 +323,10 @@ _RECORDS: Mapping[str, Rule] = {
         "A record has no label: training and evaluation would stop at it.",
         "build the split with masks; --split=NAME checks those that have them",
     ),
-    "label-not-grey-png": Rule(
+    "label-not-gray-png": Rule(
         "error",
-        "A stored label is no 8-bit grey PNG: TensorFlow would read colours, not indices.",
-        "build the records anew; the builders turn palette and colour masks into class indices",
+        "A stored label is no 8-bit gray PNG: TensorFlow would read colors, not indices.",
+        "build the records anew; the builders turn palette and color masks into class indices",
     ),
     "record-fields-wrong": Rule(
         "warning",
@@ -368,7 +368,7 @@ ABOUT_FILES = frozenset(_FILES) | {"shards-incomplete"}  # rules of lists and fo
 
 _MENDED_BEFORE_BUILDING = {
     *(_FILES.keys() | _IMAGES.keys() | _MASKS.keys() | _LEAKS.keys()),
-    *("foreground-ignored", "labels-are-grey-levels", "labels-start-at-one"),
+    *("foreground-ignored", "labels-are-gray-levels", "labels-start-at-one"),
 }
 
 

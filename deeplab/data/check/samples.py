@@ -1,4 +1,4 @@
-"""The pairs of a data set, one after the other, wherever they lie: files before they become records, or records.
+"""The pairs of a dataset, one after the other, wherever they lie: files before they become records, or records.
 
 An item is small until it is loaded; `load` is called in worker threads, so only a few pairs lie in memory at a time.
 """
@@ -117,7 +117,7 @@ class RecordItem:
       index: its place in the shard, from 0.
       offset: its place in the file, in bytes.
       length: of its content, in bytes.
-      content: the serialised example; None: it is read from the file when it is needed.
+      content: the serialized example; None: it is read from the file when it is needed.
     """
 
     split: str
@@ -153,8 +153,8 @@ class RecordItem:
         return RecordItem(self.split, self.path, self.index, self.offset, self.length)
 
 
-def parsed(serialised: bytes) -> Mapping[str, Any]:
-    """The values of a serialised `tf.train.Example`: key -> bytes or int.
+def parsed(serialized: bytes) -> Mapping[str, Any]:
+    """The values of a serialized `tf.train.Example`: key -> bytes or int.
 
     Raises:
       ValueError: it is none, or holds no image; the text says what it holds.
@@ -162,7 +162,7 @@ def parsed(serialised: bytes) -> Mapping[str, Any]:
     from google.protobuf.message import DecodeError
 
     try:
-        features = tf.train.Example.FromString(serialised).features.feature
+        features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
         raise ValueError("holds no tf.train.Example") from None
     values: dict[str, Any] = {}

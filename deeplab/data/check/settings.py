@@ -55,7 +55,7 @@ class RecordsToCheck:
 
     dataset_dir: str = setting("", "Folder of the TFRecord shards.")
     dataset: str = setting(
-        "", "Known data set, dataset.yml, or a folder of records (unset: the dataset.yml in --dataset_dir)."
+        "", "Known dataset, dataset.yml, or a folder of records (unset: the dataset.yml in --dataset_dir)."
     )
     num_classes: int | None = setting(
         None, "Number of classes to check for; the background counts, the ignore label does not (unset: as described)."

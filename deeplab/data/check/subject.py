@@ -22,7 +22,7 @@ from deeplab.errors import UserError
 
 @dataclass(frozen=True)
 class Subject:
-    """A data set to check.
+    """A dataset to check.
 
     Attributes:
       checked: what it is, as the user called it.
@@ -62,10 +62,10 @@ def of_source(
     splits: Sequence[str] = (),
     findings: Sequence[Finding] = (),
 ) -> Subject:
-    """The pairs of a data set before it becomes records.
+    """The pairs of a dataset before it becomes records.
 
     Args:
-      source: the data set, divided into splits.
+      source: the dataset, divided into splits.
       classes: as `classes_from` gives them.
       checked: what to call it.
       exif: as `--exif`.
@@ -88,7 +88,7 @@ def of_source(
 
 
 def of_nothing(checked: str, findings: Sequence[Finding]) -> Subject:
-    """A data set that could not be listed: nothing but findings."""
+    """A dataset that could not be listed: nothing but findings."""
     return Subject(checked, {}, lambda: iter(()), Classes(None, (), (), LabelRule()), findings=findings)
 
 
@@ -185,5 +185,5 @@ def _classes(described: Dataset | None, num_classes: int | None) -> Classes:
     ignore = described.ignore_label if described else 255
     if described and num_classes in (None, described.num_classes):
         rule = LabelRule(described.num_classes, ignore)
-        return Classes(described.num_classes, described.class_names, described.colours, rule)
+        return Classes(described.num_classes, described.class_names, described.colors, rule)
     return Classes(num_classes, (), (), LabelRule(num_classes, ignore))

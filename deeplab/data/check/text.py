@@ -20,20 +20,20 @@ _LONGEST_NAME = 30  # characters of a class's name in a table
 _CODES = {"error": "31;1", "warning": "33;1", "note": "36", "good": "32;1", "bold": "1", "dim": "2"}
 
 
-def wants_colour(stream: object = None) -> bool:
+def wants_color(stream: object = None) -> bool:
     """Whether a stream (default: standard output) is a terminal whose user has not set NO_COLOR (no-color.org)."""
     stream = stream or sys.stdout
     return bool(getattr(stream, "isatty", lambda: False)()) and not os.environ.get("NO_COLOR")
 
 
-def text(report: Report, colour: bool = False) -> str:
+def text(report: Report, color: bool = False) -> str:
     """The report as lines for a terminal.
 
     Args:
       report: what was found.
-      colour: with ANSI colours.
+      color: with ANSI colors.
     """
-    paint = _Paint(colour)
+    paint = _Paint(color)
     parts = [paint(harmless(report.checked), "bold")]
     if any(facts.images for facts in report.splits.values()):
         parts += [_class_tables(report), _split_table(report)]
@@ -48,13 +48,13 @@ def text(report: Report, colour: bool = False) -> str:
 
 
 class _Paint:
-    """Puts words into colours, or leaves them as they are."""
+    """Puts words into colors, or leaves them as they are."""
 
-    def __init__(self, colour: bool):
-        self.colour = colour
+    def __init__(self, color: bool):
+        self.color = color
 
     def __call__(self, words: str, kind: str) -> str:
-        return f"\033[{_CODES[kind]}m{words}\033[0m" if self.colour else words
+        return f"\033[{_CODES[kind]}m{words}\033[0m" if self.color else words
 
 
 def verdict(report: Report, paint: _Paint | None = None) -> str:

@@ -21,7 +21,7 @@ EXPLANATIONS: Mapping[str, str] = {
     ROOT: "1 / root of that share: half way to it, a good first try",
     MEDIAN: "median share / share, each among the images that hold the class (Eigen and Fergus, 2015)",
     ENET: "1 / ln(1.02 + share): at most 50 before scaling, whatever the share (Paszke et al., 2016)",
-    EFFECTIVE: "by the number of images with the class, not of pixels: neighbours tell the same (Cui et al., 2019)",
+    EFFECTIVE: "by the number of images with the class, not of pixels: neighbors tell the same (Cui et al., 2019)",
 }
 
 

@@ -15,7 +15,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text that users made, on one line: nothing in it moves the cursor, changes colours or cannot be printed."""
+    """A text that users made, on one line: nothing in it moves the cursor, changes colors or cannot be printed."""
     return _HARMFUL.sub("\ufffd", text).encode("utf-8", "replace").decode()
 
 

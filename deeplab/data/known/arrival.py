@@ -13,7 +13,7 @@ from deeplab.data.known.table import Archive
 from deeplab.errors import UserError
 from deeplab.transfer import archive as archives
 
-_TEXTS = ("readme", "license", "licence", "attribution")
+_TEXTS = ("readme", "license", "license", "attribution")
 _STOPPED = "a copy or a download that was stopped: fetch it again"
 
 

@@ -1,4 +1,4 @@
-"""From the name of a data set to its files: fetched or taken from the user's archives, checked, unpacked, counted.
+"""From the name of a dataset to its files: fetched or taken from the user's archives, checked, unpacked, counted.
 
 Archives are unpacked into a hidden folder inside the output folder, counted there, and only then moved to their
 places; `.downloaded.json`, written after each, says which are in place. So a run that was stopped, however it was, goes
@@ -32,15 +32,15 @@ STAMP = ".downloaded.json"
 ARCHIVES = "archives"  # folder of downloaded archives, in the output folder
 _STAGING = ".unpacking"
 _MAKE_ROOM = "make room, or give an --output_dir on another disk"
-_ALLOWANCE = download.Allowance(100 << 30, "no archive of a known data set is that large", _MAKE_ROOM)
-_LIMITS = Limits("known data set", files=1_000_000, bytes=100 << 30, durable=False)
+_ALLOWANCE = download.Allowance(100 << 30, "no archive of a known dataset is that large", _MAKE_ROOM)
+_LIMITS = Limits("known dataset", files=1_000_000, bytes=100 << 30, durable=False)
 
 
 @dataclass(frozen=True)
 class DownloadConfig:
     """What is fetched, and where it goes."""
 
-    name: str = setting("", "The data set; the first word of the command line may name it as well.", required=True)
+    name: str = setting("", "The dataset; the first word of the command line may name it as well.", required=True)
     output_dir: str = setting("", "Folder of its files.", required=True)
     archives: str = setting(
         "", "Folder of archives that you have, under their published names; they are taken from there and stay there."
@@ -53,18 +53,18 @@ class DownloadConfig:
 
 
 def obtain(config: DownloadConfig) -> pathlib.Path:
-    """Brings a known data set into a folder. Needs nothing but a look at it where it is there already.
+    """Brings a known dataset into a folder. Needs nothing but a look at it where it is there already.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: no such data set; archives that must be asked for are not in --archives; no network; an archive that
+      UserError: no such dataset; archives that must be asked for are not in --archives; no network; an archive that
         is not the published one, damaged or incomplete; no room; another process at work in the folder.
     """
     known = table.find(config.name, config.addresses)
     folder = pathlib.Path(config.output_dir)
-    with _made(folder), folder_lock(folder, "fetching a data set", "give another --output_dir"):
+    with _made(folder), folder_lock(folder, "fetching a dataset", "give another --output_dir"):
         shutil.rmtree(folder / _STAGING, ignore_errors=True)  # left by a run that was killed
         try:
             _obtain(known, folder, config)

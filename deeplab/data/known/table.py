@@ -21,7 +21,7 @@ _CHECKSUM = re.compile(r"(md5|sha1|sha256):([0-9a-f]{32,64})")
 
 @dataclass(frozen=True)
 class Archive:
-    """One file that a data set is published in; see the head of `downloads.yml`.
+    """One file that a dataset is published in; see the head of `downloads.yml`.
 
     Attributes:
       file: its name.
@@ -56,7 +56,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Known:
-    """What a known data set consists of.
+    """What a known dataset consists of.
 
     Attributes:
       name: what the command calls it.
@@ -78,18 +78,18 @@ class Known:
 
 
 def names() -> list[str]:
-    """The known data sets."""
+    """The known datasets."""
     return list(_published())
 
 
 def find(name: str, addresses: str | os.PathLike = "") -> Known:
-    """One data set, with what a file of the user's says of it instead.
+    """One dataset, with what a file of the user's says of it instead.
 
     Raises:
-      UserError: no such data set, or a file with something else in it than `{NAME: {archives: {FILE: {...}}}}`.
+      UserError: no such dataset, or a file with something else in it than `{NAME: {archives: {FILE: {...}}}}`.
     """
     if name not in _published():
-        raise UserError(name, "is no data set that can be fetched", nearest(name, names()))
+        raise UserError(name, "is no dataset that can be fetched", nearest(name, names()))
     facts = _published()[name]
     if addresses:
         facts = _changed(facts, _own(addresses).get(name, {}), str(addresses), name)
@@ -111,7 +111,7 @@ def _own(path: str | os.PathLike) -> dict[str, Any]:
     content = _mapping(content or {}, path, "it")
     for name in content:
         if name not in _published():
-            raise UserError(path, f"{name!r} is no data set that can be fetched", nearest(str(name), names()))
+            raise UserError(path, f"{name!r} is no dataset that can be fetched", nearest(str(name), names()))
     return content
 
 

@@ -30,7 +30,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_of_the_reference_is_recognised(name):
+def test_every_network_of_the_reference_is_recognized(name):
     network = NETWORKS[name]
     found = describe_shapes(network["shapes"])
     assert found.model_variant == network["model_variant"]

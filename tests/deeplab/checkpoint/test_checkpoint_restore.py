@@ -178,7 +178,7 @@ def test_another_architecture_is_refused_with_the_flags_that_fit(tmp_path):
     assert "It looks like xception_65, ASPP with 1 atrous rate, no image pooling, decoder, 19 classes" in text
     assert "the model is mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 21 classes" in text
     assert "--model_variant=xception_65 --atrous_rates=6 --decoder_output_stride=4" in text
-    assert "it has 19 classes: take the data set it was trained on, or --num_classes=19" in text
+    assert "it has 19 classes: take the dataset it was trained on, or --num_classes=19" in text
     assert was_set(model) == [], "nothing may be set by a restore that is refused"
 
 
@@ -220,7 +220,7 @@ def test_evaluation_with_another_class_count_names_it():
     with pytest.raises(UserError) as caught:
         restore(model, arrays(BACKBONE | HEAD), require_all=True)
     assert "logits/semantic/biases is 21, the model's 3" in str(caught.value)
-    assert "it has 21 classes: take the data set it was trained on, or --num_classes=21" in str(caught.value)
+    assert "it has 21 classes: take the dataset it was trained on, or --num_classes=21" in str(caught.value)
 
 
 def test_damaged_data_set_nothing(tmp_path):

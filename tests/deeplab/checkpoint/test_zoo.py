@@ -141,7 +141,7 @@ def test_later_commands_read_the_settings_by_path(entry):
     assert zoo.SETTINGS == run_config.FILE_NAME
     resolved = network.resolve({}, prefix, [ModelConfig])
     assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
-    assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colours"]) == 21
+    assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colors"]) == 21
 
 
 def test_rates_follow_another_output_stride_unless_they_are_given(entry):

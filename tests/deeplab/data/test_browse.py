@@ -205,8 +205,8 @@ class TestBatches:
         tiles = [tile for sheet in sheets for tile in sheet.tiles]
         for tile, image, label in zip(tiles, batch["image"].numpy(), batch["label"].numpy(), strict=True):
             np.testing.assert_array_equal(tile.pictures[0], np.rint(image))
-            colours = browse.Classes.of(split.dataset).colours[label]
-            np.testing.assert_array_equal(tile.pictures[2][label != 255], colours[label != 255])
+            colors = browse.Classes.of(split.dataset).colors[label]
+            np.testing.assert_array_equal(tile.pictures[2][label != 255], colors[label != 255])
 
 
 class TestPages:

@@ -130,7 +130,7 @@ def test_contiguous_chunks_of_which_the_last_may_be_empty(pictures):
     assert names(pictures, "train") == ["a", "b", "c"]
 
 
-def test_palette_masks_and_mapped_masks_are_stored_as_grey_indices(pictures):
+def test_palette_masks_and_mapped_masks_are_stored_as_gray_indices(pictures):
     write_index_png(pictures / "masks" / "a.png", LABEL)
     voc(pictures, LabelConfig(label_map="2:0"))
     for record in stored(pictures, "train"):
@@ -138,13 +138,13 @@ def test_palette_masks_and_mapped_masks_are_stored_as_grey_indices(pictures):
         np.testing.assert_array_equal(label, np.where(LABEL == 2, 0, LABEL))
 
 
-def test_colour_masks_with_a_palette(tmp_path):
-    colours = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0]]] * 2, np.uint8)
-    write_pair(tmp_path, "a", colours)
+def test_color_masks_with_a_palette(tmp_path):
+    colors = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0]]] * 2, np.uint8)
+    write_pair(tmp_path, "a", colors)
     write_lists(tmp_path, train="a")
     built = voc(tmp_path, LabelConfig(palette=str(REPOSITORY / "datasets" / "lfw_parts.palette")))
     assert built.class_names == ("background", "hair", "skin")
-    assert built.colours == ((0, 0, 255), (255, 0, 0), (0, 255, 0))
+    assert built.colors == ((0, 0, 255), (255, 0, 0), (0, 255, 0))
     assert built.pixels["train"] == (2, 2, 2)
 
 
@@ -170,17 +170,17 @@ def test_images_and_masks_in_one_folder(pictures):
     assert sum(folder(pictures, masks="images").splits.values()) == 5
 
 
-def test_masks_that_are_jpeg_are_read_only_by_their_colours(tmp_path):
+def test_masks_that_are_jpeg_are_read_only_by_their_colors(tmp_path):
     """Index 1 next to index 3 becomes 2 in a JPEG, which is a class of its own."""
-    colours = np.array([[[0, 0, 255], [255, 0, 0]]], np.uint8).repeat(16, 0).repeat(8, 1)
+    colors = np.array([[[0, 0, 255], [255, 0, 0]]], np.uint8).repeat(16, 0).repeat(8, 1)
     for name in "ab":
-        write_pair(tmp_path, name, colours)
+        write_pair(tmp_path, name, colors)
         (tmp_path / "masks" / f"{name}.png").unlink()
-        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colours[..., ::-1])
-    palette = LabelConfig(palette=str(REPOSITORY / "datasets" / "lfw_parts.palette"), colour_tolerance=200)
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colors[..., ::-1])
+    palette = LabelConfig(palette=str(REPOSITORY / "datasets" / "lfw_parts.palette"), color_tolerance=200)
     assert folder(tmp_path, palette).pixels["train"] == (128, 128, 0)
     for name in "ab":
-        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colours[..., 0])
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colors[..., 0])
     for labels in (LabelConfig(), palette):
         with pytest.raises(UserError, match=r"b\.jpg: is a JPEG, which changes values"):
             folder(tmp_path, labels, RecordConfig(overwrite=True))
@@ -280,9 +280,9 @@ def test_values_outside_the_classes_can_be_ignored(pictures):
 
 
 def test_rgb_mask_without_table(pictures):
-    colours = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0], [0, 0, 0]]] * 3, np.uint8)
-    cv2.imwrite(str(pictures / "masks" / "b.png"), colours)
-    assert_refused(pictures, "masks/b.png: is RGB with 4 colours", "--palette=")
+    colors = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0], [0, 0, 0]]] * 3, np.uint8)
+    cv2.imwrite(str(pictures / "masks" / "b.png"), colors)
+    assert_refused(pictures, "masks/b.png: is RGB with 4 colors", "--palette=")
 
 
 def test_masks_of_0_and_255_only(pictures):
@@ -301,7 +301,7 @@ def test_early_word_on_masks_of_0_and_255(tmp_path, monkeypatch, capsys):
     assert "the first 2 masks: every pixel that counts is class 0" in capsys.readouterr().err
 
 
-def test_grey_tones_are_no_indices(pictures):
+def test_gray_tones_are_no_indices(pictures):
     for name in "abcde":
         cv2.imwrite(str(pictures / "masks" / f"{name}.png"), np.array([[0, 150, 250, 250]] * 3, np.uint8))
     assert_refused(pictures, "0, 150, 250", "--label_map=150:1,250:2")
@@ -355,7 +355,7 @@ def test_classes_that_contradict_each_other(pictures, labels, text):
 def test_help_of_a_format_is_about_that_format(capsys):
     assert run_format("yolo", ["build_data", "--help"]) == 0
     page = capsys.readouterr().out
-    assert page.startswith("Makes TFRecords of a data set in this form: YOLO: polygons in text files.")
+    assert page.startswith("Makes TFRecords of a dataset in this form: YOLO: polygons in text files.")
     assert "build_data yolo --output_dir=...\n" in page and "\n\nBeside the shards stands dataset.yml" in page
     assert run_format("coco", ["build_data", "--help"]) == 0
     assert "build_data coco --annotations=... --image_folder=... --output_dir=...\n" in capsys.readouterr().out

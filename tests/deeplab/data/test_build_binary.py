@@ -84,8 +84,8 @@ def test_images_without_any_mask(lesions, capsys):
         read_binary(config(lesions))
     assert "1 of 3 images have no mask of any class: ISIC_3" in str(fault.value)
     assert str(lesions / "attr" / "ISIC_3_network.png") in str(fault.value)
-    assert "--skip_unlabelled=true" in str(fault.value)
-    assert len(read_binary(config(lesions, skip_unlabelled=True)).pairs()) == 2
+    assert "--skip_unlabeled=true" in str(fault.value)
+    assert len(read_binary(config(lesions, skip_unlabeled=True)).pairs()) == 2
     assert "left out 1 images without a mask: ISIC_3" in capsys.readouterr().err
 
 
@@ -195,8 +195,8 @@ def test_modes_of_masks(tmp_path):
     assert one_mask(str(tmp_path / "palette.png")) == expected
 
 
-def disc(size=64, colour=255):
-    return cv2.circle(np.zeros([size, size], np.uint8), (30, 30), 20, colour, -1)
+def disc(size=64, color=255):
+    return cv2.circle(np.zeros([size, size], np.uint8), (30, 30), 20, color, -1)
 
 
 @pytest.mark.parametrize("quality", [20, 75, 95])
@@ -251,9 +251,9 @@ def test_three_classes_in_a_jpeg(tmp_path):
         one_mask(str(tmp_path / "m.jpg"), height=64, width=64)
 
 
-def test_coloured_masks(tmp_path):
+def test_colored_masks(tmp_path):
     path = write(tmp_path / "m.png", np.array([[[0, 0, 0], [0, 0, 255], [0, 255, 0]]] * 2))
-    with pytest.raises(UserError, match=r"(?s)m\.png: is no binary mask: it has colours.*--palette"):
+    with pytest.raises(UserError, match=r"(?s)m\.png: is no binary mask: it has colors.*--palette"):
         one_mask(path)
 
 
@@ -290,5 +290,5 @@ def test_a_mask_of_another_size(tmp_path):
 
 def test_a_class_that_the_user_s_names_lack(tmp_path):
     path = write(tmp_path / "m.png", LEFT)
-    with pytest.raises(UserError, match=r"'lesion' is no class of this data set"):
+    with pytest.raises(UserError, match=r"'lesion' is no class of this dataset"):
         draw(ClassMasks("photo.jpg", (("lesion", path),)), "lesions")

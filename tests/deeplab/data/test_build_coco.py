@@ -84,7 +84,7 @@ def test_what_follows_from_a_fault_is_not_told_beside_it(folder, capsys):
 def test_polygons_have_the_value_of_their_category_in_order_of_ids(folder):
     source = read(folder, content(annotation([SQUARE], 18), annotation([[0, 0, 2, 0, 2, 1, 0, 1]], 3)))
     assert source.class_names == ("background", "car", "dog")
-    assert source.drawn and source.colours == ()
+    assert source.drawn and source.colors == ()
     assert source.splits[UNDIVIDED][0].mask.size == (5, 6)
     assert draw(source) == [
         [1, 1, 0, 0, 0, 0],
@@ -185,11 +185,11 @@ def test_run_lengths_of_another_size_than_the_picture_are_refused_when_drawn(fol
 # --- Classes ------------------------------------------------------------------------------------------------
 
 
-def test_colours_are_taken_where_every_category_has_one(folder):
-    coloured = [{"id": 1, "name": "tree", "color": [0, 99, 0]}, {"id": 2, "name": "sky", "color": [1, 2, 250]}]
-    assert read(folder, content(categories=coloured)).colours == ((0, 0, 0), (0, 99, 0), (1, 2, 250))
-    del coloured[1]["color"]
-    assert read(folder, content(categories=coloured)).colours == ()
+def test_colors_are_taken_where_every_category_has_one(folder):
+    colored = [{"id": 1, "name": "tree", "color": [0, 99, 0]}, {"id": 2, "name": "sky", "color": [1, 2, 250]}]
+    assert read(folder, content(categories=colored)).colors == ((0, 0, 0), (0, 99, 0), (1, 2, 250))
+    del colored[1]["color"]
+    assert read(folder, content(categories=colored)).colors == ()
 
 
 def test_categories_of_one_name_are_one_class(folder):

@@ -63,7 +63,7 @@ def drawn(folder, shapes, **settings):
 def test_polygons_have_the_value_of_their_label(folder):
     source = read(folder, dump(image(SQUARE.format(""))))
     assert source.class_names == ("background", "road", "car") and source.drawn
-    assert source.colours == ((0, 0, 0), (128, 64, 128), (0, 0, 255))
+    assert source.colors == ((0, 0, 0), (128, 64, 128), (0, 0, 255))
     assert source.splits[UNDIVIDED][0].mask.size == (5, 6)
     assert draw(source) == [[0] * 6, *[[0, 2, 2, 2, 0, 0]] * 3, [0] * 6]
 
@@ -135,16 +135,16 @@ def test_dumps_of_tasks_projects_and_jobs_have_their_labels(folder, of):
     assert read(folder, dump(image(), of=of)).class_names == ("background", "road", "car")
 
 
-def test_a_background_label_is_the_background_and_keeps_its_colour(folder):
+def test_a_background_label_is_the_background_and_keeps_its_color(folder):
     labels = f"{LABELS}<label><name>background</name><color>#010203</color></label>"
     source = read(folder, dump(image(SQUARE.format("")), labels=labels))
     assert source.class_names == ("background", "road", "car")
-    assert source.colours[0] == (1, 2, 3)
+    assert source.colors[0] == (1, 2, 3)
 
 
-def test_without_colours_for_all_labels_there_are_none(folder):
+def test_without_colors_for_all_labels_there_are_none(folder):
     labels = f"{LABELS}<label><name>bus</name></label>"
-    assert read(folder, dump(image(), labels=labels)).colours == ()
+    assert read(folder, dump(image(), labels=labels)).colors == ()
 
 
 def test_files_without_labels_have_those_of_their_shapes(folder):
@@ -252,7 +252,7 @@ def test_shapes_that_break_the_format_are_named_with_the_rule(folder, shapes, te
         (dump(image(name="../../../etc/passwd")), "image ../../../etc/passwd: its image .* is not in"),
         (dump(image(), image()), "image a.jpg: image 'a' was there before"),
         (dump(image(), labels="<label><name>a\nb</name></label>"), "label 1: `name` holds control characters"),
-        (dump(image(), labels="<label><name>car</name><color>blue</color></label>"), "label 1: 'blue' is no colour"),
+        (dump(image(), labels="<label><name>car</name><color>blue</color></label>"), "label 1: 'blue' is no color"),
     ],
 )
 def test_files_that_break_the_format_are_named_with_the_rule(folder, text, message):

@@ -58,7 +58,7 @@ def test_parts_of_an_item_are_a_union(tmp_path):
 def test_the_known_data_set_has_the_same_classes():
     known = datasets.load_known("deepfashion2")
     assert known.class_names == ("background", *CLOTHES)
-    assert len(set(known.colours)) == 14
+    assert len(set(known.colors)) == 14
 
 
 def test_the_published_folders_are_the_splits(tmp_path):

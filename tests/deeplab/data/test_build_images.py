@@ -82,8 +82,8 @@ def chunk(kind, body):
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
-def png(height, width, *chunks, depth=8, colours=2, pixels=b"\0" * 100):
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colours, 0, 0, 0])
+def png(height, width, *chunks, depth=8, colors=2, pixels=b"\0" * 100):
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colors, 0, 0, 0])
     body = chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + body
 
@@ -136,12 +136,12 @@ def test_blank_pictures_are_not_taken_for_truncated_ones():
 
 def test_sides_that_tensorflow_does_not_read():
     with pytest.raises(UserError, match=r"no side may be above 1,000,000"):
-        inspect_image(png(1, 1_000_001, colours=0), "a.png")
+        inspect_image(png(1, 1_000_001, colors=0), "a.png")
 
 
 def test_missing_pixels_or_palette_are_found():
     with pytest.raises(UserError, match="palette are missing"):
-        inspect_image(png(1, 4, colours=3, pixels=b"\0\0\1\2\3"), "a.png")
+        inspect_image(png(1, 4, colors=3, pixels=b"\0\0\1\2\3"), "a.png")
 
 
 def test_png_with_too_few_pixels_is_found_by_decoding():
@@ -222,7 +222,7 @@ def test_the_same_block_unbroken_counts():
 
 
 def test_deep_printed_and_animated_pictures_are_noted():
-    assert inspect_image(png(1, 2, depth=16, colours=0, pixels=bytes(5)), "a.png").deep
+    assert inspect_image(png(1, 2, depth=16, colors=0, pixels=bytes(5)), "a.png").deep
     printed = io.BytesIO()
     Image.new("CMYK", (4, 4)).save(printed, "JPEG")
     assert inspect_image(printed.getvalue(), "a.jpg").cmyk

@@ -84,7 +84,7 @@ def test_rectangles_are_turned_clockwise_about_their_own_corner_in_pixels(folder
     assert drawn(folder, region("rectanglelabels", value)) == [[0, 0, 0, 0, 1, 0, 0, 0, 0, 0]] * 4 + [[0] * 10]
 
 
-def test_ellipses_have_their_centre_and_radii(folder):
+def test_ellipses_have_their_center_and_radii(folder):
     value = {"x": 30, "y": 50, "radiusX": 20, "radiusY": 24, "rotation": 0}
     expected = [[0] * 10, [0, 0, 1, 1, *[0] * 6], [0, 1, 1, 1, 1, *[0] * 5], [0, 0, 1, 1, *[0] * 6], [0] * 10]
     assert drawn(folder, region("ellipselabels", value)) == expected
@@ -145,7 +145,7 @@ def test_brush_regions_are_painted(folder):
 # --- Tasks and annotations ----------------------------------------------------------------------------------
 
 
-def test_the_last_annotation_that_was_not_cancelled_counts(folder, capsys):
+def test_the_last_annotation_that_was_not_canceled_counts(folder, capsys):
     left, right = ({"x": x, "y": 0, "width": 10, "height": 100} for x in (0, 90))
     several = task(
         annotations=[
@@ -155,7 +155,7 @@ def test_the_last_annotation_that_was_not_cancelled_counts(folder, capsys):
         ]
     )
     assert draw(read(folder, several)) == [[0] * 9 + [1]] * 5
-    assert "1 tasks have several annotations: the last that was not cancelled counts" in capsys.readouterr().err
+    assert "1 tasks have several annotations: the last that was not canceled counts" in capsys.readouterr().err
 
 
 def test_tasks_without_annotation_are_not_taken_for_background(folder, capsys):

@@ -88,7 +88,7 @@ def test_polygons_in_the_order_of_the_file(folder):
 
 def test_rectangle_circle_and_rotated_box(folder):
     assert drawn(folder, shape("a", [[5.0, 3.0], [2.0, 1.0]], "rectangle"))[1:3] == [[0, 0, 1, 1, 1, 0]] * 2
-    # Centre (3, 2), rim at distance 1.8: centres of pixels at (0.5, 0.5), (0.5, 1.5) and (1.5, 0.5) lie inside.
+    # Center (3, 2), rim at distance 1.8: centers of pixels at (0.5, 0.5), (0.5, 1.5) and (1.5, 0.5) lie inside.
     circle = [[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]]
     assert drawn(folder, shape("a", [[3, 2], [3, 3.8]], "circle")) == circle
     assert drawn(folder, shape("a", SQUARE, "rotation"))[1] == [0, 1, 1, 0, 0, 0]
@@ -285,7 +285,7 @@ def test_file_that_changes_after_reading(folder):
     path = write(folder / "a.json", annotation(shape("hair", SQUARE)))
     source = read(folder)
     write(path, annotation(shape("beard", SQUARE)))
-    with pytest.raises(UserError, match=r"a\.json: 'beard' is no class of this data set"):
+    with pytest.raises(UserError, match=r"a\.json: 'beard' is no class of this dataset"):
         draw(source)
     path.unlink()
     with pytest.raises(UserError, match=r"a\.json: cannot be read: No such file"):

@@ -16,7 +16,7 @@ from deeplab.data.build.camvid import BuildCamvidConfig, read_camvid, split_of
 from deeplab.data.build.camvid import palette as camvid_palette
 from deeplab.data.build.cityscapes import TRAIN_IDS, BuildCityscapesConfig, read_cityscapes
 from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.colour_tables import read_colour_table
+from deeplab.data.color_tables import read_color_table
 from deeplab.data.masks import LabelRule, decode_label
 from deeplab.errors import UserError
 
@@ -27,7 +27,7 @@ def write(path, pixels):
     assert cv2.imwrite(str(path), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
 
 
-def grey_image(path, height=2, width=2):
+def gray_image(path, height=2, width=2):
     write(path, np.full([height, width, 3], 90))
 
 
@@ -51,7 +51,7 @@ FRAMES = ("train/aachen/aachen_000000_000019", "train/ulm/ulm_000001_000019", "v
 
 
 def cityscapes_frame(root, frame, **masks):
-    grey_image(root / "leftImg8bit" / f"{frame}_leftImg8bit.png")
+    gray_image(root / "leftImg8bit" / f"{frame}_leftImg8bit.png")
     for kind, label in masks.items():
         annotations, kind = kind.split("_")
         write(root / annotations / f"{frame}_{annotations}_{kind}.png", label)
@@ -159,7 +159,7 @@ def test_cityscapes_coarse_masks_with_and_without_train_extra(cityscapes, capsys
 
 
 def test_cityscapes_image_in_two_formats(cityscapes):
-    grey_image(cityscapes / "leftImg8bit" / f"{FRAMES[0]}_leftImg8bit.jpg")
+    gray_image(cityscapes / "leftImg8bit" / f"{FRAMES[0]}_leftImg8bit.jpg")
     with pytest.raises(UserError, match=r"(?s)several of this image.*--image_format"):
         read_cityscapes(city_config(cityscapes))
     with pytest.raises(UserError, match="holds no CITY/NAME"):  # no validation image is a JPEG
@@ -189,7 +189,7 @@ def ade_config(root, **settings):
 
 
 def ade_pair(root, part, name, label=((0, 1), (2, 150))):
-    grey_image(root / "images" / part / f"{name}.jpg")
+    gray_image(root / "images" / part / f"{name}.jpg")
     write(root / "annotations" / part / f"{name}.png", label)
 
 
@@ -256,7 +256,7 @@ PUBLISHED_SPLITS = {
     "0016E5_00390": "train",
     "0016E5_07920": "train",
     "0016E5_07959": "val",
-    "0016E5_07960": "train",  # only odd frames of the stretch are labelled
+    "0016E5_07960": "train",  # only odd frames of the stretch are labeled
     "0016E5_08159": "val",
     "0016E5_08190": "train",
     "Seq05VD_f00000": "test",
@@ -292,11 +292,11 @@ def test_camvid_split_rule_gives_the_published_numbers():
     )
 
 
-def test_camvid_original_colours_become_the_eleven_classes(tmp_path, capsys):
-    colours = [[(128, 128, 128), (0, 128, 64), (0, 0, 64)], [(192, 0, 192), (0, 0, 0), (77, 77, 0)]]
+def test_camvid_original_colors_become_the_eleven_classes(tmp_path, capsys):
+    colors = [[(128, 128, 128), (0, 128, 64), (0, 0, 64)], [(192, 0, 192), (0, 0, 0), (77, 77, 0)]]
     for frame in ("0001TP_006690", "0001TP_008550", "0016E5_07959"):
-        grey_image(tmp_path / "701_StillsRaw_full" / f"{frame}.png", 2, 3)
-        write(tmp_path / "LabeledApproved_full" / f"{frame}_L.png", colours)
+        gray_image(tmp_path / "701_StillsRaw_full" / f"{frame}.png", 2, 3)
+        write(tmp_path / "LabeledApproved_full" / f"{frame}_L.png", colors)
     source = read_camvid(camvid_config(tmp_path))
     assert names(source) == {"train": ["0001TP_006690"], "val": ["0016E5_07959"], "test": ["0001TP_008550"]}
     assert "train 1 of 367" in capsys.readouterr().err
@@ -305,18 +305,18 @@ def test_camvid_original_colours_become_the_eleven_classes(tmp_path, capsys):
 
 
 def test_camvid_palette_and_description_agree():
-    table, described = read_colour_table(camvid_palette()), datasets.load_known("camvid")
+    table, described = read_color_table(camvid_palette()), datasets.load_known("camvid")
     assert table.names == described.class_names
-    assert table.class_colours() == described.colours
+    assert table.class_colors() == described.colors
     own = [line for line in pathlib.Path(camvid_palette()).read_text().splitlines() if re.match(r"\d.*#", line)]
-    assert len(own) == 32  # CamVid's own colours, each with its name in a remark
+    assert len(own) == 32  # CamVid's own colors, each with its name in a remark
     in_classes = [index for index in table.classes[:32] if index is not None]
     assert [in_classes.count(index) for index in range(11)] == [1, 5, 2, 3, 3, 2, 3, 1, 5, 4, 2]
 
 
 def segnet(root, *splits):
     for split, frame in zip(splits, ("0001TP_006690", "0016E5_07959", "0001TP_008550"), strict=False):
-        grey_image(root / split / f"{frame}.png")
+        gray_image(root / split / f"{frame}.png")
         write(root / f"{split}annot" / f"{frame}.png", [[0, 10], [11, 3]])
 
 
@@ -329,7 +329,7 @@ def test_camvid_of_segnet_ignores_eleven(tmp_path):
 
 def test_camvid_with_lists(tmp_path):
     for frame in ("a", "b"):
-        grey_image(tmp_path / "images" / f"{frame}.jpg")
+        gray_image(tmp_path / "images" / f"{frame}.jpg")
         write(tmp_path / "masks" / f"{frame}.png", [[1, 11], [2, 2]])
     (tmp_path / "train.txt").write_text("b\n")
     (tmp_path / "test.txt").write_text("a\n")
@@ -370,7 +370,7 @@ def test_camvid_of_which_half_is_missing(tmp_path):
 
 def test_camvid_with_strange_frames(tmp_path):
     for frame in ("0001TP_006690", "holiday"):
-        grey_image(tmp_path / "701_StillsRaw_full" / f"{frame}.png")
+        gray_image(tmp_path / "701_StillsRaw_full" / f"{frame}.png")
         write(tmp_path / "LabeledApproved_full" / f"{frame}_L.png", np.zeros([2, 2, 3]))
     with pytest.raises(UserError, match=r"1 files are not named as CamVid's frames .*holiday"):
         read_camvid(camvid_config(tmp_path))
@@ -381,13 +381,13 @@ def test_camvid_with_strange_frames(tmp_path):
 
 @pytest.mark.parametrize("name", ["lfw_parts", "celeba_hair_skin"])
 def test_hair_and_skin_sets_agree_with_their_palettes(name):
-    described, table = datasets.load_known(name), read_colour_table(datasets.KNOWN_FOLDER / f"{name}.palette")
+    described, table = datasets.load_known(name), read_color_table(datasets.KNOWN_FOLDER / f"{name}.palette")
     assert described.class_names == table.names == ("background", "hair", "skin")
-    assert described.colours == table.class_colours()
+    assert described.colors == table.class_colors()
 
 
 def test_isic_descriptors():
     assert datasets.load_known("isic2018_task1").class_names == ("background", "lesion")
     task2 = datasets.load_known("isic2018_task2")
     assert task2.class_names[1:] == ("pigment_network", "negative_network", "streaks", "milia_like_cyst", "globules")
-    assert len(set(task2.colours)) == task2.num_classes
+    assert len(set(task2.colors)) == task2.num_classes

@@ -108,7 +108,7 @@ def test_masks_that_are_jpeg_are_taken_where_there_are_no_others(tmp_path):
     touch(tmp_path, "images/a.jpg", "masks/a.jpg")
     config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
     assert read_folder(config).pairs()[0].mask.endswith("masks/a.jpg")
-    touch(tmp_path, "masks/a.png")  # a.jpg shows it in colours
+    touch(tmp_path, "masks/a.png")  # a.jpg shows it in colors
     assert read_folder(config).pairs()[0].mask.endswith("masks/a.png")
 
 
@@ -122,7 +122,7 @@ def test_subfolders_called_train_and_val_are_the_splits():
     assert list(by_subfolder(list(pairs_of.values()))) == [UNDIVIDED]
 
 
-def test_missing_folder_lists_its_neighbours(folders):
+def test_missing_folder_lists_its_neighbors(folders):
     with pytest.raises(UserError, match=r"(?s)--image_folder: no such folder.*holds the folders images, masks"):
         pairs.require_folder(folders / "image", "--image_folder")
 

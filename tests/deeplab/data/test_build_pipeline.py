@@ -14,25 +14,25 @@ from deeplab.data.build.settings import LabelConfig, RecordConfig
 from deeplab.data.build.source import Pair, Source
 from deeplab.errors import UserError
 
-COLOURS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}
+COLORS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}
 
 
 @pytest.fixture
 def source(tmp_path):
-    """Seven pairs with masks in colours, one of which is not quite the palette's."""
-    (tmp_path / "colours.palette").write_text("255 0 0 hair\n0 255 0 skin\n0 0 255 ground\n")
+    """Seven pairs with masks in colors, one of which is not quite the palette's."""
+    (tmp_path / "colors.palette").write_text("255 0 0 hair\n0 255 0 skin\n0 0 255 ground\n")
     pairs = []
     for number in range(7):
         image, mask = tmp_path / f"{number}.jpg", tmp_path / f"{number}.png"
         cv2.imwrite(str(image), np.full([4 + number, 6, 3], 10 * number, np.uint8))
-        colours = [COLOURS["near" if number == 3 else "red"], COLOURS["blue"]] * 3
-        cv2.imwrite(str(mask), np.array([colours] * (4 + number), np.uint8)[..., ::-1])
+        colors = [COLORS["near" if number == 3 else "red"], COLORS["blue"]] * 3
+        cv2.imwrite(str(mask), np.array([colors] * (4 + number), np.uint8)[..., ::-1])
         pairs.append(Pair(str(number), str(image), str(mask)))
     return Source({"train": pairs[:5], "val": pairs[5:]})
 
 
 def build(source, folder, **settings):
-    labels = LabelConfig(palette=str(folder.parent / "colours.palette"), colour_tolerance=8)
+    labels = LabelConfig(palette=str(folder.parent / "colors.palette"), color_tolerance=8)
     return engine.build(source, folder, labels, RecordConfig(num_shards=2, **settings))
 
 
@@ -47,7 +47,7 @@ def test_shards_and_description_are_those_of_a_local_build(source, tmp_path, cap
     assert contents(tmp_path / "piped") == contents(tmp_path / "local") and len(contents(tmp_path / "piped")) == 4
     assert piped == local
     snapped = (
-        "1 masks have colours that are not in the palette: their pixels took the nearest that is (21 pixels in all)"
+        "1 masks have colors that are not in the palette: their pixels took the nearest that is (21 pixels in all)"
     )
     assert snapped in said_locally and snapped in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "piped").iterdir() if path.name.startswith(".")] == []
@@ -98,7 +98,7 @@ def recipe(source, tmp_path):
     from deeplab.data.build.classes import classes_from
     from deeplab.data.build.convert import Recipe
 
-    labels = LabelConfig(palette=str(tmp_path / "colours.palette"), colour_tolerance=8)
+    labels = LabelConfig(palette=str(tmp_path / "colors.palette"), color_tolerance=8)
     return Recipe(classes_from(labels, source).painter)
 
 

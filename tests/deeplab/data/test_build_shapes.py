@@ -39,7 +39,7 @@ def painted(*members, size=(4, 4), **settings):
 
 
 def test_triangle():
-    # Column c is crossed by the long side at y = 3.5 - c: the centres of rows 0 to 2 - c lie above it.
+    # Column c is crossed by the long side at y = 3.5 - c: the centers of rows 0 to 2 - c lie above it.
     label = painted(polygon("hair", [[0, 0], [4, 0], [0, 4]]))
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, picture("111. 11.. 1... ...."))
@@ -66,7 +66,7 @@ def test_ring_in_a_hole_is_filled_again():
 
 
 def test_common_border_belongs_to_one_of_two():
-    # The diagonal runs through the centres of four pixels: each is painted once, none is left out.
+    # The diagonal runs through the centers of four pixels: each is painted once, none is left out.
     below = painted(polygon("hair", [[0, 0], [4, 4], [0, 4]]))
     above = painted(polygon("hair", [[4, 0], [4, 4], [0, 0]]))
     np.testing.assert_array_equal(below + above, np.ones([4, 4]))
@@ -87,13 +87,13 @@ def test_fan_of_triangles_covers_every_pixel_once():
     ("low", "high", "expected"),
     [
         (0.0, 2.0, "11.. 11.. .... ...."),
-        (0.5, 2.5, "11.. 11.. .... ...."),  # a centre on the upper or left border is in, on the lower or right one out
+        (0.5, 2.5, "11.. 11.. .... ...."),  # a center on the upper or left border is in, on the lower or right one out
         (0.51, 2.51, ".... .11. .11. ...."),
         (0.49, 2.49, "11.. 11.. .... ...."),
         (1.2, 1.8, ".... .1.. .... ...."),
     ],
 )
-def test_a_pixel_counts_by_its_centre(low, high, expected):
+def test_a_pixel_counts_by_its_center(low, high, expected):
     np.testing.assert_array_equal(painted(rectangle("hair", low, low, high, high)), picture(expected))
 
 
@@ -135,7 +135,7 @@ def test_a_sloping_shape_is_cut_not_moved():
     np.testing.assert_array_equal(painted(triangle), picture("111. 11.. 1... ...."))
 
 
-def test_thin_shapes_hold_no_centre_and_paint_nothing():
+def test_thin_shapes_hold_no_center_and_paint_nothing():
     assert not painted(rectangle("hair", 1.6, 0, 2.4, 4)).any()
     assert not painted(polygon("hair", [[0, 0], [4, 4], [2, 2]])).any()
     assert not painted(polygon("hair", [[1, 1], [1, 1], [1, 1]])).any()

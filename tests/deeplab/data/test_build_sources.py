@@ -1,4 +1,4 @@
-"""Splits of a data set: the layout's own, lists, shares, classes, groups, folds."""
+"""Splits of a dataset: the layout's own, lists, shares, classes, groups, folds."""
 
 import os
 
@@ -149,7 +149,7 @@ def test_how_images_were_divided_is_said(patients, capsys):
 
 def test_splits_that_give_way_are_named(divided, capsys):
     read(divided, train_pct=0.5)
-    assert "the splits that the data set has (train, val) give way to new ones" in capsys.readouterr().err
+    assert "the splits that the dataset has (train, val) give way to new ones" in capsys.readouterr().err
 
 
 @pytest.fixture

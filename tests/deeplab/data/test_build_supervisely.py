@@ -41,7 +41,7 @@ def rectangle(title, *corners):
 
 
 def packed(pixels):
-    """A bitmap as Supervisely's library packs it: a palette PNG whose colour 0 is transparent, in zlib, in base64."""
+    """A bitmap as Supervisely's library packs it: a palette PNG whose color 0 is transparent, in zlib, in base64."""
     picture = Image.fromarray(np.asarray(pixels, np.uint8))
     picture.putpalette([0, 0, 0, 255, 255, 255])
     buffer = io.BytesIO()
@@ -96,18 +96,18 @@ def test_source(project):
     add(project, "one", annotation(polygon("hair", SQUARE)))
     source = read(project)
     assert source.class_names == ("background", "skin", "hair") and source.drawn  # in the order of meta.json
-    assert source.colours == ((0, 0, 0), (255, 192, 160), (32, 64, 0))
+    assert source.colors == ((0, 0, 0), (255, 192, 160), (32, 64, 0))
     (pair,) = source.splits[UNDIVIDED]
     assert (pair.name, pair.image) == ("one/a", str(project / "one" / "img" / "a.jpg"))
     assert pair.mask_file == str(project / "one" / "ann" / "a.jpg.json") and pair.mask.size == (4, 6)
 
 
-def test_a_background_of_its_own_keeps_its_place_and_colour(project):
+def test_a_background_of_its_own_keeps_its_place_and_color(project):
     classes = [{"title": title, "shape": "polygon", "color": "#010203"} for title in ("skin", "background", "ignore")]
     write(project / "meta.json", {"classes": classes})
     label = drawn(project, polygon("skin", SQUARE), rectangle("ignore", [0, 0], [5, 0]))
     source = read(project)
-    assert source.class_names == ("skin", "background") and source.colours == ((1, 2, 3), (1, 2, 3))
+    assert source.class_names == ("skin", "background") and source.colors == ((1, 2, 3), (1, 2, 3))
     assert label == [[255] * 6, [1, 0, 0, 1, 1, 1], [1, 0, 0, 1, 1, 1], [1] * 6]
 
 
@@ -146,15 +146,15 @@ def test_older_names_of_annotation_files(project):
 
 
 def test_whole_numbers_are_pixels_and_fractions_are_places(project):
-    # From the centre of pixel 1 to that of pixel 3: the first is in, the last is out.
+    # From the center of pixel 1 to that of pixel 3: the first is in, the last is out.
     square = [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6]
     assert drawn(project, polygon("skin", SQUARE)) == square
     assert drawn(project, polygon("skin", [[1.4, 1.4], [3.4, 1.4], [3.4, 3.4], [1.4, 3.4]])) == square
     assert drawn(project, polygon("skin", [[1.6, 1.4], [3.6, 1.4], [3.6, 3.4], [1.6, 3.4]]))[1] == [0, 0, 1, 1, 0, 0]
 
 
-def test_corners_are_the_centres_of_pixels(project):
-    # The long side runs from the centre of pixel (4, 0) to that of (0, 4): column + row < 4.
+def test_corners_are_the_centers_of_pixels(project):
+    # The long side runs from the center of pixel (4, 0) to that of (0, 4): column + row < 4.
     triangle = [[1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]
     assert drawn(project, polygon("skin", [[0, 0], [4, 0], [0, 4]])) == triangle
 
@@ -229,7 +229,7 @@ def test_where_no_project_is(tmp_path):
     with pytest.raises(UserError, match=r"meta\.json: is not there\n.*--project_folder is the folder that holds"):
         read(tmp_path)
     write(tmp_path / "meta.json", META)
-    with pytest.raises(UserError, match=r"holds no data set, a folder with img/ and ann/"):
+    with pytest.raises(UserError, match=r"holds no dataset, a folder with img/ and ann/"):
         read(tmp_path)
     add(tmp_path, "one", annotation(polygon("hair", SQUARE)))
     with pytest.raises(UserError) as fault:

@@ -20,7 +20,7 @@ TIFF_TYPES = {"byte": 1, "short": 3, "long": 4}
 
 
 def corners():
-    """Four corners of different colours, and a mark that tells up from down."""
+    """Four corners of different colors, and a mark that tells up from down."""
     pixels = np.zeros([HEIGHT, WIDTH, 3], np.uint8)
     pixels[:12, :20], pixels[:12, 20:] = [255, 0, 0], [0, 255, 0]
     pixels[12:, :20], pixels[12:, 20:] = [0, 0, 255], [250, 250, 0]
@@ -29,7 +29,7 @@ def corners():
 
 
 def gradient(channels=3):
-    """All values, no two neighbours alike."""
+    """All values, no two neighbors alike."""
     values = np.arange(HEIGHT * WIDTH * channels) * 7 % 256
     return values.astype(np.uint8).reshape(HEIGHT, WIDTH, channels)
 
@@ -57,7 +57,7 @@ def decoded(picture: Picture):
 
 
 def close(pixels, wanted):
-    """Equal but for what JPEG does at the edges of colours."""
+    """Equal but for what JPEG does at the edges of colors."""
     return pixels.shape == wanted.shape and np.abs(pixels.astype(int) - wanted).mean() < 3
 
 
@@ -87,9 +87,9 @@ def chunk(kind, body):
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
-def png(width, depth, colours, row, *chunks):
-    """A PNG of one row, of any bit depth and colour type."""
-    header = struct.pack(">IIBBBBB", width, 1, depth, colours, 0, 0, 0)
+def png(width, depth, colors, row, *chunks):
+    """A PNG of one row, of any bit depth and color type."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colors, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks)
     return start + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
 
@@ -179,7 +179,7 @@ def test_square_pictures_are_turned_and_unturned_ones_keep_their_bytes():
     assert prepare(data, "a.jpg", (24, 40)).data is data
 
 
-def test_turned_jpegs_keep_their_colours_sharp():
+def test_turned_jpegs_keep_their_colors_sharp():
     """4:2:0 would blur the red and blue columns by more than 50 levels."""
     stripes = np.zeros([32, 32, 3], np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = [200, 60, 60], [60, 60, 200]
@@ -195,7 +195,7 @@ def test_turned_jpegs_are_encoded_at_high_quality():
     assert quality(turned.data) == quality(encoded("JPEG", quality=95))
 
 
-def test_grey_jpegs_stay_grey_when_turned():
+def test_gray_jpegs_stay_gray_when_turned():
     turned = prepare(encoded("JPEG", gradient()[..., 0], orientation=6), "a.jpg", None)
     assert tf.io.extract_jpeg_shape(turned.data).numpy().tolist() == [WIDTH, HEIGHT, 1]
 
@@ -247,7 +247,7 @@ def test_of_several_pages_the_first_is_taken(kind):
     np.testing.assert_array_equal(decoded(picture), np.asarray(pages[0].convert("RGB")))
 
 
-def test_alpha_is_dropped_and_the_colours_behind_it_count():
+def test_alpha_is_dropped_and_the_colors_behind_it_count():
     transparent = np.dstack([gradient(), np.zeros([HEIGHT, WIDTH], np.uint8)])
     for kind, settings in (("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
         picture = prepare(encoded(kind, transparent, **settings), "a", None)
@@ -257,12 +257,12 @@ def test_alpha_is_dropped_and_the_colours_behind_it_count():
 
 def test_palettes_with_alpha():
     picture = Image.fromarray(gradient()).quantize(8)
-    colours = np.asarray(picture.convert("RGB"))
+    colors = np.asarray(picture.convert("RGB"))
     picture.putalpha(128)
     assert picture.mode == "PA"
     prepared = prepare(encoded("TIFF", picture), "a.tif", None)
     assert prepared.notes == ("converted", "alpha")
-    np.testing.assert_array_equal(decoded(prepared), colours)
+    np.testing.assert_array_equal(decoded(prepared), colors)
 
 
 def test_jpegs_that_tensorflow_does_not_read_become_png():
@@ -283,7 +283,7 @@ def test_broken_exif_blocks_are_noted():
     assert prepare(data, "a.webp", None).notes == ("converted", "damaged")
 
 
-def test_printed_colours_become_rgb():
+def test_printed_colors_become_rgb():
     printed = Image.fromarray(corners()).convert("CMYK")
     picture = prepare(encoded("JPEG", printed), "a.jpg", None)
     assert (picture.format, picture.notes) == ("jpeg", ("cmyk",))
@@ -297,7 +297,7 @@ def test_printed_colours_become_rgb():
 
 
 def tiff(tags, pixels, next_page=0):
-    """A TIFF of one strip, written by hand: Pillow writes no 16-bit colours."""
+    """A TIFF of one strip, written by hand: Pillow writes no 16-bit colors."""
     start = 8 + 2 + 12 * len(tags) + 4
     values = b""
     entries = b""
@@ -334,11 +334,11 @@ def deep(channels, high=255):
 
 
 def test_sixteen_bits_keep_their_upper_byte():
-    colours = prepare(tiff(tags_of(deep(3), 2, 16), deep(3).tobytes()), "a.tif", None)
-    assert colours.notes == ("converted", "sixteen_bit")
-    np.testing.assert_array_equal(decoded(colours), gradient() % 255)
-    grey = prepare(tiff(tags_of(deep(1), 1, 16), deep(1).tobytes()), "a.tif", None)
-    np.testing.assert_array_equal(decoded(grey)[..., 0], (gradient(1) % 255)[..., 0])
+    colors = prepare(tiff(tags_of(deep(3), 2, 16), deep(3).tobytes()), "a.tif", None)
+    assert colors.notes == ("converted", "sixteen_bit")
+    np.testing.assert_array_equal(decoded(colors), gradient() % 255)
+    gray = prepare(tiff(tags_of(deep(1), 1, 16), deep(1).tobytes()), "a.tif", None)
+    np.testing.assert_array_equal(decoded(gray)[..., 0], (gradient(1) % 255)[..., 0])
     negative = prepare(tiff(tags_of(deep(1), 0, 16), deep(1).tobytes()), "a.tif", None)
     np.testing.assert_array_equal(decoded(negative)[..., 0], 255 - (gradient(1) % 255)[..., 0])
 
@@ -364,9 +364,9 @@ def test_highest_value_of_a_ppm_is_white():
     picture = prepare(b"P2\n3 1\n4095\n4095 2048 0\n", "a.pgm", None)
     assert decoded(picture)[0, :, 0].tolist() == [255, 128, 0]
     assert picture.notes == ("converted", "sixteen_bit")
-    colours = prepare(b"P6\n1 1\n65535\n" + struct.pack(">3H", 0x80FF, 0x1200, 0xFFFF), "a.ppm", None)
-    assert decoded(colours)[0, 0].tolist() == [128, 18, 255]
-    assert colours.notes == ("converted", "sixteen_bit")
+    colors = prepare(b"P6\n1 1\n65535\n" + struct.pack(">3H", 0x80FF, 0x1200, 0xFFFF), "a.ppm", None)
+    assert decoded(colors)[0, 0].tolist() == [128, 18, 255]
+    assert colors.notes == ("converted", "sixteen_bit")
 
 
 # --- Channels and values without a plain meaning ------------------------------------------------------------

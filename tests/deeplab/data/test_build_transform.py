@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab.data.build.transform import ColourMaskConfig, RemoveColormapConfig, convert_colour_masks, remove_colormap
+from deeplab.data.build.transform import ColorMaskConfig, RemoveColormapConfig, convert_color_masks, remove_colormap
 from deeplab.data.masks import write_index_png
 from deeplab.errors import UserError
 
@@ -14,23 +14,23 @@ LFW = str(pathlib.Path(__file__).resolve().parents[3] / "datasets" / "lfw_parts.
 BLUE, RED, GREEN = (0, 0, 255), (255, 0, 0), (0, 255, 0)
 
 
-def write_colours(path, *rows):
+def write_colors(path, *rows):
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(np.array(rows, np.uint8)).save(path)
 
 
 @pytest.fixture
 def masks(tmp_path):
-    write_colours(tmp_path / "colours" / "a.png", [BLUE, RED], [GREEN, BLUE])
-    write_colours(tmp_path / "colours" / "b.ppm", [RED, RED])  # the LFW parts are PPM files
+    write_colors(tmp_path / "colors" / "a.png", [BLUE, RED], [GREEN, BLUE])
+    write_colors(tmp_path / "colors" / "b.ppm", [RED, RED])  # the LFW parts are PPM files
     return tmp_path
 
 
 def convert(root, **settings):
-    return convert_colour_masks(ColourMaskConfig(str(root / "colours"), str(root / "out"), LFW, **settings))
+    return convert_color_masks(ColorMaskConfig(str(root / "colors"), str(root / "out"), LFW, **settings))
 
 
-def test_colours_become_palette_pngs_of_indices(masks, capsys):
+def test_colors_become_palette_pngs_of_indices(masks, capsys):
     counts = convert(masks)
     assert counts[:3].tolist() == [2, 3, 1]
     picture = Image.open(masks / "out" / "a.png")
@@ -41,12 +41,12 @@ def test_colours_become_palette_pngs_of_indices(masks, capsys):
     assert "50.00%" in capsys.readouterr().out
 
 
-def test_strange_colour_stops_and_leaves_nothing(masks):
-    write_colours(masks / "colours" / "c.png", [BLUE, (250, 0, 0)])
-    with pytest.raises(UserError, match=r"c.png: colours that are not in the palette \(1 in all\)"):
+def test_strange_color_stops_and_leaves_nothing(masks):
+    write_colors(masks / "colors" / "c.png", [BLUE, (250, 0, 0)])
+    with pytest.raises(UserError, match=r"c.png: colors that are not in the palette \(1 in all\)"):
         convert(masks)
     assert not (masks / "out").exists()
-    assert convert(masks, colour_tolerance=5.0)[:3].tolist() == [3, 4, 1]
+    assert convert(masks, color_tolerance=5.0)[:3].tolist() == [3, 4, 1]
 
 
 def test_existing_masks_are_not_overwritten_unasked(masks):
@@ -58,14 +58,14 @@ def test_existing_masks_are_not_overwritten_unasked(masks):
 
 def test_failure_while_overwriting_keeps_what_was_there(masks):
     convert(masks)
-    write_colours(masks / "colours" / "c.png", [(9, 9, 9)])
+    write_colors(masks / "colors" / "c.png", [(9, 9, 9)])
     with pytest.raises(UserError):
         convert(masks, overwrite=True)
     assert sorted(path.name for path in (masks / "out").iterdir()) == ["a.png", "b.png"]
 
 
 def test_two_masks_of_one_name(masks):
-    write_colours(masks / "colours" / "b.png", [BLUE])
+    write_colors(masks / "colors" / "b.png", [BLUE])
     with pytest.raises(UserError, match="two masks of one name: b"):
         convert(masks)
 
@@ -86,8 +86,8 @@ def test_colormap_is_removed(tmp_path):
 
 
 def test_files_that_only_look_like_masks_are_passed_over(masks, capsys):
-    (masks / "colours" / "._a.png").write_bytes(b"\0\5\x16\7")  # what macOS puts beside files
-    (masks / "colours" / "c.png").mkdir()
+    (masks / "colors" / "._a.png").write_bytes(b"\0\5\x16\7")  # what macOS puts beside files
+    (masks / "colors" / "c.png").mkdir()
     convert(masks)
     assert sorted(path.name for path in (masks / "out").iterdir()) == ["a.png", "b.png"]
 

@@ -66,7 +66,7 @@ def test_source(tmp_path):
 
 def test_shares_of_whatever_size_the_image_has(tmp_path):
     assert drawn(tmp_path, f"0 {SQUARE}") == MIDDLE
-    assert draw(read(tmp_path), size=(2, 4)) == [[0, 1, 1, 0], [0] * 4]  # centres on the lower border are out
+    assert draw(read(tmp_path), size=(2, 4)) == [[0, 1, 1, 0], [0] * 4]  # centers on the lower border are out
 
 
 def test_order_and_blank_lines(tmp_path):

@@ -1,4 +1,4 @@
-"""Colour tables: the reference's, and the palette for data sets of one's own."""
+"""Color tables: the reference's, and the palette for datasets of one's own."""
 
 import numpy as np
 import pytest
@@ -10,22 +10,22 @@ from deeplab.errors import UserError
 @pytest.mark.parametrize("name", ["pascal", "cityscapes", "ade20k", "mapillary_vistas"])
 def test_named_tables_are_the_reference_s(golden, name):
     expected = np.load(golden / "preprocess.npz")[f"cmap_{name}"]
-    table = colormap.colours_for(name, 19)
+    table = colormap.colors_for(name, 19)
     assert table.dtype == np.uint8 and table.shape == (256, 3)
     np.testing.assert_array_equal(table[: len(expected)], expected)
 
 
 def test_pascal_rule_by_hand():
-    table = colormap.pascal_colours()
+    table = colormap.pascal_colors()
     assert table[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert table[8].tolist() == [64, 0, 0]
     assert table[255].tolist() == list(colormap.IGNORED)
-    np.testing.assert_array_equal(colormap.colours_for("pascal_voc_seg", 21), table)
+    np.testing.assert_array_equal(colormap.colors_for("pascal_voc_seg", 21), table)
 
 
 @pytest.mark.parametrize("source", [None, "", (), "distinct"])
-def test_without_colours_there_is_a_palette_of_distinct_ones(source):
-    table = colormap.colours_for(source, 3)
+def test_without_colors_there_is_a_palette_of_distinct_ones(source):
+    table = colormap.colors_for(source, 3)
     assert len(np.unique(table, axis=0)) == 256
     assert table[0].tolist() == [0, 0, 0]
     assert table[255].tolist() == list(colormap.IGNORED)
@@ -35,41 +35,41 @@ def test_without_colours_there_is_a_palette_of_distinct_ones(source):
 
 
 def test_tables_are_not_shared():
-    colormap.colours_for(None, 3)[:] = 9
-    assert colormap.colours_for(None, 3)[0].tolist() == [0, 0, 0]
+    colormap.colors_for(None, 3)[:] = 9
+    assert colormap.colors_for(None, 3)[0].tolist() == [0, 0, 0]
 
 
-def test_own_colours():
-    table = colormap.colours_for([[0, 0, 255], [255, 0, 0]], 2)
+def test_own_colors():
+    table = colormap.colors_for([[0, 0, 255], [255, 0, 0]], 2)
     assert table[:3].tolist() == [[0, 0, 255], [255, 0, 0], [0, 0, 0]]
     assert table[255].tolist() == list(colormap.IGNORED)
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("pascall", "did you mean 'pascal'"), ([[1, 2, 3]], "1 colours for 2 classes"), ([[1, 2], [3, 4]], "RGB triples")],
+    [("pascall", "did you mean 'pascal'"), ([[1, 2, 3]], "1 colors for 2 classes"), ([[1, 2], [3, 4]], "RGB triples")],
 )
-def test_bad_colours(source, words):
+def test_bad_colors(source, words):
     with pytest.raises(UserError, match=words):
-        colormap.colours_for(source, 2)
+        colormap.colors_for(source, 2)
 
 
-def test_colour_values_out_of_range():
+def test_color_values_out_of_range():
     with pytest.raises(UserError, match="from 0 to 255"):
-        colormap.colours_for([[0, 0, 256]], 1)
+        colormap.colors_for([[0, 0, 256]], 1)
 
 
-def test_colour_label_by_hand():
-    colours = np.uint8([[0, 0, 0], [10, 20, 30]])
-    picture = colormap.colour_label(np.array([[1, 0]]), colours)
+def test_color_label_by_hand():
+    colors = np.uint8([[0, 0, 0], [10, 20, 30]])
+    picture = colormap.color_label(np.array([[1, 0]]), colors)
     assert picture.dtype == np.uint8
     assert picture.tolist() == [[[10, 20, 30], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("value", [-1, 2])
-def test_colour_label_refuses_values_without_colour(value):
-    with pytest.raises(UserError, match="2 colours"):
-        colormap.colour_label(np.array([[0, value]]), np.zeros([2, 3], np.uint8))
+def test_color_label_refuses_values_without_color(value):
+    with pytest.raises(UserError, match="2 colors"):
+        colormap.color_label(np.array([[0, value]]), np.zeros([2, 3], np.uint8))
 
 
 def test_overlay_by_hand():

@@ -12,7 +12,7 @@ from deeplab.errors import UserError
 FACES = Dataset(
     name="faces",
     class_names=("background", "hair", "skin: face and neck", "no"),
-    colours=((0, 0, 255), (255, 0, 0), (0, 255, 0), (1, 2, 3)),
+    colors=((0, 0, 255), (255, 0, 0), (0, 255, 0), (1, 2, 3)),
     ignore_label=200,
     splits={"train": 3, "val": 1},
     pixels={"train": (10, 20, 30, 0), "val": (1, 2, 3, 4)},
@@ -53,9 +53,9 @@ def test_bare_number_of_classes_gets_names():
         ("classes: []", "classes must be a list"),
         ("classes: [a, yes]", "classes[1]"),
         ("classes: [a, {name: b, color: [1, 2, 3]}]", "classes[1]"),
-        ("classes: [{name: a, colour: [1, 2]}]", "classes[0].colour"),
-        ("classes: [{name: a, colour: [1, 2, 256]}]", "classes[0].colour"),
-        ("classes: [{name: a, colour: [1, 2, 3]}, b]", "no colour for b"),
+        ("classes: [{name: a, color: [1, 2]}]", "classes[0].color"),
+        ("classes: [{name: a, color: [1, 2, 256]}]", "classes[0].color"),
+        ("classes: [{name: a, color: [1, 2, 3]}, b]", "no color for b"),
         ("classes: [a, b]\nnum_classes: 3", "num_classes is 3, but classes lists 2"),
         ("classes: [a, b]\nignore_label: 256", "ignore_label"),
         ("classes: [a, b]\nignore_lable: 255", "did you mean 'ignore_label'?"),
@@ -95,7 +95,7 @@ def test_malformed_files_name_the_field(text, named):
 def test_known_data_sets(name, num_classes, ignore_label, splits):
     known = find(name)
     assert (known.num_classes, known.ignore_label, dict(known.splits)) == (num_classes, ignore_label, splits)
-    assert len(known.colours) == num_classes
+    assert len(known.colors) == num_classes
 
 
 def test_known_data_sets_are_found_in_an_installed_package(monkeypatch):
@@ -173,7 +173,7 @@ def test_written_file_is_readable_by_people():
     text = datasets.as_text(parse("classes: [a, b]\nsplits: {train: 3}\nname: two", "x"))
     assert text == textwrap.dedent(
         """\
-        # What this data set is. The label value of a class is its place in the list, from 0.
+        # What this dataset is. The label value of a class is its place in the list, from 0.
         name: two
         ignore_label: 255
         classes:

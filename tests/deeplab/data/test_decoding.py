@@ -103,8 +103,8 @@ def test_neither_jpeg_nor_png():
 
 def decode_label(label, size=(1, 4), num_classes=3, ignore=255):
     rule = decoding.LabelRule(ignore, num_classes)
-    labelled = example(b"", label, "a.jpg")
-    return lambda: rule.decode(labelled, tf.constant(size))
+    labeled = example(b"", label, "a.jpg")
+    return lambda: rule.decode(labeled, tf.constant(size))
 
 
 def test_label_values():
@@ -146,7 +146,7 @@ def palette_label():
     ids=["palette", "RGB", "16 bit", "BMP", "four bytes"],
 )
 def test_labels_that_tensorflow_would_misread(label):
-    assert "no 8-bit grey PNG" in fault(decode_label(label)).rule
+    assert "no 8-bit gray PNG" in fault(decode_label(label)).rule
 
 
 def test_no_label():

@@ -13,7 +13,7 @@ from deeplab.config import ResizeConfig
 from deeplab.data import geometry, input, records
 from deeplab.errors import UserError
 
-GREY = geometry.MID_GREY
+GRAY = geometry.MID_GRAY
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def png(pixels):
 
 
 def record(image, label, name="a"):
-    """A serialised example of arrays, or of bytes that are encoded already."""
+    """A serialized example of arrays, or of bytes that are encoded already."""
     size = image.shape[:2] if isinstance(image, np.ndarray) else (0, 0)
     image = png(image) if isinstance(image, np.ndarray) else image
     label = png(label) if isinstance(label, np.ndarray) else label
@@ -46,11 +46,11 @@ def record(image, label, name="a"):
 
 
 def shards_of(folder, contents):
-    """Writes one shard for each list of serialised examples; their paths."""
+    """Writes one shard for each list of serialized examples; their paths."""
     for index, examples in enumerate(contents):
         with records.ShardWriter(folder, records.shard_name("train", index, len(contents))) as writer:
-            for serialised in examples:
-                writer.write(serialised)
+            for serialized in examples:
+                writer.write(serialized)
             writer.publish()
     return records.list_shards(folder, "train")
 
@@ -73,7 +73,7 @@ def golden_shard(tmp_path_factory, arrays):
 
 
 def train(shards, **settings):
-    defaults = {"crop_size": (8, 8), "batch_size": 4, "mean_pixel": GREY, "ignore_label": 255, "num_classes": 5}
+    defaults = {"crop_size": (8, 8), "batch_size": 4, "mean_pixel": GRAY, "ignore_label": 255, "num_classes": 5}
     return input.train_batches(shards, **{**defaults, "seed": 1, **settings})
 
 
@@ -206,7 +206,7 @@ def test_eval_images_keep_the_order(ten):
 
 
 def test_eval_batches_keep_the_last_images(ten):
-    batches = list(input.eval_batches(ten, crop_size=(8, 9), batch_size=4, mean_pixel=GREY, ignore_label=9))
+    batches = list(input.eval_batches(ten, crop_size=(8, 9), batch_size=4, mean_pixel=GRAY, ignore_label=9))
     assert [len(batch["image"]) for batch in batches] == [4, 4, 2]
     assert batches[0]["image"].shape == (4, 8, 9, 3)
     assert float(batches[2]["image"][1, 7, 0, 0]) == 127.5 and int(batches[2]["label"][1, 0, 8]) == 9
@@ -216,7 +216,7 @@ def test_eval_batches_keep_the_last_images(ten):
 def test_images_without_labels(tmp_path):
     shards = shards_of(tmp_path, [[], [record(np.zeros([2, 3, 3], np.uint8), b"")]])
     assert "label" not in next(iter(input.eval_images(shards)))
-    assert "label" not in next(iter(input.eval_batches(shards, crop_size=(5, 5), batch_size=1, mean_pixel=GREY)))
+    assert "label" not in next(iter(input.eval_batches(shards, crop_size=(5, 5), batch_size=1, mean_pixel=GRAY)))
 
 
 # --- Bad input ----------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_sizes_that_differ(tmp_path):
 
 
 def test_image_larger_than_the_crop(ten):
-    batches = input.eval_batches(ten, crop_size=(33, 4), batch_size=1, mean_pixel=GREY, output_stride=8)
+    batches = input.eval_batches(ten, crop_size=(33, 4), batch_size=1, mean_pixel=GRAY, output_stride=8)
     assert_user_error(fault(batches, ten), "image 0", "6x5", "33x4", "33,9 holds it")
 
 

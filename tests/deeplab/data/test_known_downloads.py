@@ -1,4 +1,4 @@
-"""Known data sets in small: from a server on this machine, or from archives of one's own, to files that are checked."""
+"""Known datasets in small: from a server on this machine, or from archives of one's own, to files that are checked."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def server():
 
 
 class Fetcher:
-    """The command for one data set, with addresses and counts of a test."""
+    """The command for one dataset, with addresses and counts of a test."""
 
     def __init__(self, folder: pathlib.Path, name: str):
         self.folder, self.name = folder / "raw", name
@@ -74,7 +74,7 @@ def fetch(server, tmp_path) -> Fetcher:
 
 @pytest.fixture
 def fetcher(tmp_path):
-    """Commands for data sets whose archives lie in a folder `mine`: by their contents."""
+    """Commands for datasets whose archives lie in a folder `mine`: by their contents."""
 
     def make(name: str, archives: dict[str, bytes], expected: dict[str, dict[str, int]]) -> Fetcher:
         (tmp_path / "mine").mkdir(exist_ok=True)
@@ -344,8 +344,8 @@ def test_encrypted_archive_without_password_says_who_gives_it(fetcher, tmp_path)
 def test_two_at_once(fetch):
     fetch.folder.mkdir()
     with (
-        folder_lock(fetch.folder, "fetching a data set", ""),
-        pytest.raises(UserError, match="another process is fetching a data set in this folder"),
+        folder_lock(fetch.folder, "fetching a dataset", ""),
+        pytest.raises(UserError, match="another process is fetching a dataset in this folder"),
     ):
         fetch()
 

@@ -1,4 +1,4 @@
-"""The table of what known data sets consist of, and a user's own addresses in place of the published ones."""
+"""The table of what known datasets consist of, and a user's own addresses in place of the published ones."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_published_numbers(name, pattern, number):
 
 
 def test_unknown_data_set():
-    with pytest.raises(UserError, match="is no data set that can be fetched\n  remedy: did you mean 'camvid'"):
+    with pytest.raises(UserError, match="is no dataset that can be fetched\n  remedy: did you mean 'camvid'"):
         table.find("canvid")
 
 

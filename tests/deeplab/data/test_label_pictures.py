@@ -1,4 +1,4 @@
-"""Labels as pictures: colours for classes, patterns for everything that is none, legends that say how much of each."""
+"""Labels as pictures: colors for classes, patterns for everything that is none, legends that say how much of each."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import pytest
 from deeplab.data.dataset import Dataset
 from deeplab.data.label_pictures import IGNORED, MOST_KEYS, NO_CLASS, PADDING, Classes, percent
 
-COLOURS = ((1, 2, 3), (200, 0, 0), (0, 200, 0))
-CLASSES = Classes.of(Dataset("set", ("ground", "disc", "square"), COLOURS))
+COLORS = ((1, 2, 3), (200, 0, 0), (0, 200, 0))
+CLASSES = Classes.of(Dataset("set", ("ground", "disc", "square"), COLORS))
 
 
 def counts(**numbers):
@@ -17,13 +17,13 @@ def counts(**numbers):
     return found
 
 
-def test_classes_have_their_colours_and_nothing_else_has():
+def test_classes_have_their_colors_and_nothing_else_has():
     label = np.full([60, 80], 1)
     label[:, 20:40], label[:, 40:60], label[:, 60:] = 2, 255, 7
     padding = np.zeros([60, 80], bool)
     padding[50:] = True
     drawn = CLASSES.picture(label, padding)
-    assert (drawn[:50, :20] == COLOURS[1]).all() and (drawn[:50, 20:40] == COLOURS[2]).all()
+    assert (drawn[:50, :20] == COLORS[1]).all() and (drawn[:50, 20:40] == COLORS[2]).all()
     for columns, pattern in ((slice(40, 60), IGNORED), (slice(60, 80), NO_CLASS)):
         np.testing.assert_array_equal(drawn[:50, columns], pattern.drawn(60, 80)[:50, columns])
     np.testing.assert_array_equal(drawn[50:], PADDING.drawn(60, 80)[50:])
@@ -39,7 +39,7 @@ def test_patterns_have_lines(pattern):
 
 
 def test_an_ignore_label_among_the_classes_is_hatched():
-    other = Classes(("other", "wall"), CLASSES.colours, ignore_label=0)
+    other = Classes(("other", "wall"), CLASSES.colors, ignore_label=0)
     np.testing.assert_array_equal(other.picture(np.zeros([9, 9], int)), IGNORED.drawn(9, 9))
     assert [key.text for key in other.legend(counts(_0=30, _1=10))] == ["1 wall 100.0 %", "0 ignored 75.0 %"]
 
@@ -54,13 +54,13 @@ def test_legend():
         "padding 10.0 %",
         "no class: 9, 11 10.0 %",
     ]
-    assert (keys[1].swatch == COLOURS[1]).all()
+    assert (keys[1].swatch == COLORS[1]).all()
     np.testing.assert_array_equal(keys[3].swatch, IGNORED.drawn(14, 14))
 
 
 def test_legend_of_many_classes_names_those_that_occur():
     names = [f"class_{index}" for index in range(MOST_KEYS + 1)]
-    keys = Classes(names, CLASSES.colours, 255).legend(counts(_3=1))
+    keys = Classes(names, CLASSES.colors, 255).legend(counts(_3=1))
     assert [key.text for key in keys] == ["3 class_3 100.0 %"]
 
 

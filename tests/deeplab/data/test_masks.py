@@ -1,4 +1,4 @@
-"""Masks: every kind of PNG read exactly, colours, maps, values that are no classes, palettes that viewers show."""
+"""Masks: every kind of PNG read exactly, colors, maps, values that are no classes, palettes that viewers show."""
 
 import io
 import struct
@@ -10,13 +10,13 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab.data import masks
+from deeplab.data.color_tables import ColorTable, read_color_table
 from deeplab.data.colormap import IGNORED
-from deeplab.data.colour_tables import ColourTable, read_colour_table
 from deeplab.data.masks import LabelRule, decode_label, parse_label_map, read_label, spread_map, write_index_png
 from deeplab.errors import UserError
 
 LABEL = np.array([[0, 1, 2], [255, 2, 1]], np.uint8)
-LFW = ColourTable(("background", "hair", "skin"), ((0, 0, 255), (255, 0, 0), (0, 255, 0)), (0, 1, 2))
+LFW = ColorTable(("background", "hair", "skin"), ((0, 0, 255), (255, 0, 0), (0, 255, 0)), (0, 1, 2))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
@@ -25,15 +25,15 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def palette_png(values: np.ndarray, colours=((9, 9, 9), (8, 8, 8), (7, 7, 7))) -> bytes:
+def palette_png(values: np.ndarray, colors=((9, 9, 9), (8, 8, 8), (7, 7, 7))) -> bytes:
     picture = Image.fromarray(values)
-    rest = [0] * (768 - 3 * len(colours))  # Pillow writes fewer bits a pixel for a short palette
-    picture.putpalette([part for colour in colours for part in colour] + rest)
+    rest = [0] * (768 - 3 * len(colors))  # Pillow writes fewer bits a pixel for a short palette
+    picture.putpalette([part for color in colors for part in color] + rest)
     return encoded(picture)
 
 
 def raw_png(rows: list[bytes], width: int, depth: int, kind: int) -> bytes:
-    """A PNG made by hand: Pillow writes no grey ones of 2 or 4 bits."""
+    """A PNG made by hand: Pillow writes no gray ones of 2 or 4 bits."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
@@ -50,35 +50,35 @@ def decode(data: bytes, rule: LabelRule = LabelRule()) -> np.ndarray:  # noqa: B
     return decode_label(data, "mask.png", rule).label
 
 
-def test_grey_png_goes_in_unchanged():
+def test_gray_png_goes_in_unchanged():
     data = encoded(Image.fromarray(LABEL))
     decoded = decode_label(data, "mask.png", LabelRule(3))
     np.testing.assert_array_equal(decoded.label, LABEL)
-    assert decoded.grey_png == data
+    assert decoded.gray_png == data
     assert decoded.counts[[0, 1, 2, 255]].tolist() == [1, 2, 2, 1]
     assert decoded.counts.sum() == 6
 
 
-def test_palette_png_gives_indices_whatever_the_colours():
+def test_palette_png_gives_indices_whatever_the_colors():
     decoded = decode_label(palette_png(LABEL), "mask.png", LabelRule(3))
     np.testing.assert_array_equal(decoded.label, LABEL)
-    # What records hold must say the same to TensorFlow, which reads the colours of palette PNGs.
-    np.testing.assert_array_equal(tf.io.decode_png(decoded.grey_png, channels=1)[..., 0], LABEL)
-    assert Image.open(io.BytesIO(decoded.grey_png)).mode == "L"
+    # What records hold must say the same to TensorFlow, which reads the colors of palette PNGs.
+    np.testing.assert_array_equal(tf.io.decode_png(decoded.gray_png, channels=1)[..., 0], LABEL)
+    assert Image.open(io.BytesIO(decoded.gray_png)).mode == "L"
 
 
 def test_one_bit_png_is_0_and_1():
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(LABEL[:, :2] == 1))), [[0, 1], [0, 0]])
 
 
-def test_grey_png_of_two_and_four_bits_gives_raw_values():
+def test_gray_png_of_two_and_four_bits_gives_raw_values():
     two = raw_png([bytes([0b00011011])], width=4, depth=2, kind=0)
     four = raw_png([bytes([0x0F, 0x21])], width=4, depth=4, kind=0)
     np.testing.assert_array_equal(decode(two), [[0, 1, 2, 3]])
     np.testing.assert_array_equal(decode(four), [[0, 15, 2, 1]])
     for data in (two, four):  # TensorFlow would spread these values over 0..255
         decoded = decode_label(data, "mask.png", LabelRule())
-        np.testing.assert_array_equal(tf.io.decode_png(decoded.grey_png, channels=1)[..., 0], decoded.label)
+        np.testing.assert_array_equal(tf.io.decode_png(decoded.gray_png, channels=1)[..., 0], decoded.label)
 
 
 def test_sixteen_bit_png_with_small_values():
@@ -92,7 +92,7 @@ def test_sixteen_bit_values_can_be_mapped():
         decode(data)
 
 
-def test_grey_saved_as_rgb_needs_no_table():
+def test_gray_saved_as_rgb_needs_no_table():
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(np.stack([LABEL] * 3, -1)))), LABEL)
 
 
@@ -124,43 +124,43 @@ def test_missing_file(tmp_path):
         read_label(tmp_path / "gone.png")
 
 
-# --- Colours ------------------------------------------------------------------------------------------------
+# --- Colors ------------------------------------------------------------------------------------------------
 
 
-def coloured(*rows: list[tuple[int, int, int]]) -> bytes:
+def colored(*rows: list[tuple[int, int, int]]) -> bytes:
     return encoded(Image.fromarray(np.array(rows, np.uint8)))
 
 
-def test_colours_become_indices():
-    data = coloured([(0, 0, 255), (255, 0, 0)], [(0, 255, 0), (0, 0, 255)])
+def test_colors_become_indices():
+    data = colored([(0, 0, 255), (255, 0, 0)], [(0, 255, 0), (0, 0, 255)])
     np.testing.assert_array_equal(decode(data, LabelRule(3, table=LFW)), [[0, 1], [2, 0]])
 
 
-def test_rgb_without_table_lists_the_colours():
-    with pytest.raises(UserError, match=r"(?s)RGB with 2 colours.*\(255, 0, 0\) on 2 pixels.*--palette"):
-        decode(coloured([(255, 0, 0), (0, 0, 255), (255, 0, 0)]))
+def test_rgb_without_table_lists_the_colors():
+    with pytest.raises(UserError, match=r"(?s)RGB with 2 colors.*\(255, 0, 0\) on 2 pixels.*--palette"):
+        decode(colored([(255, 0, 0), (0, 0, 255), (255, 0, 0)]))
 
 
-def test_strange_colour_is_named_with_the_nearest_class():
-    data = coloured([(0, 0, 255), (250, 3, 0)])
+def test_strange_color_is_named_with_the_nearest_class():
+    data = colored([(0, 0, 255), (250, 3, 0)])
     with pytest.raises(UserError) as fault:
         decode(data, LabelRule(3, table=LFW))
     assert "(250, 3, 0) on 1 pixel, nearest hair (255, 0, 0)" in fault.value.rule
-    assert "--colour_tolerance=6" in fault.value.remedy  # the distance is 5.8
+    assert "--color_tolerance=6" in fault.value.remedy  # the distance is 5.8
     np.testing.assert_array_equal(decode(data, LabelRule(3, table=LFW, tolerance=6)), [[0, 1]])
 
 
-def test_ignored_colours_and_classes_of_several_colours():
-    table = ColourTable(("road", "car"), ((1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)), (0, 1, 0, None))
-    data = coloured([(1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)])
+def test_ignored_colors_and_classes_of_several_colors():
+    table = ColorTable(("road", "car"), ((1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)), (0, 1, 0, None))
+    data = colored([(1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)])
     np.testing.assert_array_equal(decode(data, LabelRule(2, ignore_label=9, table=table)), [[0, 1, 0, 9]])
 
 
-def test_palette_png_whose_colours_contradict_the_table_is_refused():
+def test_palette_png_whose_colors_contradict_the_table_is_refused():
     blue_is_one = palette_png(np.array([[0, 1]], np.uint8), ((255, 0, 0), (0, 0, 255)))
-    with pytest.raises(UserError, match=r"(?s)index 0 is drawn in \(255, 0, 0\).*hair.*convert_colour_masks"):
+    with pytest.raises(UserError, match=r"(?s)index 0 is drawn in \(255, 0, 0\).*hair.*convert_color_masks"):
         decode(blue_is_one, LabelRule(3, table=LFW))
-    np.testing.assert_array_equal(decode(blue_is_one, LabelRule(3, table=LFW, by_colour=True)), [[1, 0]])
+    np.testing.assert_array_equal(decode(blue_is_one, LabelRule(3, table=LFW, by_color=True)), [[1, 0]])
 
 
 def test_palette_file(tmp_path):
@@ -168,10 +168,10 @@ def test_palette_file(tmp_path):
     path.write_text(
         "# remark\n0 0 255 background\n\n255,0,0 hair  # red\n0 255 0 skin tone\n9 9 9 ignore\n8 8 8 hair\n"
     )
-    table = read_colour_table(path)
+    table = read_color_table(path)
     assert table.names == ("background", "hair", "skin tone")
     assert table.classes == (0, 1, 2, None, 1)
-    assert table.class_colours() == ((0, 0, 255), (255, 0, 0), (0, 255, 0))
+    assert table.class_colors() == ((0, 0, 255), (255, 0, 0), (0, 255, 0))
 
 
 @pytest.mark.parametrize(
@@ -182,16 +182,16 @@ def test_faults_of_palette_files(tmp_path, text, fault):
     path = tmp_path / "a.palette"
     path.write_text(text)
     with pytest.raises(UserError, match=fault):
-        read_colour_table(path)
+        read_color_table(path)
 
 
 def test_dataset_file_as_palette(tmp_path):
     path = tmp_path / "d.yml"
-    path.write_text("classes: [{name: a, colour: [1, 2, 3]}, {name: b, colour: [4, 5, 6]}]")
-    assert read_colour_table(path).colours == ((1, 2, 3), (4, 5, 6), IGNORED)
+    path.write_text("classes: [{name: a, color: [1, 2, 3]}, {name: b, color: [4, 5, 6]}]")
+    assert read_color_table(path).colors == ((1, 2, 3), (4, 5, 6), IGNORED)
     path.write_text("classes: [a, b]")
-    with pytest.raises(UserError, match="no colours"):
-        read_colour_table(path)
+    with pytest.raises(UserError, match="no colors"):
+        read_color_table(path)
 
 
 # --- Values -------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_counting_large_values_and_small():
 # --- Writing ------------------------------------------------------------------------------------------------
 
 
-def test_index_png_is_exact_and_coloured(tmp_path):
+def test_index_png_is_exact_and_colored(tmp_path):
     write_index_png(tmp_path / "m.png", LABEL, [(0, 0, 255), (255, 0, 0), (0, 255, 0)])
     picture = Image.open(tmp_path / "m.png")
     np.testing.assert_array_equal(np.asarray(picture), LABEL)
@@ -263,31 +263,31 @@ def test_encoded_labels_come_back():
     np.testing.assert_array_equal(tf.io.decode_png(masks.encode_label(LABEL), channels=1)[..., 0], LABEL)
 
 
-GREYS = ColourTable(("background", "hair", "skin"), ((0, 0, 0), (255, 255, 255), (128, 128, 128)), (0, 1, 2))
+GRAYS = ColorTable(("background", "hair", "skin"), ((0, 0, 0), (255, 255, 255), (128, 128, 128)), (0, 1, 2))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])
-def test_greys_of_a_grey_table_are_classes_in_masks_of_any_kind(mode):
+def test_grays_of_a_gray_table_are_classes_in_masks_of_any_kind(mode):
     """The CelebA masks: 255 is hair there, not the ignore label."""
-    grey = Image.fromarray(np.array([[0, 128, 255]], np.uint8))
+    gray = Image.fromarray(np.array([[0, 128, 255]], np.uint8))
     for kind in ("BMP", "PNG"):
-        decoded = decode_label(encoded(grey.convert(mode), kind), "a.bmp", LabelRule(3, table=GREYS))
+        decoded = decode_label(encoded(gray.convert(mode), kind), "a.bmp", LabelRule(3, table=GRAYS))
         np.testing.assert_array_equal(decoded.label, [[0, 2, 1]])
-        np.testing.assert_array_equal(Image.open(io.BytesIO(decoded.grey_png)), [[0, 2, 1]])
+        np.testing.assert_array_equal(Image.open(io.BytesIO(decoded.gray_png)), [[0, 2, 1]])
 
 
-def test_indices_stay_indices_beside_a_grey_table():
+def test_indices_stay_indices_beside_a_gray_table():
     label = decode_label(
-        encoded(Image.fromarray(np.array([[0, 1, 2]], np.uint8))), "a.png", LabelRule(3, table=GREYS)
+        encoded(Image.fromarray(np.array([[0, 1, 2]], np.uint8))), "a.png", LabelRule(3, table=GRAYS)
     ).label
     np.testing.assert_array_equal(label, [[0, 1, 2]])
 
 
-def test_stray_greys_are_snapped_and_counted():
+def test_stray_grays_are_snapped_and_counted():
     data = encoded(Image.fromarray(np.array([[0, 9, 130, 255]], np.uint8)))
-    with pytest.raises(UserError, match="colours that are not in the palette"):
-        decode_label(data, "a.png", LabelRule(3, table=GREYS))
-    decoded = decode_label(data, "a.png", LabelRule(3, table=GREYS, tolerance=20))
+    with pytest.raises(UserError, match="colors that are not in the palette"):
+        decode_label(data, "a.png", LabelRule(3, table=GRAYS))
+    decoded = decode_label(data, "a.png", LabelRule(3, table=GRAYS, tolerance=20))
     np.testing.assert_array_equal(decoded.label, [[0, 0, 2, 1]])
     assert decoded.snapped == 2
 
@@ -310,19 +310,19 @@ def test_remedy_for_values_that_are_no_classes(values, remedy):
 
 def test_palette_file_with_a_byte_order_mark(tmp_path):
     (tmp_path / "a.palette").write_bytes(b"\xef\xbb\xbf0 0 255 ground\r\n255 0 0 hair\r\n")
-    assert read_colour_table(tmp_path / "a.palette").names == ("ground", "hair")
+    assert read_color_table(tmp_path / "a.palette").names == ("ground", "hair")
 
 
-VOC_START = ColourTable(("background", "aeroplane", "bicycle"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)), (0, 1, 2))
+VOC_START = ColorTable(("background", "aeroplane", "bicycle"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)), (0, 1, 2))
 
 
-def test_indices_saved_as_rgb_are_indices_beside_a_table_of_colours():
-    """No class has the colour (2, 2, 2); black alone stays a colour, which this table has not."""
+def test_indices_saved_as_rgb_are_indices_beside_a_table_of_colors():
+    """No class has the color (2, 2, 2); black alone stays a color, which this table has not."""
     rgb = np.repeat(np.array([[[0], [2], [1]]], np.uint8), 3, axis=2)
     np.testing.assert_array_equal(
         decode_label(encoded(Image.fromarray(rgb)), "a.png", LabelRule(3, table=LFW)).label, [[0, 2, 1]]
     )
-    with pytest.raises(UserError, match="colours that are not in the palette"):
+    with pytest.raises(UserError, match="colors that are not in the palette"):
         decode_label(encoded(Image.fromarray(rgb * 0)), "a.png", LabelRule(3, table=LFW))
     near_black = decode_label(encoded(Image.fromarray(rgb // 2)), "a.png", LabelRule(3, table=VOC_START, tolerance=9))
     np.testing.assert_array_equal(near_black.label, [[0, 0, 0]])

@@ -26,19 +26,19 @@ def test_the_same_seed_draws_the_same():
     assert (sample.draw_portrait(np.random.default_rng(6), 80, 90)[0] != one[0]).any()
 
 
-def test_the_set_has_images_colour_masks_and_split_lists(tmp_path):
+def test_the_set_has_images_color_masks_and_split_lists(tmp_path):
     sample.write_sample_set(tmp_path / "set", 5)
     train = (tmp_path / "set" / "lists" / "train.txt").read_text().split()
     val = (tmp_path / "set" / "lists" / "val.txt").read_text().split()
     assert len(train) == 4 and len(val) == 1 and not set(train) & set(val)
     for name in train + val:
         image = Image.open(tmp_path / "set" / "images" / f"{name}.jpg")
-        mask = np.array(Image.open(tmp_path / "set" / "colour_masks" / f"{name}.png"))
+        mask = np.array(Image.open(tmp_path / "set" / "color_masks" / f"{name}.png"))
         assert image.size == mask.shape[1::-1]
-        assert {tuple(colour) for colour in mask.reshape(-1, 3)} <= {(0, 0, 255), (255, 0, 0), (0, 255, 0)}
+        assert {tuple(color) for color in mask.reshape(-1, 3)} <= {(0, 0, 255), (255, 0, 0), (0, 255, 0)}
 
 
 def test_a_set_that_is_there_is_not_overwritten(tmp_path):
     sample.write_sample_set(tmp_path, 2)
-    with pytest.raises(UserError, match="holds a sample data set already"):
+    with pytest.raises(UserError, match="holds a sample dataset already"):
         sample.write_sample_set(tmp_path, 2)

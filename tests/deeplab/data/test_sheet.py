@@ -9,8 +9,8 @@ from deeplab.data.sheet import CELL, GAP, LINE, SWATCH, Key, Place, Sheet, Tile
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def plain(colour, height=20, width=30):
-    return np.full([height, width, 3], colour, np.uint8)
+def plain(color, height=20, width=30):
+    return np.full([height, width, 3], color, np.uint8)
 
 
 def part(drawn, place):

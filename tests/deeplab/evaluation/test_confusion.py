@@ -10,7 +10,7 @@ from deeplab.evaluation import ConfusionMatrix
 
 LABEL = [[0, 1, 2], [255, 1, 0]]
 PREDICTION = [[0, 2, 2], [1, 1, 1]]
-COUNTS = [[1, 1, 0], [0, 1, 1], [0, 0, 1]]  # rows = label; the pixel labelled 255 is nowhere
+COUNTS = [[1, 1, 0], [0, 1, 1], [0, 0, 1]]  # rows = label; the pixel labeled 255 is nowhere
 
 
 @pytest.mark.parametrize("label_type", ["uint8", "int32", "int64"])
@@ -80,9 +80,9 @@ def test_matrices_of_other_classes_do_not_add():
     [
         ([0, 3], "also holds 3", "`ignore_label: 3` in dataset.yml; if it is a class, num_classes must be 4"),
         ([0, 3, 4], "also holds 3, 4", "if 3, 4 are classes, name them in dataset.yml and train with num_classes 5"),
-        ([150, 250], "also holds 150, 250", "grey levels"),
-        ([-1, 0], "also holds -1", "grey levels"),
-        (list(range(100, 120)), "104, 105, 106, 107 and 12 more", "grey levels"),
+        ([150, 250], "also holds 150, 250", "gray levels"),
+        ([-1, 0], "also holds -1", "gray levels"),
+        (list(range(100, 120)), "104, 105, 106, 107 and 12 more", "gray levels"),
     ],
 )
 def test_labels_outside_the_classes(values, listed, remedy):

@@ -16,7 +16,7 @@ from deeplab.evaluation.diagnosis import balancing_weights, dominant_class
         ([[700, 5, 5], [190, 0, 0], [100, 0, 0]], None),  # 990 of 1000: 99 %, not more
         ([[9950, 3, 0], [10, 37, 0], [0, 0, 0]], None),  # 99.6 % background, and the rest was found
         ([[9950, 3, 0], [37, 10, 0], [0, 0, 0]], 0),  # 99.9 % background, and the rest was lost
-        ([[1000, 0, 0], [0, 0, 0], [0, 0, 0]], None),  # nothing else is labelled
+        ([[1000, 0, 0], [0, 0, 0], [0, 0, 0]], None),  # nothing else is labeled
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], None),
     ],
 )
@@ -68,7 +68,7 @@ def test_every_label_ignored(make_report):
     assert text.startswith("no pixel was counted: every label of split val is the ignore label 255.")
 
 
-def test_one_class_labelled(make_report):
+def test_one_class_labeled(make_report):
     (text,) = make_report([[90, 10, 0], [0, 0, 0], [0, 0, 0]]).warnings()
     assert text.startswith("the labels of split val hold nothing but background")
 

@@ -11,7 +11,7 @@ NAN = float("nan")
 
 # Rows = label. 100 pixels: 60 of class 0, 30 of class 1, 10 of class 2.
 THREE = np.array([[50, 9, 1], [10, 20, 0], [0, 5, 5]])
-# Class 1 is labelled nowhere but predicted once; class 2 is neither labelled nor predicted.
+# Class 1 is labeled nowhere but predicted once; class 2 is neither labeled nor predicted.
 ABSENT = np.array([[6, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 3]])
 EMPTY = np.zeros((2, 2), np.int64)
 

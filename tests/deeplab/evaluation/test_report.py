@@ -23,7 +23,7 @@ mean accuracy           0.667
 frequency-weighted IoU  0.610
 
 IoU is counted over all pixels of the split together, not image by image; background is a class like the others, \
-pixels labelled 255 do not count (ignore label)."""
+pixels labeled 255 do not count (ignore label)."""
 
 
 def test_table(make_report):
@@ -38,7 +38,7 @@ def test_absent_classes_are_named_and_left_out(make_report):
     assert "absent from the labels and left out of the means: cow, sofa;" in text
     assert "mean IoU                0.633  over 2 of 4 classes" in text
     assert "the research DeepLab's mean IoU would be 0.422" in report.rule()
-    assert report.rule().endswith("never labelled as 0: cow.")
+    assert report.rule().endswith("never labeled as 0: cow.")
     (line,) = (line for line in text.splitlines() if line.startswith("cow"))
     assert line.split() == ["cow", "-", "-", "0.00%", "8.33%"]
 
@@ -51,10 +51,10 @@ def test_nothing_counted(make_report):
 
 def test_ignore_label_among_the_classes(make_report):
     report = make_report([[0, 0, 0], [2, 6, 0], [0, 0, 2]], class_names=["background", "wall", "sky"], ignore_label=0)
-    assert "pixels labelled background do not count (ignore label 0)" in report.rule()
+    assert "pixels labeled background do not count (ignore label 0)" in report.rule()
     assert "absent" not in report.rule()  # ignored by rule, not missing by chance
     assert "background is a class like the others" not in report.rule()
-    assert "never labelled as 0: background" in report.rule()
+    assert "never labeled as 0: background" in report.rule()
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_tags_of_the_reference(make_report, settings, prefix):
     assert math.isnan(scalars[f"{prefix}class_1"])
 
 
-def test_names_and_colours_must_fit_the_classes(make_report):
+def test_names_and_colors_must_fit_the_classes(make_report):
     with pytest.raises(UserError, match="class_names: there must be one for each of the 3 classes, not 2"):
         report = make_report(np.eye(3, dtype=int))
         type(report)(report.matrix, ["a", "b"], "c", 1, "val", 1)
-    with pytest.raises(UserError, match="colours"):
-        make_report(np.eye(3, dtype=int), colours=np.zeros((2, 3), np.uint8))
+    with pytest.raises(UserError, match="colors"):
+        make_report(np.eye(3, dtype=int), colors=np.zeros((2, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""The pictures: that they show every class, in its place and colour, whatever the names."""
+"""The pictures: that they show every class, in its place and color, whatever the names."""
 
 import io
 import os
@@ -37,26 +37,26 @@ def test_151_classes_stay_legible(make_report):
     assert width < 3000
 
 
-def test_bars_have_the_colours_of_the_classes(make_report):
-    colours = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
-    picture = decoded(plots.iou_png(make_report([[50, 0, 0], [0, 25, 25], [10, 0, 0]], colours=colours)))
-    areas = [(picture == colour).all(axis=-1).sum() for colour in colours]
+def test_bars_have_the_colors_of_the_classes(make_report):
+    colors = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
+    picture = decoded(plots.iou_png(make_report([[50, 0, 0], [0, 25, 25], [10, 0, 0]], colors=colors)))
+    areas = [(picture == color).all(axis=-1).sum() for color in colors]
     assert areas[0] > areas[1] > 1000  # IoU 50/60 and 25/50
     assert areas[2] == 0  # IoU 0: no bar
-    rows = [np.flatnonzero((picture == colour).all(axis=-1).any(axis=1)).mean() for colour in colours[:2]]
+    rows = [np.flatnonzero((picture == color).all(axis=-1).any(axis=1)).mean() for color in colors[:2]]
     assert rows[0] < rows[1]  # the best class on top
 
 
 def test_rows_are_labels_and_columns_predictions(make_report):
-    """All of class 0 was taken for class 2: one dark cell, right in the upper row; the other rows are grey."""
+    """All of class 0 was taken for class 2: one dark cell, right in the upper row; the other rows are gray."""
     picture = decoded(plots.confusion_png(make_report([[0, 0, 9], [0, 0, 0], [0, 0, 0]])))
-    dark = (picture == [8, 48, 107]).all(axis=-1)  # the upper end of the colour scale
-    grey = (picture == [0xEC, 0xEC, 0xEC]).all(axis=-1)
-    grey_columns = np.flatnonzero(grey.sum(axis=0) > 100)  # not the soft edges of letters
-    dark_rows, dark_columns = np.nonzero(dark[:, : grey_columns.max()])  # the colour bar beside it is dark as well
+    dark = (picture == [8, 48, 107]).all(axis=-1)  # the upper end of the color scale
+    gray = (picture == [0xEC, 0xEC, 0xEC]).all(axis=-1)
+    gray_columns = np.flatnonzero(gray.sum(axis=0) > 100)  # not the soft edges of letters
+    dark_rows, dark_columns = np.nonzero(dark[:, : gray_columns.max()])  # the color bar beside it is dark as well
     assert dark_rows.size > 5000
-    assert dark_rows.max() < np.flatnonzero(grey.sum(axis=1) > 100).min()
-    assert dark_columns.min() > np.median(grey_columns)
+    assert dark_rows.max() < np.flatnonzero(gray.sum(axis=1) > 100).min()
+    assert dark_columns.min() > np.median(gray_columns)
 
 
 def test_order_of_bars():

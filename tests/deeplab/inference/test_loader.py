@@ -99,11 +99,11 @@ class TestFrozenGraphs:
         path = freeze(tmp_path / "graph.pb")
         (tmp_path / "labels.txt").write_text("0 ground\n1 disc\n")
         assert loader.load(path).class_names == ("ground", "disc")
-        contract = {"classes": ["floor", "ball"], "colours": [[1, 2, 3], [4, 5, 6]]}
+        contract = {"classes": ["floor", "ball"], "colors": [[1, 2, 3], [4, 5, 6]]}
         (tmp_path / "graph_contract.json").write_text(json.dumps(contract))
         predictor = loader.load(path)
         assert predictor.class_names == ("floor", "ball")
-        np.testing.assert_array_equal(predictor.colours[:2], contract["colours"])
+        np.testing.assert_array_equal(predictor.colors[:2], contract["colors"])
         (tmp_path / "labels.txt").write_text("3 wheeler\ncar\n")
         assert graphs.classes_beside(str(tmp_path / "another.pb"))[0] == ("3 wheeler", "car")
 

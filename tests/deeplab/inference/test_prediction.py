@@ -63,8 +63,8 @@ class TestGolden:
         settings = PredictionSettings(ModelConfig(), ResizeConfig(257, 257, 16), (257, 257))
         frame = prepare(tf.constant(numbers["resize_image"]), settings)
         assert frame.pixels.shape == (257, 257, 3)
-        normalised = frame.pixels[::4, ::4] * (2.0 / 255.0) - 1.0
-        np.testing.assert_allclose(normalised, numbers["resize_input"], atol=2e-6)
+        normalized = frame.pixels[::4, ::4] * (2.0 / 255.0) - 1.0
+        np.testing.assert_allclose(normalized, numbers["resize_input"], atol=2e-6)
 
     def test_labels_come_back_to_the_picture_s_size(self, numbers):
         settings = PredictionSettings(ModelConfig(), ResizeConfig(257, 257, 16), (257, 257))

@@ -79,13 +79,13 @@ class TestSegmenter:
 class TestSegmentation:
     @pytest.fixture
     def result(self):
-        colours = np.zeros([256, 3], np.uint8)
-        colours[1] = 10, 20, 30
+        colors = np.zeros([256, 3], np.uint8)
+        colors[1] = 10, 20, 30
         image = np.full([1, 4, 3], 100, np.uint8)
-        return Segmentation(image, np.array([[0, 1, 1, 0]], np.uint8), None, ("ground", "disc", "square"), colours)
+        return Segmentation(image, np.array([[0, 1, 1, 0]], np.uint8), None, ("ground", "disc", "square"), colors)
 
-    def test_colours_and_overlay(self, result):
-        np.testing.assert_array_equal(result.colour_mask()[0, :2], [[0, 0, 0], [10, 20, 30]])
+    def test_colors_and_overlay(self, result):
+        np.testing.assert_array_equal(result.color_mask()[0, :2], [[0, 0, 0], [10, 20, 30]])
         np.testing.assert_array_equal(result.overlay(0.25)[0, :2], [[75, 75, 75], [78, 80, 82]])
 
     def test_shares(self, result):
@@ -97,4 +97,4 @@ class TestSegmentation:
         assert mask.mode == "P" and mask.getpalette()[3:6] == [10, 20, 30]
         np.testing.assert_array_equal(np.asarray(mask), result.labels)
         np.testing.assert_array_equal(np.asarray(Image.open(paths["overlay"])), result.overlay())
-        assert sorted(paths) == ["colour", "mask", "overlay"]
+        assert sorted(paths) == ["color", "mask", "overlay"]

@@ -154,7 +154,7 @@ class TestEvaluator:
         monkeypatch.setattr(measure, "labels_of", lambda network, settings: by_red)
         report = measure.Evaluator(StandIn(), split).evaluate("runs/model.ckpt-7", {"eval_scales": (1.0,)})
         assert report.counts.sum() == 4 * 48 * 64 and report.num_images == 4 and report.step == 7
-        # The drawn colours differ by more than their noise, so that colours tell the class exactly.
+        # The drawn colors differ by more than their noise, so that colors tell the class exactly.
         np.testing.assert_array_equal(report.counts, np.diag(report.counts.diagonal()))
         assert (report.counts.diagonal() > 0).all()
 
@@ -185,7 +185,7 @@ class TestWords:
     def test_mean_without(self):
         counts = np.array([[8, 2, 0], [0, 4, 0], [0, 0, 0]])
         report = Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1)
-        # disc: 4 hits of 4 labelled + 6 predicted - 4; ground's two errors still count against it.
+        # disc: 4 hits of 4 labeled + 6 predicted - 4; ground's two errors still count against it.
         assert measure.mean_without(report, [0]) == "mean IoU without ground: 0.6667 over 1 classes"
 
     def test_other_class_names_are_said(self, capsys):
@@ -198,9 +198,9 @@ class TestWords:
 class TestDrawing:
     @pytest.fixture
     def plan(self, tmp_path):
-        colours = np.zeros([256, 3], np.uint8)
-        colours[1], colours[2], colours[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
-        return drawing.Drawing(tmp_path, colours, raw_folder=tmp_path / "raw", sheet_images=2)
+        colors = np.zeros([256, 3], np.uint8)
+        colors[1], colors[2], colors[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
+        return drawing.Drawing(tmp_path, colors, raw_folder=tmp_path / "raw", sheet_images=2)
 
     def test_files(self, split, pairs, plan):
         drawing.draw(split, by_red, plan)
@@ -211,7 +211,7 @@ class TestDrawing:
         results = plan.folder / "segmentation_results"
         np.testing.assert_array_equal(np.asarray(Image.open(results / "000002_image.png")), image)
         prediction = np.asarray(Image.open(results / "000002_prediction.png"))
-        np.testing.assert_array_equal(prediction, plan.colours[label])
+        np.testing.assert_array_equal(prediction, plan.colors[label])
         mask = Image.open(plan.folder / "raw" / "pair_102.png")
         assert mask.mode == "P" and mask.getpalette()[3:6] == [255, 0, 0]
         np.testing.assert_array_equal(np.asarray(mask), label)

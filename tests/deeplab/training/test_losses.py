@@ -59,14 +59,14 @@ def by_hand():
     return logits, np.array([[[0, 0], [1, 255]]], np.int32)
 
 
-def test_mean_over_labelled_pixels():
+def test_mean_over_labeled_pixels():
     loss, gradient = value_and_gradient(*by_hand(), ignore_label=255)
     assert loss == pytest.approx((LOG2 + LOG3 + LOG3 - LOG2) / 3, rel=1e-6)
     expected = np.array([[[[-1 / 2, 1 / 2], [-2 / 3, 2 / 3]], [[1 / 3, -1 / 3], [0, 0]]]]) / 3
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
 
 
-def test_label_weights_leave_the_normaliser_alone():
+def test_label_weights_leave_the_normalizer_alone():
     loss, _ = value_and_gradient(*by_hand(), ignore_label=255, label_weights=(1.0, 10.0))
     assert loss == pytest.approx((LOG2 + LOG3 + 10 * (LOG3 - LOG2)) / 3, rel=1e-6)
 
@@ -92,7 +92,7 @@ def test_mean_of_hardest_leaves_out_zeros():
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k_percent_pixels": 0.5}, {"label_weights": (1.0, 2.0)}])
-def test_nothing_labelled_gives_zero_and_no_gradient(settings):
+def test_nothing_labeled_gives_zero_and_no_gradient(settings):
     logits, labels = by_hand()
     loss, gradient = value_and_gradient(logits, np.full_like(labels, 255), ignore_label=255, **settings)
     assert loss == 0.0

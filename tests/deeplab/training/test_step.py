@@ -73,7 +73,7 @@ def statistics(value):
 def test_three_steps_with_frozen_batch_norm_equal_the_reference(golden):
     for step, (case, results, state) in enumerate(run_steps(golden, "mnv2_frozenbn"), start=1):
         assert results[-1]["total_loss"] == pytest.approx(case["losses"][step - 1][0], rel=2e-6)
-        assert results[-1]["regularisation_loss"] == pytest.approx(case["losses"][step - 1][1], rel=1e-5)
+        assert results[-1]["regularization_loss"] == pytest.approx(case["losses"][step - 1][1], rel=1e-5)
         if f"stats_step{step}" not in case:
             continue
         expected = case[f"stats_step{step}"]
@@ -109,7 +109,7 @@ def test_losses_of_three_steps_follow_the_reference(golden, name):
     assert results[0]["total_loss"] == pytest.approx(expected[0][0], rel=3e-5)
     for result, (total, penalty, rate) in zip(results, expected, strict=True):
         assert result["total_loss"] == pytest.approx(total, rel=0.08)
-        assert result["regularisation_loss"] == pytest.approx(penalty, rel=2e-3)
+        assert result["regularization_loss"] == pytest.approx(penalty, rel=2e-3)
         if name != "mnv2_adam":  # the reference logs the schedule that Adam does not use
             assert result["learning_rate"] == pytest.approx(rate, rel=1e-6)
 

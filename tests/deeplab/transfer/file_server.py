@@ -16,7 +16,7 @@ class FileServer:
       content_type: what it calls them; empty = nothing.
       asked: the names asked for so far.
       etag, modified: the marks it sends; empty = none.
-      ranges: whether it honours Range.
+      ranges: whether it honors Range.
       cut_after: bytes after which it closes each connection; None = never.
       stall_after: bytes after which it falls silent until it is closed.
       statuses: answers of the next requests instead of the file.

@@ -1,4 +1,4 @@
-"""A small clean data set in files, to be broken in one place at a time."""
+"""A small clean dataset in files, to be broken in one place at a time."""
 
 import io
 import pathlib
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 NAMES = {"train": [f"a{number}" for number in range(8)], "val": [f"b{number}" for number in range(4)]}
-COLOURS = np.array([[40, 60, 90], [220, 80, 60], [90, 200, 80]], np.float64)
+COLORS = np.array([[40, 60, 90], [220, 80, 60], [90, 200, 80]], np.float64)
 
 
 def draw(seed, height=64, width=80):
@@ -21,7 +21,7 @@ def draw(seed, height=64, width=80):
     left = int(chance.integers(0, width - 12))
     label[height - 16 :, left : left + 12] = 2
     waves = sum(np.sin(rows * chance.uniform(-0.3, 0.3) + columns * chance.uniform(-0.3, 0.3)) for _ in range(4))
-    image = COLOURS[label] + 20 * waves[..., None] + chance.normal(0, 3, (height, width, 3))
+    image = COLORS[label] + 20 * waves[..., None] + chance.normal(0, 3, (height, width, 3))
     return np.clip(image, 0, 255).astype(np.uint8), label
 
 

@@ -121,7 +121,7 @@ def test_an_image_that_is_its_own_mask(discs, drawn, only, as_it_is):
 
 def test_a_dark_picture_of_16_bits_is_told_once(discs, drawn):
     write(discs.image("a3"), drawn[1](Image.fromarray(drawn[0](3)[0][..., 0].astype(np.uint16) * 8)))
-    assert discs.check().numbers == {"image-dark": 1, "image-grey": 1}
+    assert discs.check().numbers == {"image-dark": 1, "image-gray": 1}
 
 
 def test_missing_files_are_findings_and_the_check_goes_on(discs, only):
@@ -152,11 +152,11 @@ def test_a_turned_photo_with_an_untold_mask(discs, drawn, only):
     assert "--exif=auto" in found.remedy
 
 
-def test_grey_images_are_a_note(discs, drawn):
+def test_gray_images_are_a_note(discs, drawn):
     write(discs.image("a2"), drawn[1](drawn[0](2)[0][..., 0], "jpeg"))
     report = discs.check()
-    assert [(item.rule, item.severity) for item in report.findings] == [("image-grey", "note")]
-    assert report.splits["train"].kinds == {"jpeg, RGB": 7, "jpeg, grey": 1}
+    assert [(item.rule, item.severity) for item in report.findings] == [("image-gray", "note")]
+    assert report.splits["train"].kinds == {"jpeg, RGB": 7, "jpeg, gray": 1}
 
 
 def test_what_is_converted_is_a_note(discs, drawn):

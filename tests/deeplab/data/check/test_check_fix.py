@@ -18,12 +18,12 @@ from deeplab.data.check import analysis, fix, fix_folder
 from deeplab.data.check.fix import safe_name
 from deeplab.data.check.rules import finding
 from deeplab.data.check.subject import of_records, of_source
-from deeplab.data.colour_tables import ColourTable
+from deeplab.data.color_tables import ColorTable
 from deeplab.data.masks import LabelRule
 from deeplab.errors import UserError
 from deeplab.lock import folder_lock
 
-COLOURS = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)  # of the LFW parts
+COLORS = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)  # of the LFW parts
 NAMES = ("background", "hair", "skin")
 
 
@@ -140,7 +140,7 @@ class TestSound:
         (record,) = (record for path in shards for record in records.read_shard(path))
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(record[records.LABEL]))), label_of(3))
         described = datasets.load(tmp_path / "with a space" / "dataset.yml")
-        assert described.colours[2] == (20, 0, 0) and described.ignore_label == 200
+        assert described.colors[2] == (20, 0, 0) and described.ignore_label == 200
 
 
 class TestMasks:
@@ -156,7 +156,7 @@ class TestMasks:
             np.testing.assert_array_equal(label_in(out, name), label_of(number))
         return mended
 
-    def test_grey_levels(self, pairs, out):
+    def test_gray_levels(self, pairs, out):
         self.make(pairs, lambda label: encoded(np.array([0, 150, 250], np.uint8)[label]))
         mended = self.assert_mended(pairs, out, "values became class indices")
         assert "150 becomes 1 class_1" in mended.text() and "150 becomes 1 class_1" in (out / "mended.txt").read_text()
@@ -179,7 +179,7 @@ class TestMasks:
         self.make(pairs, lambda label: encoded(np.dstack([label, label, label, label * 0 + 255])))
         self.assert_mended(pairs, out, "became an 8-bit PNG of class indices")
 
-    def test_grey_saved_as_rgb(self, pairs, out):
+    def test_gray_saved_as_rgb(self, pairs, out):
         self.make(pairs, lambda label: encoded(np.dstack([label] * 3), "bmp"), mask_as=".bmp")
         self.assert_mended(pairs, out, "became an 8-bit PNG of class indices")
 
@@ -188,10 +188,10 @@ class TestMasks:
         self.assert_mended(pairs, out, "PNG, was called .tif")
         assert (out / "masks" / "a0.png").read_bytes() == (pairs.folder / "masks" / "a0.tif").read_bytes()
 
-    def test_colours_of_a_known_data_set(self, pairs, out):
+    def test_colors_of_a_known_data_set(self, pairs, out):
         pairs.classes = Classes(None, (), (), LabelRule())
-        self.make(pairs, lambda label: encoded(COLOURS[label]))
-        mended = self.assert_mended(pairs, out, "colours became class indices")
+        self.make(pairs, lambda label: encoded(COLORS[label]))
+        mended = self.assert_mended(pairs, out, "colors became class indices")
         assert "those of lfw_parts: background, hair, skin" in mended.text()
         picture = Image.open(out / "masks" / "a0.png")
         assert picture.mode == "P" and picture.getpalette()[3:6] == [255, 0, 0]
@@ -200,18 +200,18 @@ class TestMasks:
     def test_jpeg_masks_within_the_stated_tolerance(self, pairs, out):
         def as_jpeg(label):
             large = np.kron(label, np.ones([4, 4], np.uint8))
-            return encoded(COLOURS[large], "jpeg", quality=95, subsampling=0)
+            return encoded(COLORS[large], "jpeg", quality=95, subsampling=0)
 
         for number, name in enumerate(pairs.names):
             pairs.put(name, image=encoded(image_of(number, 96, 128), "jpeg"), mask=as_jpeg(label_of(number)))
-        table = ColourTable(NAMES, tuple(map(tuple, COLOURS.tolist())), (0, 1, 2))
-        pairs.classes = Classes(3, NAMES, table.colours, LabelRule(3, table=table))
-        with pytest.raises(UserError, match=r"no pair can be mended.*--colour_tolerance="):
+        table = ColorTable(NAMES, tuple(map(tuple, COLORS.tolist())), (0, 1, 2))
+        pairs.classes = Classes(3, NAMES, table.colors, LabelRule(3, table=table))
+        with pytest.raises(UserError, match=r"no pair can be mended.*--color_tolerance="):
             pairs.fixed(out)
         assert not out.exists()
         pairs.classes = dataclasses.replace(pairs.classes, rule=dataclasses.replace(pairs.classes.rule, tolerance=120))
         mended = pairs.fixed(out)
-        assert f"  {mended.snapped} pixels took the nearest colour" in mended.text() and mended.snapped > 1000
+        assert f"  {mended.snapped} pixels took the nearest color" in mended.text() and mended.snapped > 1000
         expected = np.kron(label_of(2), np.ones([4, 4], np.uint8))
         np.testing.assert_array_equal(label_in(out, "a2"), expected)
 
@@ -237,7 +237,7 @@ PROMISED = {
     "yes and no": (lambda label: np.where(label > 0, 255, 0).astype(np.uint8), None),
     "tones of three": (lambda label: np.array([0, 128, 255], np.uint8)[label], 3),
     "from one": (lambda label: label + 1, 3),
-    "known colours": (lambda label: COLOURS[label], None),
+    "known colors": (lambda label: COLORS[label], None),
 }
 
 
@@ -358,14 +358,14 @@ class TestRecords:
             ("../../two", encoded(image_of(1)), label),
             ("", image, label),
             ("bad", image, encoded(label_of(0)[1:])),
-            ("unlabelled", image, b""),
+            ("unlabeled", image, b""),
             ("city/one", encoded(image_of(2), "jpeg"), label),
         ]
         mended = fix.fix(self.build(tmp_path / "records", examples), out)
         assert mended.names == {"train": ["city/one", "two", "train-00000-of-00001.tfrecord, record 2"]}
         assert (out / "images" / "city" / "one.jpg").read_bytes() == image
         assert (out / "images" / "two.png").read_bytes() == encoded(image_of(1))
-        assert [entry.name for entry in mended.left_out] == ["bad", "unlabelled", "city/one"]
+        assert [entry.name for entry in mended.left_out] == ["bad", "unlabeled", "city/one"]
         assert "has no label" in mended.left_out[1].why and "other contents" in mended.left_out[2].why
 
     def test_a_damaged_shard(self, tmp_path, out):
@@ -437,7 +437,7 @@ class TestFolder:
             pairs.fixed(out)
         monkeypatch.undo()
         pairs.classes = Classes(4, (), (), LabelRule(4))
-        with pytest.raises(UserError, match="unfinished copy of another data set, or one with other flags"):
+        with pytest.raises(UserError, match="unfinished copy of another dataset, or one with other flags"):
             pairs.fixed(out)
 
     def test_a_full_disk(self, pairs, out, monkeypatch):
@@ -458,7 +458,7 @@ class TestFolder:
             pairs.fixed(out)
 
 
-def test_masks_are_exact_and_show_colours(pairs, out):
+def test_masks_are_exact_and_show_colors(pairs, out):
     pairs.classes = Classes(3, NAMES, ((7, 8, 9), (200, 0, 0), (0, 200, 0)), LabelRule(3))
     pairs.put("a0", mask=encoded(label_of(0).astype(np.uint16)))
     pairs.fixed(out)

@@ -49,7 +49,7 @@ class TestValueMap:
         survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
         plan = decide(survey, Classes(3, NAMES, (), LabelRule(3)))
         assert plan.said() == ["values of masks are numbered in their order: 150 becomes 1 hair, 250 becomes 2 skin"]
-        assert plan.classes.rule.mapping == {150: 1, 250: 2} and plan.of_colours.mapping is None
+        assert plan.classes.rule.mapping == {150: 1, 250: 2} and plan.of_colors.mapping is None
 
     def test_what_the_user_says_comes_first(self):
         survey = Survey(collections.Counter({0: 5, 150: 3, 250: 2}))
@@ -72,21 +72,21 @@ class TestValueMap:
 class TestKnownPalette:
     CODES = (0x0000FF, 0xFF0000, 0x00FF00)
 
-    def known(self, codes=CODES, number=None, names=(), colours=(), **options):
-        found = known_palette(codes, Classes(number, names, colours, LabelRule(number)), **options)
+    def known(self, codes=CODES, number=None, names=(), colors=(), **options):
+        found = known_palette(codes, Classes(number, names, colors, LabelRule(number)), **options)
         return found.name if found else None
 
-    def test_one_data_set_has_these_colours(self):
+    def test_one_data_set_has_these_colors(self):
         assert self.known() == "lfw_parts" == self.known(number=3) == self.known(names=NAMES, number=3)
 
     def test_not_certain(self):
         assert self.known(number=4) is None
-        assert self.known((0x0000FF, 0xFF0000)) is None  # two colours are no palette
+        assert self.known((0x0000FF, 0xFF0000)) is None  # two colors are no palette
         assert self.known((*self.CODES, 0x0000FE)) is None
         assert self.known(names=("background", "skin", "hair"), number=3) is None  # another order
         assert self.known(mixed=True) is None
 
-    def test_colours_that_are_given_are_the_only_candidate(self):
+    def test_colors_that_are_given_are_the_only_candidate(self):
         own = ((9, 9, 9), (0, 255, 0))
         assert self.known((0x00FF00, 0x090909), 2, ("a", "b"), own, mixed=True) == ""
         assert self.known(self.CODES, 2, ("a", "b"), own) is None

@@ -54,7 +54,7 @@ class Reader(html.parser.HTMLParser):
 
 def report(**changes):
     train = SplitFacts(
-        3, (600, 300, 100), 1000, (3, 2, 1), {(10, 20): 2, (20, 10): 1}, {"jpeg, RGB": 2, "png, grey": 1}
+        3, (600, 300, 100), 1000, (3, 2, 1), {(10, 20): 2, (20, 10): 1}, {"jpeg, RGB": 2, "png, gray": 1}
     )
     val = SplitFacts(1, (90, 10, 0), 0, (1, 1, 0), {(10, 20): 1}, {"jpeg, RGB": 1})
     dataset = Dataset("set", ("ground", "disc", "square"), ((0, 0, 0), (255, 0, 0), (0, 200, 0)))
@@ -278,7 +278,7 @@ def test_weights_to_copy():
 
 
 class TestOfARealCheck:
-    """The page on a data set with faults of every kind, from the files to the pictures."""
+    """The page on a dataset with faults of every kind, from the files to the pictures."""
 
     @pytest.fixture
     def broken(self, discs, drawn):

@@ -51,9 +51,9 @@ def test_zero_and_255_are_not_one_class_and_ignored_pixels(discs, only):
     [
         (lambda label: np.where(label > 0, 255, 0).astype(np.uint8), {"num_classes": 2}, "foreground-ignored"),
         (lambda label: np.array([0, 128, 255], np.uint8)[label], {"class_names": NAMES}, "label-out-of-range"),
-        (lambda label: np.array([0, 128, 255], np.uint8)[label], {"label_map": ""}, "labels-are-grey-levels"),
-        (lambda label: label * 20, {"label_map": ""}, "labels-are-grey-levels"),
-        (lambda label: np.full_like(label, 255), {"class_names": NAMES}, "nothing-labelled"),
+        (lambda label: np.array([0, 128, 255], np.uint8)[label], {"label_map": ""}, "labels-are-gray-levels"),
+        (lambda label: label * 20, {"label_map": ""}, "labels-are-gray-levels"),
+        (lambda label: np.full_like(label, 255), {"class_names": NAMES}, "nothing-labeled"),
         (lambda label: label * 0, {"class_names": NAMES}, "one-class"),
     ],
 )
@@ -67,7 +67,7 @@ def test_what_follows_from_a_fault_is_not_told_again(discs, change, labels, rule
 def test_evenly_spread_tones_up_to_white(discs, only):
     discs.change_labels(lambda label: np.array([0, 128, 255], np.uint8)[label])
     report = discs.check(label_map="")
-    (found,) = only(report, "labels-are-grey-levels")
+    (found,) = only(report, "labels-are-gray-levels")
     assert found.text.startswith("hold the values 0, 128, 255: as class indices")
     assert found.remedy.startswith("--label_map=128:1,255:2 numbers them")
     assert report.label_map == {128: 1, 255: 2}
@@ -75,7 +75,7 @@ def test_evenly_spread_tones_up_to_white(discs, only):
 
 def test_white_beside_other_tones_may_be_ignored_or_a_class(discs, only):
     discs.change_labels(lambda label: np.array([0, 100, 255], np.uint8)[label])
-    (found,) = only(discs.check(label_map=""), "labels-are-grey-levels")
+    (found,) = only(discs.check(label_map=""), "labels-are-gray-levels")
     assert found.text.endswith("255 stays the ignore label")
     assert "--label_map=100:1 numbers them" in found.remedy
     assert found.remedy.endswith("with 255:2 in the map if 255 is a class, too")
@@ -86,10 +86,10 @@ def test_the_same_masks_with_the_map_are_clean(discs):
     assert discs.check(label_map="255:1", num_classes=2).findings == []
 
 
-def test_grey_levels_are_numbered(discs, only):
+def test_gray_levels_are_numbered(discs, only):
     discs.change_labels(lambda label: np.array([0, 150, 250], np.uint8)[label])
     report = discs.check(label_map="")
-    (found,) = only(report, "labels-are-grey-levels")
+    (found,) = only(report, "labels-are-gray-levels")
     assert "0, 150, 250" in found.text
     assert "251 classes" in found.text
     assert found.remedy.startswith("--label_map=150:1,250:2")
@@ -98,7 +98,7 @@ def test_grey_levels_are_numbered(discs, only):
     assert "counted as with --label_map=150:1,250:2" in report.checked
 
 
-def test_grey_levels_where_the_number_of_classes_is_known(discs, only):
+def test_gray_levels_where_the_number_of_classes_is_known(discs, only):
     discs.change_labels(lambda label: np.array([0, 150, 250], np.uint8)[label])
     report = discs.check(class_names=NAMES)
     found = only(report, "label-out-of-range")
@@ -134,7 +134,7 @@ def test_one_class_alone(discs, only):
 def test_all_labels_ignored(discs):
     discs.change_labels(lambda label: np.full_like(label, 255))
     report = discs.check(class_names=NAMES)
-    assert rules(report) == ["nothing-labelled", "labels-all-same"]
+    assert rules(report) == ["nothing-labeled", "labels-all-same"]
     assert report.weights == {}
 
 
@@ -335,10 +335,10 @@ def enormous(discs):
     return [Pair("a0", str(discs.image("a0")), Enormous())]
 
 
-def test_masks_in_colours_beside_masks_of_values_promise_no_fix(discs, drawn):
-    """VOC's colours are recognised, but whether the other masks count in VOC's order, nobody knows."""
-    colours = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+def test_masks_in_colors_beside_masks_of_values_promise_no_fix(discs, drawn):
+    """VOC's colors are recognized, but whether the other masks count in VOC's order, nobody knows."""
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
     for name in discs.all_names[:4]:
-        discs.mask(name).write_bytes(drawn[1](colours[discs.label(name)]))
+        discs.mask(name).write_bytes(drawn[1](colors[discs.label(name)]))
     mixed = discs.check(num_classes=21)
-    assert {item.fix for item in mixed.findings if item.rule == "mask-is-colour"} == {""}
+    assert {item.fix for item in mixed.findings if item.rule == "mask-is-color"} == {""}

@@ -57,7 +57,7 @@ CHANGES = {
     "smaller": lambda picture: picture.resize((picture.width * 2 // 3, picture.height * 2 // 3), Image.Resampling.BOX),
     "squeezed": lambda picture: picture.resize((picture.height, picture.height), Image.Resampling.BICUBIC),
     "brighter": lambda picture: picture.point(lambda value: min(255, int(1.1 * value))),
-    "grey": lambda picture: picture.convert("L"),
+    "gray": lambda picture: picture.convert("L"),
 }
 
 
@@ -108,13 +108,13 @@ def test_labels_of_one_class_may_be_the_same(discs, drawn):
 def test_two_labels_of_one_picture_are_shown(discs):
     discs.image("a6").write_bytes(discs.image("a3").read_bytes())
     pictures = {item.rule: item.picture for item in discs.check(with_pictures=True).findings}
-    plain, labelled = (
+    plain, labeled = (
         np.asarray(Image.open(io.BytesIO(pictures[rule]))).astype(int)
         for rule in ("picture-repeated", "same-picture-other-label")
     )
     width = plain.shape[1] // 2
     assert np.abs(plain[:, : width - 4] - plain[:, width + 4 :]).mean() < 3
-    assert np.abs(labelled[:, : width - 4] - labelled[:, width + 4 :]).mean() > 10  # the labels differ
+    assert np.abs(labeled[:, : width - 4] - labeled[:, width + 4 :]).mean() > 10  # the labels differ
 
 
 def test_nearly_the_same_picture_twice_in_a_split_is_a_video(discs, drawn):
@@ -140,7 +140,7 @@ def test_of_many_like_pictures_the_most_alike_is_named(discs, drawn):
 def test_the_hash_of_a_ramp(drawn):
     ramp = np.repeat(np.linspace(0, 255, 90).astype(np.uint8)[None], 80, axis=0)
     look = hashing.look_at(drawn[1](ramp), 80, 90)
-    assert look.bits == 2**64 - 1  # every cell is brighter than its left neighbour
+    assert look.bits == 2**64 - 1  # every cell is brighter than its left neighbor
     assert look.thumbnail.shape == (16, 16)
     assert np.all(np.diff(look.thumbnail.astype(int), axis=1) > 0)
     assert np.ptp(look.thumbnail, axis=0).max() == 0

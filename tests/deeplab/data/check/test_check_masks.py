@@ -38,7 +38,7 @@ MASK_FAULTS = {
         "is a JPEG in ",
     ),
     "the photo as PNG": (
-        "mask-is-colour",
+        "mask-is-color",
         lambda label, data, encoded: encoded(np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)),
         "a photograph, or a mask that was a JPEG once",
     ),
@@ -51,10 +51,10 @@ MASK_FAULTS = {
         "77 on 1 pixel",
     ),
     "smaller": ("size-differs", lambda label, data, encoded: encoded(label[::4, ::4].copy()), "mask is 16x20"),
-    "in colours": (
-        "mask-is-colour",
+    "in colors": (
+        "mask-is-color",
         lambda label, data, encoded: encoded(np.array([[0, 0, 0], [200, 0, 0], [0, 90, 7]], np.uint8)[label]),
-        "RGB with 3 colours",
+        "RGB with 3 colors",
     ),
     "partly transparent": (
         "mask-kind",
@@ -102,7 +102,7 @@ def test_a_faulty_mask(discs, drawn, only, fault):
 
 SOUND = {
     "16 bits": lambda label, encoded: encoded(Image.fromarray(label.astype(np.uint16))),
-    "grey as RGB": lambda label, encoded: encoded(np.dstack([label] * 3)),
+    "gray as RGB": lambda label, encoded: encoded(np.dstack([label] * 3)),
     "alpha that says nothing": lambda label, encoded: encoded(np.dstack([label] * 3 + [np.full_like(label, 255)])),
     "BMP": lambda label, encoded: encoded(label, "bmp"),
     "TIFF": lambda label, encoded: encoded(label, "tiff"),
@@ -159,14 +159,14 @@ def test_many_masks_of_one_class_are_as_it_should_be(discs, drawn):
     assert "label-one-class" not in discs.check().numbers
 
 
-def with_palette(label, colours, encoded):
+def with_palette(label, colors, encoded):
     picture = Image.fromarray(label)
-    picture.putpalette([part for colour in colours for part in colour])
+    picture.putpalette([part for color in colors for part in color])
     return encoded(picture)
 
 
 def test_palettes_that_differ(discs, drawn, only):
-    """As when each mask was reduced to its own colours: the most frequent colour is index 0."""
+    """As when each mask was reduced to its own colors: the most frequent color is index 0."""
     black, red, green = (0, 0, 0), (200, 0, 0), (0, 90, 7)
     for name in discs.all_names:
         write(discs.mask(name), with_palette(discs.label(name), [black, red, green], drawn[1]))
@@ -178,14 +178,14 @@ def test_palettes_that_differ(discs, drawn, only):
     assert found.text == f"(0, 90, 7) is its index 1, but 2 in {discs.mask('a0')}"
 
 
-def test_palettes_without_a_common_colour_contradict_nothing(discs, drawn):
+def test_palettes_without_a_common_color_contradict_nothing(discs, drawn):
     for shade, name in enumerate(discs.all_names):
-        colours = [(shade, 0, 0), (shade, 99, 0), (shade, 0, 99)]
-        write(discs.mask(name), with_palette(discs.label(name), colours, drawn[1]))
+        colors = [(shade, 0, 0), (shade, 99, 0), (shade, 0, 99)]
+        write(discs.mask(name), with_palette(discs.label(name), colors, drawn[1]))
     assert discs.check().findings == []
 
 
-def test_unknown_colours_of_a_palette(discs, drawn, only, tmp_path):
+def test_unknown_colors_of_a_palette(discs, drawn, only, tmp_path):
     palette = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 7]], np.uint8)
     (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
     for name in discs.all_names:
@@ -193,57 +193,57 @@ def test_unknown_colours_of_a_palette(discs, drawn, only, tmp_path):
     assert discs.check(palette=str(tmp_path / "palette")).findings == []
     palette[2] = 0, 90, 9
     write(discs.mask("a5"), drawn[1](palette[drawn[0](5)[1]]))
-    (found,) = only(discs.check(palette=str(tmp_path / "palette")), "mask-colour-unknown")
+    (found,) = only(discs.check(palette=str(tmp_path / "palette")), "mask-color-unknown")
     assert "(0, 90, 9)" in found.text
-    assert "--colour_tolerance=2" in found.remedy
+    assert "--color_tolerance=2" in found.remedy
 
 
 def test_a_photo_where_a_palette_is_given(discs, only, tmp_path):
     (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
     for name in discs.all_names:
         write(discs.mask(name), discs.image(name).read_bytes())
-    found = only(discs.check(palette=str(tmp_path / "palette")), "mask-colour-unknown")
+    found = only(discs.check(palette=str(tmp_path / "palette")), "mask-color-unknown")
     assert found[0].remedy.endswith("--image_folder and --mask_folder may be swapped")
 
 
-def test_snapped_colours_are_a_note(discs, drawn, tmp_path):
+def test_snapped_colors_are_a_note(discs, drawn, tmp_path):
     palette = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 9]], np.uint8)
     (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
     for name in discs.all_names:
         write(discs.mask(name), drawn[1](palette[discs.label(name)]))
-    report = discs.check(palette=str(tmp_path / "palette"), colour_tolerance=3.0)
-    assert report.numbers == {"mask-colours-snapped": 12}
+    report = discs.check(palette=str(tmp_path / "palette"), color_tolerance=3.0)
+    assert report.numbers == {"mask-colors-snapped": 12}
     assert "192 pixels (3.8 %)" in report.findings[0].text
 
 
 def test_a_palette_png_that_says_two_things(discs, drawn, only, tmp_path):
     (tmp_path / "palette").write_text("0 0 0 ground\n200 0 0 disc\n0 90 7 bar\n")
     picture = Image.fromarray(drawn[0](5)[1])
-    picture.putpalette([0, 0, 0, 0, 90, 7, 200, 0, 0])  # disc and bar in each other's colours
+    picture.putpalette([0, 0, 0, 0, 90, 7, 200, 0, 0])  # disc and bar in each other's colors
     write(discs.mask("a5"), drawn[1](picture))
     (found,) = only(discs.check(palette=str(tmp_path / "palette")), "mask-palette-disagrees")
     assert "which the palette file calls" in found.text
 
 
-def test_known_colours_are_recognised(discs, drawn):
+def test_known_colors_are_recognized(discs, drawn):
     known = datasets.load_known("camvid")
-    palette = np.array(known.colours, np.uint8)
+    palette = np.array(known.colors, np.uint8)
     for name in discs.all_names:
         write(discs.mask(name), drawn[1](palette[discs.label(name)]))
     report = discs.check(num_classes=known.num_classes)
-    found = [item for item in report.findings if item.rule == "mask-is-colour"]
+    found = [item for item in report.findings if item.rule == "mask-is-color"]
     assert found[0].remedy.startswith("--dataset=camvid")
     assert "camvid" in found[0].fix
 
 
 @pytest.mark.parametrize("damage", ["smooth", "jpeg"])
 def test_blurred_values(discs, drawn, damage):
-    grey = np.array([0, 120, 240], np.uint8)[drawn[0](4)[1]]
+    gray = np.array([0, 120, 240], np.uint8)[drawn[0](4)[1]]
     if damage == "smooth":
-        grey = cv2.GaussianBlur(grey, (5, 5), 0)
+        gray = cv2.GaussianBlur(gray, (5, 5), 0)
     else:
-        grey = np.asarray(Image.open(io.BytesIO(drawn[1](grey, "jpeg", quality=75))))
-    write(discs.mask("a4"), drawn[1](grey))
+        gray = np.asarray(Image.open(io.BytesIO(drawn[1](gray, "jpeg", quality=75))))
+    write(discs.mask("a4"), drawn[1](gray))
     found = [item for item in discs.check().findings if item.rule == "mask-blurred"]
     assert [item.where for item in found] == [str(discs.mask("a4"))]
 

@@ -34,8 +34,8 @@ def square(top, left, side=20):
     ],
 )
 def test_the_way_that_fits(change, best):
-    label, grey = square(6, 8)
-    fit = outlines.fit_of(grey, np.ascontiguousarray(change(label)))
+    label, gray = square(6, 8)
+    fit = outlines.fit_of(gray, np.ascontiguousarray(change(label)))
     assert fit.best == best
     assert fit.ways[best] > 0.1
     assert all(abs(way) < 0.05 for index, way in enumerate(fit.ways) if index != best)
@@ -44,10 +44,10 @@ def test_the_way_that_fits(change, best):
 
 
 def test_labels_are_brought_to_the_size_of_the_picture():
-    label, grey = square(6, 8)
+    label, gray = square(6, 8)
     large = np.kron(label, np.ones((4, 4), np.uint8))
-    assert outlines.fit_of(grey, large).ways[AS_IT_IS] == pytest.approx(
-        outlines.fit_of(grey, label).ways[AS_IT_IS], abs=0.1
+    assert outlines.fit_of(gray, large).ways[AS_IT_IS] == pytest.approx(
+        outlines.fit_of(gray, label).ways[AS_IT_IS], abs=0.1
     )
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_said_without_need(splits):
     assert found(splits) == []
 
 
-# --- In a data set ------------------------------------------------------------------------------------------
+# --- In a dataset ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)

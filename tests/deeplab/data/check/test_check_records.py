@@ -54,13 +54,13 @@ def test_records_and_files_tell_the_same(discs, folder):
 
 RECORD_FAULTS = {
     "no label": ("record-without-label", lambda draw, encoded: {"label": b""}, "has no label"),
-    "colours": (
-        "label-not-grey-png",
+    "colors": (
+        "label-not-gray-png",
         lambda draw, encoded: {"label": encoded(np.zeros((64, 80, 3), np.uint8))},
         "PNG, pixels of kind RGB",
     ),
     "palette": (
-        "label-not-grey-png",
+        "label-not-gray-png",
         lambda draw, encoded: {"label": encoded(np.zeros((64, 80), np.uint8), "gif")},
         "GIF",
     ),

@@ -17,14 +17,14 @@ def report(**more):
     findings = [
         *(finding("size-differs", f"m{number}.png", "too small", split="train") for number in range(7)),
         finding("class-rare", "train", "hat has few", remedy="weigh it"),
-        finding("image-grey", "x.png", "has one channel"),
+        finding("image-gray", "x.png", "has one channel"),
     ]
     values = {
         "checked": "photos",
         "dataset": Dataset("photos", ("ground", "hat"), ((0, 0, 0), (9, 9, 9))),
         "splits": {"train": facts},
         "findings": findings,
-        "numbers": {"size-differs": 30, "class-rare": 1, "image-grey": 1},
+        "numbers": {"size-differs": 30, "class-rare": 1, "image-gray": 1},
         "weights": {ROOT: (0.5, 1.5)},
         "crop": CropAdvice((49, 65), (65, 65), "it fits"),
         "label_map": {255: 1},
@@ -58,8 +58,8 @@ def test_a_clean_report():
     assert text.verdict(clean) == "training may start: no errors, no warnings, no notes"
 
 
-def test_colours():
-    shown = text.text(report(), colour=True)
+def test_colors():
+    shown = text.text(report(), color=True)
     assert "\033[31;1merror\033[0m" in shown
     assert "\033[33;1mwarning\033[0m" in shown
 
@@ -76,12 +76,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "no_colour", "wanted"),
+    ("stream", "no_color", "wanted"),
     [(Terminal(), "", True), (Terminal(), "1", False), (io.StringIO(), "", False)],
 )
-def test_colours_are_for_terminals(monkeypatch, stream, no_colour, wanted):
-    monkeypatch.setenv("NO_COLOR", no_colour)
-    assert text.wants_colour(stream) is wanted
+def test_colors_are_for_terminals(monkeypatch, stream, no_color, wanted):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert text.wants_color(stream) is wanted
 
 
 def test_very_many_classes_are_shortened():
@@ -162,7 +162,7 @@ def test_json_holds_everything_but_pictures():
     assert content["classes"][1] == {
         "label": 1,
         "name": "hat",
-        "colour": [9, 9, 9],
+        "color": [9, 9, 9],
         "pixels": {"train": 300},
         "images": {"train": 2},
     }
@@ -190,8 +190,8 @@ def test_of_each_rule_the_first_are_kept():
     from deeplab.data.check.analysis import FindingLog
 
     log = FindingLog()
-    log.add(finding("image-grey", str(number), "grey") for number in range(MOST_SHOWN + 5))
+    log.add(finding("image-gray", str(number), "gray") for number in range(MOST_SHOWN + 5))
     log.add([finding("size-differs", "x", "too small")])
-    assert log.numbers == {"image-grey": MOST_SHOWN + 5, "size-differs": 1}
-    assert [item.rule for item in log.in_order()] == ["size-differs", *["image-grey"] * MOST_SHOWN]
-    assert not log.wants("image-grey")
+    assert log.numbers == {"image-gray": MOST_SHOWN + 5, "size-differs": 1}
+    assert [item.rule for item in log.in_order()] == ["size-differs", *["image-gray"] * MOST_SHOWN]
+    assert not log.wants("image-gray")

@@ -3,7 +3,7 @@
 import pytest
 
 from deeplab.checkpoint.describe import describe_shapes
-from deeplab.checkpoint.recognise import rates_at, settings_to_build
+from deeplab.checkpoint.recognize import rates_at, settings_to_build
 from deeplab.errors import UserError
 
 PLAIN = {

@@ -16,10 +16,10 @@ NAS_SCOPES = ("pnasnet", "hnasnet")
 
 
 def carries_l2(name: str) -> bool:
-    """Whether the variable is regularised.
+    """Whether the variable is regularized.
 
     Full and pointwise convolution kernels are; biases, batch norm and depthwise kernels are not. The two NAS
-    backbones regularise both kernels of their separable convolutions. Networks of keras.applications keep Keras'
+    backbones regularize both kernels of their separable convolutions. Networks of keras.applications keep Keras'
     names: their `kernel` counts, unless the layer says that it is depthwise.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab.training import regularisation
+from deeplab.training import regularization
 
 CARRIERS = {
     "MobilenetV2/Conv/weights": True,
@@ -31,7 +31,7 @@ CARRIERS = {
 
 @pytest.mark.parametrize("name, expected", CARRIERS.items())
 def test_who_carries_it(name, expected):
-    assert regularisation.carries_l2(name) is expected
+    assert regularization.carries_l2(name) is expected
 
 
 def variables():
@@ -44,7 +44,7 @@ def variables():
 
 
 def test_value_by_hand():
-    value = regularisation.l2(variables(), 0.1)
+    value = regularization.l2(variables(), 0.1)
     assert value.dtype == tf.float32
     assert float(value) == pytest.approx(0.1 * (1 + 4 + 9 + 16) / 2)
 
@@ -52,16 +52,16 @@ def test_value_by_hand():
 @pytest.mark.parametrize("names, weight_decay", [(["logits/semantic/biases"], 0.1), (["Conv/weights"], 0.0), ([], 0.1)])
 def test_value_is_zero_without_carriers_or_decay(names, weight_decay):
     chosen = {name: variables()[name] for name in names}
-    assert float(regularisation.l2(chosen, weight_decay)) == 0.0
+    assert float(regularization.l2(chosen, weight_decay)) == 0.0
 
 
 def test_gradients_are_those_of_the_value():
     held = variables()
     with tf.GradientTape() as tape:
-        value = regularisation.l2(held, 0.1)
+        value = regularization.l2(held, 0.1)
     automatic = tape.gradient(value, held)
     loss_gradients = {name: tf.ones_like(variable) for name, variable in held.items()}
-    added = regularisation.add_gradients(loss_gradients, held, 0.1)
+    added = regularization.add_gradients(loss_gradients, held, 0.1)
     for name in held:
         expected = 1.0 + (automatic[name] if automatic[name] is not None else 0.0)
         np.testing.assert_allclose(added[name], tf.broadcast_to(expected, held[name].shape), rtol=1e-6)
@@ -70,14 +70,14 @@ def test_gradients_are_those_of_the_value():
 
 def test_missing_gradient_becomes_that_of_the_l2_term():
     names = ("Conv/weights", "logits/semantic/biases")
-    added = regularisation.add_gradients(dict.fromkeys(names), variables(), 0.5)
+    added = regularization.add_gradients(dict.fromkeys(names), variables(), 0.5)
     np.testing.assert_allclose(added["Conv/weights"], [[0.5, -1.0]])
     assert added["logits/semantic/biases"] is None
 
 
 def test_no_decay_leaves_gradients_as_they_are():
     given = {"Conv/weights": tf.constant([[5.0, 6.0]])}
-    added = regularisation.add_gradients(given, variables(), 0.0)
+    added = regularization.add_gradients(given, variables(), 0.0)
     assert added is not given
     assert added["Conv/weights"] is given["Conv/weights"]
 
@@ -93,4 +93,4 @@ def test_no_decay_leaves_gradients_as_they_are():
     ],
 )
 def test_networks_of_keras_keep_keras_names(name, expected):
-    assert regularisation.carries_l2(name) is expected
+    assert regularization.carries_l2(name) is expected
