@@ -28,14 +28,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import cv2
 import numpy as np
 
-from deeplab import console
-from deeplab.data.build.convert import Recipe, convert
-from deeplab.data.build.engine import build
-from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.build.source import Painter, Pair, Source
-from deeplab.data.masks import LabelRule, write_index_png
+from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.data.conversion.encode import Recipe, convert
+from deeplab.data.conversion.local import build
+from deeplab.data.labels import LabelRule, write_index_png
+from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.data.records import ShardWriter, shard_name
-from deeplab.data.sample import draw_portrait
+from deeplab.data.sample_dataset import draw_portrait
+from deeplab.utils import console
 
 HEIGHT, WIDTH, DRAWN = 375, 500, 40  # of so many different pictures all files are copies
 FEW = 200

@@ -25,9 +25,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.checkpoint import files
 from deeplab.checkpoint.restore import restore
+from deeplab.utils import console
 
 
 def main() -> None:

@@ -29,16 +29,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from deeplab import console
-from deeplab.config import ModelConfig
-from deeplab.data import masks, records
+from deeplab.config.model_config import ModelConfig
+from deeplab.data import labels, records
 from deeplab.data.dataset import Dataset
 from deeplab.evaluation import ConfusionMatrix
-from deeplab.inference.measure import count
-from deeplab.inference.network import Network
+from deeplab.evaluation.evaluator import count
+from deeplab.evaluation.split_images import LabelsOf, Split, labels_of
+from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings, prepare
-from deeplab.inference.split import LabelsOf, Split, labels_of
 from deeplab.model import build_model
+from deeplab.utils import console
 
 HEIGHT, WIDTH, CLASSES = 375, 500, 21
 MARK = 1.15
@@ -74,7 +74,7 @@ def write_split(folder: str, images: int) -> None:
             buffer = io.BytesIO()
             coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
             label = np.kron(draw.integers(0, CLASSES, (15, 20)), np.ones((25, 25))).astype(np.uint8)
-            encoded = masks.encode_label(label)
+            encoded = labels.encode_label(label)
             name = f"image_{index}"
             writer.write(records.encode_example(buffer.getvalue(), "jpeg", name, HEIGHT, WIDTH, encoded))
         writer.publish()

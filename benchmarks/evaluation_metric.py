@@ -25,8 +25,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.evaluation import ConfusionMatrix, metrics
+from deeplab.utils import console
 
 BOUND_MS, BOUND_CASE = 2.0, (513, 21)  # milliseconds for an image of that size and number of classes
 IGNORE_LABEL = 255

@@ -26,14 +26,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
-from deeplab.config import ModelConfig
-from deeplab.export import frozen_graph, saved_model
-from deeplab.export.constants import constant_network
-from deeplab.inference import graphs
-from deeplab.inference.network import Network
+from deeplab.config.model_config import ModelConfig
+from deeplab.export.formats import frozen_graph, saved_model
+from deeplab.export.freeze import constant_network
+from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings, predict_image
+from deeplab.inference.runtimes import frozen_graph as graphs
 from deeplab.model import build_model
+from deeplab.utils import console
 
 BOUND, BOUND_STRIDE, NUM_CLASSES = 0.85, 16, 21
 BASE, FOLDED = "tf.function, unfolded", "frozen graph, folded"

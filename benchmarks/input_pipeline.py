@@ -30,8 +30,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from deeplab import console
-from deeplab.data import decoding, geometry, input, records
+from deeplab.data import decoding, pipeline, records, transforms
+from deeplab.utils import console
 
 CLASSES, IGNORE = 21, 255
 PICTURES, SHARDS = 96, 4
@@ -63,11 +63,11 @@ def main() -> None:
 
 def contenders(shards: list[str], crop: int, batch: int) -> dict[str, tf.data.Dataset]:
     """What is measured, by name: endless datasets of batches."""
-    common = {"mean_pixel": geometry.MID_GRAY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
+    common = {"mean_pixel": transforms.MID_GRAY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
     return {
         "JPEG decoding alone (bound)": decode_only(shards, batch, with_label=False),
         "JPEG and label decoding": decode_only(shards, batch, with_label=True),
-        "train_batches": input.train_batches(shards, crop_size=(crop, crop), seed=1, **common),
+        "train_batches": pipeline.train_batches(shards, crop_size=(crop, crop), seed=1, **common),
         "the reference's order": reference_order(shards, crop, batch),
     }
 
@@ -113,13 +113,13 @@ def reference_order(shards: list[str], crop: int, batch: int) -> tf.data.Dataset
         example = decoding.parse(serialized)
         image = decoding.decode_image(example[records.IMAGE])
         label = tf.io.decode_png(example[records.LABEL], channels=1)
-        scale = tf.random.shuffle(tf.constant(geometry.scale_grid(0.5, 2.0, 0.25)))[0]
-        size = geometry.scaled_size(tf.shape(image)[:2], scale)
+        scale = tf.random.shuffle(tf.constant(transforms.scale_grid(0.5, 2.0, 0.25)))[0]
+        size = transforms.scaled_size(tf.shape(image)[:2], scale)
         image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=size, align_corners=True)[0]
-        label = geometry.resize_nearest(tf.cast(label[:, :, 0], tf.int32), size)
+        label = transforms.resize_nearest(tf.cast(label[:, :, 0], tf.int32), size)
         padded = tf.maximum(size, crop)
-        image = geometry.pad_to(image, padded[0], padded[1], 127.5)
-        label = geometry.pad_to(label, padded[0], padded[1], IGNORE)
+        image = transforms.pad_to(image, padded[0], padded[1], 127.5)
+        label = transforms.pad_to(label, padded[0], padded[1], IGNORE)
         return cut_and_mirror(image, label, padded - crop, crop)
 
     options = tf.data.Options()

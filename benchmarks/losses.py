@@ -23,8 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
-from deeplab.training import losses
+from deeplab.losses import cross_entropy
+from deeplab.utils import console
 
 IGNORE = 255
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # upsampled logits [N, C], labels [N] -> float32 [N]
@@ -46,7 +46,7 @@ def fused_one_hot(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 VARIANTS: dict[str, Loss] = {
     "no loss (bound)": only_a_sum,
-    "deeplab": losses.softmax_pixel_losses,
+    "deeplab": cross_entropy.softmax_pixel_losses,
     "fused, one-hot": fused_one_hot,
     "fused, sparse": fused_sparse,
 }
@@ -72,12 +72,12 @@ def gradient_step(loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable
 
 
 def registered(name: str, **settings: object) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    return lambda logits, labels: losses.pixel_loss(name, logits, labels, ignore_label=IGNORE, **settings)
+    return lambda logits, labels: cross_entropy.pixel_loss(name, logits, labels, ignore_label=IGNORE, **settings)
 
 
 def steps(classes: int) -> dict[str, Callable]:
     """Every variant in the same frame of upsampling, weighting and averaging; and the dearer settings."""
-    losses.PIXEL_LOSSES.update(VARIANTS)
+    cross_entropy.PIXEL_LOSSES.update(VARIANTS)
     made = {name: gradient_step(registered(name)) for name in VARIANTS}
     made["deeplab, label weights"] = gradient_step(registered("deeplab", label_weights=[1.0] * classes))
     made["deeplab, hardest quarter"] = gradient_step(registered("deeplab", top_k_percent_pixels=0.25))

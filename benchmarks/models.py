@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-from deeplab import console
+from deeplab.utils import console
 
 CLASSES = 21
 OWN_STRIDES = {"nas_hnasnet": 8}  # the only output stride that the variant has
@@ -129,7 +129,7 @@ def variant_table(args: argparse.Namespace) -> str:
     import keras
 
     import slim
-    from deeplab.config import ModelConfig
+    from deeplab.config.model_config import ModelConfig
     from deeplab.model import build_model
 
     rows = []
@@ -165,7 +165,7 @@ def published_table() -> str:
     """The Markdown table of the model zoo's figures beside ours."""
     import keras
 
-    from deeplab.config import ModelConfig
+    from deeplab.config.model_config import ModelConfig
     from deeplab.model import build_model
 
     rows = []

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console
+from deeplab.utils import console
 
 CLASSES = 21
 
@@ -74,7 +74,7 @@ def in_turn(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str
 
 def settings(args: argparse.Namespace):
     """The network's settings."""
-    from deeplab.config import ModelConfig
+    from deeplab.config.model_config import ModelConfig
 
     return ModelConfig() if args.head == "light" else ModelConfig(atrous_rates=(6, 12, 18), decoder_output_stride=(4,))
 
@@ -94,7 +94,7 @@ def our_step(args: argparse.Namespace) -> Callable[[], None]:
     """The project's step, as the training loop calls it."""
     import tensorflow as tf
 
-    from deeplab.config import LossConfig, OptimizerConfig
+    from deeplab.config.training_config import LossConfig, OptimizerConfig
     from deeplab.model import build_model
     from deeplab.training import optimizers
     from deeplab.training.step import Task, make_train_step

@@ -14,8 +14,8 @@ import sys
 # In place of this script's own folder, whose name would hide the library of the same name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.data.build.transform import ColorMaskConfig, convert_color_masks
+from deeplab.config import flags
+from deeplab.data.conversion.mask_tools import ColorMaskConfig, convert_color_masks
 
 
 def main(config: ColorMaskConfig) -> None:

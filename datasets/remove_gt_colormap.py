@@ -12,8 +12,8 @@ import sys
 # In place of this script's own folder, whose name would hide the library of the same name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.data.build.transform import RemoveColormapConfig, remove_colormap
+from deeplab.config import flags
+from deeplab.data.conversion.mask_tools import RemoveColormapConfig, remove_colormap
 
 
 def main(config: RemoveColormapConfig) -> None:

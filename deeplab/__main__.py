@@ -11,8 +11,10 @@ from dataclasses import dataclass
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import __version__, console, flags
-from deeplab.errors import nearest
+from deeplab import __version__
+from deeplab.config import flags
+from deeplab.utils import console
+from deeplab.utils.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ def _builder(layout: str) -> Callable[[], int]:
 
 
 def _convert_color_masks() -> int:
-    from deeplab.data.build import transform
+    from deeplab.data.conversion import mask_tools
 
-    return flags.run(transform.convert_color_masks, [transform.ColorMaskConfig])
+    return flags.run(mask_tools.convert_color_masks, [mask_tools.ColorMaskConfig])
 
 
 COMMANDS = {

@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console, flags, run_config
-from deeplab.config import DatasetConfig, LossConfig, ModelConfig, OptimizerConfig, ResizeConfig, TrainConfig
-from deeplab.errors import UserError
-from deeplab.lock import folder_lock
-from deeplab.settings import Texts, make, require_positive, setting
+from deeplab.config import flags, run_file
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.fields import Texts, make, require_positive, setting
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.locks import folder_lock
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
-    from deeplab.data.browse import Look, Split
-    from deeplab.data.sheet import Sheet
     from deeplab.training.settings import Settings
+    from deeplab.visualization.dataset_browser import Look, Split
+    from deeplab.visualization.image_grid import Sheet
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ GROUPS = (BrowseConfig, *TRAINING)
 
 def browse(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
-    from deeplab.data import browse as drawing
     from deeplab.data import dataset as datasets
     from deeplab.data import records
-    from deeplab.data.build.output import made_folder
+    from deeplab.utils.output_folders import made_folder
+    from deeplab.visualization import dataset_browser as drawing
 
     config = make(BrowseConfig, given)
     settings, saved = training_settings(given)
@@ -119,11 +122,11 @@ def training_settings(given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any
     from deeplab.training.settings import Settings
 
     folder = given.get("train_logdir", "")
-    saved = run_config.load(folder) if folder else {}
-    where = str(pathlib.Path(folder) / run_config.FILE_NAME)
+    saved = run_file.load(folder) if folder else {}
+    where = str(pathlib.Path(folder) / run_file.FILE_NAME)
     if folder and not saved:
         console.note(f"{where} is not there yet: taking the flags alone")
-    merged = run_config.merge(dict(given), saved, TRAINING, where)
+    merged = run_file.merge(dict(given), saved, TRAINING, where)
     flags.settings_from(merged, [DatasetConfig])  # stops where --dataset_dir is missing
     groups: list[Any] = [make(group, merged) for group in TRAINING]
     return Settings(*groups), saved
@@ -135,7 +138,7 @@ def record_sheets(config: BrowseConfig, source: Split, look: Look) -> Iterator[t
     Raises:
       UserError: an unknown class, none of the wanted classes in the split, a damaged shard.
     """
-    from deeplab.data import browse as drawing
+    from deeplab.visualization import dataset_browser as drawing
 
     seed = config.seed if config.random else None
     positions = drawing.choose(source, drawing.Selection(config.images, config.classes, seed))
@@ -153,10 +156,10 @@ def batch_sheets(
     """
     import tensorflow as tf
 
-    from deeplab.data import browse as drawing
-    from deeplab.data.geometry import mean_pixel
-    from deeplab.training import faults
+    from deeplab.data.transforms import mean_pixel
+    from deeplab.training import guards
     from deeplab.training.batches import training_batches
+    from deeplab.visualization import dataset_browser as drawing
 
     seed = seed_of(settings, saved)
     device, done = tf.distribute.get_strategy(), config.first_step - 1
@@ -164,7 +167,7 @@ def batch_sheets(
     number = config.batches or -(-config.images // settings.train.train_batch_size)
     about = f"seed {seed}, {about_crops(settings)}"
     for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="batch"):
-        batch = faults.next_batch(batches, source.shards, step)
+        batch = guards.next_batch(batches, source.shards, step)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
         padding = mean_pixel(settings.model.model_variant)
         sheets = list(drawing.batch_sheets(source, batch, padding, (title, about), look))
@@ -174,13 +177,13 @@ def batch_sheets(
 
 def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:
     """The training's seed; says how to get the same batches where it has none yet, and what differs where it has."""
-    from deeplab.training import preparation
+    from deeplab.training import setup
 
-    seed = preparation.choose_seed(settings.train.random_seed, dict(saved))
+    seed = setup.choose_seed(settings.train.random_seed, dict(saved))
     if "seed" not in saved and settings.train.random_seed is None:
         console.note(f"a seed was drawn: a training with --random_seed={seed} gets these batches")
-    free = [name for name in preparation.FREE_TO_CHANGE if name != "random_seed"]
-    for line in run_config.differences(dict(saved), settings.groups(), free):
+    free = [name for name in setup.FREE_TO_CHANGE if name != "random_seed"]
+    for line in run_file.differences(dict(saved), settings.groups(), free):
         console.note(f"not as that training was: {line}")
     return seed
 
@@ -202,7 +205,7 @@ def with_training_folder(words: Sequence[str]) -> list[str]:
         if word in ("--config", "-config"):
             word = f"--config={next(rest, '')}"
         path = pathlib.Path(word.partition("=")[2])
-        if word.lstrip("-").startswith("config=") and path.name == run_config.FILE_NAME and path.is_file():
+        if word.lstrip("-").startswith("config=") and path.name == run_file.FILE_NAME and path.is_file():
             saved = "dataset_facts" in flags.load_yaml(path)
             word = f"--train_logdir={path.parent}" if saved else word
         replaced.append(word)

@@ -24,23 +24,25 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console, flags
-from deeplab.errors import UserError, nearest
+from deeplab.config import flags
+from deeplab.utils import console
+from deeplab.utils.errors import UserError, nearest
 
 
 def build_data(format_name: str, config: Any, labels: Any, splits: Any, records: Any) -> None:
     """Builds the records that the settings describe, and checks them.
 
     Args:
-      format_name: a name in `deeplab.data.build.FORMATS`.
+      format_name: a name in `deeplab.data.readers.FORMATS`.
       config: an instance of that format's settings group.
       labels, splits, records: LabelConfig, SplitConfig and RecordConfig.
 
     Raises:
       UserError: as `engine.build`, and as the format's reader; or the records are there, but not fit for training.
     """
-    from deeplab.data.build import FORMATS, engine, tally
-    from deeplab.data.build.sources import read_sources
+    from deeplab.data.conversion import local, summary
+    from deeplab.data.conversion.split_assignment import read_sources
+    from deeplab.data.readers import FORMATS
 
     form = FORMATS[format_name]
     output_dir = records.output_dir or form.output_dir
@@ -50,14 +52,14 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
         folder = os.path.join(output_dir, subfolder) if subfolder else output_dir
-        if records.resume and engine.is_built(source, folder):
+        if records.resume and local.is_built(source, folder):
             console.note(f"{folder} is built already (--overwrite=true builds it anew)")
             continue
-        name = records.name or engine.name_of(pathlib.Path(output_dir))
+        name = records.name or local.name_of(pathlib.Path(output_dir))
         named = dataclasses.replace(records, name=f"{name}_{subfolder}" if subfolder else name)
-        dataset = engine.build(source, folder, labels, named)
+        dataset = local.build(source, folder, labels, named)
         if not records.check:
-            print(tally.share_table(dataset))
+            print(summary.share_table(dataset))
         elif not _is_fit(folder, list(source.splits), records.num_workers):
             unfit.append(folder)
     if unfit:
@@ -70,7 +72,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
 def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
     """Checks records, prints what is found, and tells whether training may start."""
     from deeplab.check_data import check_records
-    from deeplab.data.check.settings import CheckConfig, RecordsToCheck
+    from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 
     return not check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder))
 
@@ -79,16 +81,16 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
     """The command for one format.
 
     Args:
-      format_name: a name in `deeplab.data.build.FORMATS`.
+      format_name: a name in `deeplab.data.readers.FORMATS`.
       argv: the words of the command line, the program's name first (default: `sys.argv`).
       purpose: opens the help page (default: what the format is).
 
     Returns:
       The process's exit code.
     """
-    from deeplab.data.build import FORMATS
-    from deeplab.data.build.divide import SplitConfig
-    from deeplab.data.build.settings import LabelConfig, RecordConfig
+    from deeplab.config.conversion_config import LabelConfig, RecordConfig
+    from deeplab.data.conversion.splits import SplitConfig
+    from deeplab.data.readers import FORMATS
 
     groups: tuple[type, ...] = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
     return flags.run_given(
@@ -101,7 +103,7 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
 
 def _purpose(format_name: str) -> str:
     """What opens the help page of a format: what it is, how its command looks, and what all formats have in common."""
-    from deeplab.data.build import FORMATS
+    from deeplab.data.readers import FORMATS
 
     form = FORMATS[format_name]
     fields = dataclasses.fields(form.config)
@@ -113,7 +115,7 @@ def _purpose(format_name: str) -> str:
 
 def main() -> int:
     """Runs the format that the first word names; returns the exit code."""
-    from deeplab.data.build import FORMATS
+    from deeplab.data.readers import FORMATS
 
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("--help", "-h", "-help", "help"):
@@ -129,7 +131,7 @@ def main() -> int:
 
 def formats_text() -> str:
     """The list of formats."""
-    from deeplab.data.build import FORMATS
+    from deeplab.data.readers import FORMATS
 
     width = max(map(len, FORMATS))
     lines = [f"  {name:<{width}}   {form.summary}" for name, form in FORMATS.items()]

@@ -23,8 +23,9 @@ from typing import Any, TextIO
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console, flags
-from deeplab.errors import UserError, nearest
+from deeplab.config import flags
+from deeplab.utils import console
+from deeplab.utils.errors import UserError, nearest
 
 _FILE_FLAGS = ("image_folder", "mask_folder")
 
@@ -42,7 +43,7 @@ def check_records(config: Any, records: Any) -> int:
     Raises:
       UserError: flags that cannot be followed.
     """
-    from deeplab.data.check import analysis, subject
+    from deeplab.data.validation import analysis, subject
 
     folder, dataset = folder_of(records.dataset_dir, records.dataset)
     found = subject.of_records(folder, dataset=dataset, num_classes=records.num_classes, splits=config.splits)
@@ -74,7 +75,7 @@ def check_files(format_name: str, settings: Any, labels: Any, splits: Any, confi
     """The command for a dataset that is no records yet.
 
     Args:
-      format_name: a name in `deeplab.data.build.FORMATS`.
+      format_name: a name in `deeplab.data.readers.FORMATS`.
       settings: an instance of that format's settings group.
       labels, splits: LabelConfig and SplitConfig.
       config: a CheckConfig.
@@ -85,9 +86,9 @@ def check_files(format_name: str, settings: Any, labels: Any, splits: Any, confi
     Raises:
       UserError: flags that cannot be followed.
     """
-    from deeplab.data.build.classes import classes_from
-    from deeplab.data.check import analysis, subject
-    from deeplab.data.check.listing import listed
+    from deeplab.data.readers.classes import classes_from
+    from deeplab.data.validation import analysis, subject
+    from deeplab.data.validation.listing import listed
 
     source, met = listed(format_name, settings, labels, splits)
     checked = getattr(settings, "image_folder", "") or format_name
@@ -113,20 +114,20 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     Raises:
       UserError: a file cannot be written.
     """
-    from deeplab.data.check import as_json, text
+    from deeplab.data.validation import render_json, render_text
 
     stream = sys.stderr if config.json == "-" else sys.stdout
-    _say(text.text(report, text.wants_color(stream)), stream)
+    _say(render_text.text(report, render_text.wants_color(stream)), stream)
     if config.json == "-":
-        _say(as_json.text(report).rstrip(), sys.stdout)
+        _say(render_json.text(report).rstrip(), sys.stdout)
     elif config.json:
-        _write("--json", config.json, lambda: as_json.text(report))
+        _write("--json", config.json, lambda: render_json.text(report))
     if config.html:
-        from deeplab.data.check import html
+        from deeplab.data.validation import render_html
 
-        _write("--html", config.html, lambda: html.page(report))
+        _write("--html", config.html, lambda: render_html.page(report))
     if config.fix:
-        from deeplab.data.check import fix
+        from deeplab.data.validation import fix
 
         _say(fix.fix(subject, config.fix, config.workers).text(), stream)
     return 0 if report.may_train else 1
@@ -148,7 +149,7 @@ def _say(words: str, stream: TextIO) -> None:
 
 
 def _write(flag: str, path: str, make: Callable[[], str]) -> None:
-    from deeplab.atomic import write_atomically
+    from deeplab.utils.files import write_atomically
 
     try:
         write_atomically(path, make().encode("utf-8"))
@@ -164,10 +165,10 @@ def _write(flag: str, path: str, make: Callable[[], str]) -> None:
 
 def run_format(format_name: str, argv: Sequence[str]) -> int:
     """The command for a dataset of a format; returns the exit code."""
-    from deeplab.data.build import FORMATS
-    from deeplab.data.build.divide import SplitConfig
-    from deeplab.data.build.settings import LabelConfig
-    from deeplab.data.check.settings import CheckConfig
+    from deeplab.config.conversion_config import LabelConfig
+    from deeplab.config.validation_config import CheckConfig
+    from deeplab.data.conversion.splits import SplitConfig
+    from deeplab.data.readers import FORMATS
 
     groups = (FORMATS[format_name].config, LabelConfig, SplitConfig, CheckConfig)
     return _run(groups, argv, lambda given: check_files(format_name, *flags.settings_from(given, groups)))
@@ -175,7 +176,7 @@ def run_format(format_name: str, argv: Sequence[str]) -> int:
 
 def run_records(argv: Sequence[str]) -> int:
     """The command for records; returns the exit code."""
-    from deeplab.data.check.settings import CheckConfig, RecordsToCheck
+    from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 
     groups = (CheckConfig, RecordsToCheck)
     return _run(groups, argv, lambda given: check_records(*flags.settings_from(given, groups)))
@@ -196,7 +197,7 @@ def main() -> int:
         return run_records([program, *words])
     console.import_tensorflow()  # which the list of formats needs
     if words and not words[0].startswith("-"):
-        from deeplab.data.build import FORMATS
+        from deeplab.data.readers import FORMATS
 
         name = words[0].replace("-", "_")
         if name not in FORMATS:

@@ -3,7 +3,7 @@
     python -m deeplab.download_data voc2012 --output_dir=data/voc2012/raw
     python -m deeplab.download_data cityscapes --output_dir=data/cityscapes/raw --archives=Downloads
 
-Published addresses, checksums and numbers of files are in deeplab/data/known/downloads.yml. A download that was stopped
+Published addresses, checksums and numbers of files are in deeplab/data/catalog.yml. A download that was stopped
 goes on where it stopped; a set that is complete is left as it is. Datasets that must be asked for are taken from
 `--archives`, and the message says where their archives are had. datasets/download_and_convert_*.sh do this and make
 TFRecords of it.
@@ -18,9 +18,9 @@ from collections.abc import Sequence
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.data.known import table
-from deeplab.data.known.obtain import DownloadConfig, obtain
+from deeplab.config import flags
+from deeplab.data import catalog
+from deeplab.data.catalog_download import DownloadConfig, obtain
 
 GROUPS = (DownloadConfig,)
 
@@ -37,7 +37,7 @@ def with_name(argv: Sequence[str]) -> list[str]:
 
 def purpose() -> str:
     """What opens the help page: this module's text, and the names."""
-    rows = [f"  {name:<20} {table.find(name).title}" for name in table.names()]
+    rows = [f"  {name:<20} {catalog.find(name).title}" for name in catalog.names()]
     return "\n".join([(__doc__ or "").strip(), "", "Datasets:", *rows])
 
 

@@ -19,16 +19,18 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.config import DatasetConfig, EvalConfig, InferenceConfig, ModelConfig, ResizeConfig
-from deeplab.settings import as_dict
+from deeplab.config import flags
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.fields import as_dict
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.prediction_config import EvalConfig, InferenceConfig
 
 GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def evaluate(given: dict[str, Any]) -> None:
     """The command, after its flags have been read: every checkpoint that shall be evaluated, one after the other."""
-    from deeplab.inference import watch
+    from deeplab.checkpoint import watch
 
     (config,) = flags.settings_from(given, [EvalConfig])
     most = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
@@ -41,11 +43,12 @@ def evaluate(given: dict[str, Any]) -> None:
 def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]:
     """Everything that stays the same for all checkpoints; gives the function that evaluates one."""
     from deeplab.data import dataset as datasets
-    from deeplab.inference import measure, network
+    from deeplab.evaluation import evaluator as measure
+    from deeplab.evaluation.split_images import Split
+    from deeplab.inference import checkpoint_model
     from deeplab.inference.prediction import PredictionSettings
-    from deeplab.inference.split import Split
 
-    resolved = network.resolve(given, checkpoint, GROUPS)
+    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
     config, data, inference, resize, model = flags.settings_from(resolved, GROUPS)
     described = datasets.find(data.dataset, data.dataset_dir)
     excluded = measure.class_numbers(config.exclude_classes, described.class_names)
@@ -54,7 +57,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     )
     split = Split(described, data.dataset_dir, config.eval_split, settings, config.eval_batch_size)
     split.require_crop_fits_all()
-    evaluator = measure.Evaluator(network.build(model, checkpoint, settings.one_pass), split)
+    evaluator = measure.Evaluator(checkpoint_model.build(model, checkpoint, settings.one_pass), split)
     measure.warn_of_other_names(resolved.get("class_names"), described.class_names, described.name)
     flat = {name: value for group in (config, data, inference, resize, model) for name, value in as_dict(group).items()}
 

@@ -18,9 +18,12 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console, flags, run_config
-from deeplab.config import ExportConfig, ModelConfig, ResizeConfig
-from deeplab.errors import UserError
+from deeplab.config import flags, run_file
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.export_config import ExportConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
 OUTPUT_STRIDE = 8  # where neither a flag nor a config.yml says: the research DeepLab's default for exports
@@ -30,14 +33,14 @@ def export_model(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
     flags.settings_from(given, GROUPS)  # their faults come before TensorFlow's seconds
     from deeplab.checkpoint import files
-    from deeplab.export.exporting import export
-    from deeplab.inference import network as networks
+    from deeplab.export.exporter import export
+    from deeplab.inference import checkpoint_model as networks
     from deeplab.inference.prediction import PredictionSettings
 
     checkpoint = files.find(given["checkpoint_path"], checksums=True)
-    saved = run_config.load(os.path.dirname(checkpoint) or ".")
+    saved = run_file.load(os.path.dirname(checkpoint) or ".")
     if not saved and "output_stride" not in given:
-        console.note(f"no --output_stride and no {run_config.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
+        console.note(f"no --output_stride and no {run_file.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
         given = {**given, "output_stride": OUTPUT_STRIDE}
     resolved = networks.resolve(given, checkpoint, GROUPS)
     config, model, resize = flags.settings_from(resolved, GROUPS)
@@ -57,8 +60,8 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
       UserError: their number is not that of the network.
     """
     from deeplab.data import dataset as datasets
-    from deeplab.export.contract import Classes
-    from deeplab.inference.loader import require_same_classes
+    from deeplab.export.metadata import Classes
+    from deeplab.inference.load import require_same_classes
 
     count = network.num_classes
     if config.num_classes not in (None, count):
@@ -83,8 +86,8 @@ def note_uneven_crop(settings: Any) -> None:
     better = tuple(round_up(length, settings) for length in crop)
     if better != crop:
         stride = settings.model.output_stride
-        advice = f"--crop_size={run_config.show(better)} keeps masks a little sharper"
-        console.note(f"--crop_size={run_config.show(crop)} is not k * {stride} + 1 pixels: {advice}")
+        advice = f"--crop_size={run_file.show(better)} keeps masks a little sharper"
+        console.note(f"--crop_size={run_file.show(crop)} is not k * {stride} + 1 pixels: {advice}")
 
 
 def tell(exported: Any, config: ExportConfig) -> None:

@@ -21,9 +21,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import console, flags, run_config
-from deeplab.errors import UserError
-from deeplab.settings import setting
+from deeplab.config import flags, run_file
+from deeplab.config.fields import setting
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ def pattern(text: str) -> re.Pattern[str]:
 def summary(reader: Any) -> str:
     """What the checkpoint is, a line a fact."""
     from deeplab.checkpoint import compare, names
-    from deeplab.checkpoint.describe import describe
-    from deeplab.checkpoint.state import step_in_name
+    from deeplab.checkpoint.infer_config import describe
+    from deeplab.checkpoint.manager import step_in_name
 
     found = describe(reader)
     network = [name for name in reader.shapes if not names.is_bookkeeping(name)]
     folder = os.path.dirname(reader.prefix) or "."
-    saved = os.path.join(folder, run_config.FILE_NAME) if run_config.load(folder) else "none beside it"
+    saved = os.path.join(folder, run_file.FILE_NAME) if run_file.load(folder) else "none beside it"
     step = found.step if "global_step" in reader or step_in_name(reader.prefix) else "unknown"
     facts = [
         ("checkpoint", reader.prefix),

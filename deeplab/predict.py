@@ -17,24 +17,26 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.config import InferenceConfig, ModelConfig, PredictConfig, ResizeConfig
-from deeplab.errors import UserError
-from deeplab.lock import folder_lock
+from deeplab.config import flags
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.prediction_config import InferenceConfig, PredictConfig
+from deeplab.utils.errors import UserError
+from deeplab.utils.locks import folder_lock
 
 GROUPS = (PredictConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def predict(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
-    from deeplab.inference import batch_prediction, images
+    from deeplab.inference import folder, input_images
     from deeplab.inference.segmenter import Segmenter
 
     (config,) = flags.settings_from(given, [PredictConfig])
     source = source_of(config)
-    pictures = images.find(config.input, config.recursive)
-    batch_prediction.refuse_own_results(pictures, config.output_dir)
-    batch_prediction.refuse_to_overwrite(pictures, (), config)  # before the network is loaded; again with class names
+    pictures = input_images.find(config.input, config.recursive)
+    folder.refuse_own_results(pictures, config.output_dir)
+    folder.refuse_to_overwrite(pictures, (), config)  # before the network is loaded; again with class names
     own = flags.fields_of([PredictConfig])
     segmenter = Segmenter(
         source,
@@ -45,9 +47,9 @@ def predict(given: dict[str, Any]) -> None:
     )
     pathlib.Path(config.output_dir).mkdir(parents=True, exist_ok=True)
     with folder_lock(config.output_dir, "predicting", "give another --output_dir"):
-        outcome = batch_prediction.predict_all(segmenter, pictures, config)
+        outcome = folder.predict_all(segmenter, pictures, config)
     if outcome.shares:
-        print(batch_prediction.table(outcome.shares))
+        print(folder.table(outcome.shares))
     print(f"written: {len(outcome.shares)} of {len(pictures)} pictures into {config.output_dir}", flush=True)
     if outcome.faults:
         names = ", ".join(fault.where for fault in outcome.faults[:5])

@@ -16,20 +16,22 @@ import sys
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.config import DatasetConfig, LossConfig, ModelConfig, OptimizerConfig, ResizeConfig, TrainConfig
+from deeplab.config import flags
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 
 GROUPS = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, TrainConfig)
 
 
 def run(*groups) -> None:
     """The command, after its flags have been read."""
-    from deeplab.training import preparation
+    from deeplab.training import setup
     from deeplab.training.loop import train
     from deeplab.training.settings import Settings
 
     settings = Settings(*groups)
-    with preparation.prepared(settings) as (dataset, seed):
+    with setup.prepared(settings) as (dataset, seed):
         train(settings, dataset, seed)
 
 

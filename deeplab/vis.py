@@ -19,16 +19,18 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab import flags
-from deeplab.config import DatasetConfig, InferenceConfig, ModelConfig, ResizeConfig, VisConfig
-from deeplab.lock import folder_lock
+from deeplab.config import flags
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.prediction_config import InferenceConfig, VisConfig
+from deeplab.utils.locks import folder_lock
 
 GROUPS = (VisConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def visualize(given: dict[str, Any]) -> None:
     """The command, after its flags have been read: every checkpoint that shall be drawn, one after the other."""
-    from deeplab.inference import watch
+    from deeplab.checkpoint import watch
 
     (config,) = flags.settings_from(given, [VisConfig])
     most = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
@@ -42,13 +44,14 @@ def visualize(given: dict[str, Any]) -> None:
 
 def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]:
     """Everything that stays the same for all checkpoints; gives the function that draws one."""
-    from deeplab.data import colormap
+    from deeplab.data import colormaps
     from deeplab.data import dataset as datasets
-    from deeplab.inference import drawing, loader, network
+    from deeplab.evaluation.split_images import Split, labels_of
+    from deeplab.inference import checkpoint_model, load
     from deeplab.inference.prediction import PredictionSettings
-    from deeplab.inference.split import Split, labels_of
+    from deeplab.visualization import prediction_images
 
-    resolved = network.resolve(given, checkpoint, GROUPS)
+    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
     config, data, inference, resize, model = flags.settings_from(resolved, GROUPS)
     described = datasets.find(data.dataset, data.dataset_dir)
     settings = PredictionSettings(
@@ -56,16 +59,16 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     )
     split = Split(described, data.dataset_dir, config.vis_split, settings, config.vis_batch_size, "--vis_crop_size")
     split.require_crop_fits_all()
-    trained = network.build(model, checkpoint, settings.one_pass)
-    loader.require_same_classes(described.num_classes, trained.num_classes, checkpoint, described.name)
+    trained = checkpoint_model.build(model, checkpoint, settings.one_pass)
+    load.require_same_classes(described.num_classes, trained.num_classes, checkpoint, described.name)
     folder = pathlib.Path(config.vis_logdir)
-    raw_folder = pathlib.Path(config.raw_save_dir or folder / drawing.RAW_RESULTS)
-    plan = drawing.Drawing(
+    raw_folder = pathlib.Path(config.raw_save_dir or folder / prediction_images.RAW_RESULTS)
+    plan = prediction_images.Drawing(
         folder=folder,
-        colors=colormap.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
+        colors=colormaps.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
         opacity=config.overlay_opacity,
         raw_folder=raw_folder if config.also_save_raw_predictions else None,
-        ids=drawing.CITYSCAPES_IDS if described.name == "cityscapes" else None,
+        ids=prediction_images.CITYSCAPES_IDS if described.name == "cityscapes" else None,
         sheet_images=config.sheet_images,
     )
     answer = labels_of(trained, settings)
@@ -73,7 +76,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     def draw(prefix: str) -> None:
         if prefix != trained.checkpoint:
             trained.restore(prefix)
-        print("written: " + ", ".join(drawing.draw(split, answer, plan)), flush=True)
+        print("written: " + ", ".join(prediction_images.draw(split, answer, plan)), flush=True)
 
     return draw
 

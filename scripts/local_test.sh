@@ -9,7 +9,7 @@ WORK="$(mktemp -d)"
 trap 'rm -rf "$WORK"' EXIT
 
 say "data"
-python -m deeplab.data.sample --output_dir="$WORK" --count=12
+python -m deeplab.data.sample_dataset --output_dir="$WORK" --count=12
 python datasets/convert_color_masks.py --mask_folder="$WORK/color_masks" --palette=datasets/lfw_parts.palette \
   --output_dir="$WORK/masks"
 bash scripts/build_records.sh "$WORK/images" "$WORK/masks" "$WORK/tfrecord"

@@ -15,7 +15,7 @@ if [ -e "$OUT" ]; then
 fi
 
 say "1/8 draws portraits, with masks in colors"
-python -m deeplab.data.sample --output_dir="$DATA" --count=200
+python -m deeplab.data.sample_dataset --output_dir="$DATA" --count=200
 
 say "2/8 turns the colors into class indices"
 python datasets/convert_color_masks.py --mask_folder="$DATA/color_masks" --palette=datasets/lfw_parts.palette \

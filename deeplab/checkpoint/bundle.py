@@ -15,7 +15,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 INDEX = ".index"
 DATA = ".data-00000-of-00001"

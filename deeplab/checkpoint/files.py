@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.checkpoint.bundle import Reader
-from deeplab.checkpoint.locate import find
-from deeplab.checkpoint.saving import write
-from deeplab.checkpoint.state import all_checkpoints, latest, save_step, step_in_name
+from deeplab.checkpoint.find import find
+from deeplab.checkpoint.manager import all_checkpoints, latest, save_step, step_in_name
+from deeplab.checkpoint.writer import write
 
 __all__ = [
     "Checkpoint",

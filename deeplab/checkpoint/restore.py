@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.checkpoint import adapt
-from deeplab.checkpoint.describe import Description, describe_shapes
 from deeplab.checkpoint.files import Checkpoint, InMemory, Reader, open_reader, step_of
+from deeplab.checkpoint.infer_config import Description, describe_shapes
 from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
-from deeplab.errors import UserError
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 LEAST_SHARE = 0.5  # of the backbone's variables; below it the checkpoint is of another network
 Shape = tuple[int, ...]

@@ -24,18 +24,18 @@ from typing import Any
 
 import yaml
 
-from deeplab import __version__, console
-from deeplab.checkpoint import bundle, saving, state
-from deeplab.config import ModelConfig
+from deeplab import __version__
+from deeplab.checkpoint import bundle, manager, writer
+from deeplab.config.fields import coerce
+from deeplab.config.model_config import ModelConfig
 from deeplab.data import dataset as datasets
-from deeplab.errors import UserError, nearest
-from deeplab.lock import folder_lock
-from deeplab.settings import coerce
-from deeplab.transfer import archive, download
+from deeplab.utils import archive, console, download
+from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.locks import folder_lock
 
 PREFIX = "zoo:"
 DATA = pathlib.Path(__file__).with_name("zoo.yml")
-SETTINGS = "config.yml"  # the name and form under which deeplab/run_config.py finds it
+SETTINGS = "config.yml"  # the name and form under which deeplab/config/run_file.py finds it
 WORK = ".working"  # holds a folder an entry: its lock, and what is being unpacked
 
 
@@ -155,7 +155,7 @@ def fetch_entry(entry: Entry, cache: str) -> str:
             _bring(entry, cache, target, os.path.join(work, "unpacking"))
             prefix = _require_checkpoint(target, entry)
         if not os.path.isfile(_settings_beside(prefix)):  # unpacked there by hand
-            saving.write_text(_settings_beside(prefix), settings_text(entry))
+            writer.write_text(_settings_beside(prefix), settings_text(entry))
         return prefix
 
 
@@ -170,8 +170,8 @@ def _bring(entry: Entry, cache: str, target: str, unpacking: str) -> None:
     try:
         archive.unpack(path, unpacking)
         prefix = _require_checkpoint(unpacking, entry)
-        saving.write_text(_settings_beside(prefix), settings_text(entry, digest))
-        saving.write_text(path + ".sha256", f"{digest}  {os.path.basename(path)}\n")
+        writer.write_text(_settings_beside(prefix), settings_text(entry, digest))
+        writer.write_text(path + ".sha256", f"{digest}  {os.path.basename(path)}\n")
         shutil.rmtree(target, ignore_errors=True)  # a damaged one
         os.replace(unpacking, target)
     finally:
@@ -229,16 +229,16 @@ def _alone_in(work: str, entry: Entry, pause: float = 0.5) -> Iterator[None]:
 
 def _whole_checkpoint(folder: str) -> str | None:
     """The prefix of the checkpoint in an unpacked archive; None when there is none, or only damaged ones."""
-    prefixes = [prefix for inner, _, _ in os.walk(folder) for prefix in state.all_checkpoints(inner)]
+    prefixes = [prefix for inner, _, _ in os.walk(folder) for prefix in manager.all_checkpoints(inner)]
     whole = [prefix for prefix in prefixes if bundle.fault(prefix) is None]
     return max(whole, key=functools.partial(_rank, folder), default=None)
 
 
 def _rank(folder: str, prefix: str) -> tuple[bool, bool, int, str]:
     """The best one is the largest: running averages before raw weights, then what a state file names, then the step."""
-    named = state.read_state(os.path.dirname(prefix))
+    named = manager.read_state(os.path.dirname(prefix))
     inside = os.path.relpath(prefix, folder).split(os.sep)
-    return "ema" in inside, named is not None and named.latest == prefix, state.step_in_name(prefix) or 0, prefix
+    return "ema" in inside, named is not None and named.latest == prefix, manager.step_in_name(prefix) or 0, prefix
 
 
 def _require_checkpoint(folder: str, entry: Entry) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data import dataset as datasets
-from deeplab.data.colormap import IGNORED
+from deeplab.data.colormaps import IGNORED
 from deeplab.data.dataset import Color, Dataset
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 IGNORE_NAME = "ignore"  # the name that a palette file gives to colors that do not count
 

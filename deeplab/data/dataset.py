@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from deeplab import console
-from deeplab.atomic import write_atomically
-from deeplab.errors import UserError, nearest
+from deeplab.utils import console
+from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.files import write_atomically
 
 FILE_NAME = "dataset.yml"
 DEFAULT_NAME = "pascal_voc_seg"

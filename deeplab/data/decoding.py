@@ -13,9 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from deeplab import console
-from deeplab.data import geometry, records
-from deeplab.errors import UserError
+from deeplab.data import records, transforms
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 Tensor = Any
 Example = dict[str, Tensor]
@@ -72,8 +72,8 @@ class Box:
     @classmethod
     def around(cls, rows: Tensor, columns: Tensor, size: Tensor) -> Box:
         """All pixels of an image of `size` that sampling at these row and column points needs."""
-        top, height = geometry.covered(rows, size[0])
-        left, width = geometry.covered(columns, size[1])
+        top, height = transforms.covered(rows, size[0])
+        left, width = transforms.covered(columns, size[1])
         return cls(top, left, height, width)
 
     def widened(self, margin: int, size: Tensor) -> Box:

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 IMAGE = "image/encoded"
 IMAGE_FORMAT = "image/format"

@@ -13,7 +13,7 @@ __all__ = ["ConfusionMatrix", "Report", "write_report"]
 def __getattr__(name: str) -> Any:
     """Loads `write_report` on first use: counting needs no Matplotlib."""
     if name == "write_report":
-        from deeplab.evaluation.files import write_report
+        from deeplab.evaluation.report_files import write_report
 
         return write_report
     raise AttributeError(f"module 'deeplab.evaluation' has no attribute {name!r}")

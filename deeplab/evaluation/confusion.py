@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 
 class ConfusionMatrix:

@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplab.evaluation import metrics
 from deeplab.evaluation.confusion import allowed_labels
-from deeplab.evaluation.text import listed, percent
+from deeplab.evaluation.report_text import listed, percent
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.errors import UserError
-from deeplab.evaluation import diagnosis, metrics, text
+from deeplab.evaluation import diagnosis, metrics, report_text
 from deeplab.evaluation.confusion import ConfusionMatrix
+from deeplab.utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +105,11 @@ class Report:
 
     def rule(self) -> str:
         """One line that says what the numbers mean."""
-        return text.rule(self)
+        return report_text.rule(self)
 
     def text(self) -> str:
         """The table for the terminal: a line a class, the means, the rule."""
-        return text.table(self)
+        return report_text.table(self)
 
     def warnings(self) -> list[str]:
         """What in these numbers is likely not what the user wants; empty when all is well."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.inference import prediction
-from deeplab.inference.graphs import Answer
 from deeplab.inference.prediction import LogitsOf, PredictionSettings
+from deeplab.inference.runtimes.frozen_graph import Answer
+from deeplab.utils import console
 
 CLOSE = 1e-4  # of probability: pixels whose two best classes are nearer than this may fall to either
 MAX_DIFFERENCE = 1e-3  # of probability

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 
-from deeplab.errors import UserError
-from deeplab.lock import is_running
+from deeplab.utils.errors import UserError
+from deeplab.utils.locks import is_running
 
 _LEFT_OVER = re.compile(r"^\.(?P<name>.+)\.(?P<process>\d+)\.partial$")
 

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeplab.config import ModelConfig, ResizeConfig
-from deeplab.data import geometry
-from deeplab.errors import UserError
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.fields import Floats, Size
+from deeplab.config.model_config import ModelConfig
+from deeplab.data import transforms
 from deeplab.model import logits_stride
-from deeplab.settings import Floats, Size
+from deeplab.utils.errors import UserError
 from slim import kernels
 
 LogitsOf = Callable[[tf.Tensor], tf.Tensor]
@@ -141,13 +142,13 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
 
 def prepare(image: tf.Tensor, settings: PredictionSettings) -> Frame:
     """Resizes and pads one image [H, W, C], 0..255."""
-    pixels = geometry.resize_to_range(tf.cast(image, tf.float32), settings.resize)
+    pixels = transforms.resize_to_range(tf.cast(image, tf.float32), settings.resize)
     size = tf.shape(pixels)[:2]
     if settings.crop_size and not settings.may_outgrow_crop:
         with tf.control_dependencies([_assert_fits(size, settings.crop_size)]):
             pixels = tf.identity(pixels)
     height, width = padded_size(size, settings)
-    padded = geometry.pad_to(pixels, height, width, geometry.mean_pixel(settings.model.model_variant))
+    padded = transforms.pad_to(pixels, height, width, transforms.mean_pixel(settings.model.model_variant))
     padded.set_shape([_if_known(height), _if_known(width), image.shape[-1]])
     return Frame(padded, size)
 
@@ -310,7 +311,7 @@ def restore_labels(labels: tf.Tensor, size: tf.Tensor, original: tf.Tensor | Non
     labels = labels[: size[0], : size[1]]
     if original is None:
         return labels
-    return geometry.resize_nearest(labels, original)
+    return transforms.resize_nearest(labels, original)
 
 
 def restore_probabilities(probabilities: tf.Tensor, size: tf.Tensor, original: tf.Tensor | None = None) -> tf.Tensor:
@@ -318,4 +319,4 @@ def restore_probabilities(probabilities: tf.Tensor, size: tf.Tensor, original: t
     probabilities = probabilities[: size[0], : size[1]]
     if original is None:
         return probabilities
-    return geometry.resize_bilinear(probabilities, original)
+    return transforms.resize_bilinear(probabilities, original)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeplab.atomic import write_atomically
-from deeplab.data import colormap, masks
-from deeplab.errors import UserError, nearest
-from deeplab.inference import images, loader
-from deeplab.settings import coerce
+from deeplab.config.fields import coerce
+from deeplab.data import colormaps
+from deeplab.data import labels as masks
+from deeplab.inference import input_images, load
+from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.files import write_atomically
 
 _AHEAD = 2  # pictures that are read while the network is busy
 
@@ -44,11 +45,11 @@ class Segmentation:
 
     def color_mask(self) -> np.ndarray:
         """Every pixel in its class's color: uint8 [H, W, 3], RGB."""
-        return colormap.color_label(self.labels, self.colors)
+        return colormaps.color_label(self.labels, self.colors)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The color mask over the picture, uint8 [H, W, 3]; opacity of the mask from 0 to 1."""
-        return colormap.overlay(self.image, self.color_mask(), opacity)
+        return colormaps.overlay(self.image, self.color_mask(), opacity)
 
     def shares(self) -> dict[str, float]:
         """Each class's part of the picture, 0..1, by name; classes that do not occur are among them."""
@@ -127,7 +128,7 @@ class Segmenter:
         **settings: Any,
     ):
         crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
-        self._predictor = loader.load(source, _typed(settings), dataset, crop, shrink_large_images)
+        self._predictor = load.load(source, _typed(settings), dataset, crop, shrink_large_images)
         self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
 
     def __call__(self, image: Any, probabilities: bool = True) -> Segmentation:
@@ -141,7 +142,7 @@ class Segmenter:
         Raises:
           UserError: unreadable picture, wrong dtype or shape, or larger than the model takes.
         """
-        pixels = images.to_rgb(image)
+        pixels = input_images.to_rgb(image)
         labels, scores = self._predictor.answer(pixels, probabilities)
         return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colors)
 
@@ -153,18 +154,20 @@ class Segmenter:
         Raises:
           UserError: no picture there, or one that cannot be read: nothing after it is done.
         """
-        for picture, pixels in read_ahead(images.find([os.fspath(folder)], recursive)):
+        for picture, pixels in read_ahead(input_images.find([os.fspath(folder)], recursive)):
             if isinstance(pixels, UserError):
                 raise pixels
             yield picture.path, self(pixels, probabilities)
 
 
-def read_ahead(pictures: Sequence[images.Picture]) -> Iterator[tuple[images.Picture, np.ndarray | UserError]]:
+def read_ahead(
+    pictures: Sequence[input_images.Picture],
+) -> Iterator[tuple[input_images.Picture, np.ndarray | UserError]]:
     """Every picture with its pixels, uint8 [H, W, 3], or with the fault that kept it from being read."""
 
-    def pixels_of(picture: images.Picture) -> np.ndarray | UserError:
+    def pixels_of(picture: input_images.Picture) -> np.ndarray | UserError:
         try:
-            return images.read(picture.path)
+            return input_images.read(picture.path)
         except UserError as fault:
             return fault
 
@@ -181,7 +184,7 @@ def read_ahead(pictures: Sequence[images.Picture]) -> Iterator[tuple[images.Pict
 
 def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments as settings, each in its field's type."""
-    known = {field.name: (field, group) for group in loader.GROUPS for field in dataclasses.fields(group)}
+    known = {field.name: (field, group) for group in load.GROUPS for field in dataclasses.fields(group)}
     for name in settings:
         if name not in known:
             raise UserError("Segmenter", f"{name!r} is no setting", nearest(name, list(known)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from deeplab.config import ModelConfig
-from deeplab.model.layers import GlobalMean, ResizeLike
+from deeplab.config.model_config import ModelConfig
+from deeplab.model.head_layers import GlobalMean, ResizeLike
 from slim.layers import TRUNCATED_NORMAL, Norm, conv_unit, depthwise_unit
 
 XAVIER = keras.initializers.GlorotUniform

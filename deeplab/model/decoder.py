@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from deeplab.config import ModelConfig
-from deeplab.errors import UserError
+from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import XAVIER, separable_unit
-from deeplab.model.layers import ResizeToStride
+from deeplab.model.head_layers import ResizeToStride
+from deeplab.utils.errors import UserError
 from slim.layers import Norm, conv_unit
 
 PROJECTION_FILTERS = 48  # of the low-level features, section 3.1 of the paper

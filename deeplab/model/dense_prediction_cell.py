@@ -21,10 +21,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from deeplab.config import ModelConfig
-from deeplab.errors import UserError, nearest
+from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import KEEP_PROBABILITY, XAVIER, separable_unit
-from deeplab.model.layers import ResizeLike, scaled_size
+from deeplab.model.head_layers import ResizeLike, scaled_size
+from deeplab.utils.errors import UserError, nearest
 from slim.layers import Norm, conv_unit, dotted
 
 SCOPE = "meta_architecture"

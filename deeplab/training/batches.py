@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from deeplab.data import input
+from deeplab.data import pipeline
 from deeplab.data.dataset import Dataset
-from deeplab.data.geometry import mean_pixel
+from deeplab.data.transforms import mean_pixel
 from deeplab.training.settings import Settings
 
 
@@ -34,7 +34,7 @@ def training_batches(
       UserError: as `input.train_batches`.
     """
     config = settings.train
-    batches = input.train_batches(
+    batches = pipeline.train_batches(
         shards,
         crop_size=config.train_crop_size,
         batch_size=config.train_batch_size,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from deeplab import console
-from deeplab.errors import UserError
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 
 def make_strategy(num_clones: int) -> tf.distribute.Strategy:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import tensorflow as tf
 
 from deeplab.checkpoint.names import head_scopes
-from deeplab.config import OptimizerConfig
+from deeplab.config.training_config import OptimizerConfig
 
 BIAS_MULTIPLIER = 2.0
 

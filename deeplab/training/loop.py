@@ -13,18 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.checkpoint import files
 from deeplab.checkpoint.names import STEP
-from deeplab.config import TrainConfig
-from deeplab.data import colormap, records
+from deeplab.config.training_config import TrainConfig
+from deeplab.data import colormaps, records
 from deeplab.data.dataset import Dataset
 from deeplab.model import MERGED_LOGITS, build_model
-from deeplab.training import batch_norm, distribution, faults, optimizers, start
+from deeplab.training import distribution, guards, optimizers, precise_bn, start
 from deeplab.training.batches import training_batches
+from deeplab.training.callbacks.summaries import SummaryWriter
 from deeplab.training.settings import Settings
 from deeplab.training.step import Batch, Task, make_train_step
-from deeplab.training.summaries import SummaryWriter
+from deeplab.utils import console
 from slim.layers import variables_by_name
 
 
@@ -80,7 +80,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     batches = iter(training_batches(settings, dataset, shards, strategy, seed, first_step))
 
     # ---- steps
-    writer = SummaryWriter(config.train_logdir, colormap.colors_for(dataset.colors, dataset.num_classes))
+    writer = SummaryWriter(config.train_logdir, colormaps.colors_for(dataset.colors, dataset.num_classes))
     log = _Log(config, writer, model, first_step)
     saver = _Saver(config, state, first_step)
     profiler = _Profiler(config.profile_logdir, first_step)
@@ -89,8 +89,8 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
         for step in range(first_step, config.training_number_of_steps):
             profiler.before_step(step)
             done.assign(step / config.training_number_of_steps)
-            batch = faults.next_batch(batches, shards, step)
-            results = faults.run_step(train_step, batch, step, config.train_logdir)
+            batch = guards.next_batch(batches, shards, step)
+            results = guards.run_step(train_step, batch, step, config.train_logdir)
             log.after_step(step + 1, results, batch)
             saver.after_step(step + 1)
     except KeyboardInterrupt:
@@ -109,11 +109,11 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
 
 
 def _calibrate(model: keras.Model, config: TrainConfig, images: Iterator[tf.Tensor], steps: int) -> None:
-    layers = batch_norm.batch_norm_layers(model)
-    needed = batch_norm.batches_needed(layers, steps, config.batch_norm_calibration_batches)
+    layers = precise_bn.batch_norm_layers(model)
+    needed = precise_bn.batches_needed(layers, steps, config.batch_norm_calibration_batches)
     if needed:
         console.note(f"measuring batch-norm statistics over {needed} training batches")
-        batch_norm.calibrate(model, images, needed)
+        precise_bn.calibrate(model, images, needed)
 
 
 def _first_replica(batch: Batch) -> dict[str, tf.Tensor]:

@@ -18,8 +18,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab.config import OptimizerConfig
-from deeplab.errors import UserError, nearest
+from deeplab.config.training_config import OptimizerConfig
+from deeplab.utils.errors import UserError, nearest
 
 
 class Optimizer(abc.ABC):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab.config import OptimizerConfig
-from deeplab.errors import UserError, nearest
+from deeplab.config.training_config import OptimizerConfig
+from deeplab.utils.errors import UserError, nearest
 
 
 def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:

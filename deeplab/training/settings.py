@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deeplab.config import DatasetConfig, LossConfig, ModelConfig, OptimizerConfig, ResizeConfig, TrainConfig
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from deeplab import console
 from deeplab.checkpoint import files, names
 from deeplab.checkpoint.restore import restore as restore_variables
-from deeplab.errors import UserError
 from deeplab.training.settings import Settings
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 from slim import keras_applications
 
 IMAGENET = "imagenet"  # as --tf_initial_checkpoint: Keras' own weights of a keras: backbone

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from deeplab.config import LossConfig, OptimizerConfig
-from deeplab.training import gradients, losses, regularization, schedules
+from deeplab.config.training_config import LossConfig, OptimizerConfig
+from deeplab.losses import cross_entropy
+from deeplab.training import gradients, regularization, schedules
 from deeplab.training.optimizers import Optimizer
 from slim.layers import variables_by_name
 
@@ -68,7 +69,7 @@ def _replica_step(task: Task, batch: Batch, step: tf.Tensor, replicas: int) -> d
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([variable.value for variable in variables.values()])
         outputs = task.model(batch["image"], training=True)
-        by_output = losses.of_outputs(
+        by_output = cross_entropy.of_outputs(
             outputs, batch["label"], task.loss, ignore_label=task.ignore_label, global_step=step
         )
         task_loss = tf.add_n(list(by_output.values()))

@@ -2,8 +2,8 @@
 
 import pathlib
 
-import golden_recipe
 import pytest
+from support import golden_recipe
 
 CLASSES = ("ground", "disc", "square")
 
@@ -11,9 +11,9 @@ CLASSES = ("ground", "disc", "square")
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> pathlib.Path:
     """A training folder for `disc_records`: config.yml, and model.ckpt-7 of a narrow MobileNetV2, golden weights."""
-    from deeplab import run_config
     from deeplab.checkpoint import files
-    from deeplab.config import ModelConfig
+    from deeplab.config import run_file
+    from deeplab.config.model_config import ModelConfig
     from deeplab.model import build_model
     from slim.layers import variables_by_name
 
@@ -23,5 +23,5 @@ def small_run(tmp_path_factory) -> pathlib.Path:
     names = {name: tuple(v.shape) for name, v in variables_by_name(build_model(config, len(CLASSES))).items()}
     files.save_step(folder, 7, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
     colors = [[0, 0, 0], [255, 0, 0], [0, 200, 0]]
-    run_config.save(folder, [config], {"num_classes": 3, "class_names": list(CLASSES), "colors": colors})
+    run_file.save(folder, [config], {"num_classes": 3, "class_names": list(CLASSES), "colors": colors})
     return folder

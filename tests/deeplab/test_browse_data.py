@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 import deeplab.browse_data as command
-from deeplab import run_config
-from deeplab.config import DatasetConfig, LossConfig, ModelConfig, OptimizerConfig, ResizeConfig, TrainConfig
-from deeplab.data import browse, dataset, input, records
-from deeplab.training.preparation import facts_of
+from deeplab.config import run_file
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.data import dataset, pipeline, records
 from deeplab.training.settings import Settings
+from deeplab.training.setup import facts_of
+from deeplab.visualization import dataset_browser
 
 CROP = ("--train_crop_size=41,57", "--train_batch_size=4", "--min_scale_factor=0.5", "--max_scale_factor=1.25")
 SEED = 11
@@ -45,16 +48,16 @@ def batches_of_training(disc_records, number, **changes):
         **changes,
     }
     shards = records.list_shards(disc_records, "train")
-    return [batch for batch, _ in zip(input.train_batches(shards, **settings), range(number), strict=False)]
+    return [batch for batch, _ in zip(pipeline.train_batches(shards, **settings), range(number), strict=False)]
 
 
 def require_shown(path, batch, disc_records, mean_pixel=(127.5,) * 3):
     """The sheet shows the batch's images, and its labels in their colors, pixel for pixel."""
     drawn = np.asarray(Image.open(path))
     described = dataset.find("", disc_records)
-    split = browse.Split(described, "train", [])
-    (sheet,) = browse.batch_sheets(split, batch, mean_pixel, ("a", "b"), browse.Look())
-    colors = browse.Classes.of(described).colors
+    split = dataset_browser.Split(described, "train", [])
+    (sheet,) = dataset_browser.batch_sheets(split, batch, mean_pixel, ("a", "b"), dataset_browser.Look())
+    colors = dataset_browser.Classes.of(described).colors
     for places, image, label in zip(sheet.places(), batch["image"].numpy(), batch["label"].numpy(), strict=True):
         shown = [drawn[p.top : p.top + p.height, p.left : p.left + p.width] for p in places]
         np.testing.assert_array_equal(shown[0], np.rint(image))
@@ -70,7 +73,7 @@ def training(disc_records, tmp_path):
     train = TrainConfig(str(folder), train_crop_size=(41, 57), train_batch_size=4, max_scale_factor=1.25)
     data = DatasetConfig("", str(disc_records))
     settings = Settings(ModelConfig(), ResizeConfig(), data, LossConfig(), OptimizerConfig(), train)
-    run_config.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records)), "seed": SEED})
+    run_file.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records)), "seed": SEED})
     return folder
 
 
@@ -182,7 +185,7 @@ def test_no_records_are_named(run, capsys):
 
 
 def test_two_at_once(run, tmp_path, capsys):
-    from deeplab.lock import folder_lock
+    from deeplab.utils.locks import folder_lock
 
     (tmp_path / "out").mkdir()
     with folder_lock(tmp_path / "out", "drawing", ""):

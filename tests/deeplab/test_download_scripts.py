@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from small_datasets import SMALL, Small, lfw_parts, voc2012_with_sbd
-from transfer.file_server import FileServer
+from support.file_server import FileServer
+from support.small_datasets import SMALL, Small, lfw_parts, voc2012_with_sbd
 
-from deeplab import build_data, download_data, flags
+from deeplab import build_data, download_data
+from deeplab.config import flags
+from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.data import catalog, records
 from deeplab.data import dataset as datasets
-from deeplab.data import records
-from deeplab.data.build import FORMATS
-from deeplab.data.build.divide import SplitConfig
-from deeplab.data.build.settings import LabelConfig, RecordConfig
-from deeplab.data.known import table
-from deeplab.data.known.obtain import STAMP, DownloadConfig
+from deeplab.data.catalog_download import STAMP, DownloadConfig
+from deeplab.data.conversion.splits import SplitConfig
+from deeplab.data.readers import FORMATS
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted(ROOT.glob("datasets/download_and_convert_*.sh"))
@@ -36,8 +36,8 @@ SCRIPTS = sorted(ROOT.glob("datasets/download_and_convert_*.sh"))
 def addresses(small: Small, path: pathlib.Path, server: FileServer | None = None) -> pathlib.Path:
     """A file for --addresses: the archives of `small`, nothing known of their checksums and numbers of files."""
     changed: dict = {}
-    for name in table.names():
-        for archive in table.find(name).archives:
+    for name in catalog.names():
+        for archive in catalog.find(name).archives:
             facts = {"checksum": None, "bytes": None, "unpacked_bytes": None, "expected": None}
             if server and archive.file in small.archives:
                 facts["address"] = server.address_of(archive.file)
@@ -122,7 +122,7 @@ def run_here(command: list[str], monkeypatch) -> int:
 
 def test_every_data_set_has_a_script():
     scripts = {path.stem.removeprefix("download_and_convert_") for path in SCRIPTS}
-    assert scripts == {re.sub(r"_task\d$|_coarse$", "", name) for name in table.names()} - {"sbd"}
+    assert scripts == {re.sub(r"_task\d$|_coarse$", "", name) for name in catalog.names()} - {"sbd"}
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, ROOT / "datasets" / "common.sh"], ids=lambda path: path.stem)
@@ -155,7 +155,7 @@ def test_archives_become_records(name, tmp_path, commands_of, monkeypatch):
     given = [f"--archives={archive_folder(small, tmp_path / 'mine')}"]
     given.append(f"--addresses={addresses(small, tmp_path / 'addresses.yml')}")
     folder = tmp_path / "a folder"
-    known = table.find(small.dataset if small.dataset in table.names() else small.script).name
+    known = catalog.find(small.dataset if small.dataset in catalog.names() else small.script).name
     assert run_here(["download_data.py", known, f"--output_dir={folder / 'raw'}", *given], monkeypatch) == 0
     commands = commands_of(small, str(folder), "--overwrite", "--num_shards=1", "--check=false", *given, *small.words)
     assert [os.path.basename(command[0]) for command in commands] == ["download_data.py", "build_data.py"]

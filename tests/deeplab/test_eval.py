@@ -30,7 +30,7 @@ def run(monkeypatch, small_run, disc_records, tmp_path):
 
 def counted_by_hand(small_run, disc_records):
     """The confusion matrix through the other door: `Segmenter`, image by image."""
-    from deeplab.inference.split import Split
+    from deeplab.evaluation.split_images import Split
 
     segmenter = Segmenter(small_run)
     matrix = ConfusionMatrix(3)
@@ -41,7 +41,7 @@ def counted_by_hand(small_run, disc_records):
 
 
 def command_settings():
-    from deeplab.config import ModelConfig
+    from deeplab.config.model_config import ModelConfig
     from deeplab.inference.prediction import PredictionSettings
 
     return PredictionSettings(ModelConfig())

@@ -3,16 +3,16 @@
 import csv
 import sys
 
-import golden_recipe
 import numpy as np
 import pytest
 from PIL import Image
+from support import golden_recipe
 
 import deeplab.predict as command
 from deeplab import Segmenter
-from deeplab.config import PredictConfig
-from deeplab.errors import UserError
-from deeplab.inference import batch_prediction
+from deeplab.config.prediction_config import PredictConfig
+from deeplab.inference import folder as batch_prediction
+from deeplab.utils.errors import UserError
 
 
 @pytest.fixture

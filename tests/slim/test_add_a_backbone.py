@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import pytest
-from battery import Battery
+from support.backbone_battery import Battery
 
 from slim import backbones
 

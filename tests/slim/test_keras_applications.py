@@ -5,8 +5,8 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from battery import Battery, build, normalized, values
-from golden_recipe import generator, image
+from support.backbone_battery import Battery, build, normalized, values
+from support.golden_recipe import generator, image
 
 import slim
 from slim import keras_applications

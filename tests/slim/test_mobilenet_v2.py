@@ -1,6 +1,6 @@
 """MobileNetV2."""
 
-from battery import Battery, Golden
+from support.backbone_battery import Battery, Golden
 
 
 class TestMobilenetV2(Battery):

@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from battery import Battery, Golden, shapes
+from support.backbone_battery import Battery, Golden, shapes
 
 import slim
 

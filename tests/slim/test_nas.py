@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, Reference, build, normalized, shapes
-from golden_recipe import image
+from support.backbone_battery import Battery, Golden, Reference, build, normalized, shapes
+from support.golden_recipe import image
 
 import slim
 from slim import nas

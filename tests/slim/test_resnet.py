@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, Reference, golden_model, shapes
+from support.backbone_battery import Battery, Golden, Reference, golden_model, shapes
 
 import slim
 from slim.layers import variables_by_name

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from battery import Battery, Golden, Reference, build, golden_model, normalized
-from golden_recipe import image, weight
+from support.backbone_battery import Battery, Golden, Reference, build, golden_model, normalized
+from support.golden_recipe import image, weight
 
 import slim
 from slim.layers import variables_by_name

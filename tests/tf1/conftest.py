@@ -1,7 +1,7 @@
 """The TensorFlow 1.15 that these tests meet; without one they are skipped, and the reason is said."""
 
 import pytest
-import tf1_runner
+from support import tf1_runner
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ import json
 import pathlib
 import shutil
 
-import golden_recipe
 import numpy as np
 import pytest
+from support import golden_recipe
 
-from deeplab.checkpoint import files, state
+from deeplab.checkpoint import files, manager
 from deeplab.checkpoint.restore import restore
 
 pytestmark = pytest.mark.tf1
@@ -101,7 +101,7 @@ def test_we_restore_variables_slots_and_step_from_tensorflow_1(trained):
 
 def test_we_go_on_in_a_folder_of_tensorflow_1_and_it_goes_on_in_ours(tf1, trained):
     folder, values = trained
-    assert [pathlib.Path(p).name for p in state.read_state(str(folder)).listed] == ["model.ckpt-2", "model.ckpt-3"]
+    assert [pathlib.Path(p).name for p in manager.read_state(str(folder)).listed] == ["model.ckpt-2", "model.ckpt-3"]
     for step in (4, 5):
         files.save_step(folder, step, {**values, "global_step": step}, keep=2)
     left = {path.name.split(".data")[0].removesuffix(".index") for path in folder.iterdir()} - {"checkpoint"}

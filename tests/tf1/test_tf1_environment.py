@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-import tf1_runner
+from support import tf1_runner
 
 SCRIPT = tf1_runner.ROOT / "scripts" / "make_tf1_env.sh"
 

@@ -1,17 +1,11 @@
 """Our frozen graphs under a real TensorFlow 1.15."""
 
-import pathlib
-import sys
-
 import numpy as np
 import pytest
-from golden_recipe import image
+from support.golden_recipe import image
+from support.small_exports import NARROW, make_graph, make_network, make_settings, run_graph
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "deeplab" / "export"))
-
-from small_exports import NARROW, make_graph, make_network, make_settings, run_graph
-
-from deeplab.config import ResizeConfig
+from deeplab.config.data_config import ResizeConfig
 
 RESIZE = ResizeConfig(min_resize_value=65, max_resize_value=65, resize_factor=16)
 

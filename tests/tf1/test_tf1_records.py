@@ -1,9 +1,9 @@
 """TFRecords between this project and TensorFlow 1.15, both ways."""
 
 import cv2
-import golden_recipe
 import numpy as np
 import pytest
+from support import golden_recipe
 
 from deeplab.data import records
 

@@ -5,7 +5,7 @@ import pytest
 
 from deeplab.checkpoint import adapt
 from deeplab.checkpoint.restore import restore
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 KERNEL = np.array([[[[1.0, 10.0], [2.0, 20.0], [6.0, 30.0]]]], np.float32)  # 1x1, R, G, B, two outputs
 

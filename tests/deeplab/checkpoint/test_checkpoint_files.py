@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab.checkpoint import files
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 DATA = ".data-00000-of-00001"
 TENSORS = {

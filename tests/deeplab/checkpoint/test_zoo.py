@@ -13,17 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from transfer.file_server import FileServer
+from support.file_server import FileServer
 
 import slim
-from deeplab import run_config
 from deeplab.checkpoint import files, zoo
-from deeplab.config import ModelConfig
-from deeplab.errors import UserError
-from deeplab.inference import network
-from deeplab.inference.watch import checkpoints
-from deeplab.settings import make
-from deeplab.transfer import download
+from deeplab.checkpoint.watch import checkpoints
+from deeplab.config import run_file
+from deeplab.config.fields import make
+from deeplab.config.model_config import ModelConfig
+from deeplab.inference import checkpoint_model
+from deeplab.utils import download
+from deeplab.utils.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
 WEIGHT = "xception_65/entry_flow/conv1_1/weights"
@@ -138,17 +138,17 @@ def test_name_becomes_a_checkpoint_with_its_settings(entry, server):
 
 def test_later_commands_read_the_settings_by_path(entry):
     prefix = files.find("zoo:small")
-    assert zoo.SETTINGS == run_config.FILE_NAME
-    resolved = network.resolve({}, prefix, [ModelConfig])
+    assert zoo.SETTINGS == run_file.FILE_NAME
+    resolved = checkpoint_model.resolve({}, prefix, [ModelConfig])
     assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
     assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colors"]) == 21
 
 
 def test_rates_follow_another_output_stride_unless_they_are_given(entry):
     prefix = files.find("zoo:small")
-    assert network.resolve({"output_stride": 8}, prefix, [ModelConfig])["atrous_rates"] == (12, 24, 36)
+    assert checkpoint_model.resolve({"output_stride": 8}, prefix, [ModelConfig])["atrous_rates"] == (12, 24, 36)
     own = {"output_stride": 8, "atrous_rates": (1, 2, 3)}
-    assert network.resolve(own, prefix, [ModelConfig])["atrous_rates"] == (1, 2, 3)
+    assert checkpoint_model.resolve(own, prefix, [ModelConfig])["atrous_rates"] == (1, 2, 3)
 
 
 def test_waiting_for_checkpoints_takes_a_name_once(entry):

@@ -7,7 +7,7 @@ import pytest
 
 from deeplab.data import dataset as datasets
 from deeplab.data.dataset import Dataset, SizeRange, find, load, parse, save
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 FACES = Dataset(
     name="faces",

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab.data import decoding, records
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 HEIGHT, WIDTH = 71, 93  # odd, and no multiple of a JPEG's 8 or 16 pixels
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from deeplab.data import records
 from deeplab.data.records import ShardWriter, list_shards, read_shard, shard_name
-from deeplab.errors import UserError
+from deeplab.utils.errors import UserError
 
 
 def example(number: int = 0) -> bytes:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from deeplab.errors import UserError
 from deeplab.evaluation import ConfusionMatrix
+from deeplab.utils.errors import UserError
 
 LABEL = [[0, 1, 2], [255, 1, 0]]
 PREDICTION = [[0, 2, 2], [1, 1, 1]]

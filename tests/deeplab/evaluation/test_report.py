@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from deeplab.errors import UserError
-from deeplab.evaluation.text import listed, percent
+from deeplab.evaluation.report_text import listed, percent
+from deeplab.utils.errors import UserError
 
 TABLE = """\
 runs/face/model.ckpt-500 (step 500), split val: 4 images in 01:05

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import deeplab
-from deeplab.errors import UserError
-from deeplab.evaluation import ConfusionMatrix, files, metrics, summaries, write_report
+from deeplab.evaluation import ConfusionMatrix, metrics, report_files, summaries, write_report
+from deeplab.utils.errors import UserError
 
 SETTINGS = {"eval_scales": (0.5, 1.0), "add_flipped_images": True, "eval_crop_size": None, "dataset_dir": "data"}
 
@@ -62,7 +62,7 @@ def test_metrics_json_holds_everything(make_report, tmp_path):
 
 def test_values_that_json_does_not_know(make_report):
     report = make_report(np.eye(3, dtype=int), num_images=np.int64(7), settings={"size": np.float32(0.5), "f": print})
-    content = json.loads(json.dumps(files.metrics_of(report)))
+    content = json.loads(json.dumps(report_files.metrics_of(report)))
     assert content["num_images"] == 7
     assert content["settings"] == {"size": 0.5, "f": str(print)}
 

@@ -1,7 +1,7 @@
 """One narrow network and its frozen graph, for all tests of exports."""
 
 import pytest
-from small_exports import make_graph, make_network, make_settings
+from support.small_exports import make_graph, make_network, make_settings
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from golden_recipe import image
-from small_exports import make_graph, make_network, make_settings, run_graph
+from support.golden_recipe import image
+from support.small_exports import make_graph, make_network, make_settings, run_graph
 
-from deeplab.config import ModelConfig
+from deeplab.config.model_config import ModelConfig
 from deeplab.inference.prediction import predict_image
 
 FAMILIES = {

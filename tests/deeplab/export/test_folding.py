@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from golden_recipe import image, weight
+from support.golden_recipe import image, weight
 
-from deeplab.config import ModelConfig
+from deeplab.config.model_config import ModelConfig
 from deeplab.export import folding
 from deeplab.model import MERGED_LOGITS, build_model
 from slim.layers import BatchNorm, Norm, conv_unit, variables_by_name

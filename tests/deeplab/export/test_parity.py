@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab.config import ModelConfig, ResizeConfig
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.model_config import ModelConfig
 from deeplab.export import parity
 from deeplab.inference.prediction import PredictionSettings
 

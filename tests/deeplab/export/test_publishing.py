@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from deeplab.errors import UserError
 from deeplab.export.publishing import Publication, size_of, write_bytes
+from deeplab.utils.errors import UserError
 
 
 def names(folder) -> list[str]:

@@ -1,15 +1,16 @@
 """From a picture to a mask: equal to the reference's numbers, and right at the borders."""
 
-import golden_recipe
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import golden_recipe
 
-from deeplab.config import ModelConfig, ResizeConfig
-from deeplab.errors import UserError
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.model_config import ModelConfig
 from deeplab.inference import prediction
 from deeplab.inference.prediction import LargerThanCrop, PredictionSettings, predict_batch, predict_image, prepare
 from deeplab.model import MERGED_LOGITS, build_model
+from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
 

@@ -2,14 +2,14 @@
 
 import threading
 
-import golden_recipe
 import numpy as np
 import pytest
 from PIL import Image
+from support import golden_recipe
 
 from deeplab import Segmenter
-from deeplab.errors import UserError
 from deeplab.inference.segmenter import Segmentation
+from deeplab.utils.errors import UserError
 
 IMAGE = golden_recipe.image(40, 52)[0]
 

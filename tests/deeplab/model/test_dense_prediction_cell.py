@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from deeplab.config import ModelConfig
-from deeplab.errors import UserError
+from deeplab.config.model_config import ModelConfig
 from deeplab.model import build_model
 from deeplab.model.dense_prediction_cell import PUBLISHED, Operation, WindowMean, load_cell
+from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
 

@@ -7,11 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from golden_recipe import image, weight
+from support.golden_recipe import image, weight
 
-from deeplab.config import ModelConfig
+from deeplab.config.fields import make
+from deeplab.config.model_config import ModelConfig
 from deeplab.model import MERGED_LOGITS, build_model
-from deeplab.settings import make
 from slim.layers import variables_by_name
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"

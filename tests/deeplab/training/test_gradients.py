@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab.config import OptimizerConfig
+from deeplab.config.training_config import OptimizerConfig
 from deeplab.training import gradients
 
 HEAD = ["image_pooling/weights", "aspp0/BatchNorm/gamma", "concat_projection/weights"]

@@ -14,9 +14,9 @@ import yaml
 
 from deeplab import train
 from deeplab.checkpoint import files
-from deeplab.data import input
-from deeplab.flags import run
-from deeplab.training import faults, start
+from deeplab.config.flags import run
+from deeplab.data import pipeline
+from deeplab.training import guards, start
 
 pytestmark = pytest.mark.xdist_group("training")  # one training serves many tests, so they stay in one process
 
@@ -232,7 +232,7 @@ def test_labels_that_are_no_classes_stop_the_step(tmp_path):
 
     batch = {name: tf.zeros([1, 2, 2]) for name in ("image", "label")} | {"image_name": tf.constant([b"seven"])}
     with pytest.raises(Exception, match=r"step 5: labels must lie in 0..2; images: seven"):
-        faults.run_step(refuse, batch, 4, str(tmp_path))
+        guards.run_step(refuse, batch, 4, str(tmp_path))
     assert (tmp_path / "bad_batch_step_5.npz").exists()
 
 
@@ -242,15 +242,15 @@ def test_too_little_memory_says_what_to_lower(tmp_path):
 
     batch = {"image": tf.zeros([1]), "label": tf.zeros([1])}
     with pytest.raises(Exception, match="lower --train_batch_size"):
-        faults.run_step(exhausted, batch, 0, str(tmp_path))
+        guards.run_step(exhausted, batch, 0, str(tmp_path))
 
 
 def test_input_faults_are_explained(disc_records):
     shards = [str(disc_records / "train-00000-of-00001.tfrecord")]
-    batches = input.train_batches(
+    batches = pipeline.train_batches(
         shards, crop_size=(33, 33), batch_size=2, mean_pixel=(127.5,) * 3, ignore_label=255, num_classes=2, seed=0
     )
     iterator = iter(batches)
     with pytest.raises(Exception, match="pair_"):
         for step in range(6):
-            faults.next_batch(iterator, shards, step)
+            guards.next_batch(iterator, shards, step)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab.config import OptimizerConfig
-from deeplab.errors import UserError
+from deeplab.config.training_config import OptimizerConfig
 from deeplab.training import optimizers
+from deeplab.utils.errors import UserError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 WEIGHTS = {"Conv/weights": np.array([[1.0, -2.0], [0.5, 0.0]], np.float32), "biases": np.array([0.25], np.float32)}

@@ -5,9 +5,9 @@ import json
 import pytest
 import tensorflow as tf
 
-from deeplab.config import OptimizerConfig
-from deeplab.errors import UserError
+from deeplab.config.training_config import OptimizerConfig
 from deeplab.training import schedules
+from deeplab.utils.errors import UserError
 
 
 def golden_rate(row, step):

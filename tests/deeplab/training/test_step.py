@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from golden_recipe import weight
+from support.golden_recipe import weight
 
-from deeplab import flags
-from deeplab.config import LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from deeplab.config import flags
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.model import build_model
 from deeplab.training import distribution, optimizers
 from deeplab.training.step import Task, make_train_step

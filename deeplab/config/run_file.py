@@ -1,0 +1,112 @@
+"""`config.yml`: what a training was, saved beside its checkpoints and read by every later command.
+
+Nobody repeats model flags: eval, vis, export and predict take them from here. A flag that contradicts the
+saved settings where the weights depend on it stops the command, with the difference shown; one that does not
+shape weights (output stride, atrous rates of equal number, scales) takes effect and is named in a note.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from deeplab import __version__
+from deeplab.config.fields import as_dict, coerce
+from deeplab.config.flags import fields_of, load_yaml
+from deeplab.config.model_config import ModelConfig
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
+
+FILE_NAME = "config.yml"
+
+
+def save(folder: str | os.PathLike, groups: Sequence[Any], facts: dict[str, Any]) -> None:
+    """Writes `config.yml` into a training folder, whole or not at all.
+
+    Args:
+      folder: the training folder; it must exist.
+      groups: settings instances; each becomes a section named after its class (`ModelConfig` -> `model`).
+      facts: what the dataset says: num_classes, class_names, colors, ignore_label.
+    """
+    sections = {type(group).__name__.removesuffix("Config").lower(): as_dict(group) for group in groups}
+    content = {"written_by": f"deeplab {__version__}", "dataset_facts": facts, **sections}
+    target = pathlib.Path(folder) / FILE_NAME
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    write_atomically(target, text.encode("utf-8"))
+
+
+def load(folder: str | os.PathLike) -> dict[str, Any]:
+    """All saved settings and facts by name, flat; empty when the folder has no `config.yml`."""
+    path = pathlib.Path(folder) / FILE_NAME
+    if not path.exists():
+        return {}
+    content = load_yaml(path)
+    flat = dict(content.get("dataset_facts") or {})
+    if "colours" in flat:  # the spelling of files written before version 0.2
+        flat["colors"] = flat.pop("colours")
+    for name, section in content.items():
+        if isinstance(section, dict) and name != "dataset_facts":
+            flat.update(section)
+    return flat
+
+
+def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], where: str) -> dict[str, Any]:
+    """What was given, completed by what was saved.
+
+    Args:
+      given: settings by name from the command line and `--config`.
+      saved: settings by name from `load`.
+      groups: the command's settings groups; only their fields are taken over.
+      where: the saved file's name, for messages.
+
+    Raises:
+      UserError: a given setting that shapes the weights differs from the saved one.
+    """
+    merged = dict(given)
+    conflicts = []
+    for name, (field, group) in fields_of(groups).items():
+        if name not in saved:
+            continue
+        value = coerce(field, group, saved[name])
+        if name not in given:
+            merged[name] = value
+        elif given[name] != value:
+            if _shapes_weights(field, given[name], value):
+                conflicts.append(f"--{name}={show(given[name])}, trained with {show(value)}")
+            elif group is ModelConfig:
+                console.note(f"--{name}={show(given[name])} replaces {show(value)} of {where}")
+    if conflicts:
+        raise UserError(where, "the checkpoint was trained otherwise: " + "; ".join(conflicts), "leave those flags out")
+    return merged
+
+
+def differences(saved: dict[str, Any], groups: Sequence[Any], ignore: Sequence[str] = ()) -> list[str]:
+    """Lines `--name: was X, is Y` for saved settings that differ from those of now."""
+    lines = []
+    for group in groups:
+        for field in dataclasses.fields(group):
+            if field.name in ignore or field.name not in saved or field.metadata["retired"]:
+                continue
+            was, now = coerce(field, type(group), saved[field.name]), getattr(group, field.name)
+            if was != now:
+                lines.append(f"--{field.name}: was {show(was)}, is {show(now)}")
+    return lines
+
+
+def show(value: Any) -> str:
+    """A setting as one would write it on the command line."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "(none)"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shapes_weights(field: dataclasses.Field, given: Any, saved: Any) -> bool:
+    if field.name == "atrous_rates":  # other rates fit the same kernels; another number of branches does not
+        return len(given) != len(saved)
+    return field.metadata["shapes_weights"]

@@ -1,0 +1,175 @@
+"""Colors of classes: the known datasets' tables, a palette for one's own, and pictures made with them.
+
+A color table is uint8 [256, 3], RGB: one row for every value that a label can hold, so that a label with ignored
+pixels (255) can be colored as it is, and so that the table fits a palette PNG.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from deeplab.utils.errors import UserError, nearest
+
+TABLE_SIZE = 256
+IGNORED = (224, 224, 192)  # what the Pascal rule gives 255, the usual ignore label: a light sand
+
+# Colors that people with any common kind of color vision tell apart: black for the background, the seven of
+# Okabe and Ito (Color Universal Design, 2008), and two of Paul Tol's muted scheme (2021).
+_BASIC = "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 882255 bbbbbb"
+
+_CITYSCAPES = """
+804080 f423e8 464646 66669c be9999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046
+003c64 005064 0000e6 770b20
+"""
+_ADE20K = """
+000000 787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846
+08ff33 ff0652 8fff8c ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c
+7009ff 08ffd6 07ffe0 ffb806 0aff47 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599
+0633ff eb0cff a09614 00a3ff 8c8c8c fa0a0f 14ff00 1fff00 ff1f00 ffe000 99ff00 0000ff ff4700 00ebff 00adff
+1f00ff 0bc8c8 ff5200 00fff5 003dff 00ff70 00ff85 ff0000 ffa300 ff6600 c2ff00 008fff 33ff00 0052ff 00ff29
+00ffad 0a00ff adff00 00ff99 ff5c00 ff00ff ff00f5 ff0066 ffad00 ff0014 ffb8b8 001fff 00ff3d 0047ff ff00cc
+00ffc2 00ff52 000aff 0070ff 3300ff 00c2ff 007aff 00ffa3 ff9900 00ff0a ff7000 8fff00 5200ff a3ff00 ffeb00
+08b8aa 8500ff 00ff5c b800ff ff001f 00b8ff 00d6ff ff0070 5cff00 00e0ff 70e0ff 46b8a0 a300ff 9900ff 47ff00
+ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00ccff 1400ff ffff00 0099ff
+0029ff 00ffcc 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff b8ff00 0085ff ffd600 19c2c2 66ff00
+5c00ff
+"""
+_MAPILLARY_VISTAS = """
+a52a2a 00c000 c4c4c4 be9999 b4a5b4 66669c 66669c 8040ff 8c8cc8 aaaaaa faaaa0 606060 e6968c 804080 6e6e6e
+f423e8 966464 464646 96785a dc143c ff0000 ff0000 ff0000 c88080 ffffff 40aa40 804040 4682b4 ffffff 98fb98
+6b8e23 00aa1e ffff80 fa001e 000000 dcdcdc aaaaaa de2828 64aa1e 282828 212121 aaaaaa 00008e aaaaaa d2aa64
+999999 808080 00008e faaa1e c0c0c0 dcdc00 b4a5b4 770b20 00008e 003c64 00008e 00005a 0000e6 005064 804040
+00006e 000046 0000c0 202020 000000 000000
+"""
+
+
+def _read_hex(words: str) -> np.ndarray:
+    """uint8 [n, 3] from n words `rrggbb`."""
+    return np.frombuffer(bytes.fromhex(words), np.uint8).reshape(-1, 3)
+
+
+def pascal_colors() -> np.ndarray:
+    """uint8 [256, 3]: the table of PASCAL VOC, made by spreading the bits of the class index.
+
+    Bits 0, 1, 2 of the index become the highest bits of red, green, blue, bits 3, 4, 5 the next ones, and so on.
+    """
+    index = np.arange(TABLE_SIZE)
+    table = np.zeros([TABLE_SIZE, 3], np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            table[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+    return table.astype(np.uint8)
+
+
+@functools.cache
+def _distinct_colors() -> np.ndarray:
+    """uint8 [256, 3]: ten well-chosen colors, then always the candidate that differs most from all before it."""
+    levels = np.array([0, 51, 102, 153, 204, 255, 26, 230])
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).astype(float)
+    chosen = [color.astype(float) for color in _read_hex(_BASIC)]
+    distance = np.min([_difference(candidates, color) for color in [*chosen, np.array(IGNORED, float)]], axis=0)
+    while len(chosen) < TABLE_SIZE - 1:
+        chosen.append(candidates[np.argmax(distance)])
+        distance = np.minimum(distance, _difference(candidates, chosen[-1]))
+    return np.array([*chosen, IGNORED]).astype(np.uint8)
+
+
+def _difference(colors: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How different colors [n, 3] look from another [3]: the "redmean" approximation of perceived distance [n]."""
+    red_mean = (colors[:, 0] + other[0]) / 2
+    weights = np.stack([2 + red_mean / 256, np.full_like(red_mean, 4), 3 - red_mean / 256], -1)
+    return (weights * (colors - other) ** 2).sum(-1)
+
+
+_NAMED = {
+    "pascal": pascal_colors,
+    "cityscapes": lambda: _fill(_read_hex(_CITYSCAPES)),
+    "ade20k": lambda: _fill(_read_hex(_ADE20K)),
+    "mapillary_vistas": lambda: _fill(_read_hex(_MAPILLARY_VISTAS)),
+    "distinct": lambda: _distinct_colors().copy(),
+}
+NAMES = tuple(_NAMED)
+_SAME_AS = {"pascal_voc_seg": "pascal"}
+
+
+def _fill(colors: np.ndarray) -> np.ndarray:
+    """A table [256, 3] that begins with `colors`; the rest is black, as in the reference."""
+    table = np.zeros([TABLE_SIZE, 3], np.uint8)
+    table[: len(colors)] = colors
+    return table
+
+
+def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int) -> np.ndarray:
+    """The color table of a dataset.
+
+    Args:
+      source: a name from `NAMES`, one RGB triple (0..255) for each class, or None or nothing at all: the palette
+        `distinct`, whose first ten colors are safe for the color-blind.
+      num_classes: number of classes that must have a color.
+
+    Returns:
+      uint8 [256, 3], RGB. After the classes come the named table's further colors, or for one's own triples black
+      and, at 255, a light sand for ignored pixels.
+
+    Raises:
+      UserError: unknown name, too few colors, or values that are no colors.
+    """
+    if isinstance(source, str) and source:
+        name = _SAME_AS.get(source, source)
+        if name not in _NAMED:
+            raise UserError("--colormap_type", f"no colors are known by the name {source!r}", nearest(source, [*NAMES]))
+        return _NAMED[name]()
+    if source is None or len(source) == 0:
+        return _distinct_colors().copy()
+    return _own_table(source, num_classes)
+
+
+def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int) -> np.ndarray:
+    colors = np.asarray(source)
+    if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
+        raise UserError("colors", f"must be RGB triples from 0 to 255, not {colors.tolist()}")
+    if not num_classes <= len(colors) <= TABLE_SIZE:
+        rule = f"{len(colors)} colors for {num_classes} classes"
+        raise UserError("colors", rule, "give every class of dataset.yml one color, or none of them")
+    table = _fill(colors.astype(np.uint8))
+    if len(colors) < TABLE_SIZE:
+        table[-1] = IGNORED
+    return table
+
+
+def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """A label as a picture.
+
+    Args:
+      label: integers [H, W] (or any shape), each a row of `colors`.
+      colors: uint8 [n, 3], RGB.
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+
+    Raises:
+      UserError: a value without a color.
+    """
+    label = np.asarray(label)
+    if label.size and not 0 <= label.min() <= label.max() < len(colors):
+        rule = f"holds values {label.min()} to {label.max()}, but there are {len(colors)} colors"
+        raise UserError("label", rule, "take a table of colors_for(), which has one for every value to 255")
+    return colors[label]
+
+
+def overlay(image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """A color mask laid over its image.
+
+    Args:
+      image: [H, W, 3], RGB, 0..255.
+      color_mask: uint8 [H, W, 3], RGB, from `color_label`.
+      opacity: of the mask: 0 shows the image alone, 1 the mask alone.
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+    """
+    mixed = np.asarray(image, np.float32) * (1 - opacity) + np.asarray(color_mask, np.float32) * opacity
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -1,0 +1,148 @@
+"""Folders of masks in, folders of masks out: colors to indices, palettes off."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplab.config.fields import setting
+from deeplab.data.color_tables import read_color_table
+from deeplab.data.colormaps import colors_for
+from deeplab.data.conversion.encode import ordered_map
+from deeplab.data.labels import LabelRule, decode_label, encode_index_png
+from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
+from deeplab.utils.output_folders import made_folder
+from deeplab.utils.paths import files_of, read_file, require_folder, shorten
+
+Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
+
+
+@dataclass(frozen=True)
+class ColorMaskConfig:
+    """Color masks to index masks."""
+
+    mask_folder: str = setting("", "Folder of the color masks.", required=True)
+    output_dir: str = setting("", "Folder of the index masks: palette PNGs of the same names.", required=True)
+    palette: str = setting("", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
+    ignore_label: int = setting(255, "Label value of the palette's colors that are called `ignore`.")
+    color_tolerance: float = setting(
+        0.0, "Pixels take the nearest color of the palette within this distance (RGB 0 to 255); 0 = exact."
+    )
+    num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
+    overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
+
+
+@dataclass(frozen=True)
+class RemoveColormapConfig:
+    """Palette masks to gray ones."""
+
+    original_gt_folder: str = setting("./VOCdevkit/VOC2012/SegmentationClass", "Folder of the palette PNGs.")
+    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the gray PNGs.")
+    segmentation_format: str = setting("png", "Extension of the masks.")
+    num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
+    overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
+
+
+def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
+    """Writes every color mask of a folder as palette PNG of class indices, and prints the classes' shares.
+
+    Returns:
+      Pixels of each label value over all masks, int64 [256].
+
+    Raises:
+      UserError: no masks, a color that is not in the palette, or masks that are there already; the output folder is
+        then as it was.
+    """
+    table = read_color_table(config.palette)
+    rule = LabelRule(
+        len(table.names), config.ignore_label, table=table, tolerance=config.color_tolerance, by_color=True
+    )
+    colors = colors_for(table.class_colors(), len(table.names))
+
+    def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
+        decoded = decode_label(data, where, rule)
+        return encode_index_png(decoded.label, colors), decoded.counts
+
+    masks = _masks_in(config.mask_folder, "--mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
+    counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
+    rows = [[index, name, f"{100 * counts[index] / counts.sum():.2f}%"] for index, name in enumerate(table.names)]
+    print(console.table(rows, ["label", "class", "pixels"]))
+    return counts
+
+
+def remove_colormap(config: RemoveColormapConfig) -> None:
+    """Writes every palette PNG of a folder as gray PNG of its indices.
+
+    Raises:
+      UserError: no masks, unreadable ones, or masks that are there already; the output folder is then as it was.
+    """
+
+    def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
+        decoded = decode_label(data, where, LabelRule())
+        return decoded.gray_png, decoded.counts
+
+    extensions = ("." + config.segmentation_format.lower().lstrip("."),)
+    masks = _masks_in(config.original_gt_folder, "--original_gt_folder", extensions)
+    transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
+
+
+def _masks_in(folder: str, flag: str, extensions: tuple[str, ...]) -> list[pathlib.Path]:
+    require_folder(folder, flag)
+    masks = [pathlib.Path(folder, name) for name in files_of(folder) if name.lower().endswith(extensions)]
+    if not masks:
+        raise UserError(flag, f"{folder} holds no file with {', '.join(extensions)}")
+    stems = [path.stem for path in masks]
+    double = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    if double:
+        raise UserError(flag, f"{folder} holds two masks of one name: {shorten(double)}", "remove one of each")
+    return masks
+
+
+def transform_all(
+    masks: list[pathlib.Path], output_dir: str, transform: Transform, num_workers: int, overwrite: bool
+) -> np.ndarray:
+    """Writes each mask, transformed, as NAME.png into a folder; what it wrote is removed when a mask fails.
+
+    Returns:
+      Pixels of each value over all masks, int64 [256].
+    """
+    target = pathlib.Path(output_dir)
+    there = [path.stem for path in masks if (target / f"{path.stem}.png").exists()]
+    if there and not overwrite:
+        rule = f"{target} already holds {len(there)} of these masks: {shorten(there)}"
+        raise UserError("--output_dir", rule, "--overwrite=true replaces them; or give another folder")
+    with made_folder(target):
+        total = _write_all(masks, target, transform, num_workers, there)
+    console.note(f"wrote {len(masks)} masks into {target}")
+    return total
+
+
+def _write_all(
+    masks: list[pathlib.Path], target: pathlib.Path, transform: Transform, num_workers: int, there: list[str]
+) -> np.ndarray:
+    total = np.zeros(256, np.int64)
+    with contextlib.ExitStack() as undo, console.progress(total=len(masks), what="masks", unit="mask") as bar:
+        work = functools.partial(_transform_one, transform=transform)
+        workers = num_workers or len(os.sched_getaffinity(0))
+        for path, (data, counts) in zip(masks, ordered_map(work, masks, workers), strict=True):
+            written = target / f"{path.stem}.png"
+            if path.stem not in there:
+                undo.callback(written.unlink, missing_ok=True)
+            write_atomically(written, data)
+            total += counts
+            bar.update()
+        undo.pop_all()
+    return total
+
+
+def _transform_one(path: pathlib.Path, transform: Transform) -> tuple[bytes, np.ndarray]:
+    return transform(read_file(path), str(path))

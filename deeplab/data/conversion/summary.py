@@ -1,0 +1,156 @@
+"""What a build counts while pairs pass by, and what it says of it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from deeplab.data.conversion.encode import Converted
+from deeplab.data.dataset import Dataset, SizeRange
+from deeplab.data.transcode import NOTES
+from deeplab.utils import console
+
+_MOST_NAMED = 6  # pairs of a kind that a warning names, and one more to know that there are more
+
+
+@dataclass
+class SplitTally:
+    """Sums over the pairs of one split; its size does not grow with their number.
+
+    Attributes:
+      images: number of pairs.
+      counts: pixels of each label value, int64 [256].
+      size: range of image sizes.
+      formats: encodings met.
+    """
+
+    images: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    size: SizeRange | None = None
+    formats: set[str] = field(default_factory=set)
+
+    def add(self, converted: Converted) -> None:
+        """Takes one pair into the sums."""
+        image = converted.image
+        size = SizeRange(image.height, image.height, image.width, image.width)
+        self.images += 1
+        self.counts += converted.counts
+        self.size = self.size.including(size) if self.size else size
+        self.formats.add(image.format)
+
+    def merge(self, other: SplitTally) -> None:
+        """Takes the sums over other pairs of the split."""
+        self.images += other.images
+        self.counts = self.counts + other.counts
+        if other.size:
+            self.size = self.size.including(other.size) if self.size else other.size
+        self.formats |= other.formats
+
+
+@dataclass
+class Oddities:
+    """Pairs that work but are likely not what the user wants: counted all, named the first few.
+
+    Attributes:
+      names: the first names of each kind.
+      numbers: pairs of each kind.
+      snapped_pixels: pixels that took the nearest color of the palette.
+    """
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    snapped_pixels: int = 0
+
+    TEXTS: ClassVar[Mapping[str, str]] = {
+        **NOTES,
+        "snapped": "masks have colors that are not in the palette: their pixels took the nearest that is",
+        "ignored": "masks have the ignore label on every pixel: nothing is learned from them",
+    }
+
+    def look(self, converted: Converted, ignore_label: int) -> None:
+        """Notes what is odd about one pair."""
+        image = converted.image
+        for kind in image.notes:
+            self._note(kind, True, converted.name)
+        self._note("snapped", converted.snapped > 0, converted.name)
+        self.snapped_pixels += converted.snapped
+        self._note("ignored", converted.counts[ignore_label] == image.height * image.width, converted.name)
+
+    def _note(self, kind: str, met: bool, name: str) -> None:
+        if met:
+            self.numbers[kind] = self.numbers.get(kind, 0) + 1
+            if len(self.names.setdefault(kind, [])) < _MOST_NAMED:
+                self.names[kind].append(name)
+
+    def merge(self, other: Oddities) -> None:
+        """Takes what was noticed elsewhere."""
+        for kind, number in other.numbers.items():
+            self.numbers[kind] = self.numbers.get(kind, 0) + number
+            self.names[kind] = [*self.names.get(kind, []), *other.names[kind]][:_MOST_NAMED]
+        self.snapped_pixels += other.snapped_pixels
+
+    def report(self) -> None:
+        """One warning a kind."""
+        for kind, number in self.numbers.items():
+            pixels = f" ({self.snapped_pixels} pixels in all)" if kind == "snapped" else ""
+            named = self.names[kind][: _MOST_NAMED - 1]
+            more = f" and {number - len(named)} more" if number > len(named) else ""
+            console.warning(f"{number} {self.TEXTS[kind]}{pixels}: {', '.join(named)}{more}")
+        if {"turned", "unturned"} <= set(self.numbers):
+            console.warning(
+                "photos went in both ways: where image and mask are square or upside down, their sizes do not say "
+                "which way the mask lies; --exif=ignore if all masks lie as the photos are stored"
+            )
+
+
+def describe(
+    name: str, class_names: Sequence[str], colors: Sequence, ignore_label: int, tallies: Mapping[str, SplitTally]
+) -> Dataset:
+    """The dataset that the tallies add up to."""
+    number = len(class_names)
+    # An ignore label within the classes (ADE20K's 0) is counted as ignored, not as a class.
+    counted = {split: tally.counts.copy() for split, tally in tallies.items()}
+    ignored = {split: int(counts[ignore_label]) for split, counts in counted.items()}
+    for counts in counted.values():
+        counts[ignore_label] = 0
+    return Dataset(
+        name=name,
+        class_names=tuple(class_names),
+        colors=tuple(colors),
+        ignore_label=ignore_label,
+        splits={split: tally.images for split, tally in tallies.items()},
+        pixels={split: tuple(counts[:number].tolist()) for split, counts in counted.items()},
+        ignored_pixels=ignored,
+        size_range={split: tally.size for split, tally in tallies.items() if tally.size},
+        image_formats=tuple(sorted(set().union(*(tally.formats for tally in tallies.values())))),
+    )
+
+
+def share_table(dataset: Dataset) -> str:
+    """Pixel share of each class in each split, in percent of the pixels that count; ignored ones in percent of all."""
+    splits = list(dataset.splits)
+    totals = {split: sum(dataset.pixels[split]) for split in splits}
+    rows: list[list[object]] = [
+        [index, name, *(_percent(dataset.pixels[split][index], totals[split]) for split in splits)]
+        for index, name in enumerate(dataset.class_names)
+    ]
+    ignored = [_percent(dataset.ignored_pixels[s], totals[s] + dataset.ignored_pixels[s]) for s in splits]
+    rows.append([dataset.ignore_label, "(ignored)", *ignored])
+    rows.append(["", "images", *(dataset.splits[split] for split in splits)])
+    rows.append(["", "size (pixels)", *(_sizes(dataset.size_range[split]) for split in splits)])
+    return console.table(rows, ["label", "class", *splits])
+
+
+def _percent(part: int, whole: int) -> str:
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    return f"{share:.2f}%" if share >= 0.005 or not part else "<0.01%"
+
+
+def _sizes(size: SizeRange) -> str:
+    low, high = f"{size.min_width}x{size.min_height}", f"{size.max_width}x{size.max_height}"
+    return low if low == high else f"{low} to {high}"

@@ -1,1 +1,0 @@
-"""Known datasets: what they consist of, where that is published, and how it is fetched, checked and unpacked."""

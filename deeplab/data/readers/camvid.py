@@ -1,0 +1,158 @@
+"""CamVid as its makers published it, as SegNet's authors did, and as images, masks and lists.
+
+All three give the 11 classes and the splits of Badrinarayanan et al., "SegNet", 2015: 367 train, 101 val, 233 test.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deeplab.config.fields import setting
+from deeplab.data import dataset as datasets
+from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names, read_list
+from deeplab.data.readers.source import Pair, Source
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.paths import require_folder, shorten
+
+_SPLITS = ("train", "val", "test")
+_STILLS, _LABELED = "701_StillsRaw_full", "LabeledApproved_full"
+_VOID = {11: 255}  # index masks number the classes 0 to 10 and call everything else 11
+
+_FRAME = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)$")
+_LAST_TRAINING_FRAME = 8520  # of sequence 0001TP: its second half is test
+_VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was labeled at 15 Hz
+
+
+@dataclass(frozen=True)
+class BuildCamvidConfig:
+    """Where CamVid lies, and in which form."""
+
+    camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the three layouts.")
+    layout: str = setting(
+        "",
+        f"original: {_STILLS}/ and {_LABELED}/, in colors; segnet: train/ and trainannot/, and so on; lists: "
+        "images/, masks/ and train.txt, and so on (unset: the one that is there).",
+        choices=("", "original", "segnet", "lists"),
+    )
+
+
+def read_camvid(config: BuildCamvidConfig) -> Source:
+    """Splits train, val and test, with the 11 classes; everything else is ignored.
+
+    Raises:
+      UserError: no layout or two of them in the folder, files without a partner, or frames that are not CamVid's.
+    """
+    root = pathlib.Path(config.camvid_root)
+    require_folder(root, "--camvid_root")
+    layout = config.layout or _layout_of(root)
+    source = _READERS[layout](root)
+    _compare(source.splits)
+    return source
+
+
+def split_of(frame: str) -> str:
+    """The published split of a frame, `0016E5_07961` -> val; empty for names that are none of CamVid's."""
+    match = _FRAME.match(frame)
+    if not match:
+        return ""
+    sequence, number = match[1], int(match[2])
+    if sequence == "0001TP":
+        return "train" if number <= _LAST_TRAINING_FRAME else "test"
+    if sequence == "0016E5":
+        return "val" if number in _VAL_FRAMES else "train"
+    return "train" if sequence == "0006R0" else "test"
+
+
+def _layout_of(root: pathlib.Path) -> str:
+    signs = {
+        "original": (_STILLS, _LABELED),
+        "segnet": ("train", "trainannot"),
+        "lists": ("images", "masks"),
+    }
+    found = [layout for layout, names in signs.items() if all((root / name).is_dir() for name in names)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        rule = f"{root} holds CamVid in more than one layout: {', '.join(found)}"
+        raise UserError("--camvid_root", rule, f"--layout={found[0]} takes that one")
+    begun = [
+        f"{root / name} is there, but {root / other} is not"
+        for first, second in signs.values()
+        for name, other in ((first, second), (second, first))
+        if (root / name).is_dir() and not (root / other).is_dir()
+    ]
+    known = "; ".join(f"{first}/ and {second}/" for first, second in signs.values())
+    held = shorten(sorted(child.name for child in root.iterdir())) or "nothing"
+    rule = f"{root} is no layout of CamVid ({known}): " + ("; ".join(begun) or f"it holds {held}")
+    raise UserError("--camvid_root", rule, "give the folder in which these two lie")
+
+
+# --- The three layouts --------------------------------------------------------------------------------------
+
+
+def _read_original(root: pathlib.Path) -> Source:
+    images, masks = _folders(root, _STILLS, _LABELED)
+    pairs = pair_by_names(_names(images), images, masks, "_L", str(masks.path))
+    strange = [pair.name for pair in pairs if not split_of(pair.name)]
+    if strange:
+        rule = f"{len(strange)} files are not named as CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
+        raise UserError(images.path, rule, "move them elsewhere, or build your own frames with format `folder`")
+    splits: dict[str, list[Pair]] = {split: [] for split in _SPLITS}
+    for pair in pairs:
+        splits[split_of(pair.name)].append(pair)
+    return Source({split: members for split, members in splits.items() if members}, known="camvid", palette=palette())
+
+
+def _read_segnet(root: pathlib.Path) -> Source:
+    splits = {}
+    for split in (split for split in _SPLITS if (root / split).is_dir() or (root / f"{split}annot").is_dir()):
+        images, masks = _folders(root, split, f"{split}annot")
+        splits[split] = pair_by_names(_names(images), images, masks, "", str(masks.path))
+    return Source(splits, known="camvid", label_map=_VOID)
+
+
+def _read_lists(root: pathlib.Path) -> Source:
+    images, masks = _folders(root, "images", "masks")
+    lists = {split: root / f"{split}.txt" for split in _SPLITS if (root / f"{split}.txt").is_file()}
+    if not lists:
+        raise UserError(root, "holds none of train.txt, val.txt, test.txt", "write the names of the images into them")
+    splits = {split: pair_by_names(read_list(path), images, masks, "", str(path)) for split, path in lists.items()}
+    return Source(splits, known="camvid", label_map=_VOID)
+
+
+_READERS: Mapping[str, Callable[[pathlib.Path], Source]] = {
+    "original": _read_original,
+    "segnet": _read_segnet,
+    "lists": _read_lists,
+}
+
+
+def _folders(root: pathlib.Path, images: str, masks: str) -> tuple[Folder, Folder]:
+    require_folder(root / images, "--camvid_root")
+    require_folder(root / masks, "--camvid_root")
+    return Folder(root / images, IMAGE_EXTENSIONS), Folder(root / masks, (".png",))
+
+
+def _names(images: Folder) -> list[str]:
+    names = images.wanted_stems()
+    if not names:
+        raise UserError(images.path, f"holds no file with {', '.join(images.extensions)}")
+    return names
+
+
+def palette() -> str:
+    """Path of the palette in which the original masks are drawn: 32 colors, merged into the 11 classes."""
+    return str(datasets.known_folder() / "camvid.palette")
+
+
+def _compare(splits: Mapping[str, Sequence[Pair]]) -> None:
+    """Says where the frames are not as many as were published: figures then compare with nobody else's."""
+    published = datasets.load_known("camvid").splits
+    found = {split: len(splits.get(split, ())) for split in published}
+    if found != dict(published):
+        counts = ", ".join(f"{split} {found[split]} of {published[split]}" for split in published)
+        console.warning(f"these are not the published splits of CamVid: {counts} frames")

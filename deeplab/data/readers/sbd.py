@@ -1,0 +1,138 @@
+"""SBD, the Semantic Boundaries Dataset: masks for PASCAL VOC's images, which make its train split train_aug.
+
+Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011. The archive unpacks to
+benchmark_RELEASE/dataset with img/, cls/ (one MATLAB file a mask), train.txt and val.txt.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deeplab.data.readers.pairs import Folder, read_list
+from deeplab.data.readers.source import Painter, Pair
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.extras import require
+from deeplab.utils.paths import read_file, shorten
+
+PUBLISHED_SIZE = 10582  # of train_aug
+_INSIDE = ("", "dataset", "benchmark_RELEASE/dataset")  # where the lists may lie below --sbd_root
+
+
+@dataclass(frozen=True)
+class SbdMask:
+    """A mask in a MATLAB file: struct GTcls, field Segmentation."""
+
+    path: str
+
+    @property
+    def where(self) -> str:
+        """The file to name in messages."""
+        return self.path
+
+    @property
+    def size(self) -> None:
+        """Not known before the file is read: draw compares it with the image's."""
+        return None
+
+    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
+        """The label, uint8 [height, width]: VOC's class indices 0 to 20; SBD ignores no pixel.
+
+        Raises:
+          UserError: the file cannot be read, or its mask has another size.
+        """
+        label = read_segmentation(self.path)
+        if label.shape != (height, width):
+            rule = f"the mask is {label.shape[1]}x{label.shape[0]} pixels, its image {width}x{height}"
+            raise UserError(self.path, rule, "image and mask are not of the same release: unpack benchmark.tgz anew")
+        return label
+
+
+def read_segmentation(path: str | os.PathLike) -> np.ndarray:
+    """The mask in one of SBD's MATLAB files, uint8 [H, W].
+
+    Raises:
+      UserError: scipy is missing, or the file is no MATLAB file, is damaged, or holds no such mask.
+    """
+    data = read_file(str(path))
+    matlab = require("scipy.io", "sbd")
+    try:
+        content = matlab.loadmat(io.BytesIO(data), variable_names=["GTcls"])
+    except Exception as fault:  # scipy's reader lets through whatever a damaged file leads it to
+        rule = f"cannot be read as a MATLAB file: {' '.join(str(fault).split()) or type(fault).__name__}"
+        raise UserError(path, rule, "unpack benchmark.tgz anew") from None
+    return _as_label(_field(content, path), path)
+
+
+def _field(content: dict[str, Any], path: str | os.PathLike) -> Any:
+    held = content.get("GTcls")
+    if held is None:
+        rule = "holds no GTcls, so it is none of SBD's class masks"
+        raise UserError(path, rule, "they lie in cls/; inst/ holds those of single objects")
+    names = held.dtype.names if isinstance(held, np.ndarray) else None
+    if not names or "Segmentation" not in names or held.size != 1:
+        raise UserError(path, "its GTcls is no struct with a field Segmentation", "unpack benchmark.tgz anew")
+    return held["Segmentation"].flat[0]
+
+
+def _as_label(mask: Any, path: str | os.PathLike) -> np.ndarray:
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype.kind not in "uif":
+        raise UserError(path, "GTcls.Segmentation is no matrix of numbers", "unpack benchmark.tgz anew")
+    label = mask.astype(np.uint8)
+    if not np.array_equal(label, mask):
+        raise UserError(path, "GTcls.Segmentation holds numbers that are no class indices (0 to 255)")
+    return np.ascontiguousarray(label)
+
+
+def train_aug(voc_train: Sequence[Pair], voc_val_names: Sequence[str], sbd_root: str, image_folder: str) -> list[Pair]:
+    """VOC's train split together with SBD's images that are not in VOC's val split, sorted by name.
+
+    Args:
+      voc_train: pairs of VOC's train split; their masks, which are finer, win where both have one.
+      voc_val_names: names in VOC's val split, none of which may be trained on.
+      sbd_root: the unpacked archive: benchmark_RELEASE, or the folder dataset in it, or that which holds it.
+      image_folder: VOC's JPEGImages; SBD's own img/ serves where it lacks an image.
+
+    Raises:
+      UserError: no SBD there, or images or masks that its lists name are missing; the first ten are named.
+    """
+    root = _dataset_folder(sbd_root)
+    listed = {name for part in ("train", "val") for name in read_list(root / f"{part}.txt")}
+    ours = {pair.name for pair in voc_train}
+    names = sorted(listed - ours - set(voc_val_names))
+    added = _pairs(root, names, image_folder)
+    pairs = sorted([*voc_train, *added], key=lambda pair: pair.name)
+    published = "" if len(pairs) == PUBLISHED_SIZE else f"; the published one has {PUBLISHED_SIZE}"
+    console.note(f"train_aug: {len(pairs)} images, {len(ours)} of VOC's train and {len(added)} of SBD{published}")
+    return pairs
+
+
+def _dataset_folder(sbd_root: str) -> pathlib.Path:
+    for inside in _INSIDE:
+        folder = pathlib.Path(sbd_root) / inside
+        if (folder / "cls").is_dir() and (folder / "train.txt").is_file() and (folder / "val.txt").is_file():
+            return folder
+    rule = f"{sbd_root} is no SBD: it needs cls/, train.txt and val.txt, as in benchmark_RELEASE/dataset"
+    raise UserError("--sbd_root", rule, "unpack benchmark.tgz and give the folder benchmark_RELEASE")
+
+
+def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[Pair]:
+    masks = Folder(root / "cls", (".mat",))
+    folders = [Folder(folder, (".jpg", ".jpeg")) for folder in (pathlib.Path(image_folder), root / "img")]
+    pairs, missing = [], []
+    for name in names:
+        mask = next(iter(masks.candidates(name)), "")
+        image = next((path for folder in folders for path in folder.candidates(name)), "")
+        missing += [f"cls/{name}.mat"] * (not mask) + [f"img/{name}.jpg"] * (not image)
+        pairs.append(Pair(name, image, SbdMask(mask)))
+    if missing:
+        rule = f"{len(missing)} files that its lists name are missing: {shorten(missing, 10)}"
+        raise UserError(root, rule, "unpack benchmark.tgz anew")
+    return pairs

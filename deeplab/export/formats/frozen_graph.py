@@ -1,0 +1,185 @@
+"""`frozen_inference_graph.pb`: weights and operations in one file, for TensorFlow 1.15 to today's.
+
+Names, types and shapes of the tensors are those of the research DeepLab's exports:
+
+    ImageTensor               uint8   [1, ?, ?, C]       a picture, RGB, 0..255
+    SemanticPredictions       int32   [1, ?, ?]          the class of every pixel, at the picture's size
+    SemanticProbabilities     float32 [1, ?, ?, classes] 0..1, at the picture's size
+    ArgMax                    int64   [1, h, w]          classes at the crop size h x w, padding included
+    RawSemanticPredictions    float32 [1, h, w]          the same as numbers
+    RawSemanticProbabilities  float32 [1, h, w, classes] likewise
+    <scope>/<scope>/input     float32 [1, h, w, C]       what the network sees (MobilenetV2/MobilenetV2/input)
+
+A picture larger than the crop, at which such a graph used to die, is answered as a whole; its raw outputs are then
+the top left part of crop size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+import slim
+from deeplab.config.fields import Size
+from deeplab.export.freeze import ConstantNetwork
+from deeplab.export.graph_optimizer import speed_up
+from deeplab.inference.prediction import Prediction, PredictionSettings, predict_image
+
+tf1 = tf.compat.v1
+
+INPUT = "ImageTensor"
+LABELS = "SemanticPredictions"
+PROBABILITIES = "SemanticProbabilities"
+RAW_ARGMAX = "ArgMax"
+RAW_LABELS = "RawSemanticPredictions"
+RAW_PROBABILITIES = "RawSemanticProbabilities"
+OUTPUTS = (LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS, RAW_PROBABILITIES)
+PRODUCER = 134  # GraphDef version of TensorFlow 1.15: no younger operation or attribute is in the graph
+_SCOPE = "predict"  # keeps the operations' own names apart from the public ones
+_NORMALIZE = re.compile(r".*/normalize(_\d+)?/")  # the network's first layer
+_MODEL_SCOPE = re.compile(rf"^{_SCOPE}/deeplab(_\d+)?/(single_scale(_\d+)?/)?")
+
+
+def graph_definition(network: ConstantNetwork, settings: PredictionSettings) -> tf.compat.v1.GraphDef:
+    """The graph of a network with all that comes before and after it.
+
+    Args:
+      network: the weights.
+      settings: `crop_size` must be set; larger pictures are answered when `may_outgrow_crop` is.
+    """
+    assert settings.crop_size is not None
+    graph = tf.Graph()
+    with graph.as_default():
+        image = tf1.placeholder(tf.uint8, [1, None, None, settings.model.input_channels], name=INPUT)
+        logits_of = network.in_this_graph()
+        with tf.name_scope(_SCOPE):
+            answer = predict_image(logits_of, image[0], settings)
+        _name_outputs(answer, settings.crop_size)
+        definition = _as_definition(graph)
+    if network.folded:
+        speed_up(definition)
+    names = {}
+    seen = _input_of_network(definition)
+    if seen is not None:
+        scope = slim.find(settings.model.model_variant).scope
+        names[seen] = f"{scope}/{scope}/input"
+        _take_sizes_from(definition, seen)
+    _rename(definition, _tidy_names(definition, names))
+    return needed_in_order(definition)
+
+
+def _name_outputs(answer: Prediction, crop: Size) -> None:
+    """The named outputs. The raw ones are cut to the crop: a size known beforehand, and no work where they have it."""
+    probabilities = tf.expand_dims(answer.raw_probabilities, 0)
+    tf.slice(probabilities, [0, 0, 0, 0], [1, *crop, probabilities.shape[-1]], name=RAW_PROBABILITIES)
+    tf.cast(_raw_argmax(answer.raw_labels, crop), tf.float32, name=RAW_LABELS)
+    tf.expand_dims(answer.labels, 0, name=LABELS)
+    tf.expand_dims(answer.probabilities, 0, name=PROBABILITIES)
+
+
+def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:
+    """The labels [h, w] cut to the crop, int64 [1, *crop].
+
+    Where they are the largest of scores, so is this of the scores cut to the crop: converters to mobile formats want to
+    see that very operation in the end.
+    """
+    decision = labels.op.inputs[0].op
+    if decision.type == "ArgMax":
+        scores = decision.inputs[0]
+        scores = tf.slice(scores, [0, 0, 0, 0], [1, *crop, scores.shape[-1]])
+        return tf.argmax(scores, axis=-1, output_type=tf.int64, name=RAW_ARGMAX)
+    return tf.cast(tf.slice(tf.expand_dims(labels, 0), [0, 0, 0], [1, *crop]), tf.int64, name=RAW_ARGMAX)
+
+
+def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
+    """What the outputs need, without the attributes whose default it is (TensorFlow 1.15 does not know them all)."""
+    definition = tf1.train.export_meta_graph(graph=graph, strip_default_attrs=True).graph_def
+    for node in definition.node:
+        node.attr.pop("_output_shapes", None)
+        node.ClearField("experimental_type")
+    return needed_in_order(definition)
+
+
+def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """The nodes that the outputs need, each behind those it reads; programs that are not TensorFlow may expect it."""
+    nodes = {node.name: node for node in definition.node}
+    done: dict[str, None] = {}
+    stack = [*reversed(OUTPUTS), INPUT]
+    while stack:
+        unread = [name for name in map(_node_of, nodes[stack[-1]].input) if name not in done]
+        if unread and stack[-1] not in done:
+            stack += reversed(unread)
+        else:
+            done[stack.pop()] = None
+    return tf.compat.v1.GraphDef(node=[nodes[name] for name in done], versions={"producer": PRODUCER})
+
+
+def _input_of_network(definition: tf.compat.v1.GraphDef) -> str | None:
+    """The node that holds the normalized image: the last of the first normalizing layer.
+
+    None for a backbone that normalizes by itself.
+    """
+    layers = [(match[0], node) for node in definition.node if (match := _NORMALIZE.match(node.name))]
+    nodes = [node.name for layer, node in layers if layer == layers[0][0] and node.op != "Const"]
+    return nodes[-1] if nodes else None
+
+
+def _take_sizes_from(definition: tf.compat.v1.GraphDef, seen: str) -> None:
+    """Lets the operations behind the network's input read the image's size there, not before normalization.
+
+    The graph can then be cut at that tensor, as converters to other formats do.
+    """
+    nodes = {node.name: node for node in definition.node}
+    before = seen
+    while _NORMALIZE.match(before):
+        before = next(name for name in map(_node_of, nodes[before].input) if nodes[name].op != "Const")
+    for node in definition.node:
+        if node.op == "Shape" and _node_of(node.input[0]) == before:
+            node.input[0] = seen
+
+
+def _tidy_names(definition: tf.compat.v1.GraphDef, names: Mapping[str, str]) -> dict[str, str]:
+    """New names: `names` as given, and for the network's operations those TensorFlow 1 would have given them.
+
+    `predict/deeplab_1/MobilenetV2.Conv_1/BiasAdd` becomes `MobilenetV2/Conv/BiasAdd` where that is free.
+    """
+    taken = {node.name for node in definition.node} | set(names.values())
+    renamed = dict(names)
+    for node in definition.node:
+        if node.name not in renamed and _MODEL_SCOPE.match(node.name):
+            layer, slash, operation = _MODEL_SCOPE.sub("", node.name).partition("/")
+            tidy = re.sub(r"_1$", "", layer).replace(".", "/") + slash + operation if slash else layer
+            new = next(name for name in (tidy, node.name) if name not in taken or name == node.name)
+            taken.add(new)
+            renamed[node.name] = new
+    return renamed
+
+
+def _rename(definition: tf.compat.v1.GraphDef, names: Mapping[str, str]) -> None:
+    for node in definition.node:
+        node.name = names.get(node.name, node.name)
+        for index, tensor in enumerate(node.input):
+            old = _node_of(tensor)
+            node.input[index] = tensor.replace(old, names.get(old, old), 1)
+
+
+def _node_of(tensor: str) -> str:
+    """`^scope/op:1` -> `scope/op`."""
+    return tensor.removeprefix("^").split(":")[0]
+
+
+def tensors(definition: tf.compat.v1.GraphDef, names: Iterable[str] = (INPUT, *OUTPUTS)) -> list[tuple[str, str, str]]:
+    """(name, type, shape) of tensors as TensorFlow infers them, e.g. `("ArgMax:0", "int64", "1 x 513 x 513")`."""
+    graph, copy = tf.Graph(), tf.compat.v1.GraphDef()
+    copy.CopyFrom(definition)  # importing puts the default attributes back into what is imported
+    with graph.as_default():
+        tf1.import_graph_def(copy, name="")
+    found = [graph.get_tensor_by_name(f"{name}:0") for name in names]
+    return [(tensor.name, tensor.dtype.name, shape_text(tensor.shape)) for tensor in found]
+
+
+def shape_text(shape: tf.TensorShape) -> str:
+    """`1 x ? x ? x 21`."""
+    return " x ".join("?" if length is None else str(length) for length in shape)

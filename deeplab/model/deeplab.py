@@ -1,0 +1,170 @@
+"""Assembles a network: backbone, head, decoder, logits, and the image pyramid around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+import slim
+from deeplab.config.model_config import ModelConfig
+from deeplab.model.aspp import aspp
+from deeplab.model.decoder import decoder
+from deeplab.model.dense_prediction_cell import dense_prediction_cell
+from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride
+from deeplab.utils.errors import UserError
+from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
+
+HEAD_DECAY = 0.9997
+HEAD_EPSILON = 1.001e-5  # the reference asks for 1e-5, and TensorFlow's fused kernel raises it to this
+MERGED_LOGITS = "merged_logits"
+
+
+def build_model(
+    config: ModelConfig,
+    num_classes: int,
+    *,
+    train_batch_norm: bool = True,
+    fold_batch_norm: bool = False,
+    drop_path_keep_probability: float = 1.0,
+    training_progress: Callable[[], Any] | None = None,
+) -> keras.Model:
+    """The network that `config` describes.
+
+    Args:
+      config: architecture.
+      num_classes: number of classes, background included, the ignore label not.
+      train_batch_norm: whether batch norm's statistics learn when the model is called with `training=True`.
+      fold_batch_norm: build without batch norm, with biases in its place (for export).
+      drop_path_keep_probability, training_progress: of NAS backbones, see `slim.Options`.
+
+    Returns:
+      A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
+      [B, h, w, num_classes]: `merged_logits`, and with an image pyramid `logits_0.50` and so on for each scale.
+      h = (H-1)//s+1, s being the decoder's last stride, or the output stride. Weights carry TensorFlow-1 names,
+      see `slim.layers.variables_by_name`.
+
+    Raises:
+      UserError: unknown backbone, or settings that do not go together.
+    """
+    _check(config, num_classes)
+    image = keras.Input((None, None, config.input_channels), name="image")
+    options = slim.Options(
+        output_stride=config.output_stride,
+        train_batch_norm=train_batch_norm,
+        batch_norm_decay=config.batch_norm_decay,
+        fold_batch_norm=fold_batch_norm,
+        depth_multiplier=config.depth_multiplier,
+        divisible_by=config.divisible_by,
+        multi_grid=config.multi_grid,
+        bounded_activation=config.use_bounded_activation,
+        nas_stem_filters=config.nas_stem_output_num_conv_filters,
+        nas_classification_head=config.nas_use_classification_head,
+        nas_remove_os32_stride=config.nas_remove_os32_stride,
+        drop_path_keep_probability=drop_path_keep_probability,
+        training_progress=training_progress,
+    )
+    logits = _single_scale(image, config, num_classes, options)
+    if len(config.image_pyramid) > 1 or config.image_pyramid not in ((), (1.0,)):
+        network = keras.Model(image, logits, name="single_scale")
+        return keras.Model(image, _pyramid(image, network, config), name="deeplab")
+    return keras.Model(image, {MERGED_LOGITS: logits}, name="deeplab")
+
+
+def logits_stride(config: ModelConfig) -> int:
+    """Image size over logits size, before an image pyramid."""
+    return config.decoder_output_stride[-1] if config.decoder_output_stride else config.output_stride
+
+
+def _check(config: ModelConfig, num_classes: int) -> None:
+    if num_classes < 2:
+        raise UserError("num_classes", f"a segmentation has at least 2 classes, not {num_classes}", "count background")
+    if config.decoder_output_is_logits and config.decoder_filters != num_classes:
+        raise UserError(
+            "--decoder_filters",
+            f"the decoder gives the logits, so it must be the {num_classes} classes, not {config.decoder_filters}",
+            f"--decoder_filters={num_classes}",
+        )
+    if config.quantize_delay_step >= 0:
+        raise UserError(
+            "--quantize_delay_step", "quantization-aware training is not there yet", "leave it at -1, or leave it out"
+        )
+    try:
+        slim.find(config.model_variant)
+    except KeyError as unknown:
+        raise UserError("--model_variant", str(unknown.args[0])) from None
+
+
+def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Options):
+    """[B, H, W, C] in 0..255 -> logits [B, h, w, num_classes]."""
+    norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
+    features = _backbone(image, config, options)
+    net = _head(features.final, image, config, norm)
+    if config.decoder_output_stride:
+        net = decoder(net, features.low_level, image, config, norm)
+        if config.decoder_output_is_logits:
+            return _float32(net)
+    return _float32(_logits(net, config, num_classes))
+
+
+def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
+    backbone = slim.find(config.model_variant)
+    normalized = image
+    if not backbone.own_normalization:
+        normalized = NormalizeInput(backbone.subtract_imagenet_mean, name="normalize")(image)
+    try:
+        return backbone.build(normalized, options)
+    except slim.OptionError as fault:
+        raise UserError(f"--{_FLAGS.get(fault.option, fault.option)}", fault.rule, fault.remedy) from None
+
+
+# Options of backbones -> flags, where their names differ.
+_FLAGS = {
+    "bounded_activation": "use_bounded_activation",
+    "nas_classification_head": "nas_use_classification_head",
+    "nas_stem_filters": "nas_stem_output_num_conv_filters",
+}
+
+
+def _head(features, image, config: ModelConfig, norm: Norm):
+    if config.dense_prediction_cell_json:
+        return dense_prediction_cell(features, image, config, norm)
+    return aspp(features, config, norm) if config.aspp_with_batch_norm else features
+
+
+def _logits(features, config: ModelConfig, num_classes: int):
+    """The classifier; without ASPP, the sum of one classifier for each atrous rate."""
+    rates = (1,) if config.aspp_with_batch_norm or not config.atrous_rates else config.atrous_rates
+    results = [
+        Convolution(
+            num_classes,
+            config.logits_kernel_size,
+            rate=rate,
+            use_bias=True,
+            initializer=TRUNCATED_NORMAL(stddev=0.01),
+            name="logits.semantic" + (f"_{index}" if index else ""),
+        )(features)
+        for index, rate in enumerate(rates)
+    ]
+    return ops.sum(ops.stack(results), axis=0) if len(results) > 1 else results[0]
+
+
+def _float32(logits):
+    return logits if logits.dtype == "float32" else ops.cast(logits, "float32")
+
+
+def _pyramid(image, network: keras.Model, config: ModelConfig) -> dict:
+    """The network at several scales with shared weights, merged by maximum or mean."""
+    top = max(1.0, *config.image_pyramid)
+    reference = image if top == 1.0 else Rescale(top, name="pyramid_largest")(image)
+    outputs = {}
+    for scale in config.image_pyramid:
+        name = f"{scale:.2f}"
+        scaled = image if scale == 1.0 else Rescale(scale, name=f"pyramid_{name}".replace(".", "_"))(image)
+        resize = ResizeToStride(logits_stride(config), name=f"pyramid_logits_{name}".replace(".", "_"))
+        outputs[f"logits_{name}"] = resize(network(scaled), reference)
+    stacked = ops.stack(list(outputs.values()), axis=-1)
+    merged = ops.max(stacked, axis=-1) if config.merge_method == "max" else ops.mean(stacked, axis=-1)
+    return {MERGED_LOGITS: merged, **outputs}

@@ -1,1 +1,0 @@
-"""Files from elsewhere: downloads that can be resumed, and archives unpacked so that they can do no harm."""

@@ -1,0 +1,1 @@
+"""Errors, console, files, downloads: what every other package stands on."""

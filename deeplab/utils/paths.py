@@ -1,0 +1,117 @@
+"""Files and folders of a dataset: how they are found and read, in words that say what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from deeplab.utils.errors import UserError
+
+
+def shorten(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """A file's bytes.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as fault:
+        raise unreadable_file(path, fault) from None
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+      UserError: it cannot be read, or is in another encoding.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise UserError(path, f"is not UTF-8 at byte {fault.start}", "save it as UTF-8") from None
+
+
+def unreadable_file(path: str | os.PathLike, fault: OSError) -> UserError:
+    """The error for a file that cannot be read."""
+    if isinstance(fault, IsADirectoryError):
+        return UserError(path, "is a folder, not a file", "give the file that lies in it")
+    return UserError(path, f"cannot be read: {fault.strerror}", "check the path and its permissions")
+
+
+def split_paths(text: str, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
+    """The paths in a flag that takes several, with commas between them; commas within paths that exist are kept.
+
+    Args:
+      text: the flag's value.
+      exists: whether there is what a part names.
+    """
+    parts = text.split(",")
+    found: list[str] = []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if exists(",".join(parts[:end]).strip())), 1)
+        found.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [path for path in found if path]
+
+
+# --- Folders ------------------------------------------------------------------------------------------------
+
+
+def require_folder(folder: str | os.PathLike, flag: str) -> None:
+    """Stops, with the nearest existing parent, when a folder is not there."""
+    folder = pathlib.Path(folder)
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise UserError(flag, f"{folder} is a file, not a folder", f"{flag}={folder.parent}")
+    parent = next((p for p in folder.absolute().parents if p.is_dir()), pathlib.Path("/"))
+    held = sorted(child.name for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
+    raise UserError(flag, f"no such folder: {folder}", f"{parent} holds the folders {shorten(held) or '(none)'}")
+
+
+def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:
+    """Every folder below one, as a path within it (itself first, as ""), with the names of its files, sorted.
+
+    Links are followed, but no folder is looked into twice, and under its own name rather than under a link's. Hidden
+    files and folders are left out.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        for place, inner, files in os.walk(os.path.join(folder, waiting.pop(0))):
+            facts = os.stat(place)
+            if (facts.st_dev, facts.st_ino) in seen:
+                inner.clear()
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            inside = os.path.relpath(place, folder).replace(os.sep, "/").removeprefix(".")
+            waiting += [f"{inside}/{name}".lstrip("/") for name in inner if os.path.islink(os.path.join(place, name))]
+            yield inside, sorted(name for name in files if not name.startswith("."))
+
+
+def list_files(folder: str | os.PathLike) -> Iterator[str]:
+    """Paths, with slashes, of all files in a folder and its subfolders; see `walk`."""
+    for inside, files in walk(folder):
+        for name in files:
+            yield f"{inside}/{name}" if inside else name
+
+
+def files_of(folder: str | os.PathLike) -> list[str]:
+    """Names of the files that lie in a folder itself, sorted, hidden ones left out; none where there is no folder."""
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(str(folder)) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())

@@ -1,0 +1,1 @@
+"""Overlays, image grids, the dataset browser."""

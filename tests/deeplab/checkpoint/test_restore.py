@@ -1,0 +1,235 @@
+"""From a checkpoint into variables: what fits, what does not, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab.checkpoint import files, names
+from deeplab.checkpoint.restore import plan, restore
+from deeplab.utils.errors import UserError
+
+KERNEL = "MobilenetV2/Conv/weights"
+BACKBONE = {
+    KERNEL: (3, 3, 3, 32),
+    "MobilenetV2/Conv/BatchNorm/gamma": (32,),
+    "MobilenetV2/expanded_conv/project/weights": (1, 1, 32, 16),
+    "MobilenetV2/expanded_conv_16/project/weights": (1, 1, 960, 320),
+}
+HEAD = {
+    "aspp0/weights": (1, 1, 320, 256),
+    "concat_projection/weights": (1, 1, 256, 256),
+    "logits/semantic/weights": (1, 1, 256, 21),
+    "logits/semantic/biases": (21,),
+}
+
+
+class Variable:
+    """The least that a variable must have."""
+
+    def __init__(self, shape):
+        self.shape, self.value = shape, None
+
+    def assign(self, value):
+        """Takes a value of the variable's own shape, as real ones do."""
+        assert tuple(value.shape) == tuple(self.shape)
+        self.value = value
+
+
+def variables(shapes) -> dict[str, Variable]:
+    """Variables that have not been set."""
+    return {name: Variable(shape) for name, shape in shapes.items()}
+
+
+def arrays(shapes) -> dict[str, np.ndarray]:
+    """One distinct constant a variable."""
+    return {name: np.full(shape, n + 1, np.float32) for n, (name, shape) in enumerate(shapes.items())}
+
+
+def was_set(model) -> list[str]:
+    """Names of the variables that restoring has set."""
+    return [name for name, variable in model.items() if variable.value is not None]
+
+
+def test_everything_fits():
+    model = variables(BACKBONE | HEAD)
+    tensors = arrays(BACKBONE | HEAD)
+    report = restore(model, tensors, require_all=True)
+    assert was_set(model) == list(report.restored) == list(BACKBONE | HEAD)
+    for name, variable in model.items():
+        np.testing.assert_array_equal(variable.value, tensors[name])
+
+
+@pytest.mark.parametrize("make", [keras.Variable, tf.Variable])
+def test_keras_and_tensorflow_variables(make):
+    kernel, step = make(np.zeros((2, 3), np.float32), dtype="float32"), make(0, dtype="int64")
+    restore(
+        {"MobilenetV2/w": kernel, "global_step": step}, {"MobilenetV2/w": np.ones((2, 3)), "global_step": np.int32(9)}
+    )
+    np.testing.assert_array_equal(np.asarray(kernel), np.ones((2, 3)))
+    assert int(step.numpy()) == 9
+
+
+def test_other_class_count_leaves_the_logits_alone(tmp_path):
+    model = variables(BACKBONE | HEAD | {"logits/semantic/weights": (1, 1, 256, 3), "logits/semantic/biases": (3,)})
+    report = restore(model, files.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE | HEAD)))
+    assert report.differing == (
+        ("logits/semantic/weights", (1, 1, 256, 3), (1, 1, 256, 21)),
+        ("logits/semantic/biases", (3,), (21,)),
+    )
+    assert was_set(model) == [*BACKBONE, "aspp0/weights", "concat_projection/weights"]
+
+
+def test_same_number_of_values_in_another_shape_does_not_fit():
+    report = plan({"MobilenetV2/w": (1, 6)}, files.open_reader({"MobilenetV2/w": np.zeros((2, 3))}))
+    assert report.restored == () and report.differing == (("MobilenetV2/w", (1, 6), (2, 3)),)
+
+
+def test_report_keeps_slots_and_step_apart():
+    model = variables(BACKBONE | HEAD | {f"{KERNEL}/Momentum": (3, 3, 3, 32), "decoder/new/weights": (1, 1, 4, 4)})
+    tensors = arrays(BACKBONE | HEAD | {"MobilenetV2/Conv_1/weights": (1, 1, 320, 1280), "beta1_power": ()})
+    tensors |= {"MobilenetV2/Conv_1/weights/Adam": np.zeros(1), "global_step": np.int64(4)}
+    report = restore(model, tensors)
+    assert report.missing == (f"{KERNEL}/Momentum", "decoder/new/weights")
+    assert set(report.unused) == {
+        "MobilenetV2/Conv_1/weights",
+        "MobilenetV2/Conv_1/weights/Adam",
+        "beta1_power",
+        "global_step",
+    }
+    assert report.table().splitlines() == [
+        "from the given arrays:",
+        "outcome        network  optimizer and step",
+        "-------------  -------  ------------------",
+        "restored             8                   0",
+        "shape differs        0                   0",
+        "missing              1                   1",
+        "unused               1                   3",
+        "excluded             0                   0",
+        "missing:",
+        "  decoder/new/weights",
+        "unused:",
+        "  MobilenetV2/Conv_1/weights",
+    ]
+
+
+def test_long_lists_are_cut_short_and_summed_up_by_scope():
+    new = {f"decoder/layer_{n}/weights": (1,) for n in range(10)} | {"logits/semantic/weights": (1,)}
+    table = restore(variables(BACKBONE | new), arrays(BACKBONE)).table(lines=2)
+    assert table.endswith(
+        "missing:\n  decoder/layer_0/weights\n  decoder/layer_1/weights\n  and more: decoder 8, logits 1"
+    )
+
+
+# ---- excluding the head ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "all_head", "logits_only"),
+    [
+        ("logits/semantic/weights", True, True),
+        ("logits/semantic_1/biases", True, True),
+        ("logits/semantic/weights/Momentum", True, True),
+        ("image_pooling/BatchNorm/beta", True, False),
+        ("aspp0/weights", True, False),
+        ("aspp3_depthwise/depthwise_weights", True, False),
+        ("concat_projection/weights", True, False),
+        ("decoder/feature_projection0/weights", True, False),
+        ("meta_architecture/branch0_pointwise/weights", True, False),
+        ("MobilenetV2/Logits/Conv2d_1c_1x1/weights", False, False),
+        ("resnet_v1_50/logits/weights", False, False),
+        ("global_step", True, True),
+    ],
+)
+def test_head_exclusion_is_by_the_beginning_of_the_name(name, all_head, logits_only):
+    assert names.initial_exclusion(False, False)(name) == all_head
+    assert names.initial_exclusion(False, True)(name) == logits_only
+    assert names.initial_exclusion(True, False)(name) == (name == "global_step")
+
+
+def test_excluded_names_are_not_set_and_not_missed():
+    model = variables(BACKBONE | HEAD)
+    report = restore(model, arrays(BACKBONE | HEAD), names.initial_exclusion(initialize_last_layer=False))
+    assert was_set(model) == list(BACKBONE)
+    assert report.excluded == tuple(HEAD) and report.missing == ()
+
+
+# ---- refusing ----------------------------------------------------------------------------------------
+
+
+def test_another_architecture_is_refused_with_the_flags_that_fit(tmp_path):
+    model = variables(BACKBONE | HEAD)
+    xception = {
+        "xception_65/entry_flow/conv1_1/weights": (3, 3, 3, 32),
+        "aspp0/weights": (1, 1, 2048, 256),
+        "aspp1_depthwise/depthwise_weights": (3, 3, 2048, 1),
+        "aspp1_pointwise/weights": (1, 1, 2048, 256),
+        "concat_projection/weights": (1, 1, 512, 256),
+        "decoder/feature_projection0/weights": (1, 1, 256, 48),
+        "decoder/decoder_conv0_pointwise/weights": (1, 1, 304, 256),
+        "logits/semantic/weights": (1, 1, 256, 19),
+        "logits/semantic/biases": (19,),
+    }
+    path = files.write(str(tmp_path / "model.ckpt"), arrays(xception))
+    with pytest.raises(UserError) as caught:
+        restore(model, path)
+    text = str(caught.value)
+    assert f"{path}: is of another network: only 0 of the 4 variables of the backbone fit" in text
+    assert "It looks like xception_65, ASPP with 1 atrous rate, no image pooling, decoder, 19 classes" in text
+    assert "the model is mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 21 classes" in text
+    assert "--model_variant=xception_65 --atrous_rates=6 --decoder_output_stride=4" in text
+    assert "it has 19 classes: take the dataset it was trained on, or --num_classes=19" in text
+    assert was_set(model) == [], "nothing may be set by a restore that is refused"
+
+
+def test_another_width_is_refused():
+    narrow = {name: (*shape[:-1], shape[-1] // 2) for name, shape in BACKBONE.items()}
+    with pytest.raises(UserError, match=r"flags that fit it: --depth_multiplier=0\.5"):
+        restore(variables(BACKBONE), arrays(narrow))
+
+
+def test_half_of_the_backbone_is_enough_and_less_is_not():
+    tensors = arrays(BACKBONE)
+    tensors.pop(KERNEL)
+    tensors.pop("MobilenetV2/Conv/BatchNorm/gamma")
+    assert len(restore(variables(BACKBONE), tensors).restored) == 2
+    tensors.pop("MobilenetV2/expanded_conv/project/weights")
+    with pytest.raises(UserError, match="only 1 of the 4"):
+        restore(variables(BACKBONE), tensors)
+
+
+def test_slots_and_head_do_not_count_as_backbone():
+    model = variables(BACKBONE | {f"{name}/Momentum": shape for name, shape in BACKBONE.items()} | HEAD)
+    assert len(restore(model, arrays(BACKBONE)).restored) == 4
+    assert len(restore(variables(HEAD), arrays(HEAD)).restored) == 4
+
+
+def test_evaluation_needs_every_variable():
+    model = variables(BACKBONE | HEAD)
+    with pytest.raises(UserError) as caught:
+        restore(model, arrays(BACKBONE), require_all=True)
+    assert "does not hold the whole model: aspp0/weights is missing; concat_projection/weights is missing" in str(
+        caught.value
+    )
+    assert "it has no segmentation head: train from it first" in str(caught.value)
+    assert was_set(model) == []
+
+
+def test_evaluation_with_another_class_count_names_it():
+    model = variables(BACKBONE | HEAD | {"logits/semantic/weights": (1, 1, 256, 3), "logits/semantic/biases": (3,)})
+    with pytest.raises(UserError) as caught:
+        restore(model, arrays(BACKBONE | HEAD), require_all=True)
+    assert "logits/semantic/biases is 21, the model's 3" in str(caught.value)
+    assert "it has 21 classes: take the dataset it was trained on, or --num_classes=21" in str(caught.value)
+
+
+def test_damaged_data_set_nothing(tmp_path):
+    path = files.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE))
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 0xFF
+    data.write_bytes(content)
+    model = variables(BACKBONE)
+    with pytest.raises(UserError, match="damaged"):
+        restore(model, path)
+    assert was_set(model) == []

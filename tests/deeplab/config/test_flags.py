@@ -1,0 +1,167 @@
+"""The command line: every flag of the reference, both styles of lists, and what is refused."""
+
+import json
+
+import pytest
+
+from deeplab import eval, export_model, train, vis
+from deeplab.config import flags, model_config, prediction_config, training_config
+from deeplab.utils.errors import UserError
+
+TRAIN = train.GROUPS
+COMMANDS = {"train.py": train, "eval.py": eval, "vis.py": vis, "export_model.py": export_model}
+
+# Our defaults where they differ from the reference's on purpose; each field's help says so.
+OTHER_DEFAULTS = {
+    "batch_norm_decay",
+    "dataset",
+    "eval_crop_size",
+    "vis_crop_size",
+    "max_number_of_evaluations",
+    "max_number_of_iterations",
+    "colormap_type",
+    "num_classes",
+    "output_stride",  # export_model.py's own default of 8 is a matter of its own tests
+}
+
+
+def parse(*words, groups=TRAIN):
+    return flags.parse(groups, ["command", *words])
+
+
+def made(*words, group=training_config.TrainConfig, groups=TRAIN):
+    given = parse("--train_logdir=a", "--dataset_dir=b", *words, groups=groups)
+    return flags.settings_from(given, groups)[groups.index(group)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--atrous_rates=6", "--atrous_rates=12", "--atrous_rates=18"], (6, 12, 18)),
+        (["--atrous_rates=6,12,18"], (6, 12, 18)),
+        (["--atrous_rates=6, 12,18"], (6, 12, 18)),
+        (["--atrous_rates", "6"], (6,)),
+        (["-atrous_rates=6"], (6,)),
+        ([], ()),
+    ],
+)
+def test_lists_are_read_in_every_style(words, expected):
+    assert made(*words, group=model_config.ModelConfig).atrous_rates == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--train_crop_size=257,385"], (257, 385)),
+        (["--train_crop_size=257", "--train_crop_size=385"], (257, 385)),
+        (["--train_crop_size=257"], (257, 257)),
+        ([], (513, 513)),
+    ],
+)
+def test_sizes_are_read_in_every_style(words, expected):
+    assert made(*words).train_crop_size == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--fine_tune_batch_norm=false", False),
+        ("--nofine_tune_batch_norm", False),
+        ("--fine_tune_batch_norm=False", False),
+        ("--fine_tune_batch_norm=true", True),
+        ("--fine_tune_batch_norm", True),
+    ],
+)
+def test_switches_are_read_in_every_style(word, expected):
+    assert made(word).fine_tune_batch_norm is expected
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--initialize_last_layer", "=", "False"], "without spaces"),
+        (["--initialize_last_layer", "False"], "takes its value with an equals sign"),
+        (["--trainlogdir=x"], "train_logdir"),
+        (["--train_batch_size=4.5"], "--train_batch_size: needs a whole number, not '4.5'"),
+        (["--train_batch_size=0"], "--train_batch_size: must be above 0"),
+        (["--train_crop_size=1,2,3"], "--train_crop_size: needs height,width"),
+        (["--optimizer=sgd"], "must be one of momentum, adam"),
+        (["--top_k_percent_pixels=25"], "--top_k_percent_pixels=0.25 if you meant percent"),
+        (["--num_clones=3", "--train_batch_size=8"], "--train_batch_size=9"),
+        (["--decoder_output_stride=4,8"], "--decoder_output_stride=8,4"),
+        (["--output_stride=12"], "--output_stride: must be 8, 16 or 32"),
+        (["--max_resize_value=513"], "--min_resize_value"),
+        (["--min_scale_factor=2", "--max_scale_factor=1"], "--min_scale_factor"),
+        (["--logits_kernel_size=3"], "--aspp_with_batch_norm=false"),
+        (["--label_weights=1,-2"], "must not be negative"),
+        (["--momentum=much"], "--momentum: needs a number"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words, says):
+    with pytest.raises(UserError, match=says.replace("(", r"\(")):
+        made(*words)
+
+
+def test_required_flags_are_named():
+    with pytest.raises(UserError, match="--dataset_dir, --train_logdir must be given"):
+        flags.settings_from(parse(), TRAIN)
+
+
+def test_flags_that_lost_their_meaning_say_what_stands_in_their_place(capsys):
+    parse("--num_ps_tasks=2", "--clone_on_cpu=true")
+    said = capsys.readouterr().err
+    assert "--num_ps_tasks has no effect" in said and "CUDA_VISIBLE_DEVICES" in said
+
+
+def test_logging_flags_of_old_commands_are_accepted():
+    assert parse("--logtostderr", "--verbosity=1", "--alsologtostderr=false", "--v=2") == {}
+
+
+def test_a_configuration_file_sets_defaults_and_flags_win(tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("train:\n  train_batch_size: 4\n  train_crop_size: [257, 257]\nlabel_weights: 1,10,5\n")
+    given = parse(f"--config={path}", "--train_batch_size=6")
+    assert given == {"train_batch_size": 6, "train_crop_size": (257, 257), "label_weights": (1.0, 10.0, 5.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("train_bach_size: 4", "did you mean 'train_batch_size'"), ("- 1", "name: value"), ("a: [", "YAML")],
+)
+def test_a_bad_configuration_file_is_refused(tmp_path, text, says):
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says):
+        parse(f"--config={path}")
+
+
+def test_help_lists_every_flag_that_has_a_meaning(capsys):
+    assert parse("--help") is None
+    said = capsys.readouterr().out
+    for name, (field, _) in flags.fields_of(TRAIN).items():
+        assert (f"--{name}:" in said) is not bool(field.metadata["retired"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_of_the_reference_is_there_with_its_default(golden, command):
+    fields = flags.fields_of(COMMANDS[command].GROUPS)
+    reference = json.loads((golden / "reference_flags.json").read_text())[command]
+    for name, default in reference.items():
+        assert name in fields, name
+        field = fields[name][0]
+        if name in OTHER_DEFAULTS or field.metadata["retired"]:
+            continue
+        ours = field.default
+        if isinstance(ours, tuple):
+            assert [float(value) for value in ours] == [float(value) for value in default or []], name
+        else:
+            assert ours == default or (not ours and not default), name
+
+
+def test_a_command_ends_with_an_exit_code_and_no_traceback(capsys):
+    def fail(*_):
+        raise UserError("here", "a rule", "do this")
+
+    assert flags.run(fail, (prediction_config.InferenceConfig,), ["command"]) == 1
+    assert capsys.readouterr().err == "error: here: a rule\n  remedy: do this\n"
+    assert flags.run(lambda *_: None, (prediction_config.InferenceConfig,), ["command"]) == 0

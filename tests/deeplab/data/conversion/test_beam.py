@@ -1,0 +1,142 @@
+"""The Beam pipeline: the same bytes as a local build, the same messages, nothing left behind."""
+
+import contextlib
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.data import records
+from deeplab.data.conversion import beam
+from deeplab.data.conversion import local as engine
+from deeplab.data.readers.source import Pair, Source
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
+
+COLORS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Seven pairs with masks in colors, one of which is not quite the palette's."""
+    (tmp_path / "colors.palette").write_text("255 0 0 hair\n0 255 0 skin\n0 0 255 ground\n")
+    pairs = []
+    for number in range(7):
+        image, mask = tmp_path / f"{number}.jpg", tmp_path / f"{number}.png"
+        cv2.imwrite(str(image), np.full([4 + number, 6, 3], 10 * number, np.uint8))
+        colors = [COLORS["near" if number == 3 else "red"], COLORS["blue"]] * 3
+        cv2.imwrite(str(mask), np.array([colors] * (4 + number), np.uint8)[..., ::-1])
+        pairs.append(Pair(str(number), str(image), str(mask)))
+    return Source({"train": pairs[:5], "val": pairs[5:]})
+
+
+def build(source, folder, **settings):
+    labels = LabelConfig(palette=str(folder.parent / "colors.palette"), color_tolerance=8)
+    return engine.build(source, folder, labels, RecordConfig(num_shards=2, **settings))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix == ".tfrecord"}
+
+
+def test_shards_and_description_are_those_of_a_local_build(source, tmp_path, capsys):
+    local = build(source, tmp_path / "local", name="x")
+    said_locally = capsys.readouterr().err
+    piped = build(source, tmp_path / "piped", name="x", beam=True)
+    assert contents(tmp_path / "piped") == contents(tmp_path / "local") and len(contents(tmp_path / "piped")) == 4
+    assert piped == local
+    snapped = (
+        "1 masks have colors that are not in the palette: their pixels took the nearest that is (21 pixels in all)"
+    )
+    assert snapped in said_locally and snapped in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "piped").iterdir() if path.name.startswith(".")] == []
+
+
+def test_bad_pairs_are_named_and_nothing_is_left(source, tmp_path):
+    for number in (1, 6):
+        (tmp_path / f"{number}.jpg").write_bytes(b"")
+    with pytest.raises(UserError) as fault:
+        build(source, tmp_path / "piped", beam=True)
+    assert fault.value.where == str(tmp_path / "1.jpg")
+    assert "and 1 more pairs of 7 cannot be used" in fault.value.rule and str(tmp_path / "6.jpg") in fault.value.rule
+    assert not (tmp_path / "piped").exists()
+
+
+def test_options_that_beam_refuses(source, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)--beam: the pipeline broke.*NoSuchRunner.*--beam_options"):
+        build(source, tmp_path / "piped", beam=True, beam_options="--runner=NoSuchRunner")
+    assert not (tmp_path / "piped").exists()
+
+
+def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(beam, "_result_files", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "piped", beam=True)
+    assert beam._THREAD not in {thread.name for thread in threading.enumerate()} and not beam._AT_WORK
+    assert not (tmp_path / "piped").exists()
+
+
+def test_options_that_cannot_be_taken_apart(source, tmp_path):
+    with pytest.raises(UserError, match="--beam_options: cannot be taken apart: no closing quotation"):
+        build(source, tmp_path / "piped", beam=True, beam_options="--runner='DirectRunner")
+
+
+def test_relative_paths_count_from_the_folder_that_the_command_ran_in(source, tmp_path, monkeypatch):
+    relative = {"train": [Pair(pair.name, f"{pair.name}.jpg", f"{pair.name}.png") for pair in source.splits["train"]]}
+    (task,) = beam.shard_tasks(relative, 1)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir("/")  # where a worker was started
+    beam.write_shard(task, "out", recipe(source, tmp_path), str(tmp_path))
+    assert beam._read_result(tmp_path / "out", task.name).tally.images == 5
+
+
+def recipe(source, tmp_path):
+    from deeplab.data.conversion.encode import Recipe
+    from deeplab.data.readers.classes import classes_from
+
+    labels = LabelConfig(palette=str(tmp_path / "colors.palette"), color_tolerance=8)
+    return Recipe(classes_from(labels, source).painter)
+
+
+def test_an_attempt_that_was_repeated_counts_once(source, tmp_path):
+    """A worker that dies after its shard is whole runs again elsewhere: both attempts wrote the same bytes."""
+    (task, *_) = beam.shard_tasks(source.splits, 2)
+    for _ in range(2):
+        beam.write_shard(task, str(tmp_path), recipe(source, tmp_path))
+    shards = sorted(tmp_path.glob(".train-00000-of-00002.tfrecord.[0-9]*.partial"))
+    assert len(shards) == 2 and shards[0].read_bytes() == shards[1].read_bytes()
+    result = beam._read_result(tmp_path, task.name)
+    assert result.tally.images == 3 and result.oddities.numbers == {}
+    beam.WrittenShard(tmp_path / task.name, tmp_path / result.temporary).publish()
+    assert records.count_records(tmp_path / task.name) == 3
+
+
+def test_an_attempt_that_died_is_passed_over(source, tmp_path):
+    (task, *_) = beam.shard_tasks(source.splits, 2)
+    beam.write_shard(task, str(tmp_path), recipe(source, tmp_path))
+    dead = beam._as_json(beam.ShardResult("gone", beam.SplitTally(), beam.Oddities(), []))
+    write_atomically(tmp_path / f".{task.name}.result.0.partial", dead)
+    assert beam._read_result(tmp_path, task.name).temporary != "gone"
+
+
+def test_a_worker_that_does_not_see_the_folder(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(beam, "_run", lambda *_: None)
+    with contextlib.ExitStack() as stack, pytest.raises(UserError, match="all workers must mount this folder"):
+        beam.write_in_pipeline(source.splits, tmp_path, recipe(source, tmp_path), RecordConfig(), stack)
+
+
+def test_beam_that_is_not_installed(source, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(UserError, match=r"pip install 'deeplab-tensorflow\[beam\]'"):
+        build(source, tmp_path / "piped", beam=True)
+
+
+def test_contiguous_chunks_of_which_the_last_may_be_empty():
+    assert [len(chunk) for chunk in beam.chunks(list(range(9)), 4)] == [3, 3, 3, 0]

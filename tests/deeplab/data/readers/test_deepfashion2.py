@@ -1,0 +1,135 @@
+"""DeepFashion2: items and their parts, the published folders, and annotation files that are not right."""
+
+import json
+import pickle
+
+import pytest
+
+from deeplab.data import dataset as datasets
+from deeplab.data.labels import LabelRule
+from deeplab.data.readers.deepfashion2 import CLOTHES, BuildDeepFashion2Config, read_deepfashion2
+from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
+from deeplab.utils.errors import UserError
+
+SHIRT = [0, 0, 4, 0, 4, 3, 0, 3]  # 12 pixels in the top left corner
+BELT = [1, 1, 3, 1, 3, 2, 1, 2]  # 2 of them, in row 1
+
+
+def item(category, *rings):
+    name = CLOTHES[category - 1]
+    return {"category_id": category, "category_name": name, "segmentation": list(rings), "occlusion": 2, "style": 1}
+
+
+def content(**items):
+    return {**items, "source": "user", "pair_id": 1}
+
+
+def write(root, data, number=1, annos="annos", image="image"):
+    for folder in (annos, image):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / image / f"{number:06}.jpg").touch()
+    (root / annos / f"{number:06}.json").write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def read(root, **settings):
+    folders = {"annotation_folder": str(root / "annos"), "image_folder": str(root / "image")}
+    return read_deepfashion2(BuildDeepFashion2Config(**{**folders, **settings}))
+
+
+def draw(source):
+    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    return pickle.loads(pickle.dumps(source.pairs()[0])).mask.draw(painter, 4, 5).tolist()
+
+
+def test_items_are_painted_with_their_category_small_ones_on_large_ones(tmp_path):
+    write(tmp_path, content(item1=item(13, BELT), item2=item(1, SHIRT)))
+    source = read(tmp_path)
+    assert [pair.name for pair in source.splits[UNDIVIDED]] == ["000001"]
+    assert source.class_names == ("background", *CLOTHES) and source.drawn
+    assert draw(source) == [[1, 1, 1, 1, 0], [1, 13, 13, 1, 0], [1, 1, 1, 1, 0], [0] * 5]
+    assert draw(read(tmp_path, overlap="file"))[1] == [1, 1, 1, 1, 0]
+
+
+def test_parts_of_an_item_are_a_union(tmp_path):
+    write(tmp_path, content(item1=item(7, SHIRT, BELT, [4, 3, 5, 3, 5, 4, 4, 4], [])))
+    assert draw(read(tmp_path)) == [[7, 7, 7, 7, 0]] * 3 + [[0, 0, 0, 0, 7]]
+
+
+def test_the_known_data_set_has_the_same_classes():
+    known = datasets.load_known("deepfashion2")
+    assert known.class_names == ("background", *CLOTHES)
+    assert len(set(known.colors)) == 14
+
+
+def test_the_published_folders_are_the_splits(tmp_path):
+    write(tmp_path / "train", content(), 1)
+    write(tmp_path / "train", content(), 2)
+    write(tmp_path / "validation", content(), 1)
+    source = read_deepfashion2(BuildDeepFashion2Config(deepfashion2_root=str(tmp_path)))
+    assert {split: [pair.name for pair in pairs] for split, pairs in source.splits.items()} == {
+        "train": ["train/000001", "train/000002"],
+        "val": ["val/000001"],
+    }
+    assert source.splits["val"][0].image == str(tmp_path / "validation" / "image" / "000001.jpg")
+
+
+def test_photos_without_items_are_background_or_left_out(tmp_path, capsys):
+    write(tmp_path, content(), 1)
+    write(tmp_path, content(item1=item(3, BELT)), 2)
+    assert draw(read(tmp_path)) == [[0] * 5] * 4
+    assert [pair.name for pair in read(tmp_path, skip_empty=True).pairs()] == ["000002"]
+    assert "1 images without a shape: left out: 000001" in capsys.readouterr().err
+
+
+def test_photos_without_an_annotation_file_are_counted(tmp_path, capsys):
+    write(tmp_path, content())
+    (tmp_path / "image" / "000009.jpg").touch()
+    assert len(read(tmp_path).pairs()) == 1
+    assert "warning: 1 images without an annotation file left out: 000009.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("{", "is not JSON"),
+        ([], "must hold an object with item1"),
+        ({"shapes": []}, "has no item and no `source`"),
+        (content(item1=None), "item1: must be an object with `category_id`, not null"),
+        (content(item1={"segmentation": []}), "item1: `category_id` is missing"),
+        (content(item1=item(13, BELT) | {"category_id": 14}), "item1: `category_id` must be 1 to 13, not 14"),
+        (content(item1=item(13, BELT) | {"category_id": "13"}), "item1: `category_id` must be a whole number"),
+        (content(item2=item(13, BELT) | {"segmentation": None}), "item2: `segmentation` must be a list, not null"),
+        (content(item1=item(13, [1, 2, 3, 4])), "item1: a polygon needs 3 points at least, not 2"),
+        (content(item1=item(13, [1, 2, 3, 4, "a", 6])), "item1: coordinates must be numbers"),
+    ],
+)
+def test_files_that_break_the_format_are_named_with_the_rule(tmp_path, data, text):
+    write(tmp_path, data)
+    with pytest.raises(UserError, match=text) as caught:
+        draw(read(tmp_path))
+    assert "000001.json" in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_an_annotation_file_without_its_photo_is_named(tmp_path):
+    write(tmp_path, content())
+    (tmp_path / "annos" / "000002.json").write_text("{}")
+    with pytest.raises(UserError, match=r"000002\.json: its image '000002\.jpg' is not in"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"deepfashion2_root": "{0}", "image_folder": "", "annotation_folder": ""}, "has neither train nor validation"),
+        ({"deepfashion2_root": "{0}"}, "or both other folders must be given"),
+        ({"image_folder": ""}, "or both other folders must be given"),
+        ({"annotation_folder": "{0}/nowhere"}, "--annotation_folder: no such folder"),
+        ({"image_folder": "{0}/nowhere"}, "--image_folder: no such folder"),
+        ({"annotation_folder": "{0}/image"}, "there is no image with annotations"),
+    ],
+)
+def test_folders_that_cannot_be_are_refused(tmp_path, settings, text):
+    write(tmp_path, content())
+    with pytest.raises(UserError, match=text):
+        read(tmp_path, **{key: value.format(tmp_path) for key, value in settings.items()})

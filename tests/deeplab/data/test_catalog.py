@@ -1,0 +1,92 @@
+"""The table of what known datasets consist of, and a user's own addresses in place of the published ones."""
+
+import re
+
+import pytest
+
+from deeplab.data import catalog
+from deeplab.utils.errors import UserError
+
+PUBLISHED = {  # where the owners publish what can be had without asking
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+    "http://images.cocodataset.org/zips/train2017.zip",
+    "http://images.cocodataset.org/zips/val2017.zip",
+    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+    "http://web4.cs.ucl.ac.uk/staff/g.brostow/MotionSegRecData/files/701_StillsRaw_full.zip",
+    "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/data/LabeledApproved_full.zip",
+    "http://vis-www.cs.umass.edu/lfw/lfw-funneled.tgz",
+    "http://vis-www.cs.umass.edu/lfw/part_labels/parts_lfw_funneled_gt_images.tgz",
+    "http://vis-www.cs.umass.edu/lfw/part_labels/parts_train.txt",
+    "http://vis-www.cs.umass.edu/lfw/part_labels/parts_validation.txt",
+    "http://vis-www.cs.umass.edu/lfw/part_labels/parts_test.txt",
+}
+VOC = "VOCtrainval_11-May-2012.tar"
+
+
+def test_every_data_set_of_the_table():
+    addresses = set()
+    for name in catalog.names():
+        known = catalog.find(name)
+        assert known.title and known.terms and known.page.startswith("http")
+        for archive in known.archives:
+            addresses |= {archive.address} - {""}
+            assert archive.address or known.by_hand
+            assert archive.address == "" or archive.address.endswith("/" + archive.file)
+            assert not archive.checksum or len(archive.checksum.split(":")[1]) in (32, 40, 64)
+    assert addresses == PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "number"),
+    [
+        ("voc2012", "VOCdevkit/VOC2012/JPEGImages/*.jpg", 17125),
+        ("voc2012", "VOCdevkit/VOC2012/SegmentationClass/*.png", 2913),
+        ("sbd", "benchmark_RELEASE/dataset/cls/*.mat", 11355),
+        ("ade20k", "ADEChallengeData2016/images/training/*.jpg", 20210),
+        ("coco", "train2017/*.jpg", 118287),
+        ("camvid", "LabeledApproved_full/*_L.png", 701),
+        ("lfw_parts", "masks/*.ppm", 2927),
+        ("celeba_hair_skin", "masks/*.bmp", 3556),
+        ("isic2018_task1", "masks/train/*_segmentation.png", 2594),
+        ("deepfashion2", "validation/annos/*.json", 32153),
+    ],
+)
+def test_published_numbers(name, pattern, number):
+    expected = {key: value for archive in catalog.find(name).archives for key, value in archive.expected.items()}
+    assert expected[pattern] == number
+
+
+def test_unknown_data_set():
+    with pytest.raises(UserError, match="is no dataset that can be fetched\n  remedy: did you mean 'camvid'"):
+        catalog.find("canvid")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read as YAML"),
+        ("- 1", "it must hold `name: value` lines"),
+        ("voc2021: {}", "did you mean 'voc2012'"),
+        ("voc2012: {archives: 3}", "voc2012: archives must hold"),
+        ("voc2012: {title: mine}", "only `archives:` can be given there"),
+        ("voc2012: {archives: {VOC.tar: {}}}", "has no archive 'VOC.tar'"),
+        (f"voc2012: {{archives: {{{VOC}: {{adress: x}}}}}}", "unknown field 'adress'"),
+        (f"voc2012: {{archives: {{{VOC}: {{bytes: many}}}}}}", "bytes cannot be 'many'"),
+        (f"voc2012: {{archives: {{{VOC}: {{checksum: '123'}}}}}}", "checksum '123' is none"),
+        (f"voc2012: {{archives: {{{VOC}: {{expected: {{../a: 1}}}}}}}}", "expected cannot be"),
+    ],
+)
+def test_addresses_that_are_none(tmp_path, text, words):
+    (tmp_path / "own.yml").write_text(text)
+    with pytest.raises(UserError, match=re.escape(words)):
+        catalog.find("voc2012", tmp_path / "own.yml")
+
+
+def test_own_addresses_leave_the_rest_as_published(tmp_path):
+    (tmp_path / "own.yml").write_text(f"voc2012: {{archives: {{{VOC}: {{address: 'http://mirror/x.tar'}}}}}}")
+    (mirrored,), (published,) = (catalog.find("voc2012", path).archives for path in (tmp_path / "own.yml", ""))
+    assert mirrored.address == "http://mirror/x.tar"
+    assert mirrored.checksum == published.checksum and mirrored.expected == published.expected
+    assert catalog.find("sbd", tmp_path / "own.yml") == catalog.find("sbd")

@@ -1,0 +1,79 @@
+"""Color tables: the reference's, and the palette for datasets of one's own."""
+
+import numpy as np
+import pytest
+
+from deeplab.data import colormaps
+from deeplab.utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["pascal", "cityscapes", "ade20k", "mapillary_vistas"])
+def test_named_tables_are_the_reference_s(golden, name):
+    expected = np.load(golden / "preprocess.npz")[f"cmap_{name}"]
+    table = colormaps.colors_for(name, 19)
+    assert table.dtype == np.uint8 and table.shape == (256, 3)
+    np.testing.assert_array_equal(table[: len(expected)], expected)
+
+
+def test_pascal_rule_by_hand():
+    table = colormaps.pascal_colors()
+    assert table[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert table[8].tolist() == [64, 0, 0]
+    assert table[255].tolist() == list(colormaps.IGNORED)
+    np.testing.assert_array_equal(colormaps.colors_for("pascal_voc_seg", 21), table)
+
+
+@pytest.mark.parametrize("source", [None, "", (), "distinct"])
+def test_without_colors_there_is_a_palette_of_distinct_ones(source):
+    table = colormaps.colors_for(source, 3)
+    assert len(np.unique(table, axis=0)) == 256
+    assert table[0].tolist() == [0, 0, 0]
+    assert table[255].tolist() == list(colormaps.IGNORED)
+    first = table[:21].astype(int)
+    distance = np.abs(first[:, np.newaxis] - first).sum(-1) + 1000 * np.eye(21, dtype=int)
+    assert distance.min() >= 60
+
+
+def test_tables_are_not_shared():
+    colormaps.colors_for(None, 3)[:] = 9
+    assert colormaps.colors_for(None, 3)[0].tolist() == [0, 0, 0]
+
+
+def test_own_colors():
+    table = colormaps.colors_for([[0, 0, 255], [255, 0, 0]], 2)
+    assert table[:3].tolist() == [[0, 0, 255], [255, 0, 0], [0, 0, 0]]
+    assert table[255].tolist() == list(colormaps.IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("pascall", "did you mean 'pascal'"), ([[1, 2, 3]], "1 colors for 2 classes"), ([[1, 2], [3, 4]], "RGB triples")],
+)
+def test_bad_colors(source, words):
+    with pytest.raises(UserError, match=words):
+        colormaps.colors_for(source, 2)
+
+
+def test_color_values_out_of_range():
+    with pytest.raises(UserError, match="from 0 to 255"):
+        colormaps.colors_for([[0, 0, 256]], 1)
+
+
+def test_color_label_by_hand():
+    colors = np.uint8([[0, 0, 0], [10, 20, 30]])
+    picture = colormaps.color_label(np.array([[1, 0]]), colors)
+    assert picture.dtype == np.uint8
+    assert picture.tolist() == [[[10, 20, 30], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_color_label_refuses_values_without_color(value):
+    with pytest.raises(UserError, match="2 colors"):
+        colormaps.color_label(np.array([[0, value]]), np.zeros([2, 3], np.uint8))
+
+
+def test_overlay_by_hand():
+    image, mask = np.uint8([[[0, 100, 255]]]), np.uint8([[[255, 200, 255]]])
+    assert colormaps.overlay(image, mask, 0.0).tolist() == image.tolist()
+    assert colormaps.overlay(image, mask, 1.0).tolist() == mask.tolist()
+    assert colormaps.overlay(image, mask, 0.25).tolist() == [[[64, 125, 255]]]

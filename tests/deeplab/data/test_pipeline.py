@@ -1,0 +1,320 @@
+"""The pipelines: the reference's pictures, the order and its resumption, and records that are damaged."""
+
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab.config.data_config import ResizeConfig
+from deeplab.data import pipeline, records, transforms
+from deeplab.utils.errors import UserError
+
+GRAY = transforms.MID_GRAY
+
+
+@pytest.fixture(scope="module")
+def arrays(golden):
+    return dict(np.load(golden / "preprocess.npz"))
+
+
+def golden_case(golden, number):
+    cases = json.loads((golden / "preprocess.json").read_text())["preprocess"]
+    case = next(case for case in cases if case["case"] == number)
+    settings = dict(case["kw"])
+    resize = ResizeConfig(**{name: settings.pop(name) for name in list(settings) if "resize" in name})
+    crop_size = settings.pop("crop_height"), settings.pop("crop_width")
+    mean_pixel = transforms.mean_pixel(case["variant"])
+    return case, {"crop_size": crop_size, "mean_pixel": mean_pixel, "resize": resize, **settings}
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def record(image, label, name="a"):
+    """A serialized example of arrays, or of bytes that are encoded already."""
+    size = image.shape[:2] if isinstance(image, np.ndarray) else (0, 0)
+    image = png(image) if isinstance(image, np.ndarray) else image
+    label = png(label) if isinstance(label, np.ndarray) else label
+    return records.encode_example(image, "png", name, *size, label)
+
+
+def shards_of(folder, contents):
+    """Writes one shard for each list of serialized examples; their paths."""
+    for index, examples in enumerate(contents):
+        with records.ShardWriter(folder, records.shard_name("train", index, len(contents))) as writer:
+            for serialized in examples:
+                writer.write(serialized)
+            writer.publish()
+    return records.list_shards(folder, "train")
+
+
+def numbered(number):
+    """A 6x5 image of one value, with a label of another."""
+    return record(np.full([6, 5, 3], number, np.uint8), np.full([6, 5], number % 3, np.uint8), f"image {number}")
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory):
+    """Three shards with 4, 0 and 6 records."""
+    groups = [range(4), range(0), range(4, 10)]
+    return shards_of(tmp_path_factory.mktemp("ten"), [[numbered(number) for number in group] for group in groups])
+
+
+@pytest.fixture(scope="module")
+def golden_shard(tmp_path_factory, arrays):
+    return shards_of(tmp_path_factory.mktemp("golden"), [[record(arrays["img"], arrays["lab"], "golden")]])
+
+
+def train(shards, **settings):
+    defaults = {"crop_size": (8, 8), "batch_size": 4, "mean_pixel": GRAY, "ignore_label": 255, "num_classes": 5}
+    return pipeline.train_batches(shards, **{**defaults, "seed": 1, **settings})
+
+
+def contents(dataset, count):
+    """Names, images and labels of some batches, as plain values that can be compared."""
+    return [
+        (batch["image_name"].numpy().tolist(), batch["image"].numpy().tobytes(), batch["label"].numpy().tobytes())
+        for batch in dataset.take(count)
+    ]
+
+
+# --- The reference's pictures -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [24, 25, 26, 27])
+def test_training_crops_are_the_reference_s(golden, golden_shard, arrays, number):
+    case, settings = golden_case(golden, number)
+    expected, expected_label = arrays[f"pp{number}_img"], arrays[f"pp{number}_lab"]
+    if case["flipped"]:
+        expected, expected_label = expected[:, ::-1], expected_label[:, ::-1]
+    mirrored = 0
+    for batch in train(golden_shard, batch_size=1, **settings).take(12):
+        image, label = batch["image"][0].numpy(), batch["label"][0].numpy()
+        if not np.array_equal(label, expected_label):
+            image, label, mirrored = image[:, ::-1], label[:, ::-1], mirrored + 1
+        np.testing.assert_allclose(image, expected, atol=1e-4)
+        np.testing.assert_array_equal(label, expected_label)
+    assert 0 < mirrored < 12
+
+
+@pytest.mark.parametrize("number", [1, 6])
+def test_evaluation_batches_are_the_reference_s(golden, golden_shard, arrays, number):
+    _, settings = golden_case(golden, number)
+    (batch,) = pipeline.eval_batches(golden_shard, batch_size=2, num_classes=5, **settings)
+    np.testing.assert_allclose(batch["image"][0], arrays[f"pp{number}_img"], atol=1e-4)
+    np.testing.assert_array_equal(batch["label"][0], arrays[f"pp{number}_lab"])
+    assert (int(batch["height"][0]), int(batch["width"][0])) == (37, 53)
+    assert (int(batch["resized_height"][0]), int(batch["resized_width"][0])) == ((49, 65) if number == 1 else (37, 53))
+
+
+def test_random_crops_are_parts_of_the_scaled_image(golden_shard, arrays):
+    scaled = transforms.resize_bilinear(arrays["img"], [55, 79]).numpy()
+    label = transforms.resize_nearest(arrays["lab"], [55, 79]).numpy()
+    found = set()
+    crops = train(golden_shard, crop_size=(16, 16), batch_size=1, min_scale_factor=1.5, max_scale_factor=1.5)
+    for batch in crops.take(30):
+        crop, crop_label = batch["image"][0].numpy(), batch["label"][0].numpy()
+        mirrored, top, left = find(crop, scaled)
+        part = label[top : top + 16, left : left + 16]
+        np.testing.assert_array_equal(crop_label, part[:, ::-1] if mirrored else part)
+        found.add((top, left))
+    assert len(found) > 25 and max(top for top, _ in found) > 30 and max(left for _, left in found) > 45
+
+
+def find(crop, image):
+    """Whether the crop is mirrored, and where in the image it lies."""
+    for mirrored in (False, True):
+        wanted = crop[:, ::-1] if mirrored else crop
+        near = np.abs(image[: -len(wanted) + 1, : -len(wanted) + 1] - wanted[0, 0]).sum(-1) < 1e-2
+        for top, left in np.argwhere(near):
+            if np.abs(image[top : top + len(wanted), left : left + len(wanted)] - wanted).max() < 1e-3:
+                return mirrored, top, left
+    raise AssertionError("the crop is no part of the image")
+
+
+def test_scales_are_the_grid_s_and_equally_frequent(ten):
+    widths = [
+        int((batch["label"] != 255).numpy().any(axis=(0, 1)).sum())
+        for batch in train(ten, batch_size=1, crop_size=(12, 10), scale_factor_step_size=0.5).take(200)
+    ]
+    values, counts = np.unique(widths, return_counts=True)
+    assert values.tolist() == [2, 5, 7, 10]  # 5 pixels wide at 0.5, 1.0, 1.5, 2.0, cut to whole pixels
+    assert counts.min() > 30
+
+
+def test_scales_without_a_grid(ten):
+    crops = train(ten, batch_size=1, crop_size=(12, 10), scale_factor_step_size=0.0)
+    heights = {int((batch["label"] != 255).numpy().any(axis=(0, 2)).sum()) for batch in crops.take(100)}
+    assert heights == set(range(3, 12))
+
+
+def test_jpeg_and_png_pass_alike(tmp_path):
+    gradient = np.stack([np.mgrid[:40, :50][0] * 5] * 3, -1).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(gradient).save(buffer, "JPEG", quality=95)
+    label = np.zeros([40, 50], np.uint8)
+    decoded = tf.io.decode_jpeg(buffer.getvalue(), channels=3).numpy()
+    (tmp_path / "jpeg").mkdir(), (tmp_path / "png").mkdir()
+    jpeg = shards_of(tmp_path / "jpeg", [[record(buffer.getvalue(), label)]])
+    stored = shards_of(tmp_path / "png", [[record(decoded, label)]])
+    assert contents(train(jpeg, crop_size=(33, 33)), 5) == contents(train(stored, crop_size=(33, 33)), 5)
+
+
+# --- Order --------------------------------------------------------------------------------------------------
+
+
+def test_shapes_are_known_and_every_epoch_holds_every_image(ten):
+    dataset = train(ten)
+    assert dataset.element_spec["image"].shape == (4, 8, 8, 3) and dataset.element_spec["label"].shape == (4, 8, 8)
+    assert dataset.element_spec["image"].dtype == tf.float32 and dataset.element_spec["label"].dtype == tf.int32
+    names = [name for batch in contents(dataset, 15) for name in batch[0]]
+    epochs = [names[start : start + 10] for start in range(0, 60, 10)]
+    assert all(len(set(epoch)) == 10 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_the_same_seed_gives_the_same_batches(ten):
+    first = contents(train(ten, seed=7), 6)
+    tf.random.set_seed(123)  # must not matter
+    assert contents(train(ten, seed=7), 6) == first
+    assert contents(train(ten, seed=8), 6) != first
+    assert contents(train(ten, seed=None), 6) != contents(train(ten, seed=None), 6)
+
+
+@pytest.mark.parametrize("start", [1, 5, 7])
+def test_a_later_start_goes_on_where_the_stream_stood(ten, start):
+    assert contents(train(ten, start=start), 3) == contents(train(ten), start + 3)[start:]
+
+
+def test_a_far_start_is_quick(ten):
+    assert len(contents(train(ten, start=1_000_000_000), 1)) == 1  # reading the way there would take days
+
+
+def test_eval_images_keep_the_order(ten):
+    examples = list(pipeline.eval_images(ten, num_classes=3))
+    assert [example["image_name"].numpy().decode() for example in examples] == [f"image {n}" for n in range(10)]
+    assert examples[7]["image"].dtype == tf.uint8 and examples[7]["label"].dtype == tf.int32
+    assert int(examples[7]["image"][5, 4, 2]) == 7 and int(examples[7]["label"][5, 4]) == 1
+    assert (int(examples[0]["height"]), int(examples[0]["width"])) == (6, 5)
+
+
+def test_eval_batches_keep_the_last_images(ten):
+    batches = list(pipeline.eval_batches(ten, crop_size=(8, 9), batch_size=4, mean_pixel=GRAY, ignore_label=9))
+    assert [len(batch["image"]) for batch in batches] == [4, 4, 2]
+    assert batches[0]["image"].shape == (4, 8, 9, 3)
+    assert float(batches[2]["image"][1, 7, 0, 0]) == 127.5 and int(batches[2]["label"][1, 0, 8]) == 9
+    assert float(batches[2]["image"][1, 5, 4, 0]) == 9
+
+
+def test_images_without_labels(tmp_path):
+    shards = shards_of(tmp_path, [[], [record(np.zeros([2, 3, 3], np.uint8), b"")]])
+    assert "label" not in next(iter(pipeline.eval_images(shards)))
+    assert "label" not in next(iter(pipeline.eval_batches(shards, crop_size=(5, 5), batch_size=1, mean_pixel=GRAY)))
+
+
+# --- Bad input ----------------------------------------------------------------------------------------------
+
+
+def fault(dataset, shards):
+    """What `explain` makes of the error with which a dataset stops."""
+    with pytest.raises(tf.errors.OpError) as caught:
+        for _ in dataset.take(20):
+            pass
+    try:
+        return pipeline.explain(caught.value, shards)
+    except UserError as error:
+        return error
+
+
+def assert_user_error(error, where, *words):
+    assert isinstance(error, UserError), error
+    assert where in error.where
+    for word in words:
+        assert word in str(error)
+
+
+def test_empty_split(tmp_path):
+    shards = shards_of(tmp_path, [[], []])
+    for make in (train, pipeline.eval_images):
+        with pytest.raises(UserError, match="2 shards hold no record"):
+            make(shards)
+    with pytest.raises(UserError, match="empty"):
+        pipeline.eval_images([])
+
+
+def test_truncated_shard_stops_before_the_first_batch(tmp_path):
+    shards = shards_of(tmp_path, [[numbered(0)], [numbered(1), numbered(2)]])
+    last = pathlib.Path(shards[1])
+    last.write_bytes(last.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"train-00001-of-00002.tfrecord: record 1 "):
+        train(shards)
+
+
+def test_flipped_bit_names_shard_and_record(tmp_path):
+    shards = shards_of(tmp_path, [[numbered(0)], [numbered(1), numbered(2), numbered(3)]])
+    last = pathlib.Path(shards[1])
+    damaged = bytearray(last.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    last.write_bytes(damaged)
+    for dataset in (train(shards), pipeline.eval_images(shards)):
+        assert_user_error(fault(dataset, shards), shards[1], "record 1 ")
+
+
+def test_record_that_is_no_example(tmp_path):
+    shards = shards_of(tmp_path, [[numbered(0), b"hello"]])
+    assert_user_error(fault(train(shards), shards), shards[0], "record 1 ", "tf.train.Example")
+
+
+@pytest.mark.parametrize("kept", [0.5, 40])
+def test_undecodable_image_is_named(tmp_path, kept):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, [40, 50, 3]).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    jpeg = buffer.getvalue()
+    jpeg = jpeg[: int(len(jpeg) * kept)] if kept < 1 else jpeg[:kept]
+    shards = shards_of(tmp_path, [[numbered(0), record(jpeg, np.zeros([40, 50], np.uint8), "broken")]])
+    for dataset in (train(shards, crop_size=(65, 65)), pipeline.eval_images(shards)):
+        assert_user_error(fault(dataset, shards), "broken", "image cannot be decoded", "record 1", shards[0])
+
+
+def test_undecodable_label_is_named(tmp_path):
+    label = png(np.random.default_rng(0).integers(0, 3, [40, 50]).astype(np.uint8))
+    shards = shards_of(tmp_path, [[record(np.zeros([40, 50, 3], np.uint8), label[:150], "broken")]])
+    assert_user_error(fault(train(shards), shards), "broken", "label cannot be decoded")
+
+
+def test_label_values_outside_the_classes(tmp_path, ten):
+    label = np.zeros([6, 5], np.uint8)
+    label[3, 3] = 77  # outside every crop at times, found all the same
+    shards = shards_of(tmp_path, [[record(np.zeros([6, 5, 3], np.uint8), label, "häuser")]])
+    assert_user_error(fault(train(shards, crop_size=(2, 2)), shards), "häuser", "holds 77", "num_classes=5")
+    assert_user_error(fault(pipeline.eval_images(shards, num_classes=5), shards), "häuser", "holds 77")
+
+
+def test_sizes_that_differ(tmp_path):
+    shards = shards_of(tmp_path, [[record(np.zeros([6, 5, 3], np.uint8), np.zeros([5, 6], np.uint8), "b")]])
+    assert_user_error(fault(train(shards), shards), "b", "6x5", "5x6")
+
+
+def test_image_larger_than_the_crop(ten):
+    batches = pipeline.eval_batches(ten, crop_size=(33, 4), batch_size=1, mean_pixel=GRAY, output_stride=8)
+    assert_user_error(fault(batches, ten), "image 0", "6x5", "33x4", "33,9 holds it")
+
+
+def test_removed_shard(tmp_path):
+    shards = shards_of(tmp_path, [[numbered(0)]])
+    dataset = train(shards)
+    tmp_path.joinpath("train-00000-of-00001.tfrecord").unlink()
+    assert_user_error(fault(dataset, shards), shards[0], "removed")
+
+
+def test_an_error_that_is_no_one_s_fault_stays_as_it_is(ten):
+    for error in (tf.errors.InvalidArgumentError(None, None, "else"), tf.errors.OutOfRangeError(None, None, "end")):
+        assert pipeline.explain(error, ten) is error

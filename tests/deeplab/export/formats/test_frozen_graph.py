@@ -1,0 +1,180 @@
+"""The frozen graph: its tensors, its answers beside the reference's, and what it is made of."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.golden_recipe import image, weight
+from support.small_exports import make_graph, make_network, make_settings, run_graph
+
+from deeplab.config.data_config import ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.export.formats import frozen_graph
+from deeplab.inference.prediction import predict_image
+
+SEEN = "MobilenetV2/MobilenetV2/input"
+
+
+def test_names_types_and_shapes_are_the_references(golden, network):
+    wanted = json.loads((golden / "export_tensors.json").read_text())["tensors"]
+    definition = make_graph(network, make_settings(crop=(513, 513)))
+    for name, dtype, shape in frozen_graph.tensors(definition, wanted):
+        expected = wanted[name.removesuffix(":0")]
+        text = " x ".join("?" if length is None else str(length) for length in expected["shape"])
+        assert (dtype, shape) == (expected["dtype"], text), name
+    assert frozen_graph.tensors(definition, [SEEN])[0][:2] == (f"{SEEN}:0", "float32")
+
+
+CASES = {
+    "dm025_os16": ({"depth_multiplier": 0.25}, {}),
+    "os8_aspp_decoder": (
+        {"output_stride": 8, "atrous_rates": (12, 24, 36), "decoder_output_stride": (4,)},
+        {},
+    ),
+    "probs_then_upsample": ({"prediction_with_upsampled_logits": False}, {}),
+    "multiscale_flip": ({}, {"scales": (0.5, 1.0, 1.75), "flip": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_are_the_references(golden, case):
+    model, others = CASES[case]
+    config = ModelConfig(**model)
+    network, settings = make_network(config, 21), make_settings(config, (97, 129), **others)
+    with np.load(golden / "export_answers.npz") as wanted:
+        labels, probabilities = wanted[f"{case}/labels"], wanted[f"{case}/probabilities"]
+    for folded in (True, False):
+        answers = run_graph(make_graph(network, settings, folded), image(97, 129))
+        np.testing.assert_array_equal(answers["SemanticPredictions"], labels)
+        np.testing.assert_allclose(answers["SemanticProbabilities"][:, ::8, ::8], probabilities, atol=2e-6)
+        np.testing.assert_array_equal(answers["ArgMax"], answers["SemanticPredictions"])
+        np.testing.assert_array_equal(answers["RawSemanticPredictions"], answers["ArgMax"].astype(np.float32))
+        np.testing.assert_array_equal(answers["RawSemanticProbabilities"], answers["SemanticProbabilities"])
+
+
+def of_model(network, settings, pixels):
+    """Labels and probabilities of the network itself."""
+    answer = predict_image(network.logits_of, tf.constant(pixels[0]), settings)
+    return answer.labels.numpy(), answer.probabilities.numpy()
+
+
+def test_a_smaller_picture_is_padded_inside(network, frozen):
+    answers = run_graph(frozen, image(40, 60), [*frozen_graph.OUTPUTS, SEEN])
+    labels, probabilities = of_model(network, make_settings(), image(40, 60))
+    np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
+    np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
+    assert answers["RawSemanticProbabilities"].shape == (1, 65, 97, 4)
+    np.testing.assert_array_equal(answers["ArgMax"][:, :40, :60], answers["SemanticPredictions"])
+    np.testing.assert_allclose(answers[SEEN][0, :40, :60], image(40, 60)[0] * (2 / 255) - 1, atol=1e-6)
+    assert np.abs(answers[SEEN][0, 40:]).max() < 1e-6  # 127.5, the padding, is 0 there
+
+
+def test_a_picture_larger_than_the_crop_is_answered_whole(network, frozen):
+    answers = run_graph(frozen, image(70, 130))
+    labels, probabilities = of_model(network, make_settings(), image(70, 130))
+    assert answers["SemanticPredictions"].shape == (1, 70, 130)
+    np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
+    np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
+    np.testing.assert_array_equal(answers["ArgMax"], answers["SemanticPredictions"][:, :65, :97])
+    np.testing.assert_array_equal(answers["RawSemanticProbabilities"], answers["SemanticProbabilities"][:, :65, :97])
+
+
+def test_resizing_happens_inside_and_is_undone(network):
+    resize = ResizeConfig(min_resize_value=65, max_resize_value=65, resize_factor=16)
+    settings = make_settings(crop=(65, 65), resize=resize)
+    answers = run_graph(make_graph(network, settings), image(90, 140))
+    labels, probabilities = of_model(network, settings, image(90, 140))
+    assert answers["SemanticPredictions"].shape == (1, 90, 140)
+    np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
+    np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
+    assert answers["ArgMax"].shape == (1, 65, 65)
+
+
+def test_an_image_pyramid_is_exported():
+    config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=16, image_pyramid=(0.5, 1.0))
+    network, settings = make_network(config), make_settings(config)
+    labels, _ = of_model(network, settings, image(65, 97))
+    np.testing.assert_array_equal(run_graph(make_graph(network, settings), image(65, 97))["ArgMax"][0], labels)
+
+
+def test_inputs_of_four_channels():
+    config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=16, input_channels=4)
+    network, settings = make_network(config), make_settings(config)
+    pixels = np.concatenate([image(65, 97), image(65, 97)[..., :1]], axis=-1)
+    definition = make_graph(network, settings)
+    assert frozen_graph.tensors(definition, ["ImageTensor"]) == [("ImageTensor:0", "uint8", "1 x ? x ? x 4")]
+    np.testing.assert_array_equal(run_graph(definition, pixels)["ArgMax"][0], of_model(network, settings, pixels)[0])
+
+
+# ---- what it is made of -------------------------------------------------------------------------------
+
+
+def test_it_holds_nothing_that_tensorflow_1_does_not_know(frozen):
+    # Every attribute younger than 1.15 has its default, and defaults are left out.
+    attributes = {name for node in frozen.node for name in node.attr}
+    assert not attributes & {
+        "explicit_paddings",
+        "_output_shapes",
+        "half_pixel_centers",
+        "grad_x",
+        "bad_indices_policy",
+    }
+    assert not frozen.library.function
+    assert frozen.versions.producer == 134
+    calls = {
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+        "StatelessIf",
+        "If",
+        "StatelessWhile",
+        "While",
+        "ReadVariableOp",
+    }
+    assert not calls & {node.op for node in frozen.node}
+
+
+def test_weights_have_their_variables_names(frozen):
+    constants = {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in frozen.node if node.op == "Const"}
+    np.testing.assert_array_equal(
+        constants["logits/semantic/weights"], weight("logits/semantic/weights", (1, 1, 32, 4))
+    )
+    assert constants["MobilenetV2/expanded_conv_3/depthwise/biases"].ndim == 1
+    names = {node.name for node in frozen.node}
+    assert {"MobilenetV2/Conv/BiasAdd", "decoder/decoder_conv0_pointwise/BiasAdd", "logits/semantic/BiasAdd"} <= names
+
+
+def test_it_can_be_cut_at_the_networks_input(frozen):
+    nodes = {node.name: node for node in frozen.node}
+    needed, waiting = set(), ["ArgMax"]
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting += [] if name == SEEN else [other for other in nodes[name].input if other not in needed]
+    assert SEEN in needed and "ImageTensor" not in needed
+    assert next(node.op for node in frozen.node if node.name == "ArgMax") == "ArgMax"
+
+
+def test_atrous_convolutions_are_activated_where_kernels_fuse(frozen):
+    ops = {node.name: node.op for node in frozen.node}
+    restored = [node for node in frozen.node if node.op == "BatchToSpaceND"]
+    assert len(restored) == 4  # three blocks behind the lost stride, one ASPP branch
+    assert {ops[node.input[0]] for node in restored} == {"Relu", "Relu6"}
+
+
+def test_every_node_stands_behind_those_it_reads(frozen):
+    seen: set[str] = set()
+    for node in frozen.node:
+        assert seen.issuperset(node.input), node.name
+        seen.add(node.name)
+
+
+def test_reading_the_tensors_leaves_the_graph_as_it_is(frozen):
+    before = frozen.SerializeToString(deterministic=True)
+    frozen_graph.tensors(frozen)
+    assert frozen.SerializeToString(deterministic=True) == before
+
+
+def test_the_same_network_gives_the_same_file(network, frozen):
+    again = make_graph(network, make_settings())
+    assert again.SerializeToString(deterministic=True) == frozen.SerializeToString(deterministic=True)

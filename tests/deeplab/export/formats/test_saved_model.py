@@ -1,0 +1,62 @@
+"""The SavedModel: both signatures, batches, and what lies in it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.golden_recipe import image
+from support.small_exports import make_settings
+
+from deeplab.config.data_config import ResizeConfig
+from deeplab.export.formats import saved_model
+from deeplab.export.freeze import constant_network
+from deeplab.inference.prediction import predict_image
+
+
+def write(folder, network, **settings):
+    """The SavedModel of a network, loaded."""
+    labels = folder / "labels.txt"
+    labels.write_text("ground\n")
+    saved_model.write(folder / "saved", constant_network(network, True), make_settings(**settings), [str(labels)])
+    return tf.saved_model.load(str(folder / "saved"))
+
+
+@pytest.fixture(scope="module")
+def loaded(network, tmp_path_factory):
+    """A SavedModel with crop 65x97."""
+    return write(tmp_path_factory.mktemp("saved_model"), network)
+
+
+def test_a_batch_is_answered_like_its_pictures_one_by_one(loaded, network):
+    pictures = image(60, 80, batch=2)
+    assert not np.array_equal(pictures[0], pictures[1])
+    answer = loaded.signatures["serving_default"](images=tf.constant(pictures))
+    assert sorted(answer) == ["SemanticPredictions", "SemanticProbabilities"]
+    assert answer["SemanticPredictions"].dtype == tf.int32
+    for index in (0, 1):
+        expected = predict_image(network.logits_of, tf.constant(pictures[index]), make_settings())
+        np.testing.assert_array_equal(answer["SemanticPredictions"][index], expected.labels)
+        np.testing.assert_allclose(answer["SemanticProbabilities"][index], expected.probabilities, atol=1e-6)
+
+
+def test_encoded_pictures_are_answered_like_their_pixels(loaded):
+    picture = image(50, 90)
+    by_pixels = loaded.signatures["serving_default"](images=tf.constant(picture))
+    encoded = tf.io.encode_png(picture[0])
+    by_bytes = loaded.signatures["serving_bytes"](image_bytes=encoded[tf.newaxis])
+    for name in by_pixels:
+        np.testing.assert_array_equal(by_bytes[name], by_pixels[name])
+
+
+def test_a_picture_larger_than_the_crop_is_answered(loaded):
+    answer = loaded.signatures["serving_default"](images=tf.constant(image(80, 120)))
+    assert answer["SemanticPredictions"].shape == (1, 80, 120)
+
+
+def test_resizing_is_undone_for_every_picture_of_a_batch(network, tmp_path):
+    settings = {"crop": (65, 65), "resize": ResizeConfig(min_resize_value=65, max_resize_value=65)}
+    pictures = image(40, 50, batch=2)
+    answer = write(tmp_path, network, **settings).signatures["serving_default"](images=tf.constant(pictures))
+    expected = predict_image(network.logits_of, tf.constant(pictures[1]), make_settings(**settings))
+    assert answer["SemanticProbabilities"].shape == (2, 40, 50, 4)
+    np.testing.assert_array_equal(answer["SemanticPredictions"][1], expected.labels)
+    assert (tmp_path / "saved" / "assets" / "labels.txt").read_text() == "ground\n"

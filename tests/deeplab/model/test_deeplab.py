@@ -1,0 +1,99 @@
+"""Assembly of whole networks: sizes, shared weights, and settings that do not go together."""
+
+import numpy as np
+import pytest
+
+from deeplab.config.model_config import ModelConfig
+from deeplab.model import MERGED_LOGITS, build_model, logits_stride
+from deeplab.utils.errors import UserError
+from slim.layers import variables_by_name
+
+
+@pytest.mark.parametrize(
+    ("settings", "stride"),
+    [({}, 16), ({"output_stride": 8}, 8), ({"decoder_output_stride": (4,)}, 4), ({"decoder_output_stride": (8, 4)}, 4)],
+)
+def test_logits_have_their_stride_at_any_image_size(settings, stride):
+    config = ModelConfig(**settings)
+    assert logits_stride(config) == stride
+    model = build_model(config, 5)
+    for height, width in ((65, 33), (48, 70)):
+        logits = model(np.zeros((2, height, width, 3), np.float32))[MERGED_LOGITS]
+        assert logits.shape == (2, (height - 1) // stride + 1, (width - 1) // stride + 1, 5)
+
+
+def test_a_second_decoder_stage_appends_to_the_whole_name():
+    model = build_model(ModelConfig(decoder_output_stride=(8, 4)), 5)
+    names = {name for name in variables_by_name(model) if name.startswith("decoder") and name.endswith("weights")}
+    assert {name.removeprefix("decoder/").rsplit("/", 1)[0] for name in names} == {
+        *("feature_projection0", "decoder_conv0_depthwise", "decoder_conv0_pointwise"),
+        *("decoder_conv1_depthwise", "decoder_conv1_pointwise"),
+        *("feature_projection0_1", "decoder_conv0_1_depthwise", "decoder_conv0_1_pointwise"),
+        *("decoder_conv1_1_depthwise", "decoder_conv1_1_pointwise"),
+    }
+
+
+def test_the_pyramid_shares_one_set_of_weights():
+    single = build_model(ModelConfig(), 3)
+    pyramid = build_model(ModelConfig(image_pyramid=(0.5, 1.0), merge_method="avg"), 3)
+    assert set(variables_by_name(pyramid)) == set(variables_by_name(single))
+    outputs = pyramid(np.random.default_rng(0).uniform(0, 255, (1, 65, 65, 3)).astype(np.float32))
+    mean = (np.asarray(outputs["logits_0.50"]) + np.asarray(outputs["logits_1.00"])) / 2
+    np.testing.assert_allclose(outputs[MERGED_LOGITS], mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_any_number_of_input_channels(channels):
+    model = build_model(ModelConfig(input_channels=channels), 3)
+    assert variables_by_name(model)["MobilenetV2/Conv/weights"].shape == (3, 3, channels, 32)
+    assert model(np.zeros((1, 33, 33, channels), np.float32))[MERGED_LOGITS].shape == (1, 3, 3, 3)
+
+
+def test_folding_replaces_every_batch_norm_by_a_bias():
+    plain = variables_by_name(build_model(ModelConfig(), 3))
+    folded = variables_by_name(build_model(ModelConfig(), 3, fold_batch_norm=True))
+    assert not any("BatchNorm" in name for name in folded)
+    scopes = {name.split("/BatchNorm")[0] for name in plain if "BatchNorm" in name}
+    assert {f"{scope}/biases" for scope in scopes} <= set(folded)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_variant": "mobilenet_v4"}, "--model_variant: .*did you mean 'mobilenet_v2'"),
+        ({"model_variant": "keras:Nothing"}, "--model_variant: keras.applications has no network 'Nothing'"),
+        ({"model_variant": "xception_41", "multi_grid": (1, 2)}, "--multi_grid: .*3 units, not 2"),
+        ({"model_variant": "nas_hnasnet"}, "--output_stride: nas_hnasnet gives features of stride 8, not 16"),
+        (
+            {"model_variant": "mobilenet_edgetpu", "decoder_output_stride": (4,)},
+            "--decoder_output_stride: mobilenet_edgetpu has no low-level features of stride 4; it has: none",
+        ),
+        (
+            {"decoder_output_is_logits": True, "decoder_output_stride": (4,)},
+            "--decoder_filters: .*must be the 3 classes",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_name_the_flag(settings, message):
+    with pytest.raises(UserError, match=message):
+        build_model(ModelConfig(**settings), 3)
+
+
+def test_one_class_is_no_segmentation():
+    with pytest.raises(UserError, match="at least 2 classes, not 1"):
+        build_model(ModelConfig(), 1)
+
+
+def test_drop_path_reaches_the_backbone():
+    config = ModelConfig(model_variant="nas_pnasnet", nas_stem_output_num_conv_filters=8)
+    model = build_model(config, 3, drop_path_keep_probability=0.5, training_progress=lambda: 0.5)
+    dropping = [layer for layer in model.layers if type(layer).__name__ == "DropPath"]
+    assert len(dropping) == 12 * 9  # every operation but the identity
+    assert dropping[0].progress() == 0.5
+
+
+@pytest.mark.parametrize("variant", ["mobilenet_v3_small", "keras:MobileNetV2"])
+def test_other_backbones_under_the_ordinary_head(variant):
+    config = ModelConfig(model_variant=variant, atrous_rates=(6, 12, 18), decoder_output_stride=(4,))
+    logits = build_model(config, 3)(np.zeros((1, 65, 97, 3), np.float32))[MERGED_LOGITS]
+    assert logits.shape == (1, 17, 25, 3)

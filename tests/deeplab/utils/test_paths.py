@@ -1,0 +1,69 @@
+"""Files and folders: what is found where, what is left out, and what is said of those that cannot be read."""
+
+import pytest
+
+from deeplab.utils.errors import UserError
+from deeplab.utils.paths import files_of, list_files, read_file, read_text, require_folder, split_paths, walk
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_folders_with_their_files(tmp_path):
+    touch(tmp_path, "b.jpg", "a.jpg", "night/c.jpg", ".hidden.jpg", ".git/d.jpg", "night/._c.jpg")
+    assert list(walk(tmp_path)) == [("", ["a.jpg", "b.jpg"]), ("night", ["c.jpg"])]
+    assert list(list_files(tmp_path)) == ["a.jpg", "b.jpg", "night/c.jpg"]
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    touch(tmp_path, "disk/a.jpg", "set/own/b.jpg")
+    (tmp_path / "set" / "far").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert list(list_files(tmp_path / "set")) == ["own/b.jpg", "far/a.jpg"]
+
+
+def test_a_folder_is_known_by_its_own_name_not_by_a_link_s(tmp_path):
+    touch(tmp_path, "x/run_3/a.jpg")
+    (tmp_path / "latest").symlink_to(tmp_path / "x" / "run_3", target_is_directory=True)
+    (tmp_path / "x" / "self").symlink_to(tmp_path, target_is_directory=True)
+    assert list(list_files(tmp_path)) == ["x/run_3/a.jpg"]
+
+
+def test_a_folder_that_is_called_like_a_picture_is_no_file(tmp_path):
+    touch(tmp_path, "a.png", "b.png/c.txt", ".d.png")
+    assert files_of(tmp_path) == ["a.png"]
+    assert files_of(tmp_path / "nowhere") == []
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffnamé\r\n".encode())
+    assert read_text(tmp_path / "a.txt") == "namé\r\n"
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes("namé".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.txt: is not UTF-8 at byte 3"):
+        read_text(tmp_path / "a.txt")
+    with pytest.raises(UserError, match=r"b\.txt: cannot be read: No such file or directory\n"):
+        read_text(tmp_path / "b.txt")
+    with pytest.raises(UserError, match="is a folder, not a file"):
+        read_file(tmp_path)
+
+
+def test_folders_that_are_not_there(tmp_path):
+    touch(tmp_path, "photos/a.jpg", ".cache/b")
+    require_folder(tmp_path / "photos", "--image_folder")
+    with pytest.raises(UserError, match=r"--image_folder: no such folder: .*photo\n.*holds the folders photos$"):
+        require_folder(tmp_path / "photo", "--image_folder")
+    with pytest.raises(UserError, match=r"a\.jpg is a file, not a folder\n.*--image_folder=.*photos$"):
+        require_folder(tmp_path / "photos" / "a.jpg", "--image_folder")
+
+
+def test_paths_with_commas_between_them(tmp_path, monkeypatch):
+    touch(tmp_path, "a,b/x.json", "a,b/y,z.json", "c.json")
+    monkeypatch.chdir(tmp_path)
+    assert split_paths("a,b/x.json, c.json,a,b/y,z.json") == ["a,b/x.json", "c.json", "a,b/y,z.json"]
+    assert split_paths("lost.json,c.json,") == ["lost.json", "c.json"]
+    assert split_paths(" , ") == []

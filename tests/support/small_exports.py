@@ -1,0 +1,42 @@
+"""A narrow network with golden weights, and how its exports are made and run."""
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab.config.model_config import ModelConfig
+from deeplab.export.formats import frozen_graph
+from deeplab.export.freeze import constant_network
+from deeplab.inference.checkpoint_model import Network
+from deeplab.inference.prediction import PredictionSettings
+from deeplab.model import build_model
+from slim.layers import variables_by_name
+from support import golden_recipe
+
+NARROW = ModelConfig(
+    depth_multiplier=0.25, atrous_rates=(2,), decoder_output_stride=(4,), aspp_convs_filters=32, decoder_filters=32
+)
+
+
+def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> Network:
+    """A network whose weights are those of the golden recipe."""
+    network = Network(build_model(config, num_classes), config, num_classes, "made/model.ckpt-3", 3)
+    for name, variable in variables_by_name(network.model).items():
+        variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+    return network
+
+
+def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> PredictionSettings:
+    return PredictionSettings(config, crop_size=crop, may_outgrow_crop=True, **others)
+
+
+def make_graph(network: Network, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
+    return frozen_graph.graph_definition(constant_network(network, folded), settings)
+
+
+def run_graph(definition, image, names=frozen_graph.OUTPUTS) -> dict[str, np.ndarray]:
+    """Answers of a graph, by name, to uint8 [1, H, W, C], in a session of TensorFlow 1's kind."""
+    copy = tf.compat.v1.GraphDef.FromString(definition.SerializeToString())
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.import_graph_def(copy, name="")
+        with tf.compat.v1.Session(graph=graph) as session:
+            return session.run({name: f"{name}:0" for name in names}, {"ImageTensor:0": image})
