@@ -87,7 +87,7 @@ def main() -> int:
     name = _ALSO_CALLED.get(name, name)
     if name not in COMMANDS:
         rule = "the command comes first, its flags after it" if word.startswith("-") else "there is no such command"
-        console.error(f"{word}: {rule}\n  remedy: {nearest(word, list(COMMANDS))}; deeplab --help lists them all")
+        console.error(f"{word}: {rule}\n  hint: {nearest(word, list(COMMANDS))}; deeplab --help lists them all")
         return 1
     sys.argv[:2] = [f"deeplab {name}"]
     return COMMANDS[name].run()

@@ -59,13 +59,13 @@ class BrowseConfig:
     def __post_init__(self) -> None:
         require_positive(self, "images", "first_step", "images_per_sheet", "picture_size")
         if not 0 <= self.overlay_opacity <= 1:
-            raise UserError("--overlay_opacity", f"is from 0 to 1, not {self.overlay_opacity}")
+            raise UserError("unclassified", f"is from 0 to 1, not {self.overlay_opacity}", field="overlay_opacity")
         if self.batches < 0:
-            raise UserError("--batches", f"must be 0 or more, not {self.batches}")
+            raise UserError("unclassified", f"must be 0 or more, not {self.batches}", field="batches")
         if self.of_training and (self.classes or self.random):
             chosen = "--classes" if self.classes else "--random"
             rule = "chooses among records; batches are drawn as the training gets them"
-            raise UserError(chosen, rule, "leave it out, or leave --augmented and --batches out")
+            raise UserError("unclassified", rule, "leave it out, or leave --augmented and --batches out", where=chosen)
 
     @property
     def of_training(self) -> bool:

@@ -7,7 +7,7 @@
 Without a format it lists them; `FORMAT --help` lists a format's flags.
 
 Beside the shards stands dataset.yml: classes, colors, images of each split, pixels of each class; the other commands
-read it. Bad files are named with the remedy, and nothing is left half written: a build that was stopped is simply run
+read it. Bad files are named with the hint, and nothing is left half written: a build that was stopped is simply run
 again. The records are then checked (`deeplab check_data`).
 """
 
@@ -47,7 +47,9 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     form = FORMATS[format_name]
     output_dir = records.output_dir or form.output_dir
     if not output_dir:
-        raise UserError("command line", "--output_dir must be given", "it is the folder of the records")
+        raise UserError(
+            "unclassified", "--output_dir must be given", "it is the folder of the records", where="command line"
+        )
     records = dataclasses.replace(records, num_shards=records.num_shards or form.num_shards)
     unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
@@ -64,7 +66,9 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
             unfit.append(folder)
     if unfit:
         rule = "the records are written, but not fit for training: see the errors above"
-        raise UserError(", ".join(unfit), rule, "mend the data and build again with --overwrite=true")
+        raise UserError(
+            "unclassified", rule, "mend the data and build again with --overwrite=true", where=", ".join(unfit)
+        )
     split = "" if "train" in source.splits else f" --split={shlex.quote(next(iter(source.splits)))}"
     console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")
 
@@ -124,7 +128,7 @@ def main() -> int:
     name = word.replace("-", "_").lower() if not word.startswith("-") else word
     if name not in FORMATS:
         rule = "the format comes first, its flags after it" if word.startswith("-") else "there is no such format"
-        console.error(f"{word}: {rule}\n  remedy: {nearest(word, list(FORMATS))}")
+        console.error(f"{word}: {rule}\n  hint: {nearest(word, list(FORMATS))}")
         return 1
     return run_format(name, [f"{sys.argv[0]} {name}", *sys.argv[2:]])
 

@@ -6,8 +6,8 @@ r"""Finds what is wrong with a dataset, before training does.
 
 Looks at every image and label: unreadable files, sizes, values that are no classes, masks that are blurred, mirrored or
 another image's, classes that are missing or rare, pictures that stand in two splits, crops that do not fit. Prints what
-there is, class weights and crop sizes to use, and every fault with its file, rule and remedy. --html=report.html shows
-all of it with pictures, --json=report.json is for programs, --fix=FOLDER writes a mended copy where the remedy is
+there is, class weights and crop sizes to use, and every fault with its file, rule and hint. --html=report.html shows
+all of it with pictures, --json=report.json is for programs, --fix=FOLDER writes a mended copy where the hint is
 certain. About 300 images a second of PASCAL VOC's size on two processor cores.
 
 The exit code says whether training may start: 0 if so (there may be warnings), 1 if not.
@@ -65,10 +65,13 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
         return str(path.parent), dataset
     if dataset:
         raise UserError(
-            "--dataset", f"{dataset} is no folder of records, nor a dataset.yml in one", "give --dataset_dir"
+            "unclassified",
+            f"{dataset} is no folder of records, nor a dataset.yml in one",
+            "give --dataset_dir",
+            field="dataset",
         )
-    remedy = "--dataset_dir=FOLDER checks records; --image_folder and --mask_folder check files; FORMAT --help"
-    raise UserError("command line", "nothing was given to check", remedy)
+    hint = "--dataset_dir=FOLDER checks records; --image_folder and --mask_folder check files; FORMAT --help"
+    raise UserError("unclassified", "nothing was given to check", hint, where="command line")
 
 
 def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
@@ -145,7 +148,9 @@ def _say(words: str, stream: TextIO) -> None:
     except BrokenPipeError:  # whoever reads has seen enough
         raise
     except OSError as fault:
-        raise UserError("standard output", f"cannot be written: {fault.strerror}", "is the disk full?") from None
+        raise UserError(
+            "unclassified", f"cannot be written: {fault.strerror}", "is the disk full?", where="standard output"
+        ) from None
 
 
 def _write(flag: str, path: str, make: Callable[[], str]) -> None:
@@ -155,7 +160,10 @@ def _write(flag: str, path: str, make: Callable[[], str]) -> None:
         write_atomically(path, make().encode("utf-8"))
     except OSError as fault:
         raise UserError(
-            flag, f"{path} cannot be written: {fault.strerror}", "give a file in a folder of yours"
+            "unclassified",
+            f"{path} cannot be written: {fault.strerror}",
+            "give a file in a folder of yours",
+            where=flag,
         ) from None
     console.note(f"wrote {path}")
 
@@ -201,7 +209,7 @@ def main() -> int:
 
         name = words[0].replace("-", "_")
         if name not in FORMATS:
-            console.error(f"{words[0]}: there is no such format\n  remedy: {_instead_of(words[0], list(FORMATS))}")
+            console.error(f"{words[0]}: there is no such format\n  hint: {_instead_of(words[0], list(FORMATS))}")
             return 1
         return run_format(name, [f"{program} {name}", *words[1:]])
     return run_format("folder", [program, *words])

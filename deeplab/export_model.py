@@ -66,7 +66,7 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
     count = network.num_classes
     if config.num_classes not in (None, count):
         rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
-        raise UserError("--num_classes", rule, f"--num_classes={count}, or leave it out")
+        raise UserError("unclassified", rule, f"--num_classes={count}, or leave it out", field="num_classes")
     names, colors = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colors") or ()))
     if dataset:
         described = datasets.find(dataset)

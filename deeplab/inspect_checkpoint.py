@@ -62,7 +62,10 @@ def pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as fault:
         raise UserError(
-            "--filter", f"{text!r} is no regular expression: {fault}", "e.g. --filter='^aspp|logits'"
+            "unclassified",
+            f"{text!r} is no regular expression: {fault}",
+            "e.g. --filter='^aspp|logits'",
+            field="filter",
         ) from None
 
 

@@ -53,7 +53,9 @@ def predict(given: dict[str, Any]) -> None:
     print(f"written: {len(outcome.shares)} of {len(pictures)} pictures into {config.output_dir}", flush=True)
     if outcome.faults:
         names = ", ".join(fault.where for fault in outcome.faults[:5])
-        raise UserError(f"{len(outcome.faults)} of {len(pictures)} pictures", f"failed: {names}", "see above")
+        raise UserError(
+            "unclassified", f"failed: {names}", "see above", where=f"{len(outcome.faults)} of {len(pictures)} pictures"
+        )
 
 
 def source_of(config: PredictConfig) -> str:
@@ -66,7 +68,9 @@ def source_of(config: PredictConfig) -> str:
     given = {name: getattr(config, name) for name in names if getattr(config, name)}
     if len(set(given.values())) != 1:
         rule = "must be given" if not given else f"{' and '.join(f'--{name}' for name in given)} name different models"
-        raise UserError("--model", rule, "give one training folder, checkpoint, frozen graph or SavedModel")
+        raise UserError(
+            "unclassified", rule, "give one training folder, checkpoint, frozen graph or SavedModel", field="model"
+        )
     return next(iter(given.values()))
 
 

@@ -19,12 +19,12 @@ class OptionError(ValueError):
     Args:
       option: name of the field of `Options` at fault.
       rule: what must hold, with the value met.
-      remedy: what to ask for instead.
+      hint: what to ask for instead.
     """
 
-    def __init__(self, option: str, rule: str, remedy: str = ""):
-        self.option, self.rule, self.remedy = option, rule, remedy
-        super().__init__(f"{option}: {rule}" + (f"; {remedy}" if remedy else ""))
+    def __init__(self, option: str, rule: str, hint: str = ""):
+        self.option, self.rule, self.hint = option, rule, hint
+        super().__init__(f"{option}: {rule}" + (f"; {hint}" if hint else ""))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def multi_grid(options: Options, units: int) -> tuple[int, ...]:
         raise OptionError(
             "multi_grid",
             f"this backbone's last block has {units} units, not {len(options.multi_grid)} ({given})",
-            f"--multi_grid={example}, for example",
+            f"`multi_grid={example}`, for example",
         )
     return options.multi_grid
 
@@ -106,7 +106,7 @@ class Backbone:
     """A registered backbone.
 
     Attributes:
-      name: the `--model_variant`.
+      name: the `model_variant`.
       build: (image [B, H, W, C] normalized, options) -> Features.
       scope: first part of its variables' names.
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.

@@ -55,7 +55,7 @@ def build(application: str, image, options: Options) -> Features:
         raise OptionError(
             "input_channels",
             f"{PREFIX}{application} takes images of 3 channels, not {image.shape[-1]}",
-            "choose another --model_variant for other images",
+            "choose another `model_variant` for other images",
         )
     original = _original(application, None)
     places, low_level = _survey(application, original)
@@ -72,7 +72,7 @@ def build(application: str, image, options: Options) -> Features:
         raise OptionError(
             "output_stride",
             f"{PREFIX}{application} cannot be dilated to {options.output_stride}, because of its layer {fault}",
-            _remedy(places, options.output_stride),
+            _hint(places, options.output_stride),
         ) from None
     outputs = {stride: _output(network.operations[index]) for stride, index in low_level.items()}
     extractor = keras.Model(network.input, [network.output, *outputs.values()], name=f"{application}.features")
@@ -104,7 +104,7 @@ def imagenet_weights(application: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def _remedy(places: dict[Any, Place], output_stride: int) -> str:
+def _hint(places: dict[Any, Place], output_stride: int) -> str:
     for stride in (16, NATURAL_STRIDE):
         try:
             for layer, place in places.items():
@@ -113,8 +113,8 @@ def _remedy(places: dict[Any, Place], output_stride: int) -> str:
         except CannotDilate:
             continue
         if stride > output_stride:
-            return f"--output_stride={stride}"
-    return "choose another --model_variant"
+            return f"`output_stride={stride}`"
+    return "choose another `model_variant`"
 
 
 def _inner_name(application: str, layer, name: str, variable) -> str:

@@ -105,13 +105,13 @@ def _check_stride(network: Network, options: Options) -> None:
     own = 2 ** network.levels[options.output_stride][-1]
     if options.nas_remove_os32_stride and own == 32:
         raise OptionError(
-            "nas_remove_os32_stride", "takes away the stride that output stride 32 is made of", "--output_stride=16"
+            "nas_remove_os32_stride", "takes away the stride that output stride 32 is made of", "`output_stride=16`"
         )
     if options.output_stride != own and not options.nas_classification_head:
         raise OptionError(
             "output_stride",
             f"nas_{network.scope} gives features of stride {own}, not {options.output_stride}",
-            f"--output_stride={own} (with atrous rates 12, 24, 36), or --nas_use_classification_head",
+            f"`output_stride={own}` (with atrous rates 12, 24, 36), or `nas_use_classification_head`",
         )
 
 

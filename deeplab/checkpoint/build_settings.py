@@ -24,13 +24,18 @@ def settings_to_build(found: Description, checkpoint: str, given: Mapping[str, A
 
     Raises:
       UserError: the variables do not show a setting that changes the answers: atrous rates, the dense prediction
-        cell; the remedy names the flag.
+        cell; the hint names the flag.
     """
     shown = {"model_variant": found.model_variant, **found.settings}
     shown = {name: value for name, value in shown.items() if value is not None and name not in given}
     if shown.pop("dense_prediction_cell_json", ""):
         rule = "has a dense prediction cell, but does not say which"
-        raise UserError(checkpoint, rule, f"--dense_prediction_cell_json={PUBLISHED_CELL} is the published one")
+        raise UserError(
+            "unclassified",
+            rule,
+            f"`dense_prediction_cell_json={PUBLISHED_CELL}` is the published one",
+            where=checkpoint,
+        )
     if shown.get("atrous_rates"):
         raise _rates_wanted(len(shown["atrous_rates"]), checkpoint, given.get("output_stride"))
     if shown:
@@ -54,12 +59,14 @@ def _rates_wanted(count: int, checkpoint: str, stride: int | None) -> UserError:
     rule = f"has {count} atrous branch{'es' * (count > 1)}, whose rates leave no trace in a checkpoint"
 
     def flag(at: int) -> str:
-        return "--atrous_rates=" + ",".join(map(str, rates_at(usual, USUAL_STRIDE, at)))
+        return "`atrous_rates=`" + ",".join(map(str, rates_at(usual, USUAL_STRIDE, at)))
 
     if stride:
-        return UserError(checkpoint, rule, f"add {flag(stride)}, the usual rates at --output_stride={stride}")
-    remedy = f"add {flag(16)} --output_stride=16, the usual ones (or {flag(8)} --output_stride=8: finer, slower)"
-    return UserError(checkpoint, rule, remedy)
+        return UserError(
+            "unclassified", rule, f"add {flag(stride)}, the usual rates at `output_stride={stride}`", where=checkpoint
+        )
+    hint = f"add {flag(16)} `output_stride=16`, the usual ones (or {flag(8)} `output_stride=8`: finer, slower)"
+    return UserError("unclassified", rule, hint, where=checkpoint)
 
 
 def _without_trace(found: Description, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,17 +84,19 @@ class Reader:
         size = sum(map(file_size, data_files(self.prefix)))
         if size < need and not is_v1(self.prefix):
             raise UserError(
-                self._data_file(),
+                "unclassified",
                 f"is truncated: {size} of {need} bytes",
                 "copy or download the checkpoint again, or take an older one",
+                where=self._data_file(),
             )
 
     def _require_data_files(self) -> None:
         if os.path.isfile(self.prefix + INDEX) and not data_files(self.prefix):
             raise UserError(
-                self.prefix + DATA,
+                "unclassified",
                 f"is missing, though {os.path.basename(self.prefix)}{INDEX} is there",
                 "copy both files of the checkpoint, they only work together",
+                where=self.prefix + DATA,
             )
 
 
@@ -158,12 +160,13 @@ def fault(prefix: str, checksums: bool = False) -> str | None:
 def _damaged(path: str, problem: Exception, name: str = "") -> UserError:
     """The error for a file that TensorFlow cannot read."""
     if not os.path.exists(path):
-        return UserError(path, "does not exist")
+        return UserError("unclassified", "does not exist", where=path)
     what = f" (at {name})" if name else ""
     return UserError(
-        path,
+        "unclassified",
         f"is truncated or damaged{what}: {file_size(path)} bytes; TensorFlow says: {cause(problem)}",
         "copy or download the checkpoint again, or take an older one",
+        where=path,
     )
 
 

@@ -45,7 +45,12 @@ def find(path: str | os.PathLike, checksums: bool = False) -> str:
     if zoo.is_name(given):
         return zoo.fetch(given)
     if not given:
-        raise UserError("checkpoint", "its path is empty", "give a prefix such as logs/model.ckpt-300, or a folder")
+        raise UserError(
+            "unclassified",
+            "its path is empty",
+            "give a prefix such as logs/model.ckpt-300, or a folder",
+            where="checkpoint",
+        )
     if os.path.basename(given) == STATE and os.path.isfile(given):
         given = os.path.dirname(given) or "."
     if os.path.isdir(given):
@@ -56,9 +61,10 @@ def find(path: str | os.PathLike, checksums: bool = False) -> str:
             return candidate
     if bundle.data_files(prefix):
         raise UserError(
-            f"{prefix}{bundle.INDEX}",
+            "unclassified",
             f"is missing, though {os.path.basename(bundle.data_files(prefix)[0])} is there",
             "copy both files of the checkpoint, they only work together",
+            where=f"{prefix}{bundle.INDEX}",
         )
     if os.path.isfile(given):
         raise _wrong_kind(given)
@@ -70,23 +76,34 @@ def _none_in(folder: str) -> NoReturn:
     below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
     near = [prefix for inner in below for prefix in all_checkpoints(inner)]
     if near:
-        raise UserError(folder, "holds no checkpoint itself", f"did you mean {' or '.join(near[-3:])}?")
+        raise UserError(
+            "unclassified", "holds no checkpoint itself", f"did you mean {' or '.join(near[-3:])}?", where=folder
+        )
     names = sorted(os.listdir(folder))
     there = f"it holds {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}" if names else "it is empty"
-    raise UserError(folder, f"holds no checkpoint: {there}", "a checkpoint has files such as model.ckpt-300.index")
+    raise UserError(
+        "unclassified",
+        f"holds no checkpoint: {there}",
+        "a checkpoint has files such as model.ckpt-300.index",
+        where=folder,
+    )
 
 
 def _not_found(prefix: str) -> UserError:
     """The error for a name under which nothing lies."""
     folder = os.path.dirname(prefix) or "."
     if not os.path.isdir(folder):
-        return UserError(prefix, f"the folder {folder} does not exist", "check the path")
+        return UserError("unclassified", f"the folder {folder} does not exist", "check the path", where=prefix)
     there = {os.path.basename(other): other for other in all_checkpoints(folder)}
     if not there:
-        return UserError(prefix, f"does not exist, and {folder} holds no checkpoint", "check the path")
+        return UserError(
+            "unclassified", f"does not exist, and {folder} holds no checkpoint", "check the path", where=prefix
+        )
     near = difflib.get_close_matches(os.path.basename(prefix), there, n=1, cutoff=0.0)[0]
     names = ", ".join(there)
-    return UserError(prefix, f"does not exist; {folder} holds {names}", f"did you mean {there[near]}?")
+    return UserError(
+        "unclassified", f"does not exist; {folder} holds {names}", f"did you mean {there[near]}?", where=prefix
+    )
 
 
 def _wrong_kind(path: str) -> UserError:
@@ -95,15 +112,17 @@ def _wrong_kind(path: str) -> UserError:
         head = file.read(265)
     kind = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     if kind == "archive" or head[257:262] == b"ustar":
-        return UserError(path, "is an archive, not a checkpoint", _unpack(path))
+        return UserError("unclassified", "is an archive, not a checkpoint", _unpack(path), where=path)
     if kind == "zip":
         kind = _BY_SUFFIX.get(os.path.splitext(path)[1], "a zip archive, a Keras file or a PyTorch file")
     kind = kind or _BY_SUFFIX.get(os.path.splitext(path)[1])
     if kind is None:
         size = os.path.getsize(path)
         rule = f"is not a TensorFlow checkpoint, or a truncated one ({size} bytes)"
-        return UserError(path, rule, "download or copy it again, and give the part of its name before .index")
-    return UserError(path, f"is {kind}, not a checkpoint", _beside(path))
+        return UserError(
+            "unclassified", rule, "download or copy it again, and give the part of its name before .index", where=path
+        )
+    return UserError("unclassified", f"is {kind}, not a checkpoint", _beside(path), where=path)
 
 
 def _beside(path: str) -> str:

@@ -127,9 +127,10 @@ def latest(folder: str | os.PathLike, checksums: bool = False) -> str | None:
     if any(bundle.exists(prefix) or bundle.data_files(prefix) for prefix in faults):
         listing = "; ".join(str(text) for text in faults.values())
         raise UserError(
-            folder,
+            "unclassified",
             f"holds no checkpoint that can be read: {listing}",
             "copy its checkpoints there again, or start anew in an empty folder",
+            where=folder,
         )
     if named:
         console.warning(f"{folder}/{STATE} names {os.path.basename(named)}, but there is no checkpoint in the folder")
@@ -152,9 +153,10 @@ def _named(folder: str) -> str | None:
     if len(prefixes) > 1 and (len(stems) > 1 or None in map(step_in_name, prefixes)):
         names = ", ".join(map(os.path.basename, prefixes))
         raise UserError(
-            folder,
+            "unclassified",
             f"holds several checkpoints ({names}) and no file `{STATE}` that says which is meant",
             f"give one of them, e.g. {prefixes[-1]}",
+            where=folder,
         )
     return prefixes[-1] if prefixes else None
 

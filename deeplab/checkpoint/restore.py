@@ -145,10 +145,11 @@ def _require_same_backbone(report: RestoreReport, shapes: Mapping[str, Shape], r
         return
     found, model = describe_shapes(reader.shapes), describe_shapes(shapes)
     raise UserError(
-        report.checkpoint,
+        "unclassified",
         f"is of another network: only {fitting} of the {total} variables of the backbone fit. It looks like"
         f" {found.sentence()}; the model is {model.sentence()}",
-        _flags_remedy(found, model),
+        _flags_hint(found, model),
+        where=report.checkpoint,
     )
 
 
@@ -159,26 +160,27 @@ def _incomplete(report: RestoreReport, shapes: Mapping[str, Shape], reader: Read
     faults += [f"{name} is {_x(there)}, the model's {_x(here)}" for name, here, there in report.differing]
     shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
     return UserError(
-        report.checkpoint,
+        "unclassified",
         f"does not hold the whole model: {shown}. It looks like {found.sentence()}; the model is {model.sentence()}",
-        _flags_remedy(found, model),
+        _flags_hint(found, model),
+        where=report.checkpoint,
     )
 
 
-def _flags_remedy(found: Description, model: Description) -> str:
+def _flags_hint(found: Description, model: Description) -> str:
     """Which flags would make the model fit the checkpoint."""
     if found.model_variant is None:
-        return "give a checkpoint of a network that --model_variant knows"
+        return "give a checkpoint of a network that `model_variant` knows"
     flags = found.flags(unlike=model)
-    remedy = f"flags that fit it: {' '.join(flags)}" if flags else ""
-    if any(flag.startswith("--atrous_rates=") for flag in flags) and found.settings["atrous_rates"]:
-        remedy += " (a checkpoint shows how many atrous rates there were, not which: these are those of stride 16)"
+    hint = f"flags that fit it: {' '.join(flags)}" if flags else ""
+    if any(flag.startswith("`atrous_rates=`") for flag in flags) and found.settings["atrous_rates"]:
+        hint += " (a checkpoint shows how many atrous rates there were, not which: these are those of stride 16)"
     if found.num_classes and model.num_classes and found.num_classes != model.num_classes:
-        classes = f"it has {found.num_classes} classes: take the dataset it was trained on, or --num_classes"
-        remedy = "; ".join(filter(None, [remedy, f"{classes}={found.num_classes}"]))
-    if not remedy and found.num_classes is None:
-        return "it has no segmentation head: train from it first (--tf_initial_checkpoint)"
-    return remedy or "give the flags it was trained with"
+        classes = f"it has {found.num_classes} classes: take the dataset it was trained on, or `num_classes`"
+        hint = "; ".join(filter(None, [hint, f"{classes}={found.num_classes}"]))
+    if not hint and found.num_classes is None:
+        return "it has no segmentation head: train from it first (`tf_initial_checkpoint`)"
+    return hint or "give the flags it was trained with"
 
 
 # ---- words -------------------------------------------------------------------------------------------

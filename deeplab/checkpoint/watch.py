@@ -99,7 +99,7 @@ def _remark(folder: str, found: tuple[str, int] | None, seen: tuple[str, int] | 
     """What is waited for, in words, with what is there instead."""
     if found and found != seen:
         left = console.duration(pause)
-        return f"{os.path.basename(found[0])} is there; its turn comes in {left} (--eval_interval_secs)"
+        return f"{os.path.basename(found[0])} is there; its turn comes in {left} (`eval_interval_secs`)"
     if seen:
         return f"waiting for a checkpoint after {os.path.basename(seen[0])} in {folder} (Ctrl-C ends this)"
     if not os.path.isdir(folder):

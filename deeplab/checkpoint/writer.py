@@ -133,10 +133,11 @@ def _cannot_write(prefix: str, arrays: dict[str, np.ndarray], problem: Exception
         folder = os.path.dirname(folder) or "."
     free = shutil.disk_usage(folder).free / 1e6
     return UserError(
-        prefix,
+        "unclassified",
         f"the checkpoint could not be written: {cause(problem)}",
         f"it needs {need:.1f} MB and {free:.1f} MB are free in {folder}: make room (or check permissions and quota)"
         " and start again; the checkpoints written before are untouched",
+        where=prefix,
     )
 
 
@@ -151,7 +152,9 @@ def write_text(path: str, text: str) -> None:
         os.replace(temporary + ".text", path)
         _sync(os.path.dirname(path) or ".")
     except OSError as problem:
-        raise UserError(path, f"could not be written: {cause(problem)}", "make room and start again") from problem
+        raise UserError(
+            "unclassified", f"could not be written: {cause(problem)}", "make room and start again", where=path
+        ) from problem
     finally:
         _discard(temporary)
 

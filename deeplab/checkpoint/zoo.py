@@ -97,7 +97,7 @@ def find(name: str) -> Entry:
         names = sorted(entries())
         guess = nearest(name, names)
         listing = "" if guess.startswith("choose") else "; there are: " + ", ".join(names)
-        raise UserError(f"{PREFIX}{name}", "is no checkpoint of the model zoo", guess + listing)
+        raise UserError("unclassified", "is no checkpoint of the model zoo", guess + listing, where=f"{PREFIX}{name}")
     return entries()[name]
 
 
@@ -148,7 +148,9 @@ def fetch_entry(entry: Entry, cache: str) -> str:
         os.makedirs(work, exist_ok=True)
     except OSError as problem:
         rule = f"cannot be made: {problem.strerror}"
-        raise UserError(cache, rule, "set DEEPLAB_CACHE to a folder that you may write to") from problem
+        raise UserError(
+            "unclassified", rule, "set DEEPLAB_CACHE to a folder that you may write to", where=cache
+        ) from problem
     with _alone_in(work, entry):
         prefix = _whole_checkpoint(target)
         if prefix is None:
@@ -184,8 +186,8 @@ def _download(entry: Entry, cache: str) -> str:
     path = os.path.join(cache, entry.file)
     size = f", {entry.megabytes:g} MB" if entry.megabytes else ""
     console.note(f"downloading {PREFIX}{entry.name}{size} from {entry.address}")
-    remedy = f"where there is a network, download {entry.address}, and put it here as {path}: it is used from there"
-    return download.fetch(entry.address, path, remedy)
+    hint = f"where there is a network, download {entry.address}, and put it here as {path}: it is used from there"
+    return download.fetch(entry.address, path, hint)
 
 
 def _put_by_hand(entry: Entry, cache: str) -> str | None:
@@ -203,7 +205,12 @@ def _same_as_first(path: str) -> str:
     first = pathlib.Path(record).read_text(encoding="utf-8").split()[:1]
     if first != [digest]:
         rule = f"is not the archive that was used first: its SHA-256 is {digest}, not {' '.join(first)}"
-        raise UserError(path, rule, f"remove it and fetch it again; if its publisher has replaced it, remove {record}")
+        raise UserError(
+            "unclassified",
+            rule,
+            f"remove it and fetch it again; if its publisher has replaced it, remove {record}",
+            where=path,
+        )
     return digest
 
 
@@ -246,7 +253,9 @@ def _require_checkpoint(folder: str, entry: Entry) -> str:
     if prefix is None:
         names = sorted(os.path.join(inner, name) for inner, _, files in os.walk(folder) for name in files)
         there = ", ".join(os.path.relpath(name, folder) for name in names[:8]) or "nothing"
-        raise UserError(entry.address, f"holds no whole checkpoint, but {there}", "fetch it again")
+        raise UserError(
+            "unclassified", f"holds no whole checkpoint, but {there}", "fetch it again", where=entry.address
+        )
     return prefix
 
 

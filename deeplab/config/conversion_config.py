@@ -42,9 +42,13 @@ class LabelConfig:
     def __post_init__(self) -> None:
         require_positive(self, "num_classes")
         if not 0 <= self.ignore_label <= 255:
-            raise UserError("--ignore_label", f"is a label value from 0 to 255, not {self.ignore_label}")
+            raise UserError(
+                "unclassified", f"is a label value from 0 to 255, not {self.ignore_label}", field="ignore_label"
+            )
         if (self.num_classes or 0) > 256:
-            raise UserError("--num_classes", f"labels have 8 bits: 256 classes at most, not {self.num_classes}")
+            raise UserError(
+                "unclassified", f"labels have 8 bits: 256 classes at most, not {self.num_classes}", field="num_classes"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,15 @@ class RecordConfig:
     name: str = setting("", "What the dataset is called (unset: after the output folder).")
     check: bool = setting(True, "Check the records when they are written, as `deeplab check_data` does.")
     beam: bool = setting(False, "Convert in an Apache Beam pipeline (extra `beam`), for sets that outgrow one machine.")
-    beam_options: str = setting("", "Options of the pipeline: `--runner=FlinkRunner --flink_master=host:8081`.")
+    beam_options: str = setting("", "Options of the pipeline: `runner=FlinkRunner` `flink_master=host:8081`.")
 
     def __post_init__(self) -> None:
         require_positive(self, "num_shards")
         if self.resume and self.overwrite:
-            rule = "keeps the records that are there, which --overwrite replaces"
-            raise UserError("--resume", rule, "leave the one or the other out")
+            rule = "keeps the records that are there, which `overwrite` replaces"
+            raise UserError("unclassified", rule, "leave the one or the other out", field="resume")
         if self.num_workers < 0:
-            raise UserError("--num_workers", f"must be 0 or more, not {self.num_workers}")
+            raise UserError("unclassified", f"must be 0 or more, not {self.num_workers}", field="num_workers")
 
     @property
     def shards(self) -> int:

@@ -28,9 +28,10 @@ class ResizeConfig:
         require_positive(self, "min_resize_value", "max_resize_value", "resize_factor")
         if self.max_resize_value and not self.min_resize_value:
             raise UserError(
-                "--max_resize_value",
-                "needs --min_resize_value as well",
-                f"add --min_resize_value={self.max_resize_value} to bound the longer side alone",
+                "unclassified",
+                "needs `min_resize_value` as well",
+                f"add `min_resize_value={self.max_resize_value}` to bound the longer side alone",
+                field="max_resize_value",
             )
 
 
@@ -41,6 +42,6 @@ class DatasetConfig:
     dataset: str = setting(
         "",
         "A known dataset (pascal_voc_seg, cityscapes, ade20k ...) or a dataset.yml "
-        "(unset: the dataset.yml in --dataset_dir, else pascal_voc_seg).",
+        "(unset: the dataset.yml in `dataset_dir`, else pascal_voc_seg).",
     )
     dataset_dir: str = setting("", "Folder of the TFRecord shards.", required=True)

@@ -69,12 +69,13 @@ def coerce(field: dataclasses.Field, group: type, value: Any) -> Any:
     try:
         result = _READERS[kind](value)
     except (TypeError, ValueError):
-        raise UserError(f"--{field.name}", f"needs {_KIND_NAMES[kind]}, not {value!r}") from None
+        raise UserError("unclassified", f"needs {_KIND_NAMES[kind]}, not {value!r}", field=field.name) from None
     choices = field.metadata["choices"]
     if choices and result not in choices:
         raise UserError(
-            f"--{field.name}",
+            "unclassified",
             f"must be one of {', '.join(c or '(empty)' for c in choices)}, not {result!r}",
+            field=field.name,
         )
     return result
 
@@ -100,7 +101,7 @@ def require_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else (value,)
         if any(v is not None and v <= 0 for v in values):
-            raise UserError(f"--{name}", f"must be above 0, not {value}")
+            raise UserError("unclassified", f"must be above 0, not {value}", field=name)
 
 
 def _words(value: Any) -> list[Any]:

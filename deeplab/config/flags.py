@@ -20,7 +20,7 @@ from absl import flags as absl_flags
 
 from deeplab.config.fields import coerce, kind_of, make
 from deeplab.utils import console
-from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.errors import UserError, nearest, spell_as_flags
 
 # absl's and TensorFlow 1's own flags that stand in old command lines; they change nothing here.
 _LOGGING_FLAGS = ("logtostderr", "alsologtostderr", "showprefixforinfo")
@@ -55,6 +55,7 @@ def run_given(
     `needs_tensorflow` imports it first, without the lines that it prints; commands without it start at once.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    console.spell_settings(lambda text: spell_as_flags(text, fields_of(groups)))
     try:
         given = parse(groups, sys.argv if argv is None else argv, purpose or "")
         if given is not None:
@@ -63,7 +64,7 @@ def run_given(
             function(given)
         return 0
     except UserError as fault:
-        console.error(str(fault))
+        console.error(fault.text())
         return 1
     except KeyboardInterrupt:
         console.error("stopped before the end")
@@ -89,13 +90,16 @@ def parse(groups: Sequence[type], argv: Sequence[str], purpose: str = "") -> dic
         rest = values(list(argv))
     except absl_flags.Error as fault:
         raise UserError(
-            "command line", str(fault).replace("\n", " "), f"{_program(argv)} --help lists the flags"
+            "unclassified",
+            str(fault).replace("\n", " "),
+            f"{_program(argv)} --help lists the flags",
+            where="command line",
         ) from None
     if any(values[name].value for name in ("help", "helpfull", "helpshort")):
         print(help_text(groups, purpose))
         return None
     if rest[1:]:
-        raise UserError("command line", f"left-over words {rest[1:]}", _left_over_remedy(rest[1:]))
+        raise UserError("unclassified", f"left-over words {rest[1:]}", _left_over_hint(rest[1:]), where="command line")
     given = read_config_file(values["config"].value, groups) if values["config"].value else {}
     for name, (field, group) in fields_of(groups).items():
         if values[name].present:
@@ -113,7 +117,9 @@ def settings_from(given: dict[str, Any], groups: Sequence[type]) -> list[Any]:
         if field.metadata["required"] and not given.get(name)
     ]
     if missing:
-        raise UserError("command line", f"{', '.join(missing)} must be given", "--help says what for")
+        raise UserError(
+            "unclassified", f"{', '.join(missing)} must be given", "--help says what for", where="command line"
+        )
     return [make(group, given) for group in groups]
 
 
@@ -132,7 +138,9 @@ def read_config_file(path: str, groups: Sequence[type]) -> dict[str, Any]:
     fields = fields_of(groups)
     for name in flat:
         if name not in fields:
-            raise UserError(path, f"{name!r} is no setting of this command", nearest(name, list(fields)))
+            raise UserError(
+                "unclassified", f"{name!r} is no setting of this command", nearest(name, list(fields)), where=path
+            )
     return {name: coerce(*fields[name], value) for name, value in flat.items()}
 
 
@@ -141,11 +149,11 @@ def load_yaml(path: str | pathlib.Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(path, "no such file") from None
+        raise UserError("unclassified", "no such file", where=path) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as fault:
-        raise UserError(path, f"cannot be read as YAML: {fault}") from None
+        raise UserError("unclassified", f"cannot be read as YAML: {fault}", where=path) from None
     if not isinstance(content, dict):
-        raise UserError(path, "must hold `name: value` lines")
+        raise UserError("unclassified", "must hold `name: value` lines", where=path)
     return content
 
 
@@ -156,7 +164,7 @@ def help_text(groups: Sequence[type], purpose: str = "") -> str:
         lines += ["", (group.__doc__ or "").strip().splitlines()[0]]
         for field in dataclasses.fields(group):
             if not field.metadata["retired"]:
-                lines.append(f"  --{field.name}: {field.metadata['help']}{_default_text(field)}")
+                lines.append(f"  --{field.name}: {console.spelled(field.metadata['help'])}{_default_text(field)}")
     return "\n".join(lines)
 
 
@@ -193,7 +201,7 @@ def _flag_values(groups: Sequence[type]) -> absl_flags.FlagValues:
     return values
 
 
-def _left_over_remedy(words: Sequence[str]) -> str:
+def _left_over_hint(words: Sequence[str]) -> str:
     if words[0] == "=" or "=" in words:
         return "write --flag=value without spaces around the equals sign"
     if words[0].lower() in ("true", "false"):

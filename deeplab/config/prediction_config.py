@@ -48,9 +48,10 @@ class EvalConfig:
         require_positive(self, "eval_crop_size", "eval_batch_size")
         if self.eval_batch_size > 1 and not self.eval_crop_size:
             raise UserError(
-                "--eval_batch_size",
+                "unclassified",
                 "images of different sizes make no batch",
-                "add --eval_crop_size",
+                "add `eval_crop_size`",
+                field="eval_batch_size",
             )
 
 
@@ -88,7 +89,9 @@ class VisConfig:
         require_positive(self, "vis_crop_size", "vis_batch_size")
         _require_opacity(self.overlay_opacity)
         if self.vis_batch_size > 1 and not self.vis_crop_size:
-            raise UserError("--vis_batch_size", "images of different sizes make no batch", "add --vis_crop_size")
+            raise UserError(
+                "unclassified", "images of different sizes make no batch", "add `vis_crop_size`", field="vis_batch_size"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,9 @@ class PredictConfig:
         "",
         "Training folder, checkpoint prefix, frozen graph (.pb), SavedModel folder or zoo:NAME; also as the next 3.",
     )
-    checkpoint_dir: str = setting("", "The same as --model.")
-    checkpoint_path: str = setting("", "The same as --model.")
-    export_path: str = setting("", "The same as --model.")
+    checkpoint_dir: str = setting("", "The same as `model`.")
+    checkpoint_path: str = setting("", "The same as `model`.")
+    export_path: str = setting("", "The same as `model`.")
     output_dir: str = setting("", "Folder of the results; made when missing.", required=True)
     recursive: bool = setting(False, "Take the folders inside folders, too.")
     overwrite: bool = setting(False, "Replace results of an earlier run.")
@@ -126,4 +129,4 @@ class PredictConfig:
 
 def _require_opacity(opacity: float) -> None:
     if not 0 <= opacity <= 1:
-        raise UserError("--overlay_opacity", f"is from 0 to 1, not {opacity}")
+        raise UserError("unclassified", f"is from 0 to 1, not {opacity}", field="overlay_opacity")

@@ -60,7 +60,7 @@ def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], 
     """What was given, completed by what was saved.
 
     Args:
-      given: settings by name from the command line and `--config`.
+      given: settings by name from the command line and `config`.
       saved: settings by name from `load`.
       groups: the command's settings groups; only their fields are taken over.
       where: the saved file's name, for messages.
@@ -82,12 +82,17 @@ def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], 
             elif group is ModelConfig:
                 console.note(f"--{name}={show(given[name])} replaces {show(value)} of {where}")
     if conflicts:
-        raise UserError(where, "the checkpoint was trained otherwise: " + "; ".join(conflicts), "leave those flags out")
+        raise UserError(
+            "unclassified",
+            "the checkpoint was trained otherwise: " + "; ".join(conflicts),
+            "leave those flags out",
+            where=where,
+        )
     return merged
 
 
 def differences(saved: dict[str, Any], groups: Sequence[Any], ignore: Sequence[str] = ()) -> list[str]:
-    """Lines `--name: was X, is Y` for saved settings that differ from those of now."""
+    """Lines `name`: was X, is Y` for saved settings that differ from those of now."""
     lines = []
     for group in groups:
         for field in dataclasses.fields(group):

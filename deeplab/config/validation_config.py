@@ -16,9 +16,7 @@ class CheckConfig:
     split: str = setting("", "Splits to look at, with commas: train,val (unset: all).")
     html: str = setting("", "Write a report to this file: charts, pairs to look at, every fault with its picture.")
     json: str = setting("", "Write the findings as JSON to this file; - = standard output.")
-    fix: str = setting(
-        "", "Write a mended copy into this folder, as far as the remedy is certain; must be new or empty."
-    )
+    fix: str = setting("", "Write a mended copy into this folder, as far as the hint is certain; must be new or empty.")
     train_crop_size: Size | None = setting(None, "Training crop to judge, height,width in pixels (unset: none).")
     eval_crop_size: Size | None = setting(None, "Evaluation crop to judge, height,width in pixels (unset: none).")
     min_scale_factor: float = setting(0.5, "Smallest augmentation scale of the training that is planned.")
@@ -30,13 +28,13 @@ class CheckConfig:
     def __post_init__(self) -> None:
         require_positive(self, "train_crop_size", "eval_crop_size", "min_scale_factor", "max_scale_factor")
         if self.output_stride not in (8, 16, 32):
-            raise UserError("--output_stride", f"must be 8, 16 or 32, not {self.output_stride}")
+            raise UserError("unclassified", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
         if self.min_scale_factor > self.max_scale_factor:
-            rule = f"{self.min_scale_factor:g} is above --max_scale_factor={self.max_scale_factor:g}"
-            raise UserError("--min_scale_factor", rule)
+            rule = f"{self.min_scale_factor:g} is above `max_scale_factor={self.max_scale_factor:g}`"
+            raise UserError("unclassified", rule, field="min_scale_factor")
         for name in ("max_images", "num_workers"):
             if getattr(self, name) < 0:
-                raise UserError(f"--{name}", f"must be 0 or more, not {getattr(self, name)}")
+                raise UserError("unclassified", f"must be 0 or more, not {getattr(self, name)}", field=name)
 
     @property
     def workers(self) -> int:
@@ -55,7 +53,7 @@ class RecordsToCheck:
 
     dataset_dir: str = setting("", "Folder of the TFRecord shards.")
     dataset: str = setting(
-        "", "Known dataset, dataset.yml, or a folder of records (unset: the dataset.yml in --dataset_dir)."
+        "", "Known dataset, dataset.yml, or a folder of records (unset: the dataset.yml in `dataset_dir`)."
     )
     num_classes: int | None = setting(
         None, "Number of classes to check for; the background counts, the ignore label does not (unset: as described)."

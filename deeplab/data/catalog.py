@@ -89,7 +89,7 @@ def find(name: str, addresses: str | os.PathLike = "") -> Known:
       UserError: no such dataset, or a file with something else in it than `{NAME: {archives: {FILE: {...}}}}`.
     """
     if name not in _published():
-        raise UserError(name, "is no dataset that can be fetched", nearest(name, names()))
+        raise UserError("unclassified", "is no dataset that can be fetched", nearest(name, names()), where=name)
     facts = _published()[name]
     if addresses:
         facts = _changed(facts, _own(addresses).get(name, {}), str(addresses), name)
@@ -107,11 +107,13 @@ def _own(path: str | os.PathLike) -> dict[str, Any]:
     try:
         content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise UserError(path, f"cannot be read as YAML: {' '.join(str(fault).split())}") from None
+        raise UserError("unclassified", f"cannot be read as YAML: {' '.join(str(fault).split())}", where=path) from None
     content = _mapping(content or {}, path, "it")
     for name in content:
         if name not in _published():
-            raise UserError(path, f"{name!r} is no dataset that can be fetched", nearest(str(name), names()))
+            raise UserError(
+                "unclassified", f"{name!r} is no dataset that can be fetched", nearest(str(name), names()), where=path
+            )
     return content
 
 
@@ -119,11 +121,18 @@ def _changed(facts: Mapping[str, Any], own: Any, path: str, name: str) -> dict[s
     """The published facts with the archives' fields that `own` gives in their place."""
     own = _mapping(own, path, name)
     if set(own) - {"archives"}:
-        raise UserError(path, f"{name} has {sorted(set(own) - {'archives'})}", "only `archives:` can be given there")
+        raise UserError(
+            "unclassified",
+            f"{name} has {sorted(set(own) - {'archives'})}",
+            "only `archives:` can be given there",
+            where=path,
+        )
     archives = dict(facts["archives"])
     for file, given in _mapping(own.get("archives") or {}, path, f"{name}: archives").items():
         if file not in archives:
-            raise UserError(path, f"{name} has no archive {file!r}", nearest(str(file), list(archives)))
+            raise UserError(
+                "unclassified", f"{name} has no archive {file!r}", nearest(str(file), list(archives)), where=path
+            )
         archives[file] = {**(archives[file] or {}), **_mapping(given or {}, path, f"{name}: {file}")}
     return {**facts, "archives": archives}
 
@@ -134,12 +143,19 @@ def _archive(file: str, given: Any, path: str | os.PathLike) -> Archive:
     fields = {each.name: each for each in dataclasses.fields(Archive) if each.name != "file"}
     for key, value in facts.items():
         if key not in fields:
-            raise UserError(path, f"{file} has an unknown field {key!r}", nearest(str(key), list(fields)))
+            raise UserError(
+                "unclassified", f"{file} has an unknown field {key!r}", nearest(str(key), list(fields)), where=path
+            )
         if not _fits(str(fields[key].type), value):
-            raise UserError(path, f"{file}: {key} cannot be {value!r}", f"its kind is {fields[key].type}")
+            raise UserError(
+                "unclassified", f"{file}: {key} cannot be {value!r}", f"its kind is {fields[key].type}", where=path
+            )
     if facts.get("checksum") and not _CHECKSUM.fullmatch(facts["checksum"]):
         raise UserError(
-            path, f"{file}: checksum {facts['checksum']!r} is none", "write sha256:, sha1: or md5:, then it"
+            "unclassified",
+            f"{file}: checksum {facts['checksum']!r} is none",
+            "write sha256:, sha1: or md5:, then it",
+            where=path,
         )
     return Archive(file, **facts)
 
@@ -161,6 +177,9 @@ def _fits(kind: str, value: Any) -> bool:
 def _mapping(value: Any, path: str | os.PathLike, what: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise UserError(
-            path, f"{what} must hold `name: value` lines, not {value!r}", "{NAME: {archives: {FILE: {...}}}}"
+            "unclassified",
+            f"{what} must hold `name: value` lines, not {value!r}",
+            "{NAME: {archives: {FILE: {...}}}}",
+            where=path,
         )
     return value

@@ -30,8 +30,8 @@ def check(archive: Archive, path: pathlib.Path, name: str) -> dict[str, Any]:
         raise fault
     size = path.stat().st_size
     if archive.bytes is not None and size < archive.bytes:
-        remedy = f"{_STOPPED}; {_accept(name, archive, f'{{bytes: {size}, checksum: null}}')}"
-        raise UserError(path, f"is truncated: it has {size} bytes of {archive.bytes}", remedy)
+        hint = f"{_STOPPED}; {_accept(name, archive, f'{{bytes: {size}, checksum: null}}')}"
+        raise UserError("unclassified", f"is truncated: it has {size} bytes of {archive.bytes}", hint, where=path)
     algorithm, _, published = archive.checksum.partition(":")
     digest = archives.checksum(str(path), algorithm) if published else ""
     other = digest != published or (archive.bytes is not None and size != archive.bytes)
@@ -39,7 +39,9 @@ def check(archive: Archive, path: pathlib.Path, name: str) -> dict[str, Any]:
         rule = f"is not the published {archive.file}: "
         rule += f"its {algorithm} is {digest}, not {published}" if published else f"{size} bytes, not {archive.bytes}"
         accept = f"{{bytes: {size}, checksum: '{algorithm}:{digest}'}}" if published else f"{{bytes: {size}}}"
-        raise UserError(path, rule, f"remove it and fetch it again; {_accept(name, archive, accept)}")
+        raise UserError(
+            "unclassified", rule, f"remove it and fetch it again; {_accept(name, archive, accept)}", where=path
+        )
     return {"bytes": size, **({"checksum": archive.checksum} if published else {})}
 
 
@@ -67,13 +69,13 @@ def require_complete(archive: Archive, path: pathlib.Path, staging: pathlib.Path
     """
     if short := shortfall(archive, staging):
         found = ", ".join(f"'{pattern}': {count(staging, pattern)}" for pattern in archive.expected)
-        remedy = f"fetch it again; {_accept(name, archive, f'{{expected: {{{found}}}}}')}"
-        raise UserError(path, f"is incomplete: it holds only {short}", remedy)
+        hint = f"fetch it again; {_accept(name, archive, f'{{expected: {{{found}}}}}')}"
+        raise UserError("unclassified", f"is incomplete: it holds only {short}", hint, where=path)
 
 
 def _accept(name: str, archive: Archive, facts: str) -> str:
     entry = f"{name}: {{archives: {{{archive.file}: {facts}}}}}"
-    return f"if its publisher has replaced it, --addresses=FILE.yml with this line takes it: {entry}"
+    return f"if its publisher has replaced it, `addresses=FILE.yml` with this line takes it: {entry}"
 
 
 def placer(archive: Archive, folder: pathlib.Path) -> Callable[[str], str]:
@@ -115,7 +117,9 @@ def move_into(source: pathlib.Path, target: pathlib.Path, output_dir: pathlib.Pa
             move_into(path, there, output_dir)
         elif path.is_dir() or there.is_dir() or not _may_stay(path, there):
             rule = "is there already, and differs from the file of the archive"
-            raise UserError(there, rule, f"move it out of {output_dir}, or give another --output_dir")
+            raise UserError(
+                "unclassified", rule, f"move it out of {output_dir}, or give another `output_dir`", where=there
+            )
 
 
 def _may_stay(new: pathlib.Path, there: pathlib.Path) -> bool:

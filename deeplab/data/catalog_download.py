@@ -30,7 +30,7 @@ from deeplab.utils.locks import folder_lock
 STAMP = ".downloaded.json"
 ARCHIVES = "archives"  # folder of downloaded archives, in the output folder
 _STAGING = ".unpacking"
-_MAKE_ROOM = "make room, or give an --output_dir on another disk"
+_MAKE_ROOM = "make room, or give an `output_dir` on another disk"
 _ALLOWANCE = download.Allowance(100 << 30, "no archive of a known dataset is that large", _MAKE_ROOM)
 _LIMITS = Limits("known dataset", files=1_000_000, bytes=100 << 30, durable=False)
 
@@ -58,18 +58,20 @@ def obtain(config: DownloadConfig) -> pathlib.Path:
       The folder.
 
     Raises:
-      UserError: no such dataset; archives that must be asked for are not in --archives; no network; an archive that
+      UserError: no such dataset; archives that must be asked for are not in `archives`; no network; an archive that
         is not the published one, damaged or incomplete; no room; another process at work in the folder.
     """
     known = catalog.find(config.name, config.addresses)
     folder = pathlib.Path(config.output_dir)
-    with _made(folder), folder_lock(folder, "fetching a dataset", "give another --output_dir"):
+    with _made(folder), folder_lock(folder, "fetching a dataset", "give another `output_dir`"):
         shutil.rmtree(folder / _STAGING, ignore_errors=True)  # left by a run that was killed
         try:
             _obtain(known, folder, config)
         except OSError as fault:
             where = fault.filename or folder
-            raise UserError(where, f"cannot be read or written: {fault.strerror or fault}", _MAKE_ROOM) from fault
+            raise UserError(
+                "unclassified", f"cannot be read or written: {fault.strerror or fault}", _MAKE_ROOM, where=where
+            ) from fault
         finally:
             _remove_empty(folder / ARCHIVES)
     if summary := _summary(known, folder):
@@ -97,7 +99,7 @@ def _made(folder: pathlib.Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UserError("--output_dir", f"{folder} cannot be made: {fault.strerror}") from None
+        raise UserError("unclassified", f"{folder} cannot be made: {fault.strerror}", field="output_dir") from None
     try:
         yield
     finally:
@@ -157,7 +159,12 @@ def _stamp(folder: pathlib.Path, file: str, facts: dict[str, Any]) -> None:
 def _given(wanted: Sequence[Archive], folder: pathlib.Path, archive_folder: str) -> dict[str, pathlib.Path]:
     """Archives that lie in the user's folder, or are downloaded already, by file name."""
     if archive_folder and not pathlib.Path(archive_folder).is_dir():
-        raise UserError("--archives", f"no such folder: {archive_folder}", "give the folder that the archives lie in")
+        raise UserError(
+            "unclassified",
+            f"no such folder: {archive_folder}",
+            "give the folder that the archives lie in",
+            field="archives",
+        )
     places = [pathlib.Path(place) for place in (archive_folder, folder / ARCHIVES) if place]
     paths = {each.file: [place / each.file for place in places] for each in wanted}
     return {file: path for file, candidates in paths.items() for path in candidates[::-1] if path.is_file()}
@@ -167,7 +174,7 @@ def _without_optional(wanted: Sequence[Archive], given: dict[str, pathlib.Path])
     left_out = [each.file for each in wanted if each.optional and not each.address and each.file not in given]
     kept = [each for each in wanted if each.file not in left_out]
     if left_out and kept:
-        console.note(f"goes without {', '.join(left_out)}: in --archives they would be taken, too")
+        console.note(f"goes without {', '.join(left_out)}: in `archives` they would be taken, too")
     return kept
 
 
@@ -180,10 +187,10 @@ def _require_given(known: Known, missing: Sequence[Archive], archive_folder: str
     if archive_folder:
         held = sorted(path.name for path in pathlib.Path(archive_folder).iterdir() if path.is_file())
         rule += f", and {archive_folder} holds {'only ' + ', '.join(held[:8]) if held else 'nothing'}"
-    remedy = f"get them from {known.page} ({known.by_hand}), put them into a folder, and give --archives=FOLDER"
+    hint = f"get them from {known.page} ({known.by_hand}), put them into a folder, and give `archives=FOLDER`"
     if known.password:
-        remedy += f" and --password=PASSWORD ({known.password})"
-    raise UserError("--archives", rule, remedy)
+        hint += f" and `password=PASSWORD` ({known.password})"
+    raise UserError("unclassified", rule, hint, field="archives")
 
 
 def _require_room(folder: pathlib.Path, wanted: Sequence[Archive], given: dict[str, pathlib.Path]) -> None:
@@ -226,11 +233,13 @@ def _fetched(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
     path.parent.mkdir(exist_ok=True)
     size = f", {amount(archive.bytes)}" if archive.bytes else ""
     console.note(f"downloading {archive.address}{size}")
-    by_hand = f"where there is a network, download {archive.address}, and give the folder it lies in with --archives"
+    by_hand = f"where there is a network, download {archive.address}, and give the folder it lies in with `archives`"
     download.fetch(archive.address, str(path), by_hand, _ALLOWANCE)
     if fault := archives.fault_of(str(path)):
         path.unlink()  # nothing that anybody wants: the next run fetches it anew
-        raise UserError(archive.address, fault.rule, f"look at the address with a browser; {by_hand}")
+        raise UserError(
+            "unclassified", fault.rule, f"look at the address with a browser; {by_hand}", where=archive.address
+        )
     return path
 
 
@@ -245,7 +254,7 @@ def _unpack(
         archives.unpack(str(path), str(staging), _LIMITS, password, archive.nested, place)
     except zips.Locked as fault:
         who = f" ({known.password}: {known.page})" if known.password else ""
-        raise UserError(fault.where, fault.rule, f"{fault.remedy}{who}") from None
+        raise UserError("unclassified", fault.rule, f"{fault.hint}{who}", where=fault.where) from None
 
 
 @contextlib.contextmanager

@@ -53,12 +53,14 @@ def read_color_table(path: str | os.PathLike) -> ColorTable:
     if path.suffix in (".yml", ".yaml"):
         described = datasets.load(path)
         if not described.colors:
-            raise UserError(path, "classes have no colors", "write `- {name: hair, color: [255, 0, 0]}`")
+            raise UserError(
+                "unclassified", "classes have no colors", "write `- {name: hair, color: [255, 0, 0]}`", where=path
+            )
         return table_of(described)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(path, f"cannot be read as a palette: {fault}") from None
+        raise UserError("unclassified", f"cannot be read as a palette: {fault}", where=path) from None
     return _table_from_lines(lines, path)
 
 
@@ -78,19 +80,19 @@ def _table_from_lines(lines: Sequence[str], path: pathlib.Path) -> ColorTable:
             continue
         color = _color_of(content[:3], f"{path}, line {number}")
         if color in entries:
-            raise UserError(f"{path}, line {number}", f"color {color} stands there twice")
+            raise UserError("unclassified", f"color {color} stands there twice", where=f"{path}, line {number}")
         name = content[3].strip() if len(content) > 3 else f"class_{len(names)}"
         if name not in names and name != IGNORE_NAME:
             names.append(name)
         entries[color] = None if name == IGNORE_NAME else names.index(name)
     if not names:
-        raise UserError(path, "holds no class", "write a line `R G B name` for each class")
+        raise UserError("unclassified", "holds no class", "write a line `R G B name` for each class", where=path)
     return ColorTable(tuple(names), tuple(entries), tuple(entries.values()))
 
 
 def _color_of(words: Sequence[str], where: str) -> Color:
     if len(words) < 3 or not all(word.isdigit() and int(word) <= 255 for word in words):
-        raise UserError(where, f"must begin with R G B, each 0 to 255, not {' '.join(words)!r}")
+        raise UserError("unclassified", f"must begin with R G B, each 0 to 255, not {' '.join(words)!r}", where=where)
     red, green, blue = map(int, words)
     return red, green, blue
 
@@ -150,9 +152,9 @@ def _strange_colors(
         color = f"{rgb_text(codes[place])} {on_pixels(counts[place])}"
         shown.append(f"{color}, nearest {class_name(table, near)} {table.colors[near]}")
     enough = int(np.ceil(distance.min(1).max()))
-    remedy = f"add them to the palette, or take the nearest with --color_tolerance={enough}"
+    hint = f"add them to the palette, or take the nearest with `color_tolerance={enough}`"
     rule = f"colors that are not in the palette ({np.count_nonzero(counts)} in all): " + "; ".join(shown)
-    return UserError(where, rule, remedy)
+    return UserError("unclassified", rule, hint, where=where)
 
 
 def class_name(table: ColorTable, place: int) -> str:

@@ -120,7 +120,12 @@ def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_cl
     if isinstance(source, str) and source:
         name = _SAME_AS.get(source, source)
         if name not in _NAMED:
-            raise UserError("--colormap_type", f"no colors are known by the name {source!r}", nearest(source, [*NAMES]))
+            raise UserError(
+                "unclassified",
+                f"no colors are known by the name {source!r}",
+                nearest(source, [*NAMES]),
+                field="colormap_type",
+            )
         return _NAMED[name]()
     if source is None or len(source) == 0:
         return _distinct_colors().copy()
@@ -130,10 +135,12 @@ def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_cl
 def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int) -> np.ndarray:
     colors = np.asarray(source)
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
-        raise UserError("colors", f"must be RGB triples from 0 to 255, not {colors.tolist()}")
+        raise UserError("unclassified", f"must be RGB triples from 0 to 255, not {colors.tolist()}", where="colors")
     if not num_classes <= len(colors) <= TABLE_SIZE:
         rule = f"{len(colors)} colors for {num_classes} classes"
-        raise UserError("colors", rule, "give every class of dataset.yml one color, or none of them")
+        raise UserError(
+            "unclassified", rule, "give every class of dataset.yml one color, or none of them", where="colors"
+        )
     table = _fill(colors.astype(np.uint8))
     if len(colors) < TABLE_SIZE:
         table[-1] = IGNORED
@@ -156,7 +163,9 @@ def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
     label = np.asarray(label)
     if label.size and not 0 <= label.min() <= label.max() < len(colors):
         rule = f"holds values {label.min()} to {label.max()}, but there are {len(colors)} colors"
-        raise UserError("label", rule, "take a table of colors_for(), which has one for every value to 255")
+        raise UserError(
+            "unclassified", rule, "take a table of colors_for(), which has one for every value to 255", where="label"
+        )
     return colors[label]
 
 

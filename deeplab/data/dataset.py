@@ -5,7 +5,7 @@ The smallest file a person can write by hand is
     classes: [background, hair, skin]
 
 Builders add the rest: colors, ignore label, and for every split its images, pixels and sizes. The
-repository's `datasets/*.yml` describe published sets, which `--dataset` knows by name: pascal_voc_seg, cityscapes ...
+repository's `datasets/*.yml` describe published sets, which `dataset` knows by name: pascal_voc_seg, cityscapes ...
 """
 
 from __future__ import annotations
@@ -99,9 +99,11 @@ def load(path: str | os.PathLike) -> Dataset:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(path, "no such file", "the record builders (datasets/build_*_data.py) write one") from None
+        raise UserError(
+            "unclassified", "no such file", "the record builders (datasets/build_*_data.py) write one", where=path
+        ) from None
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(path, f"cannot be read: {fault}") from None
+        raise UserError("unclassified", f"cannot be read: {fault}", where=path) from None
     default_name = path.resolve().parent.name if path.name == FILE_NAME else path.stem
     return parse(text, str(path), default_name)
 
@@ -111,9 +113,11 @@ def parse(text: str, where: str, default_name: str = "") -> Dataset:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as fault:
-        raise UserError(where, f"is no YAML: {' '.join(str(fault).split())}") from None
+        raise UserError("unclassified", f"is no YAML: {' '.join(str(fault).split())}", where=where) from None
     if not isinstance(content, dict):
-        raise UserError(where, "must hold `name: value` lines", "the least is `classes: [background, ...]`")
+        raise UserError(
+            "unclassified", "must hold `name: value` lines", "the least is `classes: [background, ...]`", where=where
+        )
     return _Reader(where).dataset(content, default_name)
 
 
@@ -125,13 +129,15 @@ class _Reader:
     def __init__(self, where: str):
         self.where = where
 
-    def fault(self, name: str, rule: str, value: Any, remedy: str = "") -> UserError:
-        return UserError(self.where, f"{name} {rule}, not {value!r}", remedy)
+    def fault(self, name: str, rule: str, value: Any, hint: str = "") -> UserError:
+        return UserError("unclassified", f"{name} {rule}, not {value!r}", hint, where=self.where)
 
     def dataset(self, content: dict[Any, Any], default_name: str) -> Dataset:
         for key in content:
             if key not in self.KEYS:
-                raise UserError(self.where, f"unknown field {key!r}", nearest(str(key), list(self.KEYS)))
+                raise UserError(
+                    "unclassified", f"unknown field {key!r}", nearest(str(key), list(self.KEYS)), where=self.where
+                )
         names, colors = self.classes(content)
         splits = content.get("splits") or {}
         if not isinstance(splits, dict):
@@ -170,12 +176,22 @@ class _Reader:
         pairs = [self.one_class(f"classes[{index}]", entry) for index, entry in enumerate(entries)]
         if count is not None and count != len(pairs):
             rule = f"is {count}, but classes lists {len(pairs)} names"
-            raise UserError(self.where, f"num_classes {rule}", "leave num_classes out: it is counted from classes")
+            raise UserError(
+                "unclassified",
+                f"num_classes {rule}",
+                "leave num_classes out: it is counted from classes",
+                where=self.where,
+            )
         names = tuple(name for name, _ in pairs)
         colors = tuple(color for _, color in pairs if color is not None)
         if colors and len(colors) != len(names):
             without = ", ".join(name for name, color in pairs if color is None)
-            raise UserError(self.where, f"classes: no color for {without}", "give every class a color, or none")
+            raise UserError(
+                "unclassified",
+                f"classes: no color for {without}",
+                "give every class a color, or none",
+                where=self.where,
+            )
         return names, colors
 
     def one_class(self, where: str, entry: Any) -> tuple[str, Color | None]:
@@ -268,7 +284,7 @@ def _yaml_block(values: dict[str, Any]) -> str:
 
 
 def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
-    """The dataset that `--dataset` and `--dataset_dir` mean.
+    """The dataset that `dataset` and `dataset_dir` mean.
 
     Args:
       dataset: a known name, a `dataset.yml` (or a folder that holds one), or empty: then the `dataset.yml` in
@@ -303,12 +319,12 @@ def _looks_like_path(dataset: str) -> bool:
 
 
 def _unknown_name(dataset: str, own: Dataset | None, own_path: pathlib.Path | None) -> UserError:
-    remedy = nearest(dataset, known_names())
+    hint = nearest(dataset, known_names())
     if own is not None:
-        remedy += f"; or leave --dataset out: {own_path} describes {own.name!r}"
+        hint += f"; or leave `dataset` out: {own_path} describes {own.name!r}"
     else:
-        remedy += f"; or give the path of a {FILE_NAME}, which the record builders write beside the records"
-    return UserError("--dataset", f"no dataset is known as {dataset!r}", remedy)
+        hint += f"; or give the path of a {FILE_NAME}, which the record builders write beside the records"
+    return UserError("unclassified", f"no dataset is known as {dataset!r}", hint, field="dataset")
 
 
 def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) -> Dataset:
@@ -320,12 +336,14 @@ def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) 
             f"{known.name} has {known.num_classes} classes and ignore label {known.ignore_label}, "
             f"but {own_path} says {own.num_classes} classes and ignore label {own.ignore_label}"
         )
-        raise UserError("--dataset", rule, "leave --dataset out to take the records' own description")
+        raise UserError(
+            "unclassified", rule, "leave `dataset` out to take the records' own description", field="dataset"
+        )
     return own
 
 
 def known_names() -> list[str]:
-    """Names of the datasets that `--dataset` knows without a file."""
+    """Names of the datasets that `dataset` knows without a file."""
     return sorted(entry.name.removesuffix(".yml") for entry in known_folder().iterdir() if entry.name.endswith(".yml"))
 
 

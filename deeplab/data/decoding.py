@@ -40,8 +40,8 @@ def image_size(example: Example) -> Tensor:
     encoded = example[records.IMAGE]
     is_jpeg = _starts_with(encoded, _JPEG_START)
     known = is_jpeg | _starts_with(encoded, _PNG_START)
-    remedy = "convert it to one of them and build the records anew"
-    encoded = checked(encoded, known, example[records.FILENAME], lambda: "is neither JPEG nor PNG", remedy)
+    hint = "convert it to one of them and build the records anew"
+    encoded = checked(encoded, known, example[records.FILENAME], lambda: "is neither JPEG nor PNG", hint)
 
     def png_size() -> Tensor:
         return tf.io.decode_raw(tf.strings.substr(encoded, _PNG_SIZE_AT, 8), tf.int32, little_endian=False)[::-1]
@@ -140,8 +140,8 @@ class LabelRule:
             found = tf.strings.reduce_join(tf.strings.as_string(values), separator=", ")
             return words("its label holds", found, f"but num_classes={self.num_classes}, ignore_label={self.ignore}")
 
-        remedy = "map these values to classes or to the ignore label when building records, or mend num_classes"
-        return checked(label, ~tf.reduce_any(wrong), name, rule, remedy)
+        hint = "map these values to classes or to the ignore label when building records, or mend num_classes"
+        return checked(label, ~tf.reduce_any(wrong), name, rule, hint)
 
 
 def _is_index_png(encoded: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ _REPORT = re.compile(r"<@\|(.*?)\|@\|(.*?)\|@\|(.*?)\|@>", re.DOTALL)
 
 
 def checked(
-    value: Tensor, holds: Tensor, where: Tensor, rule: Callable[[], Tensor], remedy: str | Callable[[], Tensor]
+    value: Tensor, holds: Tensor, where: Tensor, rule: Callable[[], Tensor], hint: str | Callable[[], Tensor]
 ) -> Tensor:
     """The value; if the rule does not hold, an error that `reported` can read.
 
@@ -164,12 +164,12 @@ def checked(
       value: a tensor or a dict of them: what later operations need, so that they wait for the check.
       holds: bool scalar.
       where: string scalar, the image's name.
-      rule, remedy: text, or functions that make it; they run on failure only.
+      rule, hint: text, or functions that make it; they run on failure only.
     """
 
     def fail() -> Tensor:
-        hint = remedy() if callable(remedy) else remedy
-        report = tf.strings.join([_OPEN, where, _NEXT, rule(), _NEXT, hint, _CLOSE])
+        advice = hint() if callable(hint) else hint
+        report = tf.strings.join([_OPEN, where, _NEXT, rule(), _NEXT, advice, _CLOSE])
         with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[report], summarize=1)]):
             return tf.nest.map_structure(tf.identity, value)
 
@@ -189,7 +189,10 @@ def by(size: Tensor) -> Tensor:
 def reported(error: Exception) -> UserError | None:
     """The UserError whose parts `checked` wrote into a TensorFlow error; None if it is another error."""
     report = _REPORT.search(str(error))
-    return UserError(*map(_unescape, report.groups())) if report else None
+    if not report:
+        return None
+    where, rule, hint = map(_unescape, report.groups())
+    return UserError("bad-record", rule, hint, where=where)
 
 
 def _unescape(text: str) -> str:
@@ -207,7 +210,9 @@ def find_undecodable(shards: Sequence[str]) -> UserError | None:
                 if record.get(key) and not _decodes(record[key]):
                     name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
                     rule = f"its {what} cannot be decoded (record {index} of {path})"
-                    return UserError(name, rule, "replace or remove the file and build the records anew")
+                    return UserError(
+                        "unclassified", rule, "replace or remove the file and build the records anew", where=name
+                    )
     return None
 
 

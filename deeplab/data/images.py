@@ -94,15 +94,25 @@ def kind_of(data: bytes, where: str) -> str:
       UserError: none of these; it says what it is instead, where that can be told.
     """
     if not data:
-        raise UserError(where, "is empty", "copy the file again")
+        raise UserError("unclassified", "is empty", "copy the file again", where=where)
     for start, kind in _STARTS:
         if re.match(start, data, re.DOTALL):
             return kind
-    for start, name, remedy in _OTHERS:
+    for start, name, hint in _OTHERS:
         if re.match(start, data, re.DOTALL | re.IGNORECASE):
-            raise UserError(where, f"is {name}, whatever its extension", remedy or "convert it to PNG (lossless) first")
+            raise UserError(
+                "unclassified",
+                f"is {name}, whatever its extension",
+                hint or "convert it to PNG (lossless) first",
+                where=where,
+            )
     rule = "is no JPEG, PNG, TIFF, BMP, WebP, GIF or PPM inside, whatever its extension"
-    raise UserError(where, f"{rule}{_first_words(data)}", "convert it to PNG (lossless) first, or copy the file again")
+    raise UserError(
+        "unclassified",
+        f"{rule}{_first_words(data)}",
+        "convert it to PNG (lossless) first, or copy the file again",
+        where=where,
+    )
 
 
 def _first_words(data: bytes) -> str:
@@ -128,7 +138,7 @@ def inspect_image(data: bytes, where: str, decode: bool = False) -> ImageFacts:
     kind = kind_of(data, where)
     if kind not in ("jpeg", "png"):
         rule = f"is {kind.upper()} inside and neither JPEG nor PNG, whatever its extension"
-        raise UserError(where, rule, "convert it to PNG (lossless) first")
+        raise UserError("unclassified", rule, "convert it to PNG (lossless) first", where=where)
     try:
         picture = Image.open(io.BytesIO(data), formats=(kind.upper(),))
         require_short_sides(picture)
@@ -147,10 +157,15 @@ def read_fault(where: str, kind: str, fault: Exception) -> UserError:
         pixels = re.search(r"\((\d+) pixels\)", str(fault))
         size = f"has {int(pixels[1]):,} pixels" if pixels else "has too many pixels"
         rule = f"{size}; more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} are not read"
-        return UserError(where, rule, "cut it into tiles: training decodes a whole image for each crop it takes")
+        return UserError(
+            "unclassified",
+            rule,
+            "cut it into tiles: training decodes a whole image for each crop it takes",
+            where=where,
+        )
     if "identify image" in str(fault):
         rule = f"cannot be read as a picture: its {kind.upper()} header is damaged, or of a kind that is not known"
-        return UserError(where, rule, "copy the file again, or save it as PNG")
+        return UserError("unclassified", rule, "copy the file again, or save it as PNG", where=where)
     if isinstance(fault, UNREADABLE) and " " in str(fault):
         return unreadable(where, fault)
     name = type(fault).__name__  # codes of a decoder, or what Python says where nobody checked

@@ -63,7 +63,7 @@ def read_label(path: str | os.PathLike, rule: LabelRule = LabelRule()) -> np.nda
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror}") from None
+        raise UserError("unclassified", f"cannot be read: {fault.strerror}", where=path) from None
     return decode_label(data, str(path), rule).label
 
 
@@ -167,7 +167,9 @@ def _values(data: bytes, where: str, rule: LabelRule) -> tuple[np.ndarray, int, 
         return pixels.astype(np.uint8), 0, False
     if mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
         return pixels.astype(np.uint16), 0, False
-    raise UserError(where, f"pixels of kind {mode!r} are no class indices", "write masks as 8-bit PNG")
+    raise UserError(
+        "unclassified", f"pixels of kind {mode!r} are no class indices", "write masks as 8-bit PNG", where=where
+    )
 
 
 def _open(data: bytes, where: str) -> Image.Image:
@@ -184,7 +186,9 @@ def _open(data: bytes, where: str) -> Image.Image:
 def unreadable(where: str, fault: Exception) -> UserError:
     """The error for a picture that Pillow cannot read, with its reason."""
     reason = "its format is not known" if "identify image" in str(fault) else str(fault)
-    return UserError(where, f"cannot be read as a picture: {reason}", "save or copy the file again")
+    return UserError(
+        "unclassified", f"cannot be read as a picture: {reason}", "save or copy the file again", where=where
+    )
 
 
 def _grays_are_meant(picture: Image.Image, table: ColorTable) -> bool:
@@ -204,11 +208,11 @@ def _require_same_meaning(picture: Image.Image, where: str, table: ColorTable) -
         place = table.colors.index(color)
         if table.classes[place] not in (index, None):
             rule = f"index {index} is drawn in {color}, which the palette file calls {class_name(table, place)}"
-            remedy = (
-                f"leave --palette out if the indices are right (class {index} is meant); if the colors are, "
+            hint = (
+                f"leave `palette` out if the indices are right (class {index} is meant); if the colors are, "
                 "run datasets/convert_color_masks.py first"
             )
-            raise UserError(where, rule, remedy)
+            raise UserError("unclassified", rule, hint, where=where)
 
 
 def _png_kind(data: bytes) -> tuple[int, int] | None:
@@ -220,7 +224,7 @@ def _without_alpha(pixels: np.ndarray, where: str) -> np.ndarray:
     alpha = pixels[..., -1]
     if alpha.min() != alpha.max():
         rule = "the mask is partly transparent, so its colors are not clear classes"
-        raise UserError(where, rule, "write it without an alpha channel")
+        raise UserError("unclassified", rule, "write it without an alpha channel", where=where)
     return pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
 
 
@@ -235,8 +239,10 @@ def _from_colors(pixels: np.ndarray, where: str, rule: LabelRule) -> tuple[np.nd
         return np.ascontiguousarray(red), 0  # a gray mask saved as RGB: nothing to guess
     seen = color_counts(pixels)
     shown = ", ".join(f"{rgb_text(code)} {on_pixels(number)}" for code, number in seen[:5])
-    remedy = "give --palette=FILE with a line `R G B name` for each class, in the order of the classes"
-    raise UserError(where, f"is RGB with {len(seen)} colors ({shown}): which is which class?", remedy)
+    hint = "give `palette=FILE` with a line `R G B name` for each class, in the order of the classes"
+    raise UserError(
+        "unclassified", f"is RGB with {len(seen)} colors ({shown}): which is which class?", hint, where=where
+    )
 
 
 # --- Mapping and checking -----------------------------------------------------------------------------------
@@ -284,30 +290,37 @@ def _bad_values(where: str, counts: np.ndarray, bad: np.ndarray, rule: LabelRule
     shown = ", ".join(f"{value} {on_pixels(int(counts[value]))}" for value in bad[:6])
     more = f" and {len(bad) - 6} more values" if len(bad) > 6 else ""
     if rule.num_classes is None:
-        return UserError(where, f"values above 255 are no classes: {shown}{more}", "map them with --label_map=OLD:NEW")
+        return UserError(
+            "unclassified",
+            f"values above 255 are no classes: {shown}{more}",
+            "map them with `label_map=OLD:NEW`",
+            where=where,
+        )
     allowed = f"0 to {rule.num_classes - 1}, and {rule.ignore_label} for ignored pixels"
     present = [int(value) for value in np.flatnonzero(counts) if value != rule.ignore_label]
-    return UserError(where, f"values outside the classes ({allowed}): {shown}{more}", _remedy(present, rule))
+    return UserError(
+        "unclassified", f"values outside the classes ({allowed}): {shown}{more}", _hint(present, rule), where=where
+    )
 
 
-def _remedy(present: Sequence[int], rule: LabelRule) -> str:
+def _hint(present: Sequence[int], rule: LabelRule) -> str:
     """What to do with values that are no classes, guessed from which there are."""
     classes = rule.num_classes or 0
     highest = max(present)
     bad = [value for value in present if value >= classes]
     if len(present) <= classes < highest and present[: -len(bad)] in ([], [0]):  # tones: 0, 150, 250
-        return f"--label_map={spread_map(present)} if these are the classes in order"
+        return f"`label_map={spread_map(present)}` if these are the classes in order"
     if highest == classes:
         return (
-            f"--num_classes={classes + 1} if {highest} is a class (the background counts as one), "
-            f"or --label_map={highest}:{rule.ignore_label} if it is to be ignored"
+            f"`num_classes={classes + 1}` if {highest} is a class (the background counts as one), "
+            f"or `label_map={highest}:{rule.ignore_label}` if it is to be ignored"
         )
     ignored = ",".join(f"{value}:{rule.ignore_label}" for value in bad[:6])
-    return f"--num_classes={highest + 1} if all are classes, --label_map={ignored} if these are to be ignored"
+    return f"`num_classes={highest + 1}` if all are classes, `label_map={ignored}` if these are to be ignored"
 
 
 def spread_map(values: Sequence[int]) -> str:
-    """A `--label_map` that numbers the given values 0, 1, 2 ... in their order: `150:1,250:2`."""
+    """A `label_map` that numbers the given values 0, 1, 2 ... in their order: `150:1,250:2`."""
     return ",".join(f"{value}:{index}" for index, value in enumerate(sorted(values)) if value != index)
 
 
@@ -319,7 +332,7 @@ def count_values(values: np.ndarray) -> np.ndarray:
 
 
 def parse_label_map(text: str) -> dict[int, int]:
-    """`--label_map`: "255:1,11:255" as {255: 1, 11: 255}.
+    """`label_map`: "255:1,11:255" as {255: 1, 11: 255}.
 
     Raises:
       UserError: not of that form, a value out of range, or one value mapped twice.
@@ -328,9 +341,11 @@ def parse_label_map(text: str) -> dict[int, int]:
     for item in filter(None, (part.strip() for part in text.split(","))):
         old, colon, new = (part.strip() for part in item.partition(":"))
         if not (colon and old.isdigit() and new.isdigit() and int(old) < 65536 and int(new) < 256):
-            raise UserError("--label_map", f"{item!r} is not OLD:NEW with OLD up to 65535 and NEW up to 255")
+            raise UserError(
+                "unclassified", f"{item!r} is not OLD:NEW with OLD up to 65535 and NEW up to 255", field="label_map"
+            )
         if mapping.get(int(old), int(new)) != int(new):
-            raise UserError("--label_map", f"{old} is mapped to {mapping[int(old)]} and to {new}")
+            raise UserError("unclassified", f"{old} is mapped to {mapping[int(old)]} and to {new}", field="label_map")
         mapping[int(old)] = int(new)
     return mapping
 
@@ -362,7 +377,7 @@ def write_index_png(
       UserError: a label that is not uint8 [H, W].
     """
     if label.ndim != 2 or label.dtype != np.uint8:
-        raise UserError(path, f"a label is uint8 [H, W], not {label.dtype} {list(label.shape)}")
+        raise UserError("unclassified", f"a label is uint8 [H, W], not {label.dtype} {list(label.shape)}", where=path)
     write_atomically(path, encode_index_png(label, colors_for(colors, num_classes=0)))
 
 

@@ -118,7 +118,12 @@ def _count(shards: Sequence[str]) -> int:
     if not number:
         where = os.path.dirname(shards[0]) if shards else "records"
         rule = f"{len(shards)} shards hold no record" if shards else "no shards"
-        raise UserError(where, rule, "the split is empty: check its list of images, then build the records anew")
+        raise UserError(
+            "unclassified",
+            rule,
+            "the split is empty: check its list of images, then build the records anew",
+            where=where,
+        )
     return number
 
 
@@ -298,11 +303,11 @@ def _within(pixels: Example, size: Tensor, crop_size: tuple[int, int], name: Ten
     def rule() -> Tensor:
         return words("is", by(size), "pixels, more than the crop size", by(crop_size))
 
-    def remedy() -> Tensor:
+    def hint() -> Tensor:
         needed = tf.maximum(transforms.fitting_side(size, output_stride), crop_size)
         return words("a crop size of", tf.strings.reduce_join(tf.strings.as_string(needed), separator=","), "holds it")
 
-    return checked(pixels, tf.reduce_all(size <= crop_size), name, rule, remedy)
+    return checked(pixels, tf.reduce_all(size <= crop_size), name, rule, hint)
 
 
 # --- Errors -------------------------------------------------------------------------------------------------
@@ -323,7 +328,7 @@ def explain(error: Exception, shards: Sequence[str]) -> Exception:
         return records.find_damage(shards) or error
     if isinstance(error, tf.errors.NotFoundError):
         gone = [path for path in shards if not os.path.exists(path)]
-        return UserError(gone[0], "was removed while it was in use") if gone else error
+        return UserError("unclassified", "was removed while it was in use", where=gone[0]) if gone else error
     if isinstance(error, tf.errors.InvalidArgumentError):
         return find_undecodable(shards) or error
     return error

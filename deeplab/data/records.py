@@ -119,7 +119,12 @@ def list_shards(dataset_dir: str | os.PathLike, split: str) -> list[str]:
     """
     folder = pathlib.Path(dataset_dir)
     if not folder.is_dir():
-        raise UserError(folder, "no such folder of records", "--dataset_dir names the folder of the .tfrecord files")
+        raise UserError(
+            "unclassified",
+            "no such folder of records",
+            "`dataset_dir` names the folder of the .tfrecord files",
+            where=folder,
+        )
     by_split = shards_by_split(folder)
     if split not in by_split:
         raise _missing_split(folder, split, by_split)
@@ -132,11 +137,20 @@ def _missing_split(folder: pathlib.Path, split: str, by_split: dict[str, list[st
     if by_split:
         held = ", ".join(f"{name} ({len(shards)} shards)" for name, shards in sorted(by_split.items()))
         near = difflib.get_close_matches(split, by_split, n=1) or sorted(by_split)[:1]
-        return UserError(folder, f"{rule}; the folder holds the splits {held}", f"did you mean split {near[0]!r}?")
+        return UserError(
+            "unclassified",
+            f"{rule}; the folder holds the splits {held}",
+            f"did you mean split {near[0]!r}?",
+            where=folder,
+        )
     inner = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and shards_by_split(child)]
     if inner:
-        return UserError(folder, rule, f"records lie one folder deeper: --dataset_dir={folder / inner[0]}")
-    return UserError(folder, f"{rule}, nor of any other split", "build records first: datasets/build_*_data.py")
+        return UserError(
+            "unclassified", rule, f"records lie one folder deeper: `dataset_dir={folder / inner[0]}`", where=folder
+        )
+    return UserError(
+        "unclassified", f"{rule}, nor of any other split", "build records first: datasets/build_*_data.py", where=folder
+    )
 
 
 def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) -> None:
@@ -145,13 +159,15 @@ def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) ->
     if len(counts) > 1:
         kinds = " and ".join(f"of-{count:05d}" for count in counts)
         rule = f"split {split!r} has shards of two builds: {kinds}"
-        raise UserError(folder, rule, "remove the older set, or build again with --overwrite=true")
+        raise UserError(
+            "unclassified", rule, "remove the older set, or build again with `overwrite=true`", where=folder
+        )
     missing = sorted(set(range(counts[0])) - {int(match["index"]) for match in matches})
     if missing:
         lacking = ", ".join(shard_name(split, index, counts[0]) for index in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         rule = f"split {split!r} lacks {len(missing)} of {counts[0]} shards: {lacking}{more}"
-        raise UserError(folder, rule, "copy the whole folder again, or build the records anew")
+        raise UserError("unclassified", rule, "copy the whole folder again, or build the records anew", where=folder)
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -197,7 +213,9 @@ class ShardWriter:
         try:
             yield
         except (tf.errors.OpError, OSError) as fault:
-            raise UserError(self.path, f"cannot be written: {_short(fault)}", "is the disk full?") from None
+            raise UserError(
+                "unclassified", f"cannot be written: {_short(fault)}", "is the disk full?", where=self.path
+            ) from None
 
     def publish(self) -> None:
         """Renames the complete file to the shard's name, in one step."""
@@ -269,7 +287,9 @@ def count(shards: Iterable[str | os.PathLike]) -> int:
 
 def _damaged(path: str | os.PathLike, number: int, what: str) -> UserError:
     rule = f"record {number} (counted from 0) is damaged: {what}"
-    return UserError(path, rule, "copy the file again, or build the records anew with --overwrite=true")
+    return UserError(
+        "unclassified", rule, "copy the file again, or build the records anew with `overwrite=true`", where=path
+    )
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
@@ -286,7 +306,7 @@ def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
         except StopIteration:
             return
         except tf.errors.NotFoundError:
-            raise UserError(path, "no such file") from None
+            raise UserError("unclassified", "no such file", where=path) from None
         except tf.errors.OpError as fault:  # DataLossError: wrong checksum or early end
             raise _damaged(path, number, _short(fault)) from None
         yield _decode(path, number, record.numpy())

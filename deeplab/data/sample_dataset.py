@@ -1,6 +1,6 @@
 """Draws a sample dataset: stylized portraits with hair, skin and background, so that one can begin without any.
 
-    python -m deeplab.data.sample_dataset --output_dir=sample_data --count=200
+    python -m deeplab.data.sample_dataset `output_dir=sample_data` `count=200`
 
 Writes `images/*.jpg`, `color_masks/*.png` in the colors of the LFW part labels (blue background, red hair, green
 skin) and `lists/train.txt`, `lists/val.txt`. The task is not trivial: tones of skin, hair and background overlap,
@@ -56,7 +56,7 @@ class SampleConfig:
     def __post_init__(self) -> None:
         require_positive(self, "count")
         if self.count < 2:
-            raise UserError("--count", "two splits need at least 2 portraits")
+            raise UserError("unclassified", "two splits need at least 2 portraits", field="count")
 
 
 def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0) -> None:
@@ -67,7 +67,9 @@ def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0
     """
     folder = pathlib.Path(folder)
     if (folder / "lists").exists():
-        raise UserError(folder, "holds a sample dataset already", "remove it, or give another --output_dir")
+        raise UserError(
+            "unclassified", "holds a sample dataset already", "remove it, or give another `output_dir`", where=folder
+        )
     for name in ("images", "color_masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = [f"portrait_{number:04d}" for number in range(count)]
@@ -90,7 +92,7 @@ def _write_portrait(folder: pathlib.Path, name: str, rng: np.random.Generator) -
 
 def _write(path: pathlib.Path, rgb: Array, options: list[int]) -> None:
     if not cv2.imwrite(str(path), rgb[..., ::-1], options):
-        raise UserError(path, "cannot be written", "is the disk full?")
+        raise UserError("unclassified", "cannot be written", "is the disk full?", where=path)
 
 
 def _write_lists(folder: pathlib.Path, names: list[str]) -> None:

@@ -247,16 +247,22 @@ def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
     channels, bits = _numbers(tags, _CHANNELS, 1)[0], max(_numbers(tags, _BITS, 8))
     signs = {sign for sign in _numbers(tags, _KIND, _UNSIGNED) if sign in _KINDS}
     if channels > 4:
-        remedy = "save the three that matter as RGB, e.g. `gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
-        raise UserError(where, f"has {channels} channels; the networks take three: red, green, blue", remedy)
+        hint = "save the three that matter as RGB, e.g. `gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
+        raise UserError(
+            "unclassified", f"has {channels} channels; the networks take three: red, green, blue", hint, where=where
+        )
     if signs or bits > 16:
         values = f"{_KINDS[min(signs)] if signs else 'unsigned'} values of {bits} bits"
-        remedy = "scale it to 0..255 or 0..65535 by the same factor for all images, and save it as 8- or 16-bit PNG"
-        raise UserError(where, f"holds {values}, of which nothing says what is black and what is white", remedy)
+        hint = "scale it to 0..255 or 0..65535 by the same factor for all images, and save it as 8- or 16-bit PNG"
+        raise UserError(
+            "unclassified", f"holds {values}, of which nothing says what is black and what is white", hint, where=where
+        )
     apart = _numbers(tags, _PLANAR, 1)[0] == _APART and channels > 1
     if apart and bits == 16 and _numbers(tags, _COMPRESSION, 1)[0] == _UNCOMPRESSED:
-        remedy = "save it with the channels of a pixel side by side (planar configuration 1), or as 16-bit PNG"
-        raise UserError(where, f"stores its {channels} channels of 16 bits apart, which cannot be read", remedy)
+        hint = "save it with the channels of a pixel side by side (planar configuration 1), or as 16-bit PNG"
+        raise UserError(
+            "unclassified", f"stores its {channels} channels of 16 bits apart, which cannot be read", hint, where=where
+        )
 
 
 def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
@@ -268,4 +274,4 @@ def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
     most = _MOST_FOR_A_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
     if most and least > most * length:
         rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
-        raise UserError(where, rule, "copy the file again")
+        raise UserError("unclassified", rule, "copy the file again", where=where)

@@ -29,7 +29,7 @@ class ConfusionMatrix:
 
     def __init__(self, num_classes: int, ignore_label: int = 255, counts: np.ndarray | None = None):
         if num_classes < 1:
-            raise UserError("num_classes", f"must be at least 1, not {num_classes}")
+            raise UserError("unclassified", f"must be at least 1, not {num_classes}", where="num_classes")
         self.num_classes, self.ignore_label = int(num_classes), int(ignore_label)
         self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
         if counts is not None:
@@ -61,7 +61,9 @@ class ConfusionMatrix:
         mine, theirs = (self.num_classes, self.ignore_label), (other.num_classes, other.ignore_label)
         if mine != theirs:
             raise UserError(
-                "confusion matrices", f"(classes, ignore label) must be equal to be added: {mine} and {theirs}"
+                "unclassified",
+                f"(classes, ignore label) must be equal to be added: {mine} and {theirs}",
+                where="confusion matrices",
             )
         return ConfusionMatrix(*mine, counts=self.counts + other.counts)
 
@@ -107,9 +109,15 @@ def allowed_labels(num_classes: int, ignore_label: int) -> str:
 def _checked_counts(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.shape != shape:
-        raise UserError("confusion matrix", f"must have shape {list(shape)}, not {list(counts.shape)}")
+        raise UserError(
+            "unclassified", f"must have shape {list(shape)}, not {list(counts.shape)}", where="confusion matrix"
+        )
     if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-        raise UserError("confusion matrix", f"must hold counts (integers from 0), not {counts.dtype} with negatives")
+        raise UserError(
+            "unclassified",
+            f"must hold counts (integers from 0), not {counts.dtype} with negatives",
+            where="confusion matrix",
+        )
     return counts
 
 
@@ -119,9 +127,10 @@ def _check_arrays(label: np.ndarray, prediction: np.ndarray, image_name: str | S
             raise TypeError(f"{what} must hold integers, not {array.dtype}")
     if label.shape != prediction.shape:
         raise UserError(
-            _named(image_name),
+            "unclassified",
             f"label and prediction must have the same size, not {list(label.shape)} and {list(prediction.shape)}",
             "bring the prediction back to the size of the label before it is counted",
+            where=_named(image_name),
         )
 
 
@@ -133,16 +142,17 @@ def _error_outside(
     if bad_label.any():
         values = np.unique(label[bad_label]).tolist()
         rule = f"label values must be {allowed_labels(num_classes, ignore_label)}; it also holds {_listed(values)}"
-        return UserError(_named(image_name, bad_label), rule, _label_remedy(values, num_classes))
+        return UserError("unclassified", rule, _label_hint(values, num_classes), where=_named(image_name, bad_label))
     bad = (prediction < 0) | (prediction >= num_classes)
     return UserError(
-        _named(image_name, bad),
+        "unclassified",
         f"predictions must be 0..{num_classes - 1}, not {_listed(np.unique(prediction[bad]).tolist())}",
-        f"the network has more classes than the {num_classes} of this dataset: check --dataset and --checkpoint_dir",
+        f"the network has more classes than the {num_classes} of this dataset: check `dataset` and `checkpoint_dir`",
+        where=_named(image_name, bad),
     )
 
 
-def _label_remedy(values: list[int], num_classes: int) -> str:
+def _label_hint(values: list[int], num_classes: int) -> str:
     in_a_row = values == list(range(num_classes, values[-1] + 1)) and values[-1] < 2 * num_classes
     if len(values) == 1 and (in_a_row or values == [255]):
         ignored = (

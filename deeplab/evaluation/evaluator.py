@@ -79,7 +79,9 @@ def count(batch: Batch, answers: Sequence[np.ndarray], split: Split, matrix: Con
       UserError: the images have no labels.
     """
     if not batch.labels:
-        raise UserError(split.name, "has no labels to compare with", "vis.py draws images without labels")
+        raise UserError(
+            "unclassified", "has no labels to compare with", "vis.py draws images without labels", where=split.name
+        )
     for label, answer, name in zip(batch.labels, answers, batch.names, strict=True):
         matrix.add(resized_label(label, split.settings.resize), answer, name)
 
@@ -111,7 +113,12 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]
         elif word.isdigit() and int(word) < len(class_names):
             numbers.append(int(word))
         else:
-            raise UserError("--exclude_classes", f"no class is called {word!r}", nearest(word, list(class_names)))
+            raise UserError(
+                "unclassified",
+                f"no class is called {word!r}",
+                nearest(word, list(class_names)),
+                field="exclude_classes",
+            )
     return sorted(set(numbers))
 
 

@@ -122,4 +122,6 @@ class Report:
 
 def _require_one_a_class(what: str, values: Sequence | np.ndarray, num_classes: int) -> None:
     if len(values) != num_classes:
-        raise UserError(what, f"there must be one for each of the {num_classes} classes, not {len(values)}")
+        raise UserError(
+            "unclassified", f"there must be one for each of the {num_classes} classes, not {len(values)}", where=what
+        )

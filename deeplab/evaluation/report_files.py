@@ -35,7 +35,7 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
 
     Args:
       report: the evaluation.
-      folder: the folder (`--eval_logdir`); made when missing.
+      folder: the folder (`eval_logdir`); made when missing.
 
     Returns:
       Paths of `metrics.json`, `confusion_matrix.png` and `class_iou.png`.
@@ -54,7 +54,10 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         summaries.write_scalars(report, folder)
     except OSError as fault:
         raise UserError(
-            folder, f"cannot be written to: {fault.strerror or fault}", "give --eval_logdir another folder"
+            "unclassified",
+            f"cannot be written to: {fault.strerror or fault}",
+            "give `eval_logdir` another folder",
+            where=folder,
         ) from fault
     return paths
 

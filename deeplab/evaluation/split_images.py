@@ -56,7 +56,7 @@ class Split:
     name: str
     settings: PredictionSettings
     batch_size: int = 1
-    crop_flag: str = "--eval_crop_size"
+    crop_flag: str = "`eval_crop_size`"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -78,9 +78,10 @@ class Split:
         height, width = largest.max_height, largest.max_width
         if height > crop[0] or width > crop[1]:
             raise UserError(
-                f"{self.crop_flag}={crop[0]},{crop[1]}",
+                "unclassified",
                 f"split {self.name} has images up to {height} pixels high and {width} wide",
                 fitting((height, width), self.settings, self.crop_flag),
+                where=f"{self.crop_flag}={crop[0]},{crop[1]}",
             )
 
     def batches(self) -> Iterator[Batch]:
@@ -162,8 +163,10 @@ def labels_of(network: Network, settings: PredictionSettings) -> LabelsOf:
             raw = of_pixels(batch.pixels).numpy()
             return [one[:height, :width] for one, (height, width) in zip(raw, batch.sizes, strict=True)]
         except tf.errors.ResourceExhaustedError:
-            remedy = "fewer images a batch, fewer scales, or smaller images: --min_resize_value, --max_resize_value"
-            raise UserError(", ".join(batch.names), "there is not enough memory for the network", remedy) from None
+            hint = "fewer images a batch, fewer scales, or smaller images: `min_resize_value`, `max_resize_value`"
+            raise UserError(
+                "unclassified", "there is not enough memory for the network", hint, where=", ".join(batch.names)
+            ) from None
 
     return run
 

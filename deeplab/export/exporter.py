@@ -96,11 +96,15 @@ def _names(export_path: str) -> tuple[str, _Names]:
     export_path = os.path.expanduser(export_path)
     folder, graph = os.path.split(export_path)
     if not graph or os.path.isdir(export_path):
-        remedy = f"--export_path={os.path.join(export_path, USUAL_STEM + '.pb')}"
-        raise UserError("--export_path", f"{export_path} is a folder; it must be the file to write", remedy)
+        hint = f"`export_path={os.path.join(export_path, USUAL_STEM + '.pb')}`"
+        raise UserError(
+            "unclassified", f"{export_path} is a folder; it must be the file to write", hint, field="export_path"
+        )
     stem, suffix = os.path.splitext(graph)
     if suffix != ".pb":
-        raise UserError("--export_path", f"must end in .pb, not {graph!r}", f"--export_path={export_path}.pb")
+        raise UserError(
+            "unclassified", f"must end in .pb, not {graph!r}", f"`export_path={export_path}.pb`", field="export_path"
+        )
     prefix = "" if stem == USUAL_STEM else f"{stem}_"
     return folder, _Names(graph, f"{prefix}saved_model", f"{prefix}{CONTRACT_FILE}")
 
@@ -110,14 +114,21 @@ def _require_finite(network: Network) -> None:
         wrong = int((~np.isfinite(np.asarray(variable))).sum())
         if wrong:
             rule = f"{wrong} values of {name} are not finite: that training had diverged"
-            raise UserError(network.checkpoint, rule, "export an earlier checkpoint, or train with a lower rate")
+            raise UserError(
+                "unclassified",
+                rule,
+                "export an earlier checkpoint, or train with a lower rate",
+                where=network.checkpoint,
+            )
 
 
 def _require_replaceable(folder: str) -> None:
     """A folder in the SavedModel's place must be a SavedModel itself."""
     if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, "saved_model.pb")):
         rule = "is in the place where the SavedModel goes, and is none itself"
-        raise UserError(folder, rule, "move it away, give another --export_path, or add --saved_model=false")
+        raise UserError(
+            "unclassified", rule, "move it away, give another `export_path`, or add `saved_model=false`", where=folder
+        )
 
 
 def _cases(order: _Order) -> list[Case]:
@@ -200,8 +211,8 @@ def _worst(results: Results) -> str:
 def _not_equal(export_path: str, results: Results) -> UserError:
     print(parity.table(results))
     rule = f"the export does not answer as the model does ({_worst(results)}), so it was not kept"
-    remedy = "a fault of this program or of this machine's TensorFlow: please report it with the table above"
-    return UserError(export_path, rule, remedy)
+    hint = "a fault of this program or of this machine's TensorFlow: please report it with the table above"
+    return UserError("unclassified", rule, hint, where=export_path)
 
 
 def _keep_other_labels(path: str, classes: Classes) -> None:

@@ -37,9 +37,16 @@ class Publication:
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as fault:
-            raise UserError(self.folder, f"cannot be made: {fault.strerror}", "give another --export_path") from None
+            raise UserError(
+                "unclassified", f"cannot be made: {fault.strerror}", "give another `export_path`", where=self.folder
+            ) from None
         if not os.access(self.folder, os.W_OK):
-            raise UserError(self.folder, "cannot be written to", "check its permissions, or give another --export_path")
+            raise UserError(
+                "unclassified",
+                "cannot be written to",
+                "check its permissions, or give another `export_path`",
+                where=self.folder,
+            )
         self._remove_left_overs()
 
     def temporary(self, name: str) -> str:
@@ -113,8 +120,8 @@ def write_bytes(path: str, content: bytes) -> None:
             file.write(content)
     except OSError as fault:
         free = shutil.disk_usage(os.path.dirname(path) or ".").free / 1e6
-        remedy = f"{len(content) / 1e6:.1f} MB are needed, {free:.1f} MB are free; what was there before is untouched"
-        raise UserError(path, f"cannot be written: {fault.strerror}", remedy) from None
+        hint = f"{len(content) / 1e6:.1f} MB are needed, {free:.1f} MB are free; what was there before is untouched"
+        raise UserError("unclassified", f"cannot be written: {fault.strerror}", hint, where=path) from None
 
 
 def size_of(path: str) -> int:

@@ -65,7 +65,7 @@ def build(config: ModelConfig, checkpoint: str, one_pass: bool = True) -> Networ
       UserError: damaged checkpoint, one of another architecture, or one without a segmentation head.
     """
     if config.image_pyramid and not one_pass:
-        console.note("the scales of --eval_scales take the place of --image_pyramid")
+        console.note("the scales of `eval_scales` take the place of `image_pyramid`")
         config = replace(config, image_pyramid=())
     num_classes = classes_in(checkpoint)
     network = Network(build_model(config, num_classes, train_batch_norm=False), config, num_classes)
@@ -82,7 +82,7 @@ def classes_in(checkpoint: str) -> int:
     found = describe(checkpoint)
     if found.num_classes is None:
         rule = f"has no segmentation head: it looks like {found.sentence()}"
-        raise UserError(checkpoint, rule, "train from it first (--tf_initial_checkpoint)")
+        raise UserError("unclassified", rule, "train from it first (`tf_initial_checkpoint`)", where=checkpoint)
     return found.num_classes
 
 
@@ -108,7 +108,7 @@ def resolve(given: Mapping[str, Any], checkpoint: str, groups: Sequence[type]) -
         rates = build_settings.rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])
         if rates != merged["atrous_rates"]:
             shown = run_file.show(rates)
-            console.note(f"--atrous_rates={shown}: as far as those of {where} at its output stride")
+            console.note(f"`atrous_rates={shown}`: as far as those of {where} at its output stride")
         merged["atrous_rates"] = rates
     if saved:
         return {**{name: saved[name] for name in ("class_names", "colors") if saved.get(name)}, **merged}

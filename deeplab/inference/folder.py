@@ -67,7 +67,7 @@ def predict_all(segmenter: Segmenter, pictures: Sequence[Picture], config: Predi
 
 def _named(fault: UserError, picture: Picture) -> UserError:
     """A fault of the model's with the picture's name before it."""
-    return UserError(picture.path, str(fault))
+    return UserError("unclassified", str(fault), where=picture.path)
 
 
 # ---- files -----------------------------------------------------------------------------------------------
@@ -122,7 +122,9 @@ def _probability_png(index: int) -> Write:
 def _scores(result: Segmentation) -> np.ndarray:
     if result.probabilities is None:
         rule = "this graph has no probabilities"
-        raise UserError("--save_probabilities", rule, "leave it out, or predict from the checkpoint")
+        raise UserError(
+            "unclassified", rule, "leave it out, or predict from the checkpoint", field="save_probabilities"
+        )
     return result.probabilities
 
 
@@ -142,7 +144,12 @@ def refuse_to_overwrite(pictures: Sequence[Picture], class_names: Sequence[str],
     ]
     if there and not config.overwrite:
         rule = f"{len(there)} results are there already, the first of them {there[0]}"
-        raise UserError(config.output_dir, rule, "--overwrite=true replaces them; or give another --output_dir")
+        raise UserError(
+            "unclassified",
+            rule,
+            "`overwrite=true` replaces them; or give another `output_dir`",
+            where=config.output_dir,
+        )
 
 
 def refuse_own_results(pictures: Sequence[Picture], output_dir: str) -> None:
@@ -154,8 +161,10 @@ def refuse_own_results(pictures: Sequence[Picture], output_dir: str) -> None:
     inside = os.path.realpath(output_dir) + os.sep
     for picture in pictures:
         if os.path.realpath(picture.path).startswith(inside):
-            rule = f"{picture.path} is a picture to predict, but lies in --output_dir={output_dir}"
-            raise UserError("--input", rule, "give an --output_dir beside the pictures, not around them")
+            rule = f"{picture.path} is a picture to predict, but lies in `output_dir={output_dir}`"
+            raise UserError(
+                "unclassified", rule, "give an `output_dir` beside the pictures, not around them", field="input"
+            )
 
 
 # ---- words -----------------------------------------------------------------------------------------------
@@ -180,7 +189,9 @@ def earlier_shares(path: pathlib.Path) -> dict[str, dict[str, float]]:
     except FileNotFoundError:
         return {}
     except (KeyError, TypeError, ValueError):
-        raise UserError(path, "is no summary of this command", "move it away, or give another --output_dir") from None
+        raise UserError(
+            "unclassified", "is no summary of this command", "move it away, or give another `output_dir`", where=path
+        ) from None
 
 
 def table(shares: dict[str, dict[str, float]]) -> str:

@@ -66,12 +66,14 @@ def read(path: str | os.PathLike) -> np.ndarray:
                 return upright(tf.io.decode_jpeg(data, channels=3).numpy(), turned)
             return _from_picture(ImageOps.exif_transpose(picture), str(path))
     except FileNotFoundError:
-        raise UserError(path, "no such file") from None
+        raise UserError("unclassified", "no such file", where=path) from None
     except tf.errors.InvalidArgumentError:
-        raise UserError(path, "cannot be read as a picture: the JPEG is damaged or cut off", _AGAIN) from None
+        raise UserError(
+            "unclassified", "cannot be read as a picture: the JPEG is damaged or cut off", _AGAIN, where=path
+        ) from None
     except _UNREADABLE as fault:
         reason = "its format is not known" if "identify image" in str(fault) else str(fault)
-        raise UserError(path, f"cannot be read as a picture: {reason}", _AGAIN) from None
+        raise UserError("unclassified", f"cannot be read as a picture: {reason}", _AGAIN, where=path) from None
 
 
 def _from_picture(picture: Image.Image, where: str) -> np.ndarray:
@@ -87,25 +89,31 @@ def _from_picture(picture: Image.Image, where: str) -> np.ndarray:
 def _eight_bits(values: np.ndarray, where: str) -> np.ndarray:
     """Gray of 16 bits as 8; Pillow's own conversion would clip everything above 255 to white."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise UserError(where, f"holds gray values of kind {values.dtype}", "save it as 8-bit gray or RGB")
+        raise UserError(
+            "unclassified", f"holds gray values of kind {values.dtype}", "save it as 8-bit gray or RGB", where=where
+        )
     console.note(f"{where}: 16-bit gray is divided by 257")
     return (values // 257).astype(np.uint8)
 
 
 def _from_array(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype != np.uint8:
-        raise UserError(where, f"must be uint8 from 0 to 255, not {array.dtype}", _dtype_remedy(array))
+        raise UserError(
+            "unclassified", f"must be uint8 from 0 to 255, not {array.dtype}", _dtype_hint(array), where=where
+        )
     if array.ndim == 2:
         array = array[..., np.newaxis]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        remedy = "give one image: for a batch, call once for each"
-        raise UserError(where, f"must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}", remedy)
+        hint = "give one image: for a batch, call once for each"
+        raise UserError(
+            "unclassified", f"must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}", hint, where=where
+        )
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array[..., :3])
 
 
-def _dtype_remedy(array: np.ndarray) -> str:
+def _dtype_hint(array: np.ndarray) -> str:
     if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
         return "its values lie within 0..1: give (array * 255).round().astype('uint8')"
     return "give array.astype('uint8') if its values are 0..255"
@@ -138,7 +146,7 @@ def find(inputs: Sequence[str], recursive: bool = False) -> list[Picture]:
         other = by_name.setdefault(picture.name, picture.path)
         if other != picture.path:
             rule = f"{other} and {picture.path} would both be written as {picture.name!r}"
-            raise UserError("--input", rule, "predict them in two runs with two output folders")
+            raise UserError("unclassified", rule, "predict them in two runs with two output folders", field="input")
     return list(dict.fromkeys(pictures))
 
 
@@ -154,7 +162,7 @@ def _pictures(text: str, recursive: bool) -> list[Picture]:
         return [Picture(text, pathlib.Path(text).stem)]
     matches = sorted(path for path in glob.glob(text, recursive=True) if os.path.isfile(path))
     if not matches:
-        raise UserError("--input", f"there is no file, folder or match of {text!r}", _near(text))
+        raise UserError("unclassified", f"there is no file, folder or match of {text!r}", _near(text), field="input")
     return [Picture(path, pathlib.Path(path).stem) for path in matches]
 
 
@@ -162,8 +170,10 @@ def _in_folder(folder: pathlib.Path, recursive: bool) -> list[Picture]:
     found = [path for path in _walk(folder, recursive) if path.suffix.lower() in SUFFIXES]
     if not found:
         inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
-        remedy = f"--recursive=true looks into its folders, too ({', '.join(inner[:3])})" if inner else ""
-        raise UserError(folder, f"holds no picture ({', '.join(SUFFIXES)})", remedy or "check the path")
+        hint = f"`recursive=true` looks into its folders, too ({', '.join(inner[:3])})" if inner else ""
+        raise UserError(
+            "unclassified", f"holds no picture ({', '.join(SUFFIXES)})", hint or "check the path", where=folder
+        )
     return [Picture(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in found]
 
 

@@ -75,7 +75,7 @@ def load(
     if given or crop_size:
         names = ", ".join(f"--{name}" for name in [*given, *(["crop_size"] if crop_size else [])])
         rule = f"{names} cannot be set any more: an export has its settings built in"
-        raise UserError(path, rule, "leave them out, or give the checkpoint instead")
+        raise UserError("unclassified", rule, "leave them out, or give the checkpoint instead", where=path)
     graph = frozen_graph.load_frozen(path) if kind == "frozen graph" else frozen_graph.load_saved_model(path)
     class_names, colors = _classes(graph.num_classes, *frozen_graph.classes_beside(path), dataset, path)
     answer = _shrinking(graph.answer, graph.crop_size) if shrink_large_images else graph.answer
@@ -95,7 +95,7 @@ def identify(source: str) -> tuple[str, str]:
         return source, "frozen graph"
     if source.endswith(_OTHER_FORMATS) and os.path.isfile(source):
         rule = f"a {os.path.splitext(source)[1]} file is none of training folder, checkpoint, frozen graph, SavedModel"
-        raise UserError(source, rule, "give the checkpoint or frozen graph it was made from")
+        raise UserError("unclassified", rule, "give the checkpoint or frozen graph it was made from", where=source)
     if os.path.isdir(source):
         return _inside(source)
     return files.find(source), "checkpoint"
@@ -109,7 +109,12 @@ def _inside(folder: str) -> tuple[str, str]:
     if files.all_checkpoints(folder) or not (frozen or os.path.isdir(os.path.join(folder, "saved_model"))):
         return files.find(folder), "checkpoint"
     if len(frozen) > 1:
-        raise UserError(folder, f"holds several graphs: {', '.join(frozen)}", f"give one: {folder}/{frozen[0]}")
+        raise UserError(
+            "unclassified",
+            f"holds several graphs: {', '.join(frozen)}",
+            f"give one: {folder}/{frozen[0]}",
+            where=folder,
+        )
     if frozen:
         return os.path.join(folder, frozen[0]), "frozen graph"
     return _inside(os.path.join(folder, "saved_model"))
@@ -130,7 +135,9 @@ def _from_checkpoint(prefix: str, given: dict[str, Any], dataset: str, crop: Siz
     )
     if prediction.model.input_channels != 3:
         rule = f"the network wants images of {prediction.model.input_channels} channels; pictures have 3"
-        raise UserError(prefix, rule, "call the network itself: deeplab.inference.checkpoint_model.build")
+        raise UserError(
+            "unclassified", rule, "call the network itself: deeplab.inference.checkpoint_model.build", where=prefix
+        )
     loaded = checkpoint_model.build(prediction.model, prefix, prediction.one_pass)
     saved = tuple(settings.get("class_names") or ()), tuple(settings.get("colors") or ())
     names, colors = _classes(loaded.num_classes, *saved, dataset, prefix)
@@ -152,7 +159,7 @@ def _answer_of(logits_of: Callable, settings: PredictionSettings) -> Callable:
 
     def answer(image: np.ndarray, probabilities: bool) -> Answer:
         if settings.resize.min_resize_value is None:
-            require_fit(image.shape[:2], settings, "the picture", "--crop_size")
+            require_fit(image.shape[:2], settings, "the picture", "`crop_size`")
         if not probabilities:
             return labels_of(image).numpy(), None
         labels, scores = both_of(image)
@@ -199,7 +206,7 @@ def _classes(
         require_same_classes(described.num_classes, num_classes, where, described.name)
         names, colors = described.class_names, described.colors
     elif num_classes and len(names) != num_classes:  # none are known, or those of another model lie there
-        console.note(f"{where} has no class names: --dataset takes them from a dataset")
+        console.note(f"{where} has no class names: `dataset` takes them from a dataset")
         names, colors = tuple(f"class_{index}" for index in range(num_classes)), ()
     return names, colormaps.colors_for(colors if len(colors) else "pascal", len(names))
 
@@ -212,4 +219,9 @@ def require_same_classes(of_dataset: int, of_model: int | None, checkpoint: str,
     """
     if of_model is not None and of_dataset != of_model:
         rule = f"{dataset} has {of_dataset} classes, the network in {checkpoint} {of_model}"
-        raise UserError("--dataset", rule, "give the dataset it was trained on (the background counts as a class)")
+        raise UserError(
+            "unclassified",
+            rule,
+            "give the dataset it was trained on (the background counts as a class)",
+            field="dataset",
+        )

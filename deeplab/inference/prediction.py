@@ -61,7 +61,9 @@ class PredictionSettings:
         if self.crop_size and (self.crop_size[0] < least[0] or self.crop_size[1] < least[1]):
             window = ",".join(map(str, self.model.image_pooling_crop_size or ()))
             rule = f"its window {window} must lie within the crop {self.crop_size[0]},{self.crop_size[1]} at all scales"
-            raise UserError("--image_pooling_crop_size", rule, f"a crop size of {least[0]},{least[1]} or more")
+            raise UserError(
+                "unclassified", rule, f"a crop size of {least[0]},{least[1]} or more", field="image_pooling_crop_size"
+            )
 
     @property
     def one_pass(self) -> bool:
@@ -190,7 +192,7 @@ def require_fit(size: Size, settings: PredictionSettings, image_name: str, flag:
     Args:
       size: height and width of the image, after resizing.
       image_name: for the message.
-      flag: the command's flag of the crop size, e.g. `--eval_crop_size`.
+      flag: the command's flag of the crop size, e.g. `eval_crop_size`.
 
     Raises:
       LargerThanCrop: it is; the message has the crop size that would do for it.
@@ -199,14 +201,15 @@ def require_fit(size: Size, settings: PredictionSettings, image_name: str, flag:
     if crop is None or (size[0] <= crop[0] and size[1] <= crop[1]):
         return
     raise LargerThanCrop(
-        image_name,
+        "unclassified",
         f"is {size[0]}x{size[1]} pixels (height x width), more than {flag}={crop[0]},{crop[1]}",
         fitting(size, settings, flag),
+        where=image_name,
     )
 
 
 def fitting(size: Size, settings: PredictionSettings, flag: str) -> str:
-    """The remedy for images of up to this height and width: a crop size that holds them, or none."""
+    """The hint for images of up to this height and width: a crop size that holds them, or none."""
     crop = settings.crop_size or (1, 1)
     better = ",".join(str(max(crop[i], round_up(size[i], settings))) for i in (0, 1))
     return f"{flag}={better}, or leave {flag} out: every image then keeps its own size"

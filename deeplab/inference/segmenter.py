@@ -187,5 +187,5 @@ def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = {field.name: (field, group) for group in load.GROUPS for field in dataclasses.fields(group)}
     for name in settings:
         if name not in known:
-            raise UserError("Segmenter", f"{name!r} is no setting", nearest(name, list(known)))
+            raise UserError("unclassified", f"{name!r} is no setting", nearest(name, list(known)), where="Segmenter")
     return {name: coerce(*known[name], value) for name, value in settings.items()}

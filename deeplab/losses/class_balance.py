@@ -80,12 +80,12 @@ def ratio(weights: Sequence[float | None]) -> float:
 
 
 def as_flag(weights: Sequence[float | None]) -> str:
-    """`--label_weights=...` with three digits; 1 for classes without a pixel, where no weight matters."""
-    return "--label_weights=" + ",".join("1" if weight is None else f"{weight:.3g}" for weight in weights)
+    """`label_weights=`... with three digits; 1 for classes without a pixel, where no weight matters."""
+    return "`label_weights=`" + ",".join("1" if weight is None else f"{weight:.3g}" for weight in weights)
 
 
 def flag_of(weights: Sequence[float | None]) -> str:
     """The flag; where it would be too long to read, where it stands."""
     if len(weights) <= MOST_IN_FLAG:
         return as_flag(weights)
-    return f"--label_weights with the {len(weights)} weights that --html and --json list"
+    return f"`label_weights` with the {len(weights)} weights that `html` and `json` list"

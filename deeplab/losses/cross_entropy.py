@@ -87,7 +87,9 @@ def pixel_loss(
       tf.errors.InvalidArgumentError: when it runs, a label is neither a class nor `ignore_label`.
     """
     if name not in PIXEL_LOSSES:
-        raise UserError("loss", f"no pixel loss is called {name!r}", nearest(name, list(PIXEL_LOSSES)))
+        raise UserError(
+            "unclassified", f"no pixel loss is called {name!r}", nearest(name, list(PIXEL_LOSSES)), where="loss"
+        )
     logits, labels = to_same_size(tf.cast(logits, tf.float32), labels, upsample_logits)
     classes = logits.shape[-1]
     logits, labels = tf.reshape(logits, [-1, classes]), tf.reshape(labels, [-1])
@@ -208,9 +210,10 @@ def pixel_weights(labels: tf.Tensor, counted: tf.Tensor, label_weights: Sequence
         given = ",".join(f"{weight:g}" for weight in label_weights)
         padded = ",".join(f"{weight:g}" for weight in [*label_weights, *[1.0] * classes][:classes])
         raise UserError(
-            "--label_weights",
+            "unclassified",
             f"{given} has {len(label_weights)} weights, the network has {classes} classes (background counts)",
-            f"give one weight a class, e.g. --label_weights={padded}",
+            f"give one weight a class, e.g. `label_weights={padded}`",
+            field="label_weights",
         )
     return weights * tf.gather(tf.constant(label_weights, tf.float32), labels)
 
@@ -250,9 +253,9 @@ def mean_of_hardest(losses: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 def _label_checks(labels: tf.Tensor, classes: int, ignore_label: int) -> list[Any]:
     """Operations that stop the step at a label that is no class; it would train on noise unnoticed."""
     where = f"labels must lie in 0..{classes - 1} or be the ignore label {ignore_label}"
-    remedy = f"the network has {classes} classes: mend the masks and build the records anew, or set its num_classes"
+    hint = f"the network has {classes} classes: mend the masks and build the records anew, or set its num_classes"
     checks = [
-        tf.debugging.assert_less(tf.reduce_max(labels), classes, message=f"{where}; {remedy}"),
-        tf.debugging.assert_non_negative(tf.reduce_min(labels), message=f"{where}; {remedy}"),
+        tf.debugging.assert_less(tf.reduce_max(labels), classes, message=f"{where}; {hint}"),
+        tf.debugging.assert_non_negative(tf.reduce_min(labels), message=f"{where}; {hint}"),
     ]
     return [check for check in checks if check is not None]

@@ -34,8 +34,9 @@ def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: Mo
         if stride not in low_level:
             there = ", ".join(map(str, sorted(low_level))) or "none"
             raise UserError(
-                "--decoder_output_stride",
+                "unclassified",
                 f"{config.model_variant} has no low-level features of stride {stride}; it has: {there}",
+                field="decoder_output_stride",
             )
         suffix = f"_{index}" if index else ""
         features = _stage(features, low_level[stride], image, stride, suffix, config, norm)

@@ -80,21 +80,30 @@ def logits_stride(config: ModelConfig) -> int:
 
 def _check(config: ModelConfig, num_classes: int) -> None:
     if num_classes < 2:
-        raise UserError("num_classes", f"a segmentation has at least 2 classes, not {num_classes}", "count background")
+        raise UserError(
+            "unclassified",
+            f"a segmentation has at least 2 classes, not {num_classes}",
+            "count background",
+            where="num_classes",
+        )
     if config.decoder_output_is_logits and config.decoder_filters != num_classes:
         raise UserError(
-            "--decoder_filters",
+            "unclassified",
             f"the decoder gives the logits, so it must be the {num_classes} classes, not {config.decoder_filters}",
-            f"--decoder_filters={num_classes}",
+            f"`decoder_filters={num_classes}`",
+            field="decoder_filters",
         )
     if config.quantize_delay_step >= 0:
         raise UserError(
-            "--quantize_delay_step", "quantization-aware training is not there yet", "leave it at -1, or leave it out"
+            "unclassified",
+            "quantization-aware training is not there yet",
+            "leave it at -1, or leave it out",
+            field="quantize_delay_step",
         )
     try:
         slim.find(config.model_variant)
     except KeyError as unknown:
-        raise UserError("--model_variant", str(unknown.args[0])) from None
+        raise UserError("unclassified", str(unknown.args[0]), field="model_variant") from None
 
 
 def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Options):
@@ -117,7 +126,7 @@ def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Feature
     try:
         return backbone.build(normalized, options)
     except slim.OptionError as fault:
-        raise UserError(f"--{_FLAGS.get(fault.option, fault.option)}", fault.rule, fault.remedy) from None
+        raise UserError("unclassified", fault.rule, fault.hint, field=_FLAGS.get(fault.option, fault.option)) from None
 
 
 # Options of backbones -> flags, where their names differ.

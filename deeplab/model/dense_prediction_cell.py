@@ -30,7 +30,7 @@ from slim.layers import Norm, conv_unit, dotted
 SCOPE = "meta_architecture"
 FILTERS = 256  # of every operation and of the projection, section 3.2 of the paper
 RATES_AT_STRIDE = 16
-FLAG = "--dense_prediction_cell_json"
+FIELD = "dense_prediction_cell_json"
 PUBLISHED = "dense_prediction_cell_branch5_top1_cityscapes.json"
 
 
@@ -136,32 +136,42 @@ def load_cell(name: str) -> list[Operation]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         reason = os.strerror(fault.errno) if fault.errno else str(fault)
-        raise UserError(FLAG, f"cannot read {name}: {reason}", f"{FLAG}={PUBLISHED} is the published cell") from None
+        raise UserError(
+            "unclassified", f"cannot read {name}: {reason}", f"`{FIELD}={PUBLISHED}` is the published cell", field=FIELD
+        ) from None
     except ValueError as fault:
-        raise UserError(path, f"is not JSON: {fault}", "write a list of operations as in the published cell") from None
+        raise UserError(
+            "unclassified", f"is not JSON: {fault}", "write a list of operations as in the published cell", where=path
+        ) from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(path, "must hold a list of operations", "[{...}, {...}], as in the published cell")
+        raise UserError(
+            "unclassified", "must hold a list of operations", "[{...}, {...}], as in the published cell", where=path
+        )
     return [_operation(path, index, entry) for index, entry in enumerate(entries)]
 
 
 def _operation(path: Path, index: int, entry: Any) -> Operation:
     where = f"{path}, operation {index}"
     if not isinstance(entry, dict):
-        raise UserError(where, f"must be an object with op and input, not {entry!r}")
+        raise UserError("unclassified", f"must be an object with op and input, not {entry!r}", where=where)
     unknown = sorted(set(entry) - set(_KEYS))
     if unknown:
-        raise UserError(where, f"has an unknown key {unknown[0]!r}", nearest(unknown[0], list(_KEYS)))
+        raise UserError(
+            "unclassified", f"has an unknown key {unknown[0]!r}", nearest(unknown[0], list(_KEYS)), where=where
+        )
     op, source = entry.get("op"), entry.get("input")
     if op not in ("conv", "pyramid_pooling"):
-        raise UserError(where, f"op must be conv or pyramid_pooling, not {op!r}")
+        raise UserError("unclassified", f"op must be conv or pyramid_pooling, not {op!r}", where=where)
     if type(source) is not int or not -1 <= source < index:
-        raise UserError(where, f"input must be -1 (the features) or an earlier operation, not {source!r}")
+        raise UserError(
+            "unclassified", f"input must be -1 (the features) or an earlier operation, not {source!r}", where=where
+        )
     if op == "pyramid_pooling":
         return Operation(op, source, grid_size=_pair(where, "grid_size", entry))
     kernel = entry.get("kernel")
     kernel = kernel[0] if isinstance(kernel, list) and len(kernel) == 2 and kernel[0] == kernel[1] else kernel
     if kernel not in (1, 3):
-        raise UserError(where, f"kernel must be 1 or 3, not {entry.get('kernel')!r}")
+        raise UserError("unclassified", f"kernel must be 1 or 3, not {entry.get('kernel')!r}", where=where)
     return Operation(op, source, kernel, _pair(where, "rate", entry) if kernel == 3 else (1, 1))
 
 
@@ -172,5 +182,7 @@ def _pair(where: str, key: str, entry: dict) -> tuple[int, int]:
     value = entry.get(key)
     pair = [value, value] if type(value) is int else value
     if not isinstance(pair, list) or len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise UserError(where, f"{key} must be two whole numbers above 0, height and width, not {value!r}")
+        raise UserError(
+            "unclassified", f"{key} must be two whole numbers above 0, height and width, not {value!r}", where=where
+        )
     return pair[0], pair[1]

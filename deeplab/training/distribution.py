@@ -23,7 +23,9 @@ def make_strategy(num_clones: int) -> tf.distribute.Strategy:
     gpus = len(tf.config.list_physical_devices("GPU"))  # asking for logical ones would fix their number
     if gpus:
         if gpus < num_clones:
-            raise UserError("--num_clones", f"{num_clones} clones need as many GPUs, this machine has {gpus}")
+            raise UserError(
+                "unclassified", f"{num_clones} clones need as many GPUs, this machine has {gpus}", field="num_clones"
+            )
         return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(num_clones)])
     return tf.distribute.MirroredStrategy(_logical_cpus(num_clones))
 
@@ -53,7 +55,10 @@ def _logical_cpus(count: int) -> list[str]:
     except RuntimeError:
         if len(tf.config.list_logical_devices("CPU")) < count:
             raise UserError(
-                "--num_clones", "the processor is in use already and can no longer be split", "start a new process"
+                "unclassified",
+                "the processor is in use already and can no longer be split",
+                "start a new process",
+                field="num_clones",
             ) from None
     console.note(f"no GPU: the processor plays {count} devices, which trains no faster than one")
     return [f"CPU:{index}" for index in range(count)]

@@ -42,10 +42,11 @@ def run_step(train_step: Callable, batch: Batch, step: int, folder: str) -> dict
         results = {name: float(value) for name, value in train_step(tensors, tf.constant(step, tf.int64)).items()}
     except tf.errors.ResourceExhaustedError:
         raise UserError(
-            "memory",
+            "unclassified",
             f"step {step + 1} does not fit",
-            "lower --train_batch_size (with --fine_tune_batch_norm=false below 12), then --train_crop_size; "
-            "--output_stride=16 needs a quarter of 8's memory",
+            "lower `train_batch_size` (with `fine_tune_batch_norm=false` below 12), then `train_crop_size`; "
+            "`output_stride=16` needs a quarter of 8's memory",
+            where="memory",
         ) from None
     except tf.errors.InvalidArgumentError as fault:
         raise _unusable(batch, step, fault, folder) from fault
@@ -61,9 +62,10 @@ def _unusable(batch: Batch, step: int, fault: tf.errors.OpError, folder: str) ->
     path = save_batch(batch, pathlib.Path(folder) / f"bad_batch_step_{step + 1}.npz")
     reason = str(fault.message).splitlines()[0]
     return UserError(
-        f"step {step + 1}",
+        "unclassified",
         f"{reason}; images: {_names(batch)}; the batch is saved in {path}",
         "mend those images' masks and build the records anew",
+        where=f"step {step + 1}",
     )
 
 
@@ -72,11 +74,12 @@ def _not_finite(batch: Batch, step: int, results: dict[str, float], folder: str)
     values, counts = np.unique(_merged(batch["label"]), return_counts=True)
     histogram = ", ".join(f"{value}: {count}" for value, count in zip(values, counts, strict=True))
     return UserError(
-        f"step {step + 1}",
+        "unclassified",
         f"the loss is {results['total_loss']} (task {results['task_loss']}, weight decay "
         f"{results['regularization_loss']}) at learning rate {results['learning_rate']:.3g}; images: {_names(batch)}; "
         f"pixels by label: {histogram}; the batch is saved in {path}",
-        "lower --base_learning_rate, or start with --slow_start_step; checkpoints before this step are intact",
+        "lower `base_learning_rate`, or start with `slow_start_step`; checkpoints before this step are intact",
+        where=f"step {step + 1}",
     )
 
 

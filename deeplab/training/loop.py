@@ -69,7 +69,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
     first_step = start.restore(state, settings)
     if first_step >= config.training_number_of_steps:
         console.note(
-            f"{config.train_logdir} is at step {first_step}: --training_number_of_steps="
+            f"{config.train_logdir} is at step {first_step}: `training_number_of_steps=`"
             f"{config.training_number_of_steps} is reached; raise it to train longer"
         )
         return files.find(config.train_logdir)

@@ -148,7 +148,7 @@ def make(config: OptimizerConfig, variables: Mapping[str, Any]) -> Optimizer:
     if config.optimizer == "adam":
         return Adam(variables, config.adam_epsilon)
     hint = nearest(config.optimizer, ["momentum", "adam"])
-    raise UserError("--optimizer", f"no optimizer is called {config.optimizer!r}", hint)
+    raise UserError("unclassified", f"no optimizer is called {config.optimizer!r}", hint, field="optimizer")
 
 
 def _slots(variables: Mapping[str, Any], suffix: str) -> dict[str, tf.Variable]:

@@ -54,7 +54,9 @@ def scheduled_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
         rate = cosine(elapsed, config.base_learning_rate, remaining_steps)
     else:
         hint = nearest(config.learning_policy, ["poly", "step", "cosine"])
-        raise UserError("--learning_policy", f"no schedule is called {config.learning_policy!r}", hint)
+        raise UserError(
+            "unclassified", f"no schedule is called {config.learning_policy!r}", hint, field="learning_policy"
+        )
     return _like(step, slow_start(rate, step, config.slow_start_step, config.slow_start_learning_rate))
 
 
@@ -98,9 +100,11 @@ def piecewise_constant(elapsed: Any, boundaries: Sequence[float], rates: Sequenc
     """
     if len(rates) != len(boundaries) + 1:
         rule = f"needs {len(boundaries) + 1} rates for {len(boundaries)} boundaries, not {len(rates)}"
-        raise UserError("boundary_learning_rates", rule)
+        raise UserError("unclassified", rule, where="boundary_learning_rates")
     if list(boundaries) != sorted(boundaries):
-        raise UserError("boundaries", f"must ascend, not {list(boundaries)}", f"{sorted(boundaries)}")
+        raise UserError(
+            "unclassified", f"must ascend, not {list(boundaries)}", f"{sorted(boundaries)}", where="boundaries"
+        )
     rate: Any = np.float32(rates[0])
     for boundary, later_rate in zip(boundaries, rates[1:], strict=True):
         rate = _library(elapsed).where(elapsed > np.float32(boundary), np.float32(later_rate), rate)

@@ -57,7 +57,7 @@ def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
     check_against_dataset(settings, dataset)
     records.list_shards(settings.dataset.dataset_dir, settings.train.train_split)
     os.makedirs(folder, exist_ok=True)
-    with folder_lock(folder, "training", "give another --train_logdir"):
+    with folder_lock(folder, "training", "give another `train_logdir`"):
         goes_on = files.latest(folder) is not None
         if settings.train.tf_initial_checkpoint not in ("", IMAGENET) and not goes_on:
             files.find(settings.train.tf_initial_checkpoint)  # a wrong path or zoo name shows before TensorFlow works
@@ -90,9 +90,10 @@ def check_against_dataset(settings: Settings, dataset: Dataset) -> None:
     if weights and len(weights) != dataset.num_classes:
         names = ", ".join(dataset.class_names)
         raise UserError(
-            "--label_weights",
+            "unclassified",
             f"{len(weights)} weights for {dataset.num_classes} classes ({names})",
             "give one for each class, background included, the ignore label not",
+            field="label_weights",
         )
 
 
@@ -105,9 +106,10 @@ def refuse_other_settings(settings: Settings, saved: dict, folder: str) -> None:
     different = run_file.differences(saved, settings.groups(), ignore=FREE_TO_CHANGE)
     if different:
         raise UserError(
-            folder,
+            "unclassified",
             "holds a training with other settings:\n    " + "\n    ".join(different),
-            "give the same settings to go on, or another --train_logdir to start anew",
+            "give the same settings to go on, or another `train_logdir` to start anew",
+            where=folder,
         )
     if saved.get("training_number_of_steps") not in (None, settings.train.training_number_of_steps):
         console.note(
@@ -131,19 +133,19 @@ def say_what_matters(settings: Settings, dataset: Dataset) -> None:
     present = [weight for weight in settings.loss.label_weights if weight > 0]
     if present and max(present) / min(present) > UNBALANCED:
         console.warning(
-            f"--label_weights differ by a factor of {max(present) / min(present):.0f}: such trainings tend to see "
+            f"`label_weights` differ by a factor of {max(present) / min(present):.0f}: such trainings tend to see "
             "the heavy class everywhere; try the square roots"
         )
     odd = [length for length in train.train_crop_size if (length - 1) % settings.model.output_stride]
     if odd:
         stride = settings.model.output_stride
         better = ",".join(str((length - 1 + stride - 1) // stride * stride + 1) for length in train.train_crop_size)
-        console.note(f"--train_crop_size={better} would fit the output stride {stride} (multiples of it, plus one)")
+        console.note(f"`train_crop_size={better}` would fit the output stride {stride} (multiples of it, plus one)")
     per_device = train.train_batch_size // train.num_clones
     if train.fine_tune_batch_norm and per_device < LEAST_BATCH_FOR_BATCH_NORM:
         console.warning(
             f"batch norm learns from {per_device} images a device; with fewer than {LEAST_BATCH_FOR_BATCH_NORM} its "
-            "statistics are noisy. --fine_tune_batch_norm=false keeps those of the initial checkpoint"
+            "statistics are noisy. `fine_tune_batch_norm=false` keeps those of the initial checkpoint"
         )
 
 

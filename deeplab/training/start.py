@@ -41,7 +41,7 @@ def restore(state: State, settings: Settings) -> int:
         report = restore_variables(state, initial_weights(settings), exclude)
         console.note(report.table())
     elif settings.model.model_variant.startswith(keras_applications.PREFIX):
-        console.note(f"all weights start anew; --tf_initial_checkpoint={IMAGENET} takes Keras' ImageNet weights")
+        console.note(f"all weights start anew; `tf_initial_checkpoint={IMAGENET}` takes Keras' ImageNet weights")
     return 0
 
 
@@ -56,11 +56,12 @@ def initial_weights(settings: Settings) -> files.Checkpoint:
         return wanted
     if not variant.startswith(keras_applications.PREFIX):
         raise UserError(
-            "--tf_initial_checkpoint",
+            "unclassified",
             f"Keras has ImageNet weights for keras: backbones alone, not for {variant}",
             "give a checkpoint, or zoo:NAME; docs/model_zoo.md lists those trained on ImageNet",
+            field="tf_initial_checkpoint",
         )
     try:
         return keras_applications.imagenet_weights(variant.removeprefix(keras_applications.PREFIX))
     except OSError as fault:
-        raise UserError("--tf_initial_checkpoint", str(fault)) from fault
+        raise UserError("unclassified", str(fault), field="tf_initial_checkpoint") from fault

@@ -85,13 +85,15 @@ def fault_of(path: str) -> UserError | None:
     """What speaks against a file at first sight: empty, a web page, an archive of a kind that is not read here."""
     head = _head(path)
     if not head:
-        return UserError(path, "is empty", AGAIN)
+        return UserError("unclassified", "is empty", AGAIN, where=path)
     if head.lstrip().lower().startswith(_PAGES):
-        return UserError(path, "is a web page, not an archive: something stands before the network", AGAIN)
+        return UserError(
+            "unclassified", "is a web page, not an archive: something stands before the network", AGAIN, where=path
+        )
     for magic, name in _OTHERS.items():
         if head.startswith(magic):
-            remedy = "unpack it with another program (7z x FILE), and go on with the unpacked folder"
-            return UserError(path, f"is a {name} archive, which is not read here", remedy)
+            hint = "unpack it with another program (7z x FILE), and go on with the unpacked folder"
+            return UserError("unclassified", f"is a {name} archive, which is not read here", hint, where=path)
     return None
 
 
@@ -107,7 +109,9 @@ def _unpack_into(target: Target, password: str) -> None:
     except Damaged as problem:
         raise _damaged(target.archive, problem) from problem
     except OSError as problem:
-        raise UserError(target.archive, f"cannot be read: {problem.strerror or problem}") from problem
+        raise UserError(
+            "unclassified", f"cannot be read: {problem.strerror or problem}", where=target.archive
+        ) from problem
 
 
 def _unpack_inner(target: Target, name: str, password: str) -> None:
@@ -129,4 +133,4 @@ def _damaged(archive: str, problem: Damaged) -> UserError:
     size, head = os.path.getsize(archive), _head(archive)
     known = head.startswith((*_ZIP_MAGIC, *tars.MAGIC)) or tars.is_header(head)
     what = "is truncated or damaged" if known else "is no archive, or a damaged one"
-    return UserError(archive, f"{what} ({size} bytes): {problem}", AGAIN)
+    return UserError("unclassified", f"{what} ({size} bytes): {problem}", AGAIN, where=archive)

@@ -80,11 +80,11 @@ class Target:
         self.size += size
         if self.size > limits.bytes or len(self.names) + files > limits.files:
             rule = f"holds more than {limits.files} files or {limits.bytes >> 30} GiB, as no {limits.kind} does"
-            raise UserError(self.archive, rule, AGAIN)
+            raise UserError("unclassified", rule, AGAIN, where=self.archive)
         packed = max(1, os.path.getsize(self.archive) if packed is None else packed)
         if self.size > limits.harmless and self.size > limits.ratio * packed:
             rule = f"would grow from {packed} bytes to {self.size}, more than {limits.ratio} times"
-            raise UserError(self.archive, f"{rule}, as no {limits.kind} does", AGAIN)
+            raise UserError("unclassified", f"{rule}, as no {limits.kind} does", AGAIN, where=self.archive)
 
     def destination(self, name: str) -> str:
         """An entry's path in the folder; empty where it is not wanted, or is the folder itself.
@@ -101,7 +101,7 @@ class Target:
 
     def distrust(self, name: str, rule: str) -> UserError:
         """The error for an entry that must not be unpacked."""
-        return UserError(self.archive, f"is not to be trusted: its entry {name!r} {rule}", AGAIN)
+        return UserError("unclassified", f"is not to be trusted: its entry {name!r} {rule}", AGAIN, where=self.archive)
 
     def write(self, name: str, source: IO[bytes] | None, size: int) -> Iterator[None]:
         """Writes one file of a safe name; comes back after every piece.
@@ -131,5 +131,7 @@ class Target:
     def _unwritable(self, name: str, fault: OSError) -> UserError:
         if fault.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
             return self.distrust(name, f"stands there twice: {fault.strerror}")
-        remedy = "make room" if fault.errno in (errno.ENOSPC, errno.EDQUOT) else "see that it can be written to"
-        return UserError(self.folder, f"{name} cannot be written: {fault.strerror or fault}", remedy)
+        hint = "make room" if fault.errno in (errno.ENOSPC, errno.EDQUOT) else "see that it can be written to"
+        return UserError(
+            "unclassified", f"{name} cannot be written: {fault.strerror or fault}", hint, where=self.folder
+        )

@@ -9,10 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
+
+_spell: Callable[[str], str] = str
+
+
+def spell_settings(spell: Callable[[str], str]) -> None:
+    """Sets how settings between backquotes are shown in what is printed from now on; the command line shows flags."""
+    global _spell
+    _spell = spell
+
+
+def spelled(text: str) -> str:
+    """A text with the settings between its backquotes as this program shows them."""
+    return _spell(text)
 
 
 def note(text: str) -> None:
@@ -31,7 +44,7 @@ def error(text: str) -> None:
 
 
 def _print_beside_progress(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(_spell(text), file=sys.stderr)
     sys.stderr.flush()
 
 

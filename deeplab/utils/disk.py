@@ -9,14 +9,14 @@ import shutil
 from deeplab.utils.errors import UserError
 
 
-def require_room(folder: str | os.PathLike, need: int, what: str, remedy: str) -> None:
+def require_room(folder: str | os.PathLike, need: int, what: str, hint: str) -> None:
     """Stops where a disk has less room than is needed.
 
     Args:
       folder: a folder on that disk, or one still to be made.
       need: bytes.
       what: what needs them, for the message: "are to come".
-      remedy: what a person can do.
+      hint: what a person can do.
 
     Raises:
       UserError: less than `need` bytes are free.
@@ -25,7 +25,7 @@ def require_room(folder: str | os.PathLike, need: int, what: str, remedy: str) -
     there = next(path for path in (place, *place.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     if free < need:
-        raise UserError(folder, f"{amount(need)} {what} and {amount(free)} are free", remedy)
+        raise UserError("unclassified", f"{amount(need)} {what} and {amount(free)} are free", hint, where=folder)
 
 
 def amount(size: int) -> str:

@@ -34,7 +34,7 @@ _PAGES = (".html", ".htm")
 
 
 class Unreachable(UserError):
-    """The file cannot be had from its address now; the remedy says how to bring it by hand."""
+    """The file cannot be had from its address now; the hint says how to bring it by hand."""
 
 
 class _Broken(Exception):
@@ -136,7 +136,7 @@ def fetch(
             raise _unreachable(address, f"the server answers {problem.code} {problem.reason}", path, by_hand) from None
         except OSError as problem:
             rule = f"cannot be written: {problem.strerror or problem}"
-            raise UserError(path, rule, allowance.make_room) from problem
+            raise UserError("unclassified", rule, allowance.make_room, where=path) from problem
     os.replace(path + PART, path)
     discard(path)
     return path
@@ -152,7 +152,7 @@ def discard(path: str) -> None:
 def _unreachable(address: str, reason: str, path: str, by_hand: str) -> Unreachable:
     arrived = _size(path + PART)
     kept = f" ({arrived / 1e6:.1f} MB of it are here; the next attempt goes on from there)" if arrived else ""
-    return Unreachable(address, f"cannot be downloaded: {reason}{kept}", by_hand)
+    return Unreachable("unclassified", f"cannot be downloaded: {reason}{kept}", by_hand, where=address)
 
 
 # ---- one connection ----------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def _fetch_rest(address: str, path: str, allowance: Allowance, timeout: float) -
 
 def _open(address: str, start: int, known: Facts | None, timeout: float) -> Any:
     if not address.startswith(("http://", "https://")):
-        raise UserError(address, "only http and https addresses are fetched")
+        raise UserError("unclassified", "only http and https addresses are fetched", where=address)
     headers = {"User-Agent": f"deeplab-tensorflow/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -241,7 +241,7 @@ def _bar(name: str, total: int | None, first: int) -> Any:
 
 def _require_allowed(facts: Facts, first: int, path: str, allowance: Allowance) -> None:
     if (facts.length or 0) > allowance.most_bytes:
-        raise UserError(facts.address, f"would be {facts.length} bytes long; {allowance.nature}")
+        raise UserError("unclassified", f"would be {facts.length} bytes long; {allowance.nature}", where=facts.address)
     require_room(os.path.dirname(path) or ".", (facts.length or 0) - first, "are to come", allowance.make_room)
 
 

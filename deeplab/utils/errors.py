@@ -1,28 +1,81 @@
-"""What a user did that cannot work, said so that they can mend it."""
+"""The error that bad input raises, and the search for the nearest valid name.
+
+Owns `UserError`. Raised by every package; caught by the command line (`deeplab/config/command_line.py`), which prints
+it without a traceback. The library never spells a command-line flag: a setting is named by its field, in `field` or
+between backquotes in a text (`train_crop_size=513,513`), and the command line prints it as a flag.
+"""
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*)((?:=[^`]*)?)`")
+
 
 class UserError(Exception):
-    """Bad input: a file, a flag or a value that breaks a rule.
-
-    Commands print it as `error: ...` and exit with code 1, without a traceback. The text names where
-    the fault is, the rule, the value met and the remedy.
+    """Bad input: a file, a setting or a value that breaks a rule.
 
     Args:
-      where: the file or flag at fault, e.g. `--train_crop_size` or `masks/0007.png`.
-      rule: what must hold, with the value met.
-      remedy: what to do now, worked out for the user.
+      code: kebab-case name of the kind of error; `docs/errors.md` explains each code. Tests assert it.
+      rule: what must hold and what was found instead, without the name of the place.
+      hint: what to do now, worked out for the user; empty where nothing helps but the rule itself.
+      field: name of the setting at fault (`train_crop_size`).
+      where: the file, record or object at fault (`masks/0007.png`). An error has a field or a place, rarely both.
+      value: the offending value, for programs that catch the error.
     """
 
-    def __init__(self, where: object, rule: str, remedy: str = ""):
-        self.where, self.rule, self.remedy = str(where), rule, remedy
-        super().__init__(f"{where}: {rule}" + (f"\n  remedy: {remedy}" if remedy else ""))
+    def __init__(
+        self,
+        code: str,
+        rule: str,
+        hint: str = "",
+        *,
+        field: str | None = None,
+        where: object = None,
+        value: Any = None,
+    ):
+        self.code, self.rule, self.hint = code, rule, hint
+        self.field, self.where, self.value = field, "" if where is None else str(where), value
+        super().__init__(self.text())
+
+    def text(self, spell: Callable[[str], str] = str) -> str:
+        """The message, over one or two lines.
+
+        Args:
+          spell: turns a text with settings between backquotes into the text to show; see `spell_as_flags`.
+        """
+        places = [spell(f"`{self.field}`") if self.field else "", self.where]
+        place = ", ".join(filter(None, places))
+        first = f"{place}: {spell(self.rule)}" if place else spell(self.rule)
+        return first + (f"\n  hint: {spell(self.hint)}" if self.hint else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # errors of worker processes reach the parent whole
+        return _rebuilt, (type(self), self.__dict__.copy())
 
 
-def nearest(word: str, choices: list[str]) -> str:
-    """`did you mean X?` for a misspelled name, or the list of choices when none is near."""
-    import difflib
+def _rebuilt(kind: type[UserError], state: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    error.args = (error.text(),)
+    return error
 
+
+def spell_as_flags(text: str, fields: Iterable[str]) -> str:
+    """A text with its settings as command-line flags: "`train_crop_size=513`" becomes "`train_crop_size=513`".
+
+    Args:
+      text: any text; what changes is a backquoted name of `fields`, and any backquoted `name=value`.
+      fields: the names of all settings.
+    """
+    known = frozenset(fields)
+    return _SETTING.sub(lambda match: f"--{match[1]}{match[2]}" if match[2] or match[1] in known else match[0], text)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`did you mean 'X'?` for a misspelled name, or the list of choices when none is near."""
+    choices = list(choices)
     near = difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(sorted(choices))

@@ -14,12 +14,15 @@ def require(module: str, extra: str) -> ModuleType:
     """A module of an extra.
 
     Raises:
-      UserError: it is not installed; the remedy is the command that installs it.
+      UserError: it is not installed; the hint is the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as fault:
         rule = f"cannot be imported ({fault}); it belongs to the extra {extra!r}"
         raise UserError(
-            module, rule, f"pip install '{DISTRIBUTION}[{extra}]', or pip install -e '.[{extra}]' here"
+            "unclassified",
+            rule,
+            f"pip install '{DISTRIBUTION}[{extra}]', or pip install -e '.[{extra}]' here",
+            where=module,
         ) from None

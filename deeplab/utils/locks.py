@@ -15,19 +15,19 @@ _NAME = ".deeplab.lock"
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | os.PathLike, doing: str, remedy: str) -> Iterator[None]:
+def folder_lock(folder: str | os.PathLike, doing: str, hint: str) -> Iterator[None]:
     """Holds a folder for this process; the system lets go of it when the process ends, however it ends.
 
     Args:
       folder: it must exist.
       doing: what the holder does there, for the message to the one who comes second.
-      remedy: what the second one can do instead of waiting.
+      hint: what the second one can do instead of waiting.
 
     Raises:
       UserError: another process holds it.
     """
     path = pathlib.Path(folder) / _NAME
-    descriptor = _acquire(path, doing, remedy)
+    descriptor = _acquire(path, doing, hint)
     try:
         yield
     finally:
@@ -36,14 +36,16 @@ def folder_lock(folder: str | os.PathLike, doing: str, remedy: str) -> Iterator[
         os.close(descriptor)
 
 
-def _acquire(path: pathlib.Path, doing: str, remedy: str) -> int:
+def _acquire(path: pathlib.Path, doing: str, hint: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise UserError(path.parent, f"another process is {doing} in this folder", f"wait, or {remedy}") from None
+            raise UserError(
+                "unclassified", f"another process is {doing} in this folder", f"wait, or {hint}", where=path.parent
+            ) from None
         except OSError as fault:  # some network folders have no locks
             console.warning(f"{path.parent} cannot be locked ({fault.strerror}): see that only one is {doing} there")
             return descriptor

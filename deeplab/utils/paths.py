@@ -39,14 +39,16 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise UserError(path, f"is not UTF-8 at byte {fault.start}", "save it as UTF-8") from None
+        raise UserError("unclassified", f"is not UTF-8 at byte {fault.start}", "save it as UTF-8", where=path) from None
 
 
 def unreadable_file(path: str | os.PathLike, fault: OSError) -> UserError:
     """The error for a file that cannot be read."""
     if isinstance(fault, IsADirectoryError):
-        return UserError(path, "is a folder, not a file", "give the file that lies in it")
-    return UserError(path, f"cannot be read: {fault.strerror}", "check the path and its permissions")
+        return UserError("unclassified", "is a folder, not a file", "give the file that lies in it", where=path)
+    return UserError(
+        "unclassified", f"cannot be read: {fault.strerror}", "check the path and its permissions", where=path
+    )
 
 
 def split_paths(text: str, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
@@ -75,10 +77,15 @@ def require_folder(folder: str | os.PathLike, flag: str) -> None:
     if folder.is_dir():
         return
     if folder.exists():
-        raise UserError(flag, f"{folder} is a file, not a folder", f"{flag}={folder.parent}")
+        raise UserError("unclassified", f"{folder} is a file, not a folder", f"{flag}={folder.parent}", where=flag)
     parent = next((p for p in folder.absolute().parents if p.is_dir()), pathlib.Path("/"))
     held = sorted(child.name for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
-    raise UserError(flag, f"no such folder: {folder}", f"{parent} holds the folders {shorten(held) or '(none)'}")
+    raise UserError(
+        "unclassified",
+        f"no such folder: {folder}",
+        f"{parent} holds the folders {shorten(held) or '(none)'}",
+        where=flag,
+    )
 
 
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:

@@ -48,7 +48,9 @@ def unpack(target: Target, password: str = "") -> None:
     except NotImplementedError as fault:
         raise _unreadable(target.archive, str(fault)) from fault
     except RuntimeError as fault:  # so zipfile calls a wrong password
-        raise Locked(target.archive, f"cannot be decrypted: {fault}", "give its password with --password") from None
+        raise Locked(
+            "unclassified", f"cannot be decrypted: {fault}", "give its password with `password`", where=target.archive
+        ) from None
     except _FAULTS as fault:
         doubt = "; or the password is wrong" if password else ""
         raise Damaged(f"{fault}{doubt}") from fault
@@ -77,14 +79,16 @@ def _wanted(target: Target, infos: Sequence[zipfile.ZipInfo]) -> list[Entry]:
             raise _unreadable(target.archive, _METHODS.get(entry.compress_type, f"method {entry.compress_type}"))
         entries.append((name, entry))
     if sum(entry.compress_size for _, entry in entries) > os.path.getsize(target.archive):
-        raise UserError(target.archive, "is not to be trusted: its entries lie over each other", AGAIN)
+        raise UserError(
+            "unclassified", "is not to be trusted: its entries lie over each other", AGAIN, where=target.archive
+        )
     target.admit(sum(entry.file_size for _, entry in entries), len(entries))
     return entries
 
 
 def _unreadable(path: str, what: str) -> UserError:
-    remedy = "unpack it with another program (7z x FILE), and go on with the unpacked folder"
-    return UserError(path, f"is packed in a way that is not read here: {what}", remedy)
+    hint = "unpack it with another program (7z x FILE), and go on with the unpacked folder"
+    return UserError("unclassified", f"is packed in a way that is not read here: {what}", hint, where=path)
 
 
 def _slashes(name: str) -> str:
@@ -95,7 +99,7 @@ def _slashes(name: str) -> str:
 
 def _require_password(path: str, entries: Sequence[Entry], password: str) -> None:
     if not password and any(entry.flag_bits & _ENCRYPTED for _, entry in entries):
-        raise Locked(path, "is encrypted", "give its password with --password")
+        raise Locked("unclassified", "is encrypted", "give its password with `password`", where=path)
 
 
 def _contents(

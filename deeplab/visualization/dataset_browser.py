@@ -141,7 +141,7 @@ def choose(split: Split, selection: Selection) -> list[int]:
     if not possible:
         rule = f"no image of split {split.name} holds {', '.join(selection.classes)}"
         rule = rule if selection.classes else f"split {split.name} holds no image"
-        raise UserError("--classes" if selection.classes else "--split", rule, "try another split")
+        raise UserError("unclassified", rule, "try another split", field="classes" if selection.classes else "split")
     if selection.seed is None:
         return possible[: selection.images]
     return sorted(random.Random(selection.seed).sample(possible, min(selection.images, len(possible))))
@@ -157,7 +157,10 @@ def number_of(shards: Sequence[str]) -> int:
         return records.count(shards)
     except OSError as fault:  # a folder, or a link that leads nowhere
         raise UserError(
-            str(fault.filename), f"cannot be read: {fault.strerror}", "copy the whole folder again"
+            "unclassified",
+            f"cannot be read: {fault.strerror}",
+            "copy the whole folder again",
+            where=str(fault.filename),
         ) from None
 
 
@@ -174,7 +177,9 @@ def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
         elif word.isdigit() and int(word) < len(names):
             found.append(int(word))
         elif word:
-            raise UserError("--classes", f"{word!r} is no class of this dataset", nearest(word, list(names)))
+            raise UserError(
+                "unclassified", f"{word!r} is no class of this dataset", nearest(word, list(names)), field="classes"
+            )
     return found
 
 
@@ -233,7 +238,7 @@ def view_of(position: int, record: Record) -> View:
 
 def _reason(error: Exception, otherwise: str) -> str:
     report = reported(error)
-    return f"{report.rule}; {report.remedy}" if report else f"{otherwise}: replace the file, build the records anew"
+    return f"{report.rule}; {report.hint}" if report else f"{otherwise}: replace the file, build the records anew"
 
 
 def record_views(split: Split, positions: Sequence[int]) -> Iterator[View]:
@@ -388,7 +393,9 @@ class Pages:
         self.written: list[str] = []
         if self._earlier and not overwrite:
             rule = f"holds {len(self._earlier)} sheets already ({min(self._earlier)} ...)"
-            raise UserError(folder, rule, "--overwrite=true replaces them, or give another --output_dir")
+            raise UserError(
+                "unclassified", rule, "`overwrite=true` replaces them, or give another `output_dir`", where=folder
+            )
 
     def write(self, number: str, sheet: Sheet) -> None:
         """Draws a sheet into its file, which appears whole or not at all."""

@@ -74,7 +74,7 @@ def test_a_data_set_names_the_classes(flags_of_tf1, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flag, rule, remedy",
+    "flag, rule, hint",
     [
         ("--num_classes=5", "is 5, but the logits", "--num_classes=21, or leave it out"),
         ("--dataset=cityscapes", "cityscapes has 19 classes", "the dataset it was trained on"),
@@ -86,10 +86,10 @@ def test_a_data_set_names_the_classes(flags_of_tf1, tmp_path, monkeypatch):
         ("--chekpoint_path=x", "chekpoint_path", ""),
     ],
 )
-def test_what_does_not_fit_is_refused(flag, rule, remedy, flags_of_tf1, tmp_path, monkeypatch, capsys):
+def test_what_does_not_fit_is_refused(flag, rule, hint, flags_of_tf1, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, *flags_of_tf1, *QUICK, flag) == 1
     printed = capsys.readouterr().err
-    assert "error: " in printed and rule in printed and remedy in printed
+    assert "error: " in printed and rule in printed and hint in printed
     assert os.listdir(tmp_path) == []
 
 

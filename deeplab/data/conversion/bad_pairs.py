@@ -37,7 +37,7 @@ class Faults:
 
 
 def joined(faults: Sequence[UserError], what: str) -> UserError:
-    """One error for several, at least one: the first with its remedy, and the others in a line each.
+    """One error for several, at least one: the first with its hint, and the others in a line each.
 
     Args:
       faults: in the order in which they were met.
@@ -48,4 +48,5 @@ def joined(faults: Sequence[UserError], what: str) -> UserError:
         return first
     others = "".join(f"\n    {fault.where}: {fault.rule}" for fault in rest)
     more = " (and perhaps more: the rest was not looked at)" if len(faults) == MOST_FAULTS else ""
-    return UserError(first.where, f"{first.rule}\n  and {len(rest)} {what}{more}:{others}", first.remedy)
+    rule = f"{first.rule}\n  and {len(rest)} {what}{more}:{others}"
+    return UserError(first.code, rule, first.hint, field=first.field, where=first.where, value=first.value)

@@ -1,8 +1,8 @@
 """The same conversion as an Apache Beam pipeline, for sets that outgrow one machine (extra `beam`).
 
-One shard is one piece of work, so the shards are byte for byte those of a local build; `--num_shards` bounds how many
+One shard is one piece of work, so the shards are byte for byte those of a local build; `num_shards` bounds how many
 workers can be busy. Workers read the pictures and write the shards themselves: both must lie on a file system that all
-of them mount under the same path. Dataflow, Flink and Spark get their options through `--beam_options`.
+of them mount under the same path. Dataflow, Flink and Spark get their options through `beam_options`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
         words = shlex.split(options)
     except ValueError as fault:
         rule = f"cannot be taken apart: {str(fault).lower()}"
-        raise UserError("--beam_options", rule, "write them as on a command line, quotes in pairs") from None
+        raise UserError(
+            "unclassified", rule, "write them as on a command line, quotes in pairs", field="beam_options"
+        ) from None
     met: list[BaseException] = []
     run = _random_mark()
 
@@ -149,7 +151,12 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
     if met:
         _stop(run, thread)
         reason = " ".join(str(met[0]).split())[-500:]
-        raise UserError("--beam", f"the pipeline broke: {type(met[0]).__name__}: {reason}", "check --beam_options")
+        raise UserError(
+            "unclassified",
+            f"the pipeline broke: {type(met[0]).__name__}: {reason}",
+            "check `beam_options`",
+            field="beam",
+        )
 
 
 def _stop(run: int, thread: threading.Thread) -> None:
@@ -241,7 +248,7 @@ def _read_result(folder: pathlib.Path, name: str) -> ShardResult:
         if (folder / result.temporary).is_file():
             return result
     rule = f"the pipeline ended without shard {name}"
-    raise UserError("--output_dir", rule, "all workers must mount this folder under the same path")
+    raise UserError("unclassified", rule, "all workers must mount this folder under the same path", field="output_dir")
 
 
 def _as_json(result: ShardResult) -> bytes:
@@ -253,7 +260,7 @@ def _as_json(result: ShardResult) -> bytes:
         "size": dataclasses.astuple(tally.size) if tally.size else None,
         "formats": sorted(tally.formats),
         "oddities": dataclasses.asdict(result.oddities),
-        "faults": [(fault.where, fault.rule, fault.remedy) for fault in result.faults],
+        "faults": [(fault.code, fault.rule, fault.hint, fault.field, fault.where) for fault in result.faults],
     }
     return json.dumps(content).encode()
 
@@ -262,5 +269,5 @@ def _from_json(data: bytes) -> ShardResult:
     content = json.loads(data)
     size = SizeRange(*content["size"]) if content["size"] else None
     tally = SplitTally(content["images"], np.array(content["counts"], np.int64), size, set(content["formats"]))
-    faults = [UserError(*fault) for fault in content["faults"]]
+    faults = [UserError(*fault[:3], field=fault[3], where=fault[4]) for fault in content["faults"]]
     return ShardResult(content["temporary"], tally, Oddities(**content["oddities"]), faults)

@@ -104,9 +104,9 @@ def _require_exact(mask: bytes, where: str, rule: LabelRule) -> None:
         return
     looked_up = rule.table and rule.tolerance and (rule.table.is_gray() or _has_colors(mask))
     if not looked_up:
-        others = "JPEG is read in colors (--palette and --color_tolerance=100) and black and white (format binary)"
+        others = "JPEG is read in colors (`palette` and `color_tolerance=100`) and black and white (format binary)"
         broken = "is a JPEG, which changes values, so that one class becomes another"
-        raise UserError(where, broken, f"take the masks as they were before; {others}")
+        raise UserError("unclassified", broken, f"take the masks as they were before; {others}", where=where)
 
 
 def _has_colors(jpeg: bytes) -> bool:
@@ -125,9 +125,14 @@ def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> User
     rule = f"the mask is {width}x{height} pixels, its image {pair.image} {picture.width}x{picture.height}"
     if (picture.height, picture.width) == (width, height):
         turned = "turned" in picture.notes or "unturned" in picture.notes
-        remedy = "its EXIF data turn the image: leave --exif=auto" if turned else "one of the two is turned"
-        return UserError(pair.mask_file, rule, remedy)
-    return UserError(pair.mask_file, rule, "resize the mask (nearest neighbor) or the image, or leave the pair out")
+        hint = "its EXIF data turn the image: leave `exif=auto`" if turned else "one of the two is turned"
+        return UserError("unclassified", rule, hint, where=pair.mask_file)
+    return UserError(
+        "unclassified",
+        rule,
+        "resize the mask (nearest neighbor) or the image, or leave the pair out",
+        where=pair.mask_file,
+    )
 
 
 def ordered_map(

@@ -55,7 +55,7 @@ def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, re
         already, or another build in the same folder. The folder is then as it was before.
     """
     folder = pathlib.Path(output_dir)
-    with made_folder(folder), folder_lock(folder, "building records", "give another --output_dir"):
+    with made_folder(folder), folder_lock(folder, "building records", "give another `output_dir`"):
         left = clear_unfinished(folder)
         if left:
             console.note(f"{folder}: removed {left} unfinished files of a build that was stopped")
@@ -101,8 +101,8 @@ def _refuse_overwriting(folder: pathlib.Path, splits: Sequence[str], overwrite: 
     there = [split for split in splits if split in shards_by_split(folder)]
     if there and not overwrite:
         rule = f"{folder} already holds records of split {', '.join(there)}"
-        remedy = "--overwrite=true replaces them, --resume=true keeps what is complete; or give another folder"
-        raise UserError("--output_dir", rule, remedy)
+        hint = "`overwrite=true` replaces them, `resume=true` keeps what is complete; or give another folder"
+        raise UserError("unclassified", rule, hint, field="output_dir")
 
 
 def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None:
@@ -203,4 +203,4 @@ class _Watch:
         try:
             require_several_classes([v for v in counts.nonzero()[0].tolist() if v != ignore], counts, ignore)
         except UserError as fault:
-            console.warning(f"the first {_EARLY_LOOK} masks: {fault.rule}; {fault.remedy}")
+            console.warning(f"the first {_EARLY_LOOK} masks: {fault.rule}; {fault.hint}")

@@ -72,7 +72,7 @@ def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
         decoded = decode_label(data, where, rule)
         return encode_index_png(decoded.label, colors), decoded.counts
 
-    masks = _masks_in(config.mask_folder, "--mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
+    masks = _masks_in(config.mask_folder, "`mask_folder`", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
     rows = [[index, name, f"{100 * counts[index] / counts.sum():.2f}%"] for index, name in enumerate(table.names)]
     print(console.table(rows, ["label", "class", "pixels"]))
@@ -91,7 +91,7 @@ def remove_colormap(config: RemoveColormapConfig) -> None:
         return decoded.gray_png, decoded.counts
 
     extensions = ("." + config.segmentation_format.lower().lstrip("."),)
-    masks = _masks_in(config.original_gt_folder, "--original_gt_folder", extensions)
+    masks = _masks_in(config.original_gt_folder, "`original_gt_folder`", extensions)
     transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
 
 
@@ -99,11 +99,13 @@ def _masks_in(folder: str, flag: str, extensions: tuple[str, ...]) -> list[pathl
     require_folder(folder, flag)
     masks = [pathlib.Path(folder, name) for name in files_of(folder) if name.lower().endswith(extensions)]
     if not masks:
-        raise UserError(flag, f"{folder} holds no file with {', '.join(extensions)}")
+        raise UserError("unclassified", f"{folder} holds no file with {', '.join(extensions)}", where=flag)
     stems = [path.stem for path in masks]
     double = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
     if double:
-        raise UserError(flag, f"{folder} holds two masks of one name: {shorten(double)}", "remove one of each")
+        raise UserError(
+            "unclassified", f"{folder} holds two masks of one name: {shorten(double)}", "remove one of each", where=flag
+        )
     return masks
 
 
@@ -119,7 +121,9 @@ def transform_all(
     there = [path.stem for path in masks if (target / f"{path.stem}.png").exists()]
     if there and not overwrite:
         rule = f"{target} already holds {len(there)} of these masks: {shorten(there)}"
-        raise UserError("--output_dir", rule, "--overwrite=true replaces them; or give another folder")
+        raise UserError(
+            "unclassified", rule, "`overwrite=true` replaces them; or give another folder", field="output_dir"
+        )
     with made_folder(target):
         total = _write_all(masks, target, transform, num_workers, there)
     console.note(f"wrote {len(masks)} masks into {target}")

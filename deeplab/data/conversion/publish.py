@@ -53,7 +53,9 @@ def publish(folder: pathlib.Path, shards: Sequence[Unpublished], dataset: Datase
         listed = _written_aside(journal, "new", json.dumps(names))
     except OSError as fault:
         remove_partial_files(folder)
-        raise UserError(folder, f"cannot be written to: {fault.strerror}", "is the disk full?") from None
+        raise UserError(
+            "unclassified", f"cannot be written to: {fault.strerror}", "is the disk full?", where=folder
+        ) from None
     if kept:
         os.replace(kept, description)
     else:

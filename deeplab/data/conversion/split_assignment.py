@@ -53,13 +53,15 @@ def _require_usable_pairs(source: Source) -> None:
     """Stops at a split without a pair, and at file names of another encoding, which no record can hold."""
     for split, pairs in source.splits.items():
         if not pairs:
-            raise UserError(split or "the dataset", "holds no pair of image and label")
+            raise UserError("unclassified", "holds no pair of image and label", where=split or "the dataset")
         for pair in pairs:
             try:
                 pair.name.encode()
             except UnicodeEncodeError:
                 shown = os.fsencode(pair.image).decode(errors="replace")
-                raise UserError(shown, "has a name that is not UTF-8", "rename it, e.g. with `convmv`") from None
+                raise UserError(
+                    "unclassified", "has a name that is not UTF-8", "rename it, e.g. with `convmv`", where=shown
+                ) from None
 
 
 def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source:
@@ -149,10 +151,15 @@ def _listed(source: Source, list_files: str) -> Splits:
     splits: dict[str, list[Pair]] = {}
     for path in map(pathlib.Path, split_paths(list_files)):
         if path.stem in splits:
-            raise UserError("--list_files", f"two lists are called {path.stem}", "the list's name names the split")
+            raise UserError(
+                "unclassified",
+                f"two lists are called {path.stem}",
+                "the list's name names the split",
+                field="list_files",
+            )
         splits[path.stem] = _of_list(path, by_name)
     if not splits:
-        raise UserError("--list_files", "names no list", "--list_files=train.txt,val.txt")
+        raise UserError("unclassified", "names no list", "`list_files=train.txt`,val.txt", field="list_files")
     listed = {pair.name for pairs in splits.values() for pair in pairs}
     others = [name for name in by_name if name not in listed]
     if others:
@@ -167,5 +174,7 @@ def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair]) -> list[Pair]:
     if missing:
         rule = f"{len(missing)} of its {len(names)} names have no pair of image and label: {shorten(missing, 10)}"
         near = next(iter(by_name))
-        raise UserError(path, rule, f"names are those of the images in their folder, such as {near!r}")
+        raise UserError(
+            "unclassified", rule, f"names are those of the images in their folder, such as {near!r}", where=path
+        )
     return [by_name[stem] for stem in stems]

@@ -61,7 +61,7 @@ class SplitConfig:
         given = [f"--{name}" for name in others if getattr(self, name) not in (None, 0, False, "")]
         if self.list_files and given:
             rule = f"says which image goes where, which leaves nothing to divide for {', '.join(given)}"
-            raise UserError("--list_files", rule, "leave the one or the other out")
+            raise UserError("unclassified", rule, "leave the one or the other out", field="list_files")
 
 
 def _require_shares(train: float | None, test: float) -> None:
@@ -69,28 +69,35 @@ def _require_shares(train: float | None, test: float) -> None:
         fits = share is None or (0 < share <= 1 if name == "train_pct" else 0 <= share < 1)
         if not fits:
             meant = f"--{name}={share / 100:g} if you meant percent" if share and share > 1 else ""
-            raise UserError(f"--{name}", f"is a share {least}, not {share:g}", meant)
+            raise UserError("unclassified", f"is a share {least}, not {share:g}", meant, field=name)
     used = DEFAULT_TRAIN_SHARE if train is None else train
     if used + test > 1 + 1e-9:
         said = " (its default)" if train is None else ""
         rule = f"{test:g} and the {used:g} of split train{said} are more than all images"
         raise UserError(
-            "--test_pct", rule, f"--train_pct={max(1 - 2 * test, (1 - test) / 2):g} leaves some to split val"
+            "unclassified",
+            rule,
+            f"`train_pct={max(1 - 2 * test, (1 - test) / 2):g}` leaves some to split val",
+            field="test_pct",
         )
 
 
 def _require_folds(config: SplitConfig) -> None:
     if config.folds < 0 or config.folds == 1:
-        raise UserError("--folds", f"needs 2 folds or more, not {config.folds}", "--train_pct divides only once")
+        raise UserError(
+            "unclassified", f"needs 2 folds or more, not {config.folds}", "`train_pct` divides only once", field="folds"
+        )
     if config.fold != -1 and not config.folds:
-        raise UserError("--fold", f"fold {config.fold} of how many?", "give --folds, too, e.g. --folds=5")
+        raise UserError(
+            "unclassified", f"fold {config.fold} of how many?", "give `folds`, too, e.g. `folds=5`", field="fold"
+        )
     if config.folds and not -1 <= config.fold < config.folds:
         rule = f"is a number from 0 to {config.folds - 1}, or -1 for all folds, not {config.fold}"
-        raise UserError("--fold", rule, "folds are counted from 0")
+        raise UserError("unclassified", rule, "folds are counted from 0", field="fold")
     if config.folds and (config.train_pct is not None or config.test_pct):
         rule = f"gives split val one part in {config.folds} each time, so that shares have no meaning"
-        remedy = "leave --train_pct and --test_pct out; test images are best kept in a folder of their own"
-        raise UserError("--folds", rule, remedy)
+        hint = "leave `train_pct` and `test_pct` out; test images are best kept in a folder of their own"
+        raise UserError("unclassified", rule, hint, field="folds")
 
 
 # --- Groups -------------------------------------------------------------------------------------------------
@@ -113,13 +120,13 @@ def group_keys(names: Sequence[str], pattern: str) -> list[str]:
     missed = [name for name, key in zip(names, keys, strict=True) if key is None]
     if missed:
         rule = f"{pattern!r} finds nothing in {len(missed)} of {len(names)} names: {', '.join(missed[:5])}"
-        raise UserError("--group_by", rule, _other_pattern(names, pattern))
+        raise UserError("unclassified", rule, _other_pattern(names, pattern), field="group_by")
     number = len(set(keys))
     if number in (1, len(names)):
         rule = f"{pattern!r} puts all {len(names)} names into one group, {keys[0]!r}"
         if number > 1:
             rule = f"{pattern!r} gives each of {len(names)} names a group of its own, such as {keys[0]!r}"
-        raise UserError("--group_by", rule, _other_pattern(names, pattern))
+        raise UserError("unclassified", rule, _other_pattern(names, pattern), field="group_by")
     return [key for key in keys if key is not None]
 
 
@@ -128,7 +135,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as fault:
         rule = f"{pattern!r} is no regular expression: {fault}"
-        raise UserError("--group_by", rule, "quote it for the shell, e.g. --group_by='^(.+)_'") from None
+        raise UserError(
+            "unclassified", rule, "quote it for the shell, e.g. `group_by=`'^(.+)_'", field="group_by"
+        ) from None
 
 
 def _other_pattern(names: Sequence[str], pattern: str) -> str:
@@ -137,7 +146,7 @@ def _other_pattern(names: Sequence[str], pattern: str) -> str:
         found = [re.search(likely, name) for name in names]
         keys = [match[1] for match in found if match]
         if likely != pattern and len(keys) == len(names) and 1 < len(set(keys)) < len(names):
-            return f"--group_by={likely!r} would make {len(set(keys))} groups, such as {keys[0]!r} for {names[0]!r}"
+            return f"`group_by={likely!r}` would make {len(set(keys))} groups, such as {keys[0]!r} for {names[0]!r}"
     return f"put into brackets what images of one group have in common in names like {names[0]!r}" if names else ""
 
 
@@ -171,7 +180,9 @@ def divide(
     what, number = ("images", len(names)) if groups is None else ("groups", len(set(groups)))
     if number < len(shares):
         rule = f"{number} {what} cannot make the {len(shares)} splits {', '.join(shares)}"
-        raise UserError("--train_pct", rule, _finer(groups) or "--train_pct=1 puts all images into split train")
+        raise UserError(
+            "unclassified", rule, _finer(groups) or "`train_pct=1` puts all images into split train", field="train_pct"
+        )
     drawn = _drawn(names, seed)
     places = _places(drawn, shares, seed, groups, classes)
     return {split: _members(drawn, places, {place}, names, split) for place, split in enumerate(shares)}
@@ -194,7 +205,7 @@ def fold_splits(
     what, number = ("images", len(names)) if groups is None else ("groups", len(set(groups)))
     if number < folds:
         rule = f"{number} {what} cannot make {folds} folds"
-        raise UserError("--folds", rule, _finer(groups) or f"--folds={number} at most")
+        raise UserError("unclassified", rule, _finer(groups) or f"`folds={number}` at most", field="folds")
     drawn = _drawn(names, seed)
     places = _places(drawn, {f"fold {fold}": 1 / folds for fold in range(folds)}, seed, groups, classes)
     everywhere = set(range(folds))
@@ -208,7 +219,7 @@ def fold_splits(
 
 
 def _finer(groups: Sequence[str] | None) -> str:
-    return "choose a --group_by that makes smaller groups" if groups is not None else ""
+    return "choose a `group_by` that makes smaller groups" if groups is not None else ""
 
 
 def _drawn(names: Sequence[str], seed: int) -> list[int]:

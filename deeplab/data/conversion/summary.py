@@ -102,7 +102,7 @@ class Oddities:
         if {"turned", "unturned"} <= set(self.numbers):
             console.warning(
                 "photos went in both ways: where image and mask are square or upside down, their sizes do not say "
-                "which way the mask lies; --exif=ignore if all masks lie as the photos are stored"
+                "which way the mask lies; `exif=ignore` if all masks lie as the photos are stored"
             )
 
 

@@ -36,8 +36,8 @@ class Format:
       summary: one line for a list of formats.
       config: its settings group.
       read: what a dataset of this layout holds.
-      output_dir: where records go unless `--output_dir` says; empty: it must.
-      num_shards: shards of a split unless `--num_shards` says.
+      output_dir: where records go unless `output_dir` says; empty: it must.
+      num_shards: shards of a split unless `num_shards` says.
     """
 
     summary: str

@@ -49,11 +49,11 @@ def _pairs(config: BuildAde20kConfig, split: str) -> list[Pair]:
     require_folder(getattr(config, image_flag), f"--{image_flag}")
     require_folder(getattr(config, label_flag), f"--{label_flag}")
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
-    images = Folder(getattr(config, image_flag), extensions, "--image_format")
+    images = Folder(getattr(config, image_flag), extensions, "`image_format`")
     masks = Folder(getattr(config, label_flag), (f".{config.label_format}",))
     names = images.wanted_stems()
     if not names:
-        raise UserError(f"--{image_flag}", f"{images.path} holds no file with {' or '.join(extensions)}")
+        raise UserError("unclassified", f"{images.path} holds no file with {' or '.join(extensions)}", field=image_flag)
     pairs = pair_by_names(names, images, masks, "", str(masks.path))
     unused = sorted(set(masks.wanted_stems()) - set(names))
     if unused:

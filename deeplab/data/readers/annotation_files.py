@@ -68,11 +68,17 @@ def read_json(path: str | os.PathLike) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except RecursionError:
-        raise UserError(path, "is nested too deep for an annotation file", "export it again") from None
+        raise UserError(
+            "unclassified", "is nested too deep for an annotation file", "export it again", where=path
+        ) from None
     except UnicodeEncodeError:
-        raise UserError(path, r"holds half a character (\ud800 to \udfff)", "rename that class or file") from None
+        raise UserError(
+            "unclassified", r"holds half a character (\ud800 to \udfff)", "rename that class or file", where=path
+        ) from None
     except ValueError as fault:
-        raise UserError(path, f"is not JSON: {_json_fault(text, fault)}", "export it again, or copy it anew") from None
+        raise UserError(
+            "unclassified", f"is not JSON: {_json_fault(text, fault)}", "export it again, or copy it anew", where=path
+        ) from None
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -103,12 +109,14 @@ def require(holder: Any, key: str, kind: type | tuple[type, ...], where: str, de
       UserError: no object, no such key, or a value of another type.
     """
     if not isinstance(holder, dict):
-        raise UserError(where, f"must be an object with `{key}`, not {in_words(holder)}", "export it again")
+        raise UserError(
+            "unclassified", f"must be an object with `{key}`, not {in_words(holder)}", "export it again", where=where
+        )
     value = holder.get(key)
     if value is None and default is not _MISSING:
         return default
     if key not in holder:
-        raise UserError(where, f"`{key}` is missing", "export it again, or write it in by hand")
+        raise UserError("unclassified", f"`{key}` is missing", "export it again, or write it in by hand", where=where)
     return checked(value, kind, f"`{key}`", where)
 
 
@@ -125,15 +133,22 @@ def checked(value: Any, kind: type | tuple[type, ...], what: str, where: str) ->
     elif isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
         return value
     wanted = " or ".join(_TYPE_WORDS.get(kind, kind.__name__) for kind in kinds)
-    raise UserError(where, f"{what} must be {wanted}, not {in_words(value)}", "export it again, or mend it by hand")
+    raise UserError(
+        "unclassified",
+        f"{what} must be {wanted}, not {in_words(value)}",
+        "export it again, or mend it by hand",
+        where=where,
+    )
 
 
 def _checked_number(value: int | float, fractions: bool, what: str, where: str) -> int | float:
     if not abs(value) < _LARGEST:  # not `>=`: nan must not pass
         shown = f"{value:g}" if isinstance(value, float) else "one so large"
-        raise UserError(where, f"{what} must be a number of pixels or things, not {shown}", "export it again")
+        raise UserError(
+            "unclassified", f"{what} must be a number of pixels or things, not {shown}", "export it again", where=where
+        )
     if not fractions and value != math.floor(value):
-        raise UserError(where, f"{what} must be a whole number, not {value:g}", "export it again")
+        raise UserError("unclassified", f"{what} must be a whole number, not {value:g}", "export it again", where=where)
     return value if fractions else int(value)
 
 
@@ -156,7 +171,7 @@ def class_name(holder: Any, key: str, where: str) -> str:
     """
     name = str(require(holder, key, (str, int), where)).strip()
     if not name:
-        raise UserError(where, f"`{key}` is empty", "give the shape a class")
+        raise UserError("unclassified", f"`{key}` is empty", "give the shape a class", where=where)
     require_plain(name, f"`{key}`", where)
     return name
 
@@ -164,7 +179,9 @@ def class_name(holder: Any, key: str, where: str) -> str:
 def require_plain(name: str, what: str, where: str) -> None:
     """Raises a UserError at control characters, which neither a list of names nor a terminal can take."""
     if _CONTROL.search(name):
-        raise UserError(where, f"{what} holds control characters: {name[:40]!r}", "rename the class")
+        raise UserError(
+            "unclassified", f"{what} holds control characters: {name[:40]!r}", "rename the class", where=where
+        )
 
 
 def image_size(holder: Any, height_key: str, width_key: str, where: str) -> tuple[int, int] | None:
@@ -178,7 +195,7 @@ def image_size(holder: Any, height_key: str, width_key: str, where: str) -> tupl
         return None
     if min(size) < 1:
         rule = f"`{height_key}` and `{width_key}` must be above 0, not {size[0]} and {size[1]}"
-        raise UserError(where, rule, "export it again, or take them out")
+        raise UserError("unclassified", rule, "export it again, or take them out", where=where)
     return size[0], size[1]
 
 
@@ -192,7 +209,7 @@ class ImageFinder:
     can point outside the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike, flag: str = "--image_folder"):
+    def __init__(self, folder: str | os.PathLike, flag: str = "`image_folder`"):
         require_folder(folder, flag)
         self.folder, self.flag = str(folder), flag
         self._listed: set[str] | None = None
@@ -220,9 +237,13 @@ class ImageFinder:
             return os.path.join(self.folder, found[0])
         if found:
             rule = f"{stored_name!r} may be any of {shorten(found)} in {self.folder}"
-            raise UserError(where, rule, "write the subfolder before the image's name, or remove the others")
+            raise UserError(
+                "unclassified", rule, "write the subfolder before the image's name, or remove the others", where=where
+            )
         rule = f"its image {stored_name[:200]!r} is not in {self.folder}"
-        raise UserError(where, rule, f"put it there, give another {self.flag}, or take the annotation out")
+        raise UserError(
+            "unclassified", rule, f"put it there, give another {self.flag}, or take the annotation out", where=where
+        )
 
     def look_up(self, stored_name: str, beside: str = "") -> list[str]:
         """Paths within the folder of the images that a stored name may mean; none, one or several. See `find`."""
@@ -308,7 +329,12 @@ class Tally:
         key = f"{split}\n{pair.name}"
         if key in self._names:
             rule = f"image {pair.name!r} was there before, in {self._names[key]}"
-            raise UserError(where, rule, "each image must stand once: bring its shapes together, or rename one of them")
+            raise UserError(
+                "unclassified",
+                rule,
+                "each image must stand once: bring its shapes together, or rename one of them",
+                where=where,
+            )
         self._names[key] = where
         self.splits.setdefault(split, []).append(pair)
 
@@ -320,7 +346,7 @@ class Tally:
 
     def empty(self, name: str) -> None:
         """Counts an image without a shape."""
-        what = "left out" if self.skip_empty else "background all over (--skip_empty=true leaves them out)"
+        what = "left out" if self.skip_empty else "background all over (`skip_empty=true` leaves them out)"
         self.noted(f"images without a shape: {what}", name)
 
     def left_out(self, images: Iterable[str], what: str) -> None:
@@ -363,11 +389,11 @@ class Tally:
         raise joined(self._faults, "more faults")
 
 
-def require_pairs(tally: Tally, where: str, remedy: str = "") -> None:
+def require_pairs(tally: Tally, where: str, hint: str = "") -> None:
     """Stops where nothing was found at all.
 
     Raises:
       UserError: no pair.
     """
     if not any(tally.splits.values()):
-        raise UserError(where, "there is no image with annotations", remedy)
+        raise UserError("unclassified", "there is no image with annotations", hint, where=where)

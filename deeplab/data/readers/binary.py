@@ -23,7 +23,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_file, require_folder, shorten
 
-_EXAMPLE = "--class_masks=lesion=masks/{name}_segmentation.png"
+_EXAMPLE = "`class_masks=lesion=masks/{name}_segmentation.png`"
 _COARSEST_INDEX = 32  # masks whose highest value is no higher hold indices, and those have no in-between tones
 
 
@@ -38,7 +38,7 @@ class BuildBinaryConfig:
         "without extension. Where masks overlap, the class that stands later here covers the earlier ones.",
         required=True,
     )
-    mask_folder: str = setting("", "Folder from which the paths of --class_masks go (unset: as they are).")
+    mask_folder: str = setting("", "Folder from which the paths of `class_masks` go (unset: as they are).")
     require_all_masks: bool = setting(False, "Every image must have a mask of every class, be it black.")
     skip_unlabeled: bool = setting(False, "Leave images out that have no mask of any class.")
 
@@ -80,7 +80,12 @@ class ClassMasks:
                 rule = (
                     f"the mask is {values.shape[1]}x{values.shape[0]} pixels, its image {self.image} {width}x{height}"
                 )
-                raise UserError(path, rule, "resize the mask (nearest neighbor) or the image, or leave the pair out")
+                raise UserError(
+                    "unclassified",
+                    rule,
+                    "resize the mask (nearest neighbor) or the image, or leave the pair out",
+                    where=path,
+                )
             white, between = split_binary(values, path)
             label[white] = painter.value(name, path)
             if between:
@@ -95,7 +100,7 @@ def read_binary(config: BuildBinaryConfig) -> Source:
       UserError: a pattern that is none or that no file matches, images without masks.
     """
     patterns = parse_class_masks(config.class_masks, config.mask_folder)
-    require_folder(config.image_folder, "--image_folder")
+    require_folder(config.image_folder, "`image_folder`")
     images = _images(Folder(config.image_folder, IMAGE_EXTENSIONS), patterns)
     present = {name: _masks_of(name, patterns) for name in images}
     _require_use(patterns, present, config.image_folder)
@@ -105,8 +110,8 @@ def read_binary(config: BuildBinaryConfig) -> Source:
     if unlabeled and not config.skip_unlabeled:
         rule = f"{len(unlabeled)} of {len(present)} images have no mask of any class: {shorten(unlabeled, 10)}"
         example = _path_of(unlabeled[0], next(iter(patterns.values())))
-        remedy = f"add their masks (as {example}), or --skip_unlabeled=true leaves them out"
-        raise UserError(config.image_folder, rule, remedy)
+        hint = f"add their masks (as {example}), or `skip_unlabeled=true` leaves them out"
+        raise UserError("unclassified", rule, hint, where=config.image_folder)
     if unlabeled:
         console.note(f"{config.image_folder}: left out {len(unlabeled)} images without a mask: {shorten(unlabeled)}")
     build = next(_BUILDS)
@@ -120,7 +125,7 @@ def read_binary(config: BuildBinaryConfig) -> Source:
 
 
 def parse_class_masks(text: str, mask_folder: str = "") -> dict[str, str]:
-    """`--class_masks`: class names and the patterns of their paths, in order.
+    """`class_masks`: class names and the patterns of their paths, in order.
 
     Raises:
       UserError: an entry that is not CLASS=PATTERN, lacks {name}, or names a class twice.
@@ -129,17 +134,19 @@ def parse_class_masks(text: str, mask_folder: str = "") -> dict[str, str]:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, equals, pattern = (part.strip() for part in entry.partition("="))
         if not (name and equals and pattern):
-            raise UserError("--class_masks", f"{entry!r} is not CLASS=PATTERN", f"e.g. {_EXAMPLE}")
+            raise UserError("unclassified", f"{entry!r} is not CLASS=PATTERN", f"e.g. {_EXAMPLE}", field="class_masks")
         if "{name}" not in pattern:
             rule = f"{entry!r} has no {{name}}, so every image would get the same mask"
-            raise UserError("--class_masks", rule, f"e.g. {_EXAMPLE}")
+            raise UserError("unclassified", rule, f"e.g. {_EXAMPLE}", field="class_masks")
         if name in patterns:
-            raise UserError("--class_masks", f"names {name!r} twice", "give every class one entry")
+            raise UserError("unclassified", f"names {name!r} twice", "give every class one entry", field="class_masks")
         if name == BACKGROUND:
-            raise UserError("--class_masks", f"{name!r} is what no mask covers", "leave its entry out")
+            raise UserError(
+                "unclassified", f"{name!r} is what no mask covers", "leave its entry out", field="class_masks"
+            )
         patterns[name] = os.path.join(mask_folder, pattern)
     if not patterns:
-        raise UserError("--class_masks", "names no class", f"e.g. {_EXAMPLE}")
+        raise UserError("unclassified", "names no class", f"e.g. {_EXAMPLE}", field="class_masks")
     return patterns
 
 
@@ -161,12 +168,14 @@ def _images(folder: Folder, patterns: Mapping[str, str]) -> dict[str, str]:
         files = [path for path in folder.candidates(name) if os.path.abspath(path) not in masks]
         if len(files) > 1:
             rule = f"there are several images of this name: {', '.join(map(os.path.basename, files))}"
-            raise UserError(folder.path / name, rule, "remove all but one")
+            raise UserError("unclassified", rule, "remove all but one", where=folder.path / name)
         if files:
             images[name] = files[0]
     if not images:
         beside = ", or only masks" if stems else ""
-        raise UserError("--image_folder", f"{folder.path} holds no {' or '.join(folder.extensions)}{beside}")
+        raise UserError(
+            "unclassified", f"{folder.path} holds no {' or '.join(folder.extensions)}{beside}", field="image_folder"
+        )
     return images
 
 
@@ -180,16 +189,19 @@ def _require_use(
             looked_for = _path_of(next(iter(present)), pattern)
             rule = f"no image of {image_folder} has a mask of class {label!r}: looked for {looked_for} and the like"
             raise UserError(
-                "--class_masks", rule, _held(os.path.dirname(looked_for), os.path.basename(next(iter(present))))
+                "unclassified",
+                rule,
+                _held(os.path.dirname(looked_for), os.path.basename(next(iter(present)))),
+                field="class_masks",
             )
 
 
 def _held(folder: str, image: str) -> str:
     """What lies where the masks of an image were looked for: what begins with its name first."""
     if not folder:
-        return "the pattern is a path from the current folder: --mask_folder=FOLDER says where the masks lie"
+        return "the pattern is a path from the current folder: `mask_folder=FOLDER` says where the masks lie"
     if not os.path.isdir(folder):
-        return f"there is no folder {folder}; give the right one, or --mask_folder"
+        return f"there is no folder {folder}; give the right one, or `mask_folder`"
     names = sorted(files_of(folder), key=lambda name: not name.startswith(tuple(f"{image}{end}" for end in "._-")))
     return f"{folder} holds {shorten(names, 3) or 'nothing'}; correct the pattern, or leave the class out"
 
@@ -204,8 +216,13 @@ def _require_all(
         if label not in dict(masks)
     ]
     if missing:
-        rule = f"--require_all_masks: {len(missing)} masks are missing: {shorten(missing, 10)}"
-        raise UserError(image_folder, rule, "add them, or leave the flag out: classes without a file do not occur then")
+        rule = f"`require_all_masks`: {len(missing)} masks are missing: {shorten(missing, 10)}"
+        raise UserError(
+            "unclassified",
+            rule,
+            "add them, or leave the flag out: classes without a file do not occur then",
+            where=image_folder,
+        )
 
 
 # --- Which pixels -------------------------------------------------------------------------------------------
@@ -235,7 +252,12 @@ def split_binary(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
             shown = ", ".join(map(str, [0, *regions[:4], high]))
             more = f" and {len(regions) - 4} more" if len(regions) > 4 else ""
             rule = f"is no binary mask: it holds the values {shown}{more}, but one class means black and one other tone"
-            raise UserError(where, rule, "build masks of several classes with format `folder`, with --label_map")
+            raise UserError(
+                "unclassified",
+                rule,
+                "build masks of several classes with format `folder`, with `label_map`",
+                where=where,
+            )
     return values > high / 2, between
 
 
@@ -266,22 +288,30 @@ def _read_values(path: str) -> np.ndarray:
         raise unreadable(path, fault) from None
     if "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1:
         raise UserError(
-            path, "is partly transparent, so it is not clear what is black", "write it without alpha channel"
+            "unclassified",
+            "is partly transparent, so it is not clear what is black",
+            "write it without alpha channel",
+            where=path,
         )
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith(("I", "F")):
         return _gray(np.asarray(picture.convert("RGB")), path)
     pixels = np.asarray(picture)
     values = pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16)
     if not np.array_equal(values, pixels):
-        raise UserError(path, "holds numbers that are not whole or not from 0 to 65535", "write masks as 8-bit PNG")
+        raise UserError(
+            "unclassified",
+            "holds numbers that are not whole or not from 0 to 65535",
+            "write masks as 8-bit PNG",
+            where=path,
+        )
     return values
 
 
 def _gray(pixels: np.ndarray, where: str) -> np.ndarray:
     spread = pixels.max(axis=-1) - pixels.min(axis=-1)
     if spread.max(initial=0) > 32:  # the chroma of a damaged JPEG stays below
-        remedy = "masks in colors are built with format `folder` and --palette"
-        raise UserError(where, "is no binary mask: it has colors", remedy)
+        hint = "masks in colors are built with format `folder` and `palette`"
+        raise UserError("unclassified", "is no binary mask: it has colors", hint, where=where)
     return pixels[..., 1]
 
 

@@ -47,7 +47,7 @@ def read_camvid(config: BuildCamvidConfig) -> Source:
       UserError: no layout or two of them in the folder, files without a partner, or frames that are not CamVid's.
     """
     root = pathlib.Path(config.camvid_root)
-    require_folder(root, "--camvid_root")
+    require_folder(root, "`camvid_root`")
     layout = config.layout or _layout_of(root)
     source = _READERS[layout](root)
     _compare(source.splits)
@@ -78,7 +78,7 @@ def _layout_of(root: pathlib.Path) -> str:
         return found[0]
     if found:
         rule = f"{root} holds CamVid in more than one layout: {', '.join(found)}"
-        raise UserError("--camvid_root", rule, f"--layout={found[0]} takes that one")
+        raise UserError("unclassified", rule, f"`layout={found[0]}` takes that one", field="camvid_root")
     begun = [
         f"{root / name} is there, but {root / other} is not"
         for first, second in signs.values()
@@ -88,7 +88,7 @@ def _layout_of(root: pathlib.Path) -> str:
     known = "; ".join(f"{first}/ and {second}/" for first, second in signs.values())
     held = shorten(sorted(child.name for child in root.iterdir())) or "nothing"
     rule = f"{root} is no layout of CamVid ({known}): " + ("; ".join(begun) or f"it holds {held}")
-    raise UserError("--camvid_root", rule, "give the folder in which these two lie")
+    raise UserError("unclassified", rule, "give the folder in which these two lie", field="camvid_root")
 
 
 # --- The three layouts --------------------------------------------------------------------------------------
@@ -100,7 +100,12 @@ def _read_original(root: pathlib.Path) -> Source:
     strange = [pair.name for pair in pairs if not split_of(pair.name)]
     if strange:
         rule = f"{len(strange)} files are not named as CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
-        raise UserError(images.path, rule, "move them elsewhere, or build your own frames with format `folder`")
+        raise UserError(
+            "unclassified",
+            rule,
+            "move them elsewhere, or build your own frames with format `folder`",
+            where=images.path,
+        )
     splits: dict[str, list[Pair]] = {split: [] for split in _SPLITS}
     for pair in pairs:
         splits[split_of(pair.name)].append(pair)
@@ -119,7 +124,12 @@ def _read_lists(root: pathlib.Path) -> Source:
     images, masks = _folders(root, "images", "masks")
     lists = {split: root / f"{split}.txt" for split in _SPLITS if (root / f"{split}.txt").is_file()}
     if not lists:
-        raise UserError(root, "holds none of train.txt, val.txt, test.txt", "write the names of the images into them")
+        raise UserError(
+            "unclassified",
+            "holds none of train.txt, val.txt, test.txt",
+            "write the names of the images into them",
+            where=root,
+        )
     splits = {split: pair_by_names(read_list(path), images, masks, "", str(path)) for split, path in lists.items()}
     return Source(splits, known="camvid", label_map=_VOID)
 
@@ -132,15 +142,15 @@ _READERS: Mapping[str, Callable[[pathlib.Path], Source]] = {
 
 
 def _folders(root: pathlib.Path, images: str, masks: str) -> tuple[Folder, Folder]:
-    require_folder(root / images, "--camvid_root")
-    require_folder(root / masks, "--camvid_root")
+    require_folder(root / images, "`camvid_root`")
+    require_folder(root / masks, "`camvid_root`")
     return Folder(root / images, IMAGE_EXTENSIONS), Folder(root / masks, (".png",))
 
 
 def _names(images: Folder) -> list[str]:
     names = images.wanted_stems()
     if not names:
-        raise UserError(images.path, f"holds no file with {', '.join(images.extensions)}")
+        raise UserError("unclassified", f"holds no file with {', '.join(images.extensions)}", where=images.path)
     return names
 
 

@@ -70,8 +70,8 @@ def read_cityscapes(config: BuildCityscapesConfig) -> Source:
         label ids.
     """
     root = pathlib.Path(config.cityscapes_root)
-    require_folder(root / _IMAGES, "--cityscapes_root")
-    require_folder(root / config.annotations, "--cityscapes_root")
+    require_folder(root / _IMAGES, "`cityscapes_root`")
+    require_folder(root / config.annotations, "`cityscapes_root`")
     wanted = _wanted_splits(config)
     parts = {part: _frames(root, part, config) for part in dict.fromkeys(part for of in wanted.values() for part in of)}
     frames = [frame for members in parts.values() for frame in members]
@@ -89,7 +89,12 @@ def _wanted_splits(config: BuildCityscapesConfig) -> dict[str, Sequence[str]]:
     names = [name.strip() for name in config.splits.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise UserError("--splits", f"{config.annotations} has no split {name!r}", nearest(name, list(known)))
+            raise UserError(
+                "unclassified",
+                f"{config.annotations} has no split {name!r}",
+                nearest(name, list(known)),
+                field="splits",
+            )
     return {name: known[name] for name in names or _USUAL_SPLITS[config.annotations]}
 
 
@@ -99,8 +104,8 @@ def _frames(root: pathlib.Path, part: str, config: BuildCityscapesConfig) -> lis
     if part == "train_extra" and not (root / _IMAGES / part).is_dir():
         console.warning(f"{root / _IMAGES / part}: no such folder, so the split is made of train alone")
         return []
-    require_folder(root / _IMAGES / part, "--cityscapes_root")
-    folder = Folder(root / _IMAGES / part, extensions, "--image_format")
+    require_folder(root / _IMAGES / part, "`cityscapes_root`")
+    folder = Folder(root / _IMAGES / part, extensions, "`image_format`")
     ending = f"_{_IMAGES}"
     frames = []
     for stem in folder.wanted_stems():
@@ -108,11 +113,13 @@ def _frames(root: pathlib.Path, part: str, config: BuildCityscapesConfig) -> lis
             files = folder.candidates(stem)
             if len(files) > 1:
                 rule = f"there are several of this image: {', '.join(map(os.path.basename, files))}"
-                raise UserError(files[0], rule, "choose with --image_format")
+                raise UserError("unclassified", rule, "choose with `image_format`", where=files[0])
             frames.append(_Frame(f"{part}/{stem.removesuffix(ending)}", files[0]))
     if not frames:
         rule = f"holds no CITY/NAME{ending} with {' or '.join(extensions)}"
-        raise UserError(folder.path, rule, "unpack leftImg8bit_trainvaltest.zip into --cityscapes_root")
+        raise UserError(
+            "unclassified", rule, "unpack leftImg8bit_trainvaltest.zip into `cityscapes_root`", where=folder.path
+        )
     return frames
 
 
@@ -155,12 +162,19 @@ def _incomplete(
     if neither:
         shown = "".join(f"\n    {path}" for path in neither[:10]) + ("\n    ..." if len(neither) > 10 else "")
         rule = f"{len(neither)} of {number} images have no mask, neither *_{_TRAIN_IDS}.png nor:{shown}"
-        return UserError(folder, rule, f"unpack {folder.name}_trainvaltest.zip or {folder.name}.zip anew")
+        return UserError(
+            "unclassified", rule, f"unpack {folder.name}_trainvaltest.zip or {folder.name}.zip anew", where=folder
+        )
     rule = (
         f"two kinds of masks are mixed, and neither is complete: {len(no_train_ids)} of {number} images have no "
         f"*_{_TRAIN_IDS}.png, {len(no_label_ids)} no *_{_LABEL_IDS}.png ({shorten(no_label_ids, 3)})"
     )
-    return UserError(folder, rule, "run createTrainIdLabelImgs of cityscapesscripts, or unpack the archive anew")
+    return UserError(
+        "unclassified",
+        rule,
+        "run createTrainIdLabelImgs of cityscapesscripts, or unpack the archive anew",
+        where=folder,
+    )
 
 
 def _leave_out_test(root: pathlib.Path, annotations: str) -> None:

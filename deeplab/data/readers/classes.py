@@ -70,7 +70,9 @@ def classes_from(
     if source.drawn and not names and source.class_names:
         text = f"is {config.num_classes}, but the annotations have {len(source.class_names)} classes"
         classes = shorten(source.class_names, 8)
-        raise UserError("--num_classes", f"{text}: {classes}", "leave it out, or give --class_names as well")
+        raise UserError(
+            "unclassified", f"{text}: {classes}", "leave it out, or give `class_names` as well", field="num_classes"
+        )
     num_classes = _agreed_number(config, names, described)
     colors = table.class_colors() if table else described.colors if described else ()
     ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
@@ -107,8 +109,8 @@ def _voc(config: LabelConfig, table: ColorTable | None, source: Source, tell: bo
     known = datasets.load_known(datasets.DEFAULT_NAME)
     if tell:
         console.note(
-            f"the images are named as PASCAL VOC's: taking its {known.num_classes} classes (--num_classes or "
-            "--class_names say otherwise)"
+            f"the images are named as PASCAL VOC's: taking its {known.num_classes} classes (`num_classes` or "
+            "`class_names` say otherwise)"
         )
     return known
 
@@ -130,21 +132,28 @@ def _read_names(text: str) -> tuple[str, ...]:
     elif "," in text:
         names = [name.strip() for name in text.split(",")]
     else:
-        raise UserError("--class_names", f"no such file: {text}", "one name a line, or give background,hair,skin")
+        raise UserError(
+            "unclassified",
+            f"no such file: {text}",
+            "one name a line, or give background,hair,skin",
+            field="class_names",
+        )
     names = [name for name in names if name]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not names:
         rule = f"{text} names {', '.join(repeated)} more than once" if repeated else f"{text} names no class"
-        raise UserError("--class_names", rule, "each class needs a name of its own")
+        raise UserError("unclassified", rule, "each class needs a name of its own", field="class_names")
     for name in names:
-        require_plain(name, "a class name", "--class_names")
+        require_plain(name, "a class name", "`class_names`")
     return tuple(names)
 
 
 def _agreed_number(config: LabelConfig, names: Sequence[str], described: Dataset | None) -> int | None:
     if names and config.num_classes not in (None, len(names)):
         rule = f"is {config.num_classes}, but there are {len(names)} class names ({', '.join(names[:8])})"
-        raise UserError("--num_classes", rule, "the background counts as a class, the ignore label does not")
+        raise UserError(
+            "unclassified", rule, "the background counts as a class, the ignore label does not", field="num_classes"
+        )
     if names:
         return len(names)
     return config.num_classes or (described.num_classes if described else None)
@@ -162,13 +171,18 @@ def _require_agreement(found: Classes, other_splits: Dataset | None) -> None:
     ours = (found.num_classes, found.rule.ignore_label)
     theirs = (other_splits.num_classes, other_splits.ignore_label)
     held = f"the records there (splits {', '.join(other_splits.splits)}) have"
-    remedy = "write into another folder, or give the same classes"
+    hint = "write into another folder, or give the same classes"
     if ours != theirs:
         rule = f"{held} {theirs[0]} classes and ignore label {theirs[1]}, these would have {ours[0]} and {ours[1]}"
-        raise UserError("--output_dir", rule, remedy)
+        raise UserError("unclassified", rule, hint, field="output_dir")
     for index, (name, there) in enumerate(zip(found.names, other_splits.class_names, strict=False)):
         if name != there and not (_MADE_UP.fullmatch(name) or _MADE_UP.fullmatch(there)):
-            raise UserError("--output_dir", f"{held} {there!r} as class {index}, these would have {name!r}", remedy)
+            raise UserError(
+                "unclassified",
+                f"{held} {there!r} as class {index}, these would have {name!r}",
+                hint,
+                field="output_dir",
+            )
 
 
 # --- After the masks were read ------------------------------------------------------------------------------
@@ -204,12 +218,21 @@ def require_several_classes(present: Sequence[int], counts: np.ndarray, ignore_l
         return
     ignored = int(counts[ignore_label])
     if not present:
-        raise UserError("masks", f"every pixel has the ignore label {ignore_label}", "check --ignore_label")
+        raise UserError(
+            "unclassified", f"every pixel has the ignore label {ignore_label}", "check `ignore_label`", where="masks"
+        )
     rule = f"every pixel that counts is class {present[0]}"
     if ignored:
         rule += f": the masks hold only {present[0]} and {ignore_label}, and {ignore_label} is the ignore label"
-        raise UserError("masks", rule, f"--label_map={ignore_label}:1 if {ignore_label} means class 1")
-    raise UserError("masks", f"{rule}; there is nothing to tell apart", "check that these are the right mask files")
+        raise UserError(
+            "unclassified", rule, f"`label_map={ignore_label}:1` if {ignore_label} means class 1", where="masks"
+        )
+    raise UserError(
+        "unclassified",
+        f"{rule}; there is nothing to tell apart",
+        "check that these are the right mask files",
+        where="masks",
+    )
 
 
 def _require_indices(present: Sequence[int], ignore_label: int) -> None:
@@ -219,5 +242,5 @@ def _require_indices(present: Sequence[int], ignore_label: int) -> None:
         return
     shown = ", ".join(map(str, present[:8])) + (" ..." if len(present) > 8 else "")
     rule = f"hold the values {shown}: as class indices they would mean {highest + 1} classes"
-    remedy = f"--label_map={spread_map(present)} to number them, or --num_classes={highest + 1} if that is meant"
-    raise UserError("masks", rule, remedy)
+    hint = f"`label_map={spread_map(present)}` to number them, or `num_classes={highest + 1}` if that is meant"
+    raise UserError("unclassified", rule, hint, where="masks")

@@ -87,7 +87,7 @@ def read_coco(config: BuildCocoConfig) -> Source:
     unused = {name for finder in finders.values() for name in finder.unused()}
     tally.left_out(sorted(unused), "that no annotation file lists")
     tally.report()
-    require_pairs(tally, config.annotations, "check that the files hold images, and --skip_empty")
+    require_pairs(tally, config.annotations, "check that the files hold images, and `skip_empty`")
     class_names = reader.categories.class_names(config.annotations)
     return Source(tally.splits, class_names, reader.categories.class_colors(class_names), drawn=True)
 
@@ -105,10 +105,15 @@ def _by_split(text: str, flag: str) -> list[tuple[str, str]]:
     """Split and path of every part of `train:PATH,val:PATH`; the split is empty where no part names one."""
     found = [_split_of(part) for part in split_paths(text, lambda part: os.path.exists(_split_of(part)[1]))]
     if not found:
-        raise UserError(flag, "is empty", f"{flag}=PATH, or {flag}=train:PATH,val:PATH")
+        raise UserError("unclassified", "is empty", f"{flag}=PATH, or {flag}=train:PATH,val:PATH", where=flag)
     without = [path for split, path in found if not split]
     if 0 < len(without) < len(found):
-        raise UserError(flag, f"names a split for some parts, but not for {without[0]}", f"write train:{without[0]}")
+        raise UserError(
+            "unclassified",
+            f"names a split for some parts, but not for {without[0]}",
+            f"write train:{without[0]}",
+            where=flag,
+        )
     return found
 
 
@@ -118,7 +123,7 @@ def _split_of(part: str) -> tuple[str, str]:
 
 
 def _files(text: str) -> list[tuple[str, str]]:
-    files = _by_split(text, "--annotations")
+    files = _by_split(text, "`annotations`")
     if files[0][0]:
         return files
     stems = [os.path.splitext(os.path.basename(path))[0] for _, path in files]
@@ -129,18 +134,25 @@ def _files(text: str) -> list[tuple[str, str]]:
 
 
 def _finders(text: str, splits: Sequence[str]) -> dict[str, ImageFinder]:
-    folders = _by_split(text, "--image_folder")
+    folders = _by_split(text, "`image_folder`")
     if not folders[0][0]:
         if len(folders) > 1:
-            raise UserError("--image_folder", f"{text} are several folders", "name a split for each: train:FOLDER,...")
-        return dict.fromkeys(splits, ImageFinder(folders[0][1], "--image_folder"))
-    finders = {split: ImageFinder(folder, "--image_folder") for split, folder in folders}
+            raise UserError(
+                "unclassified",
+                f"{text} are several folders",
+                "name a split for each: train:FOLDER,...",
+                field="image_folder",
+            )
+        return dict.fromkeys(splits, ImageFinder(folders[0][1], "`image_folder`"))
+    finders = {split: ImageFinder(folder, "`image_folder`") for split, folder in folders}
     if len(finders) < len(folders):
-        raise UserError("--image_folder", "names a split twice", "bring its images together in one folder")
+        raise UserError(
+            "unclassified", "names a split twice", "bring its images together in one folder", field="image_folder"
+        )
     for split in splits:
         if split not in finders:
-            rule = f"has no folder for split {split!r}" if split else "names splits, but --annotations does not"
-            raise UserError("--image_folder", rule, f"the splits it names are {', '.join(finders)}")
+            rule = f"has no folder for split {split!r}" if split else "names splits, but `annotations` does not"
+            raise UserError("unclassified", rule, f"the splits it names are {', '.join(finders)}", field="image_folder")
     return finders
 
 
@@ -194,7 +206,12 @@ class _Reader:
             with self.tally.collecting():
                 identity = require(entry, "id", (int, str), where)
                 if identity in by_id:
-                    raise UserError(where, "the id was there before", "each image must stand once, with its own id")
+                    raise UserError(
+                        "unclassified",
+                        "the id was there before",
+                        "each image must stand once, with its own id",
+                        where=where,
+                    )
                 by_id[identity] = None
                 by_id[identity] = _image(entry, where, path, images, finder)
         return by_id
@@ -202,7 +219,12 @@ class _Reader:
     def _take(self, annotation: Any, images: Mapping[int | str, _Image | None], where: str) -> None:
         identity = require(annotation, "image_id", (int, str), where)
         if identity not in images:
-            raise UserError(where, f"image {identity!r} is not in the list `images`", "add it, or take this out")
+            raise UserError(
+                "unclassified",
+                f"image {identity!r} is not in the list `images`",
+                "add it, or take this out",
+                where=where,
+            )
         image = images[identity]
         if image is None:
             return
@@ -215,7 +237,7 @@ class _Reader:
         crowd = bool(require(annotation, "iscrowd", (int, bool), where, 0))
         if crowd and self.crowd != "class":  # CVAT calls every mask a crowd
             done = "left out" if self.crowd == "skip" else "taken for pixels that do not count"
-            self.tally.noted(f"crowd regions {done} (--crowd=class gives them their class)", image.name)
+            self.tally.noted(f"crowd regions {done} (`crowd=class` gives them their class)", image.name)
         if name is None or (crowd and self.crowd == "skip"):
             return None
         first = crowd and self.crowd == "ignore"
@@ -257,16 +279,21 @@ def _require_coco(content: Any, path: str) -> None:
     if lacking:
         held = shorten([str(key)[:40] for key in content]) if isinstance(content, dict) else in_words(content)
         rule = f"is no COCO file: it has no {', '.join(f'`{key}`' for key in lacking)}, but holds {held or 'nothing'}"
-        raise UserError(path, rule, "take instances_*.json; files of other tools have formats of their own here")
+        raise UserError(
+            "unclassified",
+            rule,
+            "take instances_*.json; files of other tools have formats of their own here",
+            where=path,
+        )
 
 
 def _refuse_other_kinds(annotations: Sequence[Any], path: str) -> None:
     keys = set(annotations[0]) if annotations and isinstance(annotations[0], dict) else set()
-    remedy = "take instances_*.json, and stuff_*.json beside it if stuff is wanted"
+    hint = "take instances_*.json, and stuff_*.json beside it if stuff is wanted"
     if "segments_info" in keys:
-        raise UserError(path, "is a panoptic file, whose regions are in PNG files", remedy)
+        raise UserError("unclassified", "is a panoptic file, whose regions are in PNG files", hint, where=path)
     if "caption" in keys:
-        raise UserError(path, "holds captions, no regions", remedy)
+        raise UserError("unclassified", "holds captions, no regions", hint, where=path)
 
 
 def _consumed(items: list[Any]) -> Iterator[Any]:
@@ -291,10 +318,14 @@ def _image(entry: Any, where: str, path: str, images: dict[str, _Image], finder:
         image = images[found] = _Image(name, found, f"{path}, image {name}", size, path)
         return image
     if image.file == path:
-        raise UserError(where, f"{image.name} was there before", "each image must stand once, with one id")
+        raise UserError(
+            "unclassified", f"{image.name} was there before", "each image must stand once, with one id", where=where
+        )
     if size and image.size and size != image.size:
         rule = f"{image.name} has {size[1]}x{size[0]} pixels, in {image.file} {image.size[1]}x{image.size[0]}"
-        raise UserError(where, rule, "the files are not of the same images: build them one by one")
+        raise UserError(
+            "unclassified", rule, "the files are not of the same images: build them one by one", where=where
+        )
     image.file, image.size = path, image.size or size
     return image
 
@@ -306,11 +337,13 @@ def _runs(
     size = require(outline, "size", list, where)
     counts = require(outline, "counts", (str, list), where)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise UserError(where, "`size` must be the height and the width in pixels", "export it again")
+        raise UserError(
+            "unclassified", "`size` must be the height and the width in pixels", "export it again", where=where
+        )
     height, width = size
     if image_size and image_size != (height, width):
         rule = f"run lengths are of {width}x{height} pixels, the image has {image_size[1]}x{image_size[0]}"
-        raise UserError(where, rule, "`size` is [height, width]; export it again")
+        raise UserError("unclassified", rule, "`size` is [height, width]; export it again", where=where)
     runs = coco_runs(counts, where) if isinstance(counts, str) else counts
     return checked_runs(runs, height * width, where), (height, width)
 
@@ -330,13 +363,15 @@ class _Categories:
         """
         entries = require(content, "categories", list, path)
         if not entries:
-            raise UserError(path, "`categories` is empty", "export it again with its classes")
+            raise UserError("unclassified", "`categories` is empty", "export it again with its classes", where=path)
         for number, entry in enumerate(entries, 1):
             where = f"{path}, category {_identity(entry, number)}"
             identity, name = require(entry, "id", int, where), class_name(entry, "name", where)
             if self._names.setdefault(identity, name) != name:
                 rule = f"is {name!r}, but was {self._names[identity]!r} before"
-                raise UserError(where, rule, "files that are built together must have the same categories")
+                raise UserError(
+                    "unclassified", rule, "files that are built together must have the same categories", where=where
+                )
             if entry.get("color") is not None:
                 self._colors.setdefault(name, _color(entry["color"], where))
 
@@ -348,7 +383,12 @@ class _Categories:
         """
         if identity not in self._names:
             known = ", ".join(map(str, sorted(self._names)[:8])) + (" ..." if len(self._names) > 8 else "")
-            raise UserError(where, f"category {identity} is not in the list `categories`", f"its ids are {known}")
+            raise UserError(
+                "unclassified",
+                f"category {identity} is not in the list `categories`",
+                f"its ids are {known}",
+                where=where,
+            )
         name = self._names[identity]
         return None if (identity, name) == _ALL_THINGS else name
 
@@ -362,7 +402,9 @@ class _Categories:
         names = with_background(name for _, name in in_order)
         if len(names) > _MOST_CLASSES:
             rule = f"{len(names)} classes with the background; labels of 8 bits hold {_MOST_CLASSES}"
-            raise UserError(where, rule, "take categories, and their annotations, out of the files")
+            raise UserError(
+                "unclassified", rule, "take categories, and their annotations, out of the files", where=where
+            )
         return names
 
     def class_colors(self, names: Sequence[str]) -> tuple[Color, ...]:
@@ -376,4 +418,6 @@ class _Categories:
 def _color(value: Any, where: str) -> Color:
     if isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value):
         return value[0], value[1], value[2]
-    raise UserError(where, "`color` must be three whole numbers from 0 to 255", "mend it, or take it out")
+    raise UserError(
+        "unclassified", "`color` must be three whole numbers from 0 to 255", "mend it, or take it out", where=where
+    )

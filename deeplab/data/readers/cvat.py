@@ -93,7 +93,9 @@ class CvatMask:
         for shape in self.shapes:
             if isinstance(shape, Runs) and (shape.height > height or shape.width > width):
                 rule = f"a mask has {shape.width}x{shape.height} pixels, its image {width}x{height}"
-                raise UserError(self.where, rule, "take the image that was annotated, in its own size")
+                raise UserError(
+                    "unclassified", rule, "take the image that was annotated, in its own size", where=self.where
+                )
         shapes = [shape.shape() if isinstance(shape, Runs) else shape for shape in self.shapes]
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
@@ -104,7 +106,7 @@ def read_cvat(config: BuildCvatConfig) -> Source:
     Raises:
       UserError: files that cannot be read, are not CVAT's, or name images that are not there.
     """
-    finder = ImageFinder(config.image_folder, "--image_folder")
+    finder = ImageFinder(config.image_folder, "`image_folder`")
     tally = Tally(config.skip_empty)
     dumps = [_read(path, tally) for path in split_paths(config.annotations)]
     images = [image for dump in dumps for image in dump.images]
@@ -113,7 +115,7 @@ def read_cvat(config: BuildCvatConfig) -> Source:
             _add(tally, finder, image, split, config)
     tally.left_out(finder.unused(), "that no annotation names")
     tally.report()
-    require_pairs(tally, config.annotations or "--annotations", _EXPORT)
+    require_pairs(tally, config.annotations or "`annotations`", _EXPORT)
     names, colors = _classes([label for dump in dumps for label in dump.labels], images)
     return Source(tally.splits, names, colors, drawn=True)
 
@@ -182,7 +184,9 @@ class _Label:
         elif element == "color" and text:
             match = _COLOR.fullmatch(text)
             if match is None:
-                raise UserError(where, f"{text[:40]!r} is no color", "colors are written as #rrggbb")
+                raise UserError(
+                    "unclassified", f"{text[:40]!r} is no color", "colors are written as #rrggbb", where=where
+                )
             red, green, blue = (int(part, 16) for part in match.groups())
             self.color = red, green, blue
 
@@ -221,7 +225,9 @@ def _read(path: str, tally: Tally) -> _Dump:
     except OSError as fault:
         raise unreadable_file(path, fault) from None
     except (expat.ExpatError, ValueError, LookupError) as fault:  # the latter two: unknown encodings
-        raise UserError(path, f"is not XML: {fault}", f"{_EXPORT} again, or copy it anew") from None
+        raise UserError(
+            "unclassified", f"is not XML: {fault}", f"{_EXPORT} again, or copy it anew", where=path
+        ) from None
     return dump
 
 
@@ -239,7 +245,12 @@ class _Dump:
 
     def refuse_doctype(self, *_: Any) -> None:
         """Document types can define text that grows without end, or that reads other files."""
-        raise UserError(self.path, "has a DOCTYPE, which no file of CVAT has", f"take it out, or {_EXPORT} again")
+        raise UserError(
+            "unclassified",
+            "has a DOCTYPE, which no file of CVAT has",
+            f"take it out, or {_EXPORT} again",
+            where=self.path,
+        )
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
         """Takes in the beginning of an element."""
@@ -247,9 +258,11 @@ class _Dump:
         self._text = ""
         depth = len(self._inside)
         if depth == 1 and element != "annotations":
-            raise UserError(self.path, f"is no file of CVAT: it begins with <{element[:40]}>", _EXPORT)
+            raise UserError(
+                "unclassified", f"is no file of CVAT: it begins with <{element[:40]}>", _EXPORT, where=self.path
+            )
         if depth == 2 and element == "track":
-            raise UserError(self.path, 'is a dump of "CVAT for video", which has tracks', _EXPORT)
+            raise UserError("unclassified", 'is a dump of "CVAT for video", which has tracks', _EXPORT, where=self.path)
         if self._inside[-2:] == ["labels", "label"]:
             self.labels.append(_Label())
         with self.tally.collecting():
@@ -293,7 +306,7 @@ class _Dump:
             image.shapes.append(_KINDS[element](name, attributes, layer, where))
         else:
             rule = f"<{element[:40]}> is no shape that is known"
-            raise UserError(where, rule, f"shapes are {', '.join([*_KINDS, *_WITHOUT_AREA])}")
+            raise UserError("unclassified", rule, f"shapes are {', '.join([*_KINDS, *_WITHOUT_AREA])}", where=where)
 
 
 # --- Shapes -------------------------------------------------------------------------------------------------
@@ -304,7 +317,9 @@ def _polygon(name: str, attributes: Mapping[str, str], layer: int, where: str) -
     try:
         corners = [[float(part) for part in point] for point in points]
     except ValueError:
-        raise UserError(where, "`points` must be x,y;x,y;... in numbers", "mend it, or take the shape out") from None
+        raise UserError(
+            "unclassified", "`points` must be x,y;x,y;... in numbers", "mend it, or take the shape out", where=where
+        ) from None
     return polygon(name, corners, layer=layer, where=where)
 
 
@@ -330,7 +345,9 @@ def _mask(name: str, attributes: Mapping[str, str], layer: int, where: str) -> R
     try:
         runs = [int(run) for run in _attribute(attributes, "rle", where).split(",")]
     except ValueError:
-        raise UserError(where, "`rle` must be whole numbers with commas", "mend it, or take the shape out") from None
+        raise UserError(
+            "unclassified", "`rle` must be whole numbers with commas", "mend it, or take the shape out", where=where
+        ) from None
     return Runs(name, checked_runs(runs, height * width, where), left, top, width, height, layer)
 
 
@@ -344,7 +361,7 @@ _KINDS: Mapping[str, Callable[[str, Mapping[str, str], int, str], Shape | Runs]]
 
 def _attribute(attributes: Mapping[str, str], key: str, where: str) -> str:
     if not attributes.get(key, "").strip():
-        raise UserError(where, f"`{key}` is missing", f"{_EXPORT} again, or write it in by hand")
+        raise UserError("unclassified", f"`{key}` is missing", f"{_EXPORT} again, or write it in by hand", where=where)
     return attributes[key].strip()
 
 
@@ -355,7 +372,12 @@ def _number(attributes: Mapping[str, str], key: str, where: str, default: str = 
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(where, f"`{key}` must be a number, not {text[:40]!r}", "mend it, or take the element out")
+        raise UserError(
+            "unclassified",
+            f"`{key}` must be a number, not {text[:40]!r}",
+            "mend it, or take the element out",
+            where=where,
+        )
     return number
 
 
@@ -363,5 +385,5 @@ def _whole(attributes: Mapping[str, str], key: str, where: str, least: int) -> i
     number = _number(attributes, key, where)
     if number != int(number) or not least <= number <= _LARGEST:
         rule = f"`{key}` must be a whole number of {least} or more, not {attributes[key][:40]!r}"
-        raise UserError(where, rule, "mend it, or take the element out")
+        raise UserError("unclassified", rule, "mend it, or take the element out", where=where)
     return int(number)

@@ -57,8 +57,8 @@ class BuildDeepFashion2Config(DrawnConfig):
     def __post_init__(self) -> None:
         given = [bool(folder) for folder in (self.annotation_folder, self.image_folder)]
         if bool(self.deepfashion2_root) == any(given) or any(given) != all(given):
-            remedy = "--deepfashion2_root=FOLDER, or --annotation_folder=.../annos --image_folder=.../image"
-            raise UserError("--deepfashion2_root", "or both other folders must be given", remedy)
+            hint = "`deepfashion2_root=FOLDER`, or `annotation_folder=.../annos` `image_folder=.../image`"
+            raise UserError("unclassified", "or both other folders must be given", hint, field="deepfashion2_root")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +93,29 @@ def items_of(path: str) -> dict[str, list[Shape]]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(path, "must hold an object with item1, item2 ...", "take the files of DeepFashion2's annos/")
+        raise UserError(
+            "unclassified",
+            "must hold an object with item1, item2 ...",
+            "take the files of DeepFashion2's annos/",
+            where=path,
+        )
     keys = [key for key in content if key.startswith("item")]
     if not keys and "source" not in content and "pair_id" not in content:
-        raise UserError(path, "has no item and no `source`", "take the files of DeepFashion2's annos/")
+        raise UserError(
+            "unclassified", "has no item and no `source`", "take the files of DeepFashion2's annos/", where=path
+        )
     return {key: _shapes(content[key], f"{path}, {key}") for key in keys}
 
 
 def _shapes(item: Any, where: str) -> list[Shape]:
     category = require(item, "category_id", int, where)
     if not 1 <= category <= len(CLOTHES):
-        raise UserError(where, f"`category_id` must be 1 to {len(CLOTHES)}, not {category}", "mend it, or take it out")
+        raise UserError(
+            "unclassified",
+            f"`category_id` must be 1 to {len(CLOTHES)}, not {category}",
+            "mend it, or take it out",
+            where=where,
+        )
     rings = require(item, "segmentation", list, where)
     return [polygon(CLOTHES[category - 1], ring, where=where) for ring in rings if ring != []]
 
@@ -127,19 +139,19 @@ def _folders(config: BuildDeepFashion2Config) -> Mapping[str, tuple[str, str]]:
     if not config.deepfashion2_root:
         return {UNDIVIDED: (config.annotation_folder, config.image_folder)}
     root = pathlib.Path(config.deepfashion2_root)
-    require_folder(root, "--deepfashion2_root")
+    require_folder(root, "`deepfashion2_root`")
     found = {split: root / folder for split, folder in _SPLITS.items() if (root / folder).is_dir()}
     if not found:
         rule = f"{root} has neither {' nor '.join(_SPLITS.values())}"
-        raise UserError("--deepfashion2_root", rule, "unpack train.zip and validation.zip there")
+        raise UserError("unclassified", rule, "unpack train.zip and validation.zip there", field="deepfashion2_root")
     return {split: (str(folder / "annos"), str(folder / "image")) for split, folder in found.items()}
 
 
 def _gather(
     split: str, annotation_folder: str, image_folder: str, config: BuildDeepFashion2Config, tally: Tally
 ) -> None:
-    require_folder(annotation_folder, "--annotation_folder" if not split else "--deepfashion2_root")
-    finder = ImageFinder(image_folder, "--image_folder" if not split else "--deepfashion2_root")
+    require_folder(annotation_folder, "`annotation_folder`" if not split else "`deepfashion2_root`")
+    finder = ImageFinder(image_folder, "`image_folder`" if not split else "`deepfashion2_root`")
     names = [name for name in list_files(annotation_folder) if name.lower().endswith(".json")]
     bar = console.progress(names, what=f"looking for images{' of ' * bool(split)}{split}", unit="file")
     for name in bar:

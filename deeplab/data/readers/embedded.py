@@ -22,7 +22,9 @@ def base64_bytes(text: str, what: str, where: str) -> bytes:
     try:
         return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except ValueError:
-        raise UserError(where, f"{what} is no base64", "export it again: it may have been cut off") from None
+        raise UserError(
+            "unclassified", f"{what} is no base64", "export it again: it may have been cut off", where=where
+        ) from None
 
 
 def png_bitmap(data: bytes, where: str, height: int, width: int) -> np.ndarray:
@@ -43,11 +45,18 @@ def png_bitmap(data: bytes, where: str, height: int, width: int) -> np.ndarray:
         picture = Image.open(io.BytesIO(data), formats=["PNG"])
         if picture.height > height or picture.width > width:
             rule = f"its bitmap of {picture.width}x{picture.height} pixels is larger than the image, {width}x{height}"
-            raise UserError(where, rule, "the annotation is of another image, or of one that was resized since")
+            raise UserError(
+                "unclassified",
+                rule,
+                "the annotation is of another image, or of one that was resized since",
+                where=where,
+            )
         collections.deque(png_chunks(data), maxlen=0)  # Pillow reads some that are cut off
         if "transparency" in picture.info or "A" in picture.mode:
             return np.asarray(picture.convert("RGBA"))[..., 3] > 127
         pixels = np.asarray(picture).astype(bool)
         return pixels if pixels.ndim == 2 else np.asarray(pixels.any(axis=-1))
     except UNREADABLE as fault:
-        raise UserError(where, f"its bitmap cannot be read as PNG: {fault}", "export it again") from None
+        raise UserError(
+            "unclassified", f"its bitmap cannot be read as PNG: {fault}", "export it again", where=where
+        ) from None

@@ -33,8 +33,8 @@ def read_folder(config: BuildFolderConfig) -> Source:
     Raises:
       UserError: a folder is missing or empty, nothing matches, or a name has two files.
     """
-    require_folder(config.image_folder, "--image_folder")
-    require_folder(config.mask_folder, "--mask_folder")
+    require_folder(config.image_folder, "`image_folder`")
+    require_folder(config.mask_folder, "`mask_folder`")
     same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
     images = Folder(config.image_folder, JPEG_EXTENSIONS if same and not config.mask_suffix else IMAGE_EXTENSIONS)
     masks = Folder(config.mask_folder, MASK_EXTENSIONS)

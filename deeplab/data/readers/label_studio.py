@@ -42,7 +42,7 @@ _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes b
 _LOCAL_FILE = "?d="  # /data/local-files/?d=folder/photo.jpg
 _RECTANGLE = ("x", "y", "width", "height")
 _ELLIPSE = ("x", "y", "radiusX", "radiusY")
-_REMEDY = "export the project again, as JSON or JSON-MIN"
+_HINT = "export the project again, as JSON or JSON-MIN"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read_label_studio(config: BuildLabelStudioConfig) -> Source:
     for path in split_paths(config.annotations):
         reader.read(path)
     reader.tell()
-    require_pairs(reader.tally, config.annotations or "--annotations", "export a project that has annotations")
+    require_pairs(reader.tally, config.annotations or "`annotations`", "export a project that has annotations")
     return Source(reader.tally.splits, class_names_of(reader.names), drawn=True)
 
 
@@ -163,7 +163,7 @@ class _Task:
 class _Reader:
     def __init__(self, config: BuildLabelStudioConfig):
         self.config = config
-        self.finder = ImageFinder(config.image_folder, "--image_folder")
+        self.finder = ImageFinder(config.image_folder, "`image_folder`")
         self.tally = Tally(config.skip_empty)
         self.names: set[str] = set()
         self._several = 0  # tasks with more than one annotation
@@ -172,7 +172,7 @@ class _Reader:
         """Takes in one file."""
         content = read_json(path)
         if not isinstance(content, list):
-            raise UserError(path, "must hold a list of tasks, as Label Studio exports it", _REMEDY)
+            raise UserError("unclassified", "must hold a list of tasks, as Label Studio exports it", _HINT, where=path)
         tasks: dict[str, _Task] = {}
         for number, entry in enumerate(content, 1):
             with self.tally.collecting():
@@ -226,7 +226,7 @@ class _Reader:
         regions = tuple(self._regions(task, name, sizes))
         if len(sizes) > 1:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
-            raise UserError(task.where, f"its regions are of images of {shown} pixels", _REMEDY)
+            raise UserError("unclassified", f"its regions are of images of {shown} pixels", _HINT, where=task.where)
         mask = LabelStudioMask(task.where, next(iter(sizes), None), regions, self.config.overlap)
         self.tally.add(Pair(name, image, mask), task.where, empty=not regions)
 
@@ -237,7 +237,7 @@ class _Reader:
         if len(found) != 1:
             rule = f"{len(found)} of its data look like the name of an image"
             keys = found or [key for key, value in task.data.items() if isinstance(value, str)]
-            raise UserError(task.where, rule, f"--image_key= one of {', '.join(keys)[:200]}")
+            raise UserError("unclassified", rule, f"`image_key=` one of {', '.join(keys)[:200]}", where=task.where)
         return task.data[found[0]]
 
     def _find(self, stored: str, where: str) -> str:
@@ -324,25 +324,32 @@ def _region(name: str, kind: str, value: dict[str, Any], where: str) -> Region:
     keys: Sequence[str] = _ELLIPSE if kind == "ellipse" else _RECTANGLE
     numbers = np.array([float(require(value, key, float, where)) for key in keys])
     if numbers[2:].min() < 0:
-        raise UserError(where, f"`{keys[2]}` and `{keys[3]}` must not be negative", "draw the region again")
+        raise UserError(
+            "unclassified", f"`{keys[2]}` and `{keys[3]}` must not be negative", "draw the region again", where=where
+        )
     return Region(name, kind, numbers, float(require(value, "rotation", float, where, 0.0)))
 
 
 def _brush_code(value: dict[str, Any], where: str) -> bytes:
     form = require(value, "format", str, where, "rle")
     if form != "rle":
-        raise UserError(where, f"a brush mask must have the format rle, not {form[:40]!r}", _REMEDY)
+        raise UserError("unclassified", f"a brush mask must have the format rle, not {form[:40]!r}", _HINT, where=where)
     try:
         return bytes(require(value, "rle", list, where))
     except (TypeError, ValueError):
-        raise UserError(where, "`rle` must be whole numbers from 0 to 255", _REMEDY) from None
+        raise UserError("unclassified", "`rle` must be whole numbers from 0 to 255", _HINT, where=where) from None
 
 
 def _require_upright(result: dict[str, Any], where: str) -> None:
     turn = require(result, "image_rotation", float, where, 0)
     if turn % 360:
         rule = f"was drawn while the image was turned by {turn:g} degrees"
-        raise UserError(where, rule, "turn the image back in Label Studio, or save it turned and annotate that")
+        raise UserError(
+            "unclassified",
+            rule,
+            "turn the image back in Label Studio, or save it turned and annotate that",
+            where=where,
+        )
 
 
 # --- Names of images ----------------------------------------------------------------------------------------

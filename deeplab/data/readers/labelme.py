@@ -93,13 +93,13 @@ def read_labelme(config: BuildLabelmeConfig) -> Source:
     # Images without a JSON file are not known to be empty.
     reader.tally.left_out(reader.images.unused(), "without a JSON file")
     reader.tally.report()
-    require_pairs(reader.tally, config.annotation_folder, "--skip_empty=false keeps images without a shape")
+    require_pairs(reader.tally, config.annotation_folder, "`skip_empty=false` keeps images without a shape")
     return Source(reader.tally.splits, class_names_of(reader.names), drawn=True)
 
 
 class _Reader:
     def __init__(self, config: BuildLabelmeConfig):
-        require_folder(config.annotation_folder, "--annotation_folder")
+        require_folder(config.annotation_folder, "`annotation_folder`")
         self.config = config
         self.folder = pathlib.Path(config.annotation_folder)
         self.images = ImageFinder(config.image_folder or config.annotation_folder)
@@ -111,7 +111,9 @@ class _Reader:
         found = [name for name in list_files(self.folder) if name.lower().endswith(".json")]
         if not found:
             rule = "holds no .json file, nor does a subfolder"
-            raise UserError(self.folder, rule, "--annotation_folder is the folder that labelme saves to")
+            raise UserError(
+                "unclassified", rule, "`annotation_folder` is the folder that labelme saves to", where=self.folder
+            )
         return found
 
     def read(self, name: str) -> None:
@@ -143,18 +145,23 @@ class _Reader:
     def _missing(self, stored: str, path: str) -> UserError:
         aside = posixpath.dirname(stored.replace("\\", "/"))
         meant = os.path.normpath(os.path.join(os.path.dirname(path), aside))
-        remedy = f"--image_folder={meant}" if os.path.isdir(meant) and aside else "put it there, or give --image_folder"
-        return UserError(path, f"its image {stored[:200]!r} is not in {self.images.folder}", remedy)
+        hint = f"`image_folder={meant}`" if os.path.isdir(meant) and aside else "put it there, or give `image_folder`"
+        return UserError("unclassified", f"its image {stored[:200]!r} is not in {self.images.folder}", hint, where=path)
 
     def _extracted(self, content: Any, name: str, path: str) -> tuple[str, str]:
         """Writes the image that the JSON holds into the folder for such images."""
         if not self.config.extract_images:
             rule = f"its image exists only inside the file; {content.get('imagePath')!r:.200} is not to be found"
-            raise UserError(path, rule, "--extract_images=FOLDER writes such images to a folder")
+            raise UserError("unclassified", rule, "`extract_images=FOLDER` writes such images to a folder", where=path)
         data = base64_bytes(content["imageData"], "`imageData`", path)
         extension = next((end for start, end in _BYTES.items() if data.startswith(start)), None)
         if extension is None:
-            raise UserError(path, "`imageData` is neither JPEG, PNG nor BMP", "put the image beside the JSON file")
+            raise UserError(
+                "unclassified",
+                "`imageData` is neither JPEG, PNG nor BMP",
+                "put the image beside the JSON file",
+                where=path,
+            )
         target = pathlib.Path(self.config.extract_images, name + extension)
         _write_once(target, data)
         return name, str(target)
@@ -164,12 +171,19 @@ def _write_once(target: pathlib.Path, data: bytes) -> None:
     try:
         if target.exists():
             if target.read_bytes() != data:
-                raise UserError(target, "is there already, with other content", "give another --extract_images")
+                raise UserError(
+                    "unclassified",
+                    "is there already, with other content",
+                    "give another `extract_images`",
+                    where=target,
+                )
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, data)
     except OSError as fault:
-        raise UserError(target, f"cannot be written: {fault.strerror}", "give another --extract_images") from None
+        raise UserError(
+            "unclassified", f"cannot be written: {fault.strerror}", "give another `extract_images`", where=target
+        ) from None
 
 
 # --- Shapes -------------------------------------------------------------------------------------------------
@@ -182,7 +196,12 @@ def _areas(content: Any, where: str, tally: Tally | None = None) -> list[tuple[i
       UserError: the file is not labelme's, or holds a kind of shape that is not known.
     """
     if isinstance(content, dict) and "shapes" not in content:
-        raise UserError(where, "is no file of labelme: it has no `shapes`", "move it out of --annotation_folder")
+        raise UserError(
+            "unclassified",
+            "is no file of labelme: it has no `shapes`",
+            "move it out of `annotation_folder`",
+            where=where,
+        )
     found = []
     for number, entry in enumerate(require(content, "shapes", list, where), 1):
         place = f"{where}, shape {number}"
@@ -193,8 +212,8 @@ def _areas(content: Any, where: str, tally: Tally | None = None) -> list[tuple[i
             if tally:
                 tally.skipped(kind if kind in _NO_AREA else "shape without a point", where)
         else:
-            remedy = f"known are {', '.join(_AREAS)}; {', '.join(_NO_AREA)} are left out"
-            raise UserError(place, f"`shape_type` is {kind[:40]!r}", remedy)
+            hint = f"known are {', '.join(_AREAS)}; {', '.join(_NO_AREA)} are left out"
+            raise UserError("unclassified", f"`shape_type` is {kind[:40]!r}", hint, where=place)
     return found
 
 
@@ -221,7 +240,7 @@ def _mask(entry: dict, name: str, box: Sequence[float], where: str, height: int,
     off = max(abs(high - pixels.shape[0]), abs(wide - pixels.shape[1]))
     if off > 1:  # by one, since some tools write the end of the box instead of its last pixel
         rule = f"`mask` is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its `points` span {wide}x{high}"
-        raise UserError(where, rule, "draw the shape again")
+        raise UserError("unclassified", rule, "draw the shape again", where=where)
     return bitmap(name, pixels, left, top, where=where)
 
 
@@ -229,8 +248,8 @@ def _two_points(points: list, kind: str, where: str) -> list[tuple[float, float]
     found = []
     for point in points:
         if not isinstance(point, list) or len(point) != 2:
-            raise UserError(where, "`points` must be pairs of x and y", "draw the shape again")
+            raise UserError("unclassified", "`points` must be pairs of x and y", "draw the shape again", where=where)
         found.append(tuple(checked(end, float, "a coordinate", where) for end in point))
     if len(found) != 2:
-        raise UserError(where, f"a {kind} has 2 points, not {len(found)}", "draw the shape again")
+        raise UserError("unclassified", f"a {kind} has 2 points, not {len(found)}", "draw the shape again", where=where)
     return found

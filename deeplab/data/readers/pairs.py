@@ -31,7 +31,10 @@ def read_list(path: str | os.PathLike) -> list[str]:
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise UserError(
-            path, "the list is empty", "write the image names of the split into it, one a line, or remove it"
+            "unclassified",
+            "the list is empty",
+            "write the image names of the split into it, one a line, or remove it",
+            where=path,
         )
     _warn_of_repeated(path, names)
     return names
@@ -56,13 +59,20 @@ def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[st
       UserError: no such folder, no list in it, or a wanted one is not among them.
     """
     folder = pathlib.Path(folder)
-    require_folder(folder, "--list_folder")
+    require_folder(folder, "`list_folder`")
     lists = {path.stem: path for path in sorted(folder.glob("[!.]*.txt"))}
     if not lists:
-        raise UserError(folder, "holds no list of a split", "write train.txt and val.txt there, one image name a line")
+        raise UserError(
+            "unclassified",
+            "holds no list of a split",
+            "write train.txt and val.txt there, one image name a line",
+            where=folder,
+        )
     for split in splits:
         if split not in lists:
-            raise UserError(folder, f"has no list {split}.txt", f"the lists there are {', '.join(lists)}")
+            raise UserError(
+                "unclassified", f"has no list {split}.txt", f"the lists there are {', '.join(lists)}", where=folder
+            )
     return {split: lists[split] for split in (splits or lists)}
 
 
@@ -172,7 +182,9 @@ def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suff
         faults += [fault for fault in (image_fault, mask_fault) if fault]
         pairs.append(Pair(stem, image, mask))
     if faults:
-        raise UserError(where, f"{len(faults)} files cannot be found:\n    " + "\n    ".join(_first(faults)))
+        raise UserError(
+            "unclassified", f"{len(faults)} files cannot be found:\n    " + "\n    ".join(_first(faults)), where=where
+        )
     return pairs
 
 
@@ -224,11 +236,11 @@ def _require_pictures(folder: Folder, stems: Sequence[str], together: bool) -> N
         return
     rule = f"holds no file with {', '.join(folder.extensions)}"
     if together:
-        remedy = "images and masks lie together here: --mask_suffix=_mask if masks are called NAME_mask.png"
-        raise UserError(folder.path, rule, remedy)
+        hint = "images and masks lie together here: `mask_suffix=_mask` if masks are called NAME_mask.png"
+        raise UserError("unclassified", rule, hint, where=folder.path)
     held = sorted({os.path.splitext(name)[1].lower() for _, names in walk(folder.path) for name in names} - {""})
-    remedy = f"what it holds ends in {shorten(held)}" if held else "it holds no file at all"
-    raise UserError(folder.path, rule, remedy)
+    hint = f"what it holds ends in {shorten(held)}" if held else "it holds no file at all"
+    raise UserError("unclassified", rule, hint, where=folder.path)
 
 
 def _nothing_matches(
@@ -240,8 +252,13 @@ def _nothing_matches(
     }
     ending = next(iter(endings)) if len(endings) == 1 else ""
     if ending and ending != suffix:
-        return UserError(masks.path, rule, f"--mask_suffix={ending}")
-    return UserError(masks.path, rule, f"give masks the names of their images in {images.path}, or write list files")
+        return UserError("unclassified", rule, f"`mask_suffix={ending}`", where=masks.path)
+    return UserError(
+        "unclassified",
+        rule,
+        f"give masks the names of their images in {images.path}, or write list files",
+        where=masks.path,
+    )
 
 
 def _warn_of_unmatched(folder: pathlib.Path, stems: Sequence[str], what: str) -> None:

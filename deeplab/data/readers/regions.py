@@ -74,7 +74,9 @@ class RegionsMask:
         for region in self.regions:
             if region.runs is not None and region.size != (height, width):
                 rule = f"run lengths are of {region.size[1]}x{region.size[0]} pixels, the image has {width}x{height}"
-                raise UserError(self.where, rule, "take the image that was annotated, in its own size")
+                raise UserError(
+                    "unclassified", rule, "take the image that was annotated, in its own size", where=self.where
+                )
         objects = [[region.shapes() for region in self.regions if region.first is first] for first in (True, False)]
         shapes = [shape for some in objects for shape in in_order(some, self.overlap)]
         return paint(shapes, painter, self.where, height, width, background=background_of(painter))

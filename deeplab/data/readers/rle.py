@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplab.utils.errors import UserError
 
-_REMEDY = "export it again, or take the shape out"
+_HINT = "export it again, or take the shape out"
 _LONGEST = 2**31 - 1  # pixels of a mask
 _COCO_DIGITS = 7  # of 5 bits each: more than any run needs
 
@@ -48,12 +48,14 @@ def checked_runs(runs: Any, number: int, where: str) -> np.ndarray:
     except (ValueError, OverflowError):
         found = np.empty(0, object)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise UserError(where, "run lengths must be a list of whole numbers", _REMEDY)
+        raise UserError("unclassified", "run lengths must be a list of whole numbers", _HINT, where=where)
     if found.size and not 0 <= found.min() <= found.max() <= _LONGEST:
-        raise UserError(where, f"a run length of {_outside(found)} pixels cannot be", _REMEDY)
+        raise UserError("unclassified", f"a run length of {_outside(found)} pixels cannot be", _HINT, where=where)
     total = int(found.sum(dtype=np.int64))
     if total != number:
-        raise UserError(where, f"its run lengths add up to {total} pixels, but the mask has {number}", _REMEDY)
+        raise UserError(
+            "unclassified", f"its run lengths add up to {total} pixels, but the mask has {number}", _HINT, where=where
+        )
     return found.astype(np.int32)
 
 
@@ -83,12 +85,12 @@ def coco_runs(counts: str, where: str) -> np.ndarray:
     """
     digits = np.frombuffer(counts.encode("utf-8"), np.uint8).astype(np.int64) - ord("0")
     if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise UserError(where, "its compressed run lengths are damaged", _REMEDY)
+        raise UserError("unclassified", "its compressed run lengths are damaged", _HINT, where=where)
     last = np.flatnonzero(digits & 32 == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
     if lengths.max() > _COCO_DIGITS:
-        raise UserError(where, "its compressed run lengths are damaged", _REMEDY)
+        raise UserError("unclassified", "its compressed run lengths are damaged", _HINT, where=where)
     places = np.arange(len(digits)) - np.repeat(first, lengths)
     numbers = np.add.reduceat((digits & 31) << (5 * places), first)
     numbers -= np.where(digits[last] & 16, np.int64(1) << (5 * lengths), 0)
@@ -123,7 +125,7 @@ class _Bits:
     def _taken(self, width: int) -> tuple[int, int]:
         start, stop = self.position, self.position + width
         if stop > 8 * len(self.code):
-            raise UserError(self.where, "its brush mask breaks off", _REMEDY)
+            raise UserError("unclassified", "its brush mask breaks off", _HINT, where=self.where)
         self.position = stop
         return start, stop
 
@@ -151,14 +153,14 @@ def brush_pixels(code: bytes, height: int, width: int, where: str) -> np.ndarray
     widths = [bits.number(4) + 1 for _ in range(4)]
     if total != 4 * height * width:
         rule = f"its brush mask has {total} values, but an RGBA picture of {width}x{height} pixels has"
-        raise UserError(where, f"{rule} {4 * height * width}", _REMEDY)
+        raise UserError("unclassified", f"{rule} {4 * height * width}", _HINT, where=where)
     filled = np.zeros(total, np.bool_)
     done = 0
     while done < total:
         repeated = bits.number(1)
         stop = done + bits.number(widths[bits.number(2)]) + 1
         if stop > total:
-            raise UserError(where, f"its brush mask runs past its {total} values", _REMEDY)
+            raise UserError("unclassified", f"its brush mask runs past its {total} values", _HINT, where=where)
         filled[done:stop] = bits.number(word) != 0 if repeated else bits.filled(stop - done, word)
         done = stop
     return filled.reshape(height, width, 4)[..., 3]

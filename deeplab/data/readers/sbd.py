@@ -51,7 +51,12 @@ class SbdMask:
         label = read_segmentation(self.path)
         if label.shape != (height, width):
             rule = f"the mask is {label.shape[1]}x{label.shape[0]} pixels, its image {width}x{height}"
-            raise UserError(self.path, rule, "image and mask are not of the same release: unpack benchmark.tgz anew")
+            raise UserError(
+                "unclassified",
+                rule,
+                "image and mask are not of the same release: unpack benchmark.tgz anew",
+                where=self.path,
+            )
         return label
 
 
@@ -67,7 +72,7 @@ def read_segmentation(path: str | os.PathLike) -> np.ndarray:
         content = matlab.loadmat(io.BytesIO(data), variable_names=["GTcls"])
     except Exception as fault:  # scipy's reader lets through whatever a damaged file leads it to
         rule = f"cannot be read as a MATLAB file: {' '.join(str(fault).split()) or type(fault).__name__}"
-        raise UserError(path, rule, "unpack benchmark.tgz anew") from None
+        raise UserError("unclassified", rule, "unpack benchmark.tgz anew", where=path) from None
     return _as_label(_field(content, path), path)
 
 
@@ -75,19 +80,25 @@ def _field(content: dict[str, Any], path: str | os.PathLike) -> Any:
     held = content.get("GTcls")
     if held is None:
         rule = "holds no GTcls, so it is none of SBD's class masks"
-        raise UserError(path, rule, "they lie in cls/; inst/ holds those of single objects")
+        raise UserError("unclassified", rule, "they lie in cls/; inst/ holds those of single objects", where=path)
     names = held.dtype.names if isinstance(held, np.ndarray) else None
     if not names or "Segmentation" not in names or held.size != 1:
-        raise UserError(path, "its GTcls is no struct with a field Segmentation", "unpack benchmark.tgz anew")
+        raise UserError(
+            "unclassified", "its GTcls is no struct with a field Segmentation", "unpack benchmark.tgz anew", where=path
+        )
     return held["Segmentation"].flat[0]
 
 
 def _as_label(mask: Any, path: str | os.PathLike) -> np.ndarray:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype.kind not in "uif":
-        raise UserError(path, "GTcls.Segmentation is no matrix of numbers", "unpack benchmark.tgz anew")
+        raise UserError(
+            "unclassified", "GTcls.Segmentation is no matrix of numbers", "unpack benchmark.tgz anew", where=path
+        )
     label = mask.astype(np.uint8)
     if not np.array_equal(label, mask):
-        raise UserError(path, "GTcls.Segmentation holds numbers that are no class indices (0 to 255)")
+        raise UserError(
+            "unclassified", "GTcls.Segmentation holds numbers that are no class indices (0 to 255)", where=path
+        )
     return np.ascontiguousarray(label)
 
 
@@ -120,7 +131,9 @@ def _dataset_folder(sbd_root: str) -> pathlib.Path:
         if (folder / "cls").is_dir() and (folder / "train.txt").is_file() and (folder / "val.txt").is_file():
             return folder
     rule = f"{sbd_root} is no SBD: it needs cls/, train.txt and val.txt, as in benchmark_RELEASE/dataset"
-    raise UserError("--sbd_root", rule, "unpack benchmark.tgz and give the folder benchmark_RELEASE")
+    raise UserError(
+        "unclassified", rule, "unpack benchmark.tgz and give the folder benchmark_RELEASE", field="sbd_root"
+    )
 
 
 def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[Pair]:
@@ -134,5 +147,5 @@ def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[
         pairs.append(Pair(name, image, SbdMask(mask)))
     if missing:
         rule = f"{len(missing)} files that its lists name are missing: {shorten(missing, 10)}"
-        raise UserError(root, rule, "unpack benchmark.tgz anew")
+        raise UserError("unclassified", rule, "unpack benchmark.tgz anew", where=root)
     return pairs

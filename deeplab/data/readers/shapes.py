@@ -105,7 +105,9 @@ def ellipse(
     values = _numbers([center_x, center_y, radius_x, radius_y, degrees], where)
     x, y, rx, ry, turn = values.tolist()
     if min(rx, ry) < 0:
-        raise UserError(where, f"a radius must not be negative, as {min(rx, ry):g} is", "draw the shape again")
+        raise UserError(
+            "unclassified", f"a radius must not be negative, as {min(rx, ry):g} is", "draw the shape again", where=where
+        )
     number = max(16, math.ceil(math.pi / math.acos(max(0.0, 1 - _SAGITTA / max(rx, ry, _SAGITTA)))))
     step = 2 * math.pi / number
     angles = np.arange(number) * step
@@ -132,7 +134,9 @@ def bitmap(name: str, pixels: np.ndarray, left: int = 0, top: int = 0, layer: in
     where = where or f"shape {name!r}"
     pixels = np.asarray(pixels)
     if pixels.ndim != 2:
-        raise UserError(where, f"a bitmap must have two dimensions, not the shape {list(pixels.shape)}")
+        raise UserError(
+            "unclassified", f"a bitmap must have two dimensions, not the shape {list(pixels.shape)}", where=where
+        )
     column, row = (round(place) for place in _numbers([left, top], where).tolist())
     return Shape(name, "bitmap", bitmap=pixels.astype(bool), left=column, top=row, layer=layer)
 
@@ -143,10 +147,12 @@ def _ring(points: Any, where: str) -> np.ndarray:
     if ring.ndim == 1 and len(ring) % 2 == 0:
         ring = ring.reshape(-1, 2)
     if ring.ndim != 2 or ring.shape[1] != 2:
-        raise UserError(where, "points must be pairs of x and y", "draw the shape again, or take it out")
+        raise UserError(
+            "unclassified", "points must be pairs of x and y", "draw the shape again, or take it out", where=where
+        )
     if len(ring) < 3:
         rule = f"a polygon needs 3 points at least, not {len(ring)}"
-        raise UserError(where, rule, "take the shape out, or draw it again")
+        raise UserError("unclassified", rule, "take the shape out, or draw it again", where=where)
     return ring
 
 
@@ -155,14 +161,18 @@ def _numbers(values: Any, where: str) -> np.ndarray:
     try:
         found = np.asarray(values)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(where, "points must be pairs of x and y", "draw the shape again, or take it out") from None
+        raise UserError(
+            "unclassified", "points must be pairs of x and y", "draw the shape again, or take it out", where=where
+        ) from None
     if found.size and found.dtype.kind not in "iuf":
-        raise UserError(where, "coordinates must be numbers", "text, true, false and null are none")
+        raise UserError(
+            "unclassified", "coordinates must be numbers", "text, true, false and null are none", where=where
+        )
     found = found.astype(np.float64)
     if not (np.abs(found) <= FARTHEST).all():  # not `>`: nan must not pass
         worst = found[~(np.abs(found) <= FARTHEST)].flat[0]
         rule = f"coordinates are pixels, which {worst:g} cannot be"
-        raise UserError(where, rule, "export the annotations again, or take the shape out")
+        raise UserError("unclassified", rule, "export the annotations again, or take the shape out", where=where)
     return found
 
 
@@ -225,7 +235,12 @@ def paint(
     for shape in _in_order(shapes, overlap):
         value = painter.value(shape.name, where)
         if not 0 <= value <= 255:
-            raise UserError(where, f"class {shape.name!r} would be label {value}", "labels have 8 bits: 256 classes")
+            raise UserError(
+                "unclassified",
+                f"class {shape.name!r} would be label {value}",
+                "labels have 8 bits: 256 classes",
+                where=where,
+            )
         if shape.bitmap is not None:
             _paint_bitmap(label, shape, value)
         else:

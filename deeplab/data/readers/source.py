@@ -36,15 +36,15 @@ class Painter:
         """Label value of a class name.
 
         Raises:
-          UserError: no such class, with the nearest that there is; not with `--on_bad_label=ignore`.
+          UserError: no such class, with the nearest that there is; not with `on_bad_label=ignore`.
         """
         if name in self.indices:
             return self.indices[name]
         if self.rule.ignore_bad:
             return self.ignore_label
         classes = [known for known in self.indices if known not in (*_BACKGROUND_NAMES[1:], *_IGNORE_NAMES)]
-        remedy = f"{nearest(name, classes)} (or --on_bad_label=ignore, which takes its pixels for ignored)"
-        raise UserError(where, f"{name!r} is no class of this dataset", remedy)
+        hint = f"{nearest(name, classes)} (or `on_bad_label=ignore`, which takes its pixels for ignored)"
+        raise UserError("unclassified", f"{name!r} is no class of this dataset", hint, where=where)
 
 
 class Mask(Protocol):
@@ -98,10 +98,10 @@ class Source:
       class_names: the layout's own classes in the order of their label values; empty where it has none.
       colors: their colors, or empty.
       ignore_label: the layout's own ignore label.
-      label_map: what values of mask files mean before anything else is done to them; `--label_map` goes in its place.
+      label_map: what values of mask files mean before anything else is done to them; `label_map` goes in its place.
       drawn: labels are drawn from named shapes: what no shape covers is the background.
       known: name of a descriptor in datasets/ that gives classes, colors and ignore label instead.
-      palette: path of a palette file that mask files are colored by, used unless `--palette` is given.
+      palette: path of a palette file that mask files are colored by, used unless `palette` is given.
     """
 
     splits: Splits

@@ -84,14 +84,14 @@ def read_supervisely(config: BuildSuperviselyConfig) -> Source:
     Raises:
       UserError: no project there; classes or annotations that cannot be read; images that are not there.
     """
-    require_folder(config.project_folder, "--project_folder")
+    require_folder(config.project_folder, "`project_folder`")
     project = pathlib.Path(config.project_folder)
     classes = _read_meta(project / "meta.json")
     datasets = _find_datasets(project)
     splits = _splits_of(list(datasets))
     tally = Tally(config.skip_empty)
     files = [(name, path) for name, folder in datasets.items() for path in sorted((folder / "ann").glob("[!.]*.json"))]
-    images = {name: ImageFinder(folder / "img", "--project_folder") for name, folder in datasets.items()}
+    images = {name: ImageFinder(folder / "img", "`project_folder`") for name, folder in datasets.items()}
     for name, path in console.progress(files, what="reading annotations", unit="file"):
         with tally.collecting():
             _take(path, name, splits[name], images[name], classes, tally, config)
@@ -118,7 +118,9 @@ def _take(
     for figure, _, place in figures:
         title = class_name(figure, "classTitle", place)
         if title not in classes.kinds:
-            raise UserError(place, f"class {title!r} is not in meta.json", nearest(title, list(classes.kinds)))
+            raise UserError(
+                "unclassified", f"class {title!r} is not in meta.json", nearest(title, list(classes.kinds)), where=place
+            )
     size = image_size(require(content, "size", dict, where, {}), "height", "width", where)
     image = images.find(path.name.removesuffix(".json"), where)
     name = f"{dataset}/{images.name(image)}"
@@ -145,8 +147,13 @@ class _Classes:
 def _read_meta(path: pathlib.Path) -> _Classes:
     if not path.is_file():
         above = path.absolute().parents[1]
-        remedy = "--project_folder is the folder that holds meta.json"
-        raise UserError(path, "is not there", f"--project_folder={above}" if (above / path.name).is_file() else remedy)
+        hint = "`project_folder` is the folder that holds meta.json"
+        raise UserError(
+            "unclassified",
+            "is not there",
+            f"`project_folder={above}`" if (above / path.name).is_file() else hint,
+            where=path,
+        )
     where = str(path)
     kinds: dict[str, str] = {}
     colors: dict[str, Color] = {BACKGROUND: (0, 0, 0)}
@@ -163,7 +170,9 @@ def _read_meta(path: pathlib.Path) -> _Classes:
 
 def _color(text: str, where: str) -> Color:
     if not _COLOR.fullmatch(text.strip()):
-        raise UserError(where, f"`color` must be like #FF8000, not {text[:40]!r}", "mend it in meta.json")
+        raise UserError(
+            "unclassified", f"`color` must be like #FF8000, not {text[:40]!r}", "mend it in meta.json", where=where
+        )
     red, green, blue = bytes.fromhex(text.strip()[1:])
     return red, green, blue
 
@@ -182,9 +191,16 @@ def _find_datasets(project: pathlib.Path) -> dict[str, pathlib.Path]:
         inner[:] = sorted(name for name in inner if name not in ("ann", "img") and not name.startswith("."))
     if without_images:
         rule = f"{shorten(without_images)}: there is ann/, but no img/"
-        raise UserError(project, rule, "export the project with its images, or put them into img/")
+        raise UserError(
+            "unclassified", rule, "export the project with its images, or put them into img/", where=project
+        )
     if not found:
-        raise UserError(project, "holds no dataset, a folder with img/ and ann/", "--project_folder is the one above")
+        raise UserError(
+            "unclassified",
+            "holds no dataset, a folder with img/ and ann/",
+            "`project_folder` is the one above",
+            where=project,
+        )
     return found
 
 
@@ -237,7 +253,7 @@ def _shape(figure: dict, kind: str, where: str, height: int, width: int) -> Shap
     for part in parts:
         rings += [require(part, "exterior", list, where), *require(part, "interior", list, where, [])]
     if not rings:
-        raise UserError(where, "has no outline", "draw it again")
+        raise UserError("unclassified", "has no outline", "draw it again", where=where)
     shape = polygon(name, rings[0], rings[1:], where=where)
     if all((ring == np.floor(ring)).all() for ring in shape.rings):
         shape = Shape(name, rings=tuple(ring + 0.5 for ring in shape.rings))
@@ -252,7 +268,12 @@ def _rectangle(points: dict, name: str, where: str) -> Shape:
         for end in checked(corner, list, "a corner", where)
     ]
     if len(ends) != 4:
-        raise UserError(where, f"a rectangle has 2 corners of x and y, not {len(ends)} numbers", "draw it again")
+        raise UserError(
+            "unclassified",
+            f"a rectangle has 2 corners of x and y, not {len(ends)} numbers",
+            "draw it again",
+            where=where,
+        )
     (left, right), (top, bottom) = sorted(ends[::2]), sorted(ends[1::2])
     last = 1 if all(end == int(end) for end in ends) else 0
     return rectangle(name, left, top, right + last, bottom + last, where=where)
@@ -263,7 +284,9 @@ def _bitmap(figure: dict, name: str, where: str, height: int, width: int) -> Sha
     held = require(figure, "bitmap", dict, where)
     origin = require(held, "origin", list, where)
     if len(origin) != 2:
-        raise UserError(where, f"`origin` must be x and y, not {len(origin)} numbers", "export it again")
+        raise UserError(
+            "unclassified", f"`origin` must be x and y, not {len(origin)} numbers", "export it again", where=where
+        )
     left, top = (math.floor(checked(end, float, "`origin`", where)) for end in origin)
     packed = base64_bytes(require(held, "data", str, where), "`data`", where)
     data = _unpacked(packed, where, 16 * height * width + 2**16)  # no PNG of the image's size is larger
@@ -280,9 +303,11 @@ def _unpacked(packed: bytes, where: str, most: int) -> bytes:
     try:
         data = work.decompress(packed, most)
     except zlib.error as fault:
-        raise UserError(where, f"`data` cannot be unpacked: {fault}", "export it again") from None
+        raise UserError("unclassified", f"`data` cannot be unpacked: {fault}", "export it again", where=where) from None
     if work.unconsumed_tail:
-        raise UserError(where, "`data` unpacks to more than the image has pixels", "take the object out")
+        raise UserError(
+            "unclassified", "`data` unpacks to more than the image has pixels", "take the object out", where=where
+        )
     if not work.eof:
-        raise UserError(where, "`data` breaks off", "export it again")
+        raise UserError("unclassified", "`data` breaks off", "export it again", where=where)
     return data

@@ -60,7 +60,7 @@ def read_via(config: BuildViaConfig) -> Source:
             names |= _take(entry, listed, namer, images, tally, config)
     tally.left_out(images.unused(), "that the file does not list")
     tally.report()
-    require_pairs(tally, config.annotations, "--skip_empty=false keeps images without a shape")
+    require_pairs(tally, config.annotations, "`skip_empty=false` keeps images without a shape")
     return Source(tally.splits, class_names_of(names), drawn=True)
 
 
@@ -80,7 +80,9 @@ def _take(
             shapes.append(_MAKERS[kind](outline, namer.name(region, place), place))
         else:
             known = ", ".join((*_MAKERS, *_NO_AREA))
-            raise UserError(place, f"its shape is called {kind[:40]!r}", f"shapes of VIA are {known}")
+            raise UserError(
+                "unclassified", f"its shape is called {kind[:40]!r}", f"shapes of VIA are {known}", where=place
+            )
     path = images.find(stored, where)
     mask = ShapesMask(where, tuple(shapes), None, config.overlap)
     tally.add(Pair(images.name(path), path, mask), where, empty=not shapes)
@@ -99,14 +101,19 @@ def _entries(content: Any, where: str) -> list[dict]:
     if isinstance(content, dict) and "_via_img_metadata" in content:
         content = require(content, "_via_img_metadata", dict, where)
     if isinstance(content, dict) and {"project", "metadata"} <= content.keys():
-        raise UserError(where, "is a project of VIA 3, which is for video", "annotate in VIA 2, or export to COCO")
+        raise UserError(
+            "unclassified",
+            "is a project of VIA 3, which is for video",
+            "annotate in VIA 2, or export to COCO",
+            where=where,
+        )
     if not isinstance(content, dict) or not content:
         held = "holds no image" if content == {} else f"must be an object, not {in_words(content)}"
-        raise UserError(where, held, "in VIA: Annotation, Export Annotations (as JSON)")
+        raise UserError("unclassified", held, "in VIA: Annotation, Export Annotations (as JSON)", where=where)
     for key, entry in content.items():
         if not isinstance(entry, dict) or "regions" not in entry or "filename" not in entry:
             rule = f"{key[:80]!r} is no image of VIA: it has no `filename` or no `regions`"
-            raise UserError(where, rule, "in VIA: Annotation, Export Annotations (as JSON)")
+            raise UserError("unclassified", rule, "in VIA: Annotation, Export Annotations (as JSON)", where=where)
         require(entry, "filename", str, f"{where}, image {key[:80]!r}")
     return list(content.values())
 
@@ -127,15 +134,24 @@ def _attribute(config: BuildViaConfig, regions: list[_Region]) -> str:
         found.update(dict.fromkeys(_attributes_of(region, place)))
     wanted = config.label_attribute
     if wanted and wanted not in found and found:
-        raise UserError("--label_attribute", f"no region has the attribute {wanted!r}", nearest(wanted, list(found)))
+        raise UserError(
+            "unclassified",
+            f"no region has the attribute {wanted!r}",
+            nearest(wanted, list(found)),
+            field="label_attribute",
+        )
     if wanted or len(found) == 1:
         return wanted or next(iter(found))
     if found:
         rule = f"regions have the attributes {', '.join(map(repr, found))}: which is the class?"
-        raise UserError(config.annotations, rule, f"--label_attribute={next(iter(found))}, or another of them")
+        raise UserError(
+            "unclassified", rule, f"`label_attribute={next(iter(found))}`, or another of them", where=config.annotations
+        )
     if regions and not config.default_class:
-        remedy = "--default_class=NAME if all regions are of one class"
-        raise UserError(config.annotations, "no region has an attribute that could be its class", remedy)
+        hint = "`default_class=NAME` if all regions are of one class"
+        raise UserError(
+            "unclassified", "no region has an attribute that could be its class", hint, where=config.annotations
+        )
     return ""
 
 
@@ -172,8 +188,8 @@ class _Namer:
         elif value is not None:
             value = str(checked(value, (str, int), f"`{self.attribute}`", where)).strip()
         if not (value or self.default):
-            remedy = "label it in VIA, or --default_class=NAME for all such regions"
-            raise UserError(where, f"has no class: `{self.attribute}` is empty", remedy)
+            hint = "label it in VIA, or `default_class=NAME` for all such regions"
+            raise UserError("unclassified", f"has no class: `{self.attribute}` is empty", hint, where=where)
         name = self.options.get(value, value) if value else self.default
         require_plain(name, f"`{self.attribute}`", where)
         return name
@@ -183,7 +199,12 @@ class _Namer:
         ticked = [option for option, on in boxes.items() if on is True or on == "true"]
         if len(ticked) > 1:
             rule = f"has several classes: {shorten(list(map(repr, ticked)))}"
-            raise UserError(where, rule, "a pixel has one class: leave one box ticked, or choose another attribute")
+            raise UserError(
+                "unclassified",
+                rule,
+                "a pixel has one class: leave one box ticked, or choose another attribute",
+                where=where,
+            )
         return ticked[0].strip() if ticked else ""
 
 
@@ -195,7 +216,7 @@ def _polygon(outline: dict, name: str, where: str) -> Shape:
     ys = require(outline, "all_points_y", list, where)
     if len(xs) != len(ys):
         rule = f"`all_points_x` has {len(xs)} numbers, `all_points_y` {len(ys)}"
-        raise UserError(where, rule, "draw the region again")
+        raise UserError("unclassified", rule, "draw the region again", where=where)
     return polygon(name, [list(pair) for pair in zip(xs, ys, strict=True)], where=where)
 
 

@@ -44,10 +44,10 @@ def read_voc(config: BuildVocConfig) -> Source:
     """
     wanted = [split.strip() for split in config.splits.split(",") if split.strip()]
     lists = find_lists(config.list_folder, wanted)
-    require_folder(config.image_folder, "--image_folder")
-    require_folder(config.semantic_segmentation_folder, "--semantic_segmentation_folder")
+    require_folder(config.image_folder, "`image_folder`")
+    require_folder(config.semantic_segmentation_folder, "`semantic_segmentation_folder`")
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
-    images = Folder(config.image_folder, extensions, "--image_format")
+    images = Folder(config.image_folder, extensions, "`image_format`")
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     names = {split: read_list(path) for split, path in lists.items()}
     _refuse_other_texts(names, lists, images)
@@ -63,7 +63,7 @@ def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> 
     lacking = [split for split in ("train", "val") if split not in splits]
     if lacking:
         rule = f"needs VOC's own lists train and val, without which nobody can tell what train_aug is: no {lacking[0]}"
-        raise UserError("--sbd_root", rule, "--splits=train,val takes them")
+        raise UserError("unclassified", rule, "`splits=train`,val takes them", field="sbd_root")
     from deeplab.data.readers.sbd import train_aug
 
     held_out = [pair.name for pair in splits["val"]]
@@ -76,4 +76,4 @@ def _refuse_other_texts(names: Mapping[str, Sequence[str]], lists: Mapping[str, 
     for split in names:
         if split not in real and real:
             rule = f"is no list of images: none of its {len(names[split])} lines names one in {images.path}"
-            raise UserError(lists[split], rule, f"--splits={','.join(real)} leaves it out")
+            raise UserError("unclassified", rule, f"`splits={','.join(real)}` leaves it out", where=lists[split])

@@ -89,7 +89,7 @@ def read_yolo(config: BuildYoloConfig) -> Source:
         with tally.collecting():
             _take(image, names, tally, config)
     tally.report()
-    require_pairs(tally, config.data_yaml or config.image_folder, "--skip_empty=false keeps images without a shape")
+    require_pairs(tally, config.data_yaml or config.image_folder, "`skip_empty=false` keeps images without a shape")
     return Source(tally.splits, with_background(names), drawn=True)
 
 
@@ -119,18 +119,27 @@ def _has_yaml(config: BuildYoloConfig) -> bool:
     others = [flag for flag in ("image_folder", "label_folder", "names") if getattr(config, flag)]
     if config.data_yaml and others:
         given = ", ".join(f"--{flag}" for flag in others)
-        raise UserError("--data_yaml", f"says what {given} would say again", f"leave {given} out, or --data_yaml")
+        raise UserError(
+            "unclassified",
+            f"says what {given} would say again",
+            f"leave {given} out, or `data_yaml`",
+            field="data_yaml",
+        )
     if not config.data_yaml and not (config.image_folder and config.label_folder):
-        raise UserError("--data_yaml", "is not given", "give it, or --image_folder, --label_folder and --names")
+        raise UserError(
+            "unclassified", "is not given", "give it, or `image_folder`, `label_folder` and `names`", field="data_yaml"
+        )
     return bool(config.data_yaml)
 
 
 def _from_folders(config: BuildYoloConfig) -> tuple[tuple[str, ...], list[_Image]]:
-    require_folder(config.image_folder, "--image_folder")
-    require_folder(config.label_folder, "--label_folder")
+    require_folder(config.image_folder, "`image_folder`")
+    require_folder(config.label_folder, "`label_folder`")
     listed = config.names or os.path.join(config.label_folder, "classes.txt")
     if not os.path.isfile(listed):
-        raise UserError("--names", f"no such file: {listed}", "write the class names into a file, one a line")
+        raise UserError(
+            "unclassified", f"no such file: {listed}", "write the class names into a file, one a line", field="names"
+        )
     images = []
     for path in _images_in(config.image_folder):
         stem = os.path.splitext(path)[0]
@@ -157,7 +166,9 @@ def _from_yaml(config: BuildYoloConfig) -> tuple[tuple[str, ...], list[_Image]]:
     for key, split in _SPLITS.items():
         found.setdefault(split, []).extend(_images_of(content[key], key, root, file) if content.get(key) else [])
     if not any(found.values()):
-        raise UserError(file, "names no images", "write train: and val: with the folders of the images")
+        raise UserError(
+            "unclassified", "names no images", "write train: and val: with the folders of the images", where=file
+        )
     common = os.path.commonpath([os.path.dirname(path) for paths in found.values() for path in paths])
     images = [
         _Image(split, _name_in(path, common), path, _labels_of(path))
@@ -172,14 +183,24 @@ def _images_in(folder: str) -> list[str]:
     """Images of a folder and its subfolders, as paths within it."""
     found = [name for name in list_files(folder) if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS]
     if not found:
-        raise UserError(folder, f"holds no image ({', '.join(IMAGE_EXTENSIONS)})", "give the folder of the images")
+        raise UserError(
+            "unclassified",
+            f"holds no image ({', '.join(IMAGE_EXTENSIONS)})",
+            "give the folder of the images",
+            where=folder,
+        )
     return found
 
 
 def _require_labels(images: Sequence[_Image], where: str) -> None:
     if not any(os.path.isfile(image.labels) for image in images):
         rule = f"none of the {len(images)} images has labels: {images[0].path} would have {images[0].labels}"
-        raise UserError(where, rule, "labels lie as images do, with `labels` for `images` in the path, as .txt")
+        raise UserError(
+            "unclassified",
+            rule,
+            "labels lie as images do, with `labels` for `images` in the path, as .txt",
+            where=where,
+        )
 
 
 def _labels_of(image: str) -> str:
@@ -207,14 +228,21 @@ def _read_yaml(file: pathlib.Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_text(file))
     except RecursionError:
-        raise UserError(file, "is nested too deep for a data.yaml") from None
+        raise UserError("unclassified", "is nested too deep for a data.yaml", where=file) from None
     except (yaml.YAMLError, ValueError) as fault:
         mark = getattr(fault, "problem_mark", None)
         reason = f"{fault.problem} in line {mark.line + 1}" if mark else " ".join(str(fault).split())[:200]  # type: ignore
-        raise UserError(file, f"is not YAML: {reason}", "see docs.ultralytics.com/datasets/segment") from None
+        raise UserError(
+            "unclassified", f"is not YAML: {reason}", "see docs.ultralytics.com/datasets/segment", where=file
+        ) from None
     checked(content, dict, "it", str(file))
     if content.get("kpt_shape") is not None:
-        raise UserError(file, "describes key points (`kpt_shape`), which have no area", "use data for segmentation")
+        raise UserError(
+            "unclassified",
+            "describes key points (`kpt_shape`), which have no area",
+            "use data for segmentation",
+            where=file,
+        )
     return content
 
 
@@ -225,12 +253,14 @@ def _names_of(content: Mapping[str, Any], where: str) -> tuple[str, ...]:
         keys = [str(key) for key in names]
         if sorted(keys) != sorted(map(str, range(len(keys)))):
             rule = f"`names` must number the classes 0, 1, 2 ..., not {shorten(keys)}"
-            raise UserError(where, rule, "give every class a name: labels count from 0 without gaps")
+            raise UserError(
+                "unclassified", rule, "give every class a name: labels count from 0 without gaps", where=where
+            )
         names = [names[key] for _, key in sorted(zip(map(int, keys), names, strict=True))]
     number = content.get("nc")
     if number is not None and number != len(names):
         rule = f"`nc` is {in_words(number)}, but `names` has {len(names)} classes"
-        raise UserError(where, rule, "one of the two is wrong")
+        raise UserError("unclassified", rule, "one of the two is wrong", where=where)
     return _checked_names(names, where)
 
 
@@ -238,13 +268,18 @@ def _checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
     for index, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
             rule = f"the name of class {index} must be text, not {in_words(name)}"
-            raise UserError(where, rule, 'put it in quotes: YAML reads "yes", "no", "on" and "off" as true and false')
+            raise UserError(
+                "unclassified",
+                rule,
+                'put it in quotes: YAML reads "yes", "no", "on" and "off" as true and false',
+                where=where,
+            )
         require_plain(str(name).strip(), f"the name of class {index}", where)
     found = tuple(str(name).strip() for name in names)
     repeated = [name for name in dict.fromkeys(found) if found.count(name) > 1]
     if repeated or not found:
         rule = f"names {shorten(repeated)} more than once" if repeated else "names no class"
-        raise UserError(where, rule, "each class needs a name of its own")
+        raise UserError("unclassified", rule, "each class needs a name of its own", where=where)
     return found
 
 
@@ -274,7 +309,12 @@ def _place(entry: str, key: str, root: pathlib.Path, file: pathlib.Path) -> str:
         if os.path.isdir(path) or (path.suffix == ".txt" and os.path.isfile(path)):
             return os.path.abspath(path)
     rule = f"`{key}` is {entry[:200]!r}, but there is no folder and no list of images {tried[0]}"
-    raise UserError(file, rule, "`path` is relative to the file's folder, train, val and test are relative to `path`")
+    raise UserError(
+        "unclassified",
+        rule,
+        "`path` is relative to the file's folder, train, val and test are relative to `path`",
+        where=file,
+    )
 
 
 def _images_listed(file: str, root: pathlib.Path) -> list[str]:
@@ -312,23 +352,25 @@ def _parse(text: str, where: str, names: Sequence[str]) -> _Line:
         label, *numbers = (float(word) for word in text.split())
     except ValueError:
         rule = f"must be `class x1 y1 x2 y2 ...` in numbers, not {text.strip()[:60]!r}"
-        raise UserError(where, rule, "export it again, or mend the line") from None
+        raise UserError("unclassified", rule, "export it again, or mend the line", where=where) from None
     _require_class(label, where, names)
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
         rule = f"has {len(numbers)} numbers after the class; a polygon has pairs of x and y, 3 at least"
         odd = "if the last is a confidence, take it out" if len(numbers) > 4 and len(numbers) % 2 else "take it out"
-        raise UserError(where, rule, odd)
+        raise UserError("unclassified", rule, odd, where=where)
     for number in numbers:
         if not -_SLACK <= number <= 1 + _SLACK:
             rule = f"{number:g} is outside of 0 to 1: coordinates are shares of the image's width and height"
-            raise UserError(where, rule, "divide x by the width and y by the height, if these are pixels")
+            raise UserError(
+                "unclassified", rule, "divide x by the width and y by the height, if these are pixels", where=where
+            )
     return _Line(where, int(label), tuple(numbers))
 
 
 def _require_class(label: float, where: str, names: Sequence[str]) -> None:
     if not (math.isfinite(label) and label == int(label) and 0 <= label < len(names)):
         rule = f"class {label:g} is none of the {len(names)} in `names`, which count from 0"
-        raise UserError(where, rule, "add its name, or mend the line")
+        raise UserError("unclassified", rule, "add its name, or mend the line", where=where)
 
 
 def _shape(line: _Line, names: Sequence[str], height: int, width: int) -> Shape:

@@ -1,1 +1,1 @@
-"""Checks of datasets: every fault by file name, with its rule and the remedy, before the first training step."""
+"""Checks of datasets: every fault by file name, with its rule and the hint, before the first training step."""

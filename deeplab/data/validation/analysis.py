@@ -19,7 +19,7 @@ from deeplab.data.validation import descriptor_checks, label_statistics, size_ch
 from deeplab.data.validation.check_report import Finding, Report, Sample, SplitFacts
 from deeplab.data.validation.duplicates import find_leaks
 from deeplab.data.validation.fix_plan import known_palette
-from deeplab.data.validation.hints import Evidence, better_remedy
+from deeplab.data.validation.hints import Evidence, better_hint
 from deeplab.data.validation.items import Item
 from deeplab.data.validation.outlines import look_at_fits
 from deeplab.data.validation.pair_checks import Inspected, Task, inspect
@@ -171,7 +171,7 @@ class _Run:
             checked=self._checked(mapping),
             dataset=dataset_with_facts(dataset, facts, self.subject.described),
             splits=facts,
-            findings=self._with_better_remedies(counts),
+            findings=self._with_better_hints(counts),
             numbers=dict(self.log.numbers),
             weights=found,
             crop=advised,
@@ -200,10 +200,10 @@ class _Run:
         self.log.add(label_statistics.look_at_single_classes(dataset, self.tallies))
         self.log.add(self.palettes.findings())
 
-    def _with_better_remedies(self, counts: np.ndarray) -> list[Finding]:
+    def _with_better_hints(self, counts: np.ndarray) -> list[Finding]:
         masks = sum(tally.images - tally.unread for tally in self.tallies.values())
         evidence = Evidence(counts, self.rule, masks, self.log.numbers["label-out-of-range"], self._palette())
-        listed = [better_remedy(item, evidence) for item in self.log.in_order()]
+        listed = [better_hint(item, evidence) for item in self.log.in_order()]
         return [for_records(item) for item in listed] if self.subject.stored else listed
 
     def _renumbered(self, mapping: Mapping[int, int]) -> dict[str, SplitTally]:

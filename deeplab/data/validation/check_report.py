@@ -21,8 +21,8 @@ class Finding:
       where: the file, the record of a shard, or the split.
       split: the split it belongs to; empty for the whole set.
       text: the rule that is broken, with the value met.
-      remedy: what to do now.
-      fix: what `--fix` does about it; empty where the remedy is not certain.
+      hint: what to do now.
+      fix: what `fix` does about it; empty where the hint is not certain.
       picture: a small JPEG of the pair with its label laid over it; empty where nothing can be shown.
     """
 
@@ -31,7 +31,7 @@ class Finding:
     where: str
     split: str
     text: str
-    remedy: str
+    hint: str
     fix: str = ""
     picture: bytes = b""
 
@@ -87,8 +87,8 @@ class CropAdvice:
     """Crop sizes that suit the images: (height, width), each a multiple of the output stride plus 1.
 
     Attributes:
-      train: for --train_crop_size.
-      eval: for --eval_crop_size: the smallest that holds every image of the other splits.
+      train: for `train_crop_size`.
+      eval: for `eval_crop_size`: the smallest that holds every image of the other splits.
       why: one sentence.
     """
 

@@ -1,10 +1,10 @@
-"""`--fix=FOLDER`: a mended copy of a dataset, as far as the remedy is certain.
+"""`fix=FOLDER`: a mended copy of a dataset, as far as the hint is certain.
 
     FOLDER/images, FOLDER/masks   plain parallel folders; masks that were changed are palette PNGs of class indices
     FOLDER/lists/SPLIT.txt        the names of each split
-    FOLDER/classes.txt            class names, for --class_names; dataset.yml has their colors, too
+    FOLDER/classes.txt            class names, for `class_names`; dataset.yml has their colors, too
     FOLDER/mended.txt             what was done, set by set and file by file
-    FOLDER/left_out.txt           pairs whose remedy is not certain, and why; what lists and folders hold that is none
+    FOLDER/left_out.txt           pairs whose hint is not certain, and why; what lists and folders hold that is none
 
 What is certain: values numbered in their order and known palettes (`fix_plan.py`), colors within the tolerance that
 the user has stated, photos turned upright where the mask fits that, masks of 16 bits or with an alpha channel that
@@ -85,7 +85,7 @@ class MendedPair:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A pair whose remedy is not certain.
+    """A pair whose hint is not certain.
 
     Attributes:
       name: its name, or where it stands.
@@ -135,7 +135,7 @@ class Mended:
         lines += [f"  {self.snapped} pixels took the nearest color of the palette"] if self.snapped else []
         if self.left_out:
             pairs = counted(len(self.left_out), "pair")
-            lines.append(f"  {pairs} left out, because no remedy is certain: see {LEFT_OUT}")
+            lines.append(f"  {pairs} left out, because no hint is certain: see {LEFT_OUT}")
         if self.unlisted:
             faults = counted(len(self.unlisted), "fault")
             lines.append(f"  {faults} of lists and folders: see {LEFT_OUT}")
@@ -163,7 +163,9 @@ def fix(subject: Subject, folder: str | os.PathLike, workers: int = 1) -> Mended
         mended = _write_pairs(subject, plan, folder, workers)
         if not any(mended.names.values()):
             first = mended.left_out[0] if mended.left_out else LeftOut(subject.checked, "", "holds no pair")
-            raise UserError("--fix", f"no pair can be mended for certain; {first.name}: {first.why}")
+            raise UserError(
+                "unclassified", f"no pair can be mended for certain; {first.name}: {first.why}", field="fix"
+            )
         _write_words(mended, plan, subject.checked, folder)
         finish(folder)
     return mended
@@ -177,18 +179,16 @@ def mend(item: Item, plan: Plan) -> MendedPair | LeftOut:
     loaded = item.load()
     name = safe_name(loaded.name or loaded.where)
     if loaded.image is None or loaded.mask is None:
-        why = "; ".join(_sentence(finding.text, finding.remedy) for finding in loaded.findings)
+        why = "; ".join(_sentence(finding.text, finding.hint) for finding in loaded.findings)
         return LeftOut(loaded.name or loaded.where, loaded.split, why or "has no label")
     try:
         return _mended(loaded, name, plan)
     except UserError as fault:
-        return LeftOut(
-            loaded.name or loaded.where, loaded.split, _sentence(f"{fault.where}: {fault.rule}", fault.remedy)
-        )
+        return LeftOut(loaded.name or loaded.where, loaded.split, _sentence(f"{fault.where}: {fault.rule}", fault.hint))
 
 
-def _sentence(rule: str, remedy: str) -> str:
-    return f"{rule}; {remedy}" if remedy else rule
+def _sentence(rule: str, hint: str) -> str:
+    return f"{rule}; {hint}" if hint else rule
 
 
 def _mended(loaded: Loaded, name: str, plan: Plan) -> MendedPair:
@@ -203,9 +203,14 @@ def _mended(loaded: Loaded, name: str, plan: Plan) -> MendedPair:
     height, width = decoded.label.shape
     if (height, width) != (picture.height, picture.width):
         rule = f"the mask is {width} wide and {height} high, its image {picture.width} wide and {picture.height} high"
-        raise UserError(loaded.mask_where, rule, "resize or turn one of the two")
+        raise UserError("unclassified", rule, "resize or turn one of the two", where=loaded.mask_where)
     if is_its_mask(loaded, picture, decoded.label):
-        raise UserError(loaded.where, f"holds the same pixels as {loaded.mask_where}", "put the photo in its place")
+        raise UserError(
+            "unclassified",
+            f"holds the same pixels as {loaded.mask_where}",
+            "put the photo in its place",
+            where=loaded.where,
+        )
     image, image_extension, changes = _image_file(loaded, picture)
     colors = colors_for(plan.classes.colors, 0)
     mask = loaded.mask if unchanged and isinstance(loaded.mask, bytes) else encode_index_png(decoded.label, colors)
@@ -299,7 +304,7 @@ def _write_pairs(subject: Subject, plan: Plan, folder: pathlib.Path, workers: in
 def _unlisted(subject: Subject) -> list[LeftOut]:
     """What was found while listing, and cannot be in the copy."""
     return [
-        LeftOut(item.where, item.split, _sentence(item.text, item.remedy))
+        LeftOut(item.where, item.split, _sentence(item.text, item.hint))
         for item in subject.findings
         if item.rule in ABOUT_FILES
     ]
@@ -307,7 +312,7 @@ def _unlisted(subject: Subject) -> list[LeftOut]:
 
 def _or_finding(item: Item | Finding, plan: Plan) -> MendedPair | LeftOut:
     if isinstance(item, Finding):
-        return LeftOut(item.where, item.split, _sentence(item.text, item.remedy))
+        return LeftOut(item.where, item.split, _sentence(item.text, item.hint))
     return mend(item, plan)
 
 
@@ -341,11 +346,11 @@ def _write_words(mended: Mended, plan: Plan, checked: str, folder: pathlib.Path)
 def _command(folder: pathlib.Path, lists: Sequence[pathlib.Path], ignore_label: int) -> str:
     words = [
         *("python", "-m", "deeplab.build_data", "folder"),
-        f"--image_folder={folder / IMAGES}",
-        f"--mask_folder={folder / MASKS}",
-        f"--list_files={','.join(map(str, lists))}",
-        f"--class_names={folder / CLASSES}",
-        *([f"--ignore_label={ignore_label}"] if ignore_label != 255 else []),
-        f"--output_dir={folder / 'tfrecord'}",
+        f"`image_folder={folder / IMAGES}`",
+        f"`mask_folder={folder / MASKS}`",
+        f"`list_files={','.join(map(str, lists))}`",
+        f"`class_names={folder / CLASSES}`",
+        *([f"`ignore_label={ignore_label}`"] if ignore_label != 255 else []),
+        f"`output_dir={folder / 'tfrecord'}`",
     ]
     return shlex.join(words)

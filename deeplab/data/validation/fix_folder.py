@@ -31,9 +31,11 @@ def opened(folder: pathlib.Path, subject: Subject) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UserError("--fix", f"{folder} cannot be made: {fault.strerror}", "give another folder") from None
+        raise UserError(
+            "unclassified", f"{folder} cannot be made: {fault.strerror}", "give another folder", field="fix"
+        ) from None
     try:
-        with folder_lock(folder, "writing a mended copy", "give --fix another folder"), _marked(folder, subject):
+        with folder_lock(folder, "writing a mended copy", "give `fix` another folder"), _marked(folder, subject):
             yield
     except UserError:
         if new:
@@ -65,10 +67,10 @@ def _require_ours(folder: pathlib.Path, marker: pathlib.Path, mark: str) -> None
     if not marker.is_file():
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         rule = f"{folder} holds {there[0]}{more}"
-        raise UserError("--fix", rule, "give a new or empty folder: nothing is ever written over")
+        raise UserError("unclassified", rule, "give a new or empty folder: nothing is ever written over", field="fix")
     if marker.read_text(encoding="utf-8") != mark:
         rule = f"{folder} holds an unfinished copy of another dataset, or one with other flags"
-        raise UserError("--fix", rule, "remove it, or give another folder")
+        raise UserError("unclassified", rule, "remove it, or give another folder", field="fix")
     console.note(f"{folder}: a copy was begun here and stopped; it is written again")
     for place, _, _ in os.walk(folder):
         remove_partial_files(place)
@@ -84,7 +86,9 @@ def write(path: pathlib.Path, data: bytes) -> None:
     except OSError as fault:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise UserError(path, f"cannot be written: {fault.strerror}", "is the disk full?") from None
+        raise UserError(
+            "unclassified", f"cannot be written: {fault.strerror}", "is the disk full?", where=path
+        ) from None
 
 
 def finish(folder: pathlib.Path) -> None:

@@ -40,7 +40,7 @@ class Plan:
     Attributes:
       classes: number, names, colors, and the rule by which masks of values are read, `mapping` included.
       of_colors: the rule by which masks in colors are read.
-      exif: as `--exif`.
+      exif: as `exif`.
       mapping: values that are numbered anew, though the user has not said so; empty where none are.
       palette: whose colors the masks have; empty where none is taken.
     """

@@ -37,23 +37,23 @@ class Evidence:
     palette: Dataset | None
 
 
-def better_remedy(item: Finding, evidence: Evidence) -> Finding:
-    """A finding with the remedy that all masks together suggest; most stay as they are."""
+def better_hint(item: Finding, evidence: Evidence) -> Finding:
+    """A finding with the hint that all masks together suggest; most stay as they are."""
     mapping = certain_map(values_in(evidence.counts), evidence.rule)
     if item.rule == "label-out-of-range" and mapping:
-        remedy = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
-        return dataclasses.replace(item, remedy=remedy, fix=fix_text(mapping))
+        hint = f"{map_text(mapping)}: all labels together hold just as many values as there are classes"
+        return dataclasses.replace(item, hint=hint, fix=fix_text(mapping))
     if item.rule == "label-out-of-range":
-        return dataclasses.replace(item, remedy=_for_strange_values(item.remedy, evidence))
+        return dataclasses.replace(item, hint=_for_strange_values(item.hint, evidence))
     if item.rule == "mask-is-color" and evidence.palette:
         name = evidence.palette.name
-        flag = f"--dataset={name}" if name else "--palette=FILE with the colors of the classes"
-        remedy = f"{flag}: all colors are those of {name or 'the classes'}"
-        return dataclasses.replace(item, remedy=remedy, fix=f"reads the colors as those of {name or 'the classes'}")
+        flag = f"`dataset={name}`" if name else "`palette=FILE` with the colors of the classes"
+        hint = f"{flag}: all colors are those of {name or 'the classes'}"
+        return dataclasses.replace(item, hint=hint, fix=f"reads the colors as those of {name or 'the classes'}")
     return item
 
 
-def _for_strange_values(remedy: str, evidence: Evidence) -> str:
+def _for_strange_values(hint: str, evidence: Evidence) -> str:
     """Few pixels are no class, and in few masks they are damage."""
     strange = evidence.counts.copy()
     strange[: evidence.rule.num_classes] = 0
@@ -61,9 +61,9 @@ def _for_strange_values(remedy: str, evidence: Evidence) -> str:
     values, pixels = values_in(strange), int(strange.sum())
     if 0 < pixels < STRAY * evidence.counts.sum():
         few = len(values) <= _MOST_MAPPED
-        flag = map_text(dict.fromkeys(values, evidence.rule.ignore_label)) if few else "--on_bad_label=ignore"
+        flag = map_text(dict.fromkeys(values, evidence.rule.ignore_label)) if few else "`on_bad_label=ignore`"
         return f"export the mask again, or {flag}: {counted(pixels, 'pixel')} in all masks"
     if evidence.strange <= _FEW_MASKS * evidence.masks:
         sound = evidence.masks - evidence.strange
-        return f"export the mask again, as {counted(sound, 'other')} have no such values; or {remedy}"
-    return remedy
+        return f"export the mask again, as {counted(sound, 'other')} have no such values; or {hint}"
+    return hint

@@ -23,7 +23,7 @@ class Group:
       severity: "error", "warning" or "note".
       number: how often it is broken, faults that are not listed included.
       sentence: what the rule is about; empty where nothing is known of it.
-      remedy, fix: what to do, and what `--fix` does, where it is the same for all of its faults; else empty.
+      hint, fix: what to do, and what `fix` does, where it is the same for all of its faults; else empty.
       findings: those that are listed.
     """
 
@@ -31,7 +31,7 @@ class Group:
     severity: str
     number: int
     sentence: str
-    remedy: str
+    hint: str
     fix: str
     findings: Sequence[Finding]
 
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def fixable(self) -> int:
-        """How many of the listed faults `--fix` mends."""
+        """How many of the listed faults `fix` mends."""
         return sum(bool(finding.fix) for finding in self.findings)
 
 
@@ -58,10 +58,10 @@ def groups(report: Report) -> list[Group]:
 def _group(rule: str, findings: Sequence[Finding], report: Report) -> Group:
     known = RULES.get(rule)
     severities = sorted({str(finding.severity) for finding in findings}, key=lambda word: _ORDER.get(word, 3))
-    remedy = _only([finding.remedy for finding in findings]) or (known.remedy if known else "")
+    hint = _only([finding.hint for finding in findings]) or (known.hint if known else "")
     fix = _only([finding.fix for finding in findings])
     number = max(report.numbers.get(rule, 0), len(findings))
-    return Group(rule, severities[0], number, known.sentence if known else "", remedy, fix, findings)
+    return Group(rule, severities[0], number, known.sentence if known else "", hint, fix, findings)
 
 
 def _only(texts: Sequence[str]) -> str:
@@ -75,7 +75,7 @@ def verdict(report: Report, faults: Sequence[Group]) -> Markup:
     numbers = {kind: sum(group.number for group in faults if group.severity == kind) for kind in _ORDER}
     shown = [counted(numbers[kind], kind) for kind in _ORDER if numbers[kind] or kind != "note"]
     fixable = sum(group.fixable for group in faults)
-    fix = f"--fix=FOLDER mends {counted(fixable, 'fault')} of those listed, in a copy." if fixable else None
+    fix = f"`fix=FOLDER` mends {counted(fixable, 'fault')} of those listed, in a copy." if fixable else None
     good = report.may_train and not numbers["warning"]
     return element(
         "section",
@@ -127,8 +127,8 @@ def fault_section(group: Group) -> Markup:
         "article",
         element("h3", badge(group.severity), element("code", group.rule), element("small", times)),
         element("p", group.sentence) if group.sentence else None,
-        remedy_line(group.remedy),
-        remedy_line(group.fix, "--fix=FOLDER"),
+        hint_line(group.hint),
+        hint_line(group.fix, "`fix=FOLDER`"),
         element("ul", opened, class_="findings"),
         element("details", more, element("ul", folded, class_="findings")) if folded else None,
         class_=f"fault {group.severity if group.severity in _ORDER else 'note'}",
@@ -136,9 +136,9 @@ def fault_section(group: Group) -> Markup:
     )
 
 
-def remedy_line(remedy: str, word: str = "Remedy") -> Markup:
+def hint_line(hint: str, word: str = "Hint") -> Markup:
     """What to do now."""
-    return element("p", element("b", f"{word}: "), remedy, class_="remedy") if remedy else Markup()
+    return element("p", element("b", f"{word}: "), hint, class_="hint") if hint else Markup()
 
 
 def finding_item(finding: Finding, group: Group) -> Markup:
@@ -147,8 +147,8 @@ def finding_item(finding: Finding, group: Group) -> Markup:
     words = [
         element("p", element("b", finding.where, class_="where"), " ", split),
         element("p", finding.text),
-        remedy_line(finding.remedy) if finding.remedy != group.remedy else None,
-        remedy_line(finding.fix, "--fix=FOLDER") if finding.fix != group.fix else None,
+        hint_line(finding.hint) if finding.hint != group.hint else None,
+        hint_line(finding.fix, "`fix=FOLDER`") if finding.fix != group.fix else None,
     ]
     picture = jpeg(finding.picture, f"the pair of {finding.where}") if finding.picture else Markup()
     return element("li", picture, element("div", words))

@@ -70,7 +70,7 @@ def look_at_image(
       data: its bytes.
       where, split: for findings.
       mask_size: height and width of its mask, where that is known; it decides which way up a photo goes in.
-      exif: as `--exif`.
+      exif: as `exif`.
       stored: it comes out of a record, so it is taken as it is.
     """
     found = ImageLook()
@@ -79,7 +79,7 @@ def look_at_image(
         picture = _as_stored(data, where) if stored else prepare(data, where, mask_size, exif)
     except UserError as fault:
         rule = "image-unreadable" if not data or _is_known(data) else "image-unknown-format"
-        found.findings.append(finding(rule, where, fault.rule, split=split, remedy=fault.remedy))
+        found.findings.append(finding(rule, where, fault.rule, split=split, hint=fault.hint))
         return found
     small = small_gray(picture.data, picture.height, picture.width)
     if small is None and not _tensorflow_reads(picture.data):
@@ -108,7 +108,9 @@ def _as_stored(data: bytes, where: str) -> Picture:
     facts = inspect_image(data, where)
     if not facts.direct and not _tensorflow_reads(data):
         rule = "is a JPEG of a kind that TensorFlow does not decode (lossless, or arithmetic-coded)"
-        raise UserError(where, rule, "save it as an ordinary JPEG or as PNG, and build the records anew")
+        raise UserError(
+            "unclassified", rule, "save it as an ordinary JPEG or as PNG, and build the records anew", where=where
+        )
     met = {
         "unturned": facts.rotated,
         "cmyk": facts.cmyk,

@@ -96,7 +96,7 @@ class FileItem:
         try:
             return read_file(path)
         except UserError as fault:
-            met.append(finding(rule, fault.where, fault.rule, split=self.split, remedy=fault.remedy))
+            met.append(finding(rule, fault.where, fault.rule, split=self.split, hint=fault.hint))
             return None
 
     def kept(self) -> FileItem:

@@ -53,9 +53,9 @@ class LabelLook:
     colors: frozenset[int] = frozenset()
     palette: Mapping[int, int] = field(default_factory=dict)
 
-    def add(self, rule: str, where: str, split: str, text: str, remedy: str = "") -> None:
+    def add(self, rule: str, where: str, split: str, text: str, hint: str = "") -> None:
         """Takes one more finding."""
-        self.findings.append(finding(rule, where, text, split=split, remedy=remedy))
+        self.findings.append(finding(rule, where, text, split=split, hint=hint))
 
 
 def look_at_label(data: bytes, where: str, split: str, rule: LabelRule, stored: bool) -> LabelLook:
@@ -108,11 +108,11 @@ def _add_lossy(found: LabelLook, data: bytes, where: str, split: str, mode: str)
         found.add("mask-lossy", where, split, "is a JPEG, whatever its extension")
         return
     text = f"is a JPEG in {len(_colors_of(data)):,} colors"
-    remedy = (
-        "export it again as PNG, or give --palette=FILE and --color_tolerance=40; if it is a photograph, "
-        "--image_folder and --mask_folder may be swapped"
+    hint = (
+        "export it again as PNG, or give `palette=FILE` and `color_tolerance=40`; if it is a photograph, "
+        "`image_folder` and `mask_folder` may be swapped"
     )
-    found.add("mask-lossy", where, split, text, remedy)
+    found.add("mask-lossy", where, split, text, hint)
 
 
 def look_at_drawn_label(mask: Mask, split: str, painter: Painter, size: tuple[int, int]) -> LabelLook:
@@ -128,7 +128,7 @@ def look_at_drawn_label(mask: Mask, split: str, painter: Painter, size: tuple[in
     try:
         found.pixels, found.counts = to_label(mask.draw(painter, *size), mask.where, painter.rule)
     except UserError as fault:
-        found.add("mask-unusable", fault.where, split, fault.rule, fault.remedy)
+        found.add("mask-unusable", fault.where, split, fault.rule, fault.hint)
         return found
     _look_at_values(found, mask.where, split, painter.rule, drawn=True)
     return found
@@ -161,10 +161,10 @@ def _explain(
         if name == "mask-is-color" and not lossy:
             _add_colors(found, data, where, split, fault)
         elif name != "mask-is-color":
-            found.add(name, where, split, fault.rule, fault.remedy + _if_photo(name, data))
+            found.add(name, where, split, fault.rule, fault.hint + _if_photo(name, data))
         return
     if not lossy:
-        found.add("label-out-of-range", where, split, fault.rule, fault.remedy)
+        found.add("label-out-of-range", where, split, fault.rule, fault.hint)
     try:
         found.pixels, found.counts = to_label(values, where, dataclasses.replace(rule, num_classes=None))
     except UserError:  # values beyond 8 bits
@@ -175,20 +175,20 @@ def _explain(
 def _if_photo(name: str, data: bytes) -> str:
     if name != "mask-color-unknown" or len(_colors_of(data)) <= _MOST_COLORS:
         return ""
-    return "; if it is a photograph, --image_folder and --mask_folder may be swapped"
+    return "; if it is a photograph, `image_folder` and `mask_folder` may be swapped"
 
 
 def _add_colors(found: LabelLook, data: bytes, where: str, split: str, fault: UserError) -> None:
     found.colors = _colors_of(data)
     if len(found.colors) <= _MOST_COLORS:
-        found.add("mask-is-color", where, split, fault.rule, fault.remedy)
+        found.add("mask-is-color", where, split, fault.rule, fault.hint)
         return
     text = f"is RGB with {len(found.colors):,} colors: a photograph, or a mask that was a JPEG once"
-    remedy = (
-        "see whether --image_folder and --mask_folder are swapped; a mask that was a JPEG needs --palette=FILE and "
-        "--color_tolerance=40"
+    hint = (
+        "see whether `image_folder` and `mask_folder` are swapped; a mask that was a JPEG needs `palette=FILE` and "
+        "`color_tolerance=40`"
     )
-    found.add("mask-is-color", where, split, text, remedy)
+    found.add("mask-is-color", where, split, text, hint)
 
 
 def _rule_of_undecodable(data: bytes, mode: str, rule: LabelRule) -> str:

@@ -61,7 +61,7 @@ def certain_map(values: Iterable[int], rule: LabelRule) -> dict[int, int]:
       rule: what they should be; where it maps values or colors already, nothing is certain.
 
     Returns:
-      For values that change: 255 -> 1. The remedies and `--fix` go by it.
+      For values that change: 255 -> 1. The hints and `fix` go by it.
     """
     if rule.mapping or rule.table:
         return {}
@@ -102,8 +102,8 @@ def values_in(counts: np.ndarray) -> list[int]:
 
 
 def map_text(mapping: Mapping[int, int]) -> str:
-    """`--label_map=150:1,250:2`."""
-    return "--label_map=" + ",".join(f"{old}:{new}" for old, new in sorted(mapping.items()))
+    """`label_map=150:1,250:2`."""
+    return "`label_map=`" + ",".join(f"{old}:{new}" for old, new in sorted(mapping.items()))
 
 
 def look_at_values(counts: np.ndarray, rule: LabelRule) -> Iterator[Finding]:
@@ -135,10 +135,8 @@ def _one_class(only: int, counts: np.ndarray, rule: LabelRule) -> Finding:
         f"hold only {only} and {ignore} ({share:.3g} % of the pixels), and {ignore} is the ignore label: nothing but "
         f"class {only} would be learned"
     )
-    remedy = f"--label_map={ignore}:{1 if only == 0 else 0} if {ignore} means a class"
-    return finding(
-        "foreground-ignored", LABELS, text, remedy=remedy, fix=fix_text(certain_map(values_in(counts), rule))
-    )
+    hint = f"`label_map={ignore}:{1 if only == 0 else 0}` if {ignore} means a class"
+    return finding("foreground-ignored", LABELS, text, hint=hint, fix=fix_text(certain_map(values_in(counts), rule)))
 
 
 def _gray_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) -> Finding:
@@ -146,24 +144,24 @@ def _gray_levels(present: Sequence[int], counts: np.ndarray, rule: LabelRule) ->
     mapping = certain or _numbered(present)
     shown = shorten(list(map(str, values_in(counts) if ignore in mapping else present)), 8)
     text = f"hold the values {shown}: as class indices, these mean {present[-1] + 1} classes"
-    remedy = f"{map_text(mapping)} numbers them, or --num_classes={present[-1] + 1} if that is meant"
+    hint = f"{map_text(mapping)} numbers them, or `num_classes={present[-1] + 1}` if that is meant"
     if counts[ignore] and ignore not in mapping:
         text += f"; {ignore} stays the ignore label"
-        remedy += f"; with {ignore}:{len(present)} in the map if {ignore} is a class, too"
-    return finding("labels-are-gray-levels", LABELS, text, remedy=remedy, fix=fix_text(certain))
+        hint += f"; with {ignore}:{len(present)} in the map if {ignore} is a class, too"
+    return finding("labels-are-gray-levels", LABELS, text, hint=hint, fix=fix_text(certain))
 
 
 def _from_one(present: Sequence[int], rule: LabelRule) -> Finding:
     down = ",".join(f"{value}:{value - 1}" for value in present)
     text = f"go from {present[0]} to {present[-1]}, and no pixel is 0"
-    remedy = f"--label_map={down} if {present[0]} is the first class; nothing if class 0 merely does not occur"
+    hint = f"`label_map={down}` if {present[0]} is the first class; nothing if class 0 merely does not occur"
     if present[0] != 1:
-        remedy = f"--label_map={spread_map(present)} if these are the classes in order"
-    return finding("labels-start-at-one", LABELS, text, remedy=remedy)
+        hint = f"`label_map={spread_map(present)}` if these are the classes in order"
+    return finding("labels-start-at-one", LABELS, text, hint=hint)
 
 
 def fix_text(mapping: Mapping[int, int]) -> str:
-    """What --fix does where a map is certain; empty where none is."""
+    """What `fix` does where a map is certain; empty where none is."""
     return f"replaces values: {map_text(mapping)}" if mapping else ""
 
 
@@ -220,8 +218,8 @@ def look_at_classes(dataset: Dataset, splits: Mapping[str, SplitFacts], from_one
     absent = absent[1:] if from_one and absent[:1] == [0] else absent
     if absent:
         text = f"no pixel anywhere of {_names(dataset, absent)}"
-        remedy = "nothing, if these images are a part of that dataset" if severity else ""
-        yield finding("class-absent", LABELS, text, severity=severity, remedy=remedy)
+        hint = "nothing, if these images are a part of that dataset" if severity else ""
+        yield finding("class-absent", LABELS, text, severity=severity, hint=hint)
     yield from _uneven(dataset, splits, totals, severity)
 
 
@@ -255,7 +253,7 @@ def _ignore_counted(dataset: Dataset, totals: np.ndarray, ignored: int) -> Findi
         f"hold {held}: num_classes={dataset.num_classes} leaves class {highest} ({name}) without a single pixel; was "
         "the ignore label counted as a class?"
     )
-    return finding("ignore-counted-as-class", LABELS, text, remedy=f"--num_classes={highest}")
+    return finding("ignore-counted-as-class", LABELS, text, hint=f"`num_classes={highest}`")
 
 
 def _uneven(
@@ -289,19 +287,19 @@ def look_at_balance(dataset: Dataset, splits: Mapping[str, SplitFacts], weights:
     pixels = np.array(splits[training].pixels, np.float64) if splits else np.zeros(0)
     if not weights:
         return
-    share, remedy = pixels / pixels.sum(), flag_of(weights[ROOT])
+    share, hint = pixels / pixels.sum(), flag_of(weights[ROOT])
     rare = np.flatnonzero((share > 0) & (share < RARE)).tolist()
     if rare:
         found = [_rarity(dataset, index, share[index], splits[training].images_with[index]) for index in rare]
         text = shorten(found, 8) if len(found) == 1 else f"{len(found)} classes: {shorten(found, 8)}"
         severity: Severity | None = "note" if is_known(dataset) else None
-        yield finding("class-rare", training, text, split=training, remedy=remedy, severity=severity)
+        yield finding("class-rare", training, text, split=training, hint=hint, severity=severity)
     if ratio(weights[INVERSE]) > FAR_APART:
         text = (
             f"in full proportion they differ by a factor of {ratio(weights[INVERSE]):.0f}, their square roots by "
             f"{ratio(weights[ROOT]):.0f}"
         )
-        yield finding("weights-far-apart", training, text, split=training, remedy=remedy)
+        yield finding("weights-far-apart", training, text, split=training, hint=hint)
 
 
 def _rarity(dataset: Dataset, index: int, share: float, images: int) -> str:

@@ -65,7 +65,7 @@ def _is_flag(fault: UserError) -> bool:
 
 def _with_less(fault: UserError, splits: SplitConfig) -> SplitConfig | None:
     """Wishes for the division with which listing may go on; None where that would go against the user's."""
-    if fault.where == "--train_pct" and splits.train_pct is None:
+    if fault.where == "`train_pct`" and splits.train_pct is None:
         return dataclasses.replace(splits, train_pct=1.0, test_pct=0.0)
     if splits.stratify and not _is_flag(fault):  # for which masks are read, and a faulty one stops
         return dataclasses.replace(splits, stratify=False)
@@ -88,7 +88,7 @@ def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserEr
     if again:
         with contextlib.suppress(UserError):
             source, met = again()
-    return source, met or [finding("listing-unusable", fault.where, fault.rule, remedy=fault.remedy)]
+    return source, met or [finding("listing-unusable", fault.where, fault.rule, hint=fault.hint)]
 
 
 # --- Lists of one's own -------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
     def pair_of(name: str, path: pathlib.Path) -> Pair:
         found = by_name.get(name) or by_name.get(name.rpartition(".")[0])
         if found is None:
-            raise UserError(path, f"{name}: there is no such pair of image and label")
+            raise UserError("unclassified", f"{name}: there is no such pair of image and label", where=path)
         return found
 
     splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
@@ -130,7 +130,7 @@ def _pairs_of_lists(
         try:
             names = read_list(path)
         except UserError as fault:
-            met.append(finding("listing-unusable", path, fault.rule, split=split, remedy=fault.remedy))
+            met.append(finding("listing-unusable", path, fault.rule, split=split, hint=fault.hint))
             continue
         found, missing = _found(names, path, split, pair_of)
         if found:
@@ -157,8 +157,8 @@ def _found(
 def _no_list(path: pathlib.Path, name: str, split: str) -> Finding:
     first = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} ..."
     text = f"none of its lines names an image of this dataset; the first is {first!r}"
-    remedy = "write image names into it, one a line; if it is no list of a split, leave it out (--splits, --list_files)"
-    return finding("listing-unusable", path, text, split=split, remedy=remedy)
+    hint = "write image names into it, one a line; if it is no list of a split, leave it out (`splits`, `list_files`)"
+    return finding("listing-unusable", path, text, split=split, hint=hint)
 
 
 # --- PASCAL VOC ---------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str
         return pair_by_names([name], images, masks, mask_suffix, where)[0]
     except UserError as fault:
         lines = [_EXTENSIONS.sub("", line.strip()) for line in fault.rule.splitlines()[1:]]
-        raise UserError(where, "; ".join(lines) or fault.rule) from None
+        raise UserError("unclassified", "; ".join(lines) or fault.rule, where=where) from None
 
 
 # --- Two folders --------------------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str
 
 def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder, bool]:
     """Images, masks, and whether they lie in one folder."""
-    require_folder(config.image_folder, "--image_folder")
-    require_folder(config.mask_folder, "--mask_folder")
+    require_folder(config.image_folder, "`image_folder`")
+    require_folder(config.mask_folder, "`mask_folder`")
     same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
     extensions = (".jpg", ".jpeg") if same and not config.mask_suffix else IMAGE_EXTENSIONS
     return Folder(config.image_folder, extensions), Folder(config.mask_folder, MASK_EXTENSIONS), same

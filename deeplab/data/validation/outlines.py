@@ -198,5 +198,5 @@ def _all_misfit(split: str, table: np.ndarray, way: int) -> Finding:
         f"all {len(table)} masks together fit their pictures better {_WAYS[way]}: the fit of outlines and edges is "
         f"then {after:.2f} on average instead of {before:.2f}"
     )
-    remedy = "look at some overlays; then turn all masks, or their images, before building"
-    return finding("mask-mirrored", split, text, split=split, remedy=remedy)
+    hint = "look at some overlays; then turn all masks, or their images, before building"
+    return finding("mask-mirrored", split, text, split=split, hint=hint)

@@ -25,7 +25,7 @@ from deeplab.data.validation.rules import finding
 from deeplab.visualization import label_rendering
 
 _LEAST_PIXELS_A_BYTE = 8  # of a mask's file; photographs have two or three
-_TURNS = "its EXIF data turn it: leave --exif=auto, or save it upright"
+_TURNS = "its EXIF data turn it: leave `exif=auto`, or save it upright"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Task:
 
     Attributes:
       classes: what labels are to hold.
-      exif: as `--exif`.
+      exif: as `exif`.
       shows: whether the report still wants a picture of a finding of that rule.
       palette: how labels are drawn.
     """
@@ -193,7 +193,7 @@ def _sizes_differ(loaded: Loaded, picture: Picture, label_size: tuple[int, int] 
     if label_size != _size(picture)[::-1]:
         return finding("size-differs", loaded.mask_where, text, split=loaded.split)
     turns = "turned" in picture.notes or "unturned" in picture.notes
-    return finding("mask-transposed", loaded.mask_where, text, split=loaded.split, remedy=_TURNS if turns else "")
+    return finding("mask-transposed", loaded.mask_where, text, split=loaded.split, hint=_TURNS if turns else "")
 
 
 def wrong_fields(fields: Fields, picture: Picture) -> list[str]:

@@ -251,7 +251,7 @@ def crop_advice(report: Report) -> Markup:
     if report.crop is None:
         return Markup()
     train, evaluation = (",".join(map(str, size)) for size in (report.crop.train, report.crop.eval))
-    flags = element("pre", f"--train_crop_size={train} --eval_crop_size={evaluation}", class_="copy")
+    flags = element("pre", f"`train_crop_size={train}` `eval_crop_size={evaluation}`", class_="copy")
     return join([element("h3", "Recommended crop sizes (height,width)"), element("p", report.crop.why), flags])
 
 
@@ -283,7 +283,7 @@ def weight_cell(weight: float | None, largest: float) -> Markup:
         return element("td", "–", class_="number")
     part = 100 * weight / largest if largest else 0
     text = f"{weight:#.3g}" if weight < 1000 else f"{weight:,.0f}"
-    return element("td", text, class_="number bar", style=f"--part:{part:.1f}%")
+    return element("td", text, class_="number bar", style=f"`part`:{part:.1f}%")
 
 
 def scheme_flag(scheme: str, weights: Sequence[float | None]) -> Markup:

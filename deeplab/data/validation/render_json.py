@@ -3,7 +3,7 @@
     checked         what was looked at
     may_train       whether training may start
     numbers         findings of each rule, those that are not listed included
-    findings        rule, severity (error, warning, note), where, split, text, remedy, fix
+    findings        rule, severity (error, warning, note), where, split, text, hint, fix
     classes         label, name, color [r, g, b], and for each split pixels and images
     ignore_label    label value of pixels that do not count
     splits          for each: images, ignored_pixels, sizes [{height, width, images}], kinds {kind: images}
@@ -23,7 +23,7 @@ from typing import Any
 from deeplab.data.validation.check_report import Report, SplitFacts
 from deeplab.data.validation.rules import RULES
 
-_FINDING = ("rule", "severity", "where", "split", "text", "remedy", "fix")
+_FINDING = ("rule", "severity", "where", "split", "text", "hint", "fix")
 
 
 def text(report: Report) -> str:

@@ -41,7 +41,7 @@ def text(report: Report, color: bool = False) -> str:
         parts.append(_weights(report, paint))
     if report.crop:
         train, evaluation = (f"{height},{width}" for height, width in (report.crop.train, report.crop.eval))
-        title = paint(f"crops: --train_crop_size={train} --eval_crop_size={evaluation}", "bold")
+        title = paint(f"crops: `train_crop_size={train}` `eval_crop_size={evaluation}`", "bold")
         parts.append(f"{title}\n{broken(report.crop.why)}")
     parts += list(_findings(report, paint))
     return "\n\n".join([*parts, verdict(report, paint)])
@@ -82,7 +82,7 @@ def _class_tables(report: Report) -> str:
     """Share of the pixels that count and number of images of each class in each split."""
     splits = {split: facts for split, facts in report.splits.items() if facts.images}
     left_out = report.dataset.num_classes - len(_shown_classes(report))
-    more = f"\nand {left_out} class{'es' if left_out > 1 else ''} more (--json, --html list all)" if left_out else ""
+    more = f"\nand {left_out} class{'es' if left_out > 1 else ''} more (`json`, `html` list all)" if left_out else ""
     return _class_table(report, splits) + more
 
 
@@ -179,14 +179,14 @@ def _findings(report: Report, paint: _Paint) -> Iterator[str]:
 
 def _lines(found: Sequence[Finding], number: int) -> Iterator[str]:
     shown = found[:_MOST_NAMED]
-    same_remedy = len({finding.remedy for finding in shown}) == 1
+    same_hint = len({finding.hint for finding in shown}) == 1
     for finding in shown:
         yield harmless(f"  {finding.where}: {finding.text}")
-        if not same_remedy:
-            yield harmless(f"    remedy: {finding.remedy}")
+        if not same_hint:
+            yield harmless(f"    hint: {finding.hint}")
     if number > len(shown):
         yield f"  and {number - len(shown)} more"
-    if same_remedy:
-        yield harmless(f"  remedy: {shown[0].remedy}")
+    if same_hint:
+        yield harmless(f"  hint: {shown[0].hint}")
     if any(finding.fix for finding in found):
-        yield harmless(f"  --fix=FOLDER {found[0].fix or 'mends some of these in a copy'}")
+        yield harmless(f"  `fix=FOLDER` {found[0].fix or 'mends some of these in a copy'}")

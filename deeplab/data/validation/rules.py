@@ -22,19 +22,19 @@ class Rule:
     Attributes:
       severity: of its findings, unless one says otherwise.
       sentence: what is wrong and why it matters.
-      remedy: what to do where a finding has nothing better to say.
+      hint: what to do where a finding has nothing better to say.
     """
 
     severity: Severity
     sentence: str
-    remedy: str
+    hint: str
 
 
-_REBUILD = "mend the file, then build the records anew with --overwrite=true"
+_REBUILD = "mend the file, then build the records anew with `overwrite=true`"
 
 _FILES: Mapping[str, Rule] = {
     "nothing-to-check": Rule(
-        "error", "There is not a single image.", "build records first: `deeplab build-data --help`"
+        "error", "There is not a single image.", "build records first: `deeplab build-data `help`"
     ),
     "listing-unusable": Rule(
         "error",
@@ -74,7 +74,7 @@ _IMAGES: Mapping[str, Rule] = {
     "image-turned": Rule(
         "note",
         "The EXIF data of a photo turn it; whether its mask lies the same way is decided by their sizes.",
-        "look at the overlay; --exif=turn or --exif=ignore decides for all photos",
+        "look at the overlay; `exif=turn` or `exif=ignore` decides for all photos",
     ),
     "image-converted": Rule(
         "note", "An image is stored in another form than it has now.", "nothing, if that is what you expect"
@@ -123,12 +123,12 @@ _MASKS: Mapping[str, Rule] = {
     "mask-is-color": Rule(
         "error",
         "A mask is in colors, and nobody has said which color is which class.",
-        "--palette=FILE with a line `R G B name` for each class, in the order of the classes",
+        "`palette=FILE` with a line `R G B name` for each class, in the order of the classes",
     ),
     "mask-color-unknown": Rule(
         "error",
         "A mask has colors that are not in the palette.",
-        "add them to the palette, or give --color_tolerance",
+        "add them to the palette, or give `color_tolerance`",
     ),
     "mask-colors-snapped": Rule(
         "note", "Pixels of a mask took the nearest color of the palette.", "look at the overlay"
@@ -136,7 +136,7 @@ _MASKS: Mapping[str, Rule] = {
     "mask-palette-disagrees": Rule(
         "error",
         "A palette PNG says one class by its index and another by its color.",
-        "leave --palette out if the indices are right; run convert_color_masks if the colors are",
+        "leave `palette` out if the indices are right; run convert_color_masks if the colors are",
     ),
     "mask-kind": Rule(
         "error", "The pixels of a mask are no class indices.", "write masks as 8-bit PNG without transparency"
@@ -144,7 +144,7 @@ _MASKS: Mapping[str, Rule] = {
     "mask-lossy": Rule(
         "error",
         "A mask is a JPEG: around every edge it holds values that nobody drew.",
-        "export the masks again as PNG; colors in JPEG can be saved with --palette and --color_tolerance",
+        "export the masks again as PNG; colors in JPEG can be saved with `palette` and `color_tolerance`",
     ),
     "mask-blurred": Rule(
         "warning",
@@ -157,7 +157,7 @@ _MASKS: Mapping[str, Rule] = {
         "error",
         "A label holds values that are neither a class nor the ignore label: their pixels would teach nothing, and "
         "evaluation would stop.",
-        "map the values with --label_map=OLD:NEW, or mend the number of classes",
+        "map the values with `label_map=OLD:NEW`, or mend the number of classes",
     ),
     "size-differs": Rule(
         "error",
@@ -183,7 +183,7 @@ _MASKS: Mapping[str, Rule] = {
         "error",
         "One color stands for different indices in different palette masks, as when each was given a palette of its "
         "own: the indices mean nothing, the colors do.",
-        "save the masks as RGB and give --palette=FILE, or run datasets/convert_color_masks.py on them",
+        "save the masks as RGB and give `palette=FILE`, or run datasets/convert_color_masks.py on them",
     ),
     "label-one-class": Rule(
         "note",
@@ -197,12 +197,12 @@ _MASKS: Mapping[str, Rule] = {
 
 _CLASSES: Mapping[str, Rule] = {
     "nothing-labeled": Rule(
-        "error", "Every pixel of every label is ignored.", "check --ignore_label and the values of the masks"
+        "error", "Every pixel of every label is ignored.", "check `ignore_label` and the values of the masks"
     ),
     "foreground-ignored": Rule(
         "error",
         "The masks hold one class and the ignore label: what was meant as a class would be ignored.",
-        "--label_map=255:1",
+        "`label_map=255:1`",
     ),
     "one-class": Rule(
         "error", "All labeled pixels are one class: there is nothing to tell apart.", "check the mask files"
@@ -210,7 +210,7 @@ _CLASSES: Mapping[str, Rule] = {
     "labels-are-gray-levels": Rule(
         "error",
         "The masks hold tones of gray, not class indices 0, 1, 2 ...",
-        "number them with --label_map=OLD:NEW,OLD:NEW",
+        "number them with `label_map=OLD:NEW`,OLD:NEW",
     ),
     "class-names-repeated": Rule(
         "warning", "Two classes have one name: in tables, nobody can tell them apart.", "give each class its own name"
@@ -218,12 +218,12 @@ _CLASSES: Mapping[str, Rule] = {
     "class-ignored": Rule(
         "warning",
         "The ignore label is one of the classes, which is never learned and never found.",
-        "leave --ignore_label out if the class is meant to be learned; call it `ignored` if it is not",
+        "leave `ignore_label` out if the class is meant to be learned; call it `ignored` if it is not",
     ),
     "labels-start-at-one": Rule(
         "warning",
         "No label holds the value 0: the first class is 0, so one class would have no pixel.",
-        "--label_map moves them down by one, unless class 0 merely does not occur",
+        "`label_map` moves them down by one, unless class 0 merely does not occur",
     ),
     "ignore-counted-as-class": Rule(
         "warning",
@@ -236,17 +236,17 @@ _CLASSES: Mapping[str, Rule] = {
     "class-not-trained": Rule(
         "warning",
         "A class occurs in another split, but not in the one for training: it cannot be learned.",
-        "divide anew with --stratify=true, or move images into the training split",
+        "divide anew with `stratify=true`, or move images into the training split",
     ),
     "class-absent-from-split": Rule(
         "note",
         "A class that is trained has no pixel in another split, whose figures say nothing of it.",
-        "divide anew with --stratify=true, or move images into that split",
+        "divide anew with `stratify=true`, or move images into that split",
     ),
     "class-rare": Rule(
         "warning",
         "Classes have less than 0.05 % of the training pixels: without weights they are hardly ever found.",
-        "weigh the classes: --label_weights as suggested below",
+        "weigh the classes: `label_weights` as suggested below",
     ),
     "weights-far-apart": Rule(
         "note",
@@ -275,7 +275,7 @@ _LEAKS: Mapping[str, Rule] = {
         "warning",
         "Almost the same picture is in the training split and in another one: figures there will look better than "
         "they are.",
-        "keep such pictures in one split: take one off its list, or let --group_by divide by a part of the name",
+        "keep such pictures in one split: take one off its list, or let `group_by` divide by a part of the name",
     ),
     "picture-repeated": Rule(
         "warning", "The same picture stands in a split twice under two names.", "leave one of the two out"
@@ -293,13 +293,13 @@ _LEAKS: Mapping[str, Rule] = {
 _SIZES: Mapping[str, Rule] = {
     "larger-than-eval-crop": Rule(
         "error",
-        "Images are larger than --eval_crop_size, so evaluation would stop.",
-        "leave --eval_crop_size out (each image at its own size), or enlarge it",
+        "Images are larger than `eval_crop_size`, so evaluation would stop.",
+        "leave `eval_crop_size` out (each image at its own size), or enlarge it",
     ),
     "crop-mostly-padding": Rule(
         "warning",
         "Most of a training crop would be padding, which costs time and memory and teaches nothing.",
-        "take a smaller --train_crop_size",
+        "take a smaller `train_crop_size`",
     ),
     "crop-off-stride": Rule(
         "note",
@@ -315,13 +315,13 @@ _RECORDS: Mapping[str, Rule] = {
     "shard-damaged": Rule(
         "error",
         "A shard is cut off or damaged; the records behind that place were not looked at.",
-        "copy the file again, or build the records anew with --overwrite=true",
+        "copy the file again, or build the records anew with `overwrite=true`",
     ),
-    "record-unusable": Rule("error", "A record holds no image.", "build the records anew with --overwrite=true"),
+    "record-unusable": Rule("error", "A record holds no image.", "build the records anew with `overwrite=true`"),
     "record-without-label": Rule(
         "error",
         "A record has no label: training and evaluation would stop at it.",
-        "build the split with masks; --split=NAME checks those that have them",
+        "build the split with masks; `split=NAME` checks those that have them",
     ),
     "label-not-gray-png": Rule(
         "error",
@@ -336,13 +336,13 @@ _RECORDS: Mapping[str, Rule] = {
     "description-missing": Rule(
         "warning",
         "Beside the records lies no dataset.yml, so commands would take the 21 classes of PASCAL VOC.",
-        "write one (the least is `classes: [background, ...]`), or give --dataset",
+        "write one (the least is `classes: [background, ...]`), or give `dataset`",
     ),
     "description-unusable": Rule("error", "dataset.yml cannot be read.", "mend it, or build the records anew"),
     "description-disagrees": Rule(
         "warning",
         "dataset.yml says something else than the records hold.",
-        "build the records anew with --overwrite=true, or copy the whole folder again",
+        "build the records anew with `overwrite=true`, or copy the whole folder again",
     ),
 }
 
@@ -355,13 +355,13 @@ def finding(
     text: str,
     *,
     split: str = "",
-    remedy: str = "",
+    hint: str = "",
     severity: Severity | None = None,
     fix: str = "",
 ) -> Finding:
     """A finding with what its rule says where nothing else is given."""
     known = RULES[rule]
-    return Finding(rule, severity or known.severity, str(where), split, text, remedy or known.remedy, fix)
+    return Finding(rule, severity or known.severity, str(where), split, text, hint or known.hint, fix)
 
 
 ABOUT_FILES = frozenset(_FILES) | {"shards-incomplete"}  # rules of lists and folders: no pair is at fault
@@ -374,6 +374,6 @@ _MENDED_BEFORE_BUILDING = {
 
 def for_records(item: Finding) -> Finding:
     """A finding on records: what must be mended lies in front of them, and they must be built again."""
-    if item.rule not in _MENDED_BEFORE_BUILDING or item.severity == "note" or item.remedy.startswith("build"):
+    if item.rule not in _MENDED_BEFORE_BUILDING or item.severity == "note" or item.hint.startswith("build"):
         return item
-    return dataclasses.replace(item, remedy=f"{item.remedy}; then build the records anew with --overwrite=true")
+    return dataclasses.replace(item, hint=f"{item.hint}; then build the records anew with `overwrite=true`")

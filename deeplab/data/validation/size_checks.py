@@ -41,7 +41,7 @@ def look_at_sizes(
         if crop and crop != crop_advice.fitted(crop, config.output_stride):
             better = crop_advice.fitted(crop, config.output_stride)
             text = f"{crop[0]},{crop[1]} is no multiple of the output stride {config.output_stride}, plus 1"
-            yield finding("crop-off-stride", f"--{flag}", text, remedy=f"--{flag}={better[0]},{better[1]}")
+            yield finding("crop-off-stride", f"--{flag}", text, hint=f"--{flag}={better[0]},{better[1]}")
 
 
 def _too_large(split: str, tally: SplitTally, config: CheckConfig) -> Iterator[Finding]:
@@ -55,11 +55,11 @@ def _too_large(split: str, tally: SplitTally, config: CheckConfig) -> Iterator[F
     better = crop_advice.fitted(largest, config.output_stride)
     text = (
         f"{counted(number, 'image')} of split {split} {'is' if number == 1 else 'are'} larger than "
-        f"--eval_crop_size={crop[0]},{crop[1]}, {'this one' if number == 1 else 'this one among them'}; sides go up to "
+        f"`eval_crop_size={crop[0]},{crop[1]}`, {'this one' if number == 1 else 'this one among them'}; sides go up to "
         f"{crop_advice.size_text(largest)} (height x width)"
     )
-    remedy = f"--eval_crop_size={better[0]},{better[1]}, or leave it out: each image at its own size"
-    yield finding("larger-than-eval-crop", where, text, split=split, remedy=remedy)
+    hint = f"`eval_crop_size={better[0]},{better[1]}`, or leave it out: each image at its own size"
+    yield finding("larger-than-eval-crop", where, text, split=split, hint=hint)
 
 
 def _mostly_padding(split: str, tally: SplitTally, config: CheckConfig, advised: CropAdvice) -> Iterator[Finding]:
@@ -74,5 +74,5 @@ def _mostly_padding(split: str, tally: SplitTally, config: CheckConfig, advised:
         f"average, at scales from {scales[0]:g} to {scales[1]:g}"
     )
     height, width = advised.train
-    remedy = f"--train_crop_size={height},{width} shows {100 * better:.0f} % picture"
-    yield finding("crop-mostly-padding", "--train_crop_size", text, split=split, remedy=remedy)
+    hint = f"`train_crop_size={height},{width}` shows {100 * better:.0f} % picture"
+    yield finding("crop-mostly-padding", "`train_crop_size`", text, split=split, hint=hint)

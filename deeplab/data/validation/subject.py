@@ -68,7 +68,7 @@ def of_source(
       source: the dataset, divided into splits.
       classes: as `classes_from` gives them.
       checked: what to call it.
-      exif: as `--exif`.
+      exif: as `exif`.
       splits: those to look at; none = all.
       findings: what was found while listing.
 
@@ -96,7 +96,7 @@ def _wanted(asked: Sequence[str], there: Sequence[str], checked: str) -> list[st
     for split in asked:
         if split not in there:
             rule = f"{checked} has no split {split!r}"
-            raise UserError("--split", rule, f"the splits there are {', '.join(there) or 'none'}")
+            raise UserError("unclassified", rule, f"the splits there are {', '.join(there) or 'none'}", field="split")
     return [split for split in in_order(there) if not asked or split in asked]
 
 
@@ -126,7 +126,12 @@ def of_records(
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise UserError(folder, "no such folder of records", "--dataset_dir names the folder of the .tfrecord files")
+        raise UserError(
+            "unclassified",
+            "no such folder of records",
+            "`dataset_dir` names the folder of the .tfrecord files",
+            where=folder,
+        )
     by_split = records.shards_by_split(folder)
     described, met = _described(folder, dataset)
     wanted = _wanted(splits, list(by_split), str(folder))
@@ -148,7 +153,7 @@ def _no_records(folder: pathlib.Path) -> Finding:
     try:
         records.list_shards(folder, "train")
     except UserError as fault:
-        return finding("nothing-to-check", fault.where, fault.rule, remedy=fault.remedy)
+        return finding("nothing-to-check", fault.where, fault.rule, hint=fault.hint)
     raise AssertionError("unreachable: the folder holds no shard")
 
 
@@ -157,7 +162,7 @@ def _incomplete(folder: pathlib.Path, split: str) -> list[Finding]:
         records.list_shards(folder, split)
         return []
     except UserError as fault:
-        return [finding("shards-incomplete", fault.where, fault.rule, split=split, remedy=fault.remedy)]
+        return [finding("shards-incomplete", fault.where, fault.rule, split=split, hint=fault.hint)]
 
 
 def _count(path: str) -> int:
@@ -178,7 +183,7 @@ def _described(folder: pathlib.Path, dataset: str) -> tuple[Dataset | None, list
     try:
         return datasets.load(path), []
     except UserError as fault:
-        return None, [finding("description-unusable", fault.where, fault.rule, remedy=fault.remedy)]
+        return None, [finding("description-unusable", fault.where, fault.rule, hint=fault.hint)]
 
 
 def _classes(described: Dataset | None, num_classes: int | None) -> Classes:

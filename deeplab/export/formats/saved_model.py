@@ -59,7 +59,10 @@ def write(
         tf.saved_model.save(module, os.fspath(folder), signatures)
     except (OSError, tf.errors.OpError) as fault:
         raise UserError(
-            folder, f"cannot be written: {' '.join(str(fault).split())[:200]}", "is the disk full?"
+            "unclassified",
+            f"cannot be written: {' '.join(str(fault).split())[:200]}",
+            "is the disk full?",
+            where=folder,
         ) from None
 
 

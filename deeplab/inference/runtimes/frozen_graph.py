@@ -62,12 +62,14 @@ class Graph:
         crop = self.crop_size
         if crop and (height > crop[0] or width > crop[1]):
             rule = f"takes pictures up to {crop[0]}x{crop[1]} (height x width); this one is {height}x{width}"
-            remedy = (
-                "--shrink_large_images=true shrinks such pictures to fit and enlarges their masks again; sharper: "
-                f"export anew with --crop_size={height},{width}, or predict from the checkpoint, which takes any size"
+            hint = (
+                "`shrink_large_images=true` shrinks such pictures to fit and enlarges their masks again; sharper: "
+                f"export anew with `crop_size={height},{width}`, or predict from the checkpoint, which takes any size"
             )
-            return LargerThanCrop(self.path, rule, remedy)
-        return UserError(self.path, f"cannot run on a picture of {height}x{width}: {_first_line(fault)}")
+            return LargerThanCrop("unclassified", rule, hint, where=self.path)
+        return UserError(
+            "unclassified", f"cannot run on a picture of {height}x{width}: {_first_line(fault)}", where=self.path
+        )
 
 
 def load_frozen(path: str) -> Graph:
@@ -81,7 +83,7 @@ def load_frozen(path: str) -> Graph:
     if INPUT not in names or LABELS not in names:
         inputs = [node.name for node in definition.node if node.op == "Placeholder"]
         rule = f"is no DeepLab graph: it needs the tensors {INPUT}:0 and {LABELS}:0, and its inputs are {inputs}"
-        raise UserError(path, rule, "export one: python deeplab/export_model.py")
+        raise UserError("unclassified", rule, "export one: python deeplab/export_model.py", where=path)
     fetches = [f"{LABELS}:0"] + ([f"{PROBABILITIES}:0"] if PROBABILITIES in names else [])
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
     graph = wrapped.graph
@@ -104,11 +106,13 @@ def _read_definition(path: str) -> tf.compat.v1.GraphDef:
         with open(path, "rb") as file:
             definition.ParseFromString(file.read())
     except OSError as fault:
-        raise UserError(path, f"cannot be read: {fault.strerror or fault}") from None
+        raise UserError("unclassified", f"cannot be read: {fault.strerror or fault}", where=path) from None
     except DecodeError:
-        raise UserError(path, "is no frozen graph, or a truncated one", "copy the file again, or export anew") from None
+        raise UserError(
+            "unclassified", "is no frozen graph, or a truncated one", "copy the file again, or export anew", where=path
+        ) from None
     if not definition.node:
-        raise UserError(path, "is an empty graph", "copy the file again, or export anew")
+        raise UserError("unclassified", "is an empty graph", "copy the file again, or export anew", where=path)
     return definition
 
 
@@ -133,7 +137,9 @@ def load_saved_model(folder: str) -> Graph:
     try:
         loaded = tf.saved_model.load(folder)
     except (OSError, ValueError, tf.errors.OpError) as fault:
-        raise UserError(folder, f"cannot be loaded as a SavedModel: {_first_line(fault)}", "export anew") from None
+        raise UserError(
+            "unclassified", f"cannot be loaded as a SavedModel: {_first_line(fault)}", "export anew", where=folder
+        ) from None
     signature = loaded.signatures.get("serving_default")
     inputs = list(signature.structured_input_signature[1].values()) if signature else []
     outputs = dict(signature.structured_outputs) if signature else {}
@@ -141,7 +147,7 @@ def load_saved_model(folder: str) -> Graph:
     if len(inputs) != 1 or inputs[0].dtype != tf.uint8 or labels is None:
         shown = f"inputs {[(i.name, i.dtype.name) for i in inputs]}, outputs {sorted(outputs)}"
         rule = f"its serving_default must take one uint8 image and give {LABELS}; it has {shown}"
-        raise UserError(folder, rule, "export one: python deeplab/export_model.py")
+        raise UserError("unclassified", rule, "export one: python deeplab/export_model.py", where=folder)
 
     def run(image: np.ndarray, probabilities: bool) -> Answer:
         _ = loaded  # the variables live as long as it does

@@ -45,7 +45,7 @@ def test_what_is_given_is_left_out():
 def test_rates_are_asked_for(given, answer):
     with pytest.raises(UserError, match="has 3 atrous branches, whose rates leave no trace") as caught:
         settings(PLAIN | BRANCHES, **given)
-    assert caught.value.remedy.startswith(answer)
+    assert caught.value.hint.startswith(answer)
 
 
 def test_given_rates_are_enough():

@@ -187,7 +187,7 @@ def test_misspelled_name_gets_the_nearest(prefix):
 
 def test_folder_above_names_the_checkpoint_below(prefix):
     text = refusal(pathlib.Path(prefix).parent.parent)
-    assert f"holds no checkpoint itself\n  remedy: did you mean {prefix}?" in text
+    assert f"holds no checkpoint itself\n  hint: did you mean {prefix}?" in text
 
 
 def test_empty_folder_and_missing_folder(tmp_path):
@@ -222,7 +222,7 @@ def test_archive_of_the_model_zoo(tmp_path, prefix):
 def test_truncated_archive_still_says_what_to_do(tmp_path):
     archive = tmp_path / "zoo.tar.gz"
     archive.write_bytes(gzip.compress(bytes(5000))[:20])
-    assert f"is an archive, not a checkpoint\n  remedy: unpack it: tar xf {archive}" in refusal(archive)
+    assert f"is an archive, not a checkpoint\n  hint: unpack it: tar xf {archive}" in refusal(archive)
 
 
 @pytest.mark.parametrize(

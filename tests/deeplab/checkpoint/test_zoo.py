@@ -119,8 +119,8 @@ def test_unknown_name_suggests_the_nearest_and_lists_all():
     with pytest.raises(UserError) as caught:
         zoo.find("zoo:xception65_coco_voc_trainaugg")
     assert caught.value.where == "zoo:xception65_coco_voc_trainaugg"
-    assert "did you mean 'xception65_coco_voc_trainaug'" in caught.value.remedy
-    assert "mobilenetv2_dm05_coco_voc_trainval" in caught.value.remedy
+    assert "did you mean 'xception65_coco_voc_trainaug'" in caught.value.hint
+    assert "mobilenetv2_dm05_coco_voc_trainval" in caught.value.hint
 
 
 # ---- from a name to a checkpoint ---------------------------------------------------------------------
@@ -159,9 +159,9 @@ def test_no_network_says_what_to_put_where(entry, server, archive):
     server.statuses = [403] * 9
     with pytest.raises(UserError) as caught:
         files.find("zoo:small")
-    assert server.address in caught.value.remedy
+    assert server.address in caught.value.hint
     by_hand = str(cache() / "some_name_2018.tar.gz")
-    assert by_hand in caught.value.remedy
+    assert by_hand in caught.value.hint
     pathlib.Path(by_hand).write_bytes(archive)
     assert files.find("zoo:small")
     assert listing() == ["small", "some_name_2018.tar.gz", "some_name_2018.tar.gz.sha256"]  # the user's file stays

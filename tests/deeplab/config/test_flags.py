@@ -160,8 +160,8 @@ def test_every_flag_of_the_reference_is_there_with_its_default(golden, command):
 
 def test_a_command_ends_with_an_exit_code_and_no_traceback(capsys):
     def fail(*_):
-        raise UserError("here", "a rule", "do this")
+        raise UserError("unclassified", "a rule", "do this", where="here")
 
     assert flags.run(fail, (prediction_config.InferenceConfig,), ["command"]) == 1
-    assert capsys.readouterr().err == "error: here: a rule\n  remedy: do this\n"
+    assert capsys.readouterr().err == "error: here: a rule\n  hint: do this\n"
     assert flags.run(lambda *_: None, (prediction_config.InferenceConfig,), ["command"]) == 0

@@ -59,7 +59,7 @@ def test_published_numbers(name, pattern, number):
 
 
 def test_unknown_data_set():
-    with pytest.raises(UserError, match="is no dataset that can be fetched\n  remedy: did you mean 'camvid'"):
+    with pytest.raises(UserError, match="is no dataset that can be fetched\n  hint: did you mean 'camvid'"):
         catalog.find("canvid")
 
 

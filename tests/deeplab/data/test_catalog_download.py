@@ -155,7 +155,7 @@ def test_checksum(fetch, server, algorithm):
     with pytest.raises(UserError, match=f"is not the published .*: its {algorithm} is {digest}, not 0000") as caught:
         fetch()
     assert list(fetch.files()) == [f"{ARCHIVES}/{VOC}"]  # two gigabytes that a person must decide on
-    line = caught.value.remedy.partition("takes it: ")[2]
+    line = caught.value.hint.partition("takes it: ")[2]
     accepted = yaml.safe_load(line)["voc2012"]["archives"][VOC]
     assert accepted == {"bytes": len(server.content), "checksum": f"{algorithm}:{digest}"}
     fetch.override(VOC, **accepted)
@@ -168,7 +168,7 @@ def test_incomplete_archive(fetch, server):
     with pytest.raises(UserError, match=r"holds only 2 of 17125 VOCdevkit/VOC2012/JPEGImages/\*\.jpg") as caught:
         fetch()
     assert list(fetch.files()) == [f"{ARCHIVES}/{VOC}"]
-    line = caught.value.remedy.partition("takes it: ")[2]
+    line = caught.value.hint.partition("takes it: ")[2]
     assert yaml.safe_load(line)["voc2012"]["archives"][VOC]["expected"] == VOC_EXPECTED
 
 
@@ -240,7 +240,7 @@ def test_all_missing_archives_are_named_at_once(fetcher, tmp_path):
         fetch(archives=str(tmp_path / "mine"))
     assert "leftImg8bit_trainvaltest.zip of cityscapes cannot be fetched" in caught.value.rule
     assert "holds only gtFine_trainvaltest.zip, notes.txt" in caught.value.rule
-    assert "https://www.cityscapes-dataset.com/downloads/" in caught.value.remedy and "account" in caught.value.remedy
+    assert "https://www.cityscapes-dataset.com/downloads/" in caught.value.hint and "account" in caught.value.hint
     with pytest.raises(UserError, match=r"gtFine_trainvaltest\.zip, leftImg8bit_trainvaltest\.zip of cityscapes"):
         fetch()
     with pytest.raises(UserError, match="no such folder: nowhere"):

@@ -95,7 +95,7 @@ def test_neither_jpeg_nor_png():
     bitmap = example(encoded(picture(), "BMP"), name='käse "1\\2"')
     report = fault(lambda: decoding.image_size(bitmap))
     assert report.where == 'käse "1\\2"'
-    assert "neither JPEG nor PNG" in report.rule and "records anew" in report.remedy
+    assert "neither JPEG nor PNG" in report.rule and "records anew" in report.hint
 
 
 # --- Labels -------------------------------------------------------------------------------------------------

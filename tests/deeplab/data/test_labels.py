@@ -146,7 +146,7 @@ def test_strange_color_is_named_with_the_nearest_class():
     with pytest.raises(UserError) as fault:
         decode(data, LabelRule(3, table=LFW))
     assert "(250, 3, 0) on 1 pixel, nearest hair (255, 0, 0)" in fault.value.rule
-    assert "--color_tolerance=6" in fault.value.remedy  # the distance is 5.8
+    assert "--color_tolerance=6" in fault.value.hint  # the distance is 5.8
     np.testing.assert_array_equal(decode(data, LabelRule(3, table=LFW, tolerance=6)), [[0, 1]])
 
 
@@ -204,7 +204,7 @@ def test_values_are_replaced_all_at_once():
 
 
 @pytest.mark.parametrize(
-    ("values", "num_classes", "rule", "remedy"),
+    ("values", "num_classes", "rule", "hint"),
     [
         ([0, 150, 250], 3, "150 on 1 pixel, 250 on 1 pixel", "--label_map=150:1,250:2"),
         ([0, 1, 3], 3, "(0 to 2, and 255 for ignored pixels): 3 on 1 pixel", "--num_classes=4 if 3 is a class"),
@@ -212,11 +212,11 @@ def test_values_are_replaced_all_at_once():
         ([0, 1, 2, 3, 4, 9], 3, "9 on 1 pixel", "--num_classes=10"),
     ],
 )
-def test_values_outside_the_classes(values, num_classes, rule, remedy):
+def test_values_outside_the_classes(values, num_classes, rule, hint):
     with pytest.raises(UserError) as fault:
         decode(encoded(Image.fromarray(np.array([values], np.uint8))), LabelRule(num_classes))
     assert rule in fault.value.rule
-    assert remedy in fault.value.remedy
+    assert hint in fault.value.hint
 
 
 def test_bad_values_can_be_ignored():
@@ -293,7 +293,7 @@ def test_stray_grays_are_snapped_and_counted():
 
 
 @pytest.mark.parametrize(
-    ("values", "remedy"),
+    ("values", "hint"),
     [
         ([0, 150, 250], "--label_map=150:1,250:2 if these are the classes in order"),
         ([0, 2, 3], "--num_classes=4 if 3 is a class"),
@@ -301,11 +301,11 @@ def test_stray_grays_are_snapped_and_counted():
         ([0, 1, 2, 9, 11], "--num_classes=12 if all are classes, --label_map=9:255,11:255 if these are to be ignored"),
     ],
 )
-def test_remedy_for_values_that_are_no_classes(values, remedy):
+def test_hint_for_values_that_are_no_classes(values, hint):
     """One strange value among class indices must not number the good ones anew."""
     with pytest.raises(UserError) as fault:
         labels.to_label(np.array([values], np.uint8), "a.png", LabelRule(3))
-    assert fault.value.remedy.startswith(remedy)
+    assert fault.value.hint.startswith(hint)
 
 
 def test_palette_file_with_a_byte_order_mark(tmp_path):

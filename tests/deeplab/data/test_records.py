@@ -93,7 +93,7 @@ def test_missing_split_names_what_is_there_and_the_nearest(tmp_path):
         list_shards(tmp_path, "valid")
     assert "valid-?????-of-?????.tfrecord" in fault.value.rule
     assert "train (1 shards), validation (2 shards)" in fault.value.rule
-    assert fault.value.remedy == "did you mean split 'validation'?"
+    assert fault.value.hint == "did you mean split 'validation'?"
 
 
 def test_empty_folder_and_records_one_folder_deeper(tmp_path):

@@ -411,7 +411,7 @@ def test_truncated_files_of_all_formats(kind, share):
     data = encoded(kind, gradient())
     with pytest.raises(UserError, match=r"^a: ") as fault:
         prepare(data[: int(len(data) * share)], "a", None)
-    assert fault.value.remedy
+    assert fault.value.hint
 
 
 def test_damaged_compressed_data():

@@ -76,7 +76,7 @@ def test_matrices_of_other_classes_do_not_add():
 
 
 @pytest.mark.parametrize(
-    ("values", "listed", "remedy"),
+    ("values", "listed", "hint"),
     [
         ([0, 3], "also holds 3", "`ignore_label: 3` in dataset.yml; if it is a class, num_classes must be 4"),
         ([0, 3, 4], "also holds 3, 4", "if 3, 4 are classes, name them in dataset.yml and train with num_classes 5"),
@@ -85,14 +85,14 @@ def test_matrices_of_other_classes_do_not_add():
         (list(range(100, 120)), "104, 105, 106, 107 and 12 more", "gray levels"),
     ],
 )
-def test_labels_outside_the_classes(values, listed, remedy):
+def test_labels_outside_the_classes(values, listed, hint):
     matrix = ConfusionMatrix(3, 255)
     label = np.array([[*values, 255]])
     with pytest.raises(UserError) as caught:
         matrix.add(label, np.zeros_like(label), image_name="faces/0007")
     assert "faces/0007: label values must be 0..2 or 255 (ignore)" in str(caught.value)
     assert listed in str(caught.value)
-    assert remedy in str(caught.value)
+    assert hint in str(caught.value)
     assert matrix.counts.sum() == 0
 
 

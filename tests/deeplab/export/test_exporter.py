@@ -131,8 +131,8 @@ def test_other_class_names_are_set_aside(network, tmp_path):
     assert names(tmp_path) == ["graph.pb", "graph_contract.json", "labels.previous-1.txt", "labels.txt"]
 
 
-@pytest.mark.parametrize("given, remedy", [("", "frozen_inference_graph.pb"), ("/graph", "/graph.pb")])
-def test_the_path_must_be_a_pb_file(network, tmp_path, given, remedy):
+@pytest.mark.parametrize("given, hint", [("", "frozen_inference_graph.pb"), ("/graph", "/graph.pb")])
+def test_the_path_must_be_a_pb_file(network, tmp_path, given, hint):
     with pytest.raises(UserError) as fault:
         export(network, f"{tmp_path}{given}")
-    assert fault.value.remedy == f"--export_path={tmp_path}/{remedy.lstrip('/')}"
+    assert fault.value.hint == f"--export_path={tmp_path}/{hint.lstrip('/')}"

@@ -32,7 +32,7 @@ class TestArrays:
             (RGB[:0], r"not \[0, 6, 3\]"),
         ],
     )
-    def test_others_are_refused_with_a_remedy(self, array, words):
+    def test_others_are_refused_with_a_hint(self, array, words):
         with pytest.raises(UserError, match=words):
             input_images.to_rgb(array)
 

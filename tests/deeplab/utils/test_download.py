@@ -129,7 +129,7 @@ def test_busy_server_is_asked_again(server, target):
 
 def test_missing_file_says_what_to_do_by_hand(server, target):
     server.statuses = [404]
-    with pytest.raises(download.Unreachable, match=r"404 Not Found\s+remedy: bring it by hand"):
+    with pytest.raises(download.Unreachable, match=r"404 Not Found\s+hint: bring it by hand"):
         fetch(server, target)
     assert server.requests == [None] and not os.path.exists(target)
 

@@ -151,11 +151,11 @@ def test_names_without_a_match_are_named():
     with pytest.raises(UserError, match=r"finds nothing in 7 of 9 names: other0_1, .*, other4_1\n") as fault:
         group_keys(names, "^(p[0-9])_")
     assert fault.value.where == "--group_by"
-    assert "--group_by='^(.+)[_-]' would make 8 groups, such as 'p1' for 'p1_1'" in fault.value.remedy
+    assert "--group_by='^(.+)[_-]' would make 8 groups, such as 'p1' for 'p1_1'" in fault.value.hint
 
 
 @pytest.mark.parametrize(
-    ("names", "pattern", "rule", "remedy"),
+    ("names", "pattern", "rule", "hint"),
     [
         (
             ["a_1", "a_2", "b_1"],
@@ -170,8 +170,8 @@ def test_names_without_a_match_are_named():
         (["vid12", "vid13", "cam1"], ".*", "gives each of 3", "such as 'vid' for 'vid12'"),
     ],
 )
-def test_patterns_that_make_no_groups(names, pattern, rule, remedy):
-    with pytest.raises(UserError, match=rf"(?s)--group_by: .*{rule}.*remedy: .*{remedy}"):
+def test_patterns_that_make_no_groups(names, pattern, rule, hint):
+    with pytest.raises(UserError, match=rf"(?s)--group_by: .*{rule}.*hint: .*{hint}"):
         group_keys(names, pattern)
 
 

@@ -53,7 +53,7 @@ def test_what_is_no_json(tmp_path, content, rule):
     path.write_bytes(content)
     with pytest.raises(UserError, match=rule) as fault:
         read_json(path)
-    assert fault.value.where == str(path) and fault.value.remedy
+    assert fault.value.where == str(path) and fault.value.hint
 
 
 def test_json_that_is_not_there(tmp_path):
@@ -83,7 +83,7 @@ def test_json_that_is_not_there(tmp_path):
 def test_values_of_the_wrong_type(holder, kind, rule):
     with pytest.raises(UserError, match=rule) as fault:
         require(holder, "key", kind, "a.json, shape 2")
-    assert fault.value.where == "a.json, shape 2" and fault.value.remedy
+    assert fault.value.where == "a.json, shape 2" and fault.value.hint
 
 
 def test_values_of_the_right_type():
@@ -264,19 +264,17 @@ def collect(number):
     tally = Tally()
     for index in range(number):
         with tally.collecting():
-            raise UserError(f"{index}.json", f"rule {index}", f"remedy {index}")
+            raise UserError("unclassified", f"rule {index}", f"hint {index}", where=f"{index}.json")
     tally.report()
 
 
 def test_faults_are_told_together():
     with pytest.raises(UserError) as fault:
         collect(1)
-    assert (fault.value.where, fault.value.rule, fault.value.remedy) == ("0.json", "rule 0", "remedy 0")
+    assert (fault.value.where, fault.value.rule, fault.value.hint) == ("0.json", "rule 0", "hint 0")
     with pytest.raises(
         UserError, match=r"(?s)^0\.json: rule 0\n  and 2 more faults:\n    1\.json: rule 1\n    2\.json"
     ):
         collect(3)
-    with pytest.raises(
-        UserError, match=r"(?s)and 9 more faults \(and perhaps more.*9\.json: rule 9\n  remedy: remedy 0"
-    ):
+    with pytest.raises(UserError, match=r"(?s)and 9 more faults \(and perhaps more.*9\.json: rule 9\n  hint: hint 0"):
         collect(15)

@@ -240,7 +240,7 @@ def test_three_classes_in_one_file(tmp_path, values, shown):
         one_mask(path, height=len(values), width=len(values[0]))
     assert fault.value.where == path
     assert "is no binary mask" in fault.value.rule and shown in fault.value.rule
-    assert "format `folder`, with --label_map" in fault.value.remedy
+    assert "format `folder`, with --label_map" in fault.value.hint
 
 
 def test_three_classes_in_a_jpeg(tmp_path):

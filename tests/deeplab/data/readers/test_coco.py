@@ -354,7 +354,7 @@ def test_files_that_break_the_format_are_named_with_the_rule(folder, apply, text
     with pytest.raises(UserError, match=text) as caught:
         read(folder, data)
     assert "part0.json" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 def test_several_faults_are_told_at_once(folder):

@@ -233,7 +233,7 @@ def test_shapes_that_break_the_format_are_named_with_the_rule(folder, shapes, te
     with pytest.raises(UserError, match=text) as caught:
         drawn(folder, shapes)
     assert "part0.xml" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_files_that_break_the_format_are_named_with_the_rule(folder, text, messa
     with pytest.raises(UserError, match=message) as caught:
         read(folder, text)
     assert "part0.xml" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 def test_document_types_are_refused_before_anything_grows(folder):

@@ -108,7 +108,7 @@ def test_files_that_break_the_format_are_named_with_the_rule(tmp_path, data, tex
     with pytest.raises(UserError, match=text) as caught:
         draw(read(tmp_path))
     assert "000001.json" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 def test_an_annotation_file_without_its_photo_is_named(tmp_path):

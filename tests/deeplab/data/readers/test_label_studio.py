@@ -298,7 +298,7 @@ def test_regions_that_break_the_format_are_named_with_the_rule(folder, broken, t
     with pytest.raises(UserError, match=text) as caught:
         drawn(folder, broken)
     assert "export.json, task 1, region 1" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_tasks_that_break_the_format_are_named_with_the_rule(folder, tasks, text
     with pytest.raises(UserError, match=text) as caught:
         read(folder, *tasks)
     assert "export.json" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -340,4 +340,4 @@ def test_files_that_are_no_exports_are_refused(folder, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read(folder, text=text)
     assert "export.json" in str(caught.value)
-    assert caught.value.remedy
+    assert caught.value.hint

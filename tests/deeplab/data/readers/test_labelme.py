@@ -137,7 +137,7 @@ def test_images_in_a_folder_of_their_own(tmp_path):
     with pytest.raises(UserError) as fault:
         read(tmp_path / "json")
     assert fault.value.where == str(tmp_path / "json" / "bonn" / "1.json")
-    assert fault.value.remedy == f"--image_folder={tmp_path / 'images' / 'bonn'}"
+    assert fault.value.hint == f"--image_folder={tmp_path / 'images' / 'bonn'}"
     source = read(tmp_path / "json", image_folder=str(tmp_path / "images"))
     assert [pair.name for pair in source.pairs()] == ["bonn/1", "ulm/1"]
     assert source.pairs()[1].image == str(tmp_path / "images" / "ulm" / "1.png")
@@ -209,7 +209,7 @@ def test_two_files_of_one_image(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "rule", "remedy"),
+    ("content", "rule", "hint"),
     [
         ("{", "is not JSON", "export it again"),
         ([], "must be an object with `shapes`, not a list", "export"),
@@ -226,12 +226,12 @@ def test_two_files_of_one_image(folder):
         (annotation(imagePath=["a.jpg"]), "`imagePath` must be text, not a list", "export"),
     ],
 )
-def test_faults_that_show_on_reading(folder, content, rule, remedy):
+def test_faults_that_show_on_reading(folder, content, rule, hint):
     write(folder / "a.json", content)
     with pytest.raises(UserError) as fault:
         read(folder)
     assert str(folder / "a.json") in str(fault.value)
-    assert rule in str(fault.value) and remedy in fault.value.remedy
+    assert rule in str(fault.value) and hint in fault.value.hint
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_faults_that_show_on_drawing(folder, entry, rule):
     with pytest.raises(UserError) as fault:
         draw(read(folder))
     assert fault.value.where == f"{folder / 'a.json'}, shape 2"
-    assert rule in fault.value.rule and fault.value.remedy
+    assert rule in fault.value.rule and fault.value.hint
 
 
 def test_several_faults_are_told_together(folder):

@@ -93,7 +93,7 @@ def test_no_sbd_there(sbd):
         merged(sbd)
     assert fault.value.where == "--sbd_root"
     assert "needs cls/, train.txt and val.txt" in fault.value.rule
-    assert "benchmark_RELEASE" in fault.value.remedy
+    assert "benchmark_RELEASE" in fault.value.hint
 
 
 def test_pairs_become_records(sbd):
@@ -139,7 +139,7 @@ def test_files_that_are_cut_off(tmp_path, kept):
         read_segmentation(tmp_path / "a.mat")
     assert fault.value.where == str(tmp_path / "a.mat")
     assert "cannot be read as a MATLAB file" in fault.value.rule
-    assert fault.value.remedy == "unpack benchmark.tgz anew"
+    assert fault.value.hint == "unpack benchmark.tgz anew"
 
 
 def test_any_damage_is_a_plain_error_or_harmless(tmp_path):

@@ -276,7 +276,7 @@ def test_unknown_class():
         painted(rectangle("hiar", 0, 0, 1, 1))
     assert fault.value.where == "a.json"
     assert "'hiar' is no class" in fault.value.rule
-    assert "did you mean 'hair'?" in fault.value.remedy and "--on_bad_label=ignore" in fault.value.remedy
+    assert "did you mean 'hair'?" in fault.value.hint and "--on_bad_label=ignore" in fault.value.hint
     lenient = Painter(PAINTER.indices, 255, LabelRule(ignore_bad=True))
     assert paint([rectangle("hiar", 0, 0, 1, 1)], lenient, "a.json", 2, 2)[0, 0] == 255
 
@@ -324,7 +324,7 @@ def test_mask_travels():
 def test_points_that_are_none(points, rule):
     with pytest.raises(UserError, match=rule) as fault:
         polygon("hair", points, where="a.json, shape 3")
-    assert fault.value.where == "a.json, shape 3" and fault.value.remedy
+    assert fault.value.where == "a.json, shape 3" and fault.value.hint
     with pytest.raises(UserError, match=r"a.json, shape 3, hole 1"):
         polygon("hair", [[0, 0], [9, 0], [0, 9]], holes=[points], where="a.json, shape 3")
 

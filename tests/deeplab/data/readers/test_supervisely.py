@@ -234,7 +234,7 @@ def test_where_no_project_is(tmp_path):
     add(tmp_path, "one", annotation(polygon("hair", SQUARE)))
     with pytest.raises(UserError) as fault:
         read(tmp_path / "one")
-    assert fault.value.remedy == f"--project_folder={tmp_path}"
+    assert fault.value.hint == f"--project_folder={tmp_path}"
     write(tmp_path / "two" / "ann" / "a.jpg.json", annotation())
     with pytest.raises(UserError, match=r"two: there is ann/, but no img/\n.*export the project with its images"):
         read(tmp_path)
@@ -256,12 +256,12 @@ def test_faults_of_meta(project, content, rule):
     add(project, "one", annotation())
     with pytest.raises(UserError) as fault:
         read(project)
-    assert fault.value.where.startswith(str(project / "meta.json")) and fault.value.remedy
+    assert fault.value.where.startswith(str(project / "meta.json")) and fault.value.hint
     assert rule in str(fault.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "rule", "remedy"),
+    ("content", "rule", "hint"),
     [
         ("{", "is not JSON", "export it again"),
         ({"size": {}}, "`objects` is missing", "export"),
@@ -274,12 +274,12 @@ def test_faults_of_meta(project, content, rule):
         (annotation(size={"height": -4, "width": 6}), "must be above 0, not -4 and 6", "take them out"),
     ],
 )
-def test_faults_that_show_on_reading(project, content, rule, remedy):
+def test_faults_that_show_on_reading(project, content, rule, hint):
     add(project, "one", content)
     with pytest.raises(UserError) as fault:
         read(project)
     assert str(project / "one" / "ann" / "a.jpg.json") in fault.value.where
-    assert rule in str(fault.value) and remedy in fault.value.remedy
+    assert rule in str(fault.value) and hint in fault.value.hint
 
 
 def broken_bitmap(**more):
@@ -314,7 +314,7 @@ def test_faults_that_show_on_drawing(project, entry, rule):
     with pytest.raises(UserError) as fault:
         drawn(project, polygon("skin", SQUARE), entry)
     assert fault.value.where.startswith(f"{project / 'one' / 'ann' / 'a.jpg.json'}, object 2")
-    assert rule in fault.value.rule and fault.value.remedy
+    assert rule in fault.value.rule and fault.value.hint
 
 
 def test_image_that_is_not_there(project):

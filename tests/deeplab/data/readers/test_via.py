@@ -129,7 +129,7 @@ def test_attribute_must_be_clear(folder):
         read(folder, content)
     assert fault.value.where == str(folder / "via.json")
     assert "regions have the attributes 'part', 'sure': which is the class?" in fault.value.rule
-    assert fault.value.remedy.startswith("--label_attribute=part")
+    assert fault.value.hint.startswith("--label_attribute=part")
     assert read(folder, content, label_attribute="part").class_names == ("background", "hair", "skin")
     assert read(folder, content, label_attribute="sure").class_names == ("background", "no", "yes")
     with pytest.raises(
@@ -197,7 +197,7 @@ def test_images_that_are_not_there(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "rule", "remedy"),
+    ("content", "rule", "hint"),
     [
         ("{", "is not JSON", "export it again"),
         ("#filename,file_size,region_count", "is not JSON", "export it again"),
@@ -221,11 +221,11 @@ def test_images_that_are_not_there(folder):
         ),
     ],
 )
-def test_faults_of_the_file(folder, content, rule, remedy):
+def test_faults_of_the_file(folder, content, rule, hint):
     with pytest.raises(UserError) as fault:
         read(folder, content)
     assert str(folder / "via.json") in fault.value.where
-    assert rule in str(fault.value) and remedy in fault.value.remedy
+    assert rule in str(fault.value) and hint in fault.value.hint
 
 
 @pytest.mark.parametrize(
@@ -246,4 +246,4 @@ def test_faults_of_a_region(folder, outline, rule):
     with pytest.raises(UserError) as fault:
         drawn(folder, region(WHOLE), region(outline))
     assert fault.value.where == f"{folder / 'via.json'}, image 'a.jpg', region 2"
-    assert rule in fault.value.rule and fault.value.remedy
+    assert rule in fault.value.rule and fault.value.hint

@@ -173,7 +173,7 @@ def test_same_images_in_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "rule", "remedy"),
+    ("text", "rule", "hint"),
     [
         ("train: [", "is not YAML", "docs.ultralytics.com"),
         ("- train", "it must be an object, not a list", ""),
@@ -199,13 +199,13 @@ def test_same_images_in_two_splits(tmp_path):
         ("names: [hair]\ntrain: images/train\nkpt_shape: [17, 3]", "describes key points", "segmentation"),
     ],
 )
-def test_faults_of_the_yaml(tmp_path, text, rule, remedy):
+def test_faults_of_the_yaml(tmp_path, text, rule, hint):
     put(tmp_path, train_a=f"0 {SQUARE}")
     write_yaml(tmp_path, text, "")
     with pytest.raises(UserError) as fault:
         read(tmp_path)
     assert str(tmp_path) in fault.value.where
-    assert rule in fault.value.rule and remedy in fault.value.remedy
+    assert rule in fault.value.rule and hint in fault.value.hint
 
 
 def test_yaml_that_is_nested_without_end(tmp_path):
@@ -222,7 +222,7 @@ def test_no_labels_at_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "rule", "remedy"),
+    ("line", "rule", "hint"),
     [
         (f"2 {SQUARE}", "class 2 is none of the 2 in `names`", "add its name"),
         (f"-1 {SQUARE}", "class -1 is none of the 2", "mend the line"),
@@ -239,11 +239,11 @@ def test_no_labels_at_all(tmp_path):
         ("0 0.1 0.1 0.5 1e999 0.5 0.2", "inf is outside of 0 to 1", "divide"),
     ],
 )
-def test_faults_of_a_line(tmp_path, line, rule, remedy):
+def test_faults_of_a_line(tmp_path, line, rule, hint):
     with pytest.raises(UserError) as fault:
         drawn(tmp_path, f"0 {SQUARE}\n\n{line}\n")
     assert fault.value.where == f"{tmp_path / 'labels' / 'train' / 'a.txt'}, line 3"
-    assert rule in fault.value.rule and remedy in fault.value.remedy
+    assert rule in fault.value.rule and hint in fault.value.hint
 
 
 def test_label_file_that_is_no_text(tmp_path):

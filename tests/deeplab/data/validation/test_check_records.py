@@ -1,4 +1,4 @@
-"""Faults of records: each is found, by record, rule and remedy, and nothing else is."""
+"""Faults of records: each is found, by record, rule and hint, and nothing else is."""
 
 import dataclasses
 import gzip
@@ -96,7 +96,7 @@ def test_a_faulty_record(discs, drawn, folder, only, fault):
     assert found.where.startswith(f"{named}val-00000-of-00002.tfrecord, record 0")
     assert found.split == "val"
     assert text in found.text
-    assert found.remedy
+    assert found.hint
 
 
 def test_fields_that_are_not_there_are_not_wrong(discs, folder):
@@ -174,7 +174,7 @@ def test_a_shard_twice(folder):
     shards[1].write_bytes(shards[0].read_bytes())
     report = check(folder)
     assert report.numbers == {"name-repeated": 4}
-    assert report.findings[0].remedy.endswith("; then build the records anew with --overwrite=true")
+    assert report.findings[0].hint.endswith("; then build the records anew with --overwrite=true")
 
 
 def test_files_of_a_stopped_build_are_no_shards(folder):
@@ -195,7 +195,7 @@ def test_remedies_for_records(discs, folder, fault, ending):
     """What is mended in front of records changes nothing in them."""
     with_record(discs, folder, **fault)
     (found,) = check(folder).findings
-    assert found.remedy.endswith(ending)
+    assert found.hint.endswith(ending)
 
 
 def test_a_missing_shard(folder):
@@ -248,7 +248,7 @@ def test_a_description_whose_classes_count_the_ignored_pixels(discs, tmp_path, o
     folder = discs.records(tmp_path / "records")
     described(folder, class_names=("ground", "disc", "bar", "ignore"))
     (found,) = only(check(folder), "ignore-counted-as-class")
-    assert found.remedy == "--num_classes=3"
+    assert found.hint == "--num_classes=3"
 
 
 @pytest.mark.parametrize("content", ["", "a: [b\n c: }", "klasses: [a, b]\n", b"\x80\x81"])
@@ -285,7 +285,7 @@ def test_a_broken_description(folder, only):
 def test_another_number_of_classes_than_described(folder):
     report = check(folder, num_classes=2)
     assert report.numbers == {"label-out-of-range": 12}
-    assert "--num_classes=3" in report.findings[0].remedy
+    assert "--num_classes=3" in report.findings[0].hint
     report = check(folder, num_classes=4)
     assert report.numbers == {"class-absent": 1}
 
@@ -299,7 +299,7 @@ def test_no_records(tmp_path, only):
 
 def test_records_one_folder_deeper(folder):
     found = [item for item in check(folder.parent).findings if item.rule == "nothing-to-check"]
-    assert found[0].remedy.startswith("--dataset_dir=") or "records lie one folder deeper" in found[0].remedy
+    assert found[0].hint.startswith("--dataset_dir=") or "records lie one folder deeper" in found[0].hint
 
 
 def test_an_empty_split(discs, folder, only):

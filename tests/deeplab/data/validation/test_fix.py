@@ -290,7 +290,7 @@ class TestImages:
 
 
 class TestLeftOut:
-    def test_pairs_without_a_certain_remedy(self, pairs, out):
+    def test_pairs_without_a_certain_hint(self, pairs, out):
         pairs.put("a0", mask=encoded(label_of(0)[:-1]))
         pairs.put("a1", image=pairs.files["a1"]["image"].read_bytes()[:300])
         strange = label_of(3)

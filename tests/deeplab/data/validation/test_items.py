@@ -1,4 +1,4 @@
-"""Faults of images: each is found, by file, rule and remedy, and nothing else is."""
+"""Faults of images: each is found, by file, rule and hint, and nothing else is."""
 
 import re
 
@@ -105,7 +105,7 @@ def test_a_faulty_image(discs, drawn, only, fault):
     of_mask = rule in ("size-differs", "mask-transposed")
     assert found.where == str(discs.mask("a3") if of_mask else path)
     assert found.split == "train"
-    assert found.remedy
+    assert found.hint
     assert re.search(text, found.text)
 
 
@@ -149,7 +149,7 @@ def test_a_turned_photo_with_an_untold_mask(discs, drawn, only):
     ]
     (found,) = found
     assert found.rule == "mask-transposed"
-    assert "--exif=auto" in found.remedy
+    assert "--exif=auto" in found.hint
 
 
 def test_gray_images_are_a_note(discs, drawn):

@@ -1,4 +1,4 @@
-"""Faults of masks: each is found, by file, rule and remedy, and nothing else is."""
+"""Faults of masks: each is found, by file, rule and hint, and nothing else is."""
 
 import io
 
@@ -97,7 +97,7 @@ def test_a_faulty_mask(discs, drawn, only, fault):
     assert found.where == str(path)
     assert found.split == "val"
     assert text in found.text
-    assert found.remedy
+    assert found.hint
 
 
 SOUND = {
@@ -121,11 +121,11 @@ def test_few_strange_pixels_are_not_taken_for_classes(discs, drawn):
     label[0, :3] = 77, 78, 78
     write(discs.mask("b1"), drawn[1](label))
     (found,) = discs.check().findings
-    assert found.remedy == "export the mask again, or --label_map=77:255,78:255: 3 pixels in all masks"
+    assert found.hint == "export the mask again, or --label_map=77:255,78:255: 3 pixels in all masks"
     label[0, :7] = range(70, 77)
     write(discs.mask("b1"), drawn[1](label))
     (found,) = discs.check().findings
-    assert found.remedy == "export the mask again, or --on_bad_label=ignore: 7 pixels in all masks"
+    assert found.hint == "export the mask again, or --on_bad_label=ignore: 7 pixels in all masks"
 
 
 def test_strange_values_in_one_mask_of_many_are_damage(discs, drawn):
@@ -137,13 +137,13 @@ def test_strange_values_in_one_mask_of_many_are_damage(discs, drawn):
         discs.names["train"].append(name)
     write(discs.mask("b1"), drawn[1](np.where(discs.label("b1") == 2, 77, discs.label("b1")).astype(np.uint8)))
     (found,) = discs.check().findings
-    assert found.remedy.startswith("export the mask again, as 31 others have no such values; or --num_classes=78")
+    assert found.hint.startswith("export the mask again, as 31 others have no such values; or --num_classes=78")
 
 
 def test_many_strange_pixels_may_be_a_class(discs, drawn):
     write(discs.mask("b1"), drawn[1](np.where(drawn[0](9)[1] == 2, 3, drawn[0](9)[1]).astype(np.uint8)))
     (found,) = [item for item in discs.check().findings if item.severity == "error"]
-    assert found.remedy.startswith("--num_classes=4 if 3 is a class")
+    assert found.hint.startswith("--num_classes=4 if 3 is a class")
 
 
 def test_a_mask_of_one_class_is_a_note(discs, drawn):
@@ -195,7 +195,7 @@ def test_unknown_colors_of_a_palette(discs, drawn, only, tmp_path):
     write(discs.mask("a5"), drawn[1](palette[drawn[0](5)[1]]))
     (found,) = only(discs.check(palette=str(tmp_path / "palette")), "mask-color-unknown")
     assert "(0, 90, 9)" in found.text
-    assert "--color_tolerance=2" in found.remedy
+    assert "--color_tolerance=2" in found.hint
 
 
 def test_a_photo_where_a_palette_is_given(discs, only, tmp_path):
@@ -203,7 +203,7 @@ def test_a_photo_where_a_palette_is_given(discs, only, tmp_path):
     for name in discs.all_names:
         write(discs.mask(name), discs.image(name).read_bytes())
     found = only(discs.check(palette=str(tmp_path / "palette")), "mask-color-unknown")
-    assert found[0].remedy.endswith("--image_folder and --mask_folder may be swapped")
+    assert found[0].hint.endswith("--image_folder and --mask_folder may be swapped")
 
 
 def test_snapped_colors_are_a_note(discs, drawn, tmp_path):
@@ -232,7 +232,7 @@ def test_known_colors_are_recognized(discs, drawn):
         write(discs.mask(name), drawn[1](palette[discs.label(name)]))
     report = discs.check(num_classes=known.num_classes)
     found = [item for item in report.findings if item.rule == "mask-is-color"]
-    assert found[0].remedy.startswith("--dataset=camvid")
+    assert found[0].hint.startswith("--dataset=camvid")
     assert "camvid" in found[0].fix
 
 
@@ -327,7 +327,7 @@ class Broken:
     size = None
 
     def draw(self, painter, height, width):
-        raise UserError(self.where, "'hat' is no class", "name it")
+        raise UserError("unclassified", "'hat' is no class", "name it", where=self.where)
 
 
 class Filled(Broken):

@@ -40,7 +40,7 @@ def test_zero_and_255_are_not_one_class_and_ignored_pixels(discs, only):
     (found,) = [item for item in report.findings if item.severity == "error"]
     assert found.rule == "foreground-ignored"
     assert "hold only 0 and 255" in found.text
-    assert found.remedy.startswith("--label_map=255:1")
+    assert found.hint.startswith("--label_map=255:1")
     assert found.fix == "replaces values: --label_map=255:1"
     assert report.label_map == {255: 1}
     assert not report.may_train
@@ -69,7 +69,7 @@ def test_evenly_spread_tones_up_to_white(discs, only):
     report = discs.check(label_map="")
     (found,) = only(report, "labels-are-gray-levels")
     assert found.text.startswith("hold the values 0, 128, 255: as class indices")
-    assert found.remedy.startswith("--label_map=128:1,255:2 numbers them")
+    assert found.hint.startswith("--label_map=128:1,255:2 numbers them")
     assert report.label_map == {128: 1, 255: 2}
 
 
@@ -77,8 +77,8 @@ def test_white_beside_other_tones_may_be_ignored_or_a_class(discs, only):
     discs.change_labels(lambda label: np.array([0, 100, 255], np.uint8)[label])
     (found,) = only(discs.check(label_map=""), "labels-are-gray-levels")
     assert found.text.endswith("255 stays the ignore label")
-    assert "--label_map=100:1 numbers them" in found.remedy
-    assert found.remedy.endswith("with 255:2 in the map if 255 is a class, too")
+    assert "--label_map=100:1 numbers them" in found.hint
+    assert found.hint.endswith("with 255:2 in the map if 255 is a class, too")
 
 
 def test_the_same_masks_with_the_map_are_clean(discs):
@@ -92,7 +92,7 @@ def test_gray_levels_are_numbered(discs, only):
     (found,) = only(report, "labels-are-gray-levels")
     assert "0, 150, 250" in found.text
     assert "251 classes" in found.text
-    assert found.remedy.startswith("--label_map=150:1,250:2")
+    assert found.hint.startswith("--label_map=150:1,250:2")
     assert report.label_map == {150: 1, 250: 2}
     assert report.dataset.num_classes == 3
     assert "counted as with --label_map=150:1,250:2" in report.checked
@@ -103,7 +103,7 @@ def test_gray_levels_where_the_number_of_classes_is_known(discs, only):
     report = discs.check(class_names=NAMES)
     found = only(report, "label-out-of-range")
     assert report.numbers["label-out-of-range"] == len(found) == 12
-    assert all(item.remedy.startswith("--label_map=150:1,250:2:") for item in found)
+    assert all(item.hint.startswith("--label_map=150:1,250:2:") for item in found)
     assert report.dataset.class_names == ("ground", "disc", "bar")
     assert sum(report.splits["val"].pixels) == 4 * 64 * 80
 
@@ -115,7 +115,7 @@ def test_labels_that_count_from_one(discs, only):
     assert report.label_map == {1: 0, 2: 1, 3: 2}
     report = discs.check(num_classes=4)
     assert rules(report, "warning") == ["labels-start-at-one"]  # and no word of class 0, which is absent
-    assert "--label_map=1:0,2:1,3:2" in report.findings[0].remedy
+    assert "--label_map=1:0,2:1,3:2" in report.findings[0].hint
     assert report.may_train
 
 
@@ -176,7 +176,7 @@ def test_the_ignore_label_counted_as_a_class(discs, only):
     discs.change_labels(with_border)
     (found,) = only(discs.check(num_classes=4), "ignore-counted-as-class")
     assert "hold 0, 1, 2, 255: num_classes=4 leaves class 3 (class_3) without a single pixel" in found.text
-    assert found.remedy == "--num_classes=3"
+    assert found.hint == "--num_classes=3"
     (found,) = only(discs.check(class_names=f"{NAMES},void"), "ignore-counted-as-class")
     assert "class 3 (void)" in found.text
 
@@ -222,7 +222,7 @@ def test_a_rare_class(discs, drawn, only):
     discs.change_labels(nearly_without_bar)
     (found,) = only(discs.check(class_names=NAMES), "class-rare")
     assert found.text == "bar (2) has 0.039 % of the pixels that count, in 8 images"  # 2 of 5120
-    assert found.remedy.startswith("--label_weights=")
+    assert found.hint.startswith("--label_weights=")
 
 
 def test_many_rare_classes_are_one_finding(discs, only):
@@ -293,7 +293,7 @@ def test_images_larger_than_the_evaluation_crop(discs, drawn, only):
     (found,) = only(discs.check(CheckConfig(eval_crop_size=(81, 97)), class_names=NAMES), "larger-than-eval-crop")
     assert found.where == str(discs.image("b2"))
     assert found.text.startswith("1 image of split val is larger than --eval_crop_size=81,97, this one; ")
-    assert found.remedy.startswith("--eval_crop_size=113,97")
+    assert found.hint.startswith("--eval_crop_size=113,97")
     assert discs.check(CheckConfig(eval_crop_size=(113, 97)), class_names=NAMES).findings == []
 
 
@@ -307,13 +307,13 @@ def test_the_training_split_need_not_fit_the_evaluation_crop(discs, drawn):
 def test_a_crop_of_padding(discs, only):
     (found,) = only(discs.check(CheckConfig(train_crop_size=(513, 513)), class_names=NAMES), "crop-mostly-padding")
     assert "3 % picture" in found.text  # 64 x 80 x 1.75, the mean square of the scales, over 513 x 513
-    assert found.remedy.startswith("--train_crop_size=65,81")
+    assert found.hint.startswith("--train_crop_size=65,81")
 
 
 def test_a_crop_beside_the_output_stride_is_a_note(discs):
     report = discs.check(CheckConfig(train_crop_size=(64, 80)), class_names=NAMES)
     assert [(item.rule, item.severity) for item in report.findings] == [("crop-off-stride", "note")]
-    assert report.findings[0].remedy == "--train_crop_size=65,81"
+    assert report.findings[0].hint == "--train_crop_size=65,81"
 
 
 def test_annotation_that_states_an_enormous_size(discs):

@@ -96,7 +96,7 @@ def test_names_that_do_not_match(two_folders, discs):
     source, found = list_of("folder", two_folders)
     assert source is None
     assert rules(found) == [("listing-unusable", "masks")]
-    assert found[0].remedy == "--mask_suffix=_label"
+    assert found[0].hint == "--mask_suffix=_label"
 
 
 def test_lists_of_ones_own(two_folders, tmp_path):

@@ -175,13 +175,13 @@ class TestFaults:
             ("b", 1),
         ]
 
-    def test_a_remedy_that_all_share_stands_once(self):
+    def test_a_hint_that_all_share_stands_once(self):
         same = [finding(where=f"{index}.png") for index in range(3)]
         assert Reader(page(report(findings=same))).text.count("resize it") == 1
-        differing = [*same, finding(remedy="turn it")]
+        differing = [*same, finding(hint="turn it")]
         text = Reader(page(report(findings=differing))).text
         assert text.count("resize it") == 3 and text.count("turn it") == 1
-        assert RULES["size-differs"].remedy in text and RULES["size-differs"].sentence in text
+        assert RULES["size-differs"].hint in text and RULES["size-differs"].sentence in text
 
     def test_unknown_rules_are_shown(self):
         text = Reader(page(report(findings=[finding("brand-new", text="is odd")]))).text

@@ -16,7 +16,7 @@ def report(**more):
     facts = SplitFacts(3, (700, 300), 250, (3, 2), {(40, 50): 2, (60, 50): 1}, {"jpeg, RGB": 3})
     findings = [
         *(finding("size-differs", f"m{number}.png", "too small", split="train") for number in range(7)),
-        finding("class-rare", "train", "hat has few", remedy="weigh it"),
+        finding("class-rare", "train", "hat has few", hint="weigh it"),
         finding("image-gray", "x.png", "has one channel"),
     ]
     values = {
@@ -44,8 +44,8 @@ def test_text_says_everything():
         f"error size-differs (30 times): {RULES['size-differs'].sentence}",
         "  m0.png: too small",
         "  and 25 more",
-        f"  remedy: {RULES['size-differs'].remedy}",
-        "  remedy: weigh it",
+        f"  hint: {RULES['size-differs'].hint}",
+        "  hint: weigh it",
     ):
         assert line in shown, f"{line!r} is not in\n{shown}"
     assert "m5.png" not in shown
@@ -65,9 +65,9 @@ def test_colors():
 
 
 def test_remedies_that_differ_stand_with_their_files():
-    findings = [finding("size-differs", "a", "x", remedy="turn it"), finding("size-differs", "b", "y", remedy="cut it")]
+    findings = [finding("size-differs", "a", "x", hint="turn it"), finding("size-differs", "b", "y", hint="cut it")]
     shown = render_text.text(report(findings=findings, numbers={"size-differs": 2}))
-    assert "  a: x\n    remedy: turn it\n  b: y\n    remedy: cut it" in shown
+    assert "  a: x\n    hint: turn it\n  b: y\n    hint: cut it" in shown
 
 
 class Terminal(io.StringIO):
@@ -112,7 +112,7 @@ def test_tables_fit_a_hundred_columns(number):
     weights = dict.fromkeys(EXPLANATIONS, (0.5, 1.5))
     shown = render_text.text(report(dataset=dataset, splits=splits, weights=weights))
     for line in shown.splitlines():
-        assert len(line) <= 100 or line.startswith(("  remedy: ", "--label_weights")), line
+        assert len(line) <= 100 or line.startswith(("  hint: ", "--label_weights")), line
     assert all(f"{split}: pixels" in shown for split in splits)
     assert shown.count("a class whose name is longe...") == {1: 2, 3: 3, 9: 6}[number]
     assert "0.0100%" not in shown and "0.01%" in shown
@@ -136,7 +136,7 @@ def test_sentences_are_broken_and_files_are_not():
 def test_names_cannot_take_over_the_terminal():
     hostile = "a\033[31mb\nc\r\x9bd\u202ee\udce9"
     facts = SplitFacts(1, (7, 3), 0, (1, 1), {(9, 9): 1}, {"jpeg, RGB": 1})
-    found = [finding("size-differs", hostile, hostile, remedy=hostile, fix=hostile)]
+    found = [finding("size-differs", hostile, hostile, hint=hostile, fix=hostile)]
     dataset = Dataset("photos", (hostile, "hat"))
     shown = render_text.text(
         report(checked=hostile, findings=found, numbers={}, dataset=dataset, splits={hostile: facts}, weights={})
@@ -156,7 +156,7 @@ def test_json_holds_everything_but_pictures():
         "where": "m0.png",
         "split": "train",
         "text": "too small",
-        "remedy": RULES["size-differs"].remedy,
+        "hint": RULES["size-differs"].hint,
         "fix": "",
     }
     assert content["classes"][1] == {
@@ -183,7 +183,7 @@ def test_every_rule_is_explained():
         assert name == name.lower() and " " not in name
         assert rule.severity in ("error", "warning", "note")
         assert rule.sentence.endswith(".")
-        assert rule.remedy and not rule.remedy.endswith(".")
+        assert rule.hint and not rule.hint.endswith(".")
 
 
 def test_of_each_rule_the_first_are_kept():
