@@ -9,9 +9,23 @@ from slim import nas as nas
 from slim import resnet_v1 as resnet_v1
 from slim import resnet_v2 as resnet_v2
 from slim import xception as xception
-from slim.backbones import Backbone, Features, OptionError, Options, build, find, names, register, register_family
+from slim.backbones import (
+    IMAGENET_MEAN,
+    MID_GRAY,
+    Backbone,
+    Features,
+    OptionError,
+    Options,
+    build,
+    find,
+    names,
+    register,
+    register_family,
+)
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "MID_GRAY",
     "Backbone",
     "Features",
     "OptionError",

@@ -12,6 +12,10 @@ from typing import Any
 
 from slim.layers import Norm
 
+RGB = tuple[float, float, float]
+IMAGENET_MEAN: RGB = (123.15, 115.90, 103.06)
+MID_GRAY: RGB = (127.5, 127.5, 127.5)
+
 
 class OptionError(ValueError):
     """A backbone cannot be built with these options.
@@ -110,8 +114,9 @@ class Backbone:
       build: (image [B, H, W, C] normalized, options) -> Features.
       scope: first part of its variables' names.
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
-      own_normalization: input is 0..255 as it is; the backbone normalizes it.
       batch_norm_decay: of its moving averages.
+      own_normalization: input is 0..255 as it is; the backbone normalizes it.
+      own_padding_color: RGB, 0..255, where padding is not of the color that normalization turns into 0.
     """
 
     name: str
@@ -120,6 +125,12 @@ class Backbone:
     subtract_imagenet_mean: bool = False
     batch_norm_decay: float = 0.9997
     own_normalization: bool = False
+    own_padding_color: RGB | None = None
+
+    @property
+    def padding_color(self) -> RGB:
+        """RGB, 0..255, with which images are padded."""
+        return self.own_padding_color or (IMAGENET_MEAN if self.subtract_imagenet_mean else MID_GRAY)
 
 
 _REGISTER: dict[str, Backbone] = {}

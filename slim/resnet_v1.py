@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from slim.backbones import Backbone, Features, Options, multi_grid, register
+from slim.backbones import MID_GRAY, Backbone, Features, Options, multi_grid, register
 from slim.layers import AtrousPlan, Norm, conv_unit
 
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.95, 1.001e-5
@@ -140,5 +140,8 @@ for _name, _variant in VARIANTS.items():
             _variant.scope,
             subtract_imagenet_mean=not _variant.stem,
             batch_norm_decay=BATCH_NORM_DECAY,
+            # The reference pads for this backbone with gray, although it subtracts the ImageNet mean; published
+            # weights were trained so.
+            own_padding_color=MID_GRAY if _name == "resnet_v1_18" else None,
         )
     )

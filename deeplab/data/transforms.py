@@ -22,18 +22,16 @@ from deeplab.config.data_config import ResizeConfig
 
 Tensor = Any  # tf.Tensor, or whatever TensorFlow turns into one: NumPy arrays, numbers
 
-IMAGENET_MEAN = (123.15, 115.90, 103.06)
-MID_GRAY = (127.5, 127.5, 127.5)
-_PADS_WITH_IMAGENET_MEAN = (None, "resnet_v1_50", "resnet_v1_101")
-
 
 def mean_pixel(model_variant: str | None) -> tuple[float, float, float]:
-    """RGB value, 0..255, with which images are padded for a backbone; None stands for no backbone.
+    """RGB value, 0..255, with which images are padded for a backbone; the ImageNet mean for None.
 
-    It is mid-gray for `resnet_v1_18` although that network subtracts the ImageNet mean: the reference does so, and
-    published weights were trained with it.
+    Raises:
+      KeyError: there is no such backbone.
     """
-    return IMAGENET_MEAN if model_variant in _PADS_WITH_IMAGENET_MEAN else MID_GRAY
+    import slim  # Keras; not needed by those who only convert or check data
+
+    return slim.IMAGENET_MEAN if model_variant is None else slim.find(model_variant).padding_color
 
 
 # --- Sizes --------------------------------------------------------------------------------------------------

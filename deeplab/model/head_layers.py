@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from slim import kernels
+from slim import IMAGENET_MEAN, kernels
 
 
 def scaled_size(length, stride: int):
@@ -72,8 +72,6 @@ class NormalizeInput(keras.Layer):
         otherwise scale to -1..1.
     """
 
-    IMAGENET_MEAN = (123.15, 115.90, 103.06)
-
     def __init__(self, subtract_imagenet_mean: bool, **kwargs):
         super().__init__(**kwargs)
         self.subtract_imagenet_mean = subtract_imagenet_mean
@@ -81,5 +79,5 @@ class NormalizeInput(keras.Layer):
     def call(self, image):
         if not self.subtract_imagenet_mean:
             return image * (2.0 / 255.0) - 1.0
-        mean = (*self.IMAGENET_MEAN, *([0.0] * image.shape[-1]))[: image.shape[-1]]
+        mean = (*IMAGENET_MEAN, *([0.0] * image.shape[-1]))[: image.shape[-1]]
         return image - ops.convert_to_tensor(mean, dtype=image.dtype)

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import slim
+from deeplab.data import transforms
 from slim import backbones
 
 
@@ -63,3 +64,19 @@ def test_multi_grid_is_all_ones_unless_asked_for():
     assert backbones.multi_grid(slim.Options(multi_grid=(1, 2)), 2) == (1, 2)
     with pytest.raises(slim.OptionError, match="2 units, not 3"):
         backbones.multi_grid(slim.Options(multi_grid=(1, 2, 4)), 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "color"),
+    [
+        ({}, slim.MID_GRAY),
+        ({"subtract_imagenet_mean": True}, slim.IMAGENET_MEAN),
+        ({"own_normalization": True}, slim.MID_GRAY),
+        ({"subtract_imagenet_mean": True, "own_padding_color": (0.0, 0.0, 0.0)}, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_a_new_backbone_is_padded_with_the_color_of_its_input_range(monkeypatch, given, color):
+    monkeypatch.setattr(backbones, "_REGISTER", {})
+    slim.register(slim.Backbone("new", lambda image, options: slim.Features(image), "new", **given))
+    assert slim.find("new").padding_color == color
+    assert transforms.mean_pixel("new") == color

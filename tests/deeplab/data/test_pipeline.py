@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import slim
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import pipeline, records, transforms
 from deeplab.utils.errors import UserError
 
-GRAY = transforms.MID_GRAY
+GRAY = slim.MID_GRAY
 
 
 @pytest.fixture(scope="module")

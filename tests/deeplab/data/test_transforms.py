@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import slim
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import transforms
 
@@ -133,8 +134,8 @@ def test_pad_to_by_hand():
 @pytest.mark.parametrize("at_left", [False, True])
 def test_pad_to_with_a_value_for_each_channel(at_left):
     image = np.full([2, 2, 3], 7, np.float32)
-    padded = both_ways(lambda x: transforms.pad_to(x, 3, 4, transforms.IMAGENET_MEAN, at_left), image)
-    expected = np.broadcast_to(np.float32(transforms.IMAGENET_MEAN), [3, 4, 3]).copy()
+    padded = both_ways(lambda x: transforms.pad_to(x, 3, 4, slim.IMAGENET_MEAN, at_left), image)
+    expected = np.broadcast_to(np.float32(slim.IMAGENET_MEAN), [3, 4, 3]).copy()
     expected[:2, 2:] = 7
     np.testing.assert_array_equal(padded, expected if at_left else expected[:, ::-1])
 
