@@ -44,7 +44,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     from deeplab.data.conversion.split_assignment import read_sources
     from deeplab.data.readers import FORMATS
 
-    form = FORMATS[format_name]
+    form = FORMATS.get(format_name)
     output_dir = records.output_dir or form.output_dir
     if not output_dir:
         raise UserError(
@@ -96,7 +96,7 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
     from deeplab.data.conversion.splits import SplitConfig
     from deeplab.data.readers import FORMATS
 
-    groups: tuple[type, ...] = (FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
+    groups: tuple[type, ...] = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, RecordConfig)
     return flags.run_given(
         lambda given: build_data(format_name, *flags.settings_from(given, groups)),
         groups,
@@ -109,12 +109,11 @@ def _purpose(format_name: str) -> str:
     """What opens the help page of a format: what it is, how its command looks, and what all formats have in common."""
     from deeplab.data.readers import FORMATS
 
-    form = FORMATS[format_name]
-    fields = dataclasses.fields(form.config)
+    fields = dataclasses.fields(FORMATS.get(format_name).config)
     needed = [*(field.name for field in fields if field.metadata["required"]), "output_dir"]
     command = " ".join([f"python -m deeplab.build_data {format_name}", *(f"--{name}=..." for name in needed)])
     common = (__doc__ or "").partition("flags.\n\n")[2]
-    return f"Makes TFRecords of a dataset in this form: {form.summary}.\n\n    {command}\n\n{common}"
+    return f"Makes TFRecords of a dataset in this form: {FORMATS.summary(format_name)}.\n\n    {command}\n\n{common}"
 
 
 def main() -> int:
@@ -138,7 +137,7 @@ def formats_text() -> str:
     from deeplab.data.readers import FORMATS
 
     width = max(map(len, FORMATS))
-    lines = [f"  {name:<{width}}   {form.summary}" for name, form in FORMATS.items()]
+    lines = [f"  {name:<{width}}   {FORMATS.summary(name)}" for name in FORMATS]
     ending = ["", "`FORMAT --help` lists its flags; all take --config: a YAML file of their values."]
     return "\n".join([(__doc__ or "").strip(), "", "Formats:", *lines, *ending])
 

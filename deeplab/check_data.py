@@ -178,7 +178,7 @@ def run_format(format_name: str, argv: Sequence[str]) -> int:
     from deeplab.data.conversion.splits import SplitConfig
     from deeplab.data.readers import FORMATS
 
-    groups = (FORMATS[format_name].config, LabelConfig, SplitConfig, CheckConfig)
+    groups = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, CheckConfig)
     return _run(groups, argv, lambda given: check_files(format_name, *flags.settings_from(given, groups)))
 
 

@@ -34,6 +34,7 @@ class Registry(Generic[Item]):
         self.kind, self.field = kind, field
         self._items: dict[str, Item] = {}
         self._modules: dict[str, str] = {}
+        self._summaries: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[Item], Item]:
         """A decorator that adds an item under a name.
@@ -50,11 +51,21 @@ class Registry(Generic[Item]):
 
         return add
 
-    def register_lazily(self, name: str, module: str) -> None:
-        """Announces a name whose module registers the item when it is imported, at the first `get`."""
+    def register_lazily(self, name: str, module: str, summary: str = "") -> None:
+        """Announces a name whose module registers the item when it is imported, at the first `get`.
+
+        Args:
+          name: the item's name.
+          module: the module, as one imports it.
+          summary: one line for lists of all items, which can then be printed without importing the modules.
+
+        Raises:
+          ValueError: the name is announced for another module already.
+        """
         if self._modules.get(name, module) != module:
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._modules[name] = module
+        self._summaries[name] = summary
 
     def get(self, name: str) -> Item:
         """The item of a name.
@@ -72,6 +83,10 @@ class Registry(Generic[Item]):
     def names(self) -> list[str]:
         """All names, in the order of their registration."""
         return list(dict.fromkeys([*self._modules, *self._items]))
+
+    def summary(self, name: str) -> str:
+        """The line that describes an item in lists; empty where its registration gave none."""
+        return self._summaries.get(name, "")
 
     def __contains__(self, name: object) -> bool:
         return name in self._items or name in self._modules

@@ -139,7 +139,7 @@ def test_every_flag_exists(path):
     text = path.read_text()
     own = set(re.findall(r'^take_words \S+ "(.*)" "\$@"', text, re.M)[0].replace("=1", "").replace("=2", "").split())
     (format_name,) = set(re.findall(r"^ *build (\w+)", text, re.M))
-    groups = (DownloadConfig, FORMATS[format_name].config, LabelConfig, SplitConfig, RecordConfig)
+    groups = (DownloadConfig, FORMATS.get(format_name).config, LabelConfig, SplitConfig, RecordConfig)
     known = {f"--{name}" for name in flags.fields_of(groups)} | own | {"--flag"}
     assert set(re.findall(r"--\w+", text)) <= known
 

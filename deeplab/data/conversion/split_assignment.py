@@ -39,7 +39,7 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
     Raises:
       UserError: files or lists that are missing, or shares that cannot be had.
     """
-    source = FORMATS[format_name].read(config)
+    source = FORMATS.get(format_name).read(config)
     _require_usable_pairs(source)
     if splits.folds:
         folds = _folds(source, labels, splits)

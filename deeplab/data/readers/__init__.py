@@ -1,67 +1,73 @@
-"""Record builders: datasets in any usual layout in, TFRecord shards and `dataset.yml` out.
+"""Readers of annotation formats: a folder or file in, a `Source` of images, labels, splits and class names out.
 
-`FORMATS` lists the layouts. Each is a module with a settings group and a function that makes a `Source` of it: which
-images there are, where their labels come from, which split they belong to, what the classes are. `sources.py` divides
-what has no splits, `engine.py` writes the records; neither knows the layout.
+`FORMATS` is the registry. A reader is one module: a config dataclass and a function from it to a `Source`, registered
+with `register_format`. Readers read no pixels, and are imported when they are used. `deeplab/data/conversion` divides
+what has no splits and writes the records; it knows no format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from deeplab.data.readers.ade20k import BuildAde20kConfig, read_ade20k
-from deeplab.data.readers.binary import BuildBinaryConfig, read_binary
-from deeplab.data.readers.camvid import BuildCamvidConfig, read_camvid
-from deeplab.data.readers.cityscapes import BuildCityscapesConfig, read_cityscapes
-from deeplab.data.readers.coco import BuildCocoConfig, read_coco
-from deeplab.data.readers.cvat import BuildCvatConfig, read_cvat
-from deeplab.data.readers.deepfashion2 import BuildDeepFashion2Config, read_deepfashion2
-from deeplab.data.readers.folder import BuildFolderConfig, read_folder
-from deeplab.data.readers.label_studio import BuildLabelStudioConfig, read_label_studio
-from deeplab.data.readers.labelme import BuildLabelmeConfig, read_labelme
-from deeplab.data.readers.source import Source
-from deeplab.data.readers.supervisely import BuildSuperviselyConfig, read_supervisely
-from deeplab.data.readers.via import BuildViaConfig, read_via
-from deeplab.data.readers.voc import BuildVocConfig, read_voc
-from deeplab.data.readers.yolo import BuildYoloConfig, read_yolo
+from deeplab.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from deeplab.data.readers.source import Source
+
+_ReadFunction = TypeVar("_ReadFunction", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Format:
-    """One layout.
+    """One annotation format.
 
     Attributes:
-      summary: one line for a list of formats.
-      config: its settings group.
-      read: what a dataset of this layout holds.
-      output_dir: where records go unless `output_dir` says; empty: it must.
-      num_shards: shards of a split unless `num_shards` says.
+      config: its config dataclass.
+      read: reads a dataset of this format; takes an instance of `config`.
+      output_dir: folder of the records unless `output_dir` is set; empty: it must be set.
+      num_shards: shards per split unless `num_shards` is set.
     """
 
-    summary: str
     config: type
     read: Callable[[Any], Source]
     output_dir: str = ""
     num_shards: int = 4
 
 
-FORMATS: dict[str, Format] = {
-    "folder": Format("two parallel folders of images and masks", BuildFolderConfig, read_folder),
-    "binary": Format("one mask of yes and no for each class, as in ISIC", BuildBinaryConfig, read_binary),
-    "voc": Format("PASCAL VOC: images, masks, and lists of the splits; SBD", BuildVocConfig, read_voc, "./tfrecord"),
-    "cityscapes": Format(
-        "Cityscapes: leftImg8bit and gtFine", BuildCityscapesConfig, read_cityscapes, "./tfrecord", num_shards=10
-    ),
-    "ade20k": Format("ADE20K scene parsing", BuildAde20kConfig, read_ade20k, "./ADE20K/tfrecord"),
-    "camvid": Format("CamVid: color masks as published, or SegNet's folders", BuildCamvidConfig, read_camvid),
-    "coco": Format("COCO JSON: polygons and RLE, crowds, things and stuff", BuildCocoConfig, read_coco),
-    "labelme": Format("labelme: one JSON an image", BuildLabelmeConfig, read_labelme),
-    "cvat": Format("CVAT for images 1.1: XML", BuildCvatConfig, read_cvat),
-    "label_studio": Format("Label Studio: JSON, polygons and brush", BuildLabelStudioConfig, read_label_studio),
-    "via": Format("VGG Image Annotator: JSON", BuildViaConfig, read_via),
-    "supervisely": Format("Supervisely: a project's folders", BuildSuperviselyConfig, read_supervisely),
-    "yolo": Format("YOLO: polygons in text files", BuildYoloConfig, read_yolo),
-    "deepfashion2": Format("DeepFashion2: clothes in 13 classes", BuildDeepFashion2Config, read_deepfashion2),
-}
+FORMATS: Registry[Format] = Registry("annotation format")
+
+for _name, _summary in {
+    "folder": "two parallel folders of images and masks",
+    "binary": "one black-and-white mask per class and image, as in ISIC",
+    "voc": "PASCAL VOC: images, masks, and lists of the splits; SBD",
+    "cityscapes": "Cityscapes: leftImg8bit and gtFine",
+    "ade20k": "ADE20K scene parsing",
+    "camvid": "CamVid: color masks as published, or SegNet's folders",
+    "coco": "COCO JSON: polygons and RLE, crowds, things and stuff",
+    "labelme": "labelme: one JSON file per image",
+    "cvat": "CVAT for images 1.1: XML",
+    "label_studio": "Label Studio: JSON, polygons and brush masks",
+    "via": "VGG Image Annotator: JSON",
+    "supervisely": "Supervisely: the folders of a project",
+    "yolo": "YOLO: polygons in text files",
+    "deepfashion2": "DeepFashion2: clothes in 13 classes",
+}.items():
+    FORMATS.register_lazily(_name, f"{__name__}.{_name}", _summary)
+
+
+def register_format(name: str, config: type, **defaults: Any) -> Callable[[_ReadFunction], _ReadFunction]:
+    """Returns a decorator that registers a read function.
+
+    Args:
+      name: the format's name in `FORMATS`.
+      config: its config dataclass.
+      defaults: `output_dir` and `num_shards`, where they differ from those of `Format`.
+    """
+
+    def register(read: _ReadFunction) -> _ReadFunction:
+        FORMATS.register(name)(Format(config, read, **defaults))
+        return read
+
+    return register

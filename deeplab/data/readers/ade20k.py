@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
@@ -32,6 +33,7 @@ class BuildAde20kConfig:
     )
 
 
+@register_format("ade20k", BuildAde20kConfig, output_dir="./ADE20K/tfrecord")
 def read_ade20k(config: BuildAde20kConfig) -> Source:
     """Splits train, in an order drawn by the seed, and val, by name.
 

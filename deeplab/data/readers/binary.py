@@ -16,6 +16,7 @@ from PIL import Image
 
 from deeplab.config.fields import setting
 from deeplab.data.labels import UNREADABLE, png_chunks, unreadable
+from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder
 from deeplab.data.readers.source import BACKGROUND, Painter, Pair, Source, with_background
@@ -93,6 +94,7 @@ class ClassMasks:
         return label
 
 
+@register_format("binary", BuildBinaryConfig)
 def read_binary(config: BuildBinaryConfig) -> Source:
     """The pairs of a folder of images and of the masks that belong to them; classes in the order of the flag.
 

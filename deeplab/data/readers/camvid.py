@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from deeplab.config.fields import setting
 from deeplab.data import dataset as datasets
+from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
@@ -40,6 +41,7 @@ class BuildCamvidConfig:
     )
 
 
+@register_format("camvid", BuildCamvidConfig)
 def read_camvid(config: BuildCamvidConfig) -> Source:
     """Splits train, val and test, with the 11 classes; everything else is ignored.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
@@ -62,6 +63,7 @@ class _Frame:
     image: str
 
 
+@register_format("cityscapes", BuildCityscapesConfig, output_dir="./tfrecord", num_shards=10)
 def read_cityscapes(config: BuildCityscapesConfig) -> Source:
     """The pairs of the wanted splits, by city and name; records call `aachen_000000_000019` what the files begin with.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from deeplab.config.fields import setting
 from deeplab.data.dataset import Color
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -69,6 +70,7 @@ class BuildCocoConfig(DrawnConfig):
     )
 
 
+@register_format("coco", BuildCocoConfig)
 def read_coco(config: BuildCocoConfig) -> Source:
     """A dataset in COCO's JSON.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from deeplab.config.fields import setting
 from deeplab.data.dataset import Color
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import DrawnConfig, ImageFinder, Tally, require_pairs, require_plain
 from deeplab.data.readers.rle import checked_runs, pixels_of
 from deeplab.data.readers.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
@@ -100,6 +101,7 @@ class CvatMask:
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
+@register_format("cvat", BuildCvatConfig)
 def read_cvat(config: BuildCvatConfig) -> Source:
     """A dataset in CVAT's XML.
 

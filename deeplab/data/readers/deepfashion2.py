@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import DrawnConfig, ImageFinder, Tally, read_json, require, require_pairs
 from deeplab.data.readers.regions import in_order
 from deeplab.data.readers.shapes import Shape, background_of, paint, polygon
@@ -120,6 +121,7 @@ def _shapes(item: Any, where: str) -> list[Shape]:
     return [polygon(CLOTHES[category - 1], ring, where=where) for ring in rings if ring != []]
 
 
+@register_format("deepfashion2", BuildDeepFashion2Config)
 def read_deepfashion2(config: BuildDeepFashion2Config) -> Source:
     """The pairs of DeepFashion2, with its 13 classes after the background.
 

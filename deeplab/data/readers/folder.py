@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, JPEG_EXTENSIONS, MASK_EXTENSIONS, Folder, pair_folders
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source
 from deeplab.utils.paths import require_folder
@@ -27,6 +28,7 @@ class BuildFolderConfig:
     )
 
 
+@register_format("folder", BuildFolderConfig)
 def read_folder(config: BuildFolderConfig) -> Source:
     """The pairs of two folders. Subfolders that are all called train, val or test are the splits.
 

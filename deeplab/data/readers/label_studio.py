@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -128,6 +129,7 @@ class LabelStudioMask:
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
+@register_format("label_studio", BuildLabelStudioConfig)
 def read_label_studio(config: BuildLabelStudioConfig) -> Source:
     """A dataset in one of Label Studio's exports, undivided; classes are the labels that occur, in sorted order.
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -80,6 +81,7 @@ class LabelmeMask:
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
+@register_format("labelme", BuildLabelmeConfig)
 def read_labelme(config: BuildLabelmeConfig) -> Source:
     """All images that have a JSON file, undivided; classes are the labels that occur, in sorted order.
 

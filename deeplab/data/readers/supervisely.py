@@ -19,6 +19,7 @@ import numpy as np
 
 from deeplab.config.fields import setting
 from deeplab.data.dataset import Color
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -78,6 +79,7 @@ class SuperviselyMask:
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
+@register_format("supervisely", BuildSuperviselyConfig)
 def read_supervisely(config: BuildSuperviselyConfig) -> Source:
     """All images of a project; datasets called train..., val..., test... are the splits.
 

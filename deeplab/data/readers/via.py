@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -41,6 +42,7 @@ class BuildViaConfig(DrawnConfig):
     default_class: str = setting("", "Class of regions without that attribute (unset: they are errors).")
 
 
+@register_format("via", BuildViaConfig)
 def read_via(config: BuildViaConfig) -> Source:
     """All images of the file, undivided; classes are the attribute's values that occur, in sorted order.
 

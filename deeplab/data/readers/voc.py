@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, find_lists, pair_by_names, read_list, require_folder
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError
@@ -36,6 +37,7 @@ class BuildVocConfig:
     )
 
 
+@register_format("voc", BuildVocConfig, output_dir="./tfrecord")
 def read_voc(config: BuildVocConfig) -> Source:
     """The pairs of every split that has a list, and of train_aug where SBD is given.
 

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from deeplab.config.fields import setting
+from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     DrawnConfig,
     ImageFinder,
@@ -77,6 +78,7 @@ class YoloMask:
         return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
+@register_format("yolo", BuildYoloConfig)
 def read_yolo(config: BuildYoloConfig) -> Source:
     """All images, in the splits of data.yaml or undivided; classes are the background and those that are listed.
 

@@ -100,7 +100,7 @@ def _paths_of(list_files: str) -> dict[str, pathlib.Path]:
 
 
 def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
-    source = FORMATS[format_name].read(config)
+    source = FORMATS.get(format_name).read(config)
     by_name = {pair.name: pair for pair in pooled(source)}
 
     def pair_of(name: str, path: pathlib.Path) -> Pair:

@@ -199,9 +199,9 @@ def test_results_come_in_order_and_few_wait():
 
 
 def test_every_format_has_a_summary_and_no_flag_twice():
-    for form in FORMATS.values():
-        assert form.summary
-        groups = (form.config, LabelConfig, SplitConfig, RecordConfig)
+    for name in FORMATS:
+        assert FORMATS.summary(name)
+        groups = (FORMATS.get(name).config, LabelConfig, SplitConfig, RecordConfig)
         flags = [name for group in groups for name in group.__dataclass_fields__]
         assert len(flags) == len(set(flags))
 

@@ -161,7 +161,7 @@ def namesakes(tmp_path, monkeypatch):
             write_pair(tmp_path / split, f"{number:04d}", 1)
         folder = BuildFolderConfig(str(tmp_path / split / "images"), str(tmp_path / split / "masks"))
         splits[split] = read_folder(folder).pairs()
-    monkeypatch.setitem(FORMATS, "namesakes", Format("", object, lambda _: Source(splits)))
+    monkeypatch.setitem(FORMATS._items, "namesakes", Format(object, lambda _: Source(splits)))
     return lambda **settings: read_sources("namesakes", None, LABELS, SplitConfig(**settings))
 
 

@@ -200,7 +200,7 @@ def test_a_faulty_mask_does_not_prevent_division(two_folders, discs):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_flag_has_two_meanings(name):
-    groups = (FORMATS[name].config, LabelConfig, SplitConfig, CheckConfig)
+    groups = (FORMATS.get(name).config, LabelConfig, SplitConfig, CheckConfig)
     names = [field.name for group in groups for field in dataclasses.fields(group)]
     assert len(names) == len(set(names))
 
