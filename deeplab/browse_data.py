@@ -59,13 +59,15 @@ class BrowseConfig:
     def __post_init__(self) -> None:
         require_positive(self, "images", "first_step", "images_per_sheet", "picture_size")
         if not 0 <= self.overlay_opacity <= 1:
-            raise UserError("unclassified", f"is from 0 to 1, not {self.overlay_opacity}", field="overlay_opacity")
+            raise UserError("out-of-range", f"is from 0 to 1, not {self.overlay_opacity}", field="overlay_opacity")
         if self.batches < 0:
-            raise UserError("unclassified", f"must be 0 or more, not {self.batches}", field="batches")
+            raise UserError("out-of-range", f"must be 0 or more, not {self.batches}", field="batches")
         if self.of_training and (self.classes or self.random):
-            chosen = "--classes" if self.classes else "--random"
+            chosen = "classes" if self.classes else "random"
             rule = "chooses among records; batches are drawn as the training gets them"
-            raise UserError("unclassified", rule, "leave it out, or leave --augmented and --batches out", where=chosen)
+            raise UserError(
+                "conflicting-settings", rule, "leave it out, or leave `augmented` and `batches` out", field=chosen
+            )
 
     @property
     def of_training(self) -> bool:
@@ -181,7 +183,7 @@ def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:
 
     seed = setup.choose_seed(settings.train.random_seed, dict(saved))
     if "seed" not in saved and settings.train.random_seed is None:
-        console.note(f"a seed was drawn: a training with --random_seed={seed} gets these batches")
+        console.note(f"a seed was drawn: a training with `random_seed={seed}` gets these batches")
     free = [name for name in setup.FREE_TO_CHANGE if name != "random_seed"]
     for line in run_file.differences(dict(saved), settings.groups(), free):
         console.note(f"not as that training was: {line}")
@@ -217,7 +219,7 @@ def main() -> int:
     try:
         words = with_training_folder(sys.argv)
     except UserError as fault:  # the file of --config cannot be read
-        console.error(str(fault))
+        console.error(fault)
         return 1
     return flags.run_given(browse, GROUPS, words, __doc__)
 

@@ -47,9 +47,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     form = FORMATS.get(format_name)
     output_dir = records.output_dir or form.output_dir
     if not output_dir:
-        raise UserError(
-            "unclassified", "--output_dir must be given", "it is the folder of the records", where="command line"
-        )
+        raise UserError("missing-setting", "must be given", "it is the folder of the records", field="output_dir")
     records = dataclasses.replace(records, num_shards=records.num_shards or form.num_shards)
     unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
@@ -67,7 +65,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     if unfit:
         rule = "the records are written, but not fit for training: see the errors above"
         raise UserError(
-            "unclassified", rule, "mend the data and build again with --overwrite=true", where=", ".join(unfit)
+            "unfit-dataset", rule, "mend the data and build again with --overwrite=true", where=", ".join(unfit)
         )
     split = "" if "train" in source.splits else f" --split={shlex.quote(next(iter(source.splits)))}"
     console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")

@@ -65,13 +65,13 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
         return str(path.parent), dataset
     if dataset:
         raise UserError(
-            "unclassified",
+            "not-a-dataset",
             f"{dataset} is no folder of records, nor a dataset.yml in one",
-            "give --dataset_dir",
+            "give `dataset_dir`",
             field="dataset",
         )
-    hint = "--dataset_dir=FOLDER checks records; --image_folder and --mask_folder check files; FORMAT --help"
-    raise UserError("unclassified", "nothing was given to check", hint, where="command line")
+    hint = "`dataset_dir=FOLDER` checks records; `image_folder=...` and `mask_folder=...` check files"
+    raise UserError("missing-setting", "nothing was given to check", hint, field="dataset_dir")
 
 
 def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
@@ -124,11 +124,11 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     if config.json == "-":
         _say(render_json.text(report).rstrip(), sys.stdout)
     elif config.json:
-        _write("--json", config.json, lambda: render_json.text(report))
+        _write("json", config.json, lambda: render_json.text(report))
     if config.html:
         from deeplab.data.validation import render_html
 
-        _write("--html", config.html, lambda: render_html.page(report))
+        _write("html", config.html, lambda: render_html.page(report))
     if config.fix:
         from deeplab.data.validation import fix
 
@@ -149,21 +149,21 @@ def _say(words: str, stream: TextIO) -> None:
         raise
     except OSError as fault:
         raise UserError(
-            "unclassified", f"cannot be written: {fault.strerror}", "is the disk full?", where="standard output"
+            "unwritable-file", f"cannot be written: {fault.strerror}", "free space on the disk", where="standard output"
         ) from None
 
 
-def _write(flag: str, path: str, make: Callable[[], str]) -> None:
+def _write(field: str, path: str, make: Callable[[], str]) -> None:
     from deeplab.utils.files import write_atomically
 
     try:
         write_atomically(path, make().encode("utf-8"))
     except OSError as fault:
         raise UserError(
-            "unclassified",
+            "unwritable-file",
             f"{path} cannot be written: {fault.strerror}",
             "give a file in a folder of yours",
-            where=flag,
+            field=field,
         ) from None
     console.note(f"wrote {path}")
 

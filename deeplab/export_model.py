@@ -40,7 +40,7 @@ def export_model(given: dict[str, Any]) -> None:
     checkpoint = files.find(given["checkpoint_path"], checksums=True)
     saved = run_file.load(os.path.dirname(checkpoint) or ".")
     if not saved and "output_stride" not in given:
-        console.note(f"no --output_stride and no {run_file.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
+        console.note(f"no `output_stride` and no {run_file.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
         given = {**given, "output_stride": OUTPUT_STRIDE}
     resolved = networks.resolve(given, checkpoint, GROUPS)
     config, model, resize = flags.settings_from(resolved, GROUPS)
@@ -66,14 +66,14 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
     count = network.num_classes
     if config.num_classes not in (None, count):
         rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
-        raise UserError("unclassified", rule, f"--num_classes={count}, or leave it out", field="num_classes")
+        raise UserError("class-count-mismatch", rule, f"`num_classes={count}`, or leave it out", field="num_classes")
     names, colors = tuple(resolved.get("class_names") or ()), tuple(map(tuple, resolved.get("colors") or ()))
     if dataset:
         described = datasets.find(dataset)
         require_same_classes(described.num_classes, count, network.checkpoint, described.name)
         names, colors = described.class_names, described.colors
     if len(names) != count:
-        console.note("no class names are known: labels.txt gets numbers (--dataset names the classes)")
+        console.note("no class names are known: labels.txt gets numbers (`dataset` names the classes)")
         return Classes(tuple(f"class_{index}" for index in range(count)))
     return Classes(names, colors)
 
@@ -86,8 +86,8 @@ def note_uneven_crop(settings: Any) -> None:
     better = tuple(round_up(length, settings) for length in crop)
     if better != crop:
         stride = settings.model.output_stride
-        advice = f"--crop_size={run_file.show(better)} keeps masks a little sharper"
-        console.note(f"--crop_size={run_file.show(crop)} is not k * {stride} + 1 pixels: {advice}")
+        advice = f"`crop_size={run_file.show(better)}` keeps masks a little sharper"
+        console.note(f"`crop_size={run_file.show(crop)}` is not k * {stride} + 1 pixels: {advice}")
 
 
 def tell(exported: Any, config: ExportConfig) -> None:

@@ -62,9 +62,9 @@ def pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as fault:
         raise UserError(
-            "unclassified",
+            "bad-pattern",
             f"{text!r} is no regular expression: {fault}",
-            "e.g. --filter='^aspp|logits'",
+            "e.g. `filter=^aspp|logits`",
             field="filter",
         ) from None
 

@@ -54,7 +54,7 @@ def predict(given: dict[str, Any]) -> None:
     if outcome.faults:
         names = ", ".join(fault.where for fault in outcome.faults[:5])
         raise UserError(
-            "unclassified", f"failed: {names}", "see above", where=f"{len(outcome.faults)} of {len(pictures)} pictures"
+            "failed-images", f"failed: {names}", "see above", where=f"{len(outcome.faults)} of {len(pictures)} pictures"
         )
 
 
@@ -66,11 +66,12 @@ def source_of(config: PredictConfig) -> str:
     """
     names = ("model", "checkpoint_dir", "checkpoint_path", "export_path")
     given = {name: getattr(config, name) for name in names if getattr(config, name)}
+    if not given:
+        hint = "give a training folder, checkpoint, frozen graph or SavedModel"
+        raise UserError("missing-setting", "must be given", hint, field="model")
     if len(set(given.values())) != 1:
-        rule = "must be given" if not given else f"{' and '.join(f'--{name}' for name in given)} name different models"
-        raise UserError(
-            "unclassified", rule, "give one training folder, checkpoint, frozen graph or SavedModel", field="model"
-        )
+        rule = f"{' and '.join(f'`{name}`' for name in given)} name different models"
+        raise UserError("conflicting-settings", rule, "give one of them", field="model")
     return next(iter(given.values()))
 
 

@@ -43,11 +43,11 @@ class LabelConfig:
         require_positive(self, "num_classes")
         if not 0 <= self.ignore_label <= 255:
             raise UserError(
-                "unclassified", f"is a label value from 0 to 255, not {self.ignore_label}", field="ignore_label"
+                "out-of-range", f"is a label value from 0 to 255, not {self.ignore_label}", field="ignore_label"
             )
         if (self.num_classes or 0) > 256:
             raise UserError(
-                "unclassified", f"labels have 8 bits: 256 classes at most, not {self.num_classes}", field="num_classes"
+                "out-of-range", f"labels have 8 bits: 256 classes at most, not {self.num_classes}", field="num_classes"
             )
 
 
@@ -75,9 +75,9 @@ class RecordConfig:
         require_positive(self, "num_shards")
         if self.resume and self.overwrite:
             rule = "keeps the records that are there, which `overwrite` replaces"
-            raise UserError("unclassified", rule, "leave the one or the other out", field="resume")
+            raise UserError("conflicting-settings", rule, "leave the one or the other out", field="resume")
         if self.num_workers < 0:
-            raise UserError("unclassified", f"must be 0 or more, not {self.num_workers}", field="num_workers")
+            raise UserError("out-of-range", f"must be 0 or more, not {self.num_workers}", field="num_workers")
 
     @property
     def shards(self) -> int:

@@ -28,7 +28,7 @@ class ResizeConfig:
         require_positive(self, "min_resize_value", "max_resize_value", "resize_factor")
         if self.max_resize_value and not self.min_resize_value:
             raise UserError(
-                "unclassified",
+                "missing-setting",
                 "needs `min_resize_value` as well",
                 f"add `min_resize_value={self.max_resize_value}` to bound the longer side alone",
                 field="max_resize_value",

@@ -69,11 +69,11 @@ def coerce(field: dataclasses.Field, group: type, value: Any) -> Any:
     try:
         result = _READERS[kind](value)
     except (TypeError, ValueError):
-        raise UserError("unclassified", f"needs {_KIND_NAMES[kind]}, not {value!r}", field=field.name) from None
+        raise UserError("wrong-type", f"needs {_KIND_NAMES[kind]}, not {value!r}", field=field.name) from None
     choices = field.metadata["choices"]
     if choices and result not in choices:
         raise UserError(
-            "unclassified",
+            "unknown-name",
             f"must be one of {', '.join(c or '(empty)' for c in choices)}, not {result!r}",
             field=field.name,
         )
@@ -101,7 +101,7 @@ def require_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else (value,)
         if any(v is not None and v <= 0 for v in values):
-            raise UserError("unclassified", f"must be above 0, not {value}", field=name)
+            raise UserError("out-of-range", f"must be above 0, not {value}", field=name)
 
 
 def _words(value: Any) -> list[Any]:

@@ -64,7 +64,7 @@ def run_given(
             function(given)
         return 0
     except UserError as fault:
-        console.error(fault.text())
+        console.error(fault)
         return 1
     except KeyboardInterrupt:
         console.error("stopped before the end")
@@ -90,16 +90,15 @@ def parse(groups: Sequence[type], argv: Sequence[str], purpose: str = "") -> dic
         rest = values(list(argv))
     except absl_flags.Error as fault:
         raise UserError(
-            "unclassified",
+            "unknown-flag",
             str(fault).replace("\n", " "),
             f"{_program(argv)} --help lists the flags",
-            where="command line",
         ) from None
     if any(values[name].value for name in ("help", "helpfull", "helpshort")):
         print(help_text(groups, purpose))
         return None
     if rest[1:]:
-        raise UserError("unclassified", f"left-over words {rest[1:]}", _left_over_hint(rest[1:]), where="command line")
+        raise UserError("left-over-words", f"left-over words {rest[1:]}", _left_over_hint(rest[1:]))
     given = read_config_file(values["config"].value, groups) if values["config"].value else {}
     for name, (field, group) in fields_of(groups).items():
         if values[name].present:
@@ -112,14 +111,12 @@ def parse(groups: Sequence[type], argv: Sequence[str], purpose: str = "") -> dic
 def settings_from(given: dict[str, Any], groups: Sequence[type]) -> list[Any]:
     """One instance of each group from what was given; required fields must be among it."""
     missing = [
-        f"--{name}"
+        f"`{name}`"
         for name, (field, _) in fields_of(groups).items()
         if field.metadata["required"] and not given.get(name)
     ]
     if missing:
-        raise UserError(
-            "unclassified", f"{', '.join(missing)} must be given", "--help says what for", where="command line"
-        )
+        raise UserError("missing-setting", f"{', '.join(missing)} must be given", "`help` says what for")
     return [make(group, given) for group in groups]
 
 
@@ -139,7 +136,7 @@ def read_config_file(path: str, groups: Sequence[type]) -> dict[str, Any]:
     for name in flat:
         if name not in fields:
             raise UserError(
-                "unclassified", f"{name!r} is no setting of this command", nearest(name, list(fields)), where=path
+                "unknown-name", f"{name!r} is no setting of this command", nearest(name, list(fields)), where=path
             )
     return {name: coerce(*fields[name], value) for name, value in flat.items()}
 
@@ -149,11 +146,11 @@ def load_yaml(path: str | pathlib.Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("unclassified", "no such file", where=path) from None
+        raise UserError("file-not-found", "no such file", where=path) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as fault:
-        raise UserError("unclassified", f"cannot be read as YAML: {fault}", where=path) from None
+        raise UserError("unreadable-file", f"cannot be read as YAML: {fault}", where=path) from None
     if not isinstance(content, dict):
-        raise UserError("unclassified", "must hold `name: value` lines", where=path)
+        raise UserError("unreadable-file", "must hold `name: value` lines", where=path)
     return content
 
 

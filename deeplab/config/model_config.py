@@ -91,7 +91,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.output_stride not in (8, 16, 32):
-            raise UserError("unclassified", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
+            raise UserError("out-of-range", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
         require_positive(self, "depth_multiplier", "aspp_convs_filters", "decoder_filters", "logits_kernel_size")
         require_positive(
             self,
@@ -105,14 +105,14 @@ class ModelConfig:
             given = ",".join(map(str, self.decoder_output_stride))
             better = ",".join(map(str, sorted(set(self.decoder_output_stride), reverse=True)))
             raise UserError(
-                "unclassified",
+                "out-of-range",
                 f"strides must descend, not {given}",
                 f"`decoder_output_stride={better}`",
                 field="decoder_output_stride",
             )
         if self.logits_kernel_size != 1 and (self.aspp_with_batch_norm or not self.atrous_rates):
             raise UserError(
-                "unclassified",
+                "conflicting-settings",
                 f"{self.logits_kernel_size} needs logits straight from the backbone",
                 "add `aspp_with_batch_norm=false` and `atrous_rates`, or leave the kernel size at 1",
                 field="logits_kernel_size",

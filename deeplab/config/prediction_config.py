@@ -48,7 +48,7 @@ class EvalConfig:
         require_positive(self, "eval_crop_size", "eval_batch_size")
         if self.eval_batch_size > 1 and not self.eval_crop_size:
             raise UserError(
-                "unclassified",
+                "missing-setting",
                 "images of different sizes make no batch",
                 "add `eval_crop_size`",
                 field="eval_batch_size",
@@ -90,7 +90,10 @@ class VisConfig:
         _require_opacity(self.overlay_opacity)
         if self.vis_batch_size > 1 and not self.vis_crop_size:
             raise UserError(
-                "unclassified", "images of different sizes make no batch", "add `vis_crop_size`", field="vis_batch_size"
+                "missing-setting",
+                "images of different sizes make no batch",
+                "add `vis_crop_size`",
+                field="vis_batch_size",
             )
 
 
@@ -129,4 +132,4 @@ class PredictConfig:
 
 def _require_opacity(opacity: float) -> None:
     if not 0 <= opacity <= 1:
-        raise UserError("unclassified", f"is from 0 to 1, not {opacity}", field="overlay_opacity")
+        raise UserError("out-of-range", f"is from 0 to 1, not {opacity}", field="overlay_opacity")

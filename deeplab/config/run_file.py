@@ -78,12 +78,12 @@ def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], 
             merged[name] = value
         elif given[name] != value:
             if _shapes_weights(field, given[name], value):
-                conflicts.append(f"--{name}={show(given[name])}, trained with {show(value)}")
+                conflicts.append(f"`{name}={show(given[name])}`, trained with {show(value)}")
             elif group is ModelConfig:
-                console.note(f"--{name}={show(given[name])} replaces {show(value)} of {where}")
+                console.note(f"`{name}={show(given[name])}` replaces {show(value)} of {where}")
     if conflicts:
         raise UserError(
-            "unclassified",
+            "checkpoint-mismatch",
             "the checkpoint was trained otherwise: " + "; ".join(conflicts),
             "leave those flags out",
             where=where,
@@ -100,7 +100,7 @@ def differences(saved: dict[str, Any], groups: Sequence[Any], ignore: Sequence[s
                 continue
             was, now = coerce(field, type(group), saved[field.name]), getattr(group, field.name)
             if was != now:
-                lines.append(f"--{field.name}: was {show(was)}, is {show(now)}")
+                lines.append(f"`{field.name}`: was {show(was)}, is {show(now)}")
     return lines
 
 

@@ -26,13 +26,13 @@ class LossConfig:
     def __post_init__(self) -> None:
         if not 0 < self.top_k_percent_pixels <= 1:
             raise UserError(
-                "unclassified",
+                "out-of-range",
                 f"is a fraction above 0 and at most 1, not {self.top_k_percent_pixels}",
                 f"`top_k_percent_pixels={self.top_k_percent_pixels / 100:g}` if you meant percent",
                 field="top_k_percent_pixels",
             )
         if any(weight < 0 for weight in self.label_weights):
-            raise UserError("unclassified", f"must not be negative: {list(self.label_weights)}", field="label_weights")
+            raise UserError("out-of-range", f"must not be negative: {list(self.label_weights)}", field="label_weights")
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,22 @@ class TrainConfig:
         )
         if self.min_scale_factor > self.max_scale_factor:
             raise UserError(
-                "unclassified",
+                "conflicting-settings",
                 f"{self.min_scale_factor} is above `max_scale_factor={self.max_scale_factor}`",
                 field="min_scale_factor",
             )
         if self.train_batch_size % self.num_clones:
             better = -(-self.train_batch_size // self.num_clones) * self.num_clones
             raise UserError(
-                "unclassified",
+                "indivisible-batch",
                 f"{self.train_batch_size} cannot be shared by `num_clones={self.num_clones}`",
                 f"`train_batch_size={better}`",
                 field="train_batch_size",
             )
         if self.num_replicas > 1:
             raise UserError(
-                "unclassified", "training over several machines is not there yet", "leave it at 1", field="num_replicas"
+                "not-supported",
+                "training over several machines is not there yet",
+                "leave it at 1",
+                field="num_replicas",
             )

@@ -28,13 +28,13 @@ class CheckConfig:
     def __post_init__(self) -> None:
         require_positive(self, "train_crop_size", "eval_crop_size", "min_scale_factor", "max_scale_factor")
         if self.output_stride not in (8, 16, 32):
-            raise UserError("unclassified", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
+            raise UserError("out-of-range", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
         if self.min_scale_factor > self.max_scale_factor:
             rule = f"{self.min_scale_factor:g} is above `max_scale_factor={self.max_scale_factor:g}`"
-            raise UserError("unclassified", rule, field="min_scale_factor")
+            raise UserError("conflicting-settings", rule, field="min_scale_factor")
         for name in ("max_images", "num_workers"):
             if getattr(self, name) < 0:
-                raise UserError("unclassified", f"must be 0 or more, not {getattr(self, name)}", field=name)
+                raise UserError("out-of-range", f"must be 0 or more, not {getattr(self, name)}", field=name)
 
     @property
     def workers(self) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from deeplab.utils.errors import UserError
+
 _spell: Callable[[str], str] = str
 
 
@@ -38,8 +40,9 @@ def warning(text: str) -> None:
     _print_beside_progress(f"warning: {text}")
 
 
-def error(text: str) -> None:
-    """The last line of a command that failed."""
+def error(error: UserError | str) -> None:
+    """The last lines of a command that failed; a UserError is shown with its code, as `error: TEXT [code]`."""
+    text = error.text(_spell, with_code=True) if isinstance(error, UserError) else error
     _print_beside_progress(f"error: {text}")
 
 

@@ -41,16 +41,17 @@ class UserError(Exception):
         self.field, self.where, self.value = field, "" if where is None else str(where), value
         super().__init__(self.text())
 
-    def text(self, spell: Callable[[str], str] = str) -> str:
-        """The message, over one or two lines.
+    def text(self, spell: Callable[[str], str] = str, with_code: bool = False) -> str:
+        """The message: place and rule, and a second line with the hint.
 
         Args:
           spell: turns a text with settings between backquotes into the text to show; see `spell_as_flags`.
+          with_code: add the code in square brackets at the end of the first line, as the command line does.
         """
-        places = [spell(f"`{self.field}`") if self.field else "", self.where]
-        place = ", ".join(filter(None, places))
-        first = f"{place}: {spell(self.rule)}" if place else spell(self.rule)
-        return first + (f"\n  hint: {spell(self.hint)}" if self.hint else "")
+        place = ", ".join(filter(None, [spell(f"`{self.field}`") if self.field else "", self.where]))
+        first, *more = (f"{place}: {spell(self.rule)}" if place else spell(self.rule)).split("\n")
+        lines = [f"{first} [{self.code}]" if with_code else first, *more]
+        return "\n".join([*lines, f"  hint: {spell(self.hint)}"] if self.hint else lines)
 
     def __reduce__(self) -> tuple[Any, ...]:  # errors of worker processes reach the parent whole
         return _rebuilt, (type(self), self.__dict__.copy())
@@ -64,7 +65,7 @@ def _rebuilt(kind: type[UserError], state: dict[str, Any]) -> UserError:
 
 
 def spell_as_flags(text: str, fields: Iterable[str]) -> str:
-    """A text with its settings as command-line flags: "`train_crop_size=513`" becomes "`train_crop_size=513`".
+    """A text with its settings as command-line flags: "`train_crop_size=513`" becomes "--train_crop_size=513".
 
     Args:
       text: any text; what changes is a backquoted name of `fields`, and any backquoted `name=value`.

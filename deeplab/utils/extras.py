@@ -21,7 +21,7 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as fault:
         rule = f"cannot be imported ({fault}); it belongs to the extra {extra!r}"
         raise UserError(
-            "unclassified",
+            "missing-library",
             rule,
             f"pip install '{DISTRIBUTION}[{extra}]', or pip install -e '.[{extra}]' here",
             where=module,

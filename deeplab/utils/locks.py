@@ -44,7 +44,7 @@ def _acquire(path: pathlib.Path, doing: str, hint: str) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise UserError(
-                "unclassified", f"another process is {doing} in this folder", f"wait, or {hint}", where=path.parent
+                "folder-in-use", f"another process is {doing} in this folder", f"wait, or {hint}", where=path.parent
             ) from None
         except OSError as fault:  # some network folders have no locks
             console.warning(f"{path.parent} cannot be locked ({fault.strerror}): see that only one is {doing} there")

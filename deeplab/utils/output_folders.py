@@ -17,10 +17,10 @@ def made_folder(folder: pathlib.Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UserError("unclassified", f"{folder} cannot be made: {fault.strerror}", field="output_dir") from None
+        raise UserError("unwritable-folder", f"{folder} cannot be made: {fault.strerror}", field="output_dir") from None
     if not os.access(folder, os.W_OK):
         raise UserError(
-            "unclassified", f"{folder} cannot be written to", "give a folder of your own", field="output_dir"
+            "unwritable-folder", f"{folder} cannot be written to", "give a folder of your own", field="output_dir"
         )
     try:
         yield

@@ -39,15 +39,17 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise UserError("unclassified", f"is not UTF-8 at byte {fault.start}", "save it as UTF-8", where=path) from None
+        raise UserError("not-utf-8", f"is not UTF-8 at byte {fault.start}", "save it as UTF-8", where=path) from None
 
 
 def unreadable_file(path: str | os.PathLike, fault: OSError) -> UserError:
     """The error for a file that cannot be read."""
     if isinstance(fault, IsADirectoryError):
-        return UserError("unclassified", "is a folder, not a file", "give the file that lies in it", where=path)
+        return UserError("not-a-file", "is a folder, not a file", "give the file inside it", where=path)
+    if isinstance(fault, FileNotFoundError):
+        return UserError("file-not-found", "does not exist", "check the path", where=path)
     return UserError(
-        "unclassified", f"cannot be read: {fault.strerror}", "check the path and its permissions", where=path
+        "unreadable-file", f"cannot be read: {fault.strerror}", "check the path and its permissions", where=path
     )
 
 
@@ -71,21 +73,18 @@ def split_paths(text: str, exists: Callable[[str], bool] = os.path.exists) -> li
 # --- Folders ------------------------------------------------------------------------------------------------
 
 
-def require_folder(folder: str | os.PathLike, flag: str) -> None:
-    """Stops, with the nearest existing parent, when a folder is not there."""
-    folder = pathlib.Path(folder)
+def require_folder(folder: str | os.PathLike, field: str) -> None:
+    """Raises a UserError about a setting, with the nearest existing parent, when its folder does not exist."""
+    folder, field = pathlib.Path(folder), field.strip("`-")
     if folder.is_dir():
         return
     if folder.exists():
-        raise UserError("unclassified", f"{folder} is a file, not a folder", f"{flag}={folder.parent}", where=flag)
+        rule, hint = f"{folder} is a file, not a folder", f"`{field}={folder.parent}`"
+        raise UserError("not-a-folder", rule, hint, field=field, value=str(folder))
     parent = next((p for p in folder.absolute().parents if p.is_dir()), pathlib.Path("/"))
     held = sorted(child.name for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
-    raise UserError(
-        "unclassified",
-        f"no such folder: {folder}",
-        f"{parent} holds the folders {shorten(held) or '(none)'}",
-        where=flag,
-    )
+    hint = f"{parent} contains the folders {shorten(held) or '(none)'}"
+    raise UserError("folder-not-found", f"no such folder: {folder}", hint, field=field, value=str(folder))
 
 
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:

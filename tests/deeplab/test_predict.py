@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import golden_recipe
+from support.errors import raises
 
 import deeplab.predict as command
 from deeplab import Segmenter
@@ -108,7 +109,7 @@ def test_results_among_the_pictures(run, album, capsys):
 def test_one_name_for_the_model():
     assert command.source_of(PredictConfig(export_path="a.pb")) == "a.pb"
     assert command.source_of(PredictConfig(model="a", checkpoint_dir="a")) == "a"
-    with pytest.raises(UserError, match="--model: must be given"):
+    with raises("missing-setting", "model"):
         command.source_of(PredictConfig())
 
 

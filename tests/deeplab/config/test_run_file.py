@@ -1,12 +1,12 @@
 """config.yml: saved beside a checkpoint, read by later commands, and not to be contradicted."""
 
 import pytest
+from support.errors import raises
 
 from deeplab.config import run_file
 from deeplab.config.data_config import DatasetConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, TrainConfig
-from deeplab.utils.errors import UserError
 
 FACTS = {"num_classes": 3, "class_names": ["ground", "hair", "skin"]}
 
@@ -35,15 +35,16 @@ def test_a_folder_without_the_file_gives_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"model_variant": "xception_65"}, "--model_variant=xception_65, trained with mobilenet_v2"),
-        ({"atrous_rates": (6, 12)}, "--atrous_rates=6,12, trained with 6,12,18"),
-        ({"decoder_output_stride": ()}, r"--decoder_output_stride=\(none\), trained with 4"),
+        ({"model_variant": "xception_65"}, "`model_variant=xception_65`, trained with mobilenet_v2"),
+        ({"atrous_rates": (6, 12)}, "`atrous_rates=6,12`, trained with 6,12,18"),
+        ({"decoder_output_stride": ()}, "`decoder_output_stride=(none)`, trained with 4"),
         ({"depth_multiplier": 0.5}, "trained with 1.0"),
     ],
 )
 def test_a_flag_that_the_weights_contradict_stops(saved, given, says):
-    with pytest.raises(UserError, match=says):
+    with raises("checkpoint-mismatch", where="config.yml") as info:
         merge(given, saved)
+    assert says in info.value.rule
 
 
 def test_the_same_value_again_is_no_contradiction(saved):
@@ -59,8 +60,8 @@ def test_a_denser_output_stride_takes_effect_and_is_said(saved, capsys):
 def test_differences_name_old_and_new(saved):
     now = (ModelConfig(atrous_rates=(6, 12, 18), decoder_output_stride=(4,)), LossConfig(weight_decay=0.1))
     assert run_file.differences(saved, now) == [
-        "--label_weights: was 1.0,10.0,5.0, is (none)",
-        "--weight_decay: was 4e-05, is 0.1",
+        "`label_weights`: was 1.0,10.0,5.0, is (none)",
+        "`weight_decay`: was 4e-05, is 0.1",
     ]
     assert run_file.differences(saved, now, ignore=("label_weights", "weight_decay")) == []
 

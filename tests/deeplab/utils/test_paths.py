@@ -1,8 +1,7 @@
 """Files and folders: what is found where, what is left out, and what is said of those that cannot be read."""
 
-import pytest
+from support.errors import raises
 
-from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, list_files, read_file, read_text, require_folder, split_paths, walk
 
 
@@ -44,21 +43,24 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.txt").write_bytes("namé".encode("latin-1"))
-    with pytest.raises(UserError, match=r"a\.txt: is not UTF-8 at byte 3"):
+    with raises("not-utf-8", where="a.txt") as info:
         read_text(tmp_path / "a.txt")
-    with pytest.raises(UserError, match=r"b\.txt: cannot be read: No such file or directory\n"):
+    assert "byte 3" in info.value.rule
+    with raises("file-not-found", where="b.txt"):
         read_text(tmp_path / "b.txt")
-    with pytest.raises(UserError, match="is a folder, not a file"):
+    with raises("not-a-file", where=tmp_path):
         read_file(tmp_path)
 
 
 def test_folders_that_are_not_there(tmp_path):
     touch(tmp_path, "photos/a.jpg", ".cache/b")
-    require_folder(tmp_path / "photos", "--image_folder")
-    with pytest.raises(UserError, match=r"--image_folder: no such folder: .*photo\n.*holds the folders photos$"):
-        require_folder(tmp_path / "photo", "--image_folder")
-    with pytest.raises(UserError, match=r"a\.jpg is a file, not a folder\n.*--image_folder=.*photos$"):
-        require_folder(tmp_path / "photos" / "a.jpg", "--image_folder")
+    require_folder(tmp_path / "photos", "image_folder")
+    with raises("folder-not-found", "image_folder") as info:
+        require_folder(tmp_path / "photo", "image_folder")
+    assert info.value.value == str(tmp_path / "photo") and info.value.hint.endswith("contains the folders photos")
+    with raises("not-a-folder", "image_folder") as info:
+        require_folder(tmp_path / "photos" / "a.jpg", "image_folder")
+    assert info.value.hint == f"`image_folder={tmp_path / 'photos'}`"
 
 
 def test_paths_with_commas_between_them(tmp_path, monkeypatch):
