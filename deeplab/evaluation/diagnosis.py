@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplab.data import dataset as datasets
+from deeplab.data.split_names import training_split
 from deeplab.evaluation import metrics
 from deeplab.evaluation.confusion import allowed_labels
 from deeplab.evaluation.report_text import listed, percent
+from deeplab.losses import class_balance
+from deeplab.utils.errors import UserError
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
 
 DOMINANT_SHARE = 0.99  # of all predictions: beyond it, one class may have swallowed the others
-_MOST_WEIGHTS = 25  # classes for which label weights are worked out in a message
 
 
 def warnings(report: Report) -> list[str]:
@@ -48,20 +52,16 @@ def dominant_class(counts: np.ndarray) -> int | None:
     return None
 
 
-def balancing_weights(counts: np.ndarray) -> np.ndarray:
-    """Label weights to try: the root of the largest label share over each class's, at least 1, two digits.
-
-    The root, because weights in full proportion drown the frequent classes; 1 for classes without labels.
-
-    Args:
-      counts: integers [classes, classes], rows = label, columns = prediction.
-
-    Returns:
-      float64 [classes].
-    """
-    labeled = counts.sum(axis=1)
-    weights = np.sqrt(labeled.max() / np.maximum(labeled, 1))
-    return np.where(labeled > 0, [float(f"{weight:.2g}") for weight in weights], 1.0)
+def training_pixels(report: Report) -> Sequence[int]:
+    """Pixels of each class in the training split as dataset.yml counts them, else in the labels of this evaluation."""
+    folder = str(report.settings.get("dataset_dir") or "")
+    try:
+        described = datasets.find(str(report.settings.get("dataset") or ""), folder).pixels if folder else {}
+    except UserError:  # moved since
+        described = {}
+    counted = described.get(training_split(list(described)), ())
+    same_classes = len(counted) == report.matrix.num_classes and any(counted)
+    return counted if same_classes else report.counts.sum(axis=1).tolist()
 
 
 def _nothing_counted(report: Report) -> str:
@@ -109,8 +109,8 @@ def _cause_masks(report: Report) -> str:
 
 def _cause_imbalance(report: Report) -> str:
     weights = "ONE_WEIGHT_A_CLASS"
-    if report.matrix.num_classes <= _MOST_WEIGHTS:
-        weights = ",".join(f"{weight:g}" for weight in balancing_weights(report.counts))
+    if report.matrix.num_classes <= class_balance.MAX_CLASSES_IN_TEXT:
+        weights = class_balance.value_text(class_balance.recommended_weights(training_pixels(report)))
     command = _command("train", {"train_logdir": "NEW_FOLDER", "label_weights": weights})
     return f"Class imbalance: rare classes cost too little. Train as before, but with weights:\n     {command}"
 

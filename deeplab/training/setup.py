@@ -12,6 +12,7 @@ from deeplab.config import run_file
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.dataset import Dataset
+from deeplab.losses import class_balance
 from deeplab.training.settings import Settings
 from deeplab.training.start import IMAGENET
 from deeplab.utils import console
@@ -19,7 +20,6 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock
 
 LEAST_BATCH_FOR_BATCH_NORM = 12
-UNBALANCED = 50.0  # ratio of label weights from which a training is likely to go astray
 
 # What may change between two runs of one training: where and how often things are written, and how long it lasts.
 FREE_TO_CHANGE = (
@@ -130,11 +130,13 @@ def say_what_matters(settings: Settings, dataset: Dataset) -> None:
     train, split = settings.train, settings.train.train_split
     if dataset.pixels.get(split):
         console.note(class_table(dataset, split, settings.loss.label_weights))
-    present = [weight for weight in settings.loss.label_weights if weight > 0]
-    if present and max(present) / min(present) > UNBALANCED:
+    uneven = class_balance.ratio(settings.loss.label_weights)
+    if uneven > class_balance.MAX_RATIO:
+        recommended = class_balance.recommended_weights(dataset.pixels.get(split, ()))
+        instead = f"try {class_balance.setting_text(recommended)}" if recommended else "try their square roots"
         console.warning(
-            f"`label_weights` differ by a factor of {max(present) / min(present):.0f}: such trainings tend to see "
-            "the heavy class everywhere; try the square roots"
+            f"`label_weights` differ by a factor of {uneven:.0f}: such models tend to predict the heavy class "
+            f"everywhere; {instead}"
         )
     odd = [length for length in train.train_crop_size if (length - 1) % settings.model.output_stride]
     if odd:

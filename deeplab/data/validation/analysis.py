@@ -185,7 +185,7 @@ class _Run:
         mapping: Mapping[int, int],
         dataset: Dataset,
         facts: Mapping[str, SplitFacts],
-        found: class_balance.Weights,
+        found: Mapping[str, class_balance.ClassWeights],
     ) -> None:
         """What the values of all labels tell; of classes only where the values are classes."""
         about_values = list(label_statistics.look_at_values(counts, self.rule))
@@ -289,11 +289,12 @@ def dataset_with_facts(dataset: Dataset, facts: Mapping[str, SplitFacts], descri
     )
 
 
-def _weights(tallies: Mapping[str, SplitTally], facts: Mapping[str, SplitFacts]) -> class_balance.Weights:
+def _weights(
+    tallies: Mapping[str, SplitTally], facts: Mapping[str, SplitFacts]
+) -> Mapping[str, class_balance.ClassWeights]:
     training = training_split(list(facts))
     if training not in facts:
         return {}
     own = facts[training]
-    return class_balance.schemes(
-        own.pixels, own.images_with, tallies[training].pixels_around.tolist()[: len(own.pixels)], own.images
-    )
+    around = tallies[training].pixels_around.tolist()[: len(own.pixels)]
+    return class_balance.all_weights(class_balance.ClassCounts(own.pixels, own.images_with, around, own.images))

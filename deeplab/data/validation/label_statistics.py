@@ -15,15 +15,13 @@ from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import Finding, Severity, SplitFacts
 from deeplab.data.validation.rules import finding
 from deeplab.data.validation.statistics import SplitTally
-from deeplab.losses.class_balance import INVERSE, ROOT, Weights, flag_of, ratio
+from deeplab.losses.class_balance import MAX_RATIO, RARE, ClassWeights, ratio, recommended_weights, setting_text
 from deeplab.utils.paths import shorten
 
 LABELS = "labels"  # where a finding on all of them is
 NO_CLASSES = frozenset(
     {"nothing-labeled", "one-class", "foreground-ignored"}
 )  # rules that leave nothing to say of them
-RARE = 0.0005  # share of the training pixels
-FAR_APART = 50.0  # ratio of weights
 _MOST_SINGLE = 0.1  # share of the labels that may be of one class and still be worth a word
 _LEAST_IMAGES = 4  # from which labels that are all the same are no coincidence
 _SMALL = 8  # highest value below which gaps are classes that do not occur
@@ -281,23 +279,26 @@ def _names(dataset: Dataset, indices: Sequence[int]) -> str:
     return shorten([f"{dataset.class_names[index]} ({index})" for index in indices], 12)
 
 
-def look_at_balance(dataset: Dataset, splits: Mapping[str, SplitFacts], weights: Weights) -> Iterator[Finding]:
+def look_at_balance(
+    dataset: Dataset, splits: Mapping[str, SplitFacts], weights: Mapping[str, ClassWeights]
+) -> Iterator[Finding]:
     """Classes that are rare in the training split, and weights that would be far apart."""
     training = training_split(list(splits))
     pixels = np.array(splits[training].pixels, np.float64) if splits else np.zeros(0)
     if not weights:
         return
-    share, hint = pixels / pixels.sum(), flag_of(weights[ROOT])
+    share, hint = pixels / pixels.sum(), setting_text(recommended_weights(splits[training].pixels))
     rare = np.flatnonzero((share > 0) & (share < RARE)).tolist()
     if rare:
         found = [_rarity(dataset, index, share[index], splits[training].images_with[index]) for index in rare]
         text = shorten(found, 8) if len(found) == 1 else f"{len(found)} classes: {shorten(found, 8)}"
         severity: Severity | None = "note" if is_known(dataset) else None
         yield finding("class-rare", training, text, split=training, hint=hint, severity=severity)
-    if ratio(weights[INVERSE]) > FAR_APART:
+    if ratio(weights["inverse"]) > MAX_RATIO:
+        recommended = ratio(recommended_weights(splits[training].pixels))
         text = (
-            f"in full proportion they differ by a factor of {ratio(weights[INVERSE]):.0f}, their square roots by "
-            f"{ratio(weights[ROOT]):.0f}"
+            f"inverse weights differ by a factor of {ratio(weights['inverse']):.0f}, the recommended ones by "
+            f"{recommended:.0f}"
         )
         yield finding("weights-far-apart", training, text, split=training, hint=hint)
 

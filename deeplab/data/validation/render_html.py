@@ -15,7 +15,8 @@ from deeplab.data.validation import html_charts as charts
 from deeplab.data.validation.check_report import Report, SplitFacts
 from deeplab.data.validation.html_findings import fault_list, fault_sections, groups, verdict
 from deeplab.data.validation.html_markup import Markup, Part, element, join, jpeg
-from deeplab.losses.class_balance import EXPLANATIONS, as_flag
+from deeplab.losses.class_balance import SCHEMES, ClassWeights, value_text
+from deeplab.utils import console
 from deeplab.visualization.label_rendering import percent
 
 STYLE = pathlib.Path(__file__).with_name("html_style.css")
@@ -286,13 +287,14 @@ def weight_cell(weight: float | None, largest: float) -> Markup:
     return element("td", text, class_="number bar", style=f"`part`:{part:.1f}%")
 
 
-def scheme_flag(scheme: str, weights: Sequence[float | None]) -> Markup:
+def scheme_flag(scheme: str, weights: ClassWeights) -> Markup:
     """What a scheme is, and the flag that sets its weights, to copy."""
-    name, _, numbers = as_flag(weights).partition("=")
-    *first, last = numbers.split(",")
+    *first, last = value_text(weights).split(",")
     parts = [[number, ",", element("wbr")] for number in first]  # lines break after commas alone
-    flag = element("pre", element("span", f"{name}="), parts, last, class_="copy")
-    about = EXPLANATIONS.get(scheme)
+    flag = element(
+        "pre", element("span", f"{console.spelled('`label_weights=`').strip('`')}"), parts, last, class_="copy"
+    )
+    about = SCHEMES[scheme].explanation if scheme in SCHEMES else None
     return join([element("h3", scheme, element("small", about) if about else None), flag])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import Finding, Report, Severity, SplitFacts
 from deeplab.data.validation.rules import RULES
-from deeplab.losses import class_balance as weights_
+from deeplab.losses import class_balance
 from deeplab.utils import console
 from deeplab.utils.text import WIDTH, broken, counted, harmless
 
@@ -149,10 +149,11 @@ def _weights(report: Report, paint: _Paint) -> str:
         [index, _class_name(report, index), *(_weight(report.weights[name][index]) for name in names)]
         for index in _shown_classes(report)
     ]
-    rows.append(["", "largest / smallest", *(f"{weights_.ratio(report.weights[name]):.3g}" for name in names)])
+    rows.append(["", "largest / smallest", *(f"{class_balance.ratio(report.weights[name]):.3g}" for name in names)])
     title = f"class weights from split {harmless(training_split(list(report.splits)))}, mean 1"
-    remark = f"where rare classes are not found, begin with {weights_.ROOT}:"
-    flag = weights_.flag_of(report.weights[weights_.ROOT]) if weights_.ROOT in report.weights else ""
+    pixels = report.splits[training_split(list(report.splits))].pixels
+    remark = f"where rare classes are not found, try {class_balance.recommended_scheme(pixels)} first:"
+    flag = class_balance.setting_text(class_balance.recommended_weights(pixels))
     return f"{paint(title, 'bold')}\n{remark}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
 
 

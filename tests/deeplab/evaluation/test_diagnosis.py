@@ -1,11 +1,14 @@
 """Warnings: when they come, what they name, and when they keep still."""
 
+import dataclasses
 import shlex
 
 import numpy as np
 import pytest
 
-from deeplab.evaluation.diagnosis import balancing_weights, dominant_class
+from deeplab.data import dataset
+from deeplab.evaluation.diagnosis import dominant_class, training_pixels
+from deeplab.losses import class_balance
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_one_class_predicted(make_report):
     source = "--checkpoint_dir=runs/face --dataset_dir='my data/tfrecord'"
     assert commands == [
         "python deeplab/check_data.py --dataset_dir='my data/tfrecord'",
-        "python deeplab/train.py --train_logdir=NEW_FOLDER --label_weights=1,1.9,2.6",
+        "python deeplab/train.py --train_logdir=NEW_FOLDER --label_weights=0.544,1.02,1.44",
         f"python deeplab/eval.py --eval_split=trainaug --eval_logdir=runs/eval_train {source}",
         f"python deeplab/vis.py --vis_split=val --vis_logdir=VIS_LOGDIR {source}",
         f"python deeplab/eval.py --eval_split=val --eval_logdir=runs/eval {source}",
@@ -73,6 +76,16 @@ def test_one_class_labeled(make_report):
     assert text.startswith("the labels of split val hold nothing but background")
 
 
-def test_balancing_weights():
-    counts = np.diag([9000, 1000, 90, 0])
-    assert balancing_weights(counts).tolist() == [1.0, 3.0, 10.0, 1.0]
+def test_weights_are_those_that_check_data_recommends(make_report, disc_records, tmp_path):
+    """From the training split's pixels where dataset.yml counts them, else from the labels of the evaluation."""
+    counts = [[700, 0, 0], [200, 0, 0], [100, 0, 0]]
+    without = make_report(counts, settings={"dataset_dir": str(disc_records)})
+    assert training_pixels(without) == [700, 200, 100]
+    described = dataset.load(disc_records / dataset.FILE_NAME)
+    pixels = {"train": (900, 90, 10), "val": (1, 1, 1)}
+    dataset.save(dataclasses.replace(described, pixels=pixels), tmp_path / "counted.yml")
+    counted = make_report(counts, settings={"dataset_dir": str(disc_records), "dataset": str(tmp_path / "counted.yml")})
+    assert training_pixels(counted) == (900, 90, 10)
+    (text,) = counted.warnings()
+    recommended = class_balance.value_text(class_balance.recommended_weights((900, 90, 10)))
+    assert f"--label_weights={recommended}" in text

@@ -9,7 +9,7 @@ from deeplab.data.dataset import Dataset
 from deeplab.data.validation import render_json, render_text
 from deeplab.data.validation.check_report import CropAdvice, Report, SplitFacts
 from deeplab.data.validation.rules import MOST_SHOWN, RULES, finding
-from deeplab.losses.class_balance import EXPLANATIONS, ROOT
+from deeplab.losses.class_balance import SCHEMES
 
 
 def report(**more):
@@ -25,7 +25,7 @@ def report(**more):
         "splits": {"train": facts},
         "findings": findings,
         "numbers": {"size-differs": 30, "class-rare": 1, "image-gray": 1},
-        "weights": {ROOT: (0.5, 1.5)},
+        "weights": {"sqrt": (0.5, 1.5)},
         "crop": CropAdvice((49, 65), (65, 65), "it fits"),
         "label_map": {255: 1},
     }
@@ -39,8 +39,8 @@ def test_text_says_everything():
         "    1  hat               30.00%       2",
         "  255  (ignored)         20.00%",
         "train       3  40x50 to 60x50  3 jpeg, RGB",
-        "--label_weights=0.5,1.5",
-        "crops: --train_crop_size=49,65 --eval_crop_size=65,65",
+        "`label_weights=0.791,1.21`",
+        "crops: `train_crop_size=49,65` `eval_crop_size=65,65`",
         f"error size-differs (30 times): {RULES['size-differs'].sentence}",
         "  m0.png: too small",
         "  and 25 more",
@@ -100,8 +100,8 @@ def test_very_many_classes_are_shortened():
 def test_very_many_weights_stand_elsewhere():
     names = tuple(f"class_{index}" for index in range(41))
     facts = SplitFacts(1, (9,) * 41, 0, (1,) * 41, {(9, 9): 1}, {"png, RGB": 1})
-    many = report(dataset=Dataset("many", names), splits={"train": facts}, weights={ROOT: (1.0,) * 41})
-    assert "--label_weights with the 41 weights that --html and --json list" in render_text.text(many)
+    many = report(dataset=Dataset("many", names), splits={"train": facts}, weights={"sqrt": (1.0,) * 41})
+    assert "`label_weights` with the 41 numbers that" in render_text.text(many)
 
 
 @pytest.mark.parametrize("number", [1, 3, 9])
@@ -109,7 +109,7 @@ def test_tables_fit_a_hundred_columns(number):
     facts = SplitFacts(10_000, (10**9, 10**5), 250, (9_999, 2), {(4000, 6000): 2, (60, 50): 1}, {"jpeg, RGB": 10_000})
     splits = {f"validation_{index}": facts for index in range(number)}
     dataset = Dataset("photos", ("ground", "a class whose name is longer than anybody would think"))
-    weights = dict.fromkeys(EXPLANATIONS, (0.5, 1.5))
+    weights = dict.fromkeys(SCHEMES, (0.5, 1.5))
     shown = render_text.text(report(dataset=dataset, splits=splits, weights=weights))
     for line in shown.splitlines():
         assert len(line) <= 100 or line.startswith(("  hint: ", "--label_weights")), line
@@ -167,7 +167,7 @@ def test_json_holds_everything_but_pictures():
         "images": {"train": 2},
     }
     assert content["splits"]["train"]["sizes"][1] == {"height": 60, "width": 50, "images": 1}
-    assert content["weights"] == {"square root": [0.5, 1.5]}
+    assert content["weights"] == {"sqrt": [0.5, 1.5]}
     assert content["crop"]["train"] == [49, 65]
     assert content["label_map"] == {"255": 1}
     assert content["rules"]["class-rare"] == RULES["class-rare"].sentence

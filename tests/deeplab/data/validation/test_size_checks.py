@@ -1,54 +1,8 @@
-"""Weights and crops, worked by hand."""
+"""Crops, computed by hand."""
 
-import numpy as np
 import pytest
 
 from deeplab.data.validation import crop_advice
-from deeplab.losses import class_balance
-
-# Two images of 100 pixels: the first 80 ground and 20 disc, the second all ground; a third class never occurs.
-PIXELS, IMAGES_WITH, AROUND = (180, 20, 0), (2, 1, 0), (200, 100, 0)
-
-
-def schemes():
-    return class_balance.schemes(PIXELS, IMAGES_WITH, AROUND, 2)
-
-
-def by_hand(one, other):
-    """Two weights scaled to mean 1."""
-    mean = (one + other) / 2
-    return [one / mean, other / mean]
-
-
-@pytest.mark.parametrize(
-    ("scheme", "expected"),
-    [
-        (class_balance.INVERSE, by_hand(1 / 0.9, 1 / 0.1)),
-        (class_balance.ROOT, by_hand(0.9**-0.5, 0.1**-0.5)),
-        # shares among the images that hold the class: 180 of 200 and 20 of 100; their median is 0.55
-        (class_balance.MEDIAN, by_hand(0.55 / 0.9, 0.55 / 0.2)),
-        (class_balance.ENET, by_hand(1 / np.log(1.92), 1 / np.log(1.12))),
-        # N = 2, beta = 1/2: (1/2) / (1 - 1/4) = 2/3 for two images, (1/2) / (1/2) = 1 for one
-        (class_balance.EFFECTIVE, by_hand(2 / 3, 1)),
-    ],
-)
-def test_schemes(scheme, expected):
-    assert schemes()[scheme] == pytest.approx([*expected, None])
-
-
-def test_every_scheme_has_mean_one_and_an_explanation():
-    assert set(schemes()) == set(class_balance.EXPLANATIONS)
-    for values in schemes().values():
-        assert np.mean([value for value in values if value is not None]) == pytest.approx(1)
-
-
-def test_no_pixel_no_weights():
-    assert class_balance.schemes((0, 0), (0, 0), (0, 0), 5) == {}
-
-
-def test_weights_as_a_flag():
-    assert class_balance.as_flag([0.123456, None, 2.0]) == "--label_weights=0.123,1,2"
-    assert class_balance.ratio([0.5, None, 2.0]) == 4
 
 
 def test_advised_crops():
