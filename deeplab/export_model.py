@@ -80,10 +80,10 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
 
 def note_uneven_crop(settings: Any) -> None:
     """A word on crops in which the corners of picture and feature maps do not coincide."""
-    from deeplab.inference.prediction import round_up
+    from deeplab.model.resize import fitting_size
 
     crop = settings.crop_size
-    better = tuple(round_up(length, settings) for length in crop)
+    better = fitting_size(crop, settings.model.output_stride)
     if better != crop:
         stride = settings.model.output_stride
         advice = f"`crop_size={run_file.show(better)}` keeps masks a little sharper"

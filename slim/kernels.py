@@ -75,7 +75,7 @@ def batch_norm_training_portable(inputs, gamma, beta, epsilon: float):
 
 
 def resize_bilinear(inputs, height, width):
-    """Bilinear resize whose corners stay on the corners (align_corners).
+    """Bilinear resize whose corners stay on the corners (align_corners); not rounded.
 
     A side of length 1, before or after, samples the first row or column.
 
@@ -88,29 +88,66 @@ def resize_bilinear(inputs, height, width):
     """
     if not tf:
         return resize_bilinear_portable(inputs, height, width)
+    inputs = tf.convert_to_tensor(inputs)
     size = tf.stack([height, width])
     outputs = tf.raw_ops.ResizeBilinear(images=inputs, size=size, align_corners=True, half_pixel_centers=False)
-    outputs.set_shape([inputs.shape[0], _static(height), _static(width), inputs.shape[3]])
+    return _with_static_size(outputs, inputs, height, width)
+
+
+def _with_static_size(outputs, inputs, height, width):
+    sides = (side if isinstance(side, int) else tf.get_static_value(side) for side in (height, width))
+    outputs.set_shape([inputs.shape[0], *sides, inputs.shape[3]])
     return outputs
 
 
-def _static(length):
-    return length if isinstance(length, int) else tf.get_static_value(length)
-
-
 def resize_bilinear_portable(inputs, height, width):
-    """Twin of `resize_bilinear`: two gathers and a blend an axis."""
+    """Twin of `resize_bilinear`: two gathers and a blend per axis."""
     outputs = ops.cast(inputs, "float32")
     for axis, length in ((1, height), (2, width)):
         outputs = _interpolate(outputs, axis, length)
     return outputs
 
 
+def resize_nearest(inputs, height, width):
+    """Nearest-neighbor resize whose corners stay on the corners (align_corners).
+
+    A value halfway between two others goes to the one with the higher index.
+
+    Args:
+      inputs: [B, H, W, C] of any real dtype.
+      height, width: wanted size, ints or int32 scalars.
+
+    Returns:
+      [B, height, width, C], dtype of inputs.
+    """
+    if not tf:
+        return resize_nearest_portable(inputs, height, width)
+    inputs = tf.convert_to_tensor(inputs)
+    size = tf.stack([height, width])
+    outputs = tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size, align_corners=True, half_pixel_centers=False)
+    return _with_static_size(outputs, inputs, height, width)
+
+
+def resize_nearest_portable(inputs, height, width):
+    """Twin of `resize_nearest`: one gather per axis."""
+    outputs = inputs
+    for axis, length in ((1, height), (2, width)):
+        position = _positions(ops.shape(outputs)[axis], length)
+        low = ops.floor(position)
+        index = ops.cast(low, "int32") + ops.cast(position - low >= 0.5, "int32")
+        outputs = ops.take(outputs, ops.minimum(index, ops.shape(outputs)[axis] - 1), axis=axis)
+    return outputs
+
+
+def _positions(old, new):
+    """Where `new` aligned samples are on a side of length `old`: float32 [new], 0 .. old - 1."""
+    step = ops.cast(old - 1, "float32") / ops.cast(ops.maximum(new - 1, 1), "float32")
+    return ops.arange(new, dtype="float32") * ops.where(ops.equal(new, 1), 0.0, step)
+
+
 def _interpolate(values, axis: int, length):
     old = ops.shape(values)[axis]
-    step = ops.cast(old - 1, "float32") / ops.cast(ops.maximum(length - 1, 1), "float32")
-    step = ops.where(ops.equal(length, 1), 0.0, step)
-    position = ops.arange(length, dtype="float32") * step
+    position = _positions(old, length)
     low = ops.minimum(ops.cast(ops.floor(position), "int32"), old - 1)
     high = ops.minimum(low + 1, old - 1)
     shape = [1, 1, 1, 1]

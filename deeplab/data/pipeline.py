@@ -37,6 +37,7 @@ from deeplab.data.decoding import (
     reported,
     words,
 )
+from deeplab.model.resize import fitting_length
 from deeplab.utils.errors import UserError
 
 _SHUFFLED_BYTES = 128 << 20  # encoded images in memory for shuffling: some 1300 of VOC's
@@ -304,7 +305,7 @@ def _within(pixels: Example, size: Tensor, crop_size: tuple[int, int], name: Ten
         return words("is", by(size), "pixels, more than the crop size", by(crop_size))
 
     def hint() -> Tensor:
-        needed = tf.maximum(transforms.fitting_side(size, output_stride), crop_size)
+        needed = tf.maximum(fitting_length(size, output_stride), crop_size)
         return words("a crop size of", tf.strings.reduce_join(tf.strings.as_string(needed), separator=","), "holds it")
 
     return checked(pixels, tf.reduce_all(size <= crop_size), name, rule, hint)

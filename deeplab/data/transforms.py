@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import slim
 from deeplab.config.data_config import ResizeConfig
+from slim import kernels
 
 Tensor = Any  # tf.Tensor, or whatever TensorFlow turns into one: NumPy arrays, numbers
 
@@ -29,17 +31,10 @@ def mean_pixel(model_variant: str | None) -> tuple[float, float, float]:
     Raises:
       KeyError: there is no such backbone.
     """
-    import slim  # Keras; not needed by those who only convert or check data
-
     return slim.IMAGENET_MEAN if model_variant is None else slim.find(model_variant).padding_color
 
 
 # --- Sizes --------------------------------------------------------------------------------------------------
-
-
-def scale_dimension(dimension: int, scale: float) -> int:
-    """Length of a side of `dimension` pixels after scaling with aligned corners: 513 at 1/16 is 33."""
-    return int((dimension - 1) * scale + 1)
 
 
 def scale_grid(min_scale: float, max_scale: float, step: float) -> np.ndarray:
@@ -52,11 +47,6 @@ def scale_grid(min_scale: float, max_scale: float, step: float) -> np.ndarray:
     if step == 0:
         return np.zeros([0], np.float32)
     return np.linspace(min_scale, max_scale, int((max_scale - min_scale) / step + 1), dtype=np.float32)
-
-
-def fitting_side(length: int, output_stride: int) -> int:
-    """The shortest side k * output_stride + 1 that holds `length` pixels."""
-    return -(-(length - 1) // output_stride) * output_stride + 1
 
 
 def scaled_size(size: Tensor, scale: Tensor) -> Tensor:
@@ -110,7 +100,7 @@ def resize_bilinear(image: Tensor, size: Tensor) -> Tensor:
     """
     # A float image makes this op twice as fast as a uint8 one, and changes no number.
     images = tf.cast(image, tf.float32)[tf.newaxis]
-    return tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)[0]
+    return kernels.resize_bilinear(images, size[0], size[1])[0]
 
 
 def resize_nearest(label: Tensor, size: Tensor) -> Tensor:
@@ -124,7 +114,7 @@ def resize_nearest(label: Tensor, size: Tensor) -> Tensor:
       [height, width] of the same dtype.
     """
     labels = tf.convert_to_tensor(label)[tf.newaxis, :, :, tf.newaxis]
-    return tf.raw_ops.ResizeNearestNeighbor(images=labels, size=size, align_corners=True)[0, :, :, 0]
+    return kernels.resize_nearest(labels, size[0], size[1])[0, :, :, 0]
 
 
 def resize_to_range(image: Tensor, resize: ResizeConfig) -> Tensor:

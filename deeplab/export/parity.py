@@ -17,6 +17,7 @@ from deeplab.inference import prediction
 from deeplab.inference.prediction import LogitsOf, PredictionSettings
 from deeplab.inference.runtimes.frozen_graph import Answer
 from deeplab.utils import console
+from slim import kernels
 
 CLOSE = 1e-4  # of probability: pixels whose two best classes are nearer than this may fall to either
 MAX_DIFFERENCE = 1e-3  # of probability
@@ -109,7 +110,7 @@ def _margin(answer: prediction.Prediction, logits: Sequence[tf.Tensor], settings
     if settings.one_pass and not settings.model.prediction_with_upsampled_logits:
         coarse = _lead(tf.nn.softmax(logits[0]))[..., tf.newaxis]
         size = tf.shape(answer.raw_labels)
-        return tf.raw_ops.ResizeNearestNeighbor(images=coarse, size=size, align_corners=True)[0, ..., 0]
+        return kernels.resize_nearest(coarse, size[0], size[1])[0, ..., 0]
     return _lead(answer.raw_probabilities)
 
 

@@ -23,6 +23,7 @@ from deeplab.config.fields import Floats, Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
 from deeplab.model import logits_stride
+from deeplab.model.resize import fitting_length, scaled_length
 from deeplab.utils.errors import UserError
 from slim import kernels
 
@@ -164,19 +165,14 @@ def padded_size(size, settings: PredictionSettings):
     Returns:
       Height and width: ints where they are known, else int32 scalars.
     """
+    stride = settings.model.output_stride
     if settings.crop_size and not settings.may_outgrow_crop:
         return settings.crop_size
     if settings.crop_size:
         crop = settings.crop_size
-        return tuple(_where(size[i] <= crop[i], crop[i], round_up(size[i], settings)) for i in (0, 1))
-    least = _least_size(settings)
-    return tuple(round_up(_maximum(size[i], least[i]), settings) for i in (0, 1))
-
-
-def round_up(length, settings: PredictionSettings):
-    """The smallest k * output_stride + 1 that is not below `length` (int, or int32 scalar), k at least 1."""
-    stride = settings.model.output_stride
-    return _maximum((length + stride - 2) // stride, 1) * stride + 1
+        return tuple(_where(size[i] <= crop[i], crop[i], fitting_length(size[i], stride)) for i in (0, 1))
+    least = _least_size(settings)  # at least 2 pixels, so that k is at least 1
+    return tuple(fitting_length(_maximum(size[i], max(2, least[i])), stride) for i in (0, 1))
 
 
 def _least_size(settings: PredictionSettings) -> Size:
@@ -211,7 +207,7 @@ def require_fit(size: Size, settings: PredictionSettings, image_name: str, flag:
 def fitting(size: Size, settings: PredictionSettings, flag: str) -> str:
     """The hint for images of up to this height and width: a crop size that holds them, or none."""
     crop = settings.crop_size or (1, 1)
-    better = ",".join(str(max(crop[i], round_up(size[i], settings))) for i in (0, 1))
+    better = ",".join(str(max(crop[i], fitting_length(size[i], settings.model.output_stride))) for i in (0, 1))
     return f"{flag}={better}, or leave {flag} out: every image then keeps its own size"
 
 
@@ -257,7 +253,7 @@ def predict_batch(logits_of: LogitsOf, pixels: tf.Tensor, settings: PredictionSe
     if settings.model.prediction_with_upsampled_logits:
         logits = kernels.resize_bilinear(logits, height, width)
         return RawPrediction(_argmax(logits), tf.nn.softmax(logits))
-    labels = _resize_nearest(_argmax(logits), height, width)
+    labels = kernels.resize_nearest(_argmax(logits)[..., tf.newaxis], height, width)[..., 0]
     return RawPrediction(labels, kernels.resize_bilinear(tf.nn.softmax(logits), height, width))
 
 
@@ -272,19 +268,6 @@ def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, s
     grid = max(1.0, scale) / logits_stride(settings.model)
     logits = kernels.resize_bilinear(logits_of(scaled), scaled_length(height, grid), scaled_length(width, grid))
     return tf.reverse(logits, [2]) if mirrored else logits
-
-
-def scaled_length(length, scale: float):
-    """int((length - 1) * scale + 1), as an int or, for an int32 scalar, in float32 arithmetic."""
-    if isinstance(length, int):
-        return int((length - 1) * scale + 1.0)
-    return tf.cast(tf.cast(length - 1, tf.float32) * scale + 1.0, tf.int32)
-
-
-def _resize_nearest(labels: tf.Tensor, height, width) -> tf.Tensor:
-    """int32 [B, h, w] -> [B, height, width], corners aligned."""
-    size = tf.stack([height, width])
-    return tf.raw_ops.ResizeNearestNeighbor(images=labels[..., tf.newaxis], size=size, align_corners=True)[..., 0]
 
 
 def _height_width(pixels: tf.Tensor):

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from deeplab.config.training_config import LossConfig
 from deeplab.utils.errors import UserError, nearest
+from slim import kernels
 
 PLANAR_CLASSES = 12  # up to here class planes are quicker than pixel rows (benchmarks/losses.py)
 
@@ -182,10 +184,9 @@ def to_same_size(logits: tf.Tensor, labels: tf.Tensor, upsample_logits: bool) ->
     small, large = logits.shape[1:3], labels.shape[1:3]
     if small.is_fully_defined() and large.is_fully_defined() and small == large:
         return logits, labels
-    resize: dict[str, Any] = {"align_corners": True, "half_pixel_centers": False}
     if upsample_logits:
-        return tf.raw_ops.ResizeBilinear(images=logits, size=tf.shape(labels)[1:3], **resize), labels
-    return logits, tf.raw_ops.ResizeNearestNeighbor(images=labels, size=tf.shape(logits)[1:3], **resize)
+        return kernels.resize_bilinear(logits, *keras.ops.shape(labels)[1:3]), labels
+    return logits, kernels.resize_nearest(labels, *keras.ops.shape(logits)[1:3])
 
 
 def pixel_weights(labels: tf.Tensor, counted: tf.Tensor, label_weights: Sequence[float], classes: int) -> tf.Tensor:

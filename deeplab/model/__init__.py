@@ -1,5 +1,18 @@
-"""Networks for semantic segmentation: heads and decoders on the backbones of `slim`."""
+"""Models for semantic segmentation: heads and decoders on the backbones of `slim`."""
 
-from deeplab.model.deeplab import MERGED_LOGITS, build_model, logits_stride
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeplab.model.deeplab import MERGED_LOGITS, build_model, logits_stride
 
 __all__ = ["MERGED_LOGITS", "build_model", "logits_stride"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the model at first use: `deeplab.model.resize` is for those, too, who need no Keras."""
+    if name in __all__:
+        return getattr(importlib.import_module("deeplab.model.deeplab"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ from keras import ops
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.head_layers import GlobalMean, ResizeLike
+from deeplab.model.resize import strided_length
 from slim.layers import TRUNCATED_NORMAL, Norm, conv_unit, depthwise_unit
 
 XAVIER = keras.initializers.GlorotUniform
@@ -95,6 +96,5 @@ def _pooled(features, config: ModelConfig):
     """The mean over the whole map, or over windows of `image_pooling_crop_size`."""
     if config.image_pooling_crop_size is None:
         return GlobalMean(name="image_pooling_mean")(features)
-    stride = config.output_stride
-    window = tuple((length - 1) // stride + 1 for length in config.image_pooling_crop_size)
+    window = tuple(strided_length(length, config.output_stride) for length in config.image_pooling_crop_size)
     return ops.average_pool(features, window, config.image_pooling_stride, "valid", "channels_last")

@@ -23,7 +23,8 @@ from keras import ops
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import KEEP_PROBABILITY, XAVIER, separable_unit
-from deeplab.model.head_layers import ResizeLike, scaled_size
+from deeplab.model.head_layers import ResizeLike
+from deeplab.model.resize import strided_length
 from deeplab.utils.errors import UserError, nearest
 from slim.layers import Norm, conv_unit, dotted
 
@@ -108,7 +109,7 @@ class WindowMean(keras.Layer):
     def call(self, features, image):
         size = ops.shape(image)[1:3] if self.crop_size is None else self.crop_size
         height, width = (
-            ops.minimum(scaled_size(length, self.output_stride * grid), most)
+            ops.minimum(strided_length(length, self.output_stride * grid), most)
             for length, grid, most in zip(size, self.grid_size, ops.shape(features)[1:3], strict=True)
         )
         # Sums over windows as differences of running sums: the window's size may be known only at run time.

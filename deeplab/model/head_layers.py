@@ -5,15 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
-
-
-def scaled_size(length, stride: int):
-    """Length of a map of the given stride over an image of the given length: (length - 1) // stride + 1.
-
-    Equal to the reference's int((length - 1) / stride + 1). Ints in, int out; tensors in, tensor out.
-    """
-    return (length - 1) // stride + 1
 
 
 class ResizeToStride(keras.Layer):
@@ -28,8 +21,8 @@ class ResizeToStride(keras.Layer):
         self.stride = stride
 
     def call(self, features, image):
-        height, width = ops.shape(image)[1:3]
-        return kernels.resize_bilinear(features, scaled_size(height, self.stride), scaled_size(width, self.stride))
+        height, width = (strided_length(side, self.stride) for side in ops.shape(image)[1:3])
+        return kernels.resize_bilinear(features, height, width)
 
 
 class ResizeLike(keras.Layer):
@@ -49,12 +42,7 @@ class Rescale(keras.Layer):
 
     def call(self, image):
         height, width = ops.shape(image)[1:3]
-        return kernels.resize_bilinear(image, self._scaled(height), self._scaled(width))
-
-    def _scaled(self, length):
-        if isinstance(length, int):
-            return int((length - 1) * self.scale + 1)
-        return ops.cast(ops.cast(length - 1, "float32") * self.scale + 1.0, "int32")
+        return kernels.resize_bilinear(image, scaled_length(height, self.scale), scaled_length(width, self.scale))
 
 
 class GlobalMean(keras.Layer):

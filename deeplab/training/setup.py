@@ -13,6 +13,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.dataset import Dataset
 from deeplab.losses import class_balance
+from deeplab.model.resize import fitting_size
 from deeplab.training.settings import Settings
 from deeplab.training.start import IMAGENET
 from deeplab.utils import console
@@ -138,10 +139,9 @@ def say_what_matters(settings: Settings, dataset: Dataset) -> None:
             f"`label_weights` differ by a factor of {uneven:.0f}: such models tend to predict the heavy class "
             f"everywhere; {instead}"
         )
-    odd = [length for length in train.train_crop_size if (length - 1) % settings.model.output_stride]
-    if odd:
-        stride = settings.model.output_stride
-        better = ",".join(str((length - 1 + stride - 1) // stride * stride + 1) for length in train.train_crop_size)
+    stride = settings.model.output_stride
+    if train.train_crop_size != fitting_size(train.train_crop_size, stride):
+        better = run_file.show(fitting_size(train.train_crop_size, stride))
         console.note(f"`train_crop_size={better}` would fit the output stride {stride} (multiples of it, plus one)")
     per_device = train.train_batch_size // train.num_clones
     if train.fine_tune_batch_norm and per_device < LEAST_BATCH_FOR_BATCH_NORM:

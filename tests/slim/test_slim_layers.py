@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from slim import kernels, layers
 from slim.layers import AtrousPlan, Convolution, DepthwiseConvolution, Norm, conv_unit, make_divisible
@@ -109,11 +110,34 @@ def test_add_bias_agrees_with_a_sum():
     np.testing.assert_array_equal(kernels.add_bias(values, bias), values + bias)
 
 
-@pytest.mark.parametrize(("old", "new"), [((2, 3), (3, 5)), ((5, 7), (9, 4)), ((1, 4), (3, 1)), ((4, 4), (1, 1))])
+SIZES = [((2, 3), (3, 5)), ((5, 7), (9, 4)), ((1, 4), (3, 1)), ((4, 4), (1, 1)), ((3, 5), (2, 9)), ((33, 7), (20, 65))]
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES)
 def test_resize_agrees_with_its_twin(old, new):
     values = np.random.default_rng(2).normal(size=(2, *old, 3)).astype(np.float32)
     fused, plain = kernels.resize_bilinear(values, *new), kernels.resize_bilinear_portable(values, *new)
     np.testing.assert_allclose(fused, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint8", "float32"])
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_nearest_resize_agrees_with_its_twin(old, new, kind):
+    values = np.random.default_rng(2).integers(0, 255, size=(2, *old, 1)).astype(kind)
+    fused, plain = kernels.resize_nearest(values, *new), kernels.resize_nearest_portable(values, *new)
+    assert fused.dtype == plain.dtype == kind
+    np.testing.assert_array_equal(fused, plain)
+
+
+def test_static_sizes_of_a_resize_are_known_when_traced():
+    shapes = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([], tf.int32)])
+    def traced(values, height):
+        shapes.extend((kernels.resize_bilinear(values, 5, 9).shape, kernels.resize_nearest(values, height, 9).shape))
+
+    traced.get_concrete_function()
+    assert [tuple(shape) for shape in shapes] == [(None, 5, 9, 3), (None, None, 9, 3)]
 
 
 def test_resize_keeps_the_corners():

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deeplab.data.transforms import fitting_side
 from deeplab.data.validation.check_report import CropAdvice
+from deeplab.model.resize import fitting_length, fitting_size
 
 Sizes = Mapping[tuple[int, int], int]  # number of images of each (height, width)
 
@@ -29,11 +29,11 @@ def advise(train: Sizes, other: Sizes, output_stride: int) -> CropAdvice | None:
     if not train and not other:
         return None
     median = median_size(train or other)
-    crop = fitted(median, output_stride)
-    longest = fitting_side(USUAL_SIDE, output_stride)
+    crop = fitting_size(median, output_stride)
+    longest = fitting_length(USUAL_SIDE, output_stride)
     bounded = (min(crop[0], longest), min(crop[1], longest))
     largest = largest_size(other or train)
-    return CropAdvice(bounded, fitted(largest, output_stride), _why(median, bounded, largest, output_stride))
+    return CropAdvice(bounded, fitting_size(largest, output_stride), _why(median, bounded, largest, output_stride))
 
 
 def _why(median: tuple[int, int], crop: tuple[int, int], largest: tuple[int, int], output_stride: int) -> str:
@@ -45,11 +45,6 @@ def _why(median: tuple[int, int], crop: tuple[int, int], largest: tuple[int, int
         f"The median training image is {size_text(median)}: {seen} ({memory}). The evaluation crop holds the largest "
         f"of the other images, {size_text(largest)}. Sides are multiples of the output stride {output_stride}, plus 1."
     )
-
-
-def fitted(size: tuple[int, int], output_stride: int) -> tuple[int, int]:
-    """The smallest crop that holds a size."""
-    return fitting_side(size[0], output_stride), fitting_side(size[1], output_stride)
 
 
 def median_size(sizes: Sizes) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from deeplab.data.validation import crop_advice
 from deeplab.data.validation.check_report import CropAdvice, Finding
 from deeplab.data.validation.rules import finding
 from deeplab.data.validation.statistics import SplitTally
+from deeplab.model.resize import fitting_size
 from deeplab.utils.text import counted
 
 _LEAST_COVERAGE = 0.4  # of a training crop that must show picture, on average
@@ -38,8 +39,8 @@ def look_at_sizes(
     if config.train_crop_size and advised and tallies[training].sizes:
         yield from _mostly_padding(training, tallies[training], config, advised)
     for flag, crop in (("train_crop_size", config.train_crop_size), ("eval_crop_size", config.eval_crop_size)):
-        if crop and crop != crop_advice.fitted(crop, config.output_stride):
-            better = crop_advice.fitted(crop, config.output_stride)
+        if crop and crop != fitting_size(crop, config.output_stride):
+            better = fitting_size(crop, config.output_stride)
             text = f"{crop[0]},{crop[1]} is no multiple of the output stride {config.output_stride}, plus 1"
             yield finding("crop-off-stride", f"--{flag}", text, hint=f"--{flag}={better[0]},{better[1]}")
 
@@ -52,7 +53,7 @@ def _too_large(split: str, tally: SplitTally, config: CheckConfig) -> Iterator[F
         return
     number = sum(n for (height, width), n in tally.sizes.items() if height > crop[0] or width > crop[1])
     where = tally.highest[1] if largest[0] > crop[0] else tally.widest[1]
-    better = crop_advice.fitted(largest, config.output_stride)
+    better = fitting_size(largest, config.output_stride)
     text = (
         f"{counted(number, 'image')} of split {split} {'is' if number == 1 else 'are'} larger than "
         f"`eval_crop_size={crop[0]},{crop[1]}`, {'this one' if number == 1 else 'this one among them'}; sides go up to "

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.data import colormaps
+from slim import kernels
 from slim.layers import variables_by_name
 
 TAGS = {
@@ -55,9 +56,7 @@ class SummaryWriter:
           step: global step.
         """
         labels = batch["label"][:MOST_IMAGES].numpy()
-        resized = tf.raw_ops.ResizeBilinear(
-            images=logits[:MOST_IMAGES], size=labels.shape[1:3], align_corners=True, half_pixel_centers=False
-        )
+        resized = kernels.resize_bilinear(logits[:MOST_IMAGES], *labels.shape[1:3])
         predictions = tf.argmax(resized, axis=-1, output_type=tf.int32).numpy()
         pictures = {
             "samples/image": tf.cast(batch["image"][:MOST_IMAGES, ..., :3], tf.uint8),

@@ -47,21 +47,10 @@ def test_mean_pixel_is_the_reference_s(cases):
         assert transforms.mean_pixel(None if variant == "None" else variant) == tuple(expected)
 
 
-def test_scale_dimension_is_the_reference_s(cases):
-    assert len(cases["scale_dimension"]) > 100
-    for dimension, scale, expected in cases["scale_dimension"]:
-        assert transforms.scale_dimension(dimension, scale) == expected
-
-
 def test_scale_grid_is_the_reference_s(cases):
     for arguments, expected in cases["random_scales"].items():
         np.testing.assert_array_equal(transforms.scale_grid(*ast.literal_eval(arguments)), np.float32(expected))
     assert transforms.scale_grid(0.5, 2.0, 0).size == 0
-
-
-@pytest.mark.parametrize(("length", "stride", "side"), [(513, 16, 513), (514, 16, 529), (1, 8, 1), (375, 16, 385)])
-def test_fitting_side(length, stride, side):
-    assert transforms.fitting_side(length, stride) == side
 
 
 def test_scaled_size_cuts_to_whole_pixels_and_keeps_one():

@@ -84,7 +84,7 @@ class TestSizes:
     def test_native_size_is_raised_to_the_stride(self):
         settings = PredictionSettings(ModelConfig(output_stride=16))
         sizes = {1: 17, 17: 17, 18: 33, 33: 33, 375: 385, 500: 513}
-        assert {size: prediction.round_up(size, settings) for size in sizes} == sizes
+        assert {size: prediction.padded_size((size, 17), settings)[0] for size in sizes} == sizes
         assert prediction.padded_size((375, 18), settings) == (385, 33)
 
     def test_pooling_window_fits_at_the_smallest_scale(self):
@@ -162,12 +162,6 @@ class TestPasses:
         settings = PredictionSettings(ModelConfig(), scales=(0.5, 1.0), flip=True)
         assert list(settings.passes()) == [(0.5, False), (0.5, True), (1.0, False), (1.0, True)]
         assert not settings.one_pass and PredictionSettings(ModelConfig()).one_pass
-
-    def test_scaled_length_is_the_same_for_ints_and_tensors(self):
-        for length, scale in ((97, 1.75 / 16), (513, 0.75), (129, 0.5), (2, 0.5)):
-            expected = int((length - 1) * scale + 1)
-            assert prediction.scaled_length(length, scale) == expected
-            assert int(prediction.scaled_length(tf.constant(length), scale)) == expected
 
     def test_batch_equals_single_images(self):
         settings = PredictionSettings(ModelConfig(), crop_size=(17, 17))

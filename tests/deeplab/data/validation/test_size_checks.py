@@ -3,6 +3,7 @@
 import pytest
 
 from deeplab.data.validation import crop_advice
+from deeplab.model.resize import fitting_size
 
 
 def test_advised_crops():
@@ -26,8 +27,8 @@ def test_no_images_no_advice():
 
 @pytest.mark.parametrize(("stride", "fitting"), [(8, (377, 505)), (16, (385, 513)), (32, (385, 513))])
 def test_fitting_crops(stride, fitting):
-    assert crop_advice.fitted((375, 500), stride) == fitting
-    assert crop_advice.fitted(fitting, stride) == fitting
+    assert fitting_size((375, 500), stride) == fitting
+    assert fitting_size(fitting, stride) == fitting
 
 
 def test_median_counts_images():
