@@ -1,9 +1,9 @@
 # Shared by the download_and_convert_*.sh in this folder: `source` it, after scripts/common.sh.
 
-# take_words FOLDER "--own --flags" "$@": what the command line says.
-#   FOLDER, RAW, RECORDS    the dataset's folder (its default is given), files as published, TFRecords
-#   DOWNLOAD, BUILD         flags of download_data.py, and of build_data.py, which gets all others
-#   OWN                     which of the script's own flags were given
+# take_words FOLDER "--own --flags" "$@": parses the command line into
+#   FOLDER, RAW, RECORDS    the dataset's folder (default given), its files as published, its TFRecords
+#   DOWNLOAD, BUILD         flags for download_data.py; all other flags, for build_data.py
+#   OWN                     the script's own flags that were given
 take_words() {
   local own="$2" word folder=""
   FOLDER="$1" DOWNLOAD=() BUILD=() OWN=""
@@ -13,11 +13,11 @@ take_words() {
         sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p;}' "$0"
         exit 0
         ;;
-      --archives=* | --addresses=* | --password=* | --keep_archives | --keep_archives=*) DOWNLOAD+=("$word") ;;
+      --archives=* | --addresses=* | --keep_archives | --keep_archives=*) DOWNLOAD+=("$word") ;;
       -*) if [[ " $own " == *" $word "* ]]; then OWN+=" $word"; else BUILD+=("$word"); fi ;;
       *)
         if [ -n "$folder" ]; then
-          echo "error: two folders, $folder and $word; flags are written --flag=value" >&2
+          echo "error: two folders were given, $folder and $word; write flags as --flag=value" >&2
           exit 2
         fi
         folder="$word"
@@ -27,7 +27,7 @@ take_words() {
   FOLDER="${folder:-$FOLDER}"
   RAW="$FOLDER/raw"
   RECORDS="$FOLDER/tfrecord"
-  # DEEPLAB_ADDRESSES=FILE.yml does for all of them what --addresses does for one.
+  # DEEPLAB_ADDRESSES=FILE.yml is --addresses for all scripts.
   if [ -n "${DEEPLAB_ADDRESSES:-}" ]; then
     DOWNLOAD=("--addresses=$DEEPLAB_ADDRESSES" ${DOWNLOAD[@]+"${DOWNLOAD[@]}"})
   fi
@@ -36,7 +36,7 @@ take_words() {
 # has --flag: whether one of the script's own flags was given.
 has() { [[ "$OWN " == *" $1 "* ]]; }
 
-# need MODULE EXTRA: installs what only this dataset needs.
+# need MODULE EXTRA: installs an extra that this dataset needs.
 need() {
   if [ "${DEEPLAB_PYTHON_READY:-}" != 1 ] && ! python -c "import $1" 2>/dev/null; then
     say "installing the extra $2"
@@ -44,14 +44,14 @@ need() {
   fi
 }
 
-# download NAME: fetches a dataset's files into RAW.
+# download NAME: downloads a dataset's files into RAW.
 download() {
   say "$1: files, into $RAW"
   python "$ROOT/deeplab/download_data.py" "$1" --output_dir="$RAW" ${DOWNLOAD[@]+"${DOWNLOAD[@]}"}
 }
 
-# build FORMAT --flags: makes TFRecords of them in RECORDS, and checks these. Records that are there already stay as they
-# are, unless --overwrite is among the flags.
+# build FORMAT --flags: converts them to TFRecords in RECORDS and checks these. Existing records are kept unless
+# --overwrite is among the flags.
 build() {
   local again=(--resume)
   case " ${BUILD[*]-} " in *" --overwrite "* | *" --overwrite=true "* | *" --resume"*) again=() ;; esac

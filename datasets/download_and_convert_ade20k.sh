@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# ADE20K scene parsing as TFRecords: splits train (20,210) and val (2000), 150 classes. Fetches 1 GB, needs 4 GB.
+# ADE20K scene parsing as TFRecords: splits train (20,210) and val (2000), 150 classes. Downloads 1 GB, needs 4 GB.
 #
 #   bash datasets/download_and_convert_ade20k.sh [FOLDER] [flags]
 #
-# FOLDER (default data/ade20k) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
-#   --archives=FOLDER     takes archives from there that you have already
-#   --keep_archives       keeps the downloaded ones
+# FOLDER (default data/ade20k) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
+#   --archives=FOLDER     uses archives that you have already from this folder
+#   --keep_archives       keeps the downloaded archives
 # All other flags are those of `deeplab build-data ade20k`: --overwrite, --num_shards=8 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

@@ -4,10 +4,10 @@
 #
 #   bash datasets/download_and_convert_celeba_hair_skin.sh [FOLDER] --archives=FOLDER_OF_ARCHIVES [flags]
 #
-# The archives are had from their owners: the masks from http://www.cs.ubbcluj.ro/~dadi/face-hair-segm-database.html
-# (call their archive celeba_hair_masks.zip), the images, img_align_celeba.zip, from
+# Get the archives from their owners: the masks from http://www.cs.ubbcluj.ro/~dadi/face-hair-segm-database.html
+# (name the archive celeba_hair_masks.zip), the images, img_align_celeba.zip, from
 # http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
-# FOLDER (default data/celeba_hair_skin) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
+# FOLDER (default data/celeba_hair_skin) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
 # All other flags are those of `deeplab build-data folder`: --train_pct=0.9, --overwrite, --num_shards=8 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

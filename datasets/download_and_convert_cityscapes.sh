@@ -4,10 +4,10 @@
 #
 #   bash datasets/download_and_convert_cityscapes.sh [FOLDER] --archives=FOLDER_OF_ARCHIVES [flags]
 #
-# The archives gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip are had from
-# https://www.cityscapes-dataset.com/downloads/ by those who have an account there.
-# FOLDER (default data/cityscapes) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
-#   --coarse              makes split train_coarse (22,973), too: from gtCoarse.zip and leftImg8bit_trainextra.zip
+# Get the archives gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from
+# https://www.cityscapes-dataset.com/downloads/ (account required).
+# FOLDER (default data/cityscapes) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
+#   --coarse              also makes split train_coarse (22,973) from gtCoarse.zip and leftImg8bit_trainextra.zip
 # All other flags are those of `deeplab build-data cityscapes`: --overwrite, --num_shards=8 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

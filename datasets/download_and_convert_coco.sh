@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# COCO 2017 as TFRecords: splits train (118,287) and val (5000), 80 classes and background. Fetches 20 GB, needs 60 GB.
+# COCO 2017 as TFRecords: splits train (118,287) and val (5000), 80 classes and background. Downloads 20 GB, needs 60 GB.
 #
 #   bash datasets/download_and_convert_coco.sh [FOLDER] [flags]
 #
-# FOLDER (default data/coco) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
-#   --archives=FOLDER     takes archives from there that you have already
-#   --keep_archives       keeps the downloaded ones
+# FOLDER (default data/coco) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
+#   --archives=FOLDER     uses archives that you have already from this folder
+#   --keep_archives       keeps the downloaded archives
 # All other flags are those of `deeplab build-data coco`: --skip_empty, --crowd=class, --num_shards=64 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

@@ -4,10 +4,10 @@
 #
 #   bash datasets/download_and_convert_isic2018.sh [FOLDER] --archives=FOLDER_OF_ARCHIVES [flags]
 #
-# The archives are had from https://challenge2018.isic-archive.com/: ISIC2018_Task1-2_Training_Input.zip, and
+# Get the archives from https://challenge2018.isic-archive.com/: ISIC2018_Task1-2_Training_Input.zip, and
 # ISIC2018_Task1_Training_GroundTruth.zip or ISIC2018_Task2_Training_GroundTruth_v3.zip. With those of validation and
-# test beside them, splits are train (2594), val (100) and test (1000) as published; without, the training images are
-# divided by a seed. FOLDER (default data/isic2018) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
+# test beside them, the splits are train (2594), val (100) and test (1000) as published; otherwise the training images
+# are split by a seed. FOLDER (default data/isic2018) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
 #   --task=2              the attributes, in FOLDER/tfrecord_task2
 # All other flags are those of `deeplab build-data binary`: --train_pct=0.9, --overwrite, --num_shards=8 ...
 set -euo pipefail

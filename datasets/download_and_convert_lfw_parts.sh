@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # LFW part labels as TFRecords: background, hair, skin; splits train (1500), val (500) and test (927) as published.
-# Fetches 0.3 GB, needs 2 GB.
+# Downloads 0.3 GB, needs 2 GB.
 #
 #   bash datasets/download_and_convert_lfw_parts.sh [FOLDER] [flags]
 #
-# FOLDER (default data/lfw_parts) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
-#   --by_person           divides by a seed instead, so that no person is in two splits (--train_pct, --seed)
-#   --archives=FOLDER     takes archives from there that you have already
-#   --keep_archives       keeps the downloaded ones
+# FOLDER (default data/lfw_parts) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
+#   --by_person           splits by a seed instead, so that no person is in two splits (--train_pct, --seed)
+#   --archives=FOLDER     uses archives that you have already from this folder
+#   --keep_archives       keeps the downloaded archives
 # All other flags are those of `deeplab build-data folder`: --overwrite, --num_shards=8 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# PASCAL VOC 2012 as TFRecords: splits train (1464), val (1449), trainval (2913). Fetches 2 GB, needs 5 GB.
+# PASCAL VOC 2012 as TFRecords: splits train (1464), val (1449), trainval (2913). Downloads 2 GB, needs 5 GB.
 #
 #   bash datasets/download_and_convert_voc2012.sh [FOLDER] [flags]
 #
-# FOLDER (default data/voc2012) gets raw/ and tfrecord/. Run again, it goes on where it was stopped.
-#   --sbd                 fetches SBD, too (1.4 GB): its masks make the split train_aug (10,582)
-#   --archives=FOLDER     takes archives from there that you have already
-#   --keep_archives       keeps the downloaded ones
+# FOLDER (default data/voc2012) gets raw/ and tfrecord/. A second run resumes where the first was stopped.
+#   --sbd                 also downloads SBD (1.4 GB), whose masks make the split train_aug (10,582)
+#   --archives=FOLDER     uses archives that you have already from this folder
+#   --keep_archives       keeps the downloaded archives
 # All other flags are those of `deeplab build-data voc`: --overwrite, --num_shards=8 ...
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"

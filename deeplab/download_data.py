@@ -1,12 +1,11 @@
-"""Fetches a known dataset, checks what arrived, and unpacks it.
+"""Download a public dataset, check its archives, and unpack them.
 
     python -m deeplab.download_data voc2012 --output_dir=data/voc2012/raw
     python -m deeplab.download_data cityscapes --output_dir=data/cityscapes/raw --archives=Downloads
 
-Published addresses, checksums and numbers of files are in deeplab/data/catalog.yml. A download that was stopped
-goes on where it stopped; a set that is complete is left as it is. Datasets that must be asked for are taken from
-`--archives`, and the message says where their archives are had. datasets/download_and_convert_*.sh do this and make
-TFRecords of it.
+Published addresses, checksums and file counts are in deeplab/data/catalog.yml. A download that was stopped is resumed;
+a complete dataset is left as it is. Archives that must be requested from their owners are read from `--archives`; the
+error names where to get them. datasets/download_and_convert_*.sh run this command and convert the result to TFRecords.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ GROUPS = (DownloadConfig,)
 
 
 def with_name(argv: Sequence[str]) -> list[str]:
-    """A command line whose first word, if it is no flag, has become `--name=WORD`; one without words asks for help."""
+    """Return the command line with a first word turned into `--name=WORD`; without words it asks for help."""
     words = list(argv)
     if len(words) == 1:
         return [*words, "--help"]
@@ -36,7 +35,7 @@ def with_name(argv: Sequence[str]) -> list[str]:
 
 
 def purpose() -> str:
-    """What opens the help page: this module's text, and the names."""
+    """Head of the help page: this module's text and the names of the datasets."""
     rows = [f"  {name:<20} {catalog.find(name).title}" for name in catalog.names()]
     return "\n".join([(__doc__ or "").strip(), "", "Datasets:", *rows])
 

@@ -1,12 +1,12 @@
-"""The model zoo: published checkpoints by name, fetched once into a cache folder.
+"""The model zoo: published checkpoints by name, downloaded once into a cache folder.
 
-    zoo:xception65_coco_voc_trainaug     wherever a checkpoint is accepted
+    zoo:xception65_coco_voc_trainaug     is accepted wherever a checkpoint is
 
-`python -m deeplab.checkpoint.zoo` prints the table of names (docs/model_zoo.md). In the cache folder lie
+`python -m deeplab.checkpoint.zoo` prints the table of names (docs/model_zoo.md). The cache folder holds
 
-    NAME/                unpacked; config.yml beside the checkpoint says which settings build it
-    ARCHIVE.tar.gz       an archive put there by hand is used, and stays
-    ARCHIVE.tar.gz.sha256    of the archive that was used first; another one later is refused
+    NAME/                    the unpacked checkpoint; config.yml beside it has the settings that build its model
+    ARCHIVE.tar.gz           an archive that was put there by hand; it is used and kept
+    ARCHIVE.tar.gz.sha256    checksum of the archive that was used first; a different one later is refused
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from deeplab.utils.locks import folder_lock
 
 PREFIX = "zoo:"
 DATA = pathlib.Path(__file__).with_name("zoo.yml")
-SETTINGS = "config.yml"  # the name and form under which deeplab/config/run_file.py finds it
-WORK = ".working"  # holds a folder an entry: its lock, and what is being unpacked
+SETTINGS = "config.yml"  # name and form as in deeplab/config/run_file.py
+WORK = ".working"  # one folder per entry: its lock, and what is being unpacked
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Entry:
 
     Attributes:
       name: what follows `zoo:`.
-      what: network and head in words.
+      what: backbone and head.
       trained_on: datasets, in the order of training.
       address: of the archive.
-      flags: fields of `ModelConfig` that build it as it was trained, as YAML holds them.
-      dataset: known dataset whose classes it tells apart; None for a backbone.
-      megabytes: size of the archive, where it was published.
-      published: mean IoU in percent and how it was measured: miou, split, output_stride, scales, flip.
-      remark: what else one must know.
+      flags: fields of `ModelConfig` that build the model as it was trained, with YAML values.
+      dataset: name of the dataset whose classes it predicts; None for a backbone.
+      megabytes: size of the archive, where published.
+      published: mean IoU in percent, and how it was measured: miou, split, output_stride, scales, flip.
+      remark: further notes for the table.
     """
 
     name: str
@@ -82,22 +82,23 @@ def entries() -> Mapping[str, Entry]:
 
 
 def is_name(checkpoint: str) -> bool:
-    """Whether a text means a checkpoint of the zoo: `zoo:NAME`."""
+    """Whether a text names a checkpoint of the zoo: `zoo:NAME`."""
     return checkpoint.startswith(PREFIX)
 
 
 def find(name: str) -> Entry:
-    """The entry of a name, with or without `zoo:`.
+    """Return the entry of a name, with or without `zoo:`.
 
     Raises:
-      UserError: no such entry; the text suggests the nearest and lists all.
+      UserError: no such entry; the hint suggests the nearest and lists all.
     """
     name = name.removeprefix(PREFIX)
     if name not in entries():
         names = sorted(entries())
         guess = nearest(name, names)
-        listing = "" if guess.startswith("choose") else "; there are: " + ", ".join(names)
-        raise UserError("unclassified", "is no checkpoint of the model zoo", guess + listing, where=f"{PREFIX}{name}")
+        listing = "" if guess.startswith("choose") else "; all names: " + ", ".join(names)
+        rule = "there is no checkpoint of that name in the model zoo"
+        raise UserError("unknown-name", rule, guess + listing, where=f"{PREFIX}{name}", value=name)
     return entries()[name]
 
 
@@ -121,24 +122,24 @@ def settings_for(checkpoint: str) -> dict[str, Any]:
 
 
 def cache_folder() -> str:
-    """Where archives and unpacked checkpoints lie: `$DEEPLAB_CACHE/zoo`, else `~/.cache/deeplab/zoo`."""
+    """Folder of archives and unpacked checkpoints: `$DEEPLAB_CACHE/zoo`, else `~/.cache/deeplab/zoo`."""
     return os.path.join(os.path.expanduser(os.environ.get("DEEPLAB_CACHE") or "~/.cache/deeplab"), "zoo")
 
 
 def fetch(name: str) -> str:
-    """The prefix of a published checkpoint on this machine; downloads and unpacks it when it is not there yet.
+    """Return the prefix of a published checkpoint on this machine; download and unpack it first where necessary.
 
-    Two processes may ask for one name at once: the second waits for the first.
+    Two processes may request one name at once: the second waits for the first.
 
     Raises:
-      UserError: no such name; no network (the text says which file to put where); a damaged archive, one that
-        differs from the one first used, or one without a checkpoint; no room on the disk.
+      UserError: no such name; no network (the hint says which file to put where); a damaged archive, one that
+        differs from the one used first, or one without a checkpoint; no space on the disk.
     """
     return fetch_entry(find(name), cache_folder())
 
 
 def fetch_entry(entry: Entry, cache: str) -> str:
-    """`fetch` for an entry and a cache folder, which is made when missing."""
+    """`fetch` for an entry and a cache folder, which is created when missing."""
     target = os.path.join(cache, entry.name)
     prefix = _whole_checkpoint(target)
     if prefix and os.path.isfile(_settings_beside(prefix)):
@@ -147,10 +148,9 @@ def fetch_entry(entry: Entry, cache: str) -> str:
     try:
         os.makedirs(work, exist_ok=True)
     except OSError as problem:
-        rule = f"cannot be made: {problem.strerror}"
-        raise UserError(
-            "unclassified", rule, "set DEEPLAB_CACHE to a folder that you may write to", where=cache
-        ) from problem
+        rule = f"cannot be created: {problem.strerror}"
+        hint = "set the environment variable DEEPLAB_CACHE to a folder that you can write to"
+        raise UserError("unwritable-folder", rule, hint, where=cache) from problem
     with _alone_in(work, entry):
         prefix = _whole_checkpoint(target)
         if prefix is None:
@@ -162,7 +162,7 @@ def fetch_entry(entry: Entry, cache: str) -> str:
 
 
 def _bring(entry: Entry, cache: str, target: str, unpacking: str) -> None:
-    """Fetches, checks and unpacks an archive; `target` appears when all is well."""
+    """Download, check and unpack an archive; `target` appears when everything has succeeded."""
     by_hand = _put_by_hand(entry, cache)
     path = by_hand or _download(entry, cache)
     digest = _same_as_first(path)
@@ -179,53 +179,49 @@ def _bring(entry: Entry, cache: str, target: str, unpacking: str) -> None:
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
         if not by_hand:
-            os.unlink(path)  # unpacked, or nothing that anybody wants: the next attempt downloads it anew
+            os.unlink(path)  # unpacked by now, or worthless; the next attempt downloads it again
 
 
 def _download(entry: Entry, cache: str) -> str:
     path = os.path.join(cache, entry.file)
     size = f", {entry.megabytes:g} MB" if entry.megabytes else ""
     console.note(f"downloading {PREFIX}{entry.name}{size} from {entry.address}")
-    hint = f"where there is a network, download {entry.address}, and put it here as {path}: it is used from there"
+    hint = f"download {entry.address} on a machine with a network, and save it here as {path}"
     return download.fetch(entry.address, path, hint)
 
 
 def _put_by_hand(entry: Entry, cache: str) -> str | None:
-    """An archive that lies in the cache folder already, under its own name or as browsers change it."""
+    """An archive in the cache folder, under its own name or one that browsers give it."""
     stem = entry.file.removesuffix(".tar.gz").removesuffix(".tgz")
     paths = [os.path.join(cache, name) for name in (entry.file, f"{stem}.tar", f"{stem}.tar.gz", f"{stem}.tgz")]
     return next(filter(os.path.isfile, paths), None)
 
 
 def _same_as_first(path: str) -> str:
-    """The archive's SHA-256, which must be that of the archive first used under this name."""
-    digest, record = archive.sha256(path), path + ".sha256"
+    """Return the archive's SHA-256, which must equal that of the archive used first under this name."""
+    digest, record = archive.checksum(path), path + ".sha256"
     if not os.path.isfile(record):
         return digest
     first = pathlib.Path(record).read_text(encoding="utf-8").split()[:1]
     if first != [digest]:
         rule = f"is not the archive that was used first: its SHA-256 is {digest}, not {' '.join(first)}"
-        raise UserError(
-            "unclassified",
-            rule,
-            f"remove it and fetch it again; if its publisher has replaced it, remove {record}",
-            where=path,
-        )
+        hint = f"remove it and fetch it again; if the publisher has replaced it, remove {record}"
+        raise UserError("checksum-mismatch", rule, hint, where=path, value=digest)
     return digest
 
 
 @contextlib.contextmanager
 def _alone_in(work: str, entry: Entry, pause: float = 0.5) -> Iterator[None]:
-    """Holds an entry's lock; waits while another process fetches the same one."""
+    """Hold an entry's lock; wait while another process downloads the same one."""
     with contextlib.ExitStack() as stack:
         waited = False
         while True:
             try:
-                stack.enter_context(folder_lock(work, "fetching", "wait"))
+                stack.enter_context(folder_lock(work, "downloading", "wait"))
                 break
             except UserError:
                 if not waited:
-                    console.note(f"another process is fetching {PREFIX}{entry.name}: waiting for it")
+                    console.note(f"another process is downloading {PREFIX}{entry.name}; waiting for it")
                 waited = True
                 time.sleep(pause)
         yield
@@ -242,7 +238,7 @@ def _whole_checkpoint(folder: str) -> str | None:
 
 
 def _rank(folder: str, prefix: str) -> tuple[bool, bool, int, str]:
-    """The best one is the largest: running averages before raw weights, then what a state file names, then the step."""
+    """Sort key, best last: moving averages above raw weights, then the one a state file names, then the step."""
     named = manager.read_state(os.path.dirname(prefix))
     inside = os.path.relpath(prefix, folder).split(os.sep)
     return "ema" in inside, named is not None and named.latest == prefix, manager.step_in_name(prefix) or 0, prefix
@@ -252,10 +248,9 @@ def _require_checkpoint(folder: str, entry: Entry) -> str:
     prefix = _whole_checkpoint(folder)
     if prefix is None:
         names = sorted(os.path.join(inner, name) for inner, _, files in os.walk(folder) for name in files)
-        there = ", ".join(os.path.relpath(name, folder) for name in names[:8]) or "nothing"
-        raise UserError(
-            "unclassified", f"holds no whole checkpoint, but {there}", "fetch it again", where=entry.address
-        )
+        found = ", ".join(os.path.relpath(name, folder) for name in names[:8]) or "nothing"
+        rule = f"holds no complete checkpoint, only {found}"
+        raise UserError("checkpoint-not-found", rule, "fetch it again", where=entry.address)
     return prefix
 
 
@@ -264,7 +259,7 @@ def _settings_beside(prefix: str) -> str:
 
 
 def settings_text(entry: Entry, digest: str = "") -> str:
-    """What is written as `config.yml` beside the checkpoint: settings of the network, names and colors of classes."""
+    """Content of `config.yml` beside the checkpoint: settings of the model, names and colors of the classes."""
     content: dict[str, Any] = {"written_by": f"deeplab {__version__}", "zoo": {"zoo_name": entry.name}}
     content["zoo"] |= {"zoo_address": entry.address, **({"zoo_sha256": digest} if digest else {})}
     if entry.dataset:

@@ -1,28 +1,29 @@
-"""From the name of a dataset to its files: fetched or taken from the user's archives, checked, unpacked, counted.
+"""Get a public dataset: download its archives or take the user's, check, unpack and count them.
 
-Archives are unpacked into a hidden folder inside the output folder, counted there, and only then moved to their
-places; `.downloaded.json`, written after each, says which are in place. So a run that was stopped, however it was, goes
-on with the archive it had in hand, and a further run finds everything there.
+Owns the state of a dataset folder. Archives are unpacked into a hidden folder inside the output folder, counted there,
+and only then moved to their places; `.downloaded.json`, written after each archive, lists those in place. A run that
+was stopped, however it was stopped, therefore resumes with the archive in hand. Called by the command
+`download_data.py`; `catalog.py` says what is published, `utils/download.py` and `utils/archive.py` do the transfer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import filecmp
+import fnmatch
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deeplab.config.fields import setting
-from deeplab.data import catalog, catalog_arrival
-from deeplab.data.catalog import Archive, Known
+from deeplab.data import catalog
+from deeplab.data.catalog import PublishedArchive, PublishedDataset
 from deeplab.utils import archive as archives
-from deeplab.utils import console, download, zips
-from deeplab.utils.archive_entries import Limits
-from deeplab.utils.disk import amount, require_room
+from deeplab.utils import console, download
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.locks import folder_lock
@@ -30,112 +31,107 @@ from deeplab.utils.locks import folder_lock
 STAMP = ".downloaded.json"
 ARCHIVES = "archives"  # folder of downloaded archives, in the output folder
 _STAGING = ".unpacking"
-_MAKE_ROOM = "make room, or give an `output_dir` on another disk"
-_ALLOWANCE = download.Allowance(100 << 30, "no archive of a known dataset is that large", _MAKE_ROOM)
-_LIMITS = Limits("known dataset", files=1_000_000, bytes=100 << 30, durable=False)
+_SPACE_HINT = "free some space, or give an `output_dir` on another disk"
+_SIZE_LIMIT = download.SizeLimit(100 << 30, "no archive of the catalog is that large", _SPACE_HINT)
+_LIMITS = archives.Limits("public dataset", max_files=1_000_000, max_bytes=100 << 30, durable=False)
+_TEXT_FILES = ("readme", "license", "licence", "attribution")
 
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """What is fetched, and where it goes."""
+    """Which dataset to download, and where to."""
 
-    name: str = setting("", "The dataset; the first word of the command line may name it as well.", required=True)
-    output_dir: str = setting("", "Folder of its files.", required=True)
+    name: str = setting("", "Dataset; the first word of the command line may name it as well.", required=True)
+    output_dir: str = setting("", "Folder for its files.", required=True)
     archives: str = setting(
-        "", "Folder of archives that you have, under their published names; they are taken from there and stay there."
+        "", "Folder of archives that you have, under their published names; they are read there and kept."
     )
     addresses: str = setting(
-        "", "YAML file with addresses, checksums and numbers of files in place of the published ones, for mirrors."
+        "", "YAML file of addresses, checksums and file counts that replace the published ones, for mirrors."
     )
-    keep_archives: bool = setting(False, f"Keep downloaded archives, in OUTPUT_DIR/{ARCHIVES}.")
-    password: str = setting("", "Password of encrypted archives.")
+    keep_archives: bool = setting(False, f"Keep downloaded archives in OUTPUT_DIR/{ARCHIVES}.")
 
 
 def obtain(config: DownloadConfig) -> pathlib.Path:
-    """Brings a known dataset into a folder. Needs nothing but a look at it where it is there already.
+    """Bring a dataset of the catalog into a folder; a complete folder is left as it is.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: no such dataset; archives that must be asked for are not in `archives`; no network; an archive that
-        is not the published one, damaged or incomplete; no room; another process at work in the folder.
+      UserError: no such dataset; archives that must be requested from their owners are not in `archives`; no network;
+        an archive that is encrypted, damaged, incomplete or not the published one; no space on the disk; another
+        process at work in the folder.
     """
-    known = catalog.find(config.name, config.addresses)
+    published = catalog.find(config.name, config.addresses)
     folder = pathlib.Path(config.output_dir)
-    with _made(folder), folder_lock(folder, "fetching a dataset", "give another `output_dir`"):
+    with _created(folder), folder_lock(folder, "downloading a dataset", "give another `output_dir`"):
         shutil.rmtree(folder / _STAGING, ignore_errors=True)  # left by a run that was killed
         try:
-            _obtain(known, folder, config)
-        except OSError as fault:
-            where = fault.filename or folder
-            raise UserError(
-                "unclassified", f"cannot be read or written: {fault.strerror or fault}", _MAKE_ROOM, where=where
-            ) from fault
+            _obtain(published, folder, config)
+        except OSError as problem:
+            rule = f"cannot be read or written: {problem.strerror or problem}"
+            raise UserError("unwritable-file", rule, _SPACE_HINT, where=problem.filename or folder) from problem
         finally:
-            _remove_empty(folder / ARCHIVES)
-    if summary := _summary(known, folder):
-        print(summary, flush=True)
+            _remove_if_empty(folder / ARCHIVES)
+    patterns = [pattern for archive in published.archives for pattern in archive.expected]
+    rows = [(_count(folder, pattern), os.path.join(folder, pattern)) for pattern in patterns]
+    if found := [row for row in rows if row[0]]:
+        print(console.table(found, ("files", published.name)), flush=True)
     return folder
 
 
-def _obtain(known: Known, folder: pathlib.Path, config: DownloadConfig) -> None:
-    wanted = [each for each in known.archives if not _is_in_place(each, folder)]
+def _obtain(published: PublishedDataset, folder: pathlib.Path, config: DownloadConfig) -> None:
+    wanted = [archive for archive in published.archives if not _is_in_place(archive, folder)]
     given = _given(wanted, folder, config.archives)
     wanted = _without_optional(wanted, given)
     if not wanted:
-        console.note(f"{known.name} is complete in {folder}: nothing is fetched")
+        console.note(f"{published.name} is complete in {folder}; nothing to download")
         return
-    console.note(f"{known.title}\n  terms: {known.terms}; read {known.page}")
-    _require_given(known, [each for each in wanted if not each.address and each.file not in given], config.archives)
-    _require_room(folder, wanted, given)
-    for each in wanted:
-        _bring(each, known, folder, given.get(each.file), config)
+    console.note(f"{published.title}\n  terms of use: {published.terms}; see {published.page}")
+    _require_given(published, [each for each in wanted if not each.address and each.file not in given], config.archives)
+    _require_space(folder, wanted, given)
+    for archive in wanted:
+        _bring(archive, published, folder, given.get(archive.file), config)
 
 
 @contextlib.contextmanager
-def _made(folder: pathlib.Path) -> Iterator[None]:
-    """The folder, made where it is missing, and gone again where nothing came into it."""
+def _created(folder: pathlib.Path) -> Iterator[None]:
+    """The folder, created where missing, and removed again if it stays empty."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise UserError("unclassified", f"{folder} cannot be made: {fault.strerror}", field="output_dir") from None
+    except OSError as problem:
+        rule = f"{folder} cannot be created: {problem.strerror}"
+        raise UserError("unwritable-folder", rule, field="output_dir", value=str(folder)) from None
     try:
         yield
     finally:
-        _remove_empty(folder)
+        _remove_if_empty(folder)
 
 
-def _remove_empty(folder: pathlib.Path) -> None:
-    with contextlib.suppress(OSError):  # something is in it, or it is not there
+def _remove_if_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # it has contents, or does not exist
         folder.rmdir()
 
 
-def _summary(known: Known, folder: pathlib.Path) -> str:
-    """How many files there are, as a table; empty where nobody knows what to count."""
-    rows = [
-        (catalog_arrival.count(folder, pattern), os.path.join(folder, pattern))
-        for each in known.archives
-        for pattern in each.expected
-    ]
-    found = [row for row in rows if row[0]]
-    return console.table(found, ("files", known.name)) if found else ""
+def _count(folder: pathlib.Path, pattern: str) -> int:
+    return sum(1 for _ in folder.glob(pattern))
 
 
-# ---- what is there already ---------------------------------------------------------------------------
+# ---- what is in place already ------------------------------------------------------------------------
 
 
-def _is_in_place(archive: Archive, folder: pathlib.Path) -> bool:
-    """Whether an archive's files are where they belong, be it that the user has unpacked them there."""
+def _is_in_place(archive: PublishedArchive, folder: pathlib.Path) -> bool:
+    """Whether an archive's files are where they belong, including those that the user has unpacked there."""
     stamped = archive.file in _stamps(folder)
-    short = catalog_arrival.shortfall(archive, folder)
-    if stamped and short:
-        console.note(f"{folder}: {archive.file} was unpacked there, but now there are {short}: once more")
-    elif not stamped and archive.expected and not short:
-        console.note(f"{folder}: what {archive.file} holds is there already")
+    missing = _shortfall(archive, folder)
+    if stamped and missing:
+        console.note(f"{folder}: {archive.file} was unpacked before, but now holds {missing}; unpacking it again")
+    elif not stamped and archive.expected and not missing:
+        console.note(f"{folder}: the files of {archive.file} are in place already")
         _stamp(folder, archive.file, {})
         return True
-    return stamped and not short
+    return stamped and not missing
 
 
 def _stamps(folder: pathlib.Path) -> dict[str, Any]:
@@ -147,60 +143,54 @@ def _stamps(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _stamp(folder: pathlib.Path, file: str, facts: dict[str, Any]) -> None:
-    """Notes that an archive is in place. Everything before it is on the disk by then, should the power fail."""
+    """Record that an archive is in place; everything before it is on the disk by then, even if power fails."""
     os.sync()
     content = {"archives": {**_stamps(folder), file: facts}}
     write_atomically(folder / STAMP, json.dumps(content, indent=1).encode())
 
 
-# ---- what the user must bring ------------------------------------------------------------------------
+# ---- what the user must provide ----------------------------------------------------------------------
 
 
-def _given(wanted: Sequence[Archive], folder: pathlib.Path, archive_folder: str) -> dict[str, pathlib.Path]:
-    """Archives that lie in the user's folder, or are downloaded already, by file name."""
+def _given(wanted: Sequence[PublishedArchive], folder: pathlib.Path, archive_folder: str) -> dict[str, pathlib.Path]:
+    """Archives in the user's folder, or downloaded already, by file name."""
     if archive_folder and not pathlib.Path(archive_folder).is_dir():
-        raise UserError(
-            "unclassified",
-            f"no such folder: {archive_folder}",
-            "give the folder that the archives lie in",
-            field="archives",
-        )
+        rule = f"{archive_folder} is not a folder"
+        raise UserError("folder-not-found", rule, "give the folder that holds the archives", field="archives")
     places = [pathlib.Path(place) for place in (archive_folder, folder / ARCHIVES) if place]
     paths = {each.file: [place / each.file for place in places] for each in wanted}
     return {file: path for file, candidates in paths.items() for path in candidates[::-1] if path.is_file()}
 
 
-def _without_optional(wanted: Sequence[Archive], given: dict[str, pathlib.Path]) -> list[Archive]:
+def _without_optional(wanted: Sequence[PublishedArchive], given: dict[str, pathlib.Path]) -> list[PublishedArchive]:
     left_out = [each.file for each in wanted if each.optional and not each.address and each.file not in given]
     kept = [each for each in wanted if each.file not in left_out]
     if left_out and kept:
-        console.note(f"goes without {', '.join(left_out)}: in `archives` they would be taken, too")
+        console.note(f"without the optional {', '.join(left_out)}; put them into `archives` to include them")
     return kept
 
 
-def _require_given(known: Known, missing: Sequence[Archive], archive_folder: str) -> None:
-    """Names all archives that cannot be fetched, before hours go into fetching others."""
+def _require_given(published: PublishedDataset, missing: Sequence[PublishedArchive], archive_folder: str) -> None:
+    """Name all archives that cannot be downloaded, before hours go into downloading others."""
     if not missing:
         return
     files = ", ".join(each.file for each in missing)
-    rule = f"{files} of {known.name} cannot be fetched without asking its owners"
+    rule = f"{files} of {published.name} must be requested from the owners"
     if archive_folder:
         held = sorted(path.name for path in pathlib.Path(archive_folder).iterdir() if path.is_file())
-        rule += f", and {archive_folder} holds {'only ' + ', '.join(held[:8]) if held else 'nothing'}"
-    hint = f"get them from {known.page} ({known.by_hand}), put them into a folder, and give `archives=FOLDER`"
-    if known.password:
-        hint += f" and `password=PASSWORD` ({known.password})"
-    raise UserError("unclassified", rule, hint, field="archives")
+        rule += f", and {archive_folder} holds {'only ' + ', '.join(held[:8]) if held else 'no files'}"
+    hint = f"get them from {published.page} ({published.by_hand}), put them into a folder, and give `archives=FOLDER`"
+    raise UserError("archive-not-found", rule, hint, field="archives")
 
 
-def _require_room(folder: pathlib.Path, wanted: Sequence[Archive], given: dict[str, pathlib.Path]) -> None:
-    """Room for all archives that are fetched, and for what is in them, as far as their sizes are known."""
-    fetched = sum((each.bytes or 0) - _arrived(folder, each) for each in wanted if each.file not in given)
+def _require_space(folder: pathlib.Path, wanted: Sequence[PublishedArchive], given: dict[str, pathlib.Path]) -> None:
+    """Space for all archives to download, and for their contents, as far as the sizes are known."""
+    to_download = sum((each.bytes or 0) - _received(folder, each) for each in wanted if each.file not in given)
     unpacked = sum(each.unpacked_bytes or each.bytes or 0 for each in wanted if not each.only_with)
-    require_room(folder, max(0, fetched) + unpacked, "are needed for archives and files", _MAKE_ROOM)
+    download.require_free_space(folder, max(0, to_download) + unpacked, "for archives and files", _SPACE_HINT)
 
 
-def _arrived(folder: pathlib.Path, archive: Archive) -> int:
+def _received(folder: pathlib.Path, archive: PublishedArchive) -> int:
     part = folder / ARCHIVES / (archive.file + download.PART)
     return part.stat().st_size if part.is_file() else 0
 
@@ -209,60 +199,158 @@ def _arrived(folder: pathlib.Path, archive: Archive) -> int:
 
 
 def _bring(
-    archive: Archive, known: Known, folder: pathlib.Path, given: pathlib.Path | None, config: DownloadConfig
+    archive: PublishedArchive,
+    published: PublishedDataset,
+    folder: pathlib.Path,
+    given: pathlib.Path | None,
+    config: DownloadConfig,
 ) -> None:
-    """Fetches, checks, unpacks and counts one archive, and puts its files into their places."""
-    path = given or _fetched(archive, folder)
-    facts = catalog_arrival.check(archive, path, known.name)
+    """Download, check, unpack and count one archive, and put its files in place."""
+    path = given or _downloaded(archive, folder)
+    facts = _checked(archive, path, published.name)
     with _staging(folder) as staging:
         if archive.unpack:
-            _unpack(archive, known, path, staging, folder, config.password)
+            _unpack(archive, published, path, staging, folder)
         else:
             (staging / archive.folder).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / archive.folder / archive.file)
-        catalog_arrival.require_complete(archive, path, staging, known.name)
-        catalog_arrival.move_into(staging, folder, folder)
+        if missing := _shortfall(archive, staging):
+            counts = ", ".join(f"'{pattern}': {_count(staging, pattern)}" for pattern in archive.expected)
+            hint = f"fetch it again; {_accept_hint(published.name, archive, f'{{expected: {{{counts}}}}}')}"
+            raise UserError("incomplete-archive", f"is incomplete: it holds only {missing}", hint, where=path)
+        _move_into(staging, folder, folder)
     _stamp(folder, archive.file, facts)
-    theirs = bool(config.archives) and os.path.samefile(config.archives, path.parent)
-    if not theirs and not config.keep_archives:
+    from_user = bool(config.archives) and os.path.samefile(config.archives, path.parent)
+    if not from_user and not config.keep_archives:
         path.unlink()
 
 
-def _fetched(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
+def _downloaded(archive: PublishedArchive, folder: pathlib.Path) -> pathlib.Path:
     path = folder / ARCHIVES / archive.file
     path.parent.mkdir(exist_ok=True)
-    size = f", {amount(archive.bytes)}" if archive.bytes else ""
+    size = f", {download.byte_text(archive.bytes)}" if archive.bytes else ""
     console.note(f"downloading {archive.address}{size}")
-    by_hand = f"where there is a network, download {archive.address}, and give the folder it lies in with `archives`"
-    download.fetch(archive.address, str(path), by_hand, _ALLOWANCE)
-    if fault := archives.fault_of(str(path)):
-        path.unlink()  # nothing that anybody wants: the next run fetches it anew
-        raise UserError(
-            "unclassified", fault.rule, f"look at the address with a browser; {by_hand}", where=archive.address
-        )
+    by_hand = f"download {archive.address} on a machine with a network, and give its folder as `archives=FOLDER`"
+    download.fetch(archive.address, str(path), by_hand, _SIZE_LIMIT)
+    if error := archives.first_look(str(path)):
+        path.unlink()  # worthless; the next run downloads again
+        hint = f"open the address in a browser; {by_hand}"
+        raise UserError(error.code, error.rule, hint, where=archive.address)
     return path
 
 
+def _checked(archive: PublishedArchive, path: pathlib.Path, name: str) -> dict[str, Any]:
+    """Compare a file's size and checksum with the published ones, as far as they are known.
+
+    Returns:
+      Its facts, for the stamp.
+
+    Raises:
+      UserError: empty, a web page, truncated, or another file.
+    """
+    if error := archives.first_look(str(path)):
+        raise error
+    size = path.stat().st_size
+    if archive.bytes is not None and size < archive.bytes:
+        accept = _accept_hint(name, archive, f"{{bytes: {size}, checksum: null}}")
+        hint = f"the copy or download was stopped early: fetch it again; {accept}"
+        raise UserError("damaged-archive", f"is truncated: it has {size} bytes of {archive.bytes}", hint, where=path)
+    algorithm, _, expected = archive.checksum.partition(":")
+    digest = archives.checksum(str(path), algorithm) if expected else ""
+    if digest != expected or (archive.bytes is not None and size != archive.bytes):
+        rule = f"is not the published {archive.file}: "
+        rule += f"its {algorithm} is {digest}, not {expected}" if expected else f"{size} bytes, not {archive.bytes}"
+        facts = f"{{bytes: {size}, checksum: '{algorithm}:{digest}'}}" if expected else f"{{bytes: {size}}}"
+        hint = f"remove it and fetch it again; {_accept_hint(name, archive, facts)}"
+        raise UserError("checksum-mismatch", rule, hint, where=path, value=digest or size)
+    return {"bytes": size, **({"checksum": archive.checksum} if expected else {})}
+
+
+def _accept_hint(name: str, archive: PublishedArchive, facts: str) -> str:
+    line = f"{name}: {{archives: {{{archive.file}: {facts}}}}}"
+    return f"if the publisher has replaced it, accept it by `addresses=FILE.yml` with this line: {line}"
+
+
+def _shortfall(archive: PublishedArchive, folder: pathlib.Path) -> str:
+    """The patterns that fewer files match than are published, for messages; empty where none."""
+    found = {pattern: _count(folder, pattern) for pattern in archive.expected}
+    return ", ".join(
+        f"{found[pattern]} of {number} {pattern}"
+        for pattern, number in archive.expected.items()
+        if found[pattern] < number
+    )
+
+
 def _unpack(
-    archive: Archive, known: Known, path: pathlib.Path, staging: pathlib.Path, folder: pathlib.Path, password: str
+    archive: PublishedArchive,
+    published: PublishedDataset,
+    path: pathlib.Path,
+    staging: pathlib.Path,
+    folder: pathlib.Path,
 ) -> None:
-    need = zips.declared_size(str(path)) or archive.unpacked_bytes or path.stat().st_size
-    require_room(folder, 0 if archive.only_with else need, f"are needed to unpack {archive.file}", _MAKE_ROOM)
+    need = archives.zip_size(str(path)) or archive.unpacked_bytes or path.stat().st_size
+    need = 0 if archive.only_with else need
+    download.require_free_space(folder, need, f"to unpack {archive.file}", _SPACE_HINT)
     console.note(f"unpacking {path}")
-    place = catalog_arrival.placer(archive, folder)
     try:
-        archives.unpack(str(path), str(staging), _LIMITS, password, archive.nested, place)
-    except zips.Locked as fault:
-        who = f" ({known.password}: {known.page})" if known.password else ""
-        raise UserError("unclassified", fault.rule, f"{fault.hint}{who}", where=fault.where) from None
+        archives.unpack(str(path), str(staging), _LIMITS, archive.nested, _placer(archive, folder))
+    except UserError as error:
+        if error.code != "encrypted-archive":
+            raise
+        where = folder / archive.folder
+        hint = f"unpack it yourself: 7z x -pPASSWORD -o{where} {path}; then run this command again"
+        who = f" (password: {published.encrypted}; {published.page})" if published.encrypted else ""
+        raise UserError(error.code, error.rule, f"{hint}{who}", where=path) from None
 
 
 @contextlib.contextmanager
 def _staging(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """An empty hidden folder, gone afterwards."""
+    """An empty hidden folder that is removed afterwards."""
     staging = folder / _STAGING
     staging.mkdir()
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _placer(archive: PublishedArchive, folder: pathlib.Path) -> Callable[[str], str]:
+    """The function from a file's name in the archive to its path below the output folder; empty = not wanted."""
+    stems = {path.stem for path in (folder / archive.only_with).iterdir()} if archive.only_with else set()
+
+    def place(name: str) -> str:
+        base = os.path.basename(name)
+        if archive.only and not fnmatch.fnmatch(base.lower(), archive.only):
+            return name if archive.nested and archives.is_archive_name(base) else ""
+        if archive.only_with and os.path.splitext(base)[0] not in stems:
+            return ""
+        if archive.flatten:
+            return os.path.join(archive.folder, base)
+        inside = not archive.folder or name.startswith(archive.folder + "/")
+        return name if inside else os.path.join(archive.folder, name)
+
+    return place
+
+
+def _move_into(source: pathlib.Path, target: pathlib.Path, output_dir: pathlib.Path) -> None:
+    """Move a tree into another on the same disk, whole folders where the target lacks them.
+
+    A file that exists already is kept if it is the same, or a text such as README that several archives hold.
+
+    Raises:
+      UserError: an image or annotation that exists already differs.
+    """
+    for path in sorted(source.iterdir()):
+        existing = target / path.name
+        if not existing.exists():
+            os.replace(path, existing)
+        elif path.is_dir() and existing.is_dir():
+            _move_into(path, existing, output_dir)
+        elif path.is_dir() or existing.is_dir() or not _may_be_kept(path, existing):
+            rule = "exists already and differs from the file in the archive"
+            hint = f"move it out of {output_dir}, or give another `output_dir`"
+            raise UserError("would-overwrite", rule, hint, where=existing)
+
+
+def _may_be_kept(new: pathlib.Path, existing: pathlib.Path) -> bool:
+    return new.stem.lower() in _TEXT_FILES or filecmp.cmp(new, existing, shallow=False)

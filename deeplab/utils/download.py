@@ -1,7 +1,11 @@
-"""One file from an address: resumed when it broke off, checked for its length, whole or not there at all.
+"""Download one file over HTTP: resumed after a broken connection, length checked, written whole or not at all.
 
-Beside a download lies `FILE.part` with what came so far, and `FILE.part.json` with what identifies the server's
-file; with both, the next attempt asks for the rest only, and takes it only if the file is still the same.
+Owns connections, retries, and the time and size limits of a download. Called by the model zoo and the dataset
+catalog, which own addresses, checksums and unpacking. It never interprets what a file contains.
+
+While a download is under way, `FILE.part` holds the bytes received so far and `FILE.part.json` what identifies the
+file on the server. The next attempt requests only the rest, and accepts it only if the server's file is unchanged.
+(pooch, the usual library for this, starts a broken download from the beginning; the archives here have up to 18 GB.)
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import re
+import shutil
 import socket
 import ssl
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,56 +31,58 @@ from typing import Any
 
 from deeplab import __version__
 from deeplab.utils import console
-from deeplab.utils.disk import require_room
 from deeplab.utils.errors import UserError
 
-TIMEOUT_SECONDS = 30.0  # without a byte, before a connection counts as broken
-ATTEMPTS = 5  # in a row that bring nothing
+TIMEOUT_SECONDS = 30.0  # without a byte, or until the headers are complete
+MAX_ATTEMPTS = 5  # in a row that do not get beyond the best one so far
+MAX_SECONDS = 24 * 3600.0  # for one file, all attempts together
+MIN_BYTES_PER_SECOND = 100  # average over an attempt, checked after the first TIMEOUT_SECONDS
+MAX_REDIRECTS = 10
 CHUNK = 1 << 18
-PART, FACTS = ".part", ".part.json"
-_PAGES = (".html", ".htm")
+PART, SERVER_FILE = ".part", ".part.json"
+_HTML_SUFFIXES = (".html", ".htm")
 
 
 class Unreachable(UserError):
-    """The file cannot be had from its address now; the hint says how to bring it by hand."""
+    """A file that cannot be downloaded from its address now; the hint says how to get it by hand."""
 
 
-class _Broken(Exception):
-    """A connection that failed in a way that may pass; `lasting` when that is unlikely."""
+class _Interrupted(Exception):
+    """A connection that failed; `permanent` when another attempt is unlikely to help."""
 
-    def __init__(self, text: str, lasting: bool = False):
+    def __init__(self, text: str, permanent: bool = False):
         super().__init__(text)
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 @dataclass(frozen=True)
-class Allowance:
-    """How much room a file may take.
+class SizeLimit:
+    """How large a file may be.
 
     Attributes:
-      most_bytes: longer ones are refused.
-      nature: why none is longer: "no published checkpoint is that large".
-      make_room: what to do where the disk is too small.
+      max_bytes: larger files are refused.
+      reason: why no such file is larger: "no published checkpoint is that large".
+      free_space_hint: what to do when the disk is too small.
     """
 
-    most_bytes: int
-    nature: str
-    make_room: str
+    max_bytes: int
+    reason: str
+    free_space_hint: str
 
 
-CHECKPOINTS = Allowance(
-    4 << 30, "no published checkpoint is that large", "make room, or set DEEPLAB_CACHE to another folder"
+CHECKPOINT_SIZE = SizeLimit(
+    4 << 30, "no published checkpoint is that large", "free some space, or set DEEPLAB_CACHE to another folder"
 )
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a server says of a file; equal facts mean the same file.
+class ServerFile:
+    """What a server states about a file; equal statements mean the same file.
 
     Attributes:
-      address: where it is.
-      length: bytes, None when the server does not say.
-      etag, modified: the server's marks of this very content; empty when it has none.
+      address: its URL.
+      length: bytes; None when the server does not state it.
+      etag, modified: validators of this version of the content; empty when the server sends none.
     """
 
     address: str
@@ -81,14 +91,14 @@ class Facts:
     modified: str = ""
 
     @property
-    def mark(self) -> str:
-        """The mark that a server compares before it sends the rest of a file (RFC 9110, section 13.1.5)."""
+    def validator(self) -> str:
+        """The validator for `If-Range` (RFC 9110, section 13.1.5): a strong ETag, else the date."""
         return self.modified if self.etag.startswith("W/") or not self.etag else self.etag
 
-    def is_same(self, other: Facts) -> bool:
-        """Whether nothing that both know differs; their lengths must both be known."""
-        marks = ((self.etag, other.etag), (self.modified, other.modified))
-        differ = any(one and another and one != another for one, another in marks)
+    def is_same(self, other: ServerFile) -> bool:
+        """Whether nothing that both state differs; both must state the length."""
+        validators = ((self.etag, other.etag), (self.modified, other.modified))
+        differ = any(one and another and one != another for one, another in validators)
         return not differ and self.length is not None and self.length == other.length
 
 
@@ -96,174 +106,288 @@ def fetch(
     address: str,
     path: str,
     by_hand: str,
-    allowance: Allowance = CHECKPOINTS,
+    limit: SizeLimit = CHECKPOINT_SIZE,
     timeout: float = TIMEOUT_SECONDS,
+    max_seconds: float = MAX_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Downloads a file, or the rest of it, showing progress and the time left.
+    """Download a file, or the rest of it, showing progress and the time left.
 
-    Only one process at a time may do this for one path.
+    Only one process at a time may download to one path.
 
     Args:
-      address: http:// or https://.
-      path: where the file goes; its folder must exist. It appears there when it is whole.
-      by_hand: what a person without a network can do, for messages.
-      allowance: how long it may be.
+      address: an http:// or https:// URL.
+      path: where the file is written; its folder must exist. The file appears there when it is complete.
+      by_hand: hint for a person without a network.
+      limit: how large the file may be.
       timeout: seconds without a byte after which a connection counts as broken.
-      sleep: how seconds pass between attempts.
+      max_seconds: seconds for the whole download, all attempts together.
+      sleep: waits between attempts.
 
     Returns:
       The path.
 
     Raises:
-      Unreachable: no network, no such file at the address, or a web page or nothing in its place.
-      UserError: no room on the disk, or more than the allowance.
+      Unreachable: no network; no such file; a web page, nothing or another file each time instead; too slow.
+      UserError: no space on the disk, a file larger than the limit, an address of another scheme.
     """
-    failures, have = 0, _size(path + PART)
+    failures, best = 0, _size(path + PART)
+    end = time.monotonic() + max_seconds
     while True:
         try:
-            _fetch_rest(address, path, allowance, timeout)
+            _fetch_rest(address, path, limit, timeout, end)
             break
-        except _Broken as problem:
-            arrived = _size(path + PART)
-            failures = 1 if arrived > have else failures + 1
-            have = arrived
-            if failures >= ATTEMPTS or problem.lasting:
+        except _Interrupted as problem:
+            received = _size(path + PART)
+            failures = 1 if received > best else failures + 1
+            best = max(best, received)
+            if failures >= MAX_ATTEMPTS or problem.permanent or time.monotonic() >= end:
                 raise _unreachable(address, str(problem), path, by_hand) from problem
             console.note(f"{address}: {problem}; trying again")
             sleep(min(30.0, 2.0 ** (failures - 1)))
         except urllib.error.HTTPError as problem:
-            raise _unreachable(address, f"the server answers {problem.code} {problem.reason}", path, by_hand) from None
+            reason = f"the server answers {problem.code} {problem.reason}"
+            raise _unreachable(address, reason, path, by_hand) from None
         except OSError as problem:
             rule = f"cannot be written: {problem.strerror or problem}"
-            raise UserError("unclassified", rule, allowance.make_room, where=path) from problem
+            raise UserError("unwritable-file", rule, limit.free_space_hint, where=path) from problem
     os.replace(path + PART, path)
     discard(path)
     return path
 
 
 def discard(path: str) -> None:
-    """Removes what an unfinished download of a file has left."""
-    for name in (path + PART, path + FACTS):
+    """Remove what an unfinished download of a file has left."""
+    for name in (path + PART, path + SERVER_FILE):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
+def require_free_space(folder: str | os.PathLike, need: int, purpose: str, hint: str) -> None:
+    """Raise an error if a disk has less free space than needed.
+
+    Args:
+      folder: a folder on that disk, or one still to be created.
+      need: bytes.
+      purpose: what needs them, for the message: "for archives and files".
+      hint: what a person can do.
+
+    Raises:
+      UserError: less than `need` bytes are free.
+    """
+    place = pathlib.Path(folder).absolute()
+    existing = next(path for path in (place, *place.parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < need:
+        rule = f"{byte_text(need)} are needed {purpose}, but only {byte_text(free)} are free"
+        raise UserError("disk-full", rule, hint, where=folder, value=free)
+
+
+def byte_text(size: int) -> str:
+    """Bytes in readable units: `1.9 GB`, `253 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
 def _unreachable(address: str, reason: str, path: str, by_hand: str) -> Unreachable:
-    arrived = _size(path + PART)
-    kept = f" ({arrived / 1e6:.1f} MB of it are here; the next attempt goes on from there)" if arrived else ""
-    return Unreachable("unclassified", f"cannot be downloaded: {reason}{kept}", by_hand, where=address)
+    received = _size(path + PART)
+    kept = f" ({received / 1e6:.1f} MB have been received; the next run resumes there)" if received else ""
+    return Unreachable("download-failed", f"cannot be downloaded: {reason}{kept}", by_hand, where=address)
 
 
 # ---- one connection ----------------------------------------------------------------------------------
 
 
-def _fetch_rest(address: str, path: str, allowance: Allowance, timeout: float) -> None:
-    """One attempt; afterwards the file is whole in `PATH.part`."""
+def _fetch_rest(address: str, path: str, limit: SizeLimit, timeout: float, end: float) -> None:
+    """One attempt; when it returns, `PATH.part` is complete."""
     known = _known(address, path)
     start = _size(path + PART) if known else 0
     if known and start == known.length:
         return
     try:
-        with _open(address, start, known, timeout) as answer:
-            facts, first = _facts(address, answer.status, answer.headers)
+        with _open(address, start, known, timeout) as response:
+            file, first = _server_file(address, response.status, response.headers)
             if start and not first:
-                console.note(f"{address} cannot be resumed, or has changed: from the beginning")
-            if first and (first != start or not known or not facts.is_same(known)):
+                console.note(f"{address} cannot be resumed or has changed; starting from the beginning")
+            if first and (first != start or not known or not file.is_same(known)):
                 discard(path)
-                raise _Broken("the file there has changed")
-            _require_allowed(facts, first, path, allowance)
+                raise _Interrupted("the file on the server has changed")
+            _require_within_limit(file, first, path, limit)
             if not first:
-                _begin(facts, path)
-            _receive(answer, facts, first, path, allowance.most_bytes)
+                _begin(file, path)
+            _receive(response, file, first, path, limit.max_bytes, timeout, end)
     except urllib.error.HTTPError as problem:
-        if problem.code == 416:  # there is nothing at this offset: it was another file
+        if problem.code == 416:  # nothing at this offset: it was another file
             discard(path)
         elif problem.code not in (408, 425, 429) and problem.code < 500:
             raise
-        raise _Broken(f"the server answers {problem.code} {problem.reason}") from None
+        raise _Interrupted(f"the server answers {problem.code} {problem.reason}") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as problem:
-        lasting = isinstance(getattr(problem, "reason", None), (socket.gaierror, ConnectionRefusedError, ssl.SSLError))
-        raise _Broken(_words(problem), lasting) from None
+        kinds = (socket.gaierror, ConnectionRefusedError, ssl.SSLError)
+        raise _Interrupted(_words(problem), isinstance(getattr(problem, "reason", None), kinds)) from None
+    except ValueError as problem:  # malformed addresses in redirects, malformed headers
+        raise _Interrupted(f"the server's answer is malformed: {problem}") from None
 
 
-def _open(address: str, start: int, known: Facts | None, timeout: float) -> Any:
+def _open(address: str, start: int, known: ServerFile | None, timeout: float) -> Any:
     if not address.startswith(("http://", "https://")):
-        raise UserError("unclassified", "only http and https addresses are fetched", where=address)
+        raise UserError("bad-address", "only http and https addresses are downloaded", where=address)
     headers = {"User-Agent": f"deeplab-tensorflow/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if known and known.mark:
-            headers["If-Range"] = known.mark
-    return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=timeout)
+        if known and known.validator:
+            headers["If-Range"] = known.validator
+    return _opener().open(urllib.request.Request(address, headers=headers), timeout=timeout)
 
 
-def _facts(address: str, status: int, headers: Message) -> tuple[Facts, int]:
-    """What the server says of the file, and the offset of the first byte that it sends."""
-    if headers.get_content_type() in ("text/html", "application/xhtml+xml") and not address.endswith(_PAGES):
-        raise _Broken("the server sends a web page in place of the file: a login, or a notice that it has moved", True)
+def _opener() -> urllib.request.OpenerDirector:
+    """An opener for http and https alone; Python's default one follows redirects to ftp as well."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        _Http(),
+        _Https(),
+        _Redirects(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = MAX_REDIRECTS
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (scheme == "http" and req.type == "https"):
+            raise _Interrupted(f"the server redirects to {newurl}, which is not followed", permanent=True)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _HeaderDeadline:
+    """Part of a connection: the headers must be complete in time, however slowly or often the server sends lines.
+
+    A socket's own timeout starts again with each byte, and a server may send "100 Continue" without end.
+    """
+
+    sock: socket.socket
+    timeout: float
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()  # type: ignore[misc,no-any-return]
+        except (OSError, http.client.HTTPException):
+            if expired.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+
+
+class _HttpConnection(_HeaderDeadline, http.client.HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HttpsConnection(_HeaderDeadline, http.client.HTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, req)  # type: ignore[arg-type]
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, req, context=ssl.create_default_context())  # type: ignore[arg-type]
+
+
+def _server_file(address: str, status: int, headers: Message) -> tuple[ServerFile, int]:
+    """What the server states about the file, and the offset of the first byte that it sends."""
+    if headers.get_content_type() in ("text/html", "application/xhtml+xml") and not address.endswith(_HTML_SUFFIXES):
+        reason = "the server sends a web page instead of the file: a login page, or a notice that it has moved"
+        raise _Interrupted(reason, permanent=True)
     first, length = 0, _number(headers.get("Content-Length"))
     if status == 206:
-        span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", (headers.get("Content-Range") or "").strip())
+        span = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", (headers.get("Content-Range") or "").strip())
         if span is None:
-            raise _Broken("the server sends a part of the file without saying which")
+            raise _Interrupted("the server sends a part of the file without stating which")
         first, length = int(span[1]), _number(span[3])
-    return Facts(address, length, headers.get("ETag") or "", headers.get("Last-Modified") or ""), first
+    return ServerFile(address, length, headers.get("ETag") or "", headers.get("Last-Modified") or ""), first
 
 
-def _receive(answer: Any, facts: Facts, first: int, path: str, most_bytes: int) -> None:
-    """Appends what comes to `PATH.part`; what came stays there when the connection breaks."""
-    name = os.path.basename(path)
-    with open(path + PART, "r+b" if first else "wb") as file, _bar(name, facts.length, first) as bar:
+def _receive(
+    response: Any, server_file: ServerFile, first: int, path: str, max_bytes: int, timeout: float, end: float
+) -> None:
+    """Append the response to `PATH.part`; what was received stays there when the connection breaks."""
+    name, begun = os.path.basename(path), time.monotonic()
+    with open(path + PART, "r+b" if first else "wb") as file, _bar(name, server_file.length, first) as bar:
         file.seek(first)
         file.truncate()
-        arrived = first
-        while chunk := answer.read1(CHUNK):  # what is there, so that a silence loses nothing
-            arrived += len(chunk)
-            if arrived > (facts.length or most_bytes):
-                raise _Broken("the server sends more than it announced")
+        received = first
+        while chunk := response.read1(CHUNK):  # whatever is available, so that a silent server loses nothing
+            received += len(chunk)
+            if received > (server_file.length or max_bytes):
+                raise _Interrupted("the server sends more than it announced")
             file.write(chunk)
-            file.flush()  # into the system's hands: a kill from here on loses none of it
+            file.flush()  # handed to the system: a kill from here on loses none of it
             bar.update(len(chunk))
+            elapsed = time.monotonic() - begun
+            if elapsed > timeout and (received - first) / elapsed < MIN_BYTES_PER_SECOND:
+                raise _Interrupted(f"the server sends less than {MIN_BYTES_PER_SECOND} bytes per second")
+            if time.monotonic() > end:
+                raise _Interrupted("the time limit of the download is over")
         os.fsync(file.fileno())
-    if facts.length is not None and arrived < facts.length:
-        raise _Broken(f"the connection broke off after {arrived} of {facts.length} bytes")
-    if not arrived:
+    if server_file.length is not None and received < server_file.length:
+        raise _Interrupted(f"the connection broke after {received} of {server_file.length} bytes")
+    if not received:
         discard(path)
-        raise _Broken("the server sends an empty file", lasting=True)
+        raise _Interrupted("the server sends an empty file", permanent=True)
 
 
 def _bar(name: str, total: int | None, first: int) -> Any:
     bar = console.progress(total=total, what=name, unit="B")
-    bar.initial = bar.n = first
+    bar.update(first)
     return bar
 
 
-def _require_allowed(facts: Facts, first: int, path: str, allowance: Allowance) -> None:
-    if (facts.length or 0) > allowance.most_bytes:
-        raise UserError("unclassified", f"would be {facts.length} bytes long; {allowance.nature}", where=facts.address)
-    require_room(os.path.dirname(path) or ".", (facts.length or 0) - first, "are to come", allowance.make_room)
+def _require_within_limit(file: ServerFile, first: int, path: str, limit: SizeLimit) -> None:
+    if (file.length or 0) > limit.max_bytes:
+        rule = f"is {file.length} bytes long; {limit.reason}"
+        raise UserError("file-too-large", rule, where=file.address, value=file.length)
+    folder = os.path.dirname(path) or "."
+    require_free_space(folder, (file.length or 0) - first, "for the download", limit.free_space_hint)
 
 
-# ---- what is known from an earlier attempt -----------------------------------------------------------
+# ---- state of an earlier attempt ---------------------------------------------------------------------
 
 
-def _known(address: str, path: str) -> Facts | None:
-    """The facts under which a partial download was begun, None when it cannot be gone on with."""
+def _known(address: str, path: str) -> ServerFile | None:
+    """The server's statements under which a partial download was begun; None when it cannot be resumed."""
     try:
-        with open(path + FACTS, encoding="utf-8") as file:
-            known = Facts(**json.load(file))
+        with open(path + SERVER_FILE, encoding="utf-8") as file:
+            known = ServerFile(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
     usable = known.address == address and known.length is not None and 0 < _size(path + PART) <= known.length
     return known if usable else None
 
 
-def _begin(facts: Facts, path: str) -> None:
-    """Starts a download anew: facts must never stand beside a part of another file."""
+def _begin(file: ServerFile, path: str) -> None:
+    """Start from the beginning; the statements must never be beside a part of another file."""
     discard(path)
-    with open(path + FACTS, "w", encoding="utf-8") as file:
-        json.dump(asdict(facts), file)
+    with open(path + SERVER_FILE, "w", encoding="utf-8") as stream:
+        json.dump(asdict(file), stream)
 
 
 def _size(path: str) -> int:
@@ -271,7 +395,8 @@ def _size(path: str) -> int:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.strip().isdigit() else None
+    """A length in a header; None for none, or one that is no sensible number."""
+    return int(text) if text and re.fullmatch(r"\s*\d{1,18}\s*", text) else None
 
 
 def _words(problem: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 import time
+from collections.abc import Iterator
 
 
 class FileServer:
@@ -20,6 +21,10 @@ class FileServer:
       cut_after: bytes after which it closes each connection; None = never.
       stall_after: bytes after which it falls silent until it is closed.
       statuses: answers of the next requests instead of the file.
+      redirect: where the file's own address redirects to; None = nowhere.
+      etags: an iterator of ETags, one per request, instead of `etag`.
+      drip: "headers", "body" or "continue": sends a byte (or an interim response) now and then, without end.
+      content_length: the length it states, instead of the true one; None = the true one.
       requests: the Range header of every request so far, None for those without.
     """
 
@@ -32,6 +37,10 @@ class FileServer:
         self.cut_after: int | None = None
         self.stall_after: int | None = None
         self.pause = 0.0
+        self.redirect: str | None = None
+        self.etags: Iterator[str] | None = None
+        self.drip = ""
+        self.content_length: str | None = None
         self.statuses: list[int] = []
         self.requests: list[str | None] = []
         self._closing = threading.Event()
@@ -66,11 +75,34 @@ class FileServer:
                 if server.statuses:
                     self.send_error(server.statuses.pop(0))
                     return
+                if server.etags is not None:
+                    server.etag = next(server.etags)
+                if server.redirect is not None and name == server.name:
+                    self.send_response(302)
+                    self.send_header("Location", server.redirect)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                if server.drip:
+                    self.send_in_drips()
+                    return
                 files = {**server.others, server.name: server.content}
                 if name not in files:
                     self.send_error(404)
                     return
                 self.send_file(files[name], self.first_byte())
+
+            def send_in_drips(self):
+                if server.drip == "body":
+                    self.send_response(200)
+                    self.send_header("Content-Length", "1000000")
+                    self.end_headers()
+                piece = b"HTTP/1.1 100 Continue\r\n\r\n" if server.drip == "continue" else b"x"
+                for _ in range(400):  # longer than any test waits
+                    if server._closing.wait(0.05):
+                        return
+                    self.wfile.write(piece)
+                    self.wfile.flush()
 
             def first_byte(self) -> int:
                 asked = self.headers.get("Range")
@@ -85,7 +117,8 @@ class FileServer:
                 self.send_response(206 if first else 200)
                 if first:
                     self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-                self.send_header("Content-Length", str(len(content) - first))
+                stated = server.content_length
+                self.send_header("Content-Length", str(len(content) - first) if stated is None else stated)
                 marks = {"ETag": server.etag, "Last-Modified": server.modified, "Content-Type": server.content_type}
                 for mark, value in marks.items():
                     if value:

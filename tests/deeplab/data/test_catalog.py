@@ -1,11 +1,9 @@
 """The table of what known datasets consist of, and a user's own addresses in place of the published ones."""
 
-import re
-
 import pytest
+from support.errors import raises
 
 from deeplab.data import catalog
-from deeplab.utils.errors import UserError
 
 PUBLISHED = {  # where the owners publish what can be had without asking
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
@@ -25,7 +23,7 @@ PUBLISHED = {  # where the owners publish what can be had without asking
 VOC = "VOCtrainval_11-May-2012.tar"
 
 
-def test_every_data_set_of_the_table():
+def test_every_dataset_of_the_catalog():
     addresses = set()
     for name in catalog.names():
         known = catalog.find(name)
@@ -58,30 +56,32 @@ def test_published_numbers(name, pattern, number):
     assert expected[pattern] == number
 
 
-def test_unknown_data_set():
-    with pytest.raises(UserError, match="is no dataset that can be fetched\n  hint: did you mean 'camvid'"):
+def test_unknown_dataset():
+    with raises("unknown-name", field="name") as caught:
         catalog.find("canvid")
+    assert caught.value.hint == "did you mean 'camvid'?"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "code", "words"),
     [
-        ("{", "cannot be read as YAML"),
-        ("- 1", "it must hold `name: value` lines"),
-        ("voc2021: {}", "did you mean 'voc2012'"),
-        ("voc2012: {archives: 3}", "voc2012: archives must hold"),
-        ("voc2012: {title: mine}", "only `archives:` can be given there"),
-        ("voc2012: {archives: {VOC.tar: {}}}", "has no archive 'VOC.tar'"),
-        (f"voc2012: {{archives: {{{VOC}: {{adress: x}}}}}}", "unknown field 'adress'"),
-        (f"voc2012: {{archives: {{{VOC}: {{bytes: many}}}}}}", "bytes cannot be 'many'"),
-        (f"voc2012: {{archives: {{{VOC}: {{checksum: '123'}}}}}}", "checksum '123' is none"),
-        (f"voc2012: {{archives: {{{VOC}: {{expected: {{../a: 1}}}}}}}}", "expected cannot be"),
+        ("{", "unreadable-yaml", ""),
+        ("- 1", "wrong-type", "the file must hold"),
+        ("voc2021: {}", "unknown-name", "did you mean 'voc2012'"),
+        ("voc2012: {archives: 3}", "wrong-type", "voc2012: archives must hold"),
+        ("voc2012: {title: mine}", "unknown-key", "give archives only"),
+        ("voc2012: {archives: {VOC.tar: {}}}", "unknown-name", "has no archive 'VOC.tar'"),
+        (f"voc2012: {{archives: {{{VOC}: {{adress: x}}}}}}", "unknown-key", "unknown key 'adress'"),
+        (f"voc2012: {{archives: {{{VOC}: {{bytes: many}}}}}}", "wrong-type", "bytes must be of type int"),
+        (f"voc2012: {{archives: {{{VOC}: {{checksum: '123'}}}}}}", "bad-checksum", "'123'"),
+        (f"voc2012: {{archives: {{{VOC}: {{expected: {{../a: 1}}}}}}}}", "wrong-type", "expected must be"),
     ],
 )
-def test_addresses_that_are_none(tmp_path, text, words):
+def test_addresses_of_another_form(tmp_path, text, code, words):
     (tmp_path / "own.yml").write_text(text)
-    with pytest.raises(UserError, match=re.escape(words)):
+    with raises(code, where="own.yml") as caught:
         catalog.find("voc2012", tmp_path / "own.yml")
+    assert words in str(caught.value)
 
 
 def test_own_addresses_leave_the_rest_as_published(tmp_path):

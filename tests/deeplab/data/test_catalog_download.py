@@ -11,14 +11,14 @@ import sys
 
 import pytest
 import yaml
+from support.errors import raises
 from support.file_server import FileServer
 from support.packing import tarred, zipped
 
 from deeplab import download_data
 from deeplab.data import catalog, catalog_download
 from deeplab.data.catalog_download import ARCHIVES, STAMP, DownloadConfig
-from deeplab.utils import disk
-from deeplab.utils.errors import UserError
+from deeplab.utils import download
 from deeplab.utils.locks import folder_lock
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -97,7 +97,7 @@ def test_fetched_unpacked_counted(fetch, server, capfd):
     assert server.asked == [VOC]
     assert not (fetch.folder / ARCHIVES).exists()
     shown = capfd.readouterr()
-    assert "terms: the photos come from Flickr" in shown.err and "2  " in shown.out
+    assert "terms of use: the images come from Flickr" in shown.err and "2  " in shown.out
     assert json.loads((fetch.folder / STAMP).read_text())["archives"][VOC]["bytes"] == len(server.content)
 
 
@@ -122,7 +122,7 @@ def test_files_that_went_missing_come_back(fetch, server, capfd):
     (fetch.folder / "VOCdevkit/VOC2012/JPEGImages/2007_000002.jpg").unlink()
     fetch()
     assert fetch.files() == VOC_FILES and server.asked == [VOC, VOC]
-    assert "now there are 1 of 2 VOCdevkit/VOC2012/JPEGImages/*.jpg: once more" in capfd.readouterr().err
+    assert "now holds 1 of 2 VOCdevkit/VOC2012/JPEGImages/*.jpg; unpacking it again" in capfd.readouterr().err
 
 
 def test_own_archive_is_taken_and_stays(fetch, server, tmp_path):
@@ -139,7 +139,7 @@ def test_what_is_unpacked_there_by_hand(fetch, server, capfd):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     fetch()
-    assert server.asked == [] and f"what {VOC} holds is there already" in capfd.readouterr().err
+    assert server.asked == [] and f"the files of {VOC} are in place already" in capfd.readouterr().err
 
 
 def test_interrupted_download_goes_on(fetch, server):
@@ -152,10 +152,11 @@ def test_interrupted_download_goes_on(fetch, server):
 def test_checksum(fetch, server, algorithm):
     digest = hashlib.new(algorithm, server.content).hexdigest()
     fetch.override(VOC, checksum=f"{algorithm}:{'0' * len(digest)}")
-    with pytest.raises(UserError, match=f"is not the published .*: its {algorithm} is {digest}, not 0000") as caught:
+    with raises("checksum-mismatch", where=VOC) as caught:
         fetch()
+    assert f"its {algorithm} is {digest}, not 0000" in caught.value.rule
     assert list(fetch.files()) == [f"{ARCHIVES}/{VOC}"]  # two gigabytes that a person must decide on
-    line = caught.value.hint.partition("takes it: ")[2]
+    line = caught.value.hint.partition("this line: ")[2]
     accepted = yaml.safe_load(line)["voc2012"]["archives"][VOC]
     assert accepted == {"bytes": len(server.content), "checksum": f"{algorithm}:{digest}"}
     fetch.override(VOC, **accepted)
@@ -165,24 +166,25 @@ def test_checksum(fetch, server, algorithm):
 
 def test_incomplete_archive(fetch, server):
     fetch.override(VOC, expected={**VOC_EXPECTED, "VOCdevkit/VOC2012/JPEGImages/*.jpg": 17125})
-    with pytest.raises(UserError, match=r"holds only 2 of 17125 VOCdevkit/VOC2012/JPEGImages/\*\.jpg") as caught:
+    with raises("incomplete-archive", where=VOC) as caught:
         fetch()
+    assert "holds only 2 of 17125 VOCdevkit/VOC2012/JPEGImages/*.jpg" in caught.value.rule
     assert list(fetch.files()) == [f"{ARCHIVES}/{VOC}"]
-    line = caught.value.hint.partition("takes it: ")[2]
+    line = caught.value.hint.partition("this line: ")[2]
     assert yaml.safe_load(line)["voc2012"]["archives"][VOC]["expected"] == VOC_EXPECTED
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "code"),
     [
-        (b"<!DOCTYPE html><p>503</p>", "is a web page"),
-        (b"", "sends an empty file"),
-        (b"7z\xbc\xaf\x27\x1c", "7z archive"),
+        (b"<!DOCTYPE html><p>503</p>", "not-an-archive"),
+        (b"", "download-failed"),
+        (b"7z\xbc\xaf\x27\x1c", "unsupported-archive"),
     ],
 )
-def test_something_else_in_place_of_the_archive(fetch, server, content, words):
+def test_something_else_in_place_of_the_archive(fetch, server, content, code):
     server.content = content
-    with pytest.raises(UserError, match=words):
+    with raises(code, where=server.address):
         fetch()
     assert not fetch.folder.exists()
 
@@ -190,31 +192,35 @@ def test_something_else_in_place_of_the_archive(fetch, server, content, words):
 def test_truncated_archive_of_the_users(fetch, server, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / VOC).write_bytes(server.content[:3000])
-    with pytest.raises(UserError, match="is truncated or damaged"):
+    with raises("damaged-archive", where=VOC):
         fetch(archives=str(tmp_path / "mine"))
     fetch.override(VOC, bytes=len(server.content))
-    with pytest.raises(UserError, match=f"is truncated: it has 3000 bytes of {len(server.content)}"):
+    with raises("damaged-archive", where=VOC) as caught:
         fetch(archives=str(tmp_path / "mine"))
+    assert f"it has 3000 bytes of {len(server.content)}" in caught.value.rule
     assert not fetch.folder.exists() and (tmp_path / "mine" / VOC).exists()
 
 
 def test_no_room(fetch, server, monkeypatch):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000_000_000}))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000_000_000}))
     fetch.override(VOC, bytes=6_000_000_000)
-    with pytest.raises(UserError, match=r"12\.0 GB are needed for archives and files and 10\.0 GB are free"):
+    with raises("disk-full", where=fetch.folder) as caught:
         fetch()
+    assert caught.value.rule == "12.0 GB are needed for archives and files, but only 10.0 GB are free"
     assert server.asked == [] and not fetch.folder.exists()
 
 
 def test_no_network_says_what_to_do(fetch, server):
     server.statuses = [404]
-    with pytest.raises(UserError, match=f"(?s)404.*download {server.address}, and give the folder .* --archives"):
+    with raises("download-failed", where=server.address) as caught:
         fetch()
+    assert "404" in caught.value.rule and f"download {server.address}" in caught.value.hint
+    assert "`archives=FOLDER`" in caught.value.hint
 
 
 def test_harmful_archive(fetch, server):
     server.content = tarred({**VOC_FILES, "../evil": b"evil"}, "w")
-    with pytest.raises(UserError, match="is not to be trusted"):
+    with raises("unsafe-archive", where=VOC):
         fetch()
     assert list(fetch.files()) == [f"{ARCHIVES}/{VOC}"] and not (fetch.folder.parent / "evil").exists()
 
@@ -236,18 +242,20 @@ CITY_EXPECTED = {
 
 def test_all_missing_archives_are_named_at_once(fetcher, tmp_path):
     fetch = fetcher("cityscapes", {"gtFine_trainvaltest.zip": b"x", "notes.txt": b"x"}, CITY_EXPECTED)
-    with pytest.raises(UserError) as caught:
+    with raises("archive-not-found", field="archives") as caught:
         fetch(archives=str(tmp_path / "mine"))
-    assert "leftImg8bit_trainvaltest.zip of cityscapes cannot be fetched" in caught.value.rule
+    assert "leftImg8bit_trainvaltest.zip of cityscapes must be requested" in caught.value.rule
     assert "holds only gtFine_trainvaltest.zip, notes.txt" in caught.value.rule
     assert "https://www.cityscapes-dataset.com/downloads/" in caught.value.hint and "account" in caught.value.hint
-    with pytest.raises(UserError, match=r"gtFine_trainvaltest\.zip, leftImg8bit_trainvaltest\.zip of cityscapes"):
+    with raises("archive-not-found", field="archives") as caught:
         fetch()
-    with pytest.raises(UserError, match="no such folder: nowhere"):
+    assert caught.value.rule.startswith("gtFine_trainvaltest.zip, leftImg8bit_trainvaltest.zip of cityscapes")
+    with raises("folder-not-found", field="archives"):
         fetch(archives="nowhere")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UserError, match="bare holds nothing\n"):
+    with raises("archive-not-found", field="archives") as caught:
         fetch(archives=str(tmp_path / "bare"))
+    assert caught.value.rule.endswith("bare holds no files")
 
 
 def test_two_archives_with_a_readme_each(fetcher, tmp_path):
@@ -263,7 +271,7 @@ def test_files_of_the_users_are_never_overwritten(fetcher, tmp_path):
     own.parent.mkdir(parents=True)
     own.write_bytes(b"my own")
     fetch.override("gtFine_trainvaltest.zip", expected={"gtFine/train/*/*.png": 1, "README": 1})
-    with pytest.raises(UserError, match="is there already, and differs"):
+    with raises("would-overwrite", where="aachen_1_labelIds.png"):
         fetch(archives=str(tmp_path / "mine"))
     assert own.read_bytes() == b"my own"
 
@@ -322,7 +330,7 @@ def test_optional_archives(fetcher, tmp_path, capfd):
         "images/train/LICENSE.txt",
         "masks/train/ISIC_Training_segmentation.png",
     ]
-    assert "goes without ISIC2018_Task1_Validation_GroundTruth.zip, ISIC2018" in capfd.readouterr().err
+    assert "without the optional ISIC2018_Task1_Validation_GroundTruth.zip, ISIC2018" in capfd.readouterr().err
     fetch(archives=str(tmp_path / "mine"))
     assert "isic2018_task1 is complete" in capfd.readouterr().err
     fetch = fetcher("isic2018_task1", pair("Validation"), {})
@@ -330,12 +338,14 @@ def test_optional_archives(fetcher, tmp_path, capfd):
     assert "masks/val/ISIC_Validation_segmentation.png" in fetch.files()
 
 
-def test_encrypted_archive_without_password_says_who_gives_it(fetcher, tmp_path):
+def test_encrypted_archive_names_the_command_that_unpacks_it(fetcher, tmp_path):
     locked = bytearray(zipped({"validation/image/000001.jpg": b"photo"}))
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
     fetch = fetcher("deepfashion2", {"validation.zip": bytes(locked), "train.zip": bytes(locked)}, {})
-    with pytest.raises(UserError, match=r"(?s)is encrypted.*--password \(its owners send it .*DeepFashion2\)"):
+    with raises("encrypted-archive", where="validation.zip") as caught:
         fetch(archives=str(tmp_path / "mine"))
+    assert f"7z x -pPASSWORD -o{fetch.folder / 'validation'} " in caught.value.hint
+    assert "the owners send it" in caught.value.hint and "DeepFashion2" in caught.value.hint
 
 
 # ---- two at once, and kills --------------------------------------------------------------------------
@@ -344,17 +354,17 @@ def test_encrypted_archive_without_password_says_who_gives_it(fetcher, tmp_path)
 def test_two_at_once(fetch):
     fetch.folder.mkdir()
     with (
-        folder_lock(fetch.folder, "fetching a dataset", ""),
-        pytest.raises(UserError, match="another process is fetching a dataset in this folder"),
+        folder_lock(fetch.folder, "downloading a dataset", ""),
+        raises("folder-in-use", where=fetch.folder),
     ):
         fetch()
 
 
 KILLED = """
 import os, signal, sys
-from deeplab.data.known import arrival, obtain
+from deeplab.data import catalog_download
 module, function, calls = sys.argv[3], sys.argv[4], int(sys.argv[5])
-owner = {"os": os, "arrival": arrival, "obtain": obtain}[module]
+owner = {"os": os, "catalog_download": catalog_download}[module]
 real = getattr(owner, function)
 def killed(*words):
     global calls
@@ -363,17 +373,17 @@ def killed(*words):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*words)
 setattr(owner, function, killed)
-obtain.obtain(obtain.DownloadConfig("voc2012", sys.argv[1], addresses=sys.argv[2]))
+catalog_download.obtain(catalog_download.DownloadConfig("voc2012", sys.argv[1], addresses=sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize(
     ("module", "function", "calls"),
     [
-        ("arrival", "require_complete", 1),  # unpacked, not counted
+        ("catalog_download", "_shortfall", 2),  # unpacked, not counted
         ("os", "replace", 2),  # downloaded, and about to be moved into its place
         ("os", "sync", 1),  # in place, without a stamp
-        ("obtain", "write_atomically", 1),
+        ("catalog_download", "write_atomically", 1),
     ],
 )
 def test_killed_run_is_taken_up_again(fetch, server, module, function, calls):

@@ -1,13 +1,15 @@
 """Downloads against a server on this machine that cuts off, stalls, forgets and changes its mind."""
 
+import contextlib
 import os
+import time
 
 import numpy as np
 import pytest
+from support.errors import raises
 from support.file_server import FileServer
 
-from deeplab.utils import disk, download
-from deeplab.utils.errors import UserError
+from deeplab.utils import download
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -43,7 +45,7 @@ def begin(server, target, arrived: int, **facts) -> None:
     known = {"address": server.address, "length": len(CONTENT), "etag": '"one"', "modified": "", **facts}
     with open(target + download.PART, "wb") as file:
         file.write(CONTENT[:arrived])
-    with open(target + download.FACTS, "w") as file:
+    with open(target + download.SERVER_FILE, "w") as file:
         file.write(download.json.dumps(known))
 
 
@@ -74,7 +76,7 @@ def test_server_without_ranges_starts_again(server, target, capfd):
     begin(server, target, 400_000)
     fetch(server, target)
     assert content(target) == CONTENT
-    assert "cannot be resumed, or has changed" in capfd.readouterr().err
+    assert "cannot be resumed or has changed" in capfd.readouterr().err
 
 
 def test_changed_file_starts_again(server, target):
@@ -87,7 +89,7 @@ def test_changed_file_starts_again(server, target):
 def test_changed_file_is_noticed_though_the_server_ignores_the_condition(server, target, monkeypatch):
     begin(server, target, 400_000)
     server.content, server.etag = OTHER, '"two"'
-    monkeypatch.setattr(download.Facts, "mark", "")  # no If-Range is sent, so the server answers 206
+    monkeypatch.setattr(download.ServerFile, "validator", "")  # no If-Range is sent, so the server answers 206
     fetch(server, target)
     assert server.requests == ["bytes=400000-", None]
     assert content(target) == OTHER
@@ -129,8 +131,10 @@ def test_busy_server_is_asked_again(server, target):
 
 def test_missing_file_says_what_to_do_by_hand(server, target):
     server.statuses = [404]
-    with pytest.raises(download.Unreachable, match=r"404 Not Found\s+hint: bring it by hand"):
+    with raises("download-failed", where=server.address) as caught:
         fetch(server, target)
+    assert "404 Not Found" in caught.value.rule and caught.value.hint == "bring it by hand"
+    assert isinstance(caught.value, download.Unreachable)
     assert server.requests == [None] and not os.path.exists(target)
 
 
@@ -144,47 +148,52 @@ def test_server_that_falls_silent(server, target):
 def test_server_that_stays_silent(server, target):
     begin(server, target, 400_000)
     server.stall_after = 0
-    with pytest.raises(download.Unreachable, match="no answer in time") as caught:
+    with raises("download-failed") as caught:
         fetch(server, target, timeout=0.1)
-    assert "0.4 MB of it are here" in caught.value.rule and len(server.requests) == download.ATTEMPTS
+    assert "no answer in time" in caught.value.rule and "0.4 MB have been received" in caught.value.rule
+    assert len(server.requests) == download.MAX_ATTEMPTS
     assert not os.path.exists(target)
 
 
 def test_no_network(tmp_path):
-    with pytest.raises(download.Unreachable, match="bring it by hand"):
+    with raises("download-failed", where="http://127.0.0.1:9/x"):
         download.fetch("http://127.0.0.1:9/x", str(tmp_path / "x"), "bring it by hand", sleep=lambda seconds: None)
     assert os.listdir(tmp_path) == []
 
 
 def test_only_web_addresses(tmp_path):
-    with pytest.raises(UserError, match="only http and https"):
+    with raises("bad-address", where="file:///etc/passwd"):
         download.fetch("file:///etc/passwd", str(tmp_path / "x"), "")
 
 
 def test_no_room(server, target, monkeypatch):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
-    with pytest.raises(UserError, match=r"1 MB are to come and 0 MB are free"):
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
+    with raises("disk-full", where=os.path.dirname(target)) as caught:
         fetch(server, target)
+    assert caught.value.rule == "1 MB are needed for the download, but only 0 MB are free"
 
 
 def test_absurdly_long_file(server, target):
-    allowance = download.Allowance(1000, "no letter is that long", "make room")
-    with pytest.raises(UserError, match="would be 1000000 bytes long; no letter is that long"):
-        fetch(server, target, allowance=allowance)
+    limit = download.SizeLimit(1000, "no letter is that long", "free some space")
+    with raises("file-too-large", where=server.address) as caught:
+        fetch(server, target, limit=limit)
+    assert caught.value.value == 1_000_000 and "no letter is that long" in caught.value.rule
     assert os.listdir(os.path.dirname(target)) == []
 
 
 def test_web_page_in_place_of_the_file(server, target):
     server.content, server.content_type = b"<html>please log in</html>", "text/html; charset=utf-8"
-    with pytest.raises(download.Unreachable, match=r"(?s)sends a web page in place of the file.*bring it by hand"):
+    with raises("download-failed") as caught:
         fetch(server, target)
+    assert "sends a web page" in caught.value.rule and caught.value.hint == "bring it by hand"
     assert len(server.requests) == 1 and os.listdir(os.path.dirname(target)) == []
 
 
 def test_empty_file(server, target):
     server.content = b""
-    with pytest.raises(download.Unreachable, match="sends an empty file"):
+    with raises("download-failed") as caught:
         fetch(server, target)
+    assert "sends an empty file" in caught.value.rule
     assert len(server.requests) == 1 and os.listdir(os.path.dirname(target)) == []
 
 
@@ -192,3 +201,76 @@ def test_one_of_several_files(server, target):
     server.others = {"other.zip": OTHER}
     download.fetch(server.address_of("other.zip"), target, "")
     assert content(target) == OTHER and server.asked == ["other.zip"]
+
+
+# ---- servers that never end --------------------------------------------------------------------------
+
+
+def test_a_server_whose_etag_changes_each_time_is_given_up(server, target):
+    """A balanced mirror whose machines state different ETags, and that breaks off: each attempt starts again."""
+    server.cut_after = 40_000
+    server.etags = (f'"{number}"' for number in range(10_000))
+    with raises("download-failed"):
+        fetch(server, target)
+    assert len(server.requests) <= 3 * download.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("where", ["body", "headers"])
+def test_a_server_that_drips_is_given_up(server, target, where):
+    """A byte now and then keeps a socket's own timeout from ending the connection."""
+    server.drip = where
+    begun = time.monotonic()
+    with raises("download-failed"):
+        fetch(server, target, timeout=0.3)
+    assert time.monotonic() - begun < 10
+    assert not os.path.exists(target)
+
+
+def test_a_server_that_sends_100_continue_without_end(server, target):
+    server.drip = "continue"
+    begun = time.monotonic()
+    with raises("download-failed"):
+        fetch(server, target, timeout=0.3)
+    assert time.monotonic() - begun < 10
+
+
+def test_time_limit_of_the_whole_download(server, target):
+    server.cut_after = 1000
+    server.pause = 0.02
+    with raises("download-failed"):
+        fetch(server, target, max_seconds=0.3)
+    assert 2 < len(server.requests) < 100
+
+
+# ---- redirects ---------------------------------------------------------------------------------------
+
+
+def test_redirect_is_followed(server, target):
+    server.redirect = server.address_of("moved.tar.gz")
+    server.others = {"moved.tar.gz": OTHER}
+    fetch(server, target)
+    assert content(target) == OTHER and server.asked == ["file.tar.gz", "moved.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[::1", "//", "data:,x", "javascript:1", ""]
+)
+def test_other_redirects_are_refused(server, target, location):
+    server.redirect = location
+    with raises("download-failed"):
+        fetch(server, target)
+    assert os.listdir(os.path.dirname(target)) == []
+
+
+def test_redirects_in_a_circle(server, target):
+    server.redirect = server.address
+    with raises("download-failed"):
+        fetch(server, target)
+
+
+@pytest.mark.parametrize("length", ["-5", "x", "9" * 40, "1e9", ""])
+def test_absurd_lengths(server, target, length):
+    server.content_length = length
+    with contextlib.suppress(download.UserError):
+        fetch(server, target)
+    assert not os.path.exists(target) or content(target) == CONTENT
