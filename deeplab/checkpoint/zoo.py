@@ -219,7 +219,9 @@ def _alone_in(work: str, entry: Entry, pause: float = 0.5) -> Iterator[None]:
             try:
                 stack.enter_context(folder_lock(work, "downloading", "wait"))
                 break
-            except UserError:
+            except UserError as error:
+                if error.code != "folder-in-use":
+                    raise
                 if not waited:
                     console.note(f"another process is downloading {PREFIX}{entry.name}; waiting for it")
                 waited = True

@@ -146,7 +146,7 @@ def test_every_flag_exists(path):
 
 def test_two_folders_are_one_too_many():
     run = script(Small("camvid", {}, {}), "one", "two")
-    assert run.returncode == 2 and "two folders, one and two" in run.stderr
+    assert run.returncode == 2 and "two folders were given, one and two" in run.stderr
 
 
 @pytest.mark.parametrize("name", SMALL)
