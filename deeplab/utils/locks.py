@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 from deeplab.utils import console
@@ -16,57 +16,58 @@ _NAME = ".deeplab.lock"
 
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike, doing: str, hint: str) -> Iterator[None]:
-    """Holds a folder for this process; the system lets go of it when the process ends, however it ends.
+    """Holds a folder for this process; the system releases it when the process ends, even when it is killed.
 
     Args:
-      folder: it must exist.
-      doing: what the holder does there, for the message to the one who comes second.
-      hint: what the second one can do instead of waiting.
+      folder: an existing folder.
+      doing: what the holder does there, for the message to the second process.
+      hint: what the second process can do instead of waiting.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it (`folder-in-use`).
     """
+    from filelock import FileLock, Timeout
+
     path = pathlib.Path(folder) / _NAME
-    descriptor = _acquire(path, doing, hint)
+    lock = FileLock(path, mode=0o644, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        rule = f"another process is {doing} in this folder"
+        raise UserError("folder-in-use", rule, f"wait, or {hint}", where=folder) from None
+    except OSError as problem:  # some network folders have no locks
+        reason = problem.strerror or problem
+        console.warning(f"{folder} cannot be locked ({reason}): make sure that only one process is {doing} there")
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # before the release, so that no new holder loses its file
             path.unlink()
-        os.close(descriptor)
-
-
-def _acquire(path: pathlib.Path, doing: str, hint: str) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UserError(
-                "folder-in-use", f"another process is {doing} in this folder", f"wait, or {hint}", where=path.parent
-            ) from None
-        except OSError as fault:  # some network folders have no locks
-            console.warning(f"{path.parent} cannot be locked ({fault.strerror}): see that only one is {doing} there")
-            return descriptor
-        if _is_current(descriptor, path):
-            return descriptor
-        os.close(descriptor)  # the holder before us removed the file between our opening and our locking it
-
-
-def _is_current(descriptor: int, path: pathlib.Path) -> bool:
-    try:
-        return os.fstat(descriptor).st_ino == os.stat(path).st_ino
-    except FileNotFoundError:
-        return False
+        lock.release()
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this machine, by its number, still runs."""
+    """Return whether a process of this machine, given by its number, is running."""
+    if sys.platform == "win32":
+        return _is_running_on_windows(process)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
+
+
+def _is_running_on_windows(process: int) -> bool:
+    """As `is_running`; `os.kill` would end the process there."""
+    import ctypes
+
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(0x1000, False, process)  # PROCESS_QUERY_LIMITED_INFORMATION
+    if not handle:
+        return False
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return code.value == 259  # STILL_ACTIVE
