@@ -92,7 +92,7 @@ def browse(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
     from deeplab.data import dataset as datasets
     from deeplab.data import records
-    from deeplab.utils.output_folders import made_folder
+    from deeplab.utils.files import made_folder
     from deeplab.visualization import dataset_browser as drawing
 
     config = make(BrowseConfig, given)

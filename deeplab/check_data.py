@@ -124,11 +124,11 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
     if config.json == "-":
         _say(render_json.text(report).rstrip(), sys.stdout)
     elif config.json:
-        _write("json", config.json, lambda: render_json.text(report))
+        _write(config.json, render_json.text(report))
     if config.html:
         from deeplab.data.validation import render_html
 
-        _write("html", config.html, lambda: render_html.page(report))
+        _write(config.html, render_html.page(report))
     if config.fix:
         from deeplab.data.validation import fix
 
@@ -153,18 +153,10 @@ def _say(words: str, stream: TextIO) -> None:
         ) from None
 
 
-def _write(field: str, path: str, make: Callable[[], str]) -> None:
+def _write(path: str, text: str) -> None:
     from deeplab.utils.files import write_atomically
 
-    try:
-        write_atomically(path, make().encode("utf-8"))
-    except OSError as fault:
-        raise UserError(
-            "unwritable-file",
-            f"{path} cannot be written: {fault.strerror}",
-            "give a file in a folder of yours",
-            field=field,
-        ) from None
+    write_atomically(path, text)
     console.note(f"wrote {path}")
 
 

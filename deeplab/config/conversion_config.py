@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from deeplab.config.fields import require_positive, setting
 from deeplab.utils.errors import UserError
+from deeplab.utils.parallel import worker_count
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,4 @@ class RecordConfig:
     @property
     def workers(self) -> int:
         """Number of threads."""
-        return self.num_workers or len(os.sched_getaffinity(0))
+        return worker_count(self.num_workers)

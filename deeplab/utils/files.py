@@ -119,7 +119,7 @@ def remove(path: str | os.PathLike) -> None:
 def sync(path: str | os.PathLike) -> None:
     """Waits until a file, or a folder with its files and their names, is on the disk."""
     if os.path.isdir(path):
-        for folder, _, names in os.walk(path):
+        for folder, _, names in os.walk(os.fspath(path)):
             for name in names:
                 sync(os.path.join(folder, name))
             sync_names(folder)
@@ -145,7 +145,9 @@ def size_of(path: str | os.PathLike) -> int:
     """Return the bytes of a file, or of all files in a folder."""
     if os.path.isfile(path):
         return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+    return sum(
+        os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(os.fspath(path)) for name in names
+    )
 
 
 def _require_replaceable(path: str | os.PathLike, may_be_folder: bool = False) -> pathlib.Path:

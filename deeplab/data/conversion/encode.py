@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import io
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,8 +17,6 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
 _JPEG = b"\xff\xd8\xff"
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -133,26 +127,3 @@ def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> User
         "resize the mask (nearest neighbor) or the image, or leave the pair out",
         where=pair.mask_file,
     )
-
-
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, waiting: int = 0
-) -> Generator[Result, None, None]:
-    """`map(function, items)` on several threads, results in order; at most `waiting` of them lie in memory.
-
-    Threads, not processes: reading and decoding leave Python's lock, and results need not be copied between
-    processes (measured on two cores, 500x375 pictures: see benchmarks/build_data.py).
-    """
-    bound = waiting or 4 * workers
-    pending: collections.deque[Future[Result]] = collections.deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                if len(pending) == bound:
-                    yield pending.popleft().result()
-                pending.append(pool.submit(function, item))
-            while pending:
-                yield pending.popleft().result()
-        finally:  # a reader that stops early leaves no work behind
-            for future in pending:
-                future.cancel()

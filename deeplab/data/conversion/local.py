@@ -20,7 +20,7 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data.conversion.bad_pairs import Faults
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
-from deeplab.data.conversion.encode import Converted, Recipe, convert, ordered_map
+from deeplab.data.conversion.encode import Converted, Recipe, convert
 from deeplab.data.conversion.publish import Unpublished, clear_unfinished, publish
 from deeplab.data.conversion.summary import Oddities, SplitTally, describe
 from deeplab.data.dataset import Dataset
@@ -31,8 +31,9 @@ from deeplab.data.readers.source import Pair, Source, Splits
 from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by_split
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import made_folder
 from deeplab.utils.locks import folder_lock
-from deeplab.utils.output_folders import made_folder
+from deeplab.utils.parallel import ordered_map
 
 _Write = Callable[..., tuple[Sequence[Unpublished], dict[str, SplitTally]]]
 _EARLY_LOOK = 64  # pairs after which suspicious labels are pointed out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ import numpy as np
 from deeplab.config.fields import setting
 from deeplab.data.color_tables import read_color_table
 from deeplab.data.colormaps import colors_for
-from deeplab.data.conversion.encode import ordered_map
 from deeplab.data.labels import LabelRule, decode_label, encode_index_png
 from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import write_atomically
-from deeplab.utils.output_folders import made_folder
+from deeplab.utils.files import made_folder, write_atomically
+from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import files_of, read_file, require_folder, shorten
 
 Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
@@ -136,8 +134,7 @@ def _write_all(
     total = np.zeros(256, np.int64)
     with contextlib.ExitStack() as undo, console.progress(total=len(masks), what="masks", unit="mask") as bar:
         work = functools.partial(_transform_one, transform=transform)
-        workers = num_workers or len(os.sched_getaffinity(0))
-        for path, (data, counts) in zip(masks, ordered_map(work, masks, workers), strict=True):
+        for path, (data, counts) in zip(masks, ordered_map(work, masks, num_workers), strict=True):
             written = target / f"{path.stem}.png"
             if path.stem not in there:
                 undo.callback(written.unlink, missing_ok=True)

@@ -51,6 +51,9 @@ def publish(folder: pathlib.Path, shards: Sequence[Unpublished], dataset: Datase
         new = _written_aside(description, "new", datasets.as_text(dataset))
         kept = _written_aside(description, "kept", datasets.as_text(others)) if others else None
         listed = _written_aside(journal, "new", json.dumps(names))
+    except UserError:
+        remove_partial_files(folder)
+        raise
     except OSError as fault:
         remove_partial_files(folder)
         raise UserError(

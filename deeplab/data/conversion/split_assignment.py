@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig
-from deeplab.data.conversion.encode import Recipe, ordered_map, read_pair
+from deeplab.data.conversion.encode import Recipe, read_pair
 from deeplab.data.conversion.splits import DEFAULT_TRAIN_SHARE, SplitConfig, divide, fold_splits, group_keys
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
@@ -21,6 +21,7 @@ from deeplab.data.readers.pairs import read_list
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import shorten, split_paths
 
 
@@ -134,7 +135,7 @@ def classes_present(pairs: Sequence[Pair], source: Source, labels: LabelConfig) 
     """
     classes = classes_from(labels, source, tell=False)
     work = functools.partial(_classes_of, recipe=Recipe(classes.painter, labels.exif))
-    results = ordered_map(work, pairs, len(os.sched_getaffinity(0)))
+    results = ordered_map(work, pairs)
     return list(console.progress(results, total=len(pairs), what="looking at classes", unit="pair"))
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from deeplab.config.validation_config import CheckConfig
 from deeplab.data.colormaps import colors_for
-from deeplab.data.conversion.encode import ordered_map
 from deeplab.data.dataset import Dataset
 from deeplab.data.split_names import training_split
 from deeplab.data.validation import descriptor_checks, label_statistics, size_checks, thumbnails
@@ -28,6 +27,7 @@ from deeplab.data.validation.statistics import Likes, SplitTally
 from deeplab.data.validation.subject import Subject
 from deeplab.losses import class_balance
 from deeplab.utils import console
+from deeplab.utils.parallel import ordered_map
 
 _SAMPLES = 24  # pairs to look at in a report, over all splits
 _MOST_COLORS = 512  # of all masks; more are not those of classes

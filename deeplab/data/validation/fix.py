@@ -27,7 +27,6 @@ import numpy as np
 
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import colors_for
-from deeplab.data.conversion.encode import ordered_map
 from deeplab.data.images import kind_of
 from deeplab.data.labels import DecodedLabel, decode_label, decode_values, encode_index_png, encode_label, to_label
 from deeplab.data.transcode import Picture, prepare
@@ -40,6 +39,7 @@ from deeplab.data.validation.rules import ABOUT_FILES
 from deeplab.data.validation.subject import Subject
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.parallel import ordered_map
 from deeplab.utils.text import counted
 
 IMAGES, MASKS, LISTS = "images", "masks", "lists"

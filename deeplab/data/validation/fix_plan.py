@@ -18,7 +18,6 @@ from PIL import Image
 
 from deeplab.data import dataset as datasets
 from deeplab.data.color_tables import ColorTable, color_counts, table_of
-from deeplab.data.conversion.encode import ordered_map
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import UNREADABLE, LabelRule, count_values, decode_values
 from deeplab.data.readers.classes import Classes, settle
@@ -28,6 +27,7 @@ from deeplab.data.validation.label_statistics import certain_map
 from deeplab.data.validation.subject import Subject
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.parallel import ordered_map
 
 _MOST_COLORS = 512  # in one mask; more are no classes
 _LEAST_COLORS = 3  # from which a palette can be recognized: two colors occur in many

@@ -4,6 +4,7 @@ import pathlib
 import textwrap
 
 import pytest
+from support.errors import raises
 
 from deeplab.data import dataset as datasets
 from deeplab.data.dataset import Dataset, SizeRange, find, load, parse, save
@@ -163,7 +164,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(datasets.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with raises("unwritable-file", where=path):
         save(parse("classes: [a]", "x"), path)
     assert load(path) == FACES
     assert [file.name for file in tmp_path.iterdir()] == ["dataset.yml"]

@@ -1,7 +1,6 @@
 """Builds from end to end: the reference's own pictures, both builders, bad input, kills, two at once."""
 
 import dataclasses
-import itertools
 import pathlib
 import signal
 import subprocess
@@ -18,7 +17,6 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import beam, local
-from deeplab.data.conversion.encode import ordered_map
 from deeplab.data.conversion.split_assignment import read_sources
 from deeplab.data.conversion.splits import SplitConfig
 from deeplab.data.conversion.summary import share_table
@@ -185,17 +183,6 @@ def test_masks_that_are_jpeg_are_read_only_by_their_colors(tmp_path):
     for labels in (LabelConfig(), palette):
         with pytest.raises(UserError, match=r"b\.jpg: is a JPEG, which changes values"):
             folder(tmp_path, labels, RecordConfig(overwrite=True))
-
-
-def test_results_come_in_order_and_few_wait():
-    done = []
-    for number, result in enumerate(
-        ordered_map(lambda n: done.append(n) or n, itertools.count(), workers=2, waiting=3)
-    ):
-        assert result == number
-        assert len(done) <= number + 1 + 3
-        if number == 50:
-            break
 
 
 def test_every_format_has_a_summary_and_no_flag_twice():
