@@ -1,20 +1,29 @@
-"""Colors of classes: the known datasets' tables, a palette for one's own, and pictures made with them.
+"""Colors of classes: tables to draw labels with, palette files, and colors turned into class indices.
 
-A color table is uint8 [256, 3], RGB: one row for every value that a label can hold, so that a label with ignored
-pixels (255) can be colored as it is, and so that the table fits a palette PNG.
+A *color map* is uint8 [256, 3], RGB: one row for every value that a label can hold, so that a label with ignored
+pixels (255) can be drawn as it is, and so that the map fits a palette PNG. A `ColorTable` is the opposite direction:
+which color of a mask is which class.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from deeplab.data import dataset as datasets
+from deeplab.data.dataset import Color, Dataset
 from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.paths import read_text
+from deeplab.utils.text import counted
 
 TABLE_SIZE = 256
 IGNORED = (224, 224, 192)  # what the Pascal rule gives 255, the usual ignore label: a light sand
+IGNORE_NAME = "ignore"  # the name that a palette file gives to colors that do not count
 
 # Colors that people with any common kind of color vision tell apart: black for the background, the seven of
 # Okabe and Ito (Color Universal Design, 2008), and two of Paul Tol's muted scheme (2021).
@@ -103,29 +112,25 @@ def _fill(colors: np.ndarray) -> np.ndarray:
 
 
 def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int) -> np.ndarray:
-    """The color table of a dataset.
+    """The color map of a dataset.
 
     Args:
-      source: a name from `NAMES`, one RGB triple (0..255) for each class, or None or nothing at all: the palette
-        `distinct`, whose first ten colors are safe for the color-blind.
+      source: a name from `NAMES`, or one RGB triple (0..255) per class. None or an empty sequence: the map `distinct`,
+        whose first ten colors are safe for the color-blind.
       num_classes: number of classes that must have a color.
 
     Returns:
-      uint8 [256, 3], RGB. After the classes come the named table's further colors, or for one's own triples black
-      and, at 255, a light sand for ignored pixels.
+      uint8 [256, 3], RGB. After the classes come the named map's further colors; after given triples black, and at
+      255 a light sand for ignored pixels.
 
     Raises:
-      UserError: unknown name, too few colors, or values that are no colors.
+      UserError: unknown name (`unknown-name`), too few colors or values that are no colors (`invalid-colors`).
     """
     if isinstance(source, str) and source:
         name = _SAME_AS.get(source, source)
         if name not in _NAMED:
-            raise UserError(
-                "unclassified",
-                f"no colors are known by the name {source!r}",
-                nearest(source, [*NAMES]),
-                field="colormap_type",
-            )
+            rule = f"there is no color map called {source!r}"
+            raise UserError("unknown-name", rule, nearest(source, NAMES), field="colormap_type", value=source)
         return _NAMED[name]()
     if source is None or len(source) == 0:
         return _distinct_colors().copy()
@@ -135,12 +140,12 @@ def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_cl
 def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int) -> np.ndarray:
     colors = np.asarray(source)
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
-        raise UserError("unclassified", f"must be RGB triples from 0 to 255, not {colors.tolist()}", where="colors")
+        rule = f"must be RGB triples from 0 to 255, not {colors.tolist()}"
+        raise UserError("invalid-colors", rule, where="colors", value=colors.tolist())
     if not num_classes <= len(colors) <= TABLE_SIZE:
-        rule = f"{len(colors)} colors for {num_classes} classes"
-        raise UserError(
-            "unclassified", rule, "give every class of dataset.yml one color, or none of them", where="colors"
-        )
+        rule = f"there are {len(colors)} colors for {num_classes} classes"
+        hint = "give every class of dataset.yml one color, or none of them"
+        raise UserError("invalid-colors", rule, hint, where="colors", value=len(colors))
     table = _fill(colors.astype(np.uint8))
     if len(colors) < TABLE_SIZE:
         table[-1] = IGNORED
@@ -148,7 +153,7 @@ def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: 
 
 
 def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """A label as a picture.
+    """Draw a label in colors.
 
     Args:
       label: integers [H, W] (or any shape), each a row of `colors`.
@@ -158,19 +163,18 @@ def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
       uint8 [H, W, 3], RGB.
 
     Raises:
-      UserError: a value without a color.
+      UserError: a value without a color (`label-out-of-range`).
     """
     label = np.asarray(label)
     if label.size and not 0 <= label.min() <= label.max() < len(colors):
         rule = f"holds values {label.min()} to {label.max()}, but there are {len(colors)} colors"
-        raise UserError(
-            "unclassified", rule, "take a table of colors_for(), which has one for every value to 255", where="label"
-        )
+        hint = "use a color map of colors_for(), which has a color for every value up to 255"
+        raise UserError("label-out-of-range", rule, hint, where="label")
     return colors[label]
 
 
 def overlay(image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """A color mask laid over its image.
+    """Lay a color mask over its image.
 
     Args:
       image: [H, W, 3], RGB, 0..255.
@@ -182,3 +186,172 @@ def overlay(image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5) -> 
     """
     mixed = np.asarray(image, np.float32) * (1 - opacity) + np.asarray(color_mask, np.float32) * opacity
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+# --- Palette files ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ColorTable:
+    """Which color is which class.
+
+    Attributes:
+      names: class names by index.
+      colors: all colors, several of which may belong to one class.
+      classes: for each color its class index, or None where the color is ignored.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    classes: tuple[int | None, ...]
+
+    def is_gray(self) -> bool:
+        """Whether the colors of all classes are grays, so that masks may have one channel."""
+        return all(red == green == blue for red, green, blue in self.class_colors())
+
+    def class_colors(self) -> tuple[Color, ...]:
+        """The first color of each class."""
+        return tuple(self.colors[self.classes.index(index)] for index in range(len(self.names)))
+
+
+def read_color_table(path: str | os.PathLike) -> ColorTable:
+    """Read a palette file: lines `R G B name`, or a dataset.yml with colors.
+
+    The lines number the classes 0, 1, 2 ... in their order; `#` starts a comment. Lines with the same name are one
+    class with several colors. The name `ignore` is no class: its colors become the ignore label.
+
+    Raises:
+      UserError: the file cannot be read, a line is malformed (`invalid-palette`, with its number), or a dataset.yml has
+        no colors (`missing-colors`).
+    """
+    path = pathlib.Path(path)
+    if path.suffix in (".yml", ".yaml"):
+        described = datasets.load(path)
+        if not described.colors:
+            hint = "write '- {name: hair, color: [255, 0, 0]}' for each class"
+            raise UserError("missing-colors", "its classes have no colors", hint, where=path)
+        return table_of(described)
+    return _table_from_lines(read_text(path).splitlines(), path)
+
+
+def table_of(described: Dataset) -> ColorTable:
+    """The colors of a dataset, and the color in which index masks show ignored pixels."""
+    ignored = (IGNORED,) if IGNORED not in described.colors else ()
+    classes = (*range(described.num_classes), *(None for _ in ignored))
+    return ColorTable(described.class_names, (*described.colors, *ignored), classes)
+
+
+def _table_from_lines(lines: Sequence[str], path: pathlib.Path) -> ColorTable:
+    names: list[str] = []
+    entries: dict[Color, int | None] = {}
+    for number, line in enumerate(lines, start=1):
+        content = line.split("#")[0].replace(",", " ").split(maxsplit=3)
+        if not content:
+            continue
+        color = _color_of(content[:3], f"{path}, line {number}")
+        if color in entries:
+            rule = f"color {color} is listed twice"
+            raise UserError("invalid-palette", rule, where=f"{path}, line {number}", value=color)
+        name = content[3].strip() if len(content) > 3 else f"class_{len(names)}"
+        if name not in names and name != IGNORE_NAME:
+            names.append(name)
+        entries[color] = None if name == IGNORE_NAME else names.index(name)
+    if not names:
+        raise UserError("invalid-palette", "holds no class", "write a line `R G B name` for each class", where=path)
+    return ColorTable(tuple(names), tuple(entries), tuple(entries.values()))
+
+
+def _color_of(words: Sequence[str], where: str) -> Color:
+    if len(words) < 3 or not all(word.isdigit() and int(word) <= 255 for word in words):
+        rule = f"must begin with R G B, each 0 to 255, not {' '.join(words)!r}"
+        raise UserError("invalid-palette", rule, where=where, value=" ".join(words))
+    red, green, blue = map(int, words)
+    return red, green, blue
+
+
+# --- Colors to indices --------------------------------------------------------------------------------------
+
+
+def snap_colors(
+    pixels: np.ndarray, where: str, table: ColorTable, ignore_label: int = 255, tolerance: float = 0.0
+) -> tuple[np.ndarray, int]:
+    """Turn colors into class indices, and count the pixels whose color is not exactly in the table.
+
+    Args:
+      pixels: uint8 [H, W, 3], RGB.
+      where: the file's name, for messages.
+      table: colors and their classes.
+      ignore_label: value of the table's ignored colors.
+      tolerance: largest distance (Euclidean, RGB 0..255) at which a color takes its nearest in the table.
+
+    Returns:
+      uint8 [H, W], and the number of pixels that took the nearest color.
+
+    Raises:
+      UserError: a color that is not in the table (`unknown-color`), with its nearest class.
+    """
+    codes = color_codes(pixels)
+    known = color_codes(np.array(table.colors, np.uint8))
+    values = np.array([ignore_label if index is None else index for index in table.classes], np.uint8)
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
+    chosen = order[place]
+    unknown = known[chosen] != codes
+    if unknown.any():
+        chosen[unknown] = _nearest_colors(codes[unknown], where, table, tolerance)
+    return values[chosen], int(np.count_nonzero(unknown))
+
+
+def _nearest_colors(codes: np.ndarray, where: str, table: ColorTable, tolerance: float) -> np.ndarray:
+    """For each code the index of the nearest color in the table, if it is near enough."""
+    unique, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    rgb = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], -1).astype(np.float64)
+    distance = np.linalg.norm(rgb[:, None] - np.array(table.colors, np.float64)[None], axis=-1)
+    closest = distance.argmin(1)
+    far = distance.min(1) > tolerance
+    if far.any():
+        raise _unknown_colors(where, table, unique, counts * far, distance)
+    return closest[inverse]
+
+
+def _unknown_colors(
+    where: str, table: ColorTable, codes: np.ndarray, counts: np.ndarray, distance: np.ndarray
+) -> UserError:
+    """The error for colors that no class has; `counts` is 0 for those near enough, `distance` is [code, color]."""
+    shown = []
+    for place in np.argsort(-counts)[: min(4, np.count_nonzero(counts))]:
+        near = int(distance[place].argmin())
+        color = f"{rgb_text(codes[place])} {on_pixels(counts[place])}"
+        shown.append(f"{color}, nearest {class_name(table, near)} {table.colors[near]}")
+    enough = int(np.ceil(distance.min(1).max()))
+    hint = f"add them to the palette, or take the nearest colors with `color_tolerance={enough}`"
+    rule = f"colors that are not in the palette ({np.count_nonzero(counts)} in all): " + "; ".join(shown)
+    return UserError("unknown-color", rule, hint, where=where)
+
+
+def class_name(table: ColorTable, place: int) -> str:
+    """Name of the class of the table's color at a place."""
+    index = table.classes[place]
+    return IGNORE_NAME if index is None else table.names[index]
+
+
+def color_codes(pixels: np.ndarray) -> np.ndarray:
+    """RGB, uint8 [..., 3], as one int32 per pixel: 0xRRGGBB."""
+    wide = pixels.astype(np.int32)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+def color_counts(pixels: np.ndarray) -> list[tuple[int, int]]:
+    """Colors of an image, uint8 [H, W, 3], as pairs of code and number of pixels, most frequent first."""
+    unique, counts = np.unique(color_codes(pixels), return_counts=True)
+    return sorted(zip(unique.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
+
+
+def rgb_text(code: int) -> str:
+    """A color code in decimal: `(255, 0, 0)`."""
+    return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+
+
+def on_pixels(number: int) -> str:
+    """`on 3 pixels`."""
+    return f"on {counted(number, 'pixel')}"

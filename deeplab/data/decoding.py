@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab.data import records, transforms
+from deeplab.data.labels import LabelSpec
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -40,8 +41,8 @@ def image_size(example: Example) -> Tensor:
     encoded = example[records.IMAGE]
     is_jpeg = _starts_with(encoded, _JPEG_START)
     known = is_jpeg | _starts_with(encoded, _PNG_START)
-    hint = "convert it to one of them and build the records anew"
-    encoded = checked(encoded, known, example[records.FILENAME], lambda: "is neither JPEG nor PNG", hint)
+    hint = "convert it to one of them and build the records again"
+    encoded = checked(encoded, known, example[records.FILENAME], "unsupported-format", "is neither JPEG nor PNG", hint)
 
     def png_size() -> Tensor:
         return tf.io.decode_raw(tf.strings.substr(encoded, _PNG_SIZE_AT, 8), tf.int32, little_endian=False)[::-1]
@@ -103,45 +104,41 @@ def decode_box(encoded: Tensor, box: Box, size: Tensor) -> Tensor:
 # --- Labels -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LabelRule:
-    """What labels may hold: class indices below `num_classes` (None: any), and `ignore`."""
+def decode_label(example: Example, size: Tensor, spec: LabelSpec) -> Tensor:
+    """The label of a record: uint8 [H, W], class indices.
 
-    ignore: int
-    num_classes: int | None
+    The op fails, naming the image, if there is no label, if it is no 8-bit gray PNG (TensorFlow would turn a palette
+    into shades of gray), if its size differs from the image's, or if it holds values outside the classes.
 
-    def decode(self, example: Example, size: Tensor) -> Tensor:
-        """The label of a record whose image is of `size`: uint8 [H, W], class indices.
+    Args:
+      example: the parsed record.
+      size: int32 [2], height and width of its image.
+      spec: which values are allowed; with `num_classes=None` they are not checked.
+    """
+    encoded, name = example[records.LABEL], example[records.FILENAME]
+    has_label = tf.strings.length(encoded) > 0
+    hint = "train and evaluate on a split that was built with masks"
+    encoded = checked(encoded, has_label, name, "missing-label", "has no label", hint)
+    hint = "build the records again; the builders turn palette and color masks into class indices"
+    encoded = checked(encoded, _is_index_png(encoded), name, "not-a-mask", "its label is no 8-bit gray PNG", hint)
+    label = tf.io.decode_png(encoded, channels=1)[:, :, 0]
+    same_size = tf.reduce_all(tf.shape(label) == size)
 
-        The op fails, naming the image, if there is no label, if it is no 8-bit gray PNG (TensorFlow would turn a
-        palette into shades of gray), if its size differs from the image's, or if it holds other values.
-        """
-        encoded, name = example[records.LABEL], example[records.FILENAME]
-        unlabeled = "train and evaluate on a split that was built with masks"
-        encoded = checked(encoded, tf.strings.length(encoded) > 0, name, lambda: "has no label", unlabeled)
-        rebuild = "build the records anew; the builders turn palette and color masks into class indices"
-        encoded = checked(encoded, _is_index_png(encoded), name, lambda: "its label is no 8-bit gray PNG", rebuild)
-        label = tf.io.decode_png(encoded, channels=1)[:, :, 0]
-        same_size = tf.reduce_all(tf.shape(label) == size)
+    def mismatch() -> Tensor:
+        return words("the image is", by(size), "pixels, its label", by(tf.shape(label)))
 
-        def mismatch() -> Tensor:
-            return words("the image is", by(size), "pixels, its label", by(tf.shape(label)))
+    hint = "give image and mask the same size, then build the records again"
+    label = checked(label, same_size, name, "size-mismatch", mismatch, hint)
+    if spec.limit > 255:
+        return label
+    return checked(label, ~tf.reduce_any(spec.is_outside(label)), name, _LABEL_VALUES, lambda: _counts(label), spec)
 
-        label = checked(label, same_size, name, mismatch, "give image and mask the same size, then build the records")
-        return self._check_values(label, name)
 
-    def _check_values(self, label: Tensor, name: Tensor) -> Tensor:
-        if self.num_classes is None or self.num_classes > 255:
-            return label
-        wrong = (label >= self.num_classes) & (label != self.ignore)
-
-        def rule() -> Tensor:
-            values = tf.sort(tf.unique(tf.cast(tf.boolean_mask(label, wrong), tf.int32))[0])
-            found = tf.strings.reduce_join(tf.strings.as_string(values), separator=", ")
-            return words("its label holds", found, f"but num_classes={self.num_classes}, ignore_label={self.ignore}")
-
-        hint = "map these values to classes or to the ignore label when building records, or mend num_classes"
-        return checked(label, ~tf.reduce_any(wrong), name, rule, hint)
+def _counts(label: Tensor) -> Tensor:
+    """`0:25 3:1` for a label with 25 pixels of value 0 and one of value 3."""
+    values, _, pixels = tf.unique_with_counts(tf.reshape(tf.cast(label, tf.int32), [-1]))
+    pairs = tf.strings.join([tf.strings.as_string(values), tf.strings.as_string(pixels)], separator=":")
+    return tf.strings.reduce_join(pairs, separator=" ")
 
 
 def _is_index_png(encoded: Tensor) -> Tensor:
@@ -152,11 +149,18 @@ def _is_index_png(encoded: Tensor) -> Tensor:
 # --- Checks inside a graph ----------------------------------------------------------------------------------
 
 _OPEN, _NEXT, _CLOSE = "<@|", "|@|", "|@>"
-_REPORT = re.compile(r"<@\|(.*?)\|@\|(.*?)\|@\|(.*?)\|@>", re.DOTALL)
+_REPORT = re.compile(r"<@\|(.*?)\|@\|(.*?)\|@\|(.*?)\|@\|(.*?)\|@>", re.DOTALL)
+_LABEL_VALUES = "label-out-of-range"  # its report holds counts (`0:25 3:1`) and the spec (`3 255`) instead of texts
+_COUNTS = re.compile(r"(\d+:\d+ ?)+")
 
 
 def checked(
-    value: Tensor, holds: Tensor, where: Tensor, rule: Callable[[], Tensor], hint: str | Callable[[], Tensor]
+    value: Tensor,
+    holds: Tensor,
+    where: Tensor,
+    code: str,
+    rule: str | Callable[[], Tensor],
+    hint: str | Callable[[], Tensor] | LabelSpec,
 ) -> Tensor:
     """The value; if the rule does not hold, an error that `reported` can read.
 
@@ -164,16 +168,26 @@ def checked(
       value: a tensor or a dict of them: what later operations need, so that they wait for the check.
       holds: bool scalar.
       where: string scalar, the image's name.
+      code: the code of the error.
       rule, hint: text, or functions that make it; they run on failure only.
     """
 
     def fail() -> Tensor:
-        advice = hint() if callable(hint) else hint
-        report = tf.strings.join([_OPEN, where, _NEXT, rule(), _NEXT, advice, _CLOSE])
+        if isinstance(hint, LabelSpec):
+            advice = f"{hint.num_classes} {hint.ignore_label}"
+        else:
+            advice = hint() if callable(hint) else hint
+        text = rule() if callable(rule) else rule
+        report = tf.strings.join([_OPEN, code, _NEXT, where, _NEXT, text, _NEXT, advice, _CLOSE])
         with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[report], summarize=1)]):
             return tf.nest.map_structure(tf.identity, value)
 
     return tf.cond(holds, lambda: tf.nest.map_structure(tf.identity, value), fail)
+
+
+def as_report(error: UserError) -> str:
+    """A UserError as the text of a TensorFlow assertion, for `reported` to read."""
+    return _OPEN + _NEXT.join([error.code, error.where, error.rule, error.hint]) + _CLOSE
 
 
 def words(*parts: Tensor) -> Tensor:
@@ -191,8 +205,12 @@ def reported(error: Exception) -> UserError | None:
     report = _REPORT.search(str(error))
     if not report:
         return None
-    where, rule, hint = map(_unescape, report.groups())
-    return UserError("bad-record", rule, hint, where=where)
+    code, where, rule, hint = map(_unescape, report.groups())
+    if code == _LABEL_VALUES and _COUNTS.fullmatch(rule):
+        num_classes, ignore_label = map(int, hint.split())
+        counts = {int(value): int(pixels) for value, _, pixels in (pair.partition(":") for pair in rule.split())}
+        return LabelSpec(num_classes, ignore_label).error(counts, where, in_records=True)
+    return UserError(code, rule, hint, where=where)
 
 
 def _unescape(text: str) -> str:
@@ -210,9 +228,8 @@ def find_undecodable(shards: Sequence[str]) -> UserError | None:
                 if record.get(key) and not _decodes(record[key]):
                     name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
                     rule = f"its {what} cannot be decoded (record {index} of {path})"
-                    return UserError(
-                        "unclassified", rule, "replace or remove the file and build the records anew", where=name
-                    )
+                    hint = "replace or remove the file and build the records again"
+                    return UserError("unreadable-image", rule, hint, where=name)
     return None
 
 

@@ -25,18 +25,19 @@ from deeplab.data import records, transforms
 from deeplab.data.decoding import (
     Box,
     Example,
-    LabelRule,
     Tensor,
     by,
     checked,
     decode_box,
     decode_image,
+    decode_label,
     find_undecodable,
     image_size,
     parse,
     reported,
     words,
 )
+from deeplab.data.labels import LabelSpec
 from deeplab.model.resize import fitting_length
 from deeplab.utils.errors import UserError
 
@@ -95,7 +96,7 @@ def train_batches(
     make_crop = _TrainingCrop(
         crop_size=crop_size,
         mean_pixel=mean_pixel,
-        labels=LabelRule(ignore_label, num_classes),
+        labels=LabelSpec(num_classes, ignore_label),
         scale_range=(min_scale_factor, max_scale_factor),
         scales=tuple(scales.tolist()),
         resize=resize,
@@ -155,7 +156,7 @@ class _TrainingCrop:
 
     crop_size: tuple[int, int]
     mean_pixel: Sequence[float]
-    labels: LabelRule
+    labels: LabelSpec
     scale_range: tuple[float, float]
     scales: tuple[float, ...]
     resize: ResizeConfig
@@ -164,7 +165,7 @@ class _TrainingCrop:
     def __call__(self, position: Tensor, serialized: Tensor) -> Example:
         example = parse(serialized)
         stored_size = image_size(example)
-        label = self.labels.decode(example, stored_size)
+        label = decode_label(example, stored_size, self.labels)
         label = transforms.resize_label_to_range(label, self.resize)
         rows, columns, mirrored = self._draw(position, tf.shape(label))
         box = Box.around(rows, columns, tf.shape(label))
@@ -177,7 +178,7 @@ class _TrainingCrop:
         label = transforms.sample_nearest(box.cut(label), rows, columns)
         return {
             "image": self._pad(image, self.mean_pixel, mirrored, [3]),
-            "label": tf.cast(self._pad(label, self.labels.ignore, mirrored, []), tf.int32),
+            "label": tf.cast(self._pad(label, self.labels.ignore_label, mirrored, []), tf.int32),
             "image_name": example[records.FILENAME],
             "height": stored_size[0],
             "width": stored_size[1],
@@ -228,10 +229,10 @@ def eval_images(
       UserError: as `train_batches`.
     """
     _count(shards)
-    rule = LabelRule(ignore_label, num_classes) if _has_labels(shards, with_labels) else None
+    spec = LabelSpec(num_classes, ignore_label) if _has_labels(shards, with_labels) else None
 
     def make(serialized: Tensor) -> Example:
-        return _whole_image(parse(serialized), rule)
+        return _whole_image(parse(serialized), spec)
 
     examples = tf.data.TFRecordDataset(list(shards)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.prefetch(2).with_options(_options())
@@ -285,7 +286,7 @@ def _has_labels(shards: Sequence[str], known: bool | None) -> bool:
     return next(bool(record.get(records.LABEL)) for path in shards for record in records.read_shard(path))
 
 
-def _whole_image(example: Example, rule: LabelRule | None) -> Example:
+def _whole_image(example: Example, spec: LabelSpec | None) -> Example:
     size = image_size(example)
     loaded = {
         "image": decode_image(example[records.IMAGE]),
@@ -293,8 +294,8 @@ def _whole_image(example: Example, rule: LabelRule | None) -> Example:
         "height": size[0],
         "width": size[1],
     }
-    if rule is not None:
-        loaded["label"] = tf.cast(rule.decode(example, size), tf.int32)
+    if spec is not None:
+        loaded["label"] = tf.cast(decode_label(example, size, spec), tf.int32)
     return loaded
 
 
@@ -308,7 +309,7 @@ def _within(pixels: Example, size: Tensor, crop_size: tuple[int, int], name: Ten
         needed = tf.maximum(fitting_length(size, output_stride), crop_size)
         return words("a crop size of", tf.strings.reduce_join(tf.strings.as_string(needed), separator=","), "holds it")
 
-    return checked(pixels, tf.reduce_all(size <= crop_size), name, rule, hint)
+    return checked(pixels, tf.reduce_all(size <= crop_size), name, "crop-too-small", rule, hint)
 
 
 # --- Errors -------------------------------------------------------------------------------------------------

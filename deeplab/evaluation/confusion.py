@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError
 
 
@@ -100,12 +101,6 @@ def confusion_counts(
     return counts[:-1] if counts[-1].sum() == np.count_nonzero(ignored) else None
 
 
-def allowed_labels(num_classes: int, ignore_label: int) -> str:
-    """The values that a label may hold, in words."""
-    classes = f"0..{num_classes - 1}"
-    return classes if 0 <= ignore_label < num_classes else f"{classes} or {ignore_label} (ignore)"
-
-
 def _checked_counts(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.shape != shape:
@@ -137,36 +132,24 @@ def _check_arrays(label: np.ndarray, prediction: np.ndarray, image_name: str | S
 def _error_outside(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int, image_name: str | Sequence[str]
 ) -> UserError:
-    """The message for values outside the classes; it may look slowly, since the run ends here."""
-    bad_label = ((label < 0) | (label >= num_classes)) & (label != ignore_label)
+    """The error for values outside the classes; it may take its time, since the run ends here."""
+    spec = LabelSpec(num_classes, ignore_label)
+    bad_label = spec.is_outside(label)
     if bad_label.any():
-        values = np.unique(label[bad_label]).tolist()
-        rule = f"label values must be {allowed_labels(num_classes, ignore_label)}; it also holds {_listed(values)}"
-        return UserError("unclassified", rule, _label_hint(values, num_classes), where=_named(image_name, bad_label))
+        if not isinstance(image_name, str):  # a batch: the error is about its first bad image alone
+            first = int(np.argmax(bad_label.reshape(len(label), -1).any(axis=1)))
+            label, image_name = label[first], str(image_name[first])
+        values, pixels = np.unique(label, return_counts=True)
+        counts = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+        return spec.error(counts, image_name or "image", in_records=True)
     bad = (prediction < 0) | (prediction >= num_classes)
+    values = np.unique(prediction[bad]).tolist()
     return UserError(
-        "unclassified",
-        f"predictions must be 0..{num_classes - 1}, not {_listed(np.unique(prediction[bad]).tolist())}",
-        f"the network has more classes than the {num_classes} of this dataset: check `dataset` and `checkpoint_dir`",
+        "prediction-out-of-range",
+        f"predictions must be 0..{num_classes - 1}, not {_listed(values)}",
+        f"the model has more classes than the {num_classes} of this dataset: check `dataset` and `checkpoint_dir`",
         where=_named(image_name, bad),
-    )
-
-
-def _label_hint(values: list[int], num_classes: int) -> str:
-    in_a_row = values == list(range(num_classes, values[-1] + 1)) and values[-1] < 2 * num_classes
-    if len(values) == 1 and (in_a_row or values == [255]):
-        ignored = (
-            f"if {values[0]} marks pixels that do not count (void), say `ignore_label: {values[0]}` in dataset.yml"
-        )
-        return f"{ignored}; if it is a class, num_classes must be {values[0] + 1}" if in_a_row else ignored
-    if in_a_row:
-        return (
-            f"if {_listed(values)} are classes, name them in dataset.yml and train with num_classes {values[-1] + 1} "
-            "(it counts the background and never the ignore label)"
-        )
-    return (
-        "these masks look like gray levels or colors rather than class numbers; map them to "
-        f"0..{num_classes - 1} and build the records anew"
+        value=values,
     )
 
 

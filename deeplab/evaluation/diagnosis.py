@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.data import dataset as datasets
+from deeplab.data.labels import LabelSpec
 from deeplab.data.split_names import training_split
 from deeplab.evaluation import metrics
-from deeplab.evaluation.confusion import allowed_labels
 from deeplab.evaluation.report_text import listed, percent
 from deeplab.losses import class_balance
 from deeplab.utils.errors import UserError
@@ -100,7 +100,7 @@ def _one_class_predicted(report: Report, dominant: int) -> str:
 
 
 def _cause_masks(report: Report) -> str:
-    allowed = allowed_labels(report.matrix.num_classes, report.matrix.ignore_label)
+    allowed = LabelSpec(report.matrix.num_classes, report.matrix.ignore_label).allowed
     return (
         "Wrong values in the masks the network was trained on; the label shares above would then be wrong, too. "
         f"They must hold nothing but {allowed}:\n     {_check(report)}"

@@ -14,6 +14,8 @@ import keras
 import tensorflow as tf
 
 from deeplab.config.training_config import LossConfig
+from deeplab.data.decoding import as_report
+from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError, nearest
 from slim import kernels
 
@@ -253,10 +255,10 @@ def mean_of_hardest(losses: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 
 def _label_checks(labels: tf.Tensor, classes: int, ignore_label: int) -> list[Any]:
     """Operations that stop the step at a label that is no class; it would train on noise unnoticed."""
-    where = f"labels must lie in 0..{classes - 1} or be the ignore label {ignore_label}"
-    hint = f"the network has {classes} classes: mend the masks and build the records anew, or set its num_classes"
+    hint = f"the model has {classes} classes: build the records again with corrected masks, or set its num_classes"
+    error = UserError("label-out-of-range", LabelSpec(classes, ignore_label).rule, hint, where="labels of the batch")
     checks = [
-        tf.debugging.assert_less(tf.reduce_max(labels), classes, message=f"{where}; {hint}"),
-        tf.debugging.assert_non_negative(tf.reduce_min(labels), message=f"{where}; {hint}"),
+        tf.debugging.assert_less(tf.reduce_max(labels), classes, message=as_report(error)),
+        tf.debugging.assert_non_negative(tf.reduce_min(labels), message=as_report(error)),
     ]
     return [check for check in checks if check is not None]

@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from deeplab.data import colormaps, records
 from deeplab.data.dataset import Dataset
-from deeplab.data.decoding import LabelRule, decode_image, image_size, reported
+from deeplab.data.decoding import decode_image, decode_label, image_size, reported
+from deeplab.data.labels import LabelSpec
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import write_atomically
@@ -230,7 +231,7 @@ def view_of(position: int, record: Record) -> View:
     if not example[records.LABEL]:
         return View(name, f"{note}, no label", image, None)
     try:
-        label = LabelRule(0, None).decode(example, size).numpy()
+        label = decode_label(example, size, LabelSpec()).numpy()
     except tf.errors.OpError as error:
         return View(name, note, image, None, fault=_reason(error, "the label cannot be decoded"))
     return View(name, note, image, label)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.config.fields import setting
-from deeplab.data.color_tables import read_color_table
-from deeplab.data.colormaps import colors_for
+from deeplab.data.colormaps import colors_for, read_color_table
 from deeplab.data.labels import LabelRule, decode_label, encode_index_png
 from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
 from deeplab.utils import console

@@ -12,8 +12,7 @@ import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig
 from deeplab.data import dataset as datasets
-from deeplab.data.color_tables import ColorTable, read_color_table, table_of
-from deeplab.data.colormaps import colors_for
+from deeplab.data.colormaps import ColorTable, colors_for, read_color_table, table_of
 from deeplab.data.dataset import Color, Dataset
 from deeplab.data.labels import LabelRule, parse_label_map, spread_map
 from deeplab.data.readers.annotation_files import require_plain

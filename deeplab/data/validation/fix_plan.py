@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data import dataset as datasets
-from deeplab.data.color_tables import ColorTable, color_counts, table_of
+from deeplab.data.colormaps import ColorTable, color_counts, table_of
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import UNREADABLE, LabelRule, count_values, decode_values
 from deeplab.data.readers.classes import Classes, settle

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deeplab.data.color_tables import color_codes
+from deeplab.data.colormaps import color_codes
 from deeplab.data.labels import LabelRule, decode_label, decode_values, png_chunks, to_label
 from deeplab.data.readers.source import Mask, Painter
 from deeplab.data.validation.check_report import Finding

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from deeplab.data import dataset as datasets
-from deeplab.data.color_tables import rgb_text
+from deeplab.data.colormaps import rgb_text
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelRule, spread_map
 from deeplab.data.split_names import training_split

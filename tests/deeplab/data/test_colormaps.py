@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.data import colormaps
-from deeplab.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["pascal", "cityscapes", "ade20k", "mapillary_vistas"])
@@ -46,29 +46,31 @@ def test_own_colors():
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
-    [("pascall", "did you mean 'pascal'"), ([[1, 2, 3]], "1 colors for 2 classes"), ([[1, 2], [3, 4]], "RGB triples")],
+    ("source", "value"),
+    [([[1, 2, 3]], 1), ([[1, 2], [3, 4]], [[1, 2], [3, 4]]), ([[0, 0, 256]], [[0, 0, 256]])],
 )
-def test_bad_colors(source, words):
-    with pytest.raises(UserError, match=words):
+def test_bad_colors(source, value):
+    with raises("invalid-colors", where="colors") as caught:
         colormaps.colors_for(source, 2)
+    assert caught.value.value == value
 
 
-def test_color_values_out_of_range():
-    with pytest.raises(UserError, match="from 0 to 255"):
-        colormaps.colors_for([[0, 0, 256]], 1)
+def test_unknown_color_map():
+    with raises("unknown-name", field="colormap_type") as caught:
+        colormaps.colors_for("pascall", 2)
+    assert caught.value.hint == "did you mean 'pascal'?"
 
 
 def test_color_label_by_hand():
     colors = np.uint8([[0, 0, 0], [10, 20, 30]])
-    picture = colormaps.color_label(np.array([[1, 0]]), colors)
-    assert picture.dtype == np.uint8
-    assert picture.tolist() == [[[10, 20, 30], [0, 0, 0]]]
+    drawn = colormaps.color_label(np.array([[1, 0]]), colors)
+    assert drawn.dtype == np.uint8
+    assert drawn.tolist() == [[[10, 20, 30], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("value", [-1, 2])
 def test_color_label_refuses_values_without_color(value):
-    with pytest.raises(UserError, match="2 colors"):
+    with raises("label-out-of-range", where="label"):
         colormaps.color_label(np.array([[0, value]]), np.zeros([2, 3], np.uint8))
 
 

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.errors import raises
 
 from deeplab.data import decoding, records
+from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError
 
 HEIGHT, WIDTH = 71, 93  # odd, and no multiple of a JPEG's 8 or 16 pixels
 
 
-def picture(mode="RGB"):
-    """A picture with hard edges, where partial decoding could go wrong."""
+def image_of(mode="RGB"):
+    """An image with hard edges, where partial decoding could go wrong."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     noise = np.random.default_rng(0).integers(0, 256, [HEIGHT, WIDTH, 3])
     stripes = np.stack([rows * 3 % 256, columns * 5 % 256, (rows // 7 + columns // 7) % 2 * 255], -1)
@@ -36,7 +38,7 @@ def example(image, label=b"", name="a"):
     }
 
 
-def fault(function, *arguments):
+def error_of(function, *arguments):
     """The UserError that a check inside a tf.function reports."""
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         tf.function(function)(*arguments)
@@ -55,7 +57,7 @@ JPEGS = {
 
 @pytest.mark.parametrize("kind", JPEGS)
 def test_partly_decoded_jpeg_equals_the_part_of_the_whole(kind):
-    data = encoded(picture(), "JPEG", quality=85, **JPEGS[kind])
+    data = encoded(image_of(), "JPEG", quality=85, **JPEGS[kind])
     whole = decoding.decode_image(data).numpy()
     decode = tf.function(lambda *box: decoding.decode_box(data, decoding.Box(*box), tf.constant([HEIGHT, WIDTH])))
     draw = np.random.default_rng(1)
@@ -68,8 +70,8 @@ def test_partly_decoded_jpeg_equals_the_part_of_the_whole(kind):
 
 def test_part_of_a_png():
     box = decoding.Box(*(tf.constant(number) for number in (3, 5, 20, 30)))
-    part = decoding.decode_box(tf.constant(encoded(picture())), box, tf.constant([HEIGHT, WIDTH]))
-    np.testing.assert_array_equal(part, np.asarray(picture())[3:23, 5:35])
+    part = decoding.decode_box(tf.constant(encoded(image_of())), box, tf.constant([HEIGHT, WIDTH]))
+    np.testing.assert_array_equal(part, np.asarray(image_of())[3:23, 5:35])
 
 
 def test_box_by_hand():
@@ -82,7 +84,7 @@ def test_box_by_hand():
     ("kind", "mode"), [("JPEG", "L"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "RGB")]
 )
 def test_every_image_becomes_rgb(kind, mode):
-    image = picture(mode)
+    image = image_of(mode)
     data = tf.constant(encoded(image, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {})))
     decoded = decoding.decode_image(data)
     assert decoded.shape == (HEIGHT, WIDTH, 3) and decoded.dtype == tf.uint8
@@ -92,19 +94,17 @@ def test_every_image_becomes_rgb(kind, mode):
 
 
 def test_neither_jpeg_nor_png():
-    bitmap = example(encoded(picture(), "BMP"), name='käse "1\\2"')
-    report = fault(lambda: decoding.image_size(bitmap))
-    assert report.where == 'käse "1\\2"'
-    assert "neither JPEG nor PNG" in report.rule and "records anew" in report.hint
+    bitmap = example(encoded(image_of(), "BMP"), name='käse "1\\2"')
+    report = error_of(lambda: decoding.image_size(bitmap))
+    assert (report.code, report.where) == ("unsupported-format", 'käse "1\\2"')
 
 
 # --- Labels -------------------------------------------------------------------------------------------------
 
 
 def decode_label(label, size=(1, 4), num_classes=3, ignore=255):
-    rule = decoding.LabelRule(ignore, num_classes)
-    labeled = example(b"", label, "a.jpg")
-    return lambda: rule.decode(labeled, tf.constant(size))
+    spec, labeled = LabelSpec(num_classes, ignore), example(b"", label, "a.jpg")
+    return lambda: decoding.decode_label(labeled, tf.constant(size), spec)
 
 
 def test_label_values():
@@ -113,14 +113,18 @@ def test_label_values():
 
 
 def test_values_outside_the_classes_are_named():
-    report = fault(decode_label(encoded(np.uint8([[0, 150, 3, 150]]))))
-    assert str(report).startswith("a.jpg: its label holds 3, 150 but num_classes=3, ignore_label=255")
+    """With the same text as everywhere else that label values are judged."""
+    report = error_of(decode_label(encoded(np.uint8([[0, 150, 3, 150]]))))
+    with raises("label-out-of-range", where="a.jpg") as caught:
+        LabelSpec(3).check(np.uint8([[0, 150, 3, 150]]), "a.jpg", in_records=True)
+    assert (report.code, str(report), report.value) == (caught.value.code, str(caught.value), [3, 150])
+    assert "found 3 (1 pixel), 150 (2 pixels)" in report.rule
 
 
 def test_ignore_label_among_the_classes():
     label = np.uint8([[0, 1, 2, 2]])
     np.testing.assert_array_equal(tf.function(decode_label(encoded(label), ignore=0))(), label)
-    assert "holds 255" in fault(decode_label(encoded(np.uint8([[0, 1, 2, 255]])), ignore=0)).rule
+    assert error_of(decode_label(encoded(np.uint8([[0, 1, 2, 255]])), ignore=0)).value == [255]
 
 
 def test_without_classes_values_are_not_checked():
@@ -146,15 +150,16 @@ def palette_label():
     ids=["palette", "RGB", "16 bit", "BMP", "four bytes"],
 )
 def test_labels_that_tensorflow_would_misread(label):
-    assert "no 8-bit gray PNG" in fault(decode_label(label)).rule
+    assert error_of(decode_label(label)).code == "not-a-mask"
 
 
 def test_no_label():
-    assert fault(decode_label(b"")).rule == "has no label"
+    assert error_of(decode_label(b"")).code == "missing-label"
 
 
 def test_label_of_another_size():
-    report = fault(decode_label(encoded(np.zeros([1, 4], np.uint8)), size=(4, 1)))
+    report = error_of(decode_label(encoded(np.zeros([1, 4], np.uint8)), size=(4, 1)))
+    assert report.code == "size-mismatch"
     assert report.rule == "the image is 4x1 pixels, its label 1x4"
 
 

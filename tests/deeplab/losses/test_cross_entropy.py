@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab.config.training_config import LossConfig
+from deeplab.data.decoding import reported
 from deeplab.losses import cross_entropy
 from deeplab.utils.errors import UserError
 
@@ -156,8 +157,11 @@ def test_mixed_precision_computes_in_float32(kind, tolerance):
 def test_label_that_is_no_class_stops_the_step(wrong):
     logits, labels = by_hand()
     labels[0, 0, 0] = wrong
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels must lie in 0\.\.1 or be the ignore label 255"):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         value_and_gradient(logits, labels, ignore_label=255)
+    report = reported(caught.value)
+    assert report.code == "label-out-of-range"
+    assert report.rule == "label values must be 0..1 or 255 (ignored)"
 
 
 def test_wrong_number_of_label_weights_shows_the_right_flag():

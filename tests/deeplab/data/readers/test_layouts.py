@@ -11,7 +11,7 @@ from deeplab import build_data
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
-from deeplab.data.color_tables import read_color_table
+from deeplab.data.colormaps import read_color_table
 from deeplab.data.conversion import local
 from deeplab.data.labels import LabelRule, decode_label
 from deeplab.data.readers.ade20k import BuildAde20kConfig, read_ade20k

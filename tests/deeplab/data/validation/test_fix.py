@@ -12,7 +12,7 @@ from PIL import Image
 
 from deeplab.data import dataset as datasets
 from deeplab.data import labels, records
-from deeplab.data.color_tables import ColorTable
+from deeplab.data.colormaps import ColorTable
 from deeplab.data.labels import LabelRule
 from deeplab.data.readers.classes import Classes
 from deeplab.data.readers.source import Pair, Source
