@@ -27,7 +27,6 @@ from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
-from deeplab.utils.text import counted
 
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,3})")
@@ -53,7 +52,7 @@ class LabelSpec:
 
     Example:
       LabelSpec(3).check(np.array([[0, 1, 7]]), "masks/0007.png")
-      # UserError [label-out-of-range] masks/0007.png: label values must be 0..2 or 255 (ignored); found 7 (1 pixel)
+      # UserError [label-out-of-range] masks/0007.png: label values must be 0..2 or 255 (ignored); found 7 on 1 pixel
     """
 
     num_classes: int | None = None
@@ -112,7 +111,7 @@ class LabelSpec:
         """
         present = sorted(value for value in counts if value != self.ignore_label)
         bad = [value for value in present if not 0 <= value < self.limit]
-        listed = ", ".join(f"{value} ({counted(counts[value], 'pixel')})" for value in bad[:_MAX_LISTED])
+        listed = ", ".join(f"{value} {on_pixels(counts[value])}" for value in bad[:_MAX_LISTED])
         more = f" and {len(bad) - _MAX_LISTED} more values" if len(bad) > _MAX_LISTED else ""
         hint = (_hint_for_records if in_records else _hint_for_build)(present, bad, self)
         return UserError("label-out-of-range", f"{self.rule}; found {listed}{more}", hint, where=where, value=bad)

@@ -287,9 +287,8 @@ def count(shards: Iterable[str | os.PathLike]) -> int:
 
 def _damaged(path: str | os.PathLike, number: int, what: str) -> UserError:
     rule = f"record {number} (counted from 0) is damaged: {what}"
-    return UserError(
-        "unclassified", rule, "copy the file again, or build the records anew with `overwrite=true`", where=path
-    )
+    hint = "copy the file again, or build the records again with `overwrite=true`"
+    return UserError("bad-record", rule, hint, where=path)
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:

@@ -118,7 +118,7 @@ def test_values_outside_the_classes_are_named():
     with raises("label-out-of-range", where="a.jpg") as caught:
         LabelSpec(3).check(np.uint8([[0, 150, 3, 150]]), "a.jpg", in_records=True)
     assert (report.code, str(report), report.value) == (caught.value.code, str(caught.value), [3, 150])
-    assert "found 3 (1 pixel), 150 (2 pixels)" in report.rule
+    assert "found 3 on 1 pixel, 150 on 2 pixels" in report.rule
 
 
 def test_ignore_label_among_the_classes():

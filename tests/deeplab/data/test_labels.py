@@ -238,11 +238,11 @@ def test_the_judge_of_label_values():
     LabelSpec(2, ignore_label=-1).check(np.array([-1, 0, 1]))
     with raises("label-out-of-range", where="a.png") as caught:
         LabelSpec(3).check(label, "a.png")
-    assert caught.value.rule == "label values must be 0..2 or 255 (ignored); found 7 (2 pixels), 9 (1 pixel)"
+    assert caught.value.rule == "label values must be 0..2 or 255 (ignored); found 7 on 2 pixels, 9 on 1 pixel"
     assert LabelSpec(3, ignore_label=0).allowed == "0..2"
     with raises("label-out-of-range") as caught:
         LabelSpec(3).check(np.arange(20))
-    assert caught.value.rule.endswith("8 (1 pixel) and 11 more values")
+    assert caught.value.rule.endswith("8 on 1 pixel and 11 more values")
 
 
 def test_bad_values_can_be_ignored():

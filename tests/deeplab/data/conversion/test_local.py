@@ -28,7 +28,7 @@ from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[4]
 LABEL = np.array([[0, 1, 2, 255]] * 3, np.uint8)
 
 

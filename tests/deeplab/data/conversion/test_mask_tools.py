@@ -15,7 +15,7 @@ from deeplab.data.conversion.mask_tools import (
 from deeplab.data.labels import write_index_png
 from deeplab.utils.errors import UserError
 
-LFW = str(pathlib.Path(__file__).resolve().parents[3] / "datasets" / "lfw_parts.palette")
+LFW = str(pathlib.Path(__file__).resolve().parents[4] / "datasets" / "lfw_parts.palette")
 BLUE, RED, GREEN = (0, 0, 255), (255, 0, 0), (0, 255, 0)
 
 

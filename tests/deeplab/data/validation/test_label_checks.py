@@ -26,7 +26,7 @@ MASK_FAULTS = {
     "a wrong byte": (
         "mask-unreadable",
         lambda label, data, encoded: data[:60] + bytes([data[60] ^ 1]) + data[61:],
-        "cannot be read as a picture",
+        "cannot be read as an image",
     ),
     "no picture": ("mask-unreadable", lambda label, data, encoded: b"0 0 1 1", "format is not known"),
     "a web page": ("mask-unreadable", lambda label, data, encoded: b"<html>404</html>", "format is not known"),
