@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph, saved_model
-from deeplab.export.freeze import constant_network
+from deeplab.export.freeze import freeze
 from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings, predict_image
 from deeplab.inference.runtimes import frozen_graph as graphs
@@ -69,11 +69,11 @@ def contenders(settings: PredictionSettings) -> dict[str, Run]:
     with tempfile.TemporaryDirectory() as folder:
         for name, folded in (("frozen graph, unfolded", False), (FOLDED, True)):
             path = pathlib.Path(folder) / f"{folded}.pb"
-            definition = frozen_graph.graph_definition(constant_network(network, folded), settings)
+            definition = frozen_graph.graph_definition(freeze(network, settings, folded))
             path.write_bytes(definition.SerializeToString())
             runs[name] = graphs.load_frozen(str(path)).run
         path = pathlib.Path(folder) / "saved_model"
-        saved_model.write(path, constant_network(network, True), settings, [])
+        saved_model.write(freeze(network, settings), str(path))
         runs["SavedModel, folded"] = graphs.load_saved_model(str(path)).run
     return runs
 

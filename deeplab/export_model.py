@@ -60,7 +60,7 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
       UserError: their number is not that of the network.
     """
     from deeplab.data import dataset as datasets
-    from deeplab.export.metadata import Classes
+    from deeplab.export.metadata import NamedClasses
     from deeplab.inference.load import require_same_classes
 
     count = network.num_classes
@@ -74,8 +74,8 @@ def classes_of(network: Any, config: ExportConfig, resolved: dict[str, Any], dat
         names, colors = described.class_names, described.colors
     if len(names) != count:
         console.note("no class names are known: labels.txt gets numbers (`dataset` names the classes)")
-        return Classes(tuple(f"class_{index}" for index in range(count)))
-    return Classes(names, colors)
+        return NamedClasses(tuple(f"class_{index}" for index in range(count)))
+    return NamedClasses(names, colors)
 
 
 def note_uneven_crop(settings: Any) -> None:
@@ -93,18 +93,21 @@ def note_uneven_crop(settings: Any) -> None:
 def tell(exported: Any, config: ExportConfig) -> None:
     """Prints what was written, that it is right, and how to use it."""
     from deeplab.export import parity
-    from deeplab.export.publishing import size_of
+    from deeplab.utils.files import size_of
 
     print(parity.table(exported.parity))
-    print(f"\nThe files answer as the model does; batch norm is {'folded' if exported.folded else 'as trained'}.\n")
+    print(
+        f"\nThe files predict the same as the model; batch norm is {'folded' if exported.folded else 'as trained'}.\n"
+    )
     print(console.table([(path, f"{size_of(path) / 1e6:.2f}") for path in exported.paths], ("written", "MB")))
-    print("\n" + console.table(exported.tensors, ("tensor", "type", "shape")))
+    tensors = [(file, *one) for file, ones in exported.tensors.items() for one in ones]
+    print("\n" + console.table(tensors, ("file", "tensor", "type", "shape")))
     print(f"""
 To use it in Python:
 
     from deeplab import Segmenter
-    result = Segmenter("{config.export_path}")("picture.jpg")
-    result.save("masks", "picture")  # result.labels: the class of every pixel""")
+    result = Segmenter("{exported.paths[0]}")("photo.jpg")
+    result.save("masks", "photo")  # result.labels: the class of every pixel""")
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""Formats for other programs, one file a format, and the check against the model that each of them must pass."""
+"""Exports for other programs: one module per format, and the check against the model that every export must pass."""

@@ -1,37 +1,51 @@
-"""A network whose weights are constants of the graph it is called in: what exports are made of."""
+"""A model whose weights are constants of the graph it is called in, with batch norm folded: what exports are made of.
+
+At inference batch norm multiplies each channel by gamma / sqrt(variance + epsilon) and adds a constant. Both fit into
+the convolution before it: the kernel takes the factor, a bias the constant (Jacob et al. 2018, arXiv:1712.05877,
+section 3.2).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab.export.folding import folded_weights
+from deeplab.config.export_config import ExportConfig
 from deeplab.inference.checkpoint_model import Network
-from deeplab.inference.prediction import LogitsOf
+from deeplab.inference.prediction import LogitsOf, PredictionSettings
 from deeplab.model import MERGED_LOGITS, build_model
-from slim.layers import variables_by_name
+from slim.layers import BatchNorm, variables_by_name
+
+_SUFFIX = "/BatchNorm"
 
 
 @dataclass(frozen=True)
-class ConstantNetwork:
-    """A network and the values of its variables.
+class FrozenModel:
+    """A model, the values of its variables, and what else goes into an exported file.
 
     Attributes:
-      model: its layers; the variables it holds itself are not looked at.
+      model: its layers; the variables that it holds itself are not used.
       values: TensorFlow-1 name -> array, one for every variable.
       folded: whether batch norm is folded into the convolutions.
+      settings: how images become masks; `crop_size` is set.
+      config: what the user asked for; formats read their own options from it.
+      assets: file name -> content of the files that describe the export: class names, metadata.
     """
 
     model: keras.Model
     values: Mapping[str, np.ndarray]
     folded: bool
+    settings: PredictionSettings
+    config: ExportConfig = field(default_factory=ExportConfig)
+    assets: Mapping[str, bytes] = field(default_factory=dict)
 
     def in_this_graph(self) -> LogitsOf:
-        """Makes the constants in the current graph, named as the variables were, and gives the network of them.
+        """Makes the constants in the current graph, named as the variables were, and returns the model over them.
 
         Returns:
           float32 [B, h, w, C], 0..255 -> merged logits float32 [B, h', w', classes]. It may be called several times;
@@ -47,10 +61,96 @@ class ConstantNetwork:
         return logits_of
 
 
-def constant_network(network: Network, fold_batch_norm: bool) -> ConstantNetwork:
-    """A network's weights as constants, with batch norm folded or as it is."""
+def freeze(network: Network, settings: PredictionSettings, fold_batch_norm: bool = True) -> FrozenModel:
+    """Takes a model's weights as constants, with batch norm folded or as it is."""
     if not fold_batch_norm:
         values = {name: np.asarray(variable) for name, variable in variables_by_name(network.model).items()}
-        return ConstantNetwork(network.model, values, folded=False)
+        return FrozenModel(network.model, values, False, settings)
     model = build_model(network.config, network.num_classes, fold_batch_norm=True)
-    return ConstantNetwork(model, folded_weights(network.model, model), folded=True)
+    return FrozenModel(model, folded_weights(network.model, model), True, settings)
+
+
+# ---- folding ---------------------------------------------------------------------------------------------
+
+
+class Affine(NamedTuple):
+    """What a batch norm does to its channels: x * scale + shift, both float64 [C]."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def folded_weights(model: keras.Model, folded_model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights with which the folded model computes what the model computes.
+
+    Args:
+      model: a model with batch norm; its moving averages are used.
+      folded_model: the same architecture by `build_model(..., fold_batch_norm=True)`. Batch norms that it kept, because
+        no convolution comes directly before them, keep their variables.
+
+    Returns:
+      TensorFlow-1 name -> array for every variable of the folded model; scaled kernels and biases are float32,
+      computed in float64.
+
+    Raises:
+      ValueError: the two are not the same architecture.
+    """
+    kept = batch_norms(folded_model)
+    norms = {scope: affine(layer) for scope, layer in batch_norms(model).items() if scope not in kept}
+    folded: dict[str, np.ndarray] = {}
+    for name, variable in variables_by_name(model).items():
+        scope, _, leaf = name.rpartition("/")
+        if scope.endswith(_SUFFIX) and scope.removesuffix(_SUFFIX) in norms:
+            continue
+        folded[name] = np.asarray(variable)
+        if scope in norms:
+            scaled = scale_kernel(folded[name], norms[scope].scale, is_depthwise=leaf == "depthwise_weights")
+            folded[name] = scaled.astype(np.float32)
+            folded[f"{scope}/biases"] = norms[scope].shift.astype(np.float32)
+    _require_covered(folded, {name: tuple(v.shape) for name, v in variables_by_name(folded_model).items()})
+    return folded
+
+
+def batch_norms(model: keras.Model) -> dict[str, BatchNorm]:
+    """Returns the batch norms of a model by the scope of the convolution before them."""
+    found = (layer for layer in _layers(model.layers) if isinstance(layer, BatchNorm))
+    return {layer.name.replace(".", "/").removesuffix(_SUFFIX): layer for layer in found}
+
+
+def _layers(layers: Sequence[keras.Layer]) -> Iterator[keras.Layer]:
+    """All layers, including those of nested models."""
+    for layer in layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer.layers)
+        else:
+            yield layer
+
+
+def affine(layer: BatchNorm) -> Affine:
+    """Computes scale and shift of a batch norm from its moving averages, in float64."""
+    parts = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    gamma, beta, mean, variance = (np.asarray(part).astype(np.float64) for part in parts)
+    scale = gamma / np.sqrt(variance + layer.norm.epsilon)
+    return Affine(scale, beta - mean * scale)
+
+
+def scale_kernel(kernel: np.ndarray, scale: np.ndarray, is_depthwise: bool) -> np.ndarray:
+    """Multiplies a kernel's output channels by `scale`; the result is float64 of the same shape.
+
+    Args:
+      kernel: [kh, kw, in, out]; depthwise: [kh, kw, C, 1], whose output channels are the third axis.
+      scale: float64 [out] or [C].
+    """
+    return kernel.astype(np.float64) * (scale[:, np.newaxis] if is_depthwise else scale)
+
+
+def _require_covered(values: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that every variable of the folded model has a value of its shape, and every value a variable."""
+    errors = [f"{name} has no value" for name in shapes if name not in values]
+    errors += [f"{name} has no place in the folded model" for name in values if name not in shapes]
+    both = [name for name in shapes if name in values]
+    errors += [
+        f"{name} is {values[name].shape}, not {shapes[name]}" for name in both if values[name].shape != shapes[name]
+    ]
+    if errors:
+        raise ValueError(f"batch norm cannot be folded, {len(errors)} errors: {'; '.join(errors[:4])}")

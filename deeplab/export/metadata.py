@@ -1,4 +1,4 @@
-"""What an export says of itself: the class names, and what goes in and comes out."""
+"""The description of an export: its class names, its input and output, and how it was made."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from deeplab.data import transforms
 from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings
 
-LABELS_FILE, CONTRACT_FILE = "labels.txt", "contract.json"
+LABELS_FILE, METADATA_FILE = "labels.txt", "contract.json"
 
 
 @dataclass(frozen=True)
-class Classes:
-    """One name a class, the background first, and RGB colors where they are known."""
+class NamedClasses:
+    """One name per class, the background first, and RGB colors where they are known."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...] = ()
 
 
 def labels_text(names: Sequence[str]) -> str:
-    """`labels.txt`: a name a line, the line's number from 0 being the class."""
+    """Return the content of `labels.txt`: one name per line, the line's number from 0 being the class."""
     return "".join(f"{' '.join(name.split())}\n" for name in names)
 
 
-def contract_text(network: Network, settings: PredictionSettings, classes: Classes, folded: bool) -> str:
-    """The description of an export as JSON: input, output, classes, and how it was made."""
+def metadata_text(network: Network, settings: PredictionSettings, classes: NamedClasses, folded: bool) -> str:
+    """Return the description of an export as JSON."""
     height, width = settings.crop_size or (None, None)
     content: dict[str, Any] = {
         "written_by": f"deeplab {__version__}",
@@ -44,11 +44,11 @@ def contract_text(network: Network, settings: PredictionSettings, classes: Class
             "resized_inside": _without_nones(as_dict(settings.resize)),
             "padded_inside_to": {"height": height, "width": width},
             "padding_color": list(transforms.mean_pixel(settings.model.model_variant)),
-            "remark": "Give the picture as it is: resizing, padding and normalizing are part of the graph.",
+            "remark": "Pass the image as it is: resizing, padding and normalizing are part of the graph.",
         },
         "output": {
-            "SemanticPredictions": "int32 [B, H, W], the class of every pixel, at the picture's size",
-            "SemanticProbabilities": "float32 [B, H, W, classes], 0..1, at the picture's size",
+            "SemanticPredictions": "int32 [B, H, W], the class of every pixel, at the image's size",
+            "SemanticProbabilities": "float32 [B, H, W, classes], 0..1, at the image's size",
         },
         "classes": list(classes.names),
         "colors": [list(color) for color in classes.colors],

@@ -1,8 +1,8 @@
-"""The proof that an exported file answers as the model does: the same pictures go through both.
+"""The check that an exported file predicts the same as the model: the same images go through both.
 
-The model is the network as it was trained, batch norm unfolded, in a `tf.function` through the one prediction of
-`deeplab.inference`; the file is loaded anew. Labels must be equal in every pixel, except where the model itself was
-undecided between two classes, and probabilities must agree within `MAX_DIFFERENCE`.
+The model is used as it was trained, batch norm unfolded, in a `tf.function` through `deeplab.inference.prediction`; the
+file is loaded from the disk. Labels must be equal in every pixel, except where the model itself was undecided between
+two classes, and probabilities must agree within `MAX_DIFFERENCE`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from deeplab.inference.runtimes.frozen_graph import Answer
 from deeplab.utils import console
 from slim import kernels
 
-CLOSE = 1e-4  # of probability: pixels whose two best classes are nearer than this may fall to either
+CLOSE = 1e-4  # of probability: pixels whose two best classes are closer than this may get either label
 MAX_DIFFERENCE = 1e-3  # of probability
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the model answers to one picture.
+    """The model's prediction for one image.
 
     Attributes:
       labels: int32 [H, W].
       probabilities: float32 [H, W, classes], 0..1.
-      margin: float32 [H, W], by how much the best class leads the second where the decision was taken.
+      margin: float32 [H, W], probability of the best class minus that of the second, where the label is decided.
     """
 
     labels: np.ndarray
@@ -40,17 +40,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Parity:
-    """How a file's answer to one picture compares with the model's.
+    """How a file's prediction for one image compares with the model's.
 
     Attributes:
-      picture: its name.
+      image: its name.
       size: height, width in pixels.
-      unequal: pixels with another label though the model was not undecided.
-      close_calls: pixels with another label where it was.
+      unequal: pixels with another label where the model was not undecided.
+      close_calls: pixels with another label where it was undecided.
       max_difference: largest difference of a probability.
     """
 
-    picture: str
+    image: str
     size: tuple[int, int]
     unequal: int
     close_calls: int
@@ -58,21 +58,21 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the answers count as the same (a difference that is no number does not)."""
+        """Whether the predictions count as equal (a difference of NaN does not)."""
         return self.unequal == 0 and self.max_difference <= MAX_DIFFERENCE
 
 
 def compare(
     expected: Iterable[tuple[str, np.ndarray, Expected]],
-    answer: Callable[[np.ndarray], Answer],
+    predict: Callable[[np.ndarray], Answer],
 ) -> list[Parity]:
-    """Holds a file's answers against the model's.
+    """Compares a file's predictions with the model's.
 
     Args:
-      expected: name, pixels uint8 [H, W, C], and the model's answer (see `model_answers`) of every picture.
-      answer: the file: uint8 [H, W, C] -> labels int32 [H, W], probabilities float32 [H, W, classes].
+      expected: name, pixels uint8 [H, W, C], and the model's prediction (see `model_predictions`) of every image.
+      predict: the file: uint8 [H, W, C] -> labels int32 [H, W], probabilities float32 [H, W, classes].
     """
-    return [_compare_one(name, wanted, *answer(image)) for name, image, wanted in expected]
+    return [_compare_one(name, wanted, *predict(image)) for name, image, wanted in expected]
 
 
 def _compare_one(name: str, expected: Expected, labels: np.ndarray, probabilities: np.ndarray | None) -> Parity:
@@ -85,8 +85,8 @@ def _compare_one(name: str, expected: Expected, labels: np.ndarray, probabilitie
     return Parity(name, size, int((differs & ~close).sum()), int(close.sum()), float(difference))
 
 
-def model_answers(logits_of: LogitsOf, settings: PredictionSettings) -> Callable[[np.ndarray], Expected]:
-    """The model as a function of pictures uint8 [H, W, C], traced once for all sizes."""
+def model_predictions(logits_of: LogitsOf, settings: PredictionSettings) -> Callable[[np.ndarray], Expected]:
+    """Return the model as a function of images uint8 [H, W, C], traced once for all sizes."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, settings.model.input_channels], tf.uint8)])
     def traced(image):
@@ -96,22 +96,22 @@ def model_answers(logits_of: LogitsOf, settings: PredictionSettings) -> Callable
             seen.append(logits_of(pixels))
             return seen[-1]
 
-        answer = prediction.predict_image(remember, image, settings)
+        predicted = prediction.predict_image(remember, image, settings)
         size = prediction.prepare(image, settings).size
-        margin = _margin(answer, seen, settings)
+        margin = _margin(predicted, seen, settings)
         original = tf.shape(image)[:2] if settings.resize.min_resize_value else None
-        return answer.labels, answer.probabilities, prediction.restore_labels(margin, size, original)
+        return predicted.labels, predicted.probabilities, prediction.restore_labels(margin, size, original)
 
     return lambda image: Expected(*(part.numpy() for part in traced(tf.constant(image))))
 
 
-def _margin(answer: prediction.Prediction, logits: Sequence[tf.Tensor], settings: PredictionSettings) -> tf.Tensor:
+def _margin(predicted: prediction.Prediction, logits: Sequence[tf.Tensor], settings: PredictionSettings) -> tf.Tensor:
     """Best minus second-best probability at the padded size, where the label was decided: float32 [h, w]."""
     if settings.one_pass and not settings.model.prediction_with_upsampled_logits:
         coarse = _lead(tf.nn.softmax(logits[0]))[..., tf.newaxis]
-        size = tf.shape(answer.raw_labels)
+        size = tf.shape(predicted.raw_labels)
         return kernels.resize_nearest(coarse, size[0], size[1])[0, ..., 0]
-    return _lead(answer.raw_probabilities)
+    return _lead(predicted.raw_probabilities)
 
 
 def _lead(probabilities: tf.Tensor) -> tf.Tensor:
@@ -120,15 +120,15 @@ def _lead(probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def table(results: Mapping[str, Sequence[Parity]]) -> str:
-    """The comparisons as text.
+    """Return the comparisons as text.
 
     Args:
-      results: the format's name -> its comparisons.
+      results: file name -> its comparisons.
     """
     rows = [
-        (kind, one.picture, f"{one.size[0]}x{one.size[1]}", one.unequal, one.close_calls, f"{one.max_difference:.6f}")
-        for kind, ones in results.items()
+        (file, one.image, f"{one.size[0]}x{one.size[1]}", one.unequal, one.close_calls, f"{one.max_difference:.6f}")
+        for file, ones in results.items()
         for one in ones
     ]
-    header = ("file", "picture", "size", "pixels unequal", "undecided", "largest difference")
+    header = ("file", "image", "size", "pixels unequal", "undecided", "largest difference")
     return console.table(rows, header)

@@ -1,11 +1,11 @@
-"""A narrow network with golden weights, and how its exports are made and run."""
+"""A narrow model with golden weights, and functions that export it and run the graph."""
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph
-from deeplab.export.freeze import constant_network
+from deeplab.export.freeze import freeze
 from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.model import build_model
@@ -30,7 +30,7 @@ def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> Pred
 
 
 def make_graph(network: Network, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
-    return frozen_graph.graph_definition(constant_network(network, folded), settings)
+    return frozen_graph.graph_definition(freeze(network, settings, folded))
 
 
 def run_graph(definition, image, names=frozen_graph.OUTPUTS) -> dict[str, np.ndarray]:

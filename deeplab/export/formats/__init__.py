@@ -1,1 +1,62 @@
-"""One file per export format."""
+"""Export formats: one module per format, known by name.
+
+To add one: write `formats/NAME.py`, which registers an `ExportFormat`; name it in `_MODULES`; write
+`inference/runtimes/NAME.py`, which loads it, because every export is checked against the model; and test it with
+`tests/support/export_battery.py`. Modules are imported when a format is asked for, so each may need libraries of its
+own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deeplab.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from deeplab.export.freeze import FrozenModel
+
+USUAL_STEM = "frozen_inference_graph"
+TensorInfo = tuple[str, str, str]  # name, type, shape: ("ArgMax:0", "int64", "1 x 513 x 513")
+
+
+def mentions_predictions(path: str) -> bool:
+    """Whether a file mentions `SemanticPredictions`, as all exports do that hold tensor names as plain text."""
+    with open(path, "rb") as file:
+        return b"SemanticPredictions" in file.read()
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One format.
+
+    Attributes:
+      usual_name: file or folder to write where the user names none ("saved_model").
+      suffix: what follows the export's own name where it has one: ".pb", "_saved_model".
+      write: (frozen model, path) -> the inputs and outputs that it wrote. The path is new and in a folder that only
+        holds this export; a format may write further files beside it.
+      is_export: whether an existing file or folder is of this format and may be replaced.
+    """
+
+    usual_name: str
+    suffix: str
+    write: Callable[[FrozenModel, str], list[TensorInfo]]
+    is_export: Callable[[str], bool] = mentions_predictions
+
+    def file_name(self, stem: str) -> str:
+        """The name of the file or folder in an export called `stem`."""
+        return self.usual_name if stem == USUAL_STEM else f"{stem}{self.suffix}"
+
+
+FORMATS: Registry[ExportFormat] = Registry("export format", field="formats")
+_MODULES = ("frozen_graph", "saved_model")
+for _name in _MODULES:
+    FORMATS.register_lazily(_name, f"{__name__}.{_name}")
+
+
+def format_of_suffix(path: str) -> str | None:
+    """The format whose files end like this path, or None."""
+    suffix = os.path.splitext(path)[1]
+    return next((name for name in FORMATS if suffix and FORMATS.get(name).suffix == suffix), None)

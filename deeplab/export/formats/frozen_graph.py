@@ -2,20 +2,21 @@
 
 Names, types and shapes of the tensors are those of the research DeepLab's exports:
 
-    ImageTensor               uint8   [1, ?, ?, C]       a picture, RGB, 0..255
-    SemanticPredictions       int32   [1, ?, ?]          the class of every pixel, at the picture's size
-    SemanticProbabilities     float32 [1, ?, ?, classes] 0..1, at the picture's size
+    ImageTensor               uint8   [1, ?, ?, C]       an image, RGB, 0..255
+    SemanticPredictions       int32   [1, ?, ?]          the class of every pixel, at the image's size
+    SemanticProbabilities     float32 [1, ?, ?, classes] 0..1, at the image's size
     ArgMax                    int64   [1, h, w]          classes at the crop size h x w, padding included
-    RawSemanticPredictions    float32 [1, h, w]          the same as numbers
-    RawSemanticProbabilities  float32 [1, h, w, classes] likewise
-    <scope>/<scope>/input     float32 [1, h, w, C]       what the network sees (MobilenetV2/MobilenetV2/input)
+    RawSemanticPredictions    float32 [1, h, w]          the same as floats
+    RawSemanticProbabilities  float32 [1, h, w, classes] probabilities at the crop size, padding included
+    <scope>/<scope>/input     float32 [1, h, w, C]       the normalized image (MobilenetV2/MobilenetV2/input)
 
-A picture larger than the crop, at which such a graph used to die, is answered as a whole; its raw outputs are then
-the top left part of crop size.
+The research DeepLab's graphs fail on images larger than the crop. Ours predict all of such an image; the raw outputs
+are then its top left part of crop size.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 
@@ -23,9 +24,11 @@ import tensorflow as tf
 
 import slim
 from deeplab.config.fields import Size
-from deeplab.export.freeze import ConstantNetwork
+from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
+from deeplab.export.freeze import FrozenModel
 from deeplab.export.graph_optimizer import speed_up
-from deeplab.inference.prediction import Prediction, PredictionSettings, predict_image
+from deeplab.inference.prediction import Prediction, predict_image
+from deeplab.utils.files import write_atomically
 
 tf1 = tf.compat.v1
 
@@ -36,54 +39,63 @@ RAW_ARGMAX = "ArgMax"
 RAW_LABELS = "RawSemanticPredictions"
 RAW_PROBABILITIES = "RawSemanticProbabilities"
 OUTPUTS = (LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS, RAW_PROBABILITIES)
-PRODUCER = 134  # GraphDef version of TensorFlow 1.15: no younger operation or attribute is in the graph
+GRAPH_TEXT = "inference_graph.pbtxt"
+PRODUCER = 134  # GraphDef version of TensorFlow 1.15: the graph has no newer operation or attribute
 _SCOPE = "predict"  # keeps the operations' own names apart from the public ones
-_NORMALIZE = re.compile(r".*/normalize(_\d+)?/")  # the network's first layer
+_NORMALIZE = re.compile(r".*/normalize(_\d+)?/")  # the model's first layer
 _MODEL_SCOPE = re.compile(rf"^{_SCOPE}/deeplab(_\d+)?/(single_scale(_\d+)?/)?")
 
 
-def graph_definition(network: ConstantNetwork, settings: PredictionSettings) -> tf.compat.v1.GraphDef:
-    """The graph of a network with all that comes before and after it.
+def write(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes the frozen graph, and beside it as text where `save_inference_graph` is set."""
+    definition = graph_definition(model)
+    write_atomically(path, definition.SerializeToString(deterministic=True))
+    if model.config.save_inference_graph:
+        write_atomically(os.path.join(os.path.dirname(path), GRAPH_TEXT), str(definition).encode())
+    return tensors(definition)
 
-    Args:
-      network: the weights.
-      settings: `crop_size` must be set; larger pictures are answered when `may_outgrow_crop` is.
-    """
+
+FORMATS.register("frozen_graph")(ExportFormat("frozen_inference_graph.pb", ".pb", write))
+
+
+def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
+    """Builds the graph of a model with the steps before and after it: resize, pad, softmax, argmax, crop."""
+    settings = model.settings
     assert settings.crop_size is not None
     graph = tf.Graph()
     with graph.as_default():
         image = tf1.placeholder(tf.uint8, [1, None, None, settings.model.input_channels], name=INPUT)
-        logits_of = network.in_this_graph()
+        logits_of = model.in_this_graph()
         with tf.name_scope(_SCOPE):
-            answer = predict_image(logits_of, image[0], settings)
-        _name_outputs(answer, settings.crop_size)
+            prediction = predict_image(logits_of, image[0], settings)
+        _name_outputs(prediction, settings.crop_size)
         definition = _as_definition(graph)
-    if network.folded:
+    if model.folded:
         speed_up(definition)
     names = {}
-    seen = _input_of_network(definition)
-    if seen is not None:
+    normalized = _normalized_image(definition)
+    if normalized is not None:
         scope = slim.find(settings.model.model_variant).scope
-        names[seen] = f"{scope}/{scope}/input"
-        _take_sizes_from(definition, seen)
+        names[normalized] = f"{scope}/{scope}/input"
+        _take_sizes_from(definition, normalized)
     _rename(definition, _tidy_names(definition, names))
     return needed_in_order(definition)
 
 
-def _name_outputs(answer: Prediction, crop: Size) -> None:
-    """The named outputs. The raw ones are cut to the crop: a size known beforehand, and no work where they have it."""
-    probabilities = tf.expand_dims(answer.raw_probabilities, 0)
+def _name_outputs(prediction: Prediction, crop: Size) -> None:
+    """Adds the named outputs. The raw ones are cut to the crop, so that their size is static."""
+    probabilities = tf.expand_dims(prediction.raw_probabilities, 0)
     tf.slice(probabilities, [0, 0, 0, 0], [1, *crop, probabilities.shape[-1]], name=RAW_PROBABILITIES)
-    tf.cast(_raw_argmax(answer.raw_labels, crop), tf.float32, name=RAW_LABELS)
-    tf.expand_dims(answer.labels, 0, name=LABELS)
-    tf.expand_dims(answer.probabilities, 0, name=PROBABILITIES)
+    tf.cast(_raw_argmax(prediction.raw_labels, crop), tf.float32, name=RAW_LABELS)
+    tf.expand_dims(prediction.labels, 0, name=LABELS)
+    tf.expand_dims(prediction.probabilities, 0, name=PROBABILITIES)
 
 
 def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:
-    """The labels [h, w] cut to the crop, int64 [1, *crop].
+    """Cuts the labels [h, w] to the crop: int64 [1, *crop].
 
-    Where they are the largest of scores, so is this of the scores cut to the crop: converters to mobile formats want to
-    see that very operation in the end.
+    Where they are an argmax, this is the argmax of the scores cut to the crop, because converters to mobile formats
+    look for that operation at the end of the graph.
     """
     decision = labels.op.inputs[0].op
     if decision.type == "ArgMax":
@@ -94,7 +106,7 @@ def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:
 
 
 def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
-    """What the outputs need, without the attributes whose default it is (TensorFlow 1.15 does not know them all)."""
+    """The nodes that the outputs need, without attributes at their defaults, some of which are newer than 1.15."""
     definition = tf1.train.export_meta_graph(graph=graph, strip_default_attrs=True).graph_def
     for node in definition.node:
         node.attr.pop("_output_shapes", None)
@@ -103,7 +115,7 @@ def _as_definition(graph: tf.Graph) -> tf.compat.v1.GraphDef:
 
 
 def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """The nodes that the outputs need, each behind those it reads; programs that are not TensorFlow may expect it."""
+    """The nodes that the outputs need, each after those it reads, as programs other than TensorFlow may expect."""
     nodes = {node.name: node for node in definition.node}
     done: dict[str, None] = {}
     stack = [*reversed(OUTPUTS), INPUT]
@@ -116,8 +128,8 @@ def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
     return tf.compat.v1.GraphDef(node=[nodes[name] for name in done], versions={"producer": PRODUCER})
 
 
-def _input_of_network(definition: tf.compat.v1.GraphDef) -> str | None:
-    """The node that holds the normalized image: the last of the first normalizing layer.
+def _normalized_image(definition: tf.compat.v1.GraphDef) -> str | None:
+    """The node of the normalized image: the last of the first normalizing layer.
 
     None for a backbone that normalizes by itself.
     """
@@ -126,22 +138,22 @@ def _input_of_network(definition: tf.compat.v1.GraphDef) -> str | None:
     return nodes[-1] if nodes else None
 
 
-def _take_sizes_from(definition: tf.compat.v1.GraphDef, seen: str) -> None:
-    """Lets the operations behind the network's input read the image's size there, not before normalization.
+def _take_sizes_from(definition: tf.compat.v1.GraphDef, normalized: str) -> None:
+    """Makes the operations after the normalized image read the image's size from it, not from the image before.
 
     The graph can then be cut at that tensor, as converters to other formats do.
     """
     nodes = {node.name: node for node in definition.node}
-    before = seen
+    before = normalized
     while _NORMALIZE.match(before):
         before = next(name for name in map(_node_of, nodes[before].input) if nodes[name].op != "Const")
     for node in definition.node:
         if node.op == "Shape" and _node_of(node.input[0]) == before:
-            node.input[0] = seen
+            node.input[0] = normalized
 
 
 def _tidy_names(definition: tf.compat.v1.GraphDef, names: Mapping[str, str]) -> dict[str, str]:
-    """New names: `names` as given, and for the network's operations those TensorFlow 1 would have given them.
+    """New names: `names` as given, and for the model's operations those that TensorFlow 1 would have given them.
 
     `predict/deeplab_1/MobilenetV2.Conv_1/BiasAdd` becomes `MobilenetV2/Conv/BiasAdd` where that is free.
     """
@@ -170,7 +182,7 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").split(":")[0]
 
 
-def tensors(definition: tf.compat.v1.GraphDef, names: Iterable[str] = (INPUT, *OUTPUTS)) -> list[tuple[str, str, str]]:
+def tensors(definition: tf.compat.v1.GraphDef, names: Iterable[str] = (INPUT, *OUTPUTS)) -> list[TensorInfo]:
     """(name, type, shape) of tensors as TensorFlow infers them, e.g. `("ArgMax:0", "int64", "1 x 513 x 513")`."""
     graph, copy = tf.Graph(), tf.compat.v1.GraphDef()
     copy.CopyFrom(definition)  # importing puts the default attributes back into what is imported

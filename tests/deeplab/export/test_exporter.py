@@ -1,4 +1,4 @@
-"""Whole exports of a narrow network: what they leave, and what they refuse."""
+"""Whole exports of a narrow model: what they write, and what they refuse."""
 
 import dataclasses
 import json
@@ -7,20 +7,17 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.small_exports import make_network, make_settings
+from support.errors import raises
+from support.export_battery import CLASSES, export
+from support.small_exports import make_network
 
 from deeplab import Segmenter
 from deeplab.config.export_config import ExportConfig
 from deeplab.export import exporter, freeze
-from deeplab.export.metadata import Classes
+from deeplab.export.formats import FORMATS, ExportFormat
 from deeplab.utils.errors import UserError
 
-CLASSES = Classes(("ground", "left eye", "right eye", "nose"), ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)))
-
-
-def export(network, path, classes=CLASSES, **config):
-    config = ExportConfig("made/model.ckpt-3", str(path), **{"parity_images": 2, "saved_model": False, **config})
-    return exporter.export(network, make_settings(), config, classes)
+BOTH = ("frozen_graph", "saved_model")
 
 
 def names(folder) -> list[str]:
@@ -35,7 +32,7 @@ def shift(values, name, by):
 def exported(network, tmp_path_factory):
     """A folder with everything an export can write."""
     folder = tmp_path_factory.mktemp("exported")
-    return export(network, folder / "frozen_inference_graph.pb", saved_model=True, save_inference_graph=True), folder
+    return export(network, folder / "frozen_inference_graph.pb", formats=BOTH, save_inference_graph=True), folder
 
 
 def test_everything_is_there_and_equal(exported):
@@ -51,58 +48,77 @@ def test_everything_is_there_and_equal(exported):
         assert all(one.holds and one.max_difference < 1e-5 for one in ones)
 
 
-def test_names_and_contract_are_written(exported):
+def test_names_and_metadata_are_written(exported):
     _, folder = exported
     assert (folder / "labels.txt").read_text() == "ground\nleft eye\nright eye\nnose\n"
-    contract = json.loads((folder / "contract.json").read_text())
-    assert contract["classes"] == list(CLASSES.names)
-    assert contract["input"]["padded_inside_to"] == {"height": 65, "width": 97}
-    assert contract["model"]["atrous_rates"] == [2] and contract["step"] == 3
+    metadata = json.loads((folder / "contract.json").read_text())
+    assert metadata["classes"] == list(CLASSES.names)
+    assert metadata["input"]["padded_inside_to"] == {"height": 65, "width": 97}
+    assert metadata["model"]["atrous_rates"] == [2] and metadata["step"] == 3
     assert names(folder / "saved_model" / "assets") == ["contract.json", "labels.txt"]
 
 
 def test_segmenter_takes_both_formats(exported):
     _, folder = exported
-    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
     frozen, saved = (Segmenter(folder / name) for name in ("frozen_inference_graph.pb", "saved_model"))
     assert frozen.class_names == saved.class_names == CLASSES.names
-    np.testing.assert_array_equal(frozen(picture).labels, saved(picture).labels)
+    np.testing.assert_array_equal(frozen(pixels).labels, saved(pixels).labels)
 
 
-def test_another_name_has_its_own_saved_model_and_contract(network, tmp_path):
+def test_another_name_has_its_own_saved_model_and_metadata(network, tmp_path):
     (tmp_path / "labels.txt").write_text("ground\nleft eye\nright eye\nnose\n")
-    export(network, tmp_path / "small.pb", saved_model=True)
+    export(network, tmp_path / "small.pb", formats=BOTH)
     assert names(tmp_path) == ["labels.txt", "small.pb", "small_contract.json", "small_saved_model"]
 
 
-# ---- faults -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("config", "written"),
+    [
+        ({}, ["contract.json", "frozen_inference_graph.pb", "labels.txt", "saved_model"]),
+        ({"formats": ("saved_model",)}, ["contract.json", "labels.txt", "saved_model"]),
+        (
+            {"formats": ("saved_model,frozen_graph",), "saved_model": False},
+            ["contract.json", "frozen_inference_graph.pb", "labels.txt"],
+        ),
+    ],
+    ids=["default", "one", "old-flag"],
+)
+def test_formats_are_chosen(network, tmp_path, config, written):
+    config = {"formats": ExportConfig().formats} | config
+    export(network, tmp_path / "new", parity_images=1, **config)
+    assert names(tmp_path / "new") == written
+
+
+# ---- errors -------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_weight_is_caught_and_nothing_is_left(network, tmp_path, monkeypatch, capsys):
-    (tmp_path / "graph.pb").write_text("an older export")
-    right = freeze.constant_network
+    (tmp_path / "graph.pb").write_text("an older export with SemanticPredictions")
+    right = freeze.freeze
 
     def wrong(*arguments):
         made = right(*arguments)
         return dataclasses.replace(made, values=shift(made.values, "logits/semantic/biases", [0, 0, 0.5, 0]))
 
-    monkeypatch.setattr(exporter, "constant_network", wrong)
-    with pytest.raises(UserError, match="does not answer as the model does") as fault:
+    monkeypatch.setattr(exporter, "freeze", wrong)
+    with raises("export-differs", where=tmp_path / "graph.pb") as error:
         export(network, tmp_path / "graph.pb", parity_images=1)
-    assert "portrait" in str(fault.value) and "pixels differ" in str(fault.value)
-    assert names(tmp_path) == ["graph.pb"] and (tmp_path / "graph.pb").read_text() == "an older export"
+    assert "portrait" in str(error.value) and "pixels differ" in str(error.value)
+    assert names(tmp_path) == ["graph.pb"]
+    assert (tmp_path / "graph.pb").read_text() == "an older export with SemanticPredictions"
     printed = capsys.readouterr()
     assert "graph.pb" in printed.out and "pixels unequal" in printed.out
 
 
-def test_where_folding_changes_answers_batch_norm_stays(network, tmp_path, monkeypatch, capsys):
+def test_where_folding_changes_predictions_batch_norm_stays(network, tmp_path, monkeypatch, capsys):
     right = freeze.folded_weights
     monkeypatch.setattr(
         freeze, "folded_weights", lambda *models: shift(right(*models), "logits/semantic/biases", [0, 0, 0.5, 0])
     )
     result = export(network, tmp_path / "graph.pb", parity_images=1)
     assert not result.folded and all(one.holds for one in result.parity["graph.pb"])
-    assert "exporting it unfolded" in capsys.readouterr().err
+    assert "exporting without folding" in capsys.readouterr().err
     definition = tf.compat.v1.GraphDef.FromString((tmp_path / "graph.pb").read_bytes())
     assert "FusedBatchNormV3" in {node.op for node in definition.node}
     assert json.loads((tmp_path / "graph_contract.json").read_text())["batch_norm_folded"] is False
@@ -111,17 +127,30 @@ def test_where_folding_changes_answers_batch_norm_stays(network, tmp_path, monke
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     network = make_network()
     network.model.get_layer("logits.semantic").bias.assign([0, np.nan, 0, np.inf])
-    with pytest.raises(UserError, match="2 values of logits/semantic/biases are not finite"):
+    with raises("weights-not-finite", where="model.ckpt-3") as error:
         export(network, tmp_path / "graph.pb")
+    assert error.value.value == "logits/semantic/biases" and "2 values" in error.value.rule
     assert names(tmp_path) == []
 
 
-def test_a_folder_in_the_saved_models_place_is_left_alone(network, tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_export_is_never_replaced(network, tmp_path, overwrite):
     (tmp_path / "graph_saved_model").mkdir()
     (tmp_path / "graph_saved_model" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="and is none itself"):
-        export(network, tmp_path / "graph.pb", saved_model=True)
+    with raises("would-overwrite", where=tmp_path / "graph_saved_model"):
+        export(network, tmp_path / "graph.pb", formats=BOTH, overwrite=overwrite)
     assert names(tmp_path) == ["graph_saved_model"] and names(tmp_path / "graph_saved_model") == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["graph.pb", "graph_contract.json", "inference_graph.pbtxt"])
+def test_a_file_that_is_no_export_is_replaced_only_on_request(network, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with raises("would-overwrite", where=tmp_path / name) as error:
+        export(network, tmp_path / "graph.pb", save_inference_graph=True)
+    assert "`overwrite=true`" in error.value.hint
+    assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
+    export(network, tmp_path / "graph.pb", save_inference_graph=True, overwrite=True, parity_images=1)
+    assert (tmp_path / name).read_bytes() != b"mine"
 
 
 def test_other_class_names_are_set_aside(network, tmp_path):
@@ -131,8 +160,31 @@ def test_other_class_names_are_set_aside(network, tmp_path):
     assert names(tmp_path) == ["graph.pb", "graph_contract.json", "labels.previous-1.txt", "labels.txt"]
 
 
-@pytest.mark.parametrize("given, hint", [("", "frozen_inference_graph.pb"), ("/graph", "/graph.pb")])
-def test_the_path_must_be_a_pb_file(network, tmp_path, given, hint):
-    with pytest.raises(UserError) as fault:
-        export(network, f"{tmp_path}{given}")
-    assert fault.value.hint == f"--export_path={tmp_path}/{hint.lstrip('/')}"
+@pytest.mark.parametrize(("suffix", "is_folder"), [(".txt", False), (".saved", False), (".pb", True)])
+def test_the_path_must_have_the_suffix_of_a_format(network, tmp_path, suffix, is_folder):
+    path = tmp_path / f"graph{suffix}"
+    if is_folder:
+        path.mkdir()
+    with raises("wrong-suffix", field="export_path") as error:
+        export(network, path)
+    assert error.value.value == str(path) and f"`export_path={path}.pb`" in error.value.hint
+
+
+def test_unknown_and_missing_formats_are_refused(network, tmp_path):
+    with raises("unknown-name", field="formats") as error:
+        export(network, tmp_path, formats=("frozen_grpah",))
+    assert "'frozen_graph'" in error.value.hint
+    with raises("missing-setting", field="formats"):
+        export(network, tmp_path, formats=("saved_model",), saved_model=False)
+
+
+def test_a_format_that_fails_leaves_nothing(network, tmp_path, monkeypatch):
+    def fail(model, path):
+        raise UserError("unwritable-file", "no space left", where=path)
+
+    right = FORMATS.get
+    broken = ExportFormat("saved_model", "_saved_model", fail)
+    monkeypatch.setattr(FORMATS, "get", lambda name: broken if name == "saved_model" else right(name))
+    with raises("unwritable-file"):
+        export(network, tmp_path / "one" / "two", formats=BOTH)
+    assert names(tmp_path) == []

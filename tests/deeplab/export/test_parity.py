@@ -1,4 +1,4 @@
-"""Which differences between a model and a file count, with answers made by hand."""
+"""Which differences between a model and a file count, with predictions made by hand."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SURE, UNDECIDED = [0.7, 0.3], [0.50002, 0.49998]
 
 
 def expected(*rows):
-    """The model's answer to a picture of one row."""
+    """The model's prediction for an image of one row."""
     probabilities = np.array([rows], np.float32)
     margin = np.abs(probabilities[..., 0] - probabilities[..., 1])
     return parity.Expected(probabilities.argmax(-1).astype(np.int32), probabilities, margin)
@@ -25,7 +25,7 @@ def compare(wanted, labels, probabilities):
     return parity.compare([("one", PIXELS, wanted)], lambda image: answer)[0]
 
 
-def test_equal_answers_hold():
+def test_equal_predictions_hold():
     found = compare(expected(SURE, SURE, UNDECIDED), [0, 0, 0], [SURE, SURE, UNDECIDED])
     assert found == parity.Parity("one", (1, 3), unequal=0, close_calls=0, max_difference=0.0)
     assert found.holds
@@ -54,7 +54,7 @@ def test_labels_of_another_size_do_not_hold():
     assert not found.holds and found.unequal == 1
 
 
-def test_the_table_names_file_picture_and_size():
+def test_the_table_names_file_image_and_size():
     text = parity.table({"graph.pb": [parity.Parity("face", (513, 342), 7, 2, 0.00125)]})
     assert text.splitlines()[-1].split() == ["graph.pb", "face", "513x342", "7", "2", "0.001250"]
 
@@ -63,7 +63,7 @@ def test_the_table_names_file_picture_and_size():
 
 
 def model_of(logits):
-    """A network that answers everything with the same logits [h, w, classes]."""
+    """A model that predicts the same logits [h, w, classes] for every image."""
     return lambda pixels: tf.constant(logits[np.newaxis], tf.float32)
 
 
@@ -77,14 +77,14 @@ def test_the_margin_is_read_where_labels_are_decided():
     image = np.zeros((3, 3, 3), np.uint8)
     for upsampled, middle in ((True, 0.0), (False, softmax_lead(4.0))):
         settings = PredictionSettings(ModelConfig(prediction_with_upsampled_logits=upsampled), crop_size=(3, 3))
-        found = parity.model_answers(model_of(logits), settings)(image)
+        found = parity.model_predictions(model_of(logits), settings)(image)
         np.testing.assert_allclose(found.margin[0, [0, 2]], softmax_lead(4.0), atol=1e-6)
         np.testing.assert_allclose(found.margin[0, 1], middle, atol=1e-6)
 
 
-def test_the_margin_has_the_pictures_size():
+def test_the_margin_has_the_images_size():
     logits = np.random.default_rng(0).normal(size=(3, 3, 4)).astype(np.float32)
     settings = PredictionSettings(ModelConfig(), ResizeConfig(min_resize_value=33), (33, 49), may_outgrow_crop=True)
-    found = parity.model_answers(model_of(logits), settings)(np.zeros((20, 25, 3), np.uint8))
+    found = parity.model_predictions(model_of(logits), settings)(np.zeros((20, 25, 3), np.uint8))
     assert found.margin.shape == found.labels.shape == (20, 25)
     assert found.probabilities.shape == (20, 25, 4)

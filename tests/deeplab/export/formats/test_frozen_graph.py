@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.export_battery import ExportBattery
 from support.golden_recipe import image, weight
 from support.small_exports import make_graph, make_network, make_settings, run_graph
 
@@ -14,6 +15,10 @@ from deeplab.export.formats import frozen_graph
 from deeplab.inference.prediction import predict_image
 
 SEEN = "MobilenetV2/MobilenetV2/input"
+
+
+class TestFrozenGraph(ExportBattery):
+    name = "frozen_graph"
 
 
 def test_names_types_and_shapes_are_the_references(golden, network):

@@ -1,22 +1,28 @@
 """The SavedModel: both signatures, batches, and what lies in it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.export_battery import ExportBattery
 from support.golden_recipe import image
 from support.small_exports import make_settings
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.export.formats import saved_model
-from deeplab.export.freeze import constant_network
+from deeplab.export.freeze import freeze
 from deeplab.inference.prediction import predict_image
 
 
+class TestSavedModel(ExportBattery):
+    name = "saved_model"
+
+
 def write(folder, network, **settings):
-    """The SavedModel of a network, loaded."""
-    labels = folder / "labels.txt"
-    labels.write_text("ground\n")
-    saved_model.write(folder / "saved", constant_network(network, True), make_settings(**settings), [str(labels)])
+    """The SavedModel of a model, loaded."""
+    frozen = freeze(network, make_settings(**settings))
+    saved_model.write(dataclasses.replace(frozen, assets={"labels.txt": b"ground\n"}), str(folder / "saved"))
     return tf.saved_model.load(str(folder / "saved"))
 
 
