@@ -17,7 +17,7 @@ from deeplab.model import build_model
 from slim.layers import variables_by_name
 
 ROOT = pathlib.Path(__file__).parents[2]
-QUICK = ("--parity_images=1", "--saved_model=false", "--crop_size=65")
+QUICK = ("--parity_images=1", "--formats=frozen_graph", "--crop_size=65")
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -52,7 +52,7 @@ def test_a_trained_folder_needs_no_model_flags(small_run, tmp_path, monkeypatch,
     path = tmp_path / "frozen_inference_graph.pb"
     assert run(monkeypatch, f"--checkpoint_path={small_run}", f"--export_path={path}", *QUICK) == 0
     printed = capsys.readouterr().out
-    assert "The files answer as the model does; batch norm is folded." in printed
+    assert "The files predict the same as the model; batch norm is folded." in printed
     assert "SemanticPredictions:0" in printed and "1 x 65 x 65 x 3" in printed
     assert f'Segmenter("{path}")' in printed
     assert (tmp_path / "labels.txt").read_text() == "ground\ndisc\nsquare\n"
