@@ -25,7 +25,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 import tensorflow as tf
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint import manager
 from deeplab.checkpoint.restore import restore
 from deeplab.utils import console
 
@@ -62,10 +63,10 @@ def contenders(folder: str, tensors: dict[str, np.ndarray]) -> dict[str, Callabl
         "bytes to one file, synced (bound)": lambda: write_bytes(f"{folder}/bytes", tensors),
         "TensorFlow's SaveV2 alone, not synced": lambda: save_v2(f"{folder}/plain", tensors),
         "tf.train.Checkpoint, not synced": lambda: objects.write(f"{folder}/objects"),
-        "save_step": lambda: files.save_step(f"{folder}/logs", next(steps), tensors),
-        "read": lambda: files.read(f"{folder}/logs"),
+        "save_step": lambda: manager.save_step(f"{folder}/logs", next(steps), tensors),
+        "read": lambda: checkpoint.open(f"{folder}/logs").arrays(),
         "restore": lambda: restore(state, f"{folder}/logs"),
-        "latest": lambda: files.latest(f"{folder}/logs"),
+        "latest": lambda: manager.latest(f"{folder}/logs"),
     }
 
 

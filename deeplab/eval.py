@@ -14,7 +14,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -24,6 +24,9 @@ from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.fields import as_dict
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import EvalConfig, InferenceConfig
+
+if TYPE_CHECKING:
+    from deeplab.checkpoint.bundle import Checkpoint
 
 GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
@@ -40,7 +43,7 @@ def evaluate(given: dict[str, Any]) -> None:
         measure(checkpoint)
 
 
-def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]:
+def prepared(given: Mapping[str, Any], checkpoint: Checkpoint) -> Callable[[Checkpoint], None]:
     """Everything that stays the same for all checkpoints; gives the function that evaluates one."""
     from deeplab.data import dataset as datasets
     from deeplab.evaluation import evaluator as measure
@@ -61,7 +64,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     measure.warn_of_other_names(resolved.get("class_names"), described.class_names, described.name)
     flat = {name: value for group in (config, data, inference, resize, model) for name, value in as_dict(group).items()}
 
-    return lambda prefix: measure.tell(evaluator.evaluate(prefix, flat), config.eval_logdir, excluded)
+    return lambda opened: measure.tell(evaluator.evaluate(opened, flat), config.eval_logdir, excluded)
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ nothing is kept. Takes about 10 seconds on two processor cores (MobileNetV2, cro
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 from typing import Any
@@ -26,22 +25,17 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
-OUTPUT_STRIDE = 8  # where neither a flag nor a config.yml says: the research DeepLab's default for exports
 
 
 def export_model(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
     flags.settings_from(given, GROUPS)  # their faults come before TensorFlow's seconds
-    from deeplab.checkpoint import files
+    from deeplab import checkpoint as checkpoints
     from deeplab.export.exporter import export
     from deeplab.inference import checkpoint_model as networks
     from deeplab.inference.prediction import PredictionSettings
 
-    checkpoint = files.find(given["checkpoint_path"], checksums=True)
-    saved = run_file.load(os.path.dirname(checkpoint) or ".")
-    if not saved and "output_stride" not in given:
-        console.note(f"no `output_stride` and no {run_file.FILE_NAME} beside the checkpoint: taking {OUTPUT_STRIDE}")
-        given = {**given, "output_stride": OUTPUT_STRIDE}
+    checkpoint = checkpoints.open(given["checkpoint_path"])
     resolved = networks.resolve(given, checkpoint, GROUPS)
     config, model, resize = flags.settings_from(resolved, GROUPS)
     settings = PredictionSettings(

@@ -42,15 +42,15 @@ GROUPS = (InspectConfig,)
 
 def inspect(config: InspectConfig) -> bool:
     """The command, after its flags have been read. Prints; returns whether two checkpoints differ."""
-    from deeplab.checkpoint import files
+    from deeplab import checkpoint
 
     wanted = pattern(config.filter)
-    first = files.open_reader(config.checkpoint)
+    first = checkpoint.open(config.checkpoint)
     print(summary(first))
     if not config.other:
         print("\n" + variables(first, [name for name in first.shapes if wanted.search(name)], config.values))
         return False
-    second = files.open_reader(config.other)
+    second = checkpoint.open(config.other)
     print("\n" + summary(second) + "\n")
     names = sorted(filter(wanted.search, {*first.shapes, *second.shapes}))
     return tell_difference(first, second, names)
@@ -72,8 +72,8 @@ def pattern(text: str) -> re.Pattern[str]:
 def summary(reader: Any) -> str:
     """What the checkpoint is, a line a fact."""
     from deeplab.checkpoint import compare, names
+    from deeplab.checkpoint.bundle import step_in_name
     from deeplab.checkpoint.infer_config import describe
-    from deeplab.checkpoint.manager import step_in_name
 
     found = describe(reader)
     network = [name for name in reader.shapes if not names.is_bookkeeping(name)]
@@ -99,7 +99,7 @@ def flags_text(found: Any) -> str:
         return "none would build it"
     guess = found.settings.get("atrous_rates") or found.settings.get("dense_prediction_cell_json")
     remark = "  (how many branches there are is certain, which rates or cell is not)" if guess else ""
-    return " ".join(found.flags()) + remark
+    return console.spelled(" ".join(found.setting_texts())) + remark
 
 
 def variables(reader: Any, names: list[str], values: bool) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -24,6 +24,9 @@ from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import InferenceConfig, VisConfig
 from deeplab.utils.locks import folder_lock
+
+if TYPE_CHECKING:
+    from deeplab.checkpoint.bundle import Checkpoint
 
 GROUPS = (VisConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
@@ -42,7 +45,7 @@ def visualize(given: dict[str, Any]) -> None:
             draw(checkpoint)
 
 
-def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]:
+def prepared(given: Mapping[str, Any], checkpoint: Checkpoint) -> Callable[[Checkpoint], None]:
     """Everything that stays the same for all checkpoints; gives the function that draws one."""
     from deeplab.data import colormaps
     from deeplab.data import dataset as datasets
@@ -60,7 +63,7 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     split = Split(described, data.dataset_dir, config.vis_split, settings, config.vis_batch_size, "--vis_crop_size")
     split.require_crop_fits_all()
     trained = checkpoint_model.build(model, checkpoint, settings.one_pass)
-    load.require_same_classes(described.num_classes, trained.num_classes, checkpoint, described.name)
+    load.require_same_classes(described.num_classes, trained.num_classes, checkpoint.prefix, described.name)
     folder = pathlib.Path(config.vis_logdir)
     raw_folder = pathlib.Path(config.raw_save_dir or folder / prediction_images.RAW_RESULTS)
     plan = prediction_images.Drawing(
@@ -73,9 +76,9 @@ def prepared(given: Mapping[str, Any], checkpoint: str) -> Callable[[str], None]
     )
     answer = labels_of(trained, settings)
 
-    def draw(prefix: str) -> None:
-        if prefix != trained.checkpoint:
-            trained.restore(prefix)
+    def draw(opened: Checkpoint) -> None:
+        if opened.prefix != trained.checkpoint:
+            trained.restore(opened)
         print("written: " + ", ".join(prediction_images.draw(split, answer, plan)), flush=True)
 
     return draw

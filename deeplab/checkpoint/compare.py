@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.checkpoint.files import InMemory, Reader
+from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 
-AnyReader = Reader | InMemory
+Opened = Checkpoint | ArrayCheckpoint
 Row = tuple[str, ...]
 HEADER = ("name", "shape", "dtype")
 VALUES_HEADER = ("mean", "std", "min", "max")
@@ -34,12 +34,12 @@ class Difference:
     largest: float | None = None
 
 
-def differences(first: AnyReader, second: AnyReader, names: Iterable[str]) -> list[Difference]:
-    """What became of every name in two checkpoints; values are read where shapes agree."""
+def differences(first: Opened, second: Opened, names: Iterable[str]) -> list[Difference]:
+    """Compare the named variables of two checkpoints; values are read where shapes agree."""
     return [_difference(first, second, name) for name in names]
 
 
-def _difference(first: AnyReader, second: AnyReader, name: str) -> Difference:
+def _difference(first: Opened, second: Opened, name: str) -> Difference:
     shapes = first.shapes.get(name), second.shapes.get(name)
     if None in shapes:
         return Difference(name, "only in the first" if shapes[1] is None else "only in the second", *shapes)
@@ -52,7 +52,7 @@ def _difference(first: AnyReader, second: AnyReader, name: str) -> Difference:
 def largest_difference(first: np.ndarray, second: np.ndarray) -> float | None:
     """The largest absolute difference of two arrays of one shape, any dtype.
 
-    NaN equals NaN; NaN against a number is infinitely far. Texts that differ give None.
+    NaN equals NaN; NaN against a number gives infinity; texts that differ give None.
     """
     if not (_is_numeric(first) and _is_numeric(second)):
         return 0.0 if np.array_equal(first, second) else None
@@ -63,13 +63,12 @@ def largest_difference(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(np.nan_to_num(distance, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def variable_row(reader: AnyReader, name: str, values: bool = False) -> Row:
-    """Name, shape and dtype of a variable; with `values` its mean, standard deviation, least and largest value."""
-    dtypes = getattr(reader, "dtypes", {})
-    row = (name, shape_text(reader.shapes[name]), _dtype_text(dtypes.get(name)))
+def variable_row(checkpoint: Opened, name: str, values: bool = False) -> Row:
+    """Name, shape and dtype of a variable; with `values` its mean, standard deviation, minimum and maximum."""
+    row = (name, shape_text(checkpoint.shapes[name]), _dtype_text(checkpoint.dtypes.get(name)))
     if not values:
         return row
-    array = reader.array(name)
+    array = checkpoint.array(name)
     if not _is_numeric(array) or not array.size:
         return (*row, "", "", "", "")
     numbers = array.astype(np.float64)
@@ -77,13 +76,13 @@ def variable_row(reader: AnyReader, name: str, values: bool = False) -> Row:
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
-    """`3x3x3x32`, `scalar`, or nothing for a variable that is not there."""
+    """`3x3x3x32`, `scalar`, or an empty text for a missing variable."""
     return "" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
-def parameters(reader: AnyReader, names: Iterable[str]) -> int:
-    """How many numbers the variables hold together."""
-    return sum(int(np.prod(reader.shapes[name], dtype=np.int64)) for name in names)
+def parameters(checkpoint: Opened, names: Iterable[str]) -> int:
+    """The total number of values in the variables."""
+    return sum(int(np.prod(checkpoint.shapes[name], dtype=np.int64)) for name in names)
 
 
 def _is_numeric(array: np.ndarray) -> bool:

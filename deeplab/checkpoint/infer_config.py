@@ -1,4 +1,8 @@
-"""What network a checkpoint holds, told from the names and shapes of its variables alone."""
+"""What model a checkpoint holds, inferred from the names and shapes of its variables.
+
+`describe` tells backbone, head and number of classes. `model_settings` turns that into the `ModelConfig` fields that
+build a checkpoint without `config.yml`, and asks for what the variables do not show.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeplab.checkpoint.files import Checkpoint, open_reader, step_of
+from deeplab.checkpoint import AnyCheckpoint
+from deeplab.checkpoint import open as open_checkpoint
 from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
+from deeplab.config.model_config import ModelConfig
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# Scope of a backbone -> its --model_variant; what else decides it is found in `_variant`.
+USUAL_RATES, USUAL_STRIDE = (6, 12, 18, 24), 16  # the DeepLab papers' rates, and the output stride they belong to
+PUBLISHED_CELL = "dense_prediction_cell_branch5_top1_cityscapes.json"
+
+# Scope of a backbone -> its `model_variant`; `_variant` handles the rest.
 _VARIANTS = {
     "MobilenetV2": "mobilenet_v2",
     "MobilenetV3": "mobilenet_v3_large_seg",
@@ -37,7 +48,7 @@ _V3_LAST_CHANNELS = {
     "mobilenet_v3_large": 960,
     "mobilenet_v3_small": 576,
 }
-_NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over --nas_stem_output_num_conv_filters
+_NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over `nas_stem_output_num_conv_filters`
 _USUAL = {
     "depth_multiplier": 1.0,
     "divisible_by": None,
@@ -64,14 +75,14 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class Description:
-    """A checkpoint's network.
+    """A checkpoint's model.
 
     Attributes:
-      model_variant: the backbone's name, None when it is none of ours.
-      settings: fields of `ModelConfig` that the names and shapes show, the usual values included. Atrous rates
-        leave no trace in a checkpoint but their number: 6,12,18 and so on stand for them.
+      model_variant: the backbone's name, None for an unknown backbone.
+      settings: fields of `ModelConfig` that the names and shapes show, the usual values included. Of atrous rates a
+        checkpoint shows only the number: 6,12,18 and so on stand for them.
       num_classes: classes of the segmentation logits, None without a head.
-      image_classes: classes of an image classifier's logits, None for a segmentation network.
+      image_classes: classes of an image classifier's logits, None for a segmentation model.
       step: global step.
       scopes: the outermost scopes, the largest first.
     """
@@ -83,34 +94,34 @@ class Description:
     step: int = 0
     scopes: tuple[str, ...] = ()
 
-    def flags(self, unlike: Description | None = None) -> list[str]:
-        """The flags that fit: all that are not the default, or those whose value differs in `unlike`."""
+    def setting_texts(self, unlike: Description | None = None) -> list[str]:
+        """The settings that fit as "`name=value`": all that are not the default, or that differ from `unlike`."""
         other = {**_USUAL, **unlike.settings} if unlike else _USUAL
         changed = {name: value for name, value in self.settings.items() if value != other[name]}
         if self.model_variant and not (unlike and unlike.model_variant == self.model_variant):
             changed = {"model_variant": self.model_variant, **changed}
-        return [f"--{name}={_flag_value(value)}" for name, value in changed.items()]
+        return [f"`{name}={_value_text(value)}`" for name, value in changed.items()]
 
     def sentence(self) -> str:
         """`mobilenet_v2, depth multiplier 0.5, image pooling, 21 classes`."""
         return ", ".join(_words(self))
 
 
-def describe(checkpoint: Checkpoint) -> Description:
-    """Tells backbone, head and class count of a checkpoint (or of a model's variables: a dict of arrays).
+def describe(checkpoint: AnyCheckpoint) -> Description:
+    """Tell backbone, head and class count of a checkpoint.
 
     Raises:
       UserError: there is no such checkpoint, or it is damaged.
     """
-    reader = open_reader(checkpoint)
-    return describe_shapes(reader.shapes, step_of(reader))
+    opened = open_checkpoint(checkpoint)
+    return describe_shapes(opened.shapes, opened.step)
 
 
 def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
-    """The same from variable names (no `:0`) and shapes."""
+    """Tell the same from variable names (without `:0`) and shapes."""
     weights = {name: tuple(shape) for name, shape in shapes.items() if not is_bookkeeping(name)}
     scopes = tuple(scope for scope, _ in Counter(name.split("/")[0] for name in weights).most_common())
-    is_slim_inception = any("/Conv2d_1a_3x3/" in name for name in weights)  # its scope is that of Keras' InceptionV3
+    is_slim_inception = any("/Conv2d_1a_3x3/" in name for name in weights)  # it has the scope of Keras' InceptionV3
     scope = next((s for s in scopes if s in _VARIANTS or _SAME_NAME.fullmatch(s) or _is_of_keras(s)), None)
     scope = None if is_slim_inception else scope
     variant = _variant(scope, weights)
@@ -137,7 +148,7 @@ def _variant(scope: str | None, shapes: Shapes) -> str | None:
 
 def _is_of_keras(scope: str) -> bool:
     """Whether a scope is that of a `keras:` backbone."""
-    from slim.keras_applications import applications  # Keras is imported only when a scope may be one of its networks
+    from slim.keras_applications import applications  # Keras is imported only if a scope may be one of its models
 
     return scope[:1].isupper() and scope in applications()
 
@@ -169,7 +180,7 @@ def _backbone(scope: str | None, variant: str | None, shapes: Shapes) -> dict[st
 
 
 def _mobilenet_v2_width(shapes: Shapes, stem: int) -> dict[str, Any]:
-    """Depth multiplier from the widest layer, where rounding shows least, and how widths were rounded."""
+    """Depth multiplier from the widest layer, which rounding changes least, and how widths were rounded."""
     last = _width(shapes, "MobilenetV2/expanded_conv_16/project/weights", 0)
     multiplier = round(last / 320, 2) if last else stem / 32
     usual = {"expanded_conv": 16, "expanded_conv_1": 24}
@@ -241,6 +252,72 @@ def _width(shapes: Shapes, name: str, otherwise: int) -> int:
     return shapes[name][-1] if name in shapes else otherwise
 
 
+# ---- a checkpoint without config.yml -----------------------------------------------------------------
+
+
+def model_settings(found: Description, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `ModelConfig` that build a checkpoint without a `config.yml`, except those in `given`.
+
+    Args:
+      found: the description of the checkpoint.
+      where: its prefix, for messages.
+      given: settings by name that the user has set.
+
+    Raises:
+      UserError: a setting that changes the predictions leaves no trace in the variables: atrous rates, the dense
+        prediction cell; the hint gives the usual values.
+    """
+    shown = {"model_variant": found.model_variant, **found.settings}
+    shown = {name: value for name, value in shown.items() if value is not None and name not in given}
+    if shown.pop("dense_prediction_cell_json", ""):
+        rule = "has a dense prediction cell, but does not say which"
+        hint = f"`dense_prediction_cell_json={PUBLISHED_CELL}` is the published one"
+        raise UserError("missing-setting", rule, hint, field="dense_prediction_cell_json", where=where)
+    if shown.get("atrous_rates"):
+        raise _rates_needed(len(shown["atrous_rates"]), where, given.get("output_stride"))
+    if shown:
+        console.note(f"{where} has no config.yml beside it; its variables show {found.sentence()}")
+    assumed = _without_trace(found, given)
+    if assumed:
+        texts = " ".join(f"`{name}={value}`" for name, value in assumed.items())
+        other = " (the research DeepLab exports with 8)" if "output_stride" in assumed else ""
+        console.note(f"assuming {texts}, which a checkpoint does not show{other}; set it to use another value")
+    return shown
+
+
+def rates_at(rates: tuple[int, ...], trained_stride: int, stride: int) -> tuple[int, ...]:
+    """Atrous rates with the same field of view at another output stride: 6, 12, 18 at 16 are 12, 24, 36 at 8."""
+    return tuple(max(1, round(rate * trained_stride / stride)) for rate in rates)
+
+
+def _rates_needed(count: int, where: str, stride: int | None) -> UserError:
+    """The error for missing atrous rates, with the likely ones."""
+    usual = tuple(USUAL_RATES[index] if index < len(USUAL_RATES) else 6 * (index + 1) for index in range(count))
+
+    def setting(at: int) -> str:
+        return f"`atrous_rates={_value_text(rates_at(usual, USUAL_STRIDE, at))}`"
+
+    hint = f"add {setting(16)} `output_stride=16`, the usual ones (or {setting(8)} `output_stride=8`: finer, slower)"
+    if stride:
+        hint = f"add {setting(stride)}, the usual rates at `output_stride={stride}`"
+    rule = f"has {count} atrous branch{'es' * (count > 1)}, whose rates a checkpoint does not show"
+    return UserError("missing-setting", rule, hint, field="atrous_rates", where=where, value=count)
+
+
+def _without_trace(found: Description, given: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that change this model's predictions and are invisible in a checkpoint, with their assumed values."""
+    names = ["output_stride"]
+    if found.settings.get("aspp_with_squeeze_and_excitation"):
+        names += ["image_se_uses_qsigmoid", "image_pooling_crop_size", "image_pooling_stride"]
+    if found.model_variant and found.model_variant.startswith("resnet") and found.num_classes:
+        names.append("multi_grid")
+    return {name: _default_text(getattr(ModelConfig(), name)) for name in names if name not in given}
+
+
+def _default_text(value: Any) -> str:
+    return "(unset)" if value is None else _value_text(value) or "(none)"
+
+
 # ---- words -------------------------------------------------------------------------------------------
 
 
@@ -280,10 +357,10 @@ def _foreign(scopes: tuple[str, ...]) -> str:
     """Words for a checkpoint of another kind."""
     if any(s in ("_CHECKPOINTABLE_OBJECT_GRAPH", "layer_with_weights-0", "model") for s in scopes):
         return "a TensorFlow 2 object checkpoint (Keras or tf.train.Checkpoint), whose names are not TensorFlow 1's"
-    return f"an unknown network (scopes {', '.join(scopes[:4])})" if scopes else "no network at all"
+    return f"an unknown model (scopes {', '.join(scopes[:4])})" if scopes else "no model at all"
 
 
-def _flag_value(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""The checkpoints of one folder, and its `checkpoint` file that says which of them is the latest.
+"""The checkpoints of one folder, and its `checkpoint` file that names the latest.
 
-The file has TensorFlow's text format (`model_checkpoint_path: "model.ckpt-100"`), with paths relative to the
-folder, so that a folder can be moved. `save_step` keeps files and folder in order.
+The file has TensorFlow's text format (`model_checkpoint_path: "model.ckpt-100"`), with paths relative to the folder, so
+that a folder can be moved. `save_step` keeps files and folder consistent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.checkpoint import bundle, writer
+from deeplab.checkpoint.bundle import Checkpoint, step_in_name
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -34,10 +35,10 @@ class State:
 
 
 def read_state(folder: str) -> State | None:
-    """The folder's `checkpoint` file, or None when there is none or it names nothing.
+    """Read the folder's `checkpoint` file; None if there is none or it names nothing.
 
-    Paths are taken as lying in the folder where such files exist there: folders get moved and copied, and
-    older files hold absolute paths of another machine.
+    A path is read as relative to this folder if such a file exists in it: folders get moved and copied, and older
+    files hold absolute paths of another machine.
     """
     path = os.path.join(folder, STATE)
     if not os.path.isfile(path):
@@ -50,7 +51,7 @@ def read_state(folder: str) -> State | None:
 
 
 def write_state(folder: str, latest: str, listed: list[str]) -> None:
-    """Writes the folder's `checkpoint` file in one stroke (prefixes, the oldest first)."""
+    """Write the folder's `checkpoint` file atomically (prefixes, the oldest first)."""
     lines = [("model_checkpoint_path", latest), *(("all_model_checkpoint_paths", prefix) for prefix in listed)]
     text = "".join(f'{key}: "{_escaped(os.path.relpath(prefix, folder))}"\n' for key, prefix in lines)
     writer.write_text(os.path.join(folder, STATE), text)
@@ -63,7 +64,7 @@ def _located(folder: str, name: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    """A string as protocol buffers' text format holds it: other than plain characters as octal bytes."""
+    """Escape a string for protocol buffers' text format: everything but plain characters as octal bytes."""
     return "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in name.encode())
 
 
@@ -75,12 +76,6 @@ def _unescaped(text: str) -> str:
 
 
 # ---- which checkpoint --------------------------------------------------------------------------------
-
-
-def step_in_name(prefix: str) -> int | None:
-    """`model.ckpt-300` -> 300; None for a name without a number."""
-    match = re.search(r"-(\d+)$", os.path.basename(prefix))
-    return int(match[1]) if match else None
 
 
 def all_checkpoints(folder: str | os.PathLike) -> list[str]:
@@ -101,44 +96,44 @@ def _by_step(prefix: str) -> tuple[int, float, str]:
     return (-1 if step is None else step, bundle.modified(bundle.index_file(prefix)), prefix)
 
 
-def latest(folder: str | os.PathLike, checksums: bool = False) -> str | None:
-    """The checkpoint to go on from: the one the state file names, else the newest that is whole.
+def latest(folder: str | os.PathLike, checksums: bool = False) -> Checkpoint | None:
+    """Open the checkpoint to resume from: the one that the state file names, else the newest that is whole.
 
     Args:
       folder: a training folder.
       checksums: read all bytes to find the newest whole one, not just names and sizes.
 
     Returns:
-      Its prefix, or None when the folder holds no checkpoint.
+      The checkpoint, or None if the folder holds none.
 
     Raises:
-      UserError: all checkpoints are damaged, or no state file says which of several is meant.
+      UserError: all checkpoints are damaged, or no state file tells which of several is meant.
     """
     folder = os.path.normpath(folder)
     state = read_state(folder)
     named = _named(folder) if state is None else state.latest
-    faults = {}
+    errors: dict[str, UserError] = {}
     for prefix in _candidates(folder, state):
-        unsure = checksums or bundle.exists(writer.replaced_prefix(prefix))
-        faults[prefix] = bundle.fault(prefix, unsure)
-        if faults[prefix] is None:
-            _tell_choice(folder, state, named, prefix, faults)
-            return prefix
-    if any(bundle.exists(prefix) or bundle.data_files(prefix) for prefix in faults):
-        listing = "; ".join(str(text) for text in faults.values())
-        raise UserError(
-            "unclassified",
-            f"holds no checkpoint that can be read: {listing}",
-            "copy its checkpoints there again, or start anew in an empty folder",
-            where=folder,
-        )
+        opened = bundle.open_whole(prefix, checksums or bundle.exists(writer.replaced_prefix(prefix)))
+        if isinstance(opened, Checkpoint):
+            _tell_choice(folder, state, named, prefix, errors)
+            return opened
+        errors[prefix] = opened
+    if any(bundle.exists(prefix) or bundle.data_files(prefix) for prefix in errors):
+        rule = "holds no checkpoint that can be read: " + "; ".join(map(_in_short, errors.values()))
+        hint = "copy its checkpoints there again, or train from scratch in an empty folder"
+        raise UserError("damaged-checkpoint", rule, hint, where=folder)
     if named:
         console.warning(f"{folder}/{STATE} names {os.path.basename(named)}, but there is no checkpoint in the folder")
     return None
 
 
+def _in_short(error: UserError) -> str:
+    return f"{os.path.basename(error.where)} {error.rule}"
+
+
 def _candidates(folder: str, state: State | None) -> Iterator[str]:
-    """What might be meant, the likeliest first, each followed by the copy it had while it was replaced."""
+    """What might be meant, the most likely first, each followed by the copy it had while it was replaced."""
     listed = [] if state is None else [state.latest, *reversed(state.listed)]
     for prefix in dict.fromkeys([*listed, *reversed(all_checkpoints(folder))]):
         yield prefix
@@ -152,19 +147,17 @@ def _named(folder: str) -> str | None:
     stems = {prefix.removesuffix(f"-{step_in_name(prefix)}") for prefix in prefixes}
     if len(prefixes) > 1 and (len(stems) > 1 or None in map(step_in_name, prefixes)):
         names = ", ".join(map(os.path.basename, prefixes))
-        raise UserError(
-            "unclassified",
-            f"holds several checkpoints ({names}) and no file `{STATE}` that says which is meant",
-            f"give one of them, e.g. {prefixes[-1]}",
-            where=folder,
-        )
+        rule = f"holds several checkpoints ({names}) and no file `{STATE}` that names the latest"
+        raise UserError("ambiguous-checkpoint", rule, f"give one of them, e.g. {prefixes[-1]}", where=folder)
     return prefixes[-1] if prefixes else None
 
 
-def _tell_choice(folder: str, state: State | None, named: str | None, chosen: str, faults: Mapping) -> None:
-    """Says when the choice is not just what the state file names."""
+def _tell_choice(
+    folder: str, state: State | None, named: str | None, chosen: str, errors: Mapping[str, UserError]
+) -> None:
+    """Print a line if the choice is not simply what the state file names."""
     if named and chosen != named:
-        reason = faults.get(named) or f"{os.path.basename(named)} is not there"
+        reason = _in_short(errors[named]) if named in errors else f"{os.path.basename(named)} does not exist"
         _say_once(console.warning, f"{folder}: {reason}; taking {os.path.basename(chosen)}, the newest whole one")
     elif state is None:
         count = len(all_checkpoints(folder))
@@ -174,7 +167,7 @@ def _tell_choice(folder: str, state: State | None, named: str | None, chosen: st
 
 @functools.lru_cache(maxsize=256)
 def _say_once(speak, text: str) -> None:
-    """Those who wait for checkpoints ask again and again; one line is enough."""
+    """Callers that wait for checkpoints ask repeatedly; one line is enough."""
     speak(text)
 
 
@@ -187,22 +180,22 @@ def save_step(
     tensors: Mapping[str, np.ndarray | tf.Tensor],
     keep: int = 5,
 ) -> str:
-    """Writes `FOLDER/model.ckpt-STEP` and makes it the latest; then removes the oldest beyond `keep`.
+    """Write `FOLDER/model.ckpt-STEP`, make it the latest, and remove the oldest beyond `keep`.
 
-    A kill at any moment leaves a usable latest checkpoint; what it leaves half-written goes with the next save.
-    Only checkpoints that the state file lists are ever removed.
+    A kill at any moment leaves a usable latest checkpoint; the next save removes what was left half-written. Only
+    checkpoints that the state file lists are ever removed.
 
     Args:
-      folder: the training folder, made when missing.
+      folder: the training folder, created if missing.
       step: global step; stored as `global_step` (int64).
       tensors: variable name -> array, optimizer slots included.
-      keep: how many checkpoints stay; 0 = all.
+      keep: number of checkpoints to keep; 0 = all.
 
     Returns:
       The new checkpoint's prefix.
 
     Raises:
-      UserError: the disk is full or the folder cannot be written; the checkpoints before are intact.
+      UserError: the disk is full or the folder cannot be written to; earlier checkpoints are intact.
     """
     folder = os.path.normpath(folder)
     writer.remove_leftovers(folder)
@@ -210,7 +203,7 @@ def save_step(
     listed = _still_listed(folder, prefix)
     writer.write(prefix, {**tensors, "global_step": np.int64(step)})
     outdated = listed[: max(0, len(listed) + 1 - keep)] if keep else []
-    # The outdated stay listed until they are gone: a kill in between must not leave them for ever.
+    # Outdated ones stay listed until they are removed: a kill in between must not leave them behind.
     write_state(folder, prefix, [*listed, prefix])
     for old in outdated:
         writer.remove(old)
@@ -220,7 +213,7 @@ def save_step(
 
 
 def _still_listed(folder: str, new: str) -> list[str]:
-    """Listed checkpoints of this folder that exist, the oldest first; rests of removed ones are cleared."""
+    """Listed checkpoints of this folder that exist, the oldest first; remains of removed ones are deleted."""
     state = read_state(folder)
     inside = [prefix for prefix in state.listed if os.path.dirname(prefix) == folder] if state else []
     others = [prefix for prefix in inside if prefix != new]

@@ -1,4 +1,4 @@
-"""What a variable's TensorFlow-1 name says: head or backbone, weight or optimizer slot."""
+"""What a variable's TensorFlow-1 name tells: head or backbone, weight or optimizer slot."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def is_slot(name: str) -> bool:
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Whether a name belongs to the training (slot or global step) rather than to the network."""
+    """Whether a name belongs to the training (slot or global step) rather than to the model."""
     return name == STEP or is_slot(name)
 
 
 def head_scopes(last_layers_contain_logits_only: bool = False) -> tuple[str, ...]:
-    """The scopes that `initialize_last_layer=False` starts anew."""
+    """The scopes that `initialize_last_layer=false` initializes from scratch."""
     return (LOGITS_SCOPE,) if last_layers_contain_logits_only else HEAD_SCOPES
 
 
@@ -36,6 +36,6 @@ def in_scopes(name: str, scopes: tuple[str, ...]) -> bool:
 def initial_exclusion(
     initialize_last_layer: bool = True, last_layers_contain_logits_only: bool = False
 ) -> Callable[[str], bool]:
-    """Which variables an initial checkpoint must not set: the step, and the head when it is started anew."""
+    """Which variables an initial checkpoint must not set: the step, and the head if it is initialized from scratch."""
     scopes = () if initialize_last_layer else head_scopes(last_layers_contain_logits_only)
     return lambda name: name == STEP or in_scopes(name, scopes)

@@ -1,4 +1,7 @@
-"""Puts a checkpoint's values into a model's variables by name, and tells what fitted and what did not."""
+"""Sets a model's variables from a checkpoint by name, and reports what fitted and what did not.
+
+The first convolution of a model for RGB images is adapted to images with another number of channels.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab.checkpoint import adapt
-from deeplab.checkpoint.files import Checkpoint, InMemory, Reader, open_reader, step_of
+from deeplab.checkpoint import AnyCheckpoint
+from deeplab.checkpoint import open as open_checkpoint
+from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.infer_config import Description, describe_shapes
 from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
-LEAST_SHARE = 0.5  # of the backbone's variables; below it the checkpoint is of another network
+MIN_FRACTION = 0.5  # of the backbone's variables; below it the checkpoint is of another model
+RGB = 3
 Shape = tuple[int, ...]
+Opened = Checkpoint | ArrayCheckpoint
 
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What became of every name, in the order of the model (`unused`: of the checkpoint).
+    """What happened to every variable, in the order of the model (`unused`: of the checkpoint).
 
     Attributes:
       checkpoint: its prefix.
@@ -32,8 +38,8 @@ class RestoreReport:
       missing: in the model, not in the checkpoint, left as they were.
       unused: in the checkpoint, not in the model.
       excluded: in both, left out on purpose.
-      adapted: (name, shape in the model, shape in the checkpoint) of a first convolution for RGB images, set so
-        that it reads images of another number of channels.
+      adapted: (name, shape in the model, shape in the checkpoint) of a first convolution for RGB images that was
+        adapted to another number of channels.
     """
 
     checkpoint: str
@@ -45,7 +51,7 @@ class RestoreReport:
     adapted: tuple[tuple[str, Shape, Shape], ...] = ()
 
     def table(self, lines: int = 4) -> str:
-        """Counts as a table, optimizer slots and step apart, and the first names of each unfitting kind."""
+        """Format the counts as a table, optimizer slots and step apart, and the first names that do not fit."""
         kinds: dict[str, tuple[Sequence[str], Sequence[str]]] = {"restored": (self.restored, [])}
         if self.adapted:
             kinds["adapted to the input channels"] = _both_shapes(self.adapted)
@@ -56,7 +62,7 @@ class RestoreReport:
             "excluded": (self.excluded, self.excluded),
         }
         rows = [(kind, *_counts(names)) for kind, (names, _) in kinds.items()]
-        text = [f"from {self.checkpoint}:", console.table(rows, ["outcome", "network", "optimizer and step"])]
+        text = [f"from {self.checkpoint}:", console.table(rows, ["outcome", "model", "optimizer and step"])]
         for kind, (_, shown) in kinds.items():
             text += _listing(kind, [line for line in shown if not is_bookkeeping(line)], lines)
         return "\n".join(text)
@@ -64,62 +70,81 @@ class RestoreReport:
 
 def restore(
     variables: Mapping[str, Any],
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     exclude: Callable[[str], bool] = lambda name: False,
     require_all: bool = False,
 ) -> RestoreReport:
-    """Sets variables from a checkpoint: what is there under the same name with the same shape.
+    """Set variables from a checkpoint: those that it holds under the same name with the same shape.
 
-    The first convolution of a network for RGB images is adapted to a model with other input channels, unless
+    The first convolution of a model for RGB images is adapted to a model with other input channels, unless
     `require_all`.
 
     Args:
-      variables: TensorFlow-1 name (no `:0`) -> Keras or TensorFlow variable, or anything with `.shape` and
+      variables: TensorFlow-1 name (without `:0`) -> Keras or TensorFlow variable, or anything with `.shape` and
         `.assign`; optimizer slots and `global_step` may be among them under their names.
-      checkpoint: prefix, folder, file of a checkpoint, arrays by name, or a reader.
+      checkpoint: whatever `deeplab.checkpoint.open` takes.
       exclude: names to leave alone, e.g. `names.initial_exclusion(...)`.
       require_all: every variable that is not excluded must be restored, as evaluation and export need it.
 
     Raises:
-      UserError: less than half of the backbone's variables fit, or with `require_all` any does not; nothing
-        has been set then.
+      UserError: less than half of the backbone's variables fit, with `require_all` any variable does not, or a value
+        is NaN or infinite; nothing has been set then.
     """
-    reader = open_reader(checkpoint)
+    opened = open_checkpoint(checkpoint)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    report = plan(shapes, reader, exclude)
+    report = plan(shapes, opened, exclude)
     if not require_all:
-        report = _with_adapted(report, shapes, reader)
-    _require_same_backbone(report, shapes, reader)
+        report = _with_adapted(report, shapes, opened)
+    _require_same_backbone(report, shapes, opened)
     if require_all and (report.missing or report.differing):
-        raise _incomplete(report, shapes, reader)
-    values = {name: reader.array(name) for name in report.restored}  # all read before any is set
+        raise _incomplete(report, shapes, opened)
+    values = {name: opened.array(name) for name in report.restored}  # all read before any is set
     for name, model, _ in report.adapted:
-        values[name] = adapt.to_channels(reader.array(name), model[2])
+        values[name] = adapt_to_channels(opened.array(name), model[2])
+    require_finite(values, opened.prefix)
     for name, value in values.items():
         variables[name].assign(_in_dtype_of(variables[name], value))
     return report
 
 
+def require_finite(values: Mapping[str, Any], where: str) -> None:
+    """Stop if a weight is NaN or infinite: predictions would be one class, without any warning.
+
+    Args:
+      values: variable name -> array or variable.
+      where: what holds them, for the message.
+
+    Raises:
+      UserError: with the first such variable and the number of its bad values.
+    """
+    for name, value in values.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuSUO" and not (finite := np.isfinite(array.astype(np.float32, copy=False))).all():
+            rule = f"{int((~finite).sum())} values of {name} are not finite: the training had diverged"
+            hint = "use an earlier checkpoint, or train with a lower `base_learning_rate`"
+            raise UserError("not-finite", rule, hint, where=where, value=name)
+
+
 def plan(
-    shapes: Mapping[str, Shape], reader: Reader | InMemory, exclude: Callable[[str], bool] = lambda name: False
+    shapes: Mapping[str, Shape], checkpoint: Opened, exclude: Callable[[str], bool] = lambda name: False
 ) -> RestoreReport:
-    """What `restore` would do, from the model's names and shapes."""
+    """Report what `restore` would do, from the model's names and shapes."""
     wanted = [name for name in shapes if not exclude(name)]
-    there = [name for name in wanted if name in reader]
-    fits = {name: tuple(shapes[name]) == reader.shapes[name] for name in there}
+    there = [name for name in wanted if name in checkpoint]
+    fits = {name: tuple(shapes[name]) == checkpoint.shapes[name] for name in there}
     return RestoreReport(
-        checkpoint=reader.prefix,
+        checkpoint=checkpoint.prefix,
         restored=tuple(name for name in there if fits[name]),
-        differing=tuple((name, tuple(shapes[name]), reader.shapes[name]) for name in there if not fits[name]),
-        missing=tuple(name for name in wanted if name not in reader),
-        unused=tuple(name for name in reader.shapes if name not in shapes),
-        excluded=tuple(name for name in shapes if exclude(name) and name in reader),
+        differing=tuple((name, tuple(shapes[name]), checkpoint.shapes[name]) for name in there if not fits[name]),
+        missing=tuple(name for name in wanted if name not in checkpoint),
+        unused=tuple(name for name in checkpoint.shapes if name not in shapes),
+        excluded=tuple(name for name in shapes if exclude(name) and name in checkpoint),
     )
 
 
-def _with_adapted(report: RestoreReport, shapes: Mapping[str, Shape], reader: Reader | InMemory) -> RestoreReport:
-    """The plan with the first convolution moved from the differing to the adapted variables."""
-    first = adapt.first_kernel({name: shapes[name] for name, _, _ in report.differing}, reader.shapes)
+def _with_adapted(report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: Opened) -> RestoreReport:
+    """Move the first convolution from the differing to the adapted variables."""
+    first = first_kernel({name: shapes[name] for name, _, _ in report.differing}, checkpoint.shapes)
     adapted = tuple(entry for entry in report.differing if entry[0] == first)
     return replace(report, adapted=adapted, differing=tuple(e for e in report.differing if e[0] != first))
 
@@ -129,6 +154,49 @@ def _in_dtype_of(variable: Any, value: np.ndarray) -> np.ndarray:
     return value if dtype is None else np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype)
 
 
+# ---- other input channels ------------------------------------------------------------------------------
+
+
+def first_kernel(model: Mapping[str, Shape], checkpoint: Mapping[str, Shape]) -> str | None:
+    """Name of the kernel that reads the image, if it can be adapted.
+
+    That is the only backbone kernel [h, w, in, out] that has 3 input channels in the checkpoint and another number in
+    the model, all else being equal.
+
+    Args:
+      model, checkpoint: variable names and shapes.
+    """
+    found = [name for name in model if name in checkpoint and _differs_in_channels(model[name], checkpoint[name])]
+    found = [name for name in found if _is_backbone(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _differs_in_channels(model: Shape, checkpoint: Shape) -> bool:
+    if len(model) != 4 or len(checkpoint) != 4 or checkpoint[2] != RGB or model[2] == RGB:
+        return False
+    return (*model[:2], model[3]) == (*checkpoint[:2], checkpoint[3])
+
+
+def adapt_to_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Adapt a kernel for RGB images to images of `channels` channels.
+
+    Equal channels give exactly the output that a gray RGB image gave. Up to two channels share the sum over R, G and B;
+    from four on, the first three keep the weights of R, G and B, the others get their mean, and all are scaled by
+    3 / channels. (timm's `adapt_input_conv` repeats R, G, B instead, which keeps that output on average only.)
+
+    Args:
+      kernel: [h, w, 3, out].
+      channels: number of input channels, not 3.
+
+    Returns:
+      [h, w, channels, out], in the kernel's dtype.
+    """
+    mean = kernel.mean(axis=2, keepdims=True)
+    extra = np.repeat(mean, max(0, channels - RGB), axis=2)
+    spread = np.concatenate([kernel, extra], axis=2) if channels > RGB else np.repeat(mean, channels, axis=2)
+    return (spread * (RGB / channels)).astype(kernel.dtype)
+
+
 # ---- refusing ----------------------------------------------------------------------------------------
 
 
@@ -136,58 +204,51 @@ def _is_backbone(name: str) -> bool:
     return not is_bookkeeping(name) and not in_scopes(name, HEAD_SCOPES)
 
 
-def _require_same_backbone(report: RestoreReport, shapes: Mapping[str, Shape], reader: Reader | InMemory) -> None:
-    """Stops at a checkpoint of another architecture, which would leave the network as good as untrained."""
+def _require_same_backbone(report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: Opened) -> None:
+    """Stop at a checkpoint of another architecture, which would leave the model practically untrained."""
     fitting = sum(map(_is_backbone, report.restored)) + len(report.adapted)
     unfit = [name for name, _, _ in report.differing] + list(report.missing)
     total = fitting + sum(map(_is_backbone, unfit))
-    if fitting >= LEAST_SHARE * total:
-        return
-    found, model = describe_shapes(reader.shapes), describe_shapes(shapes)
-    raise UserError(
-        "unclassified",
-        f"is of another network: only {fitting} of the {total} variables of the backbone fit. It looks like"
-        f" {found.sentence()}; the model is {model.sentence()}",
-        _flags_hint(found, model),
-        where=report.checkpoint,
-    )
+    if fitting < MIN_FRACTION * total:
+        rule = f"is of another model: only {fitting} of the {total} variables of the backbone fit"
+        raise _mismatch(rule, report, shapes, checkpoint)
 
 
-def _incomplete(report: RestoreReport, shapes: Mapping[str, Shape], reader: Reader | InMemory) -> UserError:
+def _incomplete(report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: Opened) -> UserError:
     """The error for a checkpoint that must hold the whole model and does not."""
-    found, model = describe_shapes(reader.shapes, step_of(reader)), describe_shapes(shapes)
-    faults = [f"{name} is missing" for name in report.missing]
-    faults += [f"{name} is {_x(there)}, the model's {_x(here)}" for name, here, there in report.differing]
-    shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-    return UserError(
-        "unclassified",
-        f"does not hold the whole model: {shown}. It looks like {found.sentence()}; the model is {model.sentence()}",
-        _flags_hint(found, model),
-        where=report.checkpoint,
-    )
+    lacks = [f"{name} is missing" for name in report.missing]
+    lacks += [f"{name} is {_x(stored)}, the model's {_x(wanted)}" for name, wanted, stored in report.differing]
+    shown = "; ".join(lacks[:4]) + (f"; and {len(lacks) - 4} more" if len(lacks) > 4 else "")
+    return _mismatch(f"does not hold the whole model: {shown}", report, shapes, checkpoint)
 
 
-def _flags_hint(found: Description, model: Description) -> str:
-    """Which flags would make the model fit the checkpoint."""
+def _mismatch(rule: str, report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: Opened) -> UserError:
+    found, model = describe_shapes(checkpoint.shapes), describe_shapes(shapes)
+    rule += f". It looks like {found.sentence()}; the model is {model.sentence()}"
+    return UserError("checkpoint-mismatch", rule, _settings_hint(found, model), where=report.checkpoint)
+
+
+def _settings_hint(found: Description, model: Description) -> str:
+    """Which settings would make the model fit the checkpoint."""
     if found.model_variant is None:
-        return "give a checkpoint of a network that `model_variant` knows"
-    flags = found.flags(unlike=model)
-    hint = f"flags that fit it: {' '.join(flags)}" if flags else ""
-    if any(flag.startswith("`atrous_rates=`") for flag in flags) and found.settings["atrous_rates"]:
-        hint += " (a checkpoint shows how many atrous rates there were, not which: these are those of stride 16)"
+        return "give a checkpoint of a backbone that `model_variant` knows"
+    texts = found.setting_texts(unlike=model)
+    hint = f"settings that fit it: {' '.join(texts)}" if texts else ""
+    if any(text.startswith("`atrous_rates=") for text in texts) and found.settings["atrous_rates"]:
+        hint += " (a checkpoint shows the number of atrous rates, not their values: these are the usual ones)"
     if found.num_classes and model.num_classes and found.num_classes != model.num_classes:
-        classes = f"it has {found.num_classes} classes: take the dataset it was trained on, or `num_classes`"
-        hint = "; ".join(filter(None, [hint, f"{classes}={found.num_classes}"]))
+        classes = f"it has {found.num_classes} classes: use the dataset it was trained on"
+        hint = "; ".join(filter(None, [hint, f"{classes}, or `num_classes={found.num_classes}`"]))
     if not hint and found.num_classes is None:
         return "it has no segmentation head: train from it first (`tf_initial_checkpoint`)"
-    return hint or "give the flags it was trained with"
+    return hint or "give the settings it was trained with"
 
 
 # ---- words -------------------------------------------------------------------------------------------
 
 
 def _both_shapes(entries: Sequence[tuple[str, Shape, Shape]]) -> tuple[list[str], list[str]]:
-    """Names, and lines that say both shapes."""
+    """Names, and lines with both shapes."""
     lines = [f"{name}: model {_x(model)}, checkpoint {_x(there)}" for name, model, there in entries]
     return [name for name, _, _ in entries], lines
 
@@ -202,7 +263,7 @@ def _counts(names: Any) -> tuple[int, int]:
 
 
 def _listing(kind: str, texts: Sequence[str], lines: int) -> list[str]:
-    """The first names of a kind; of the rest, how many lie in which outermost scope."""
+    """The first names of a kind; of the rest, the number per outermost scope."""
     rest = Counter(text.split("/")[0] for text in texts[lines:])
     more = ", ".join(f"{scope} {count}" for scope, count in rest.items())
     listing = [f"{kind}:", *(f"  {text}" for text in texts[:lines])] if texts else []

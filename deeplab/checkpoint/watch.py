@@ -1,14 +1,16 @@
-"""Which checkpoints to look at, and when: the one that is there, or each new one as a training writes it."""
+"""Which checkpoints to process, and when: the existing one, or each new one as a training writes it."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from deeplab.checkpoint import files, zoo
-from deeplab.checkpoint.manager import step_in_name
-from deeplab.config import run_file
+from deeplab.checkpoint import open as open_checkpoint
+from deeplab.checkpoint import zoo
+from deeplab.checkpoint.bundle import Checkpoint, step_in_name
+from deeplab.checkpoint.manager import latest
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -18,92 +20,103 @@ REMARK_SECONDS = 60.0
 
 def checkpoints(
     source: str,
-    most: int = 1,
+    max_number: int = 1,
     interval_secs: float = 300.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[str]:
-    """Prefixes of the checkpoints to look at; none comes twice, and only the newest of several that came meanwhile.
+) -> Iterator[Checkpoint]:
+    """Yield the checkpoints to process, opened; each one once, and only the newest of several written meanwhile.
 
     Args:
       source: training folder, or one checkpoint's prefix or file.
-      most: end after so many checkpoints; 1 takes what is there and never waits; 0 = go on for ever, that is until
-        the training has written its last step (as its `config.yml` has it) or someone interrupts.
-      interval_secs: least time between the starts of two rounds.
-      clock, sleep: seconds, and how to let them pass.
+      max_number: end after this many checkpoints; 1 takes the existing one and never waits; 0 = continue until the
+        training has written its last step (as its `config.yml` says) or the user interrupts.
+      interval_secs: minimum time between the starts of two rounds.
+      clock, sleep: return the time in seconds, and wait.
 
     Raises:
       UserError: there is no checkpoint and none is waited for, or one is damaged.
     """
-    if most == 1 or not _is_folder_to_be(source):
-        if most != 1:
+    if max_number == 1 or not _is_folder_to_be(source):
+        if max_number != 1:
             console.note(f"{source} is one checkpoint, not a training folder: it is taken once")
-        yield files.find(source)
+        yield open_checkpoint(source)
         return
-    seen: tuple[str, int] | None = None
+    seen: _Written | None = None
     done, next_start = 0, clock()
-    while not most or done < most:
+    while not max_number or done < max_number:
         seen = _wait_for_another(source, seen, next_start, clock, sleep)
         if seen is None:
             return
         next_start = clock() + interval_secs
-        yield seen[0]
+        yield seen.checkpoint
         done += 1
 
 
+class _Written(NamedTuple):
+    """A checkpoint and the time at which it was written."""
+
+    checkpoint: Checkpoint
+    time: int
+
+    def is_same(self, other: _Written | None) -> bool:
+        return other is not None and (self.checkpoint.prefix, self.time) == (other.checkpoint.prefix, other.time)
+
+
 def _is_folder_to_be(source: str) -> bool:
-    """A folder, or nothing yet: a training that is about to start makes it."""
+    """Whether this is a folder, or does not exist yet: a training that is about to start creates it."""
     if zoo.is_name(source):
         return False
     return os.path.isdir(source) or (not os.path.exists(source) and not os.path.exists(f"{source}.index"))
 
 
 def _wait_for_another(
-    folder: str, seen: tuple[str, int] | None, not_before: float, clock: Callable, sleep: Callable
-) -> tuple[str, int] | None:
-    """The newest checkpoint (prefix, time of writing) once it is another than `seen`; None when none can come."""
+    folder: str, seen: _Written | None, not_before: float, clock: Callable, sleep: Callable
+) -> _Written | None:
+    """Wait for another checkpoint than `seen`; None if none can come."""
     last_remark = clock()
     while True:
         found = _newest(folder)
-        if found and found != seen and clock() >= not_before:
+        is_new = found is not None and not found.is_same(seen)
+        if found and is_new and clock() >= not_before:
             return found
-        if found and found == seen and _was_the_last(folder, found[0]):
+        if found and not is_new and _was_the_last(found.checkpoint):
             console.note(f"the training in {folder} has written its last checkpoint; nothing more to wait for")
             return None
         if clock() - last_remark >= REMARK_SECONDS:
             last_remark = clock()
-            console.note(_remark(folder, found, seen, not_before - clock()))
+            console.note(_remark(folder, found if is_new else None, seen, not_before - clock()))
         sleep(POLL_SECONDS)
 
 
-def _newest(folder: str) -> tuple[str, int] | None:
+def _newest(folder: str) -> _Written | None:
     if not os.path.isdir(folder):
         return None
     try:
-        prefix = files.latest(folder)
-        return (prefix, os.stat(f"{prefix}.index").st_mtime_ns) if prefix else None
-    except FileNotFoundError:  # removed just now, to make room for a newer one
+        found = latest(folder)
+        return None if found is None else _Written(found, os.stat(f"{found.prefix}.index").st_mtime_ns)
+    except FileNotFoundError:  # removed just now to make room for a newer one
         return None
 
 
-def _was_the_last(folder: str, prefix: str) -> bool:
+def _was_the_last(checkpoint: Checkpoint) -> bool:
     try:
-        steps = run_file.load(folder).get("training_number_of_steps")
+        steps = checkpoint.config.get("training_number_of_steps")
     except UserError:  # being written
         return False
-    step = step_in_name(prefix)
+    step = step_in_name(checkpoint.prefix)
     return steps is not None and step is not None and step >= steps
 
 
-def _remark(folder: str, found: tuple[str, int] | None, seen: tuple[str, int] | None, pause: float) -> str:
-    """What is waited for, in words, with what is there instead."""
-    if found and found != seen:
+def _remark(folder: str, new: _Written | None, seen: _Written | None, pause: float) -> str:
+    """What is waited for, and what is there instead."""
+    if new:
         left = console.duration(pause)
-        return f"{os.path.basename(found[0])} is there; its turn comes in {left} (`eval_interval_secs`)"
+        return f"{os.path.basename(new.checkpoint.prefix)} is there; its turn comes in {left} (`eval_interval_secs`)"
     if seen:
-        return f"waiting for a checkpoint after {os.path.basename(seen[0])} in {folder} (Ctrl-C ends this)"
+        return f"waiting for a checkpoint after {os.path.basename(seen.checkpoint.prefix)} in {folder} (Ctrl-C stops)"
     if not os.path.isdir(folder):
-        return f"waiting for a checkpoint: the folder {folder} does not exist yet (Ctrl-C ends this)"
+        return f"waiting for a checkpoint: the folder {folder} does not exist yet (Ctrl-C stops)"
     names = sorted(os.listdir(folder))
-    there = f"it holds {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" if names else "it is empty"
-    return f"waiting for a first checkpoint in {folder}: {there} (Ctrl-C ends this)"
+    content = f"it holds {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" if names else "it is empty"
+    return f"waiting for a first checkpoint in {folder}: {content} (Ctrl-C stops)"

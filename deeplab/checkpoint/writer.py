@@ -1,7 +1,7 @@
-"""Writing and removing checkpoints in TensorFlow's V2 format, so that a kill never leaves a mixture.
+"""Writing and removing checkpoints in TensorFlow's V2 format so that a kill never leaves a mixture.
 
-Everything is written whole under a temporary name in the same folder, synced to the disk and renamed: first
-the data, then the index, without which the data are nothing. `remove_leftovers` clears what kills leave.
+Everything is written whole under a temporary name in the same folder, synced to the disk and renamed: first the data,
+then the index, without which the data are ignored. `remove_leftovers` removes what killed processes left.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, fault, modified
+from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, is_whole, modified
 from deeplab.utils.errors import UserError
 from deeplab.utils.locks import is_running
 
-STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes cannot be seen, go after a day
+STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes are invisible, are removed after a day
 _TEMPORARY = re.compile(r".*\.saving-[^/.]*-\d+")
 
 
 def write(prefix: str, tensors: Mapping[str, np.ndarray | tf.Tensor]) -> str:
-    """Writes a checkpoint so that a kill at any moment leaves a usable one.
+    """Write a checkpoint so that a kill at any moment leaves a usable one.
 
-    Both files are first written whole under a temporary name in the same folder and synced; then the data
-    and last the index get their names. A checkpoint of the same name stays usable beside them, as
-    `model.ckpt.replaced-STEP`, until the new one is complete.
+    Both files are first written whole under a temporary name in the same folder and synced; then the data and last the
+    index get their names. A checkpoint of the same name stays usable as `model.ckpt.replaced-STEP` until the new one is
+    complete.
 
     Args:
-      prefix: path without `.index`; its folder is made when missing.
+      prefix: path without `.index`; its folder is created if missing.
       tensors: variable name (no `:0`) -> float32 array; `global_step` is stored as an int64 scalar, other
         dtypes stay as they are.
 
@@ -42,7 +42,7 @@ def write(prefix: str, tensors: Mapping[str, np.ndarray | tf.Tensor]) -> str:
       The prefix.
 
     Raises:
-      UserError: the disk is full or the folder cannot be written; what was there before is intact.
+      UserError: the disk is full or the folder cannot be written to; existing files are intact.
     """
     prefix = os.fspath(prefix)
     folder, arrays = os.path.dirname(prefix) or ".", _as_stored(tensors)
@@ -56,8 +56,8 @@ def write(prefix: str, tensors: Mapping[str, np.ndarray | tf.Tensor]) -> str:
         _sync(folder)
         if kept:
             remove(kept)
-    except (OSError, tf.errors.OpError) as problem:
-        raise _cannot_write(prefix, arrays, problem) from problem
+    except (OSError, tf.errors.OpError) as error:
+        raise _cannot_write(prefix, arrays, error) from error
     finally:
         _discard(temporary)
     return prefix
@@ -76,7 +76,7 @@ def _as_stored(tensors: Mapping[str, np.ndarray | tf.Tensor]) -> dict[str, np.nd
 
 
 def _save(prefix: str, arrays: dict[str, np.ndarray]) -> None:
-    """Both files, complete and on the disk. SaveV2 run eagerly takes .1 s where a graph's Saver takes 10 s."""
+    """Write both files and sync them. Eager SaveV2 takes 0.1 s where a graph's Saver takes 10 s."""
     with tf.device("CPU:0"):
         tf.raw_ops.SaveV2(
             prefix=prefix,
@@ -89,7 +89,7 @@ def _save(prefix: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _keep_replaced(prefix: str) -> str | None:
-    """Gives a checkpoint that is about to be replaced a second name, under which it stays usable."""
+    """Give a checkpoint that is about to be replaced a second name under which it stays usable."""
     if not os.path.isfile(prefix + INDEX) or data_files(prefix) != [prefix + DATA]:
         return None
     kept = replaced_prefix(prefix)
@@ -101,7 +101,7 @@ def _keep_replaced(prefix: str) -> str | None:
 
 
 def replaced_prefix(prefix: str) -> str:
-    """`model.ckpt-5` -> `model.ckpt.replaced-5`: the number stays last, so that its step can be read."""
+    """`model.ckpt-5` -> `model.ckpt.replaced-5`: the number stays last so that the step can be read from it."""
     stem, dash, step = prefix.rpartition("-")
     return f"{stem}.replaced-{step}" if dash and step.isdigit() else f"{prefix}.replaced"
 
@@ -109,40 +109,39 @@ def replaced_prefix(prefix: str) -> str:
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # no hard links there, e.g. a mounted cloud drive
+    except OSError:  # a file system without hard links, e.g. a mounted cloud drive
         shutil.copyfile(source, target)
         _sync(target)
 
 
 def _sync(path: str) -> None:
-    """Waits until a file or a folder's entries are on the disk."""
+    """Wait until a file or a folder's entries are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:
-        if not os.path.isdir(path):  # some file systems cannot sync folders; files they all can
+        if not os.path.isdir(path):  # some file systems cannot sync folders; all can sync files
             raise
     finally:
         os.close(handle)
 
 
-def _cannot_write(prefix: str, arrays: dict[str, np.ndarray], problem: Exception) -> UserError:
+def _cannot_write(prefix: str, arrays: dict[str, np.ndarray], error: Exception) -> UserError:
     need = sum(array.nbytes for array in arrays.values()) / 1e6
     folder = os.path.dirname(prefix) or "."
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder) or "."
     free = shutil.disk_usage(folder).free / 1e6
-    return UserError(
-        "unclassified",
-        f"the checkpoint could not be written: {cause(problem)}",
-        f"it needs {need:.1f} MB and {free:.1f} MB are free in {folder}: make room (or check permissions and quota)"
-        " and start again; the checkpoints written before are untouched",
-        where=prefix,
+    rule = f"the checkpoint could not be written: {cause(error)}"
+    hint = (
+        f"it needs {need:.1f} MB and {free:.1f} MB are free in {folder}: free some space (or check permissions and "
+        "quota) and start again; the checkpoints written before are intact"
     )
+    return UserError("unwritable-file", rule, hint, where=prefix)
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a small text file in one stroke: whole under a temporary name, synced, renamed."""
+    """Write a small text file atomically: whole under a temporary name, synced, renamed."""
     temporary = temporary_prefix(path)
     try:
         with open(temporary + ".text", "w", encoding="utf-8") as file:
@@ -151,10 +150,9 @@ def write_text(path: str, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary + ".text", path)
         _sync(os.path.dirname(path) or ".")
-    except OSError as problem:
-        raise UserError(
-            "unclassified", f"could not be written: {cause(problem)}", "make room and start again", where=path
-        ) from problem
+    except OSError as error:
+        rule, hint = f"could not be written: {cause(error)}", "free some space and start again"
+        raise UserError("unwritable-file", rule, hint, where=path) from error
     finally:
         _discard(temporary)
 
@@ -163,24 +161,24 @@ def write_text(path: str, text: str) -> None:
 
 
 def remove(prefix: str) -> None:
-    """Removes a checkpoint, index first, so that no half of it looks like a checkpoint."""
+    """Remove a checkpoint, the index first, so that no half of it looks like a checkpoint."""
     remove_files([prefix + INDEX, *data_files(prefix), prefix + ".meta"])
 
 
 def remove_files(paths: list[str]) -> None:
-    """Removes files; those that are gone already are no matter."""
+    """Remove files; missing ones are ignored."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
 def temporary_prefix(prefix: str) -> str:
-    """The name under which this process writes before it renames."""
+    """The name under which this process writes before renaming."""
     return f"{prefix}.saving-{_host()}-{os.getpid()}"
 
 
 def remove_leftovers(folder: str) -> None:
-    """Clears what killed savers left in a folder, and brings back what one of them was about to replace."""
+    """Remove what killed processes left in a folder, and restore what one of them was about to replace."""
     matches = map(_TEMPORARY.match, glob.glob(os.path.join(glob.escape(folder), "*.saving-*")))
     for temporary in sorted({match[0] for match in matches if match}):
         if _is_abandoned(temporary):
@@ -191,16 +189,16 @@ def remove_leftovers(folder: str) -> None:
 
 
 def _bring_back(kept: str, prefix: str) -> None:
-    """Ends a replacement that was cut short: the old data return if the new data came without their index."""
+    """Finish an interrupted replacement: restore the old data if the new data have no index yet."""
     if not os.path.isfile(prefix + INDEX):
         return
-    if os.path.isfile(kept + INDEX) and fault(prefix, checksums=True) and not fault(kept):
-        os.replace(kept + DATA, prefix + DATA)  # the index is still the old one, so the two fit again
+    if os.path.isfile(kept + INDEX) and not is_whole(prefix, checksums=True) and is_whole(kept):
+        os.replace(kept + DATA, prefix + DATA)  # the index is still the old one, so both files match again
     remove(kept)
 
 
 def _discard(temporary: str) -> None:
-    """Removes a temporary checkpoint, and its data where that was renamed while the index was not."""
+    """Remove a temporary checkpoint, and its data if those were renamed but the index was not."""
     prefix = temporary.rpartition(".saving-")[0]
     data_moved = os.path.exists(temporary + INDEX) and not os.path.exists(temporary + DATA)
     if data_moved and not os.path.exists(prefix + INDEX):
@@ -209,7 +207,7 @@ def _discard(temporary: str) -> None:
 
 
 def _is_abandoned(temporary: str) -> bool:
-    """Whether the process that wrote a temporary is gone, or is this one, which is not writing now."""
+    """Whether the process that wrote a temporary has ended, or is this one, which is not writing now."""
     host, _, process = temporary.rpartition(".saving-")[2].rpartition("-")
     written = [modified(path) for path in glob.glob(glob.escape(temporary) + ".*")]
     if time.time() - max(written, default=time.time()) > STALE_SECONDS:

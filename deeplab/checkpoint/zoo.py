@@ -235,7 +235,7 @@ def _alone_in(work: str, entry: Entry, pause: float = 0.5) -> Iterator[None]:
 def _whole_checkpoint(folder: str) -> str | None:
     """The prefix of the checkpoint in an unpacked archive; None when there is none, or only damaged ones."""
     prefixes = [prefix for inner, _, _ in os.walk(folder) for prefix in manager.all_checkpoints(inner)]
-    whole = [prefix for prefix in prefixes if bundle.fault(prefix) is None]
+    whole = [prefix for prefix in prefixes if bundle.is_whole(prefix)]
     return max(whole, key=functools.partial(_rank, folder), default=None)
 
 
@@ -243,7 +243,7 @@ def _rank(folder: str, prefix: str) -> tuple[bool, bool, int, str]:
     """Sort key, best last: moving averages above raw weights, then the one a state file names, then the step."""
     named = manager.read_state(os.path.dirname(prefix))
     inside = os.path.relpath(prefix, folder).split(os.sep)
-    return "ema" in inside, named is not None and named.latest == prefix, manager.step_in_name(prefix) or 0, prefix
+    return "ema" in inside, named is not None and named.latest == prefix, bundle.step_in_name(prefix) or 0, prefix
 
 
 def _require_checkpoint(folder: str, entry: Entry) -> str:

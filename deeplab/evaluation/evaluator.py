@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.evaluation import ConfusionMatrix, Report, write_report
 from deeplab.evaluation.metrics import present_classes
 from deeplab.evaluation.split_images import Batch, Split, labels_of, resized_label
@@ -34,17 +35,17 @@ class Evaluator:
         self._network, self._split = network, split
         self._labels_of = labels_of(network, split.settings)
 
-    def evaluate(self, checkpoint: str, settings: Mapping[str, Any]) -> Report:
+    def evaluate(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Report:
         """Runs a checkpoint over the whole split.
 
         Args:
-          checkpoint: its prefix.
+          checkpoint: the opened checkpoint.
           settings: every flag by name as it was resolved, for the report.
 
         Raises:
           UserError: damaged checkpoint or records, an image that does not fit, label values outside the classes.
         """
-        if checkpoint != self._network.checkpoint:
+        if checkpoint.prefix != self._network.checkpoint:
             self._network.restore(checkpoint)
         started = time.monotonic()
         matrix = self._count()
@@ -52,7 +53,7 @@ class Evaluator:
         return Report(
             matrix,
             dataset.class_names,
-            checkpoint,
+            checkpoint.prefix,
             self._network.step,
             self._split.name,
             len(self._split),

@@ -10,8 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab.checkpoint import build_settings, files, restore
-from deeplab.checkpoint.infer_config import describe
+from deeplab import checkpoint as checkpoints
+from deeplab.checkpoint import AnyCheckpoint, restore
+from deeplab.checkpoint.bundle import Checkpoint
+from deeplab.checkpoint.infer_config import describe, model_settings, rates_at
 from deeplab.config import run_file
 from deeplab.config.model_config import ModelConfig
 from deeplab.model import MERGED_LOGITS, build_model
@@ -38,21 +40,22 @@ class Network:
     checkpoint: str = ""
     step: int = 0
 
-    def restore(self, checkpoint: str) -> None:
+    def restore(self, checkpoint: AnyCheckpoint) -> None:
         """Takes a checkpoint's weights.
 
         Raises:
           UserError: the checkpoint does not hold every variable of this network; the weights stay as they were.
         """
-        restore.restore(variables_by_name(self.model), checkpoint, require_all=True)
-        self.checkpoint, self.step = checkpoint, files.step_of(checkpoint)
+        opened = checkpoints.open(checkpoint)
+        restore.restore(variables_by_name(self.model), opened, require_all=True)
+        self.checkpoint, self.step = opened.prefix, opened.step
 
     def logits_of(self, pixels: tf.Tensor) -> tf.Tensor:
         """float32 [B, h, w, C], 0..255 -> merged logits float32 [B, h', w', num_classes]."""
         return self.model(pixels, training=False)[MERGED_LOGITS]
 
 
-def build(config: ModelConfig, checkpoint: str, one_pass: bool = True) -> Network:
+def build(config: ModelConfig, checkpoint: AnyCheckpoint, one_pass: bool = True) -> Network:
     """The network of an architecture with a checkpoint's weights; its number of classes is the checkpoint's.
 
     Args:
@@ -67,13 +70,14 @@ def build(config: ModelConfig, checkpoint: str, one_pass: bool = True) -> Networ
     if config.image_pyramid and not one_pass:
         console.note("the scales of `eval_scales` take the place of `image_pyramid`")
         config = replace(config, image_pyramid=())
+    checkpoint = checkpoints.open(checkpoint)
     num_classes = classes_in(checkpoint)
     network = Network(build_model(config, num_classes, train_batch_norm=False), config, num_classes)
     network.restore(checkpoint)
     return network
 
 
-def classes_in(checkpoint: str) -> int:
+def classes_in(checkpoint: AnyCheckpoint) -> int:
     """The number of classes that a checkpoint's logits have.
 
     Raises:
@@ -82,16 +86,21 @@ def classes_in(checkpoint: str) -> int:
     found = describe(checkpoint)
     if found.num_classes is None:
         rule = f"has no segmentation head: it looks like {found.sentence()}"
-        raise UserError("unclassified", rule, "train from it first (`tf_initial_checkpoint`)", where=checkpoint)
+        raise UserError(
+            "unclassified",
+            rule,
+            "train from it first (`tf_initial_checkpoint`)",
+            where=checkpoints.open(checkpoint).prefix,
+        )
     return found.num_classes
 
 
-def resolve(given: Mapping[str, Any], checkpoint: str, groups: Sequence[type]) -> dict[str, Any]:
+def resolve(given: Mapping[str, Any], checkpoint: Checkpoint, groups: Sequence[type]) -> dict[str, Any]:
     """All settings by name: as given, else as saved in `config.yml` beside the checkpoint, else as its variables show.
 
     Args:
       given: settings by name from a command line or a caller, each in its field's type.
-      checkpoint: prefix of a checkpoint.
+      checkpoint: the opened checkpoint.
       groups: the settings groups that count.
 
     Returns:
@@ -100,19 +109,18 @@ def resolve(given: Mapping[str, Any], checkpoint: str, groups: Sequence[type]) -
     Raises:
       UserError: a given setting contradicts the saved ones where weights depend on it.
     """
-    folder = os.path.dirname(checkpoint) or "."
-    saved = run_file.load(folder)
-    where = os.path.join(folder, run_file.FILE_NAME)
+    saved = checkpoint.config
+    where = os.path.join(checkpoint.folder, run_file.FILE_NAME)
     merged = run_file.merge(dict(given), saved, groups, where)
     if _may_rescale_rates(given, saved):
-        rates = build_settings.rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])
+        rates = rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])
         if rates != merged["atrous_rates"]:
             shown = run_file.show(rates)
             console.note(f"`atrous_rates={shown}`: as far as those of {where} at its output stride")
         merged["atrous_rates"] = rates
     if saved:
         return {**{name: saved[name] for name in ("class_names", "colors") if saved.get(name)}, **merged}
-    return {**build_settings.settings_to_build(describe(checkpoint), checkpoint, given), **merged}
+    return {**model_settings(describe(checkpoint), checkpoint.prefix, given), **merged}
 
 
 def _may_rescale_rates(given: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint.bundle import Checkpoint
+from deeplab.checkpoint.manager import all_checkpoints
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import Size, make
 from deeplab.config.model_config import ModelConfig
@@ -71,7 +73,7 @@ def load(
     path, kind = identify(os.fspath(source))
     given = dict(given or {})
     if kind == "checkpoint":
-        return _from_checkpoint(path, given, dataset, crop_size, shrink_large_images)
+        return _from_checkpoint(checkpoint.open(path), given, dataset, crop_size, shrink_large_images)
     if given or crop_size:
         names = ", ".join(f"--{name}" for name in [*given, *(["crop_size"] if crop_size else [])])
         rule = f"{names} cannot be set any more: an export has its settings built in"
@@ -98,7 +100,7 @@ def identify(source: str) -> tuple[str, str]:
         raise UserError("unclassified", rule, "give the checkpoint or frozen graph it was made from", where=source)
     if os.path.isdir(source):
         return _inside(source)
-    return files.find(source), "checkpoint"
+    return source, "checkpoint"
 
 
 def _inside(folder: str) -> tuple[str, str]:
@@ -106,8 +108,8 @@ def _inside(folder: str) -> tuple[str, str]:
     if os.path.isfile(os.path.join(folder, "saved_model.pb")):
         return folder, "saved model"
     frozen = sorted(name for name in os.listdir(folder) if name.endswith(".pb"))
-    if files.all_checkpoints(folder) or not (frozen or os.path.isdir(os.path.join(folder, "saved_model"))):
-        return files.find(folder), "checkpoint"
+    if all_checkpoints(folder) or not (frozen or os.path.isdir(os.path.join(folder, "saved_model"))):
+        return folder, "checkpoint"
     if len(frozen) > 1:
         raise UserError(
             "unclassified",
@@ -123,8 +125,11 @@ def _inside(folder: str) -> tuple[str, str]:
 # ---- checkpoints -----------------------------------------------------------------------------------------
 
 
-def _from_checkpoint(prefix: str, given: dict[str, Any], dataset: str, crop: Size | None, shrink: bool) -> Predictor:
-    settings = checkpoint_model.resolve(given, prefix, GROUPS)
+def _from_checkpoint(
+    opened: Checkpoint, given: dict[str, Any], dataset: str, crop: Size | None, shrink: bool
+) -> Predictor:
+    prefix = opened.prefix
+    settings = checkpoint_model.resolve(given, opened, GROUPS)
     inference = make(InferenceConfig, settings)
     prediction = PredictionSettings(
         model=make(ModelConfig, settings),
@@ -138,7 +143,7 @@ def _from_checkpoint(prefix: str, given: dict[str, Any], dataset: str, crop: Siz
         raise UserError(
             "unclassified", rule, "call the network itself: deeplab.inference.checkpoint_model.build", where=prefix
         )
-    loaded = checkpoint_model.build(prediction.model, prefix, prediction.one_pass)
+    loaded = checkpoint_model.build(prediction.model, opened, prediction.one_pass)
     saved = tuple(settings.get("class_names") or ()), tuple(settings.get("colors") or ())
     names, colors = _classes(loaded.num_classes, *saved, dataset, prefix)
     answer = _answer_of(loaded.logits_of, prediction)

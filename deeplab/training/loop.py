@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint.manager import save_step
 from deeplab.checkpoint.names import STEP
 from deeplab.config.training_config import TrainConfig
 from deeplab.data import colormaps, records
@@ -72,7 +73,7 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
             f"{config.train_logdir} is at step {first_step}: `training_number_of_steps=`"
             f"{config.training_number_of_steps} is reached; raise it to train longer"
         )
-        return files.find(config.train_logdir)
+        return checkpoint.open(config.train_logdir).prefix
     console.note(distribution.describe(strategy, config.train_batch_size))
 
     # ---- data
@@ -168,7 +169,7 @@ class _Saver:
         """Writes `model.ckpt-STEP`."""
         tensors = {name: np.asarray(variable.numpy()) for name, variable in self._state.items()}
         tensors[STEP] = np.asarray(step, np.int64)
-        prefix = files.save_step(self._config.train_logdir, step, tensors, self._config.max_checkpoints_to_keep)
+        prefix = save_step(self._config.train_logdir, step, tensors, self._config.max_checkpoints_to_keep)
         self._saved_at, self._saved_step = time.monotonic(), step
         return prefix
 

@@ -7,7 +7,8 @@ import os
 import random
 from collections.abc import Iterator
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint.manager import latest
 from deeplab.config import run_file
 from deeplab.data import dataset as datasets
 from deeplab.data import records
@@ -59,9 +60,11 @@ def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
     records.list_shards(settings.dataset.dataset_dir, settings.train.train_split)
     os.makedirs(folder, exist_ok=True)
     with folder_lock(folder, "training", "give another `train_logdir`"):
-        goes_on = files.latest(folder) is not None
+        goes_on = latest(folder) is not None
         if settings.train.tf_initial_checkpoint not in ("", IMAGENET) and not goes_on:
-            files.find(settings.train.tf_initial_checkpoint)  # a wrong path or zoo name shows before TensorFlow works
+            checkpoint.open(
+                settings.train.tf_initial_checkpoint
+            )  # a wrong path or zoo name shows before TensorFlow works
         saved = run_file.load(folder) if goes_on else {}
         refuse_other_settings(settings, saved, folder)
         seed = choose_seed(settings.train.random_seed, saved)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from deeplab.checkpoint import files, names
+from deeplab.checkpoint import AnyCheckpoint, names
+from deeplab.checkpoint.manager import latest
 from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.training.settings import Settings
 from deeplab.utils import console
@@ -28,12 +29,11 @@ def restore(state: State, settings: Settings) -> int:
       UserError: the checkpoint is damaged, of another network, or (when going on) does not fit entirely.
     """
     config = settings.train
-    latest = files.latest(config.train_logdir, checksums=True)
-    if latest:
-        restore_variables(state, latest, require_all=True)
-        step = files.step_of(latest)
-        console.note(f"going on from {latest}, step {step}")
-        return step
+    found = latest(config.train_logdir, checksums=True)
+    if found:
+        restore_variables(state, found, require_all=True)
+        console.note(f"going on from {found.prefix}, step {found.step}")
+        return found.step
     if config.tf_initial_checkpoint:
         exclude = names.initial_exclusion(
             config.initialize_last_layer, settings.optimizer.last_layers_contain_logits_only
@@ -45,7 +45,7 @@ def restore(state: State, settings: Settings) -> int:
     return 0
 
 
-def initial_weights(settings: Settings) -> files.Checkpoint:
+def initial_weights(settings: Settings) -> AnyCheckpoint:
     """What `tf_initial_checkpoint` means: a checkpoint's path, or Keras' ImageNet weights by name.
 
     Raises:

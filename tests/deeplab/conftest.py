@@ -11,7 +11,7 @@ CLASSES = ("ground", "disc", "square")
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> pathlib.Path:
     """A training folder for `disc_records`: config.yml, and model.ckpt-7 of a narrow MobileNetV2, golden weights."""
-    from deeplab.checkpoint import files
+    from deeplab.checkpoint import manager
     from deeplab.config import run_file
     from deeplab.config.model_config import ModelConfig
     from deeplab.model import build_model
@@ -21,7 +21,7 @@ def small_run(tmp_path_factory) -> pathlib.Path:
     # Without image pooling and with 32 filters, these weights happen to predict all three classes.
     config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=32, add_image_level_feature=False)
     names = {name: tuple(v.shape) for name, v in variables_by_name(build_model(config, len(CLASSES))).items()}
-    files.save_step(folder, 7, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
+    manager.save_step(folder, 7, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
     colors = [[0, 0, 0], [255, 0, 0], [0, 200, 0]]
     run_file.save(folder, [config], {"num_classes": 3, "class_names": list(CLASSES), "colors": colors})
     return folder

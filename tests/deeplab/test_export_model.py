@@ -10,7 +10,7 @@ import tensorflow as tf
 from support import golden_recipe
 
 from deeplab import export_model
-from deeplab.checkpoint import files
+from deeplab.checkpoint import manager
 from deeplab.config.model_config import ModelConfig
 from deeplab.inference.runtimes import frozen_graph
 from deeplab.model import build_model
@@ -32,7 +32,7 @@ def tf1_checkpoint(tmp_path_factory) -> str:
     config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=16)
     names = {name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 21)).items()}
     folder = tmp_path_factory.mktemp("tf1")
-    return files.save_step(folder, 30000, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
+    return manager.save_step(folder, 30000, {name: golden_recipe.weight(name, shape) for name, shape in names.items()})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_tensorflow_1_checkpoint_takes_the_old_flags(flags_of_tf1, tmp_path, m
     assert run(monkeypatch, *flags_of_tf1, *old) == 0
     printed = capsys.readouterr()
     assert "1 x 65 x 81 x 21" in printed.out
-    assert "no --output_stride and no config.yml beside the checkpoint: taking 8" in printed.err
+    assert "assuming --output_stride=16, which a checkpoint does not show (the research DeepLab exports with 8)" in printed.err
     assert (tmp_path / "labels.txt").read_text().splitlines()[:2] == ["class_0", "class_1"]
 
 
@@ -78,7 +78,7 @@ def test_a_data_set_names_the_classes(flags_of_tf1, tmp_path, monkeypatch):
     [
         ("--num_classes=5", "is 5, but the logits", "--num_classes=21, or leave it out"),
         ("--dataset=cityscapes", "cityscapes has 19 classes", "the dataset it was trained on"),
-        ("--depth_multiplier=0.5", "another network", "--depth_multiplier=0.25"),
+        ("--depth_multiplier=0.5", "another model", "--depth_multiplier=0.25"),
         ("--decoder_output_stride=4", "is missing", "--decoder_output_stride="),
         ("--export_path=graph.txt", "must end in .pb", "graph.txt.pb"),
         ("--parity_folder=/nowhere", "there is no file, folder or match", ""),

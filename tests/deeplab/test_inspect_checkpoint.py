@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeplab import inspect_checkpoint
-from deeplab.checkpoint import compare, files
+from deeplab.checkpoint import compare, manager, writer
 
 TENSORS = {
     "MobilenetV2/Conv/weights": np.zeros((3, 3, 3, 32), np.float32),
@@ -20,7 +20,7 @@ TENSORS = {
 @pytest.fixture
 def folder(tmp_path) -> str:
     """A training folder with one checkpoint."""
-    files.save_step(tmp_path / "logs", 300, TENSORS)
+    manager.save_step(tmp_path / "logs", 300, TENSORS)
     return str(tmp_path / "logs")
 
 
@@ -66,7 +66,7 @@ def test_every_kind_of_difference(folder, tmp_path, monkeypatch, capsys):
     other["logits/semantic/biases"] = np.array([1, 2, 3, 4.25, -5], np.float32)
     other["aspp0/weights"] = np.zeros((1, 1, 320, 128), np.float32)
     other["aspp0/biases"] = np.zeros(128, np.float32)
-    files.write(str(tmp_path / "other.ckpt"), other)
+    writer.write(str(tmp_path / "other.ckpt"), other)
     assert run(monkeypatch, f"--checkpoint={folder}", f"--other={tmp_path}/other.ckpt") == 1
     output = capsys.readouterr().out
     assert table_row(output, "logits/semantic/biases")[1:] == ["values", "differ", "5", "5", "0.25"]
@@ -76,7 +76,7 @@ def test_every_kind_of_difference(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_filter_limits_the_comparison(folder, tmp_path, monkeypatch):
-    files.write(str(tmp_path / "other.ckpt"), {**TENSORS, "logits/semantic/biases": np.zeros(5, np.float32)})
+    writer.write(str(tmp_path / "other.ckpt"), {**TENSORS, "logits/semantic/biases": np.zeros(5, np.float32)})
     words = [f"--checkpoint={folder}", f"--other={tmp_path}/other.ckpt"]
     assert run(monkeypatch, *words, "--filter=^aspp") == 0
     assert run(monkeypatch, *words, "--filter=^logits") == 1

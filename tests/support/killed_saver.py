@@ -1,4 +1,4 @@
-"""Kills savers at every step of a save, and at random moments; run by test_checkpoint_kill.py.
+"""Kills savers at every step of a save, and at random moments; run by test_writer.py.
 
 TensorFlow is imported once and every saver is a fork, so that dozens of kills take seconds. Prints one line
 for each kill survived; ends with a traceback at the first folder that is not usable.
@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint import manager
 
 OPERATIONS = ("replace", "unlink", "fsync", "link")
 
@@ -52,8 +53,8 @@ def die_at(count: int) -> None:
 
 def check(folder: pathlib.Path, least: int) -> int:
     """The latest checkpoint is whole, of one step, and not older than the last one reported as saved."""
-    prefix = files.latest(folder, checksums=True)
-    values = files.read(prefix)
+    found = manager.latest(folder, checksums=True)
+    prefix, values = found.prefix, found.arrays()
     step = int(values.pop("global_step"))
     assert step >= least, f"{prefix} is of step {step}, but {least} had been saved"
     found = {float(v) for array in values.values() for v in (array.min(), array.max())}
@@ -71,14 +72,14 @@ def kill_at_every_step(base: pathlib.Path, step: int) -> None:
     """One save of `step` into a folder of steps 1 and 2 with keep=2, killed before each of its operations."""
     start = base / "start"
     for saved in (1, 2):
-        forked(lambda saved=saved: files.save_step(start, saved, tensors(saved), keep=2))
+        forked(lambda saved=saved: manager.save_step(start, saved, tensors(saved), keep=2))
     for count in range(1, 100):
         folder = base / f"killed-{step}-{count}"
         shutil.copytree(start, folder)
 
         def save(count=count, folder=folder):
             die_at(count)
-            files.save_step(folder, step, tensors(step, again=True), keep=2)
+            manager.save_step(folder, step, tensors(step, again=True), keep=2)
 
         status = forked(save)
         check(folder, least=2)
@@ -86,7 +87,7 @@ def kill_at_every_step(base: pathlib.Path, step: int) -> None:
             assert count > 8, f"only {count} operations in a save"
             return
         assert status == signal.SIGKILL, status
-        forked(lambda folder=folder: files.save_step(folder, 4, tensors(4), keep=2))
+        forked(lambda folder=folder: manager.save_step(folder, 4, tensors(4), keep=2))
         assert check(folder, least=4) == 4
         print(f"survived: save of step {step} killed before operation {count}: {sorted(os.listdir(folder))[1:]}")
         listed = {int(line.split("-")[-1].strip('"')) for line in (folder / "checkpoint").read_text().split()[3::2]}
@@ -103,14 +104,14 @@ def kill_at_random(folder: pathlib.Path, rounds: int) -> None:
     draw = random.Random(7)
     report = folder.with_suffix(".reported")
     report.write_text("0")
-    forked(lambda: files.save_step(folder, 0, tensors(0)))
+    forked(lambda: manager.save_step(folder, 0, tensors(0)))
     for _ in range(rounds):
         process = os.fork()
         if not process:
-            step = files.step_of(folder)
+            step = checkpoint.open(folder).step
             while True:
                 step += 1
-                files.save_step(folder, step, tensors(step), keep=3)
+                manager.save_step(folder, step, tensors(step), keep=3)
                 report.write_text(str(step))
         time.sleep(0.15 + draw.random() * 0.25)
         os.kill(process, signal.SIGKILL)

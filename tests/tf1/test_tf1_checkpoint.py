@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support import golden_recipe
 
-from deeplab.checkpoint import files, manager
+from deeplab import checkpoint
+from deeplab.checkpoint import manager
 from deeplab.checkpoint.restore import restore
 
 pytestmark = pytest.mark.tf1
@@ -43,11 +44,11 @@ def restored_by_tf1(tf1, folder, optimizer: str) -> dict[str, np.ndarray]:
 )
 def test_tensorflow_1_restores_ours_by_name(tf1, tmp_path, optimizer, leaves, extra):
     tensors = checkpoint_with_slots(1234567890123, leaves) | extra
-    files.save_step(tmp_path, 7, {"unrelated": np.zeros(1, np.float32)})
-    files.save_step(tmp_path, 1234567890123, tensors)
+    manager.save_step(tmp_path, 7, {"unrelated": np.zeros(1, np.float32)})
+    manager.save_step(tmp_path, 1234567890123, tensors)
     seen = restored_by_tf1(tf1, tmp_path, optimizer)
     assert str(seen.pop("path")) == str(tmp_path / "model.ckpt-1234567890123")
-    assert list(seen.pop("listed")) == files.all_checkpoints(tmp_path)
+    assert list(seen.pop("listed")) == manager.all_checkpoints(tmp_path)
     assert {name.removeprefix("value:") for name in seen} == set(tensors)
     for name, value in seen.items():
         ours = tensors[name.removeprefix("value:")]
@@ -57,7 +58,7 @@ def test_tensorflow_1_restores_ours_by_name(tf1, tmp_path, optimizer, leaves, ex
 
 def test_tensorflow_1_finds_ours_under_an_odd_name(tf1, tmp_path):
     folder = tmp_path / "modèle é"
-    saved = files.save_step(folder, 3, checkpoint_with_slots(3, ("Momentum",)))
+    saved = manager.save_step(folder, 3, checkpoint_with_slots(3, ("Momentum",)))
     assert str(restored_by_tf1(tf1, folder, "momentum")["path"]) == saved
 
 
@@ -78,13 +79,13 @@ def trained(training, tmp_path):
 
 def test_we_read_what_tensorflow_1_wrote(trained):
     folder, values = trained
-    assert files.latest(folder, checksums=True) == str(folder / "model.ckpt-3")
-    back = files.read(folder)
+    assert manager.latest(folder, checksums=True).prefix == str(folder / "model.ckpt-3")
+    back = checkpoint.open(folder).arrays()
     assert set(back) == set(values) == set(checkpoint_with_slots(0, ("Momentum",)))
     for name, value in values.items():
         assert back[name].dtype == value.dtype
         np.testing.assert_array_equal(back[name], value, err_msg=name)
-    assert back["global_step"].dtype == np.int64 and files.step_of(folder) == 3
+    assert back["global_step"].dtype == np.int64 and checkpoint.open(folder).step == 3
     assert np.abs(back[f"{TRAINABLE[0]}/Momentum"]).max() > 0, "the slots hold what three steps left there"
 
 
@@ -103,7 +104,7 @@ def test_we_go_on_in_a_folder_of_tensorflow_1_and_it_goes_on_in_ours(tf1, traine
     folder, values = trained
     assert [pathlib.Path(p).name for p in manager.read_state(str(folder)).listed] == ["model.ckpt-2", "model.ckpt-3"]
     for step in (4, 5):
-        files.save_step(folder, step, {**values, "global_step": step}, keep=2)
+        manager.save_step(folder, step, {**values, "global_step": step}, keep=2)
     left = {path.name.split(".data")[0].removesuffix(".index") for path in folder.iterdir()} - {"checkpoint"}
     assert left == {"model.ckpt-4", "model.ckpt-5"}, "what TensorFlow 1 wrote, .meta files too, went in its turn"
     seen = restored_by_tf1(tf1, folder, "momentum")
@@ -116,4 +117,4 @@ def test_moved_folder_of_tensorflow_1(trained, tmp_path_factory):
     (folder / "checkpoint").write_text(absolute)
     moved = tmp_path_factory.mktemp("elsewhere") / "logs"
     folder.rename(moved)
-    assert files.latest(moved) == str(moved / "model.ckpt-3")
+    assert manager.latest(moved).prefix == str(moved / "model.ckpt-3")

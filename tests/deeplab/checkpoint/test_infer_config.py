@@ -5,9 +5,10 @@ import pathlib
 
 import numpy as np
 import pytest
+from support.errors import raises
 
-from deeplab.checkpoint import files
-from deeplab.checkpoint.infer_config import describe, describe_shapes
+from deeplab.checkpoint import manager
+from deeplab.checkpoint.infer_config import describe, describe_shapes, model_settings, rates_at
 
 # Names and shapes as the reference made them (batch norm and most of the backbone left out), with its flags.
 NETWORKS = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "checkpoint_networks.json").read_text())
@@ -45,27 +46,27 @@ def test_every_network_of_the_reference_is_recognized(name):
     assert bool(have.get("dense_prediction_cell_json")) == ("dpc" in name)
 
 
-def test_flags_are_those_that_differ_from_the_defaults():
+def test_settings_are_those_that_differ_from_the_defaults():
     found = describe_shapes(NETWORKS["mobilenet_v2_nonsep_aspp_decoder"]["shapes"])
-    assert found.flags() == [
-        "--model_variant=mobilenet_v2",
-        "--atrous_rates=6,12,18",
-        "--aspp_with_separable_conv=false",
-        "--decoder_output_stride=4",
-        "--decoder_use_separable_conv=false",
+    assert found.setting_texts() == [
+        "`model_variant=mobilenet_v2`",
+        "`atrous_rates=6,12,18`",
+        "`aspp_with_separable_conv=false`",
+        "`decoder_output_stride=4`",
+        "`decoder_use_separable_conv=false`",
     ]
 
 
-def test_flags_unlike_another_network_lead_from_it_here():
+def test_settings_unlike_another_model_lead_from_it_here():
     here = describe_shapes(NETWORKS["mobilenet_v2_dm05_os16"]["shapes"])
     other = describe_shapes(NETWORKS["mobilenet_v2_summerge"]["shapes"])
-    assert here.flags(unlike=other) == [
-        "--depth_multiplier=0.5",
-        "--atrous_rates=",
-        "--aspp_convs_filters=256",
-        "--decoder_output_stride=",
+    assert here.setting_texts(unlike=other) == [
+        "`depth_multiplier=0.5`",
+        "`atrous_rates=`",
+        "`aspp_convs_filters=256`",
+        "`decoder_output_stride=`",
     ]
-    assert here.flags(unlike=here) == []
+    assert here.setting_texts(unlike=here) == []
 
 
 def test_sentences():
@@ -111,7 +112,7 @@ def test_image_classifier():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("InceptionV3/Conv2d_1a_3x3/weights", "an unknown network (scopes InceptionV3)"),
+        ("InceptionV3/Conv2d_1a_3x3/weights", "an unknown model (scopes InceptionV3)"),
         ("layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE", "a TensorFlow 2 object checkpoint"),
     ],
 )
@@ -126,6 +127,121 @@ def test_from_a_file_with_slots_and_step(tmp_path):
         "resnet_v1_50/conv1_3/weights": np.zeros((3, 3, 64, 128), np.float32),
         "resnet_v1_50/conv1_1/weights/Momentum": np.zeros((3, 3, 4, 64), np.float32),
     }
-    found = describe(files.save_step(tmp_path, 40, tensors))
+    found = describe(manager.save_step(tmp_path, 40, tensors))
     assert (found.model_variant, found.step) == ("resnet_v1_50_beta", 40)
     assert found.sentence() == "resnet_v1_50_beta, 4 input channels, without a segmentation head"
+
+
+# ---- a checkpoint without config.yml -----------------------------------------------------------------
+
+PLAIN = {
+    "MobilenetV2/Conv/weights": (3, 3, 3, 16),
+    "MobilenetV2/expanded_conv_16/project/weights": (1, 1, 480, 160),
+    "image_pooling/weights": (1, 1, 160, 256),
+    "aspp0/weights": (1, 1, 160, 256),
+    "concat_projection/weights": (1, 1, 512, 256),
+    "logits/semantic/weights": (1, 1, 256, 21),
+}
+BRANCHES = {f"aspp{n}_pointwise/weights": (1, 1, 160, 256) for n in (1, 2, 3)}
+
+
+def settings(shapes, **given):
+    """Settings of a checkpoint of these variables."""
+    return model_settings(describe_shapes(shapes), "logs/model.ckpt-5", given)
+
+
+def test_everything_is_taken_from_the_variables(capsys):
+    found = settings(PLAIN)
+    assert (found["model_variant"], found["depth_multiplier"], found["atrous_rates"]) == ("mobilenet_v2", 0.5, ())
+    shown = capsys.readouterr().err
+    assert "its variables show mobilenet_v2, depth multiplier 0.5" in shown
+    assert "assuming `output_stride=16`, which" in shown
+
+
+def test_what_is_given_is_left_out():
+    assert not {"depth_multiplier", "output_stride"} & set(settings(PLAIN, depth_multiplier=0.5, output_stride=8))
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({}, "add `atrous_rates=6,12,18` `output_stride=16`, the usual ones"),
+        ({"output_stride": 8}, "add `atrous_rates=12,24,36`, the usual rates at `output_stride=8`"),
+        ({"output_stride": 32}, "add `atrous_rates=3,6,9`, the usual rates at `output_stride=32`"),
+    ],
+)
+def test_rates_are_asked_for(given, hint):
+    with raises("missing-setting", "atrous_rates", "logs/model.ckpt-5") as caught:
+        settings(PLAIN | BRANCHES, **given)
+    assert caught.value.value == 3 and caught.value.hint.startswith(hint)
+
+
+def test_given_rates_are_enough():
+    assert "atrous_rates" not in settings(PLAIN | BRANCHES, atrous_rates=(2, 4, 6))
+
+
+def test_cell_is_asked_for():
+    cell = PLAIN | {"meta_architecture/branch0_pointwise/weights": (1, 1, 160, 256)}
+    with raises("missing-setting", "dense_prediction_cell_json", "logs/model.ckpt-5"):
+        settings(cell)
+    assert "dense_prediction_cell_json" not in settings(cell, dense_prediction_cell_json="mine.json")
+
+
+def test_lite_head_names_what_cannot_be_seen(capsys):
+    settings(PLAIN | {"image_pooling/biases": (256,)}, output_stride=32)
+    assert "`image_se_uses_qsigmoid=false`" in capsys.readouterr().err
+
+
+def test_rates_follow_the_output_stride():
+    assert rates_at((6, 12, 18), 16, 8) == (12, 24, 36)
+    assert rates_at((12, 24, 36), 8, 32) == (3, 6, 9)
+    assert rates_at((1,), 8, 32) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("last", "before", "channels", "variant", "multiplier"),
+    [
+        (160, ("expanded_conv_11", 112), 960, "mobilenet_v3_large", 1.0),
+        (120, ("expanded_conv_11", 88), 720, "mobilenet_v3_large", 0.75),
+        (80, ("expanded_conv_11", 112), 480, "mobilenet_v3_large_seg", 1.0),
+        (96, ("expanded_conv_7", 48), 576, "mobilenet_v3_small", 1.0),
+        (48, ("expanded_conv_7", 48), 288, "mobilenet_v3_small_seg", 1.0),
+    ],
+)
+def test_mobilenet_v3_whole_and_halved(last, before, channels, variant, multiplier):
+    shapes = {
+        "MobilenetV3/Conv/weights": (3, 3, 3, 16),
+        f"MobilenetV3/{before[0]}/project/weights": (1, 1, 72, before[1]),
+        "MobilenetV3/Conv_1/weights": (1, 1, last, channels),
+    }
+    found = describe_shapes(shapes)
+    assert (found.model_variant, found.settings["depth_multiplier"]) == (variant, multiplier)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("drn_d_54/conv0/weights", "drn_d_54"), ("EfficientNetV2B0/stem_conv/weights", "keras:EfficientNetV2B0")],
+)
+def test_backbones_of_other_systems(name, variant):
+    assert describe_shapes({name: (3, 3, 3, 16)}).model_variant == variant
+
+
+@pytest.mark.parametrize(("scope", "filters", "stem"), [("pnasnet", 40, 20), ("hnasnet", 24, 24)])
+def test_width_of_nas_networks(scope, filters, stem):
+    found = describe_shapes(
+        {f"{scope}/conv0/weights": (3, 3, 3, 64), f"{scope}/cell_0/1x1/weights": (1, 1, 64, filters)}
+    )
+    assert found.settings["nas_stem_output_num_conv_filters"] == stem
+
+
+@pytest.mark.parametrize(
+    ("low_level", "stride"), [(16, 4), (88, 8)]
+)  # expansion widths of the blocks at these strides (table 2 of the MobileNetV3 paper)
+def test_stride_of_the_small_network_s_decoder(low_level, stride):
+    shapes = {
+        "MobilenetV3/Conv/weights": (3, 3, 3, 16),
+        "aspp0/weights": (1, 1, 288, 256),
+        "decoder/feature_projection0/weights": (1, 1, low_level, 48),
+        "decoder/decoder_conv0_pointwise/weights": (1, 1, 304, 256),
+    }
+    assert describe_shapes(shapes).settings["decoder_output_stride"] == (stride,)

@@ -1,10 +1,13 @@
 """The folder of a training: its state file, the latest checkpoint, and which ones stay."""
 
+import re
+
 import numpy as np
 import pytest
+from support.errors import raises
 
-from deeplab.checkpoint import files, manager, writer
-from deeplab.utils.errors import UserError
+from deeplab import checkpoint
+from deeplab.checkpoint import manager, writer
 
 DATA = ".data-00000-of-00001"
 
@@ -12,12 +15,12 @@ DATA = ".data-00000-of-00001"
 def save(folder, *steps: int, keep: int = 5) -> None:
     """Checkpoints of one small array whose value is the step."""
     for step in steps:
-        files.save_step(folder, step, {"a": np.full(50, step, np.float32)}, keep=keep)
+        manager.save_step(folder, step, {"a": np.full(50, step, np.float32)}, keep=keep)
 
 
 def names(folder) -> list[str]:
     """Names of the checkpoints in a folder, the state file left out."""
-    return [prefix.rsplit("/", 1)[1] for prefix in files.all_checkpoints(folder)]
+    return [prefix.rsplit("/", 1)[1] for prefix in manager.all_checkpoints(folder)]
 
 
 def test_state_file_is_tensorflows_text(tmp_path):
@@ -33,7 +36,7 @@ def test_the_oldest_go_and_the_newest_stay(tmp_path):
     save(tmp_path, 1, 2, 3, 4, keep=2)
     assert names(tmp_path) == ["model.ckpt-3", "model.ckpt-4"]
     assert len(list(tmp_path.iterdir())) == 5
-    assert manager.read_state(str(tmp_path)).listed == tuple(files.all_checkpoints(tmp_path))
+    assert manager.read_state(str(tmp_path)).listed == tuple(manager.all_checkpoints(tmp_path))
 
 
 def test_keep_0_keeps_all(tmp_path):
@@ -42,16 +45,16 @@ def test_keep_0_keeps_all(tmp_path):
 
 
 def test_unlisted_checkpoints_are_never_removed(tmp_path):
-    files.write(str(tmp_path / "model.ckpt-best"), {"a": np.ones(1, np.float32)})
-    files.write(str(tmp_path / "model.ckpt-2"), {"a": np.ones(1, np.float32)})
+    writer.write(str(tmp_path / "model.ckpt-best"), {"a": np.ones(1, np.float32)})
+    writer.write(str(tmp_path / "model.ckpt-2"), {"a": np.ones(1, np.float32)})
     save(tmp_path, 5, 6, 7, keep=1)
     assert names(tmp_path) == ["model.ckpt-best", "model.ckpt-2", "model.ckpt-7"]
 
 
 def test_saving_a_step_again_makes_it_the_latest(tmp_path):
     save(tmp_path, 1, 2)
-    files.save_step(tmp_path, 1, {"a": np.full(50, 9, np.float32)})
-    assert files.read(tmp_path)["a"][0] == 9
+    manager.save_step(tmp_path, 1, {"a": np.full(50, 9, np.float32)})
+    assert checkpoint.open(tmp_path).array("a")[0] == 9
     assert manager.read_state(str(tmp_path)).listed == (str(tmp_path / "model.ckpt-2"), str(tmp_path / "model.ckpt-1"))
 
 
@@ -61,14 +64,14 @@ def test_all_checkpoints_are_in_the_order_of_steps(tmp_path):
 
 
 def test_no_checkpoint_yet(tmp_path):
-    assert files.latest(tmp_path) is None
-    assert files.latest(tmp_path / "not there") is None
+    assert manager.latest(tmp_path) is None
+    assert manager.latest(tmp_path / "not there") is None
 
 
 def test_state_file_may_point_back(tmp_path):
     save(tmp_path, 1, 2)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
-    assert files.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+    assert manager.latest(tmp_path).prefix == str(tmp_path / "model.ckpt-1")
 
 
 @pytest.mark.parametrize(
@@ -77,24 +80,24 @@ def test_state_file_may_point_back(tmp_path):
 def test_absolute_paths_of_another_machine(tmp_path, path):
     save(tmp_path, 1, 2)
     (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{path}"\nall_model_checkpoint_paths: "{path}"\n')
-    assert files.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+    assert manager.latest(tmp_path).prefix == str(tmp_path / "model.ckpt-1")
 
 
 def test_absolute_path_to_another_folder(tmp_path):
     save(tmp_path / "runs", 1)
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path}/runs/model.ckpt-1"\n')
-    assert files.latest(tmp_path / "link") == str(tmp_path / "runs" / "model.ckpt-1")
+    assert manager.latest(tmp_path / "link").prefix == str(tmp_path / "runs" / "model.ckpt-1")
     save(tmp_path / "link", 2, 3, keep=1)
-    assert files.latest(tmp_path / "runs"), "nothing outside the folder is removed"
+    assert manager.latest(tmp_path / "runs"), "nothing outside the folder is removed"
 
 
 def test_names_that_need_escapes(tmp_path):
     prefix = str(tmp_path / 'modèle "x".ckpt-5')
-    files.write(prefix, {"a": np.ones(1, np.float32)})
+    writer.write(prefix, {"a": np.ones(1, np.float32)})
     manager.write_state(str(tmp_path), prefix, [prefix])
     assert r'"mod\303\250le \042x\042.ckpt-5"' in (tmp_path / "checkpoint").read_text()
-    assert files.latest(tmp_path) == prefix
+    assert manager.latest(tmp_path).prefix == prefix
 
 
 # ---- when files are damaged or gone ------------------------------------------------------------------
@@ -103,24 +106,24 @@ def test_names_that_need_escapes(tmp_path):
 def test_truncated_latest_falls_back_to_the_one_before(tmp_path, capsys):
     save(tmp_path, 1, 2, 3)
     (tmp_path / f"model.ckpt-3{DATA}").write_bytes(b"short")
-    assert files.latest(tmp_path) == str(tmp_path / "model.ckpt-2")
+    assert manager.latest(tmp_path).prefix == str(tmp_path / "model.ckpt-2")
     warning = capsys.readouterr().err
     assert "warning" in warning and "is truncated: 5 of 208 bytes; taking model.ckpt-2" in warning
-    assert files.step_of(tmp_path) == 2
+    assert checkpoint.open(tmp_path).step == 2
 
 
 def test_zeroed_latest_shows_when_checksums_are_asked_for(tmp_path):
     save(tmp_path, 1, 2)
     (tmp_path / f"model.ckpt-2{DATA}").write_bytes(bytes(208))
-    assert files.latest(tmp_path, checksums=True) == str(tmp_path / "model.ckpt-1")
-    assert files.read(tmp_path)["a"][0] == 1
+    assert manager.latest(tmp_path, checksums=True).prefix == str(tmp_path / "model.ckpt-1")
+    assert checkpoint.open(tmp_path).array("a")[0] == 1
 
 
 def test_latest_removed_by_hand(tmp_path, capsys):
     save(tmp_path, 1, 2)
     for suffix in (".index", DATA):
         (tmp_path / f"model.ckpt-2{suffix}").unlink()
-    assert files.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+    assert manager.latest(tmp_path).prefix == str(tmp_path / "model.ckpt-1")
     assert "model.ckpt-2 does not exist; taking model.ckpt-1" in capsys.readouterr().err
 
 
@@ -128,7 +131,7 @@ def test_all_removed_by_hand_is_a_new_start(tmp_path, capsys):
     save(tmp_path, 1)
     for suffix in (".index", DATA):
         (tmp_path / f"model.ckpt-1{suffix}").unlink()
-    assert files.latest(tmp_path) is None
+    assert manager.latest(tmp_path) is None
     assert "names model.ckpt-1, but there is no checkpoint" in capsys.readouterr().err
 
 
@@ -136,14 +139,15 @@ def test_all_damaged_is_an_error_not_a_new_start(tmp_path):
     save(tmp_path, 1, 2)
     for step in (1, 2):
         (tmp_path / f"model.ckpt-{step}.index").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no checkpoint that can be read: model\.ckpt-2\.index.*model\.ckpt-1\.index"):
-        files.latest(tmp_path)
+    with raises("damaged-checkpoint", where=tmp_path) as caught:
+        manager.latest(tmp_path)
+    assert re.search(r"model\.ckpt-2\.index.*model\.ckpt-1\.index", caught.value.rule)
 
 
 def test_damaged_state_file_takes_the_newest(tmp_path, capsys):
     save(tmp_path, 9, 10)
     (tmp_path / "checkpoint").write_bytes(b"\x00\xff\x00")
-    assert files.latest(tmp_path) == str(tmp_path / "model.ckpt-10")
+    assert manager.latest(tmp_path).prefix == str(tmp_path / "model.ckpt-10")
     assert "taking the newest of 2, model.ckpt-10" in capsys.readouterr().err
 
 
@@ -151,7 +155,7 @@ def test_one_warning_is_enough_for_those_who_wait(tmp_path, capsys):
     save(tmp_path, 1, 2)
     (tmp_path / "model.ckpt-2.index").write_bytes(b"")
     for _ in range(3):
-        files.latest(tmp_path)
+        manager.latest(tmp_path)
     assert capsys.readouterr().err.count("warning: ") == 1
 
 

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.errors import raises
 
-from deeplab.checkpoint import files, names
-from deeplab.checkpoint.restore import plan, restore
-from deeplab.utils.errors import UserError
+from deeplab import checkpoint
+from deeplab.checkpoint import names, writer
+from deeplab.checkpoint.restore import adapt_to_channels, first_kernel, plan, require_finite, restore
 
 KERNEL = "MobilenetV2/Conv/weights"
 BACKBONE = {
@@ -72,7 +73,7 @@ def test_keras_and_tensorflow_variables(make):
 
 def test_other_class_count_leaves_the_logits_alone(tmp_path):
     model = variables(BACKBONE | HEAD | {"logits/semantic/weights": (1, 1, 256, 3), "logits/semantic/biases": (3,)})
-    report = restore(model, files.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE | HEAD)))
+    report = restore(model, writer.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE | HEAD)))
     assert report.differing == (
         ("logits/semantic/weights", (1, 1, 256, 3), (1, 1, 256, 21)),
         ("logits/semantic/biases", (3,), (21,)),
@@ -81,7 +82,7 @@ def test_other_class_count_leaves_the_logits_alone(tmp_path):
 
 
 def test_same_number_of_values_in_another_shape_does_not_fit():
-    report = plan({"MobilenetV2/w": (1, 6)}, files.open_reader({"MobilenetV2/w": np.zeros((2, 3))}))
+    report = plan({"MobilenetV2/w": (1, 6)}, checkpoint.open({"MobilenetV2/w": np.zeros((2, 3))}))
     assert report.restored == () and report.differing == (("MobilenetV2/w", (1, 6), (2, 3)),)
 
 
@@ -99,13 +100,13 @@ def test_report_keeps_slots_and_step_apart():
     }
     assert report.table().splitlines() == [
         "from the given arrays:",
-        "outcome        network  optimizer and step",
-        "-------------  -------  ------------------",
-        "restored             8                   0",
-        "shape differs        0                   0",
-        "missing              1                   1",
-        "unused               1                   3",
-        "excluded             0                   0",
+        "outcome        model  optimizer and step",
+        "-------------  -----  ------------------",
+        "restored           8                   0",
+        "shape differs      0                   0",
+        "missing            1                   1",
+        "unused             1                   3",
+        "excluded           0                   0",
         "missing:",
         "  decoder/new/weights",
         "unused:",
@@ -170,22 +171,23 @@ def test_another_architecture_is_refused_with_the_flags_that_fit(tmp_path):
         "logits/semantic/weights": (1, 1, 256, 19),
         "logits/semantic/biases": (19,),
     }
-    path = files.write(str(tmp_path / "model.ckpt"), arrays(xception))
-    with pytest.raises(UserError) as caught:
+    path = writer.write(str(tmp_path / "model.ckpt"), arrays(xception))
+    with raises("checkpoint-mismatch", where=path) as caught:
         restore(model, path)
-    text = str(caught.value)
-    assert f"{path}: is of another network: only 0 of the 4 variables of the backbone fit" in text
-    assert "It looks like xception_65, ASPP with 1 atrous rate, no image pooling, decoder, 19 classes" in text
-    assert "the model is mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 21 classes" in text
-    assert "--model_variant=xception_65 --atrous_rates=6 --decoder_output_stride=4" in text
-    assert "it has 19 classes: take the dataset it was trained on, or --num_classes=19" in text
-    assert was_set(model) == [], "nothing may be set by a restore that is refused"
+    rule, hint = caught.value.rule, caught.value.hint
+    assert "is of another model: only 0 of the 4 variables of the backbone fit" in rule
+    assert "It looks like xception_65, ASPP with 1 atrous rate, no image pooling, decoder, 19 classes" in rule
+    assert "the model is mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 21 classes" in rule
+    assert "`model_variant=xception_65` `atrous_rates=6` `decoder_output_stride=4`" in hint
+    assert "it has 19 classes: use the dataset it was trained on, or `num_classes=19`" in hint
+    assert was_set(model) == [], "a refused restore sets nothing"
 
 
 def test_another_width_is_refused():
     narrow = {name: (*shape[:-1], shape[-1] // 2) for name, shape in BACKBONE.items()}
-    with pytest.raises(UserError, match=r"flags that fit it: --depth_multiplier=0\.5"):
+    with raises("checkpoint-mismatch") as caught:
         restore(variables(BACKBONE), arrays(narrow))
+    assert caught.value.hint == "settings that fit it: `depth_multiplier=0.5`"
 
 
 def test_half_of_the_backbone_is_enough_and_less_is_not():
@@ -194,8 +196,9 @@ def test_half_of_the_backbone_is_enough_and_less_is_not():
     tensors.pop("MobilenetV2/Conv/BatchNorm/gamma")
     assert len(restore(variables(BACKBONE), tensors).restored) == 2
     tensors.pop("MobilenetV2/expanded_conv/project/weights")
-    with pytest.raises(UserError, match="only 1 of the 4"):
+    with raises("checkpoint-mismatch") as caught:
         restore(variables(BACKBONE), tensors)
+    assert "only 1 of the 4" in caught.value.rule
 
 
 def test_slots_and_head_do_not_count_as_backbone():
@@ -206,30 +209,106 @@ def test_slots_and_head_do_not_count_as_backbone():
 
 def test_evaluation_needs_every_variable():
     model = variables(BACKBONE | HEAD)
-    with pytest.raises(UserError) as caught:
+    with raises("checkpoint-mismatch") as caught:
         restore(model, arrays(BACKBONE), require_all=True)
-    assert "does not hold the whole model: aspp0/weights is missing; concat_projection/weights is missing" in str(
-        caught.value
-    )
-    assert "it has no segmentation head: train from it first" in str(caught.value)
+    assert "aspp0/weights is missing; concat_projection/weights is missing" in caught.value.rule
+    assert "it has no segmentation head: train from it first" in caught.value.hint
     assert was_set(model) == []
 
 
 def test_evaluation_with_another_class_count_names_it():
     model = variables(BACKBONE | HEAD | {"logits/semantic/weights": (1, 1, 256, 3), "logits/semantic/biases": (3,)})
-    with pytest.raises(UserError) as caught:
+    with raises("checkpoint-mismatch") as caught:
         restore(model, arrays(BACKBONE | HEAD), require_all=True)
-    assert "logits/semantic/biases is 21, the model's 3" in str(caught.value)
-    assert "it has 21 classes: take the dataset it was trained on, or --num_classes=21" in str(caught.value)
+    assert "logits/semantic/biases is 21, the model's 3" in caught.value.rule
+    assert "it has 21 classes: use the dataset it was trained on, or `num_classes=21`" in caught.value.hint
 
 
-def test_damaged_data_set_nothing(tmp_path):
-    path = files.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE))
-    data = tmp_path / "model.ckpt.data-00000-of-00001"
-    content = bytearray(data.read_bytes())
-    content[-1] ^= 0xFF
-    data.write_bytes(content)
+def test_damaged_data_set_nothing(tmp_path, damage):
+    path = writer.write(str(tmp_path / "model.ckpt"), arrays(BACKBONE))
+    damage(f"{path}.data-00000-of-00001", position=-1)
     model = variables(BACKBONE)
-    with pytest.raises(UserError, match="damaged"):
+    with raises("damaged-checkpoint"):
         restore(model, path)
     assert was_set(model) == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    tensors = arrays(BACKBONE)
+    tensors["MobilenetV2/Conv/BatchNorm/gamma"][3:5] = bad
+    model = variables(BACKBONE)
+    with raises("not-finite", where="the given arrays") as caught:
+        restore(model, tensors)
+    assert caught.value.value == "MobilenetV2/Conv/BatchNorm/gamma" and caught.value.rule.startswith("2 values")
+    assert was_set(model) == []
+
+
+def test_finite_values_of_any_kind():
+    require_finite({"step": np.int64(3), "name": np.array(["a"]), "kernel": np.ones(2), "mask": np.array([True])}, "x")
+
+
+# ---- other input channels ----------------------------------------------------------------------------
+
+RGB_KERNEL = np.array([[[[1.0, 10.0], [2.0, 20.0], [6.0, 30.0]]]], np.float32)  # 1x1, R, G, B, two outputs
+
+
+def test_one_channel_gets_the_sum():
+    np.testing.assert_array_equal(adapt_to_channels(RGB_KERNEL, 1), [[[[9.0, 60.0]]]])
+
+
+def test_two_channels_share_the_sum():
+    np.testing.assert_array_equal(adapt_to_channels(RGB_KERNEL, 2), [[[[4.5, 30.0], [4.5, 30.0]]]])
+
+
+def test_four_channels_keep_red_green_blue_scaled_and_add_their_mean():
+    np.testing.assert_array_equal(
+        adapt_to_channels(RGB_KERNEL, 4), [[[[0.75, 7.5], [1.5, 15.0], [4.5, 22.5], [2.25, 15.0]]]]
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7, 13])
+def test_equal_channels_get_the_same_output(channels):
+    adapted = adapt_to_channels(RGB_KERNEL, channels)
+    assert adapted.dtype == np.float32 and adapted.shape == (1, 1, channels, 2)
+    np.testing.assert_allclose(adapted.sum(axis=2), RGB_KERNEL.sum(axis=2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "checkpoint", "is_first"),
+    [
+        ("MobilenetV2/Conv/weights", (3, 3, 4, 32), (3, 3, 3, 32), True),
+        ("resnet_v1_50/conv1/weights", (7, 7, 1, 64), (7, 7, 3, 64), True),
+        ("MobilenetV2/Conv/weights", (3, 3, 4, 16), (3, 3, 3, 32), False),  # another width besides
+        ("MobilenetV2/Conv/weights", (3, 3, 3, 32), (3, 3, 4, 32), False),  # an RGB model of a 4-channel checkpoint
+        ("decoder/feature_projection0/weights", (1, 1, 4, 48), (1, 1, 3, 48), False),
+        ("MobilenetV2/Conv/weights/Momentum", (3, 3, 4, 32), (3, 3, 3, 32), False),
+        ("MobilenetV2/Conv/BatchNorm/gamma", (4,), (3,), False),
+    ],
+)
+def test_which_kernel_is_the_first(name, model, checkpoint, is_first):
+    assert first_kernel({name: model}, {name: checkpoint}) == (name if is_first else None)
+
+
+def test_two_candidates_are_none():
+    shapes = {"a/weights": (3, 3, 4, 8), "b/weights": (3, 3, 4, 8)}
+    assert first_kernel(shapes, dict.fromkeys(shapes, (3, 3, 3, 8))) is None
+
+
+def test_restoring_adapts_and_says_so():
+    name = "MobilenetV2/Conv/weights"
+    model = {name: Variable((1, 1, 4, 2)), "MobilenetV2/Conv/BatchNorm/gamma": Variable((2,))}
+    tensors = {name: RGB_KERNEL, "MobilenetV2/Conv/BatchNorm/gamma": np.ones(2, np.float32)}
+    report = restore(model, tensors)
+    assert report.adapted == ((name, (1, 1, 4, 2), (1, 1, 3, 2)),) and report.differing == ()
+    np.testing.assert_array_equal(model[name].value, adapt_to_channels(RGB_KERNEL, 4))
+    lines = report.table().splitlines()
+    assert any(line.split() == ["adapted", "to", "the", "input", "channels", "1", "0"] for line in lines)
+    assert f"  {name}: model 1x1x4x2, checkpoint 1x1x3x2" in lines
+
+
+def test_what_must_be_whole_is_not_adapted():
+    model = {"MobilenetV2/Conv/weights": Variable((1, 1, 4, 2)), "MobilenetV2/b": Variable((2,))}
+    tensors = {"MobilenetV2/Conv/weights": RGB_KERNEL, "MobilenetV2/b": np.ones(2, np.float32)}
+    with raises("checkpoint-mismatch"):
+        restore(model, tensors, require_all=True)

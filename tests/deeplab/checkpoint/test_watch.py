@@ -1,9 +1,10 @@
 """Which checkpoints are taken, and what is said while none comes."""
 
 import pytest
+from support.errors import raises
 
-from deeplab.checkpoint import files, watch
-from deeplab.utils.errors import UserError
+from deeplab.checkpoint import watch
+from deeplab.checkpoint.manager import save_step
 
 
 class Clock:
@@ -25,15 +26,15 @@ class Clock:
 
 
 def save(folder, step):
-    return lambda: files.save_step(folder, step, {"weights": [float(step)]})
+    return lambda: save_step(folder, step, {"weights": [float(step)]})
 
 
 def taken(folder, clock, **options):
     """(second, step) of every checkpoint until the wait ends by itself or is broken off."""
     found = []
     try:
-        for prefix in watch.checkpoints(str(folder), clock=clock, sleep=clock.sleep, **options):
-            found.append((clock.now, files.step_of(prefix)))
+        for opened in watch.checkpoints(str(folder), clock=clock, sleep=clock.sleep, **options):
+            found.append((clock.now, opened.step))
     except KeyboardInterrupt:
         found.append("interrupted")
     return found
@@ -45,19 +46,19 @@ def test_one_is_taken_at_once_and_the_wait_ends(tmp_path):
 
 
 def test_none_there_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with raises("checkpoint-not-found", where=tmp_path):
         taken(tmp_path, Clock())
 
 
 @pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
 def test_a_prefix_or_a_file_of_it(tmp_path, suffix):
-    prefix = files.save_step(tmp_path, 5, {"weights": [1.0]})
-    assert list(watch.checkpoints(prefix + suffix)) == [prefix]
+    prefix = save_step(tmp_path, 5, {"weights": [1.0]})
+    assert [opened.prefix for opened in watch.checkpoints(prefix + suffix)] == [prefix]
 
 
 def test_one_checkpoint_is_not_waited_for(tmp_path, capsys):
-    prefix = files.save_step(tmp_path, 5, {"weights": [1.0]})
-    assert list(watch.checkpoints(prefix, most=0)) == [prefix]
+    prefix = save_step(tmp_path, 5, {"weights": [1.0]})
+    assert [opened.prefix for opened in watch.checkpoints(prefix, max_number=0)] == [prefix]
     assert "taken once" in capsys.readouterr().err
 
 
@@ -65,24 +66,24 @@ def test_new_ones_come_once_each_and_not_before_the_interval(tmp_path):
     save(tmp_path, 1)()
     clock = Clock([(10, save(tmp_path, 2)), (20, save(tmp_path, 3)), (500, save(tmp_path, 4))])
     # 2 is passed over: when its turn comes, 3 is there.
-    assert taken(tmp_path, clock, most=0, interval_secs=100) == [(0, 1), (100, 3), (500, 4), "interrupted"]
+    assert taken(tmp_path, clock, max_number=0, interval_secs=100) == [(0, 1), (100, 3), (500, 4), "interrupted"]
 
 
 def test_ends_after_so_many(tmp_path):
     clock = Clock([(50, save(tmp_path, 1)), (200, save(tmp_path, 2)), (300, save(tmp_path, 3))])
-    assert taken(tmp_path, clock, most=2, interval_secs=1) == [(50, 1), (200, 2)]
+    assert taken(tmp_path, clock, max_number=2, interval_secs=1) == [(50, 1), (200, 2)]
 
 
 def test_waits_for_a_folder_that_does_not_exist_yet(tmp_path, capsys):
     folder = tmp_path / "later"
-    assert taken(folder, Clock([(130, save(folder, 1))]), most=2, interval_secs=1) == [(130, 1), "interrupted"]
+    assert taken(folder, Clock([(130, save(folder, 1))]), max_number=2, interval_secs=1) == [(130, 1), "interrupted"]
     words = capsys.readouterr().err
     assert "later does not exist yet" in words and "after model.ckpt-1" in words
 
 
 def test_says_every_minute_what_lies_there_instead(tmp_path, capsys):
     (tmp_path / "events.out").touch()
-    taken(tmp_path, Clock([(150, save(tmp_path, 1))]), most=2)
+    taken(tmp_path, Clock([(150, save(tmp_path, 1))]), max_number=2)
     lines = [line for line in capsys.readouterr().err.splitlines() if "first checkpoint" in line]
     assert len(lines) == 2 and "it holds events.out" in lines[0]
 
@@ -91,13 +92,13 @@ def test_a_finished_training_ends_the_wait(tmp_path, capsys):
     (tmp_path / "config.yml").write_text("train: {training_number_of_steps: 2}\n")
     clock = Clock([(30, save(tmp_path, 2))])
     save(tmp_path, 1)()
-    assert taken(tmp_path, clock, most=0, interval_secs=1) == [(0, 1), (30, 2)]
+    assert taken(tmp_path, clock, max_number=0, interval_secs=1) == [(0, 1), (30, 2)]
     assert "nothing more to wait for" in capsys.readouterr().err
 
 
 def test_the_same_name_written_anew_counts_as_new(tmp_path):
     save(tmp_path, 1)()
-    assert taken(tmp_path, Clock([(40, save(tmp_path, 1))]), most=0, interval_secs=1) == [
+    assert taken(tmp_path, Clock([(40, save(tmp_path, 1))]), max_number=0, interval_secs=1) == [
         (0, 1),
         (40, 1),
         "interrupted",

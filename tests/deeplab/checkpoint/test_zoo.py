@@ -17,7 +17,8 @@ from support.errors import raises
 from support.file_server import FileServer
 
 import slim
-from deeplab.checkpoint import files, zoo
+from deeplab import checkpoint
+from deeplab.checkpoint import writer, zoo
 from deeplab.checkpoint.watch import checkpoints
 from deeplab.config import run_file
 from deeplab.config.fields import make
@@ -44,7 +45,7 @@ def tar(contents: dict[str, bytes]) -> bytes:
 def checkpoint_files(folder: pathlib.Path, inside: str, value: float = 1.0) -> dict[str, bytes]:
     """The files of a checkpoint of one kernel, under their names in an archive."""
     folder.mkdir(exist_ok=True)
-    files.write(str(folder / "model.ckpt"), {WEIGHT: np.full((3, 3, 3, 32), value, np.float32)})
+    writer.write(str(folder / "model.ckpt"), {WEIGHT: np.full((3, 3, 3, 32), value, np.float32)})
     return {f"{inside}{path.suffix}": path.read_bytes() for path in folder.iterdir()}
 
 
@@ -127,9 +128,9 @@ def test_unknown_name_suggests_the_nearest_and_lists_all():
 
 
 def test_name_becomes_a_checkpoint_with_its_settings(entry, server):
-    prefix = files.find("zoo:small")
+    prefix = checkpoint.open("zoo:small").prefix
     assert prefix == str(cache() / "small" / "some_name" / "model.ckpt-30000")
-    np.testing.assert_array_equal(files.read("zoo:small")[WEIGHT], np.ones((3, 3, 3, 32), np.float32))
+    np.testing.assert_array_equal(checkpoint.open("zoo:small").array(WEIGHT), np.ones((3, 3, 3, 32), np.float32))
     assert len(server.requests) == 1
     assert listing() == ["small", "some_name_2018.tar.gz.sha256"]
     assert zoo.settings_for(prefix) == zoo.settings_for("zoo:small")
@@ -137,33 +138,32 @@ def test_name_becomes_a_checkpoint_with_its_settings(entry, server):
 
 
 def test_later_commands_read_the_settings_by_path(entry):
-    prefix = files.find("zoo:small")
     assert zoo.SETTINGS == run_file.FILE_NAME
-    resolved = checkpoint_model.resolve({}, prefix, [ModelConfig])
+    resolved = checkpoint_model.resolve({}, checkpoint.open("zoo:small"), [ModelConfig])
     assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
     assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colors"]) == 21
 
 
 def test_rates_follow_another_output_stride_unless_they_are_given(entry):
-    prefix = files.find("zoo:small")
-    assert checkpoint_model.resolve({"output_stride": 8}, prefix, [ModelConfig])["atrous_rates"] == (12, 24, 36)
+    opened = checkpoint.open("zoo:small")
+    assert checkpoint_model.resolve({"output_stride": 8}, opened, [ModelConfig])["atrous_rates"] == (12, 24, 36)
     own = {"output_stride": 8, "atrous_rates": (1, 2, 3)}
-    assert checkpoint_model.resolve(own, prefix, [ModelConfig])["atrous_rates"] == (1, 2, 3)
+    assert checkpoint_model.resolve(own, opened, [ModelConfig])["atrous_rates"] == (1, 2, 3)
 
 
 def test_waiting_for_checkpoints_takes_a_name_once(entry):
-    assert list(checkpoints("zoo:small", most=0)) == [files.find("zoo:small")]
+    assert [each.prefix for each in checkpoints("zoo:small", max_number=0)] == [checkpoint.open("zoo:small").prefix]
 
 
 def test_no_network_says_what_to_put_where(entry, server, archive):
     server.statuses = [403] * 9
     with raises("download-failed", where=server.address) as caught:
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
     assert server.address in caught.value.hint
     by_hand = str(cache() / "some_name_2018.tar.gz")
     assert by_hand in caught.value.hint
     pathlib.Path(by_hand).write_bytes(archive)
-    assert files.find("zoo:small")
+    assert checkpoint.open("zoo:small").prefix
     assert listing() == ["small", "some_name_2018.tar.gz", "some_name_2018.tar.gz.sha256"]  # the user's file stays
 
 
@@ -172,69 +172,69 @@ def test_archive_that_a_browser_has_unzipped(entry, server, archive):
 
     cache().mkdir(parents=True)
     (cache() / "some_name_2018.tar").write_bytes(gzip.decompress(archive))
-    assert files.find("zoo:small") and server.requests == []
+    assert checkpoint.open("zoo:small").prefix and server.requests == []
 
 
 def test_folder_unpacked_by_hand(entry, server, archive):
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         packed.extractall(cache() / "small", filter="data")
-    assert zoo.settings_for(files.find("zoo:small"))["model_variant"] == "xception_65"
+    assert zoo.settings_for(checkpoint.open("zoo:small").prefix)["model_variant"] == "xception_65"
     assert server.requests == []
 
 
 def test_another_archive_later_is_refused(entry, server, tmp_path):
-    files.find("zoo:small")
+    checkpoint.open("zoo:small")
     zoo.shutil.rmtree(cache() / "small")
     server.content = tar(checkpoint_files(tmp_path / "other", "some_name/model.ckpt-30000", value=2.0))
     with raises("checksum-mismatch", where="some_name_2018.tar.gz") as caught:
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
     assert "some_name_2018.tar.gz.sha256" in caught.value.hint
     assert "small" not in listing()
 
 
 def test_same_archive_later_is_taken(entry):
-    files.find("zoo:small")
+    checkpoint.open("zoo:small")
     zoo.shutil.rmtree(cache() / "small")
-    assert files.find("zoo:small")
+    assert checkpoint.open("zoo:small").prefix
 
 
 @pytest.mark.parametrize("spoil", [lambda a: a[:-200], lambda a: a[:-8] + bytes(8), lambda a: b"<html>login</html>"])
 def test_damaged_archive_leaves_nothing(entry, server, archive, spoil):
     server.content = spoil(archive)
     with pytest.raises(UserError) as caught:
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
     assert caught.value.code in ("damaged-archive", "not-an-archive")
     assert listing() == []
     server.content = archive
-    assert files.find("zoo:small")
+    assert checkpoint.open("zoo:small").prefix
 
 
 def test_archive_without_a_checkpoint(entry, server):
     server.content = tar({"readme.txt": b"moved"})
     with raises("checkpoint-not-found", where=server.address) as caught:
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
     assert "readme.txt" in caught.value.rule
     assert listing() == []
 
 
 def test_damaged_folder_is_fetched_again(entry):
-    prefix = files.find("zoo:small")
+    prefix = checkpoint.open("zoo:small").prefix
     os.truncate(prefix + ".data-00000-of-00001", 10)
-    assert files.read("zoo:small")[WEIGHT].shape == (3, 3, 3, 32)
+    assert checkpoint.open("zoo:small").array(WEIGHT).shape == (3, 3, 3, 32)
 
 
 def test_running_averages_come_before_raw_weights(entry, server, tmp_path):
     raw = checkpoint_files(tmp_path / "raw", "v3/pristine/model.ckpt-540000", value=1.0)
     averaged = checkpoint_files(tmp_path / "averaged", "v3/ema/model-540000", value=2.0)
     server.content = tar({**averaged, **raw, "v3/._model.ckpt": b"junk"})
-    assert files.read("zoo:small")[WEIGHT].max() == 2.0
+    assert checkpoint.open("zoo:small").array(WEIGHT).max() == 2.0
 
 
 def test_unwritable_cache(entry, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "file"))
     with raises("unwritable-folder", where=cache()):
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
 
 
 # ---- two at once, and kills --------------------------------------------------------------------------
@@ -249,7 +249,7 @@ download.fetch(sys.argv[1], sys.argv[2], "")
 def test_two_at_once_download_once(entry, server, capfd):
     server.pause = 0.3
     with ThreadPoolExecutor(2) as pool:  # the lock is one of open files, so that it parts threads, too
-        prefixes = list(pool.map(files.find, ["zoo:small"] * 2))
+        prefixes = list(pool.map(lambda name: checkpoint.open(name).prefix, ["zoo:small"] * 2))
     assert prefixes[0] == prefixes[1] and len(server.requests) == 1
     assert "another process is downloading zoo:small; waiting" in capfd.readouterr().err
 
@@ -267,7 +267,7 @@ def test_killed_download_is_resumed(entry, server, archive):
     process.kill()
     process.wait()
     server.stall_after = None
-    assert files.find("zoo:small")
+    assert checkpoint.open("zoo:small").prefix
     assert server.requests == [None, f"bytes={len(archive) // 2}-"]
     assert listing() == ["small", "some_name_2018.tar.gz.sha256"]
 
@@ -279,7 +279,7 @@ def test_kill_while_unpacking_leaves_nothing_that_looks_whole(entry, monkeypatch
     real = os.replace
     monkeypatch.setattr(zoo.os, "replace", lambda a, b: killed() if a.endswith("unpacking") else real(a, b))
     with pytest.raises(KeyboardInterrupt):
-        files.find("zoo:small")
+        checkpoint.open("zoo:small")
     monkeypatch.undo()
     assert not (cache() / "small").exists()
 

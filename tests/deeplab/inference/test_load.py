@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from support import golden_recipe
 
-from deeplab.checkpoint import files
+from deeplab import checkpoint
+from deeplab.checkpoint import manager
 from deeplab.config import run_file
 from deeplab.config.model_config import ModelConfig
 from deeplab.inference import checkpoint_model, load
@@ -20,23 +21,27 @@ IMAGE = golden_recipe.image(33, 40)[0]
 
 class TestSettings:
     def test_saved_settings_come_from_beside_the_checkpoint(self, small_run):
-        settings = checkpoint_model.resolve({"output_stride": 8}, str(small_run / "model.ckpt-7"), [ModelConfig])
+        settings = checkpoint_model.resolve(
+            {"output_stride": 8}, checkpoint.open(small_run / "model.ckpt-7"), [ModelConfig]
+        )
         assert settings["depth_multiplier"] == 0.25 and settings["output_stride"] == 8
         assert settings["class_names"] == ["ground", "disc", "square"]
 
     def test_a_contradiction_is_refused(self, small_run):
         with pytest.raises(UserError, match=r"--depth_multiplier=0\.5, trained with 0\.25"):
-            checkpoint_model.resolve({"depth_multiplier": 0.5}, str(small_run / "model.ckpt-7"), [ModelConfig])
+            checkpoint_model.resolve(
+                {"depth_multiplier": 0.5}, checkpoint.open(small_run / "model.ckpt-7"), [ModelConfig]
+            )
 
     def test_without_config_the_variables_tell(self, small_run, tmp_path, capsys):
         for file in small_run.glob("model.ckpt-7.*"):
             shutil.copy(file, tmp_path)
-        settings = checkpoint_model.resolve({}, str(tmp_path / "model.ckpt-7"), [ModelConfig])
+        settings = checkpoint_model.resolve({}, checkpoint.open(tmp_path / "model.ckpt-7"), [ModelConfig])
         assert settings["depth_multiplier"] == 0.25 and settings["aspp_convs_filters"] == 32
         assert "has no config.yml beside it; its variables show mobilenet_v2" in capsys.readouterr().err
 
     def test_no_head(self, tmp_path):
-        prefix = files.save_step(tmp_path, 1, {"MobilenetV2/Conv/weights": np.zeros([3, 3, 3, 32], np.float32)})
+        prefix = manager.save_step(tmp_path, 1, {"MobilenetV2/Conv/weights": np.zeros([3, 3, 3, 32], np.float32)})
         with pytest.raises(UserError, match=r"no segmentation head.*\n.*tf_initial_checkpoint"):
             checkpoint_model.classes_in(prefix)
 
@@ -164,8 +169,8 @@ class TestSources:
 
     def test_checkpoints_come_before_exports(self, tmp_path):
         freeze(tmp_path / "a.pb")
-        prefix = files.save_step(tmp_path, 3, {"weights": [1.0]})
-        assert load.identify(str(tmp_path)) == (prefix, "checkpoint")
+        manager.save_step(tmp_path, 3, {"weights": [1.0]})
+        assert load.identify(str(tmp_path)) == (str(tmp_path), "checkpoint")
 
     def test_config_file_name(self):
         assert run_file.FILE_NAME == "config.yml"  # messages and documents call it so

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from deeplab import train
-from deeplab.checkpoint import files
+from deeplab import checkpoint, train
+from deeplab.checkpoint import manager, writer
 from deeplab.config.flags import run
 from deeplab.data import pipeline
 from deeplab.training import guards, start
@@ -58,9 +58,9 @@ def copy_of_trained(trained, tmp_path):
 
 
 def test_checkpoints_stand_at_the_start_the_intervals_and_the_end(trained):
-    steps = [files.step_of(prefix) for prefix in files.all_checkpoints(trained)]
+    steps = [checkpoint.open(prefix).step for prefix in manager.all_checkpoints(trained)]
     assert steps == [0, 2, 4]
-    tensors = files.read(trained)
+    tensors = checkpoint.open(trained).arrays()
     assert tensors["global_step"] == 4 and tensors["global_step"].dtype == np.int64
     assert tensors["logits/semantic/weights"].shape == (1, 1, 256, 3)
     assert np.abs(tensors["logits/semantic/weights/Momentum"]).max() > 0
@@ -86,13 +86,14 @@ def test_tensorboard_has_the_references_tags(trained):
 
 def test_statistics_are_measured_anew_only_before_the_last_checkpoint(trained):
     name = "image_pooling/BatchNorm/moving_variance"  # starts at 1 and moves by .0003 a step
-    assert np.abs(files.read(trained / "model.ckpt-2")[name] - 1).max() < 0.01
-    assert np.abs(files.read(trained / "model.ckpt-4")[name] - 1).max() > 0.1
+    assert np.abs(checkpoint.open(trained / "model.ckpt-2").arrays()[name] - 1).max() < 0.01
+    assert np.abs(checkpoint.open(trained / "model.ckpt-4").arrays()[name] - 1).max() > 0.1
 
 
 def test_the_same_seed_gives_the_same_weights(disc_records, trained, tmp_path):
     assert train_with(disc_records, tmp_path / "again", 4, save_interval_steps=2) == 0
-    first, second = files.read(trained / "model.ckpt-2"), files.read(tmp_path / "again" / "model.ckpt-2")
+    runs = trained, tmp_path / "again"
+    first, second = (checkpoint.open(run / "model.ckpt-2").arrays() for run in runs)
     np.testing.assert_allclose(first["logits/semantic/weights"], second["logits/semantic/weights"], atol=1e-5)
 
 
@@ -100,7 +101,7 @@ def test_going_on_starts_at_the_last_step(disc_records, copy_of_trained, capsys)
     assert train_with(disc_records, copy_of_trained, 6) == 0
     said = capsys.readouterr().err
     assert "going on from" in said and "step 4" in said and "step 5/6" in said and "step 4/6" not in said
-    assert files.step_of(copy_of_trained) == 6
+    assert checkpoint.open(copy_of_trained).step == 6
 
 
 def test_a_finished_training_says_so(disc_records, copy_of_trained, capsys):
@@ -122,7 +123,7 @@ def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, tr
     )
     said = capsys.readouterr().err
     assert "restored" in said and "excluded" in said
-    first, start = files.read(source), files.read(tmp_path / "new" / "model.ckpt-0")
+    first, start = (checkpoint.open(path).arrays() for path in (source, tmp_path / "new" / "model.ckpt-0"))
     np.testing.assert_array_equal(first["MobilenetV2/Conv/weights"], start["MobilenetV2/Conv/weights"])
     assert np.abs(first["logits/semantic/weights"] - start["logits/semantic/weights"]).max() > 0
     assert start["global_step"] == 0
@@ -141,7 +142,7 @@ def test_imagenet_weights_are_keras_own(disc_records, tmp_path, capsys, monkeypa
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path, capsys):
-    files.write(str(tmp_path / "other" / "model.ckpt-1"), {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64))})
+    writer.write(str(tmp_path / "other" / "model.ckpt-1"), {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64))})
     given = {"tf_initial_checkpoint": tmp_path / "other" / "model.ckpt-1"}
     assert train_with(disc_records, tmp_path / "new", 1, **given) == 1
     assert "resnet_v1_50" in capsys.readouterr().err
@@ -173,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(disc_records, tmp_p
     (saved,) = tmp_path.glob("new/bad_batch_step_*.npz")
     with np.load(saved) as batch:
         assert batch["image"].shape == (2, 33, 33, 3) and batch["label"].shape == (2, 33, 33)
-    assert np.isfinite(files.read(tmp_path / "new")["MobilenetV2/Conv/weights"]).all()
+    assert np.isfinite(checkpoint.open(tmp_path / "new").arrays()["MobilenetV2/Conv/weights"]).all()
 
 
 def test_a_damaged_record_is_named(disc_records, tmp_path, capsys):
@@ -198,7 +199,7 @@ def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
         first.send_signal(signal.SIGINT)
         said = first.communicate(timeout=120)[1]
     assert first.returncode == 130 and "is saved; the same command goes on" in said
-    assert files.step_of(tmp_path / "run") > 0
+    assert checkpoint.open(tmp_path / "run").step > 0
 
 
 @pytest.mark.slow
@@ -206,10 +207,10 @@ def test_a_kill_leaves_a_training_that_goes_on(disc_records, tmp_path, capsys):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
     command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1)[1:]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(files.all_checkpoints(tmp_path / "run")) > 2)
+    wait_for(lambda: len(manager.all_checkpoints(tmp_path / "run")) > 2)
     process.kill()
     process.wait()
-    reached = files.step_of(tmp_path / "run")
+    reached = checkpoint.open(tmp_path / "run").step
     assert train_with(disc_records, tmp_path / "run", reached + 2, save_interval_steps=1) == 0
     assert f"step {reached + 1}/" in capsys.readouterr().err
 

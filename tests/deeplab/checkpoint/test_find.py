@@ -1,0 +1,134 @@
+"""What a person may give as a checkpoint, and what is refused."""
+
+import gzip
+import pathlib
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.errors import raises
+
+from deeplab import checkpoint
+from deeplab.checkpoint import manager, writer
+from deeplab.utils.errors import UserError
+
+DATA = ".data-00000-of-00001"
+
+
+@pytest.mark.parametrize("suffix", ["", ".index", DATA, ".meta"])
+def test_any_file_name_of_a_checkpoint_is_accepted(prefix, suffix):
+    assert checkpoint.open(prefix + suffix).prefix == prefix
+
+
+def test_folder_without_state_file_but_one_checkpoint(prefix, capsys):
+    folder = pathlib.Path(prefix).parent
+    assert checkpoint.open(folder).prefix == prefix
+    assert "no file `checkpoint`; taking its only checkpoint, model.ckpt-300" in capsys.readouterr().err
+
+
+def test_state_file_means_its_folder(tmp_path, tensors):
+    saved = manager.save_step(tmp_path, 4, tensors)
+    assert checkpoint.open(tmp_path / "checkpoint").prefix == saved == str(tmp_path / "model.ckpt-4")
+
+
+def test_first_version_format_of_old_image_classifiers(tmp_path):
+    path = str(tmp_path / "resnet_v1_50.ckpt")
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tf.raw_ops.Save(filename=path, tensor_names=["resnet_v1_50/conv1/weights"], data=[kernel])
+    np.testing.assert_array_equal(checkpoint.open(path).array("resnet_v1_50/conv1/weights"), kernel)
+    assert checkpoint.open(tmp_path).prefix == path
+
+
+def test_home_folder_is_expanded(prefix, monkeypatch):
+    monkeypatch.setenv("HOME", str(pathlib.Path(prefix).parent))
+    assert checkpoint.open("~/model.ckpt-300").step == 300
+
+
+@pytest.mark.parametrize("folder", ["two words", "runs [old]", "a*b?{c}", "gesehen-é"])
+def test_odd_folder_names(tmp_path, tensors, folder):
+    manager.save_step(tmp_path / folder, 3, tensors)
+    manager.save_step(tmp_path / folder, 5, tensors, keep=1)
+    assert int(checkpoint.open(tmp_path / folder).array("global_step")) == 5
+    assert len(list((tmp_path / folder).iterdir())) == 3
+
+
+def test_copied_folder_is_read_where_it_is(tmp_path):
+    manager.save_step(tmp_path / "old", 1, {"a": np.float32([1])})
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    manager.save_step(tmp_path / "old", 1, {"a": np.float32([2])})
+    assert checkpoint.open(tmp_path / "new").array("a") == 1
+
+
+# ---- what is refused ---------------------------------------------------------------------------------
+
+
+def refusal(path, code) -> UserError:
+    """The error of a certain code that opening gives."""
+    with raises(code) as caught:
+        checkpoint.open(path)
+    return caught.value
+
+
+def test_misspelled_name_gets_the_nearest(prefix):
+    error = refusal(prefix.replace("model.ckpt-300", "model.ckpt-30000"), "checkpoint-not-found")
+    assert error.hint == f"did you mean {prefix}?"
+
+
+def test_folder_above_names_the_checkpoint_below(prefix):
+    error = refusal(pathlib.Path(prefix).parent.parent, "checkpoint-not-found")
+    assert (error.rule, error.hint) == ("holds no checkpoint itself", f"did you mean {prefix}?")
+
+
+def test_empty_folder_and_missing_folder(tmp_path):
+    assert "it is empty" in refusal(tmp_path, "checkpoint-not-found").rule
+    missing = refusal(tmp_path / "none" / "model.ckpt-3", "checkpoint-not-found")
+    assert f"the folder {tmp_path}/none does not exist" in missing.rule
+    assert "path is empty" in refusal("", "checkpoint-not-found").rule
+
+
+def test_several_checkpoints_without_a_state_file(prefix, tensors):
+    writer.write(prefix.replace("model.ckpt-300", "best"), tensors)
+    error = refusal(pathlib.Path(prefix).parent, "ambiguous-checkpoint")
+    assert "(best, model.ckpt-300)" in error.rule and error.where == str(pathlib.Path(prefix).parent)
+
+
+def test_frozen_graph_in_place_of_a_checkpoint(prefix):
+    graph = pathlib.Path(prefix).parent / "frozen_inference_graph.pb"
+    graph.write_bytes(b"\x0a\x10" * 100)
+    error = refusal(graph, "not-a-checkpoint")
+    assert "is a frozen graph or SavedModel" in error.rule and prefix in error.hint
+
+
+def test_archive_of_the_model_zoo(tmp_path, prefix):
+    archive = tmp_path / "zoo.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(prefix + ".index", "deeplabv3_zoo/model.ckpt-300.index")
+    error = refusal(archive, "not-a-checkpoint")
+    assert error.hint == (
+        f"unpack it: tar xf {archive} -C {tmp_path}; then give {tmp_path}/deeplabv3_zoo/model.ckpt-300"
+    )
+
+
+def test_truncated_archive_still_says_what_to_do(tmp_path):
+    archive = tmp_path / "zoo.tar.gz"
+    archive.write_bytes(gzip.compress(bytes(5000))[:20])
+    error = refusal(archive, "not-a-checkpoint")
+    assert "is an archive" in error.rule and error.hint.startswith(f"unpack it: tar xf {archive}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("weights.pth", b"PK\x03\x04" + bytes(30), "a PyTorch file"),
+        ("model.keras", b"PK\x03\x04" + bytes(30), "a Keras file"),
+        ("weights.h5", b"\x89HDF\r\n" + bytes(30), "a Keras HDF5 file"),
+        ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(30), "a TensorFlow Lite file"),
+        ("resnet.ckpt", bytes(30), "not a TensorFlow checkpoint, or a truncated one (30 bytes)"),
+    ],
+)
+def test_other_files_are_called_by_their_name(tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content)
+    error = refusal(tmp_path / name, "not-a-checkpoint")
+    assert f"is {kind}" in error.rule and error.where == str(tmp_path / name)
