@@ -64,7 +64,7 @@ def test_a_tensorflow_1_checkpoint_takes_the_old_flags(flags_of_tf1, tmp_path, m
     assert run(monkeypatch, *flags_of_tf1, *old) == 0
     printed = capsys.readouterr()
     assert "1 x 65 x 81 x 21" in printed.out
-    assert "assuming --output_stride=16, which a checkpoint does not show (the research DeepLab exports with 8)" in printed.err
+    assert "assuming --output_stride=16, which a checkpoint does not show" in printed.err
     assert (tmp_path / "labels.txt").read_text().splitlines()[:2] == ["class_0", "class_1"]
 
 
