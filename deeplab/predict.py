@@ -29,12 +29,13 @@ GROUPS = (PredictConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 def predict(given: dict[str, Any]) -> None:
     """The command, after its flags have been read."""
-    from deeplab.inference import folder, input_images
+    from deeplab.data import image_files
+    from deeplab.inference import folder
     from deeplab.inference.segmenter import Segmenter
 
     (config,) = flags.settings_from(given, [PredictConfig])
     source = source_of(config)
-    pictures = input_images.find(config.input, config.recursive)
+    pictures = image_files.find_images(config.input, config.recursive)
     folder.refuse_own_results(pictures, config.output_dir)
     folder.refuse_to_overwrite(pictures, (), config)  # before the network is loaded; again with class names
     own = flags.fields_of([PredictConfig])

@@ -1,322 +1,437 @@
-"""Images on their way into records: what kind they are, how large, which way up, whole or cut off.
+"""Images of any kind as pixels for prediction (`to_rgb`), or as what a record can hold (`prepare`).
 
-Nothing is decoded here unless a file asks for it: the bytes of ordinary JPEG and PNG files go into records as they are.
-What must be changed first is `transcode.py`'s work.
+Both apply EXIF orientations, keep the upper 8 bits of 16 and drop alpha channels, with a note.
+
+In records an ordinary JPEG or PNG stays as it is, byte for byte. Other formats become PNG, which loses nothing but
+what the notes say: lower bits, alpha, further channels, further pages. JPEGs that must be decoded (to turn them, or
+because they are CMYK) become JPEG again, at quality 95 with full color resolution: at the size of a normal photograph
+that moves pixels by less than two levels on average, while PNG would be four times as large and could not be decoded
+in part, which is how training reads JPEGs.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import re
-import warnings
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
+from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (Pillow loads the last too late)
 
-from deeplab.data.labels import UNREADABLE, png_chunks, unreadable
+from deeplab.data.image_files import inspect_image, kind_of, read_orientation, require_short_sides, unreadable
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_file
 
-# Pillow warns, with a line of its source, of odd files; what matters of that is counted and said once by the builders.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
+    "turned": "with an EXIF orientation: turned upright, as viewers show it",
+    "unturned": "with an EXIF orientation: used as stored, which must be the way the mask is stored",
+    "converted": "in a format that records do not hold (TIFF, BMP, WebP, ...): converted to PNG without loss",
+    "cmyk": "in CMYK, made for print: converted to RGB without the color profile",
+    "alpha": "with an alpha channel: the alpha is dropped, and the colors behind it count",
+    "channels": "with a fourth channel that is not alpha (near infrared?): that channel is dropped",
+    "sixteen_bit": "with more than 8 bits per channel: the upper 8 are kept, as TensorFlow does with 16-bit PNG",
+    "dark": (
+        "with more than 8 bits per channel and no value above 4095 of 65535, which models see nearly black: multiply "
+        "all images by the same factor before building, e.g. `magick IN.tif -evaluate multiply 16 OUT.png` for 12 bits"
+    ),
+    "pages": "with several pages or frames: only the first is used",
+    "damaged": "with damage that breaks the rules of the format, but can be read",
+}
+_TOLD = ("turned", "cmyk", "alpha", "channels", "sixteen_bit", "dark", "pages")  # of an image that is predicted
 
-_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
-_STARTS: tuple[tuple[bytes, str], ...] = (
-    (rb"\xff\xd8\xff", "jpeg"),
-    (rb"\x89PNG\r\n\x1a\n", "png"),
-    (rb"II[*+]\0|MM\0[*+]", "tiff"),
-    (rb"RIFF....WEBP", "webp"),
-    (rb"GIF8[79]a", "gif"),
-    (rb"P[1-6]\s", "ppm"),
-    (rb"BM", "bmp"),
-)
-_OTHERS: tuple[tuple[bytes, str, str], ...] = (
-    (rb"....ftyp(hei|hev|mif|msf)", "a HEIC picture, as iPhones take them", "save it as JPEG"),
-    (rb"....ftypavi[fs]", "an AVIF picture", ""),
-    (rb"\0\0\0\x0cjP|\xff\x4f\xff\x51", "a JPEG 2000 picture", ""),
-    (rb"8BPS", "a Photoshop file", ""),
-    (rb".{128}DICM", "a DICOM file", "save it as PNG, with the window of gray values that people read it with"),
-    (rb"%PDF", "a PDF file", ""),
-    (rb"\x93NUMPY", "a NumPy array", "save it as PNG"),
-    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive", "unpack it"),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the picture", "run `git lfs pull` in its repository"),
-    (rb"\s*<(!doctype html|html|\?xml)", "a web page or XML", "download the picture again; the server sent a message"),
-)
-_LONGEST_SIDE = 1_000_000
-_SCAN, _END = 0xDA, 0xD9
-_ORDINARY_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive; others are lossless or arithmetic-coded
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
-_TRUNCATED = "truncated: the end marker is missing"
-_PNG_CHANNELS, _BY_PALETTE = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}, 3  # PNG specification, table 11.1
-_DEFLATE_MOST = 1032  # bytes that one byte of deflated data can stand for, RFC 1951: 258 for two bits
-_JPEG_MOST = 2048  # pixels that one byte of a JPEG can stand for: 64 a bit in a progressive gray one, with a margin
+_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND, _SUBFILE = 258, 262, 277, 284, 259, 339, 254
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
+_OF_VALUES = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
+_WHITE_IS_ZERO, _APART, _UNCOMPRESSED, _UNSIGNED = 0, 2, 1, 1  # values of those TIFF tags (TIFF 6.0)
+_KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_MAX_PER_BYTE = {_UNCOMPRESSED: 1, 32773: 64, 5: 2560, 8: 1032, 32946: 1032}  # PackBits, LZW, deflate
+_DARK = 16  # upper byte of 4096
+_COPY_OR_MASK = 1 | 4  # bits of the subfile type
+_INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+_PILLOW_NAMES = {"jpeg2000": "JPEG2000"}
 
 
 @dataclass(frozen=True)
-class ImageFacts:
-    """What the header of a JPEG or PNG says.
+class PreparedImage:
+    """An image in the form that a record holds.
 
     Attributes:
-      format: "jpeg" or "png", by content.
-      height, width: size in pixels, as stored: an EXIF orientation is not applied.
-      orientation: EXIF orientation, 1 (upright) to 8.
-      alpha: the image has an alpha channel or a transparent color, which readers drop.
-      damaged: the file or its EXIF block breaks its format's rules, yet TensorFlow's decoder reads it.
-      deep: 16 bits a channel, of which readers keep the upper 8.
-      pages: more pictures follow the first one.
-      cmyk: the colors are those of a printer.
-      direct: TensorFlow decodes the file, which it does not with lossless and arithmetic-coded JPEG.
+      data: the encoded image; the file's own bytes where nothing had to change.
+      format: "jpeg" or "png".
+      height, width: size in pixels of what `data` decodes to.
+      notes: keys of `NOTES`: what is unusual about the file, and what was done to it.
     """
 
+    data: bytes
     format: str
     height: int
     width: int
-    orientation: int = 1
-    alpha: bool = False
-    damaged: bool = False
-    deep: bool = False
-    pages: bool = False
-    cmyk: bool = False
-    direct: bool = True
-
-    @property
-    def rotated(self) -> bool:
-        """An EXIF orientation other than upright stands in the file."""
-        return self.orientation != 1
+    notes: tuple[str, ...] = ()
 
 
-def kind_of(data: bytes, where: str) -> str:
-    """What a picture is by its first bytes, whatever its extension: jpeg, png, tiff, webp, gif, ppm or bmp.
-
-    Raises:
-      UserError: none of these; it says what it is instead, where that can be told.
-    """
-    if not data:
-        raise UserError("unclassified", "is empty", "copy the file again", where=where)
-    for start, kind in _STARTS:
-        if re.match(start, data, re.DOTALL):
-            return kind
-    for start, name, hint in _OTHERS:
-        if re.match(start, data, re.DOTALL | re.IGNORECASE):
-            raise UserError(
-                "unclassified",
-                f"is {name}, whatever its extension",
-                hint or "convert it to PNG (lossless) first",
-                where=where,
-            )
-    rule = "is no JPEG, PNG, TIFF, BMP, WebP, GIF or PPM inside, whatever its extension"
-    raise UserError(
-        "unclassified",
-        f"{rule}{_first_words(data)}",
-        "convert it to PNG (lossless) first, or copy the file again",
-        where=where,
-    )
-
-
-def _first_words(data: bytes) -> str:
-    start = " ".join(data[:40].decode("ascii", "replace").split())
-    return f": it is text, {start!r} ..." if start.isprintable() and data[:40].isascii() else ""
-
-
-def inspect_image(data: bytes, where: str, decode: bool = False) -> ImageFacts:
-    """Kind and size of a JPEG or PNG, after a check that it is whole.
-
-    The quick check follows the file's structure to its end and asks TensorFlow's decoder only in doubt. It finds every
-    truncated file, and damage inside the compressed data, at a sixth of the cost of decoding; damaged decoding
-    tables in a file's head are found with `decode` alone.
+def prepare(
+    data: bytes, where: str, mask_size: tuple[int, int] | None, exif: str = "auto", decode: bool = False
+) -> PreparedImage:
+    """Turn an image file into what a record can hold, with the orientation of its mask.
 
     Args:
-      data: the file's bytes.
+      data: the file's bytes, in a format of `kind_of`.
       where: its name, for messages.
-      decode: decode the picture, too.
+      mask_size: height and width of its mask; None where the mask fits any image.
+      exif: "turn" applies the file's EXIF orientation, "ignore" does not. "auto" applies it, as all viewers and nearly
+        all annotation tools do, unless the size of the mask shows that it was drawn on the pixels as stored.
+      decode: also decode files that are kept unchanged, to find damage that their structure does not show.
 
     Raises:
-      UserError: neither JPEG nor PNG, truncated, damaged, or too large to be decoded.
+      UserError: not an image, truncated or damaged (`unreadable-image`), too large (`image-too-large`), or with no
+        plain meaning in 8-bit RGB, such as five channels or floating point (`unsupported-pixels`).
     """
     kind = kind_of(data, where)
-    if kind not in ("jpeg", "png"):
-        rule = f"is {kind.upper()} inside and neither JPEG nor PNG, whatever its extension"
-        raise UserError("unclassified", rule, "convert it to PNG (lossless) first", where=where)
-    try:
-        picture = Image.open(io.BytesIO(data), formats=(kind.upper(),))
-        require_short_sides(picture)
-        _require_enough_bytes(data, kind, picture)
-        facts = _jpeg_facts(data, picture) if kind == "jpeg" else _png_facts(data, picture)
-        if decode and facts.direct:
-            _decode(data, kind)
-        return facts
-    except Exception as fault:  # on files made to harm, Pillow raises nearly anything
-        raise read_fault(where, kind, fault) from None
+    facts = inspect_image(data, where, decode) if kind in ("jpeg", "png") else None
+    if facts is None or not facts.direct:
+        return _encoded(_decoded(data, where, kind), "png", mask_size, exif)
+    notes = [note for note in ("alpha", "damaged", "pages") if getattr(facts, note)]
+    turn = _turn(facts.orientation, (facts.height, facts.width), mask_size, exif)
+    if facts.cmyk or turn != 1:
+        return _encoded(_decoded(data, where, kind), kind, mask_size, exif, notes)
+    if facts.orientation != 1:
+        notes.append("unturned")
+    if facts.deep:  # decoded only to see whether it is dark
+        notes = _joined(notes, _decoded(data, where, kind).notes)
+    return PreparedImage(data, facts.format, facts.height, facts.width, tuple(notes))
 
 
-def read_fault(where: str, kind: str, fault: Exception) -> UserError:
-    """The error for a picture of a known kind that cannot be read, with the reason in plain words."""
-    if isinstance(fault, Image.DecompressionBombError):
-        pixels = re.search(r"\((\d+) pixels\)", str(fault))
-        size = f"has {int(pixels[1]):,} pixels" if pixels else "has too many pixels"
-        rule = f"{size}; more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} are not read"
-        return UserError(
-            "unclassified",
-            rule,
-            "cut it into tiles: training decodes a whole image for each crop it takes",
-            where=where,
-        )
-    if "identify image" in str(fault):
-        rule = f"cannot be read as a picture: its {kind.upper()} header is damaged, or of a kind that is not known"
-        return UserError("unclassified", rule, "copy the file again, or save it as PNG", where=where)
-    if isinstance(fault, UNREADABLE) and " " in str(fault):
-        return unreadable(where, fault)
-    name = type(fault).__name__  # codes of a decoder, or what Python says where nobody checked
-    return unreadable(where, ValueError(f"it is truncated, damaged, or packed in a way not known ({name}: {fault})"))
+def _joined(*notes: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(itertools.chain(*notes)))
 
 
-def read_orientation(picture: Image.Image) -> tuple[int, bool]:
-    """EXIF orientation of an opened picture, 1 (upright) to 8, and whether its EXIF block can be read at all."""
-    try:
-        found = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # what Pillow raises on broken blocks is not told by its documentation, and they must not stop us
-        return 1, False
-    return (found if found in range(1, 9) else 1), True
+# --- For prediction -----------------------------------------------------------------------------------------
 
 
-def check_structure(data: bytes, kind: str) -> None:
-    """Follows a file from its first segment or chunk to its end.
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read an image file as uint8 [H, W, 3], RGB, upright; see `decode_rgb`.
 
     Raises:
-      ValueError: it breaks off, or what is there is damaged.
+      UserError: as `decode_rgb`, or the file cannot be read.
     """
-    if kind == "jpeg":
-        check_jpeg_structure(data)
+    return decode_rgb(read_file(path), str(path))
+
+
+def decode_rgb(data: bytes, where: str) -> np.ndarray:
+    """Decode an image file to uint8 [H, W, 3], RGB, upright; a console note says what was changed or dropped.
+
+    TensorFlow decodes JPEGs, as it does in training and evaluation: Pillow's pixels differ by up to 19 levels.
+
+    Args:
+      data: the file's bytes, in a format of `kind_of`.
+      where: its name, for messages.
+
+    Raises:
+      UserError: as `prepare`.
+    """
+    kind = kind_of(data, where)
+    facts = inspect_image(data, where) if kind in ("jpeg", "png") else None
+    if facts and kind == "jpeg" and facts.direct and not facts.cmyk:
+        decoded = _Decoded(_decode_jpeg(data, where), "JPEG", facts.orientation, [])
     else:
-        for _ in png_chunks(data):
-            pass
+        decoded = _decoded(data, where, kind)
+    notes = [note for note in decoded.notes if note != "alpha" or _is_transparent(Image.open(io.BytesIO(data)))]
+    for note in (*(["turned"] if decoded.orientation != 1 else []), *notes):
+        if note in _TOLD:
+            console.note(f"{where}: an image {NOTES[note]}")
+    return _three_channels(upright(decoded.pixels, decoded.orientation))
 
 
-def require_short_sides(picture: Image.Image) -> None:
-    """Refuses pictures whose PNG no libpng, TensorFlow's among them, would read."""
-    if max(picture.size) > _LONGEST_SIDE:
-        raise ValueError(f"{picture.width}x{picture.height} pixels: no side may be above {_LONGEST_SIDE:,}")
+def _decode_jpeg(data: bytes, where: str) -> np.ndarray:
+    import tensorflow as tf
 
-
-def _require_enough_bytes(data: bytes, kind: str, picture: Image.Image) -> None:
-    """Refuses sizes that so few bytes cannot fill: the file is cut off, or made to harm."""
-    width, height = picture.size
-    bits = data[24] * _PNG_CHANNELS.get(data[25], 1) if kind == "png" else 0
-    least = height * (width * bits // 8) / _DEFLATE_MOST if bits else height * width / _JPEG_MOST
-    if least > len(data):
-        raise ValueError(f"truncated: {width}x{height} pixels cannot come from {len(data)} bytes")
-
-
-def _tensorflow_reads(data: bytes) -> bool:
     try:
-        tf.io.decode_image(data, channels=3)
-        return True
+        return tf.io.decode_jpeg(data, channels=3).numpy()
     except tf.errors.InvalidArgumentError:
-        return False
+        raise unreadable(where, ValueError("the JPEG is damaged or cut off")) from None
 
 
-def _decode(data: bytes, kind: str) -> None:
-    if kind == "png":
-        if not _tensorflow_reads(data):  # Pillow fills gaps without a word
-            raise ValueError("damaged: its pixels cannot be decoded")
-        return
-    picture = Image.open(io.BytesIO(data), formats=("JPEG",))
-    picture.draft("L", (1, 1))  # every coefficient is read, but only 1/64 of the pixels are made
-    picture.load()
+def _is_transparent(image: Image.Image) -> bool:
+    return bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
-# --- PNG ----------------------------------------------------------------------------------------------------
+def _three_channels(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels[..., np.newaxis], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def _png_facts(data: bytes, picture: Image.Image) -> ImageFacts:
-    chunks: dict[bytes, bytes] = {}
-    damaged = False
-    try:
-        for kind, body in png_chunks(data):
-            chunks[kind] = body if kind == b"IDAT" else chunks.get(kind, b"") + body
-        if b"IDAT" not in chunks or (data[25] == _BY_PALETTE and b"PLTE" not in chunks):
-            raise ValueError("damaged: its pixels or its palette are missing")
-    except UNREADABLE:
-        if not _tensorflow_reads(data):
-            raise
-        damaged = True
-    orientation, sound = read_orientation(picture) if _may_be_turned(chunks) else (1, True)
-    return ImageFacts(
-        "png",
-        picture.height,
-        picture.width,
-        orientation,
-        alpha="A" in picture.mode or b"tRNS" in chunks,
-        damaged=damaged or not sound,
-        deep=data[24] == 16,
-        pages=b"acTL" in chunks,  # an animation; decoders show its first picture
-    )
+def to_rgb(image: Any, where: str = "the image") -> np.ndarray:
+    """Any image as RGB.
 
-
-def _may_be_turned(chunks: dict[bytes, bytes]) -> bool:
-    """Only then is it worth asking Pillow, which decodes the whole picture in search of an EXIF block."""
-    texts = b"".join(chunks.get(kind, b"") for kind in (b"tEXt", b"zTXt", b"iTXt"))
-    return b"eXIf" in chunks or b"Raw profile type exif" in texts or b"XML:com.adobe.xmp" in texts
-
-
-# --- JPEG ---------------------------------------------------------------------------------------------------
-
-
-def _jpeg_facts(data: bytes, picture: Image.Image) -> ImageFacts:
-    orientation, sound = read_orientation(picture)
-    facts = ImageFacts(
-        "jpeg", picture.height, picture.width, orientation, cmyk=picture.mode == "CMYK", damaged=not sound
-    )
-    try:
-        frames = check_jpeg_structure(data) & _FRAMES
-    except UNREADABLE:
-        if not _tensorflow_reads(data):
-            raise
-        return dataclasses.replace(facts, damaged=True)
-    return facts if frames <= _ORDINARY_FRAMES else dataclasses.replace(facts, direct=_tensorflow_reads(data))
-
-
-def check_jpeg_structure(data: bytes) -> set[int]:
-    """Follows the markers of a JPEG file from the first to the last (ITU-T T.81, annex B).
-
-    Bytes after the end marker are let pass: phones store a second picture there.
+    Args:
+      image: the path of a file, its bytes, an open file, a PIL image, or a uint8 array [H, W], [H, W, 1], [H, W, 3]
+        (RGB) or [H, W, 4] (RGBA). The EXIF orientation of files is applied, that of PIL images is not.
+      where: its name, for messages; a path names itself.
 
     Returns:
-      The codes of the markers before the end.
+      uint8 [H, W, 3], 0..255.
 
     Raises:
-      ValueError: the chain of segments breaks, or the file ends before its end marker.
+      UserError: a file that cannot be read (as `decode_rgb`), or an array of another type or shape
+        (`unsupported-pixels`).
     """
-    marks = np.flatnonzero(np.frombuffer(data, np.uint8) == 0xFF)
-    seen: set[int] = set()
-    position = 2
-    while True:
-        if data[position : position + 1] != b"\xff":
-            raise ValueError(f"damaged at byte {position} of {len(data)}" if position < len(data) else _TRUNCATED)
-        code = data[position + 1] if position + 1 < len(data) else 0
-        if code == 0xFF:  # fill byte
-            position += 1
-            continue
-        if code == _END and _SCAN in seen:
-            return seen
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if code < 0xC0 or 0xD0 <= code <= _END or length < 2:
-            raise ValueError(f"damaged at byte {position} of {len(data)}")
-        seen.add(code)
-        position += 2 + length
-        if code == _SCAN:
-            position = _after_scan(data, position, marks)
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_rgb(bytes(image), where)
+    if isinstance(image, Image.Image):
+        return _from_pil(image, where)
+    if hasattr(image, "read"):
+        return decode_rgb(image.read(), where)
+    return _from_array(np.asarray(image), where)
 
 
-def _after_scan(data: bytes, position: int, marks: np.ndarray) -> int:
-    """Position of the first marker after compressed data; in it, FF stands before 00 or restart markers only."""
-    bytes_ = np.frombuffer(data, np.uint8)
-    marks = marks[np.searchsorted(marks, position) :]
-    marks = marks[marks + 1 < len(data)]
-    following = bytes_[marks + 1]
-    real = np.flatnonzero((following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7)))
-    if not len(real):
-        raise ValueError(_TRUNCATED)
-    return int(marks[real[0]])
+def _from_pil(image: Image.Image, where: str) -> np.ndarray:
+    data = _jpeg_bytes(image)
+    if data:
+        return _decode_jpeg(data, where)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+            rule, hint = f"holds gray values of type {values.dtype}", "save it as 8-bit gray or RGB"
+            raise UserError("unsupported-pixels", rule, hint, where=where, value=str(values.dtype))
+        console.note(f"{where}: an image {NOTES['sixteen_bit']}")
+        return _three_channels((values >> 8).astype(np.uint8))
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if has_alpha and _is_transparent(image):
+        console.note(f"{where}: an image {NOTES['alpha']}")
+    return np.asarray((image.convert("RGBA") if has_alpha else image).convert("RGB"))
+
+
+def _jpeg_bytes(image: Image.Image) -> bytes | None:
+    """The file of a PIL image, if that is an unchanged JPEG file that can still be read.
+
+    So a path and a PIL image of the same file have the same pixels: Pillow's decoder differs from TensorFlow's.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("RGB", "L"):
+        return None
+    for data in _sources(image):
+        try:
+            fresh = Image.open(io.BytesIO(data), formats=("JPEG",))
+            if fresh.mode == image.mode and np.array_equal(np.asarray(fresh), np.asarray(image)):
+                return data
+        except Exception:  # the pixels that Pillow has decoded will do
+            return None
+    return None
+
+
+def _sources(image: Image.Image) -> Iterator[bytes]:
+    """The bytes from which a PIL image was opened, as far as they can be had: its open stream, then its file."""
+    stream = getattr(image, "fp", None)
+    if stream is not None and not stream.closed and stream.seekable():
+        position = stream.tell()
+        stream.seek(0)
+        data = stream.read()
+        stream.seek(position)
+        yield data
+    elif os.path.isfile(getattr(image, "filename", "")):
+        yield read_file(getattr(image, "filename", ""))
+
+
+def _from_array(array: np.ndarray, where: str) -> np.ndarray:
+    if array.dtype != np.uint8:
+        rule = f"must be uint8 from 0 to 255, not {array.dtype}"
+        raise UserError("unsupported-pixels", rule, _dtype_hint(array), where=where, value=str(array.dtype))
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        rule = f"must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}"
+        raise UserError("unsupported-pixels", rule, _shape_hint(array), where=where, value=array.shape)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])
+
+
+def _dtype_hint(array: np.ndarray) -> str:
+    if array.dtype.kind == "b":
+        return "give array.astype('uint8') * 255"
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        return "its values are in 0..1: give (array * 255).round().astype('uint8')"
+    if array.dtype.kind in "iu" and array.size and array.max() > 255:
+        return "give (array >> 8).astype('uint8') if its values are 0..65535"
+    return "give array.astype('uint8') if its values are 0..255"
+
+
+def _shape_hint(array: np.ndarray) -> str:
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        return "channels come last: give array.transpose(1, 2, 0)"
+    return "give one image; for a batch, call once per image"
+
+
+# --- Turning ------------------------------------------------------------------------------------------------
+
+
+def _turn(orientation: int, stored: tuple[int, int], mask_size: tuple[int, int] | None, exif: str) -> int:
+    """The EXIF orientation to apply; 1 leaves the pixels as they are stored."""
+    upright_size = stored[::-1] if orientation >= 5 else stored
+    drawn_on_stored = mask_size == stored != upright_size
+    return 1 if exif == "ignore" or (exif == "auto" and drawn_on_stored) else orientation
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [H, W, ...] turned and mirrored as their EXIF orientation, 1 to 8, says."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+# --- Decoding and encoding ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Pixels as stored, uint8 [H, W] or [H, W, 3]; Pillow's name of the file's format; its EXIF orientation; notes."""
+
+    pixels: np.ndarray
+    format: str
+    orientation: int
+    notes: list[str]
+
+
+def _encoded(
+    decoded: _Decoded, form: str, mask_size: tuple[int, int] | None, exif: str, notes: Sequence[str] = ()
+) -> PreparedImage:
+    """Encode an image as "jpeg" or "png", turned where it must be."""
+    turn = _turn(decoded.orientation, decoded.pixels.shape[:2], mask_size, exif)
+    turning = [] if decoded.orientation == 1 else ["unturned" if turn == 1 else "turned"]
+    converting = ["converted"] if form == "png" and decoded.format != "PNG" else []
+    pixels, buffer = upright(decoded.pixels, turn), io.BytesIO()
+    if form == "jpeg":
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # the default: 4 % smaller, four times as slow
+    height, width = pixels.shape[:2]
+    said = _joined(turning, converting, notes, decoded.notes)
+    return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
+
+
+def _decoded(data: bytes, where: str, kind: str) -> _Decoded:
+    tags = _tags_of(data) if kind == "tiff" else {}
+    _require_plain_tiff(tags, where)
+    _require_all_rows(tags, where, len(data))
+    try:
+        image = Image.open(io.BytesIO(data), formats=(_PILLOW_NAMES.get(kind, kind.upper()),))
+        require_short_sides(image)
+        return _loaded(image, tags, bits=data[24] if kind == "png" else _bits_of(image, tags))
+    except Exception as error:  # on files made to harm, Pillow raises nearly anything
+        raise unreadable(where, error, kind) from None
+
+
+def _bits_of(image: Image.Image, tags: Mapping[int, Any]) -> int:
+    """Bits per channel, in formats other than PNG; the modes of Pillow show it for gray images only."""
+    if tags:
+        return max(_numbers(tags, _BITS, 1))
+    decoder: Any = image.tile[0][3] if image.format == "PPM" else None  # type: ignore[attr-defined]
+    highest = decoder[-1] if isinstance(decoder, tuple) else 0  # PPM states the highest value there can be
+    return 16 if image.mode.startswith("I") or (isinstance(highest, int) and highest > 255) else 8
+
+
+def _loaded(image: Image.Image, tags: Mapping[int, Any], bits: int) -> _Decoded:
+    orientation, sound = read_orientation(image)
+    image.load()
+    pixels = _eight_bits(image, bits)
+    if image.mode.startswith("I") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels  # Pillow does so with 8 bits, not with 16
+    if image.format == "TIFF":  # these alone Pillow has turned already
+        pixels = upright(pixels, _INVERSE.get(orientation, orientation))
+    met = {
+        "cmyk": image.mode == "CMYK",
+        "alpha": image.mode in _WITH_ALPHA or "transparency" in image.info,
+        "channels": image.mode in ("RGB", "RGBX") and _numbers(tags, _CHANNELS, 3)[0] == 4,
+        "sixteen_bit": bits > 8,
+        "dark": bits > 8 and pixels.max() < _DARK,
+        "damaged": not sound,
+        "pages": image.format not in ("JPEG", "MPO") and _has_more_pages(image),
+    }
+    return _Decoded(pixels, str(image.format), orientation, [note for note, is_met in met.items() if is_met])
+
+
+def _eight_bits(image: Image.Image, bits: int) -> np.ndarray:
+    """The upper 8 bits: uint8 [H, W] for gray images, uint8 [H, W, 3] for others. Pillow would clip values at 255."""
+    if image.mode.startswith("I"):
+        return (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    if image.mode in ("1", "L", "LA"):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))
+
+
+def _has_more_pages(image: Image.Image) -> bool:
+    """Whether more images follow; smaller copies and masks, as in cloud-optimized TIFFs, do not count."""
+    if not getattr(image, "is_animated", False):
+        return False
+    try:
+        image.seek(1)
+    except Exception:  # what cannot be read is no page
+        return False
+    tags = getattr(image, "tag_v2", {})
+    return not _numbers(tags, _SUBFILE, 0)[0] & _COPY_OR_MASK
+
+
+# --- TIFF ---------------------------------------------------------------------------------------------------
+
+
+def _tags_of(data: bytes) -> dict[int, Any]:
+    """What the first image of a TIFF says about its values; Pillow does not say it where it cannot read the pixels."""
+    try:
+        stream = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if 43 in data[2:4] else data[:8])
+        stream.seek(tags.next)
+        tags.load(stream)
+        return {tag: tags[tag] for tag in _OF_VALUES if tag in tags}
+    except Exception:  # as with images: broken files raise nearly anything
+        return {}
+
+
+def _numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
+    found = tags.get(tag, default)
+    numbers = found if isinstance(found, tuple) else (found,)
+    return numbers if numbers and all(isinstance(number, int) for number in numbers) else (default,)
+
+
+def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
+    """Refuses TIFFs whose values have no plain meaning as 8-bit RGB, and a kind that Pillow reads wrongly.
+
+    Raises:
+      UserError: too many channels, floating point, signed, above 16 bits, or 16-bit channels stored apart.
+    """
+    channels, bits = _numbers(tags, _CHANNELS, 1)[0], max(_numbers(tags, _BITS, 8))
+    signs = {sign for sign in _numbers(tags, _KIND, _UNSIGNED) if sign in _KINDS}
+    if channels > 4:
+        hint = "save the three that matter as RGB, e.g. `gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
+        rule = f"has {channels} channels; models take three: red, green, blue"
+        raise UserError("unsupported-pixels", rule, hint, where=where, value=channels)
+    if signs or bits > 16:
+        values = f"{_KINDS[min(signs)] if signs else 'unsigned'} values of {bits} bits"
+        hint = "scale it to 0..255 or 0..65535 by the same factor for all images, and save it as 8- or 16-bit PNG"
+        rule = f"holds {values}, and nothing says which value is black and which is white"
+        raise UserError("unsupported-pixels", rule, hint, where=where, value=bits)
+    apart = _numbers(tags, _PLANAR, 1)[0] == _APART and channels > 1
+    if apart and bits == 16 and _numbers(tags, _COMPRESSION, 1)[0] == _UNCOMPRESSED:
+        hint = "save it with the channels of a pixel side by side (planar configuration 1), or as 16-bit PNG"
+        rule = f"stores its {channels} channels of 16 bits apart, which cannot be read"
+        raise UserError("unsupported-pixels", rule, hint, where=where, value=channels)
+
+
+def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
+    """Refuses sizes that so few bytes cannot fill. Pillow would leave missing rows of uncompressed TIFFs black, and
+    allocate memory for the others."""
+    width, height, channels = (_numbers(tags, tag, 1)[0] for tag in (_WIDTH, _HEIGHT, _CHANNELS))
+    stored = max(width, _numbers(tags, _TILE_WIDTH, 0)[0]) * max(height, _numbers(tags, _TILE_HEIGHT, 0)[0])
+    least = stored * channels * min(_numbers(tags, _BITS, 1)) // 8
+    most = _MAX_PER_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
+    if most and least > most * length:
+        rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
+        raise UserError("unreadable-image", rule, "copy the file again", where=where)

@@ -15,7 +15,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_for, on_pixels, rgb_text, snap_colors
+from deeplab.data.image_files import UNREADABLE, png_chunks, unreadable
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
@@ -31,7 +32,6 @@ from deeplab.utils.paths import read_file
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,3})")
 _MAX_LISTED = 6  # values that a message names
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on bad files
 
 
 # --- Values -------------------------------------------------------------------------------------------------
@@ -398,37 +398,12 @@ def _open(data: bytes, where: str) -> Image.Image:
         raise unreadable(where, error) from None
 
 
-def unreadable(where: str, error: Exception) -> UserError:
-    """The error for an image that Pillow cannot read, with its reason."""
-    reason = "its format is not known" if "identify image" in str(error) else str(error)
-    rule = f"cannot be read as an image: {reason}"
-    return UserError("unreadable-image", rule, "save or copy the file again", where=where)
-
-
 # --- PNG ----------------------------------------------------------------------------------------------------
 
 
 def _png_kind(data: bytes) -> tuple[int, int] | None:
     """Bit depth and color type (0 gray, 2 RGB, 3 palette, 4 gray + alpha, 6 RGBA) of a PNG; None for other files."""
     return (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else None
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and body of each chunk of a PNG.
-
-    Raises:
-      ValueError: a chunk is cut off or its checksum is wrong, or the end chunk is missing. Pillow overlooks that when
-        it has all pixels; TensorFlow refuses such files.
-    """
-    position, kind = 8, b""
-    while kind != b"IEND":
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
-        checksum = data[position + 8 + length : position + 12 + length]
-        if zlib.crc32(kind + body).to_bytes(4, "big") != checksum:
-            raise ValueError(f"truncated or damaged at byte {position} of {len(data)}")
-        yield kind, body
-        position += 12 + length
 
 
 def without_palette(data: bytes) -> bytes:

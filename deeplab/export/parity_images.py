@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab.config.fields import Size
-from deeplab.data import records, sample_dataset
-from deeplab.inference import input_images
+from deeplab.data import image_files, images, records, sample_dataset
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -35,7 +34,7 @@ def choose(count: int, folder: str, dataset_dir: str, crop: Size, channels: int)
       UserError: `folder` holds no readable image.
     """
     if folder:
-        found: Iterator[Named] = ((one.name, input_images.read(one.path)) for one in input_images.find([folder]))
+        found: Iterator[Named] = ((one.name, images.read_image(one.path)) for one in image_files.find_images([folder]))
     else:
         found = from_records(dataset_dir) if dataset_dir else iter(())
     chosen = list(itertools.islice(found, count)) or portraits(count, crop)
@@ -52,7 +51,7 @@ def from_records(dataset_dir: str) -> Iterator[Named]:
         for shard in records.list_shards(dataset_dir, "val" if "val" in splits else sorted(splits)[0]):
             for example in records.read_shard(shard):
                 name = os.path.basename(example[records.FILENAME].decode("utf-8", "replace"))
-                yield name, input_images.to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
+                yield name, images.to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
     except (UserError, OSError) as error:
         console.warning(f"the dataset's images cannot be read ({error}): checking on those read so far")
 

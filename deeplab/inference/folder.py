@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.config.prediction_config import PredictConfig
-from deeplab.inference.input_images import Picture
+from deeplab.data.image_files import ImageFile
 from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -36,7 +36,7 @@ class Outcome:
     faults: list[UserError]
 
 
-def predict_all(segmenter: Segmenter, pictures: Sequence[Picture], config: PredictConfig) -> Outcome:
+def predict_all(segmenter: Segmenter, pictures: Sequence[ImageFile], config: PredictConfig) -> Outcome:
     """Predicts every picture; one that cannot be read is named, and the others are done all the same.
 
     Raises:
@@ -65,7 +65,7 @@ def predict_all(segmenter: Segmenter, pictures: Sequence[Picture], config: Predi
     return Outcome(shares, faults)
 
 
-def _named(fault: UserError, picture: Picture) -> UserError:
+def _named(fault: UserError, picture: ImageFile) -> UserError:
     """A fault of the model's with the picture's name before it."""
     return UserError("unclassified", str(fault), where=picture.path)
 
@@ -132,7 +132,7 @@ def _as_file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
 
 
-def refuse_to_overwrite(pictures: Sequence[Picture], class_names: Sequence[str], config: PredictConfig) -> None:
+def refuse_to_overwrite(pictures: Sequence[ImageFile], class_names: Sequence[str], config: PredictConfig) -> None:
     """Stops when results are there already and nobody asked to replace them.
 
     Raises:
@@ -152,7 +152,7 @@ def refuse_to_overwrite(pictures: Sequence[Picture], class_names: Sequence[str],
         )
 
 
-def refuse_own_results(pictures: Sequence[Picture], output_dir: str) -> None:
+def refuse_own_results(pictures: Sequence[ImageFile], output_dir: str) -> None:
     """Stops when the folder of results lies among the pictures, whose next run would take results for pictures.
 
     Raises:

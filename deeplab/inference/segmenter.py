@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from deeplab.config.fields import coerce
-from deeplab.data import colormaps
+from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
-from deeplab.inference import input_images, load
+from deeplab.inference import load
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import write_atomically
 
@@ -142,7 +142,7 @@ class Segmenter:
         Raises:
           UserError: unreadable picture, wrong dtype or shape, or larger than the model takes.
         """
-        pixels = input_images.to_rgb(image)
+        pixels = images.to_rgb(image)
         labels, scores = self._predictor.answer(pixels, probabilities)
         return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colors)
 
@@ -154,20 +154,20 @@ class Segmenter:
         Raises:
           UserError: no picture there, or one that cannot be read: nothing after it is done.
         """
-        for picture, pixels in read_ahead(input_images.find([os.fspath(folder)], recursive)):
+        for picture, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive)):
             if isinstance(pixels, UserError):
                 raise pixels
             yield picture.path, self(pixels, probabilities)
 
 
 def read_ahead(
-    pictures: Sequence[input_images.Picture],
-) -> Iterator[tuple[input_images.Picture, np.ndarray | UserError]]:
+    pictures: Sequence[image_files.ImageFile],
+) -> Iterator[tuple[image_files.ImageFile, np.ndarray | UserError]]:
     """Every picture with its pixels, uint8 [H, W, 3], or with the fault that kept it from being read."""
 
-    def pixels_of(picture: input_images.Picture) -> np.ndarray | UserError:
+    def pixels_of(picture: image_files.ImageFile) -> np.ndarray | UserError:
         try:
-            return input_images.read(picture.path)
+            return images.read_image(picture.path)
         except UserError as fault:
             return fault
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from deeplab.utils.errors import UserError
@@ -22,12 +23,29 @@ def read_file(path: str | os.PathLike) -> bytes:
     """A file's bytes.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or is a device, a pipe or a socket, which would never end.
     """
+    require_regular(path)
     try:
         return pathlib.Path(path).read_bytes()
-    except OSError as fault:
-        raise unreadable_file(path, fault) from None
+    except OSError as error:
+        raise unreadable_file(path, error) from None
+
+
+def require_regular(path: str | os.PathLike) -> None:
+    """Stops at a path that is no regular file, nor a link to one.
+
+    Raises:
+      UserError: there is nothing (`file-not-found`), or it is a folder, device, pipe or socket (`not-a-file`).
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise unreadable_file(path, error if isinstance(error, OSError) else FileNotFoundError()) from None
+    if stat.S_ISDIR(mode):
+        raise unreadable_file(path, IsADirectoryError())
+    if not stat.S_ISREG(mode):
+        raise UserError("not-a-file", "is a device, a pipe or a socket", "give the name of a file", where=path)
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from deeplab.data.labels import UNREADABLE, DecodedLabel, LabelRule, decode_label, encode_label, to_label
+from deeplab.data.image_files import UNREADABLE
+from deeplab.data.images import PreparedImage, prepare
+from deeplab.data.labels import DecodedLabel, LabelRule, decode_label, encode_label, to_label
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
-from deeplab.data.transcode import Picture, prepare
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
@@ -50,7 +51,7 @@ class Converted:
     example: bytes
     counts: np.ndarray
     snapped: int
-    image: Picture
+    image: PreparedImage
 
 
 def convert(pair: Pair, recipe: Recipe) -> Converted:
@@ -70,7 +71,7 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
     return Converted(pair.name, example, decoded.counts, decoded.snapped, dataclasses.replace(picture, data=b""))
 
 
-def read_pair(pair: Pair, recipe: Recipe) -> tuple[Picture, DecodedLabel]:
+def read_pair(pair: Pair, recipe: Recipe) -> tuple[PreparedImage, DecodedLabel]:
     """The picture upright and the label of the same size.
 
     Raises:
@@ -110,12 +111,12 @@ def _has_colors(jpeg: bytes) -> bool:
         return True  # the decoder will say what is wrong
 
 
-def _drawn(mask: Mask, painter: Painter, picture: Picture) -> DecodedLabel:
+def _drawn(mask: Mask, painter: Painter, picture: PreparedImage) -> DecodedLabel:
     label, counts = to_label(mask.draw(painter, picture.height, picture.width), mask.where, painter.rule)
     return DecodedLabel(label, counts, encode_label(label))
 
 
-def _sizes_differ(pair: Pair, picture: Picture, height: int, width: int) -> UserError:
+def _sizes_differ(pair: Pair, picture: PreparedImage, height: int, width: int) -> UserError:
     rule = f"the mask is {width}x{height} pixels, its image {pair.image} {picture.width}x{picture.height}"
     if (picture.height, picture.width) == (width, height):
         turned = "turned" in picture.notes or "unturned" in picture.notes

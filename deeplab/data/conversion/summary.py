@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
-from deeplab.data.transcode import NOTES
+from deeplab.data.images import NOTES
 from deeplab.utils import console
 
 _MOST_NAMED = 6  # pairs of a kind that a warning names, and one more to know that there are more
@@ -65,9 +65,9 @@ class Oddities:
     snapped_pixels: int = 0
 
     TEXTS: ClassVar[Mapping[str, str]] = {
-        **NOTES,
-        "snapped": "masks have colors that are not in the palette: their pixels took the nearest that is",
-        "ignored": "masks have the ignore label on every pixel: nothing is learned from them",
+        **{note: f"images {text}" for note, text in NOTES.items()},
+        "snapped": "masks with colors that are not in the palette: their pixels took the nearest color that is",
+        "ignored": "masks with the ignore label on every pixel: training learns nothing from them",
     }
 
     def look(self, converted: Converted, ignore_label: int) -> None:

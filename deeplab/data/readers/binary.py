@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab.config.fields import setting
-from deeplab.data.labels import UNREADABLE, png_chunks, unreadable
+from deeplab.data.image_files import UNREADABLE, png_chunks, unreadable
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder

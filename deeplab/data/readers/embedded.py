@@ -9,7 +9,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from deeplab.data.labels import UNREADABLE, png_chunks
+from deeplab.data.image_files import UNREADABLE, png_chunks
 from deeplab.utils.errors import UserError
 
 

@@ -27,9 +27,9 @@ import numpy as np
 
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import colors_for
-from deeplab.data.images import kind_of
+from deeplab.data.image_files import kind_of
+from deeplab.data.images import PreparedImage, prepare
 from deeplab.data.labels import DecodedLabel, decode_label, decode_values, encode_index_png, encode_label, to_label
-from deeplab.data.transcode import Picture, prepare
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.fix_folder import finish, opened, write
 from deeplab.data.validation.fix_plan import Plan, colors_of, plan_for
@@ -239,7 +239,7 @@ def _extension(loaded: Loaded, where: str) -> str:
     return os.path.splitext(where)[1] if loaded.fields is None else ""
 
 
-def _drawn_mask(loaded: Loaded, picture: Picture, plan: Plan) -> DecodedLabel:
+def _drawn_mask(loaded: Loaded, picture: PreparedImage, plan: Plan) -> DecodedLabel:
     """A label out of shapes."""
     assert loaded.mask is not None and not isinstance(loaded.mask, bytes)
     height, width = loaded.mask.size or (picture.height, picture.width)
@@ -248,7 +248,7 @@ def _drawn_mask(loaded: Loaded, picture: Picture, plan: Plan) -> DecodedLabel:
     return DecodedLabel(label, counts, encode_label(label))
 
 
-def _image_file(loaded: Loaded, picture: Picture) -> tuple[bytes, str, list[Change]]:
+def _image_file(loaded: Loaded, picture: PreparedImage) -> tuple[bytes, str, list[Change]]:
     """Bytes and extension of the image's file, and what was changed: only what is turned is encoded anew."""
     assert loaded.image is not None
     if "turned" in picture.notes:

@@ -19,7 +19,8 @@ from PIL import Image
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import ColorTable, color_counts, table_of
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import UNREADABLE, LabelRule, count_values, decode_values
+from deeplab.data.image_files import UNREADABLE
+from deeplab.data.labels import LabelRule, count_values, decode_values
 from deeplab.data.readers.classes import Classes, settle
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.items import Item

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from deeplab.data.images import inspect_image, kind_of
-from deeplab.data.transcode import NOTES, Picture, prepare
+from deeplab.data.image_files import inspect_image, kind_of
+from deeplab.data.images import NOTES, PreparedImage, prepare
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.image_hashing import Small, small_gray
 from deeplab.data.validation.rules import finding
@@ -55,7 +55,7 @@ class ImageLook:
       findings: what is wrong.
     """
 
-    picture: Picture | None = None
+    picture: PreparedImage | None = None
     kind: str = ""
     small: Small | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -99,7 +99,7 @@ def _is_known(data: bytes) -> bool:
     return False
 
 
-def _as_stored(data: bytes, where: str) -> Picture:
+def _as_stored(data: bytes, where: str) -> PreparedImage:
     """The picture of a record: nothing is turned or converted any more.
 
     Raises:
@@ -119,7 +119,9 @@ def _as_stored(data: bytes, where: str) -> Picture:
         "pages": facts.pages,
         "damaged": facts.damaged,
     }
-    return Picture(data, facts.format, facts.height, facts.width, tuple(note for note, is_met in met.items() if is_met))
+    return PreparedImage(
+        data, facts.format, facts.height, facts.width, tuple(note for note, is_met in met.items() if is_met)
+    )
 
 
 def _tensorflow_reads(data: bytes) -> bool:
@@ -138,7 +140,7 @@ def _mode(data: bytes) -> str:
         return ""
 
 
-def _oddities(picture: Picture, mode: str, small: Small | None) -> list[tuple[str, str]]:
+def _oddities(picture: PreparedImage, mode: str, small: Small | None) -> list[tuple[str, str]]:
     """Rules and texts on a picture that can be read."""
     notes = [note for note in picture.notes if note != "sixteen_bit" or "dark" not in picture.notes]
     found = [_RULE_OF.get(note, ("image-converted", NOTES.get(note, note))) for note in notes]

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data.colormaps import color_codes
-from deeplab.data.labels import LabelRule, decode_label, decode_values, png_chunks, to_label
+from deeplab.data.image_files import png_chunks
+from deeplab.data.labels import LabelRule, decode_label, decode_values, to_label
 from deeplab.data.readers.source import Mask, Painter
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import finding

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeplab.data.images import PreparedImage
 from deeplab.data.readers.classes import Classes
-from deeplab.data.transcode import Picture
 from deeplab.data.validation import thumbnails
 from deeplab.data.validation.check_report import Finding, Sample
 from deeplab.data.validation.crop_advice import size_text
@@ -132,7 +132,7 @@ def _label_of(loaded: Loaded, task: Task) -> LabelLook | None:
     return look_at_label(loaded.mask, loaded.mask_where, loaded.split, task.classes.rule, loaded.fields is not None)
 
 
-def _drawn_label_of(loaded: Loaded, picture: Picture, task: Task) -> LabelLook | None:
+def _drawn_label_of(loaded: Loaded, picture: PreparedImage, task: Task) -> LabelLook | None:
     if loaded.mask is None or isinstance(loaded.mask, bytes):
         return None
     size = (picture.height, picture.width)
@@ -152,7 +152,7 @@ def _image_of(loaded: Loaded, mask_size: tuple[int, int] | None, exif: str) -> I
 # --- Image and label together -------------------------------------------------------------------------------
 
 
-def _together(loaded: Loaded, picture: Picture | None, label: LabelLook) -> list[Finding]:
+def _together(loaded: Loaded, picture: PreparedImage | None, label: LabelLook) -> list[Finding]:
     if picture is None:
         return []
     found = []
@@ -168,7 +168,7 @@ def _together(loaded: Loaded, picture: Picture | None, label: LabelLook) -> list
     return [item for item in found if item]
 
 
-def is_its_mask(loaded: Loaded, picture: Picture, label: np.ndarray) -> bool:
+def is_its_mask(loaded: Loaded, picture: PreparedImage, label: np.ndarray) -> bool:
     """Whether the image shows its own label. Masks are small files; photographs need not be decoded for this."""
     if len(picture.data) * _LEAST_PIXELS_A_BYTE > label.size or not np.ptp(label):
         return False
@@ -181,11 +181,11 @@ def is_its_mask(loaded: Loaded, picture: Picture, label: np.ndarray) -> bool:
     return np.array_equal(outline_of(pixels), outline_of(label))  # whatever the values stand for
 
 
-def _size(picture: Picture) -> tuple[int, int]:
+def _size(picture: PreparedImage) -> tuple[int, int]:
     return picture.height, picture.width
 
 
-def _sizes_differ(loaded: Loaded, picture: Picture, label_size: tuple[int, int] | None) -> Finding | None:
+def _sizes_differ(loaded: Loaded, picture: PreparedImage, label_size: tuple[int, int] | None) -> Finding | None:
     if label_size is None:
         return None
     image = "its image" if loaded.fields else f"its image {os.path.basename(loaded.where)}"
@@ -196,7 +196,7 @@ def _sizes_differ(loaded: Loaded, picture: Picture, label_size: tuple[int, int] 
     return finding("mask-transposed", loaded.mask_where, text, split=loaded.split, hint=_TURNS if turns else "")
 
 
-def wrong_fields(fields: Fields, picture: Picture) -> list[str]:
+def wrong_fields(fields: Fields, picture: PreparedImage) -> list[str]:
     """What a record says of its image that is not so; the reference's readers need size and format to be right."""
     wrong = []
     said = (fields.height, fields.width)
@@ -212,7 +212,7 @@ def wrong_fields(fields: Fields, picture: Picture) -> list[str]:
 
 
 def _with_pictures(
-    result: Inspected, picture: Picture | None, label: np.ndarray | None, task: Task, as_sample: bool
+    result: Inspected, picture: PreparedImage | None, label: np.ndarray | None, task: Task, as_sample: bool
 ) -> Inspected:
     wanted = [item for item in result.findings if task.shows(item.rule)]
     if not wanted and not as_sample:

@@ -1,231 +1,624 @@
-"""Images on their way into records: kinds, sizes, and every way of being cut off or damaged."""
+"""Images as pixels and for records: turned photographs, other formats, more than 8 bits, bad files, arrays."""
 
 import io
+import struct
 import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageOps
+from support.errors import raises
 
-from deeplab.data.images import ImageFacts, check_jpeg_structure, inspect_image, kind_of
+from deeplab.data.images import NOTES, PreparedImage, prepare, read_image, to_rgb, upright
 from deeplab.utils.errors import UserError
 
 # The room turns Pillow's own warnings off; pytest turns them on again.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
+HEIGHT, WIDTH = 24, 40
+TIFF_TYPES = {"byte": 1, "short": 3, "long": 4}
 
-def noise(height=48, width=64, channels=3):
-    return np.random.default_rng(0).integers(0, 256, [height, width, channels], np.uint8)
+
+def corners():
+    """Four corners of different colors, and a mark that tells up from down."""
+    pixels = np.zeros([HEIGHT, WIDTH, 3], np.uint8)
+    pixels[:12, :20], pixels[:12, 20:] = [255, 0, 0], [0, 255, 0]
+    pixels[12:, :20], pixels[12:, 20:] = [0, 0, 255], [250, 250, 0]
+    pixels[:2, :8] = 255
+    return pixels
 
 
-def encoded(kind, pixels=None, **settings):
+def gradient(channels=3):
+    """All values, no two neighbors alike."""
+    values = np.arange(HEIGHT * WIDTH * channels) * 7 % 256
+    return values.astype(np.uint8).reshape(HEIGHT, WIDTH, channels)
+
+
+def encoded(kind, image=None, orientation=0, **settings):
+    image = image if isinstance(image, Image.Image) else Image.fromarray(corners() if image is None else image)
+    if orientation:
+        settings["exif"] = Image.Exif()
+        settings["exif"][0x0112] = orientation
+    if kind == "JPEG":
+        settings = {"quality": 95, "subsampling": 0, **settings}
     buffer = io.BytesIO()
-    Image.fromarray(noise() if pixels is None else pixels).save(buffer, kind, **settings)
+    image.save(buffer, kind, **settings)
     return buffer.getvalue()
 
 
-JPEG, PNG = encoded("JPEG"), encoded("PNG")
-SIDEWAYS = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # EXIF: orientation 6
+def decoded(image: PreparedImage):
+    """What training sees of it; its size must be what it says."""
+    pixels = tf.io.decode_jpeg(image.data, channels=3).numpy()
+    assert pixels.shape == (image.height, image.width, 3)
+    assert (image.format == "png") == image.data.startswith(b"\x89PNG")
+    return pixels
 
 
-@pytest.mark.parametrize(("data", "kind"), [(JPEG, "jpeg"), (PNG, "png"), (encoded("JPEG", progressive=True), "jpeg")])
-def test_whole_images(data, kind):
-    for decode in (False, True):
-        facts = inspect_image(data, "a.jpg", decode)
-        assert facts == ImageFacts(kind, height=48, width=64)
-        assert facts.orientation == 1 and facts.direct
-        assert not any([facts.rotated, facts.alpha, facts.damaged, facts.deep, facts.pages, facts.cmyk])
+def close(pixels, wanted):
+    """Equal but for what JPEG does at the edges of colors."""
+    return pixels.shape == wanted.shape and np.abs(pixels.astype(int) - wanted).mean() < 3
 
 
-def test_restart_markers_are_no_end():
-    data = encoded("JPEG", restart_marker_blocks=1)
-    assert b"\xff\xd0" in data
-    check_jpeg_structure(data)
+# --- What passes untouched ----------------------------------------------------------------------------------
 
 
-def test_bytes_after_the_end_are_let_pass():
-    check_jpeg_structure(JPEG + b"second picture of a phone")
-
-
-@pytest.mark.parametrize("data", [JPEG, PNG, encoded("JPEG", progressive=True)])
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.999])
-def test_truncated_files_are_found_as_tensorflow_would(data, share):
-    cut = data[: int(len(data) * share)]
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        tf.io.decode_image(cut)
-    with pytest.raises(UserError, match=r"a.jpg: cannot be read as a picture"):
-        inspect_image(cut, "a.jpg")
-
-
-def test_file_filled_up_with_zeros_is_found():
-    """What a copy that broke off leaves when the space was reserved before; Pillow alone reads it without a word."""
-    half = len(JPEG) // 2
-    with pytest.raises(UserError, match="truncated"):
-        inspect_image(JPEG[:half] + bytes(len(JPEG) - half), "a.jpg")
-
-
-def test_foreign_bytes_within_the_picture_are_found():
-    half = len(JPEG) // 2
-    with pytest.raises(UserError, match=r"truncated|damaged"):
-        inspect_image(JPEG[:half] + b"\xff\xc5 other file" + JPEG[half + 13 :], "a.jpg")
-
-
-def test_odd_file_that_tensorflow_reads_is_only_noted():
-    start = JPEG.index(b"\xff\xdb")
-    odd = JPEG[:start] + b"\0\0" + JPEG[start:]  # junk between segments, which libjpeg skips
-    assert inspect_image(odd, "a.jpg").damaged
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded("JPEG"),
+        encoded("JPEG", progressive=True),
+        encoded("JPEG", gradient()[..., 0]),
+        encoded("PNG"),
+        encoded("PNG", Image.fromarray(gradient()).quantize(16)),
+        encoded("PNG", Image.fromarray(gradient()).convert("1")),
+        encoded("JPEG", orientation=1),
+    ],
+)
+def test_ordinary_files_pass_byte_for_byte(data):
+    for name in ("a.jpg", "a.png", "a.tif"):  # extensions say nothing
+        image = prepare(data, name, (HEIGHT, WIDTH), decode=True)
+        assert image.data is data
+        assert (image.height, image.width, image.notes) == (HEIGHT, WIDTH, ())
 
 
 def chunk(kind, body):
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
-def png(height, width, *chunks, depth=8, colors=2, pixels=b"\0" * 100):
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colors, 0, 0, 0])
-    body = chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + body
+def png(width, depth, colors, row, *chunks):
+    """A PNG of one row, of any bit depth and color type."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colors, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks)
+    return start + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+PALETTE = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60]))
 
 
 @pytest.mark.parametrize(
-    ("data", "rule"),
+    ("data", "first_row", "notes"),
     [
-        (b"", "is empty"),
-        (b"BM....", "is BMP inside and neither JPEG nor PNG"),
-        (b"\xff\xd8\xff", "JPEG header is damaged, or of a kind that is not known"),
-        (b"\0\0\0\x18ftypheic", "is a HEIC picture.*\n.*save it as JPEG"),
-        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer.*\n.*git lfs pull"),
-        (b"\n<!DOCTYPE html><html>", "web page"),
-        (bytes(128) + b"DICM", "DICOM"),
-        (b"no picture\nat all", "it is text, 'no picture at all'"),
-        (bytes(range(128, 200)), "is no JPEG, PNG, TIFF"),
+        (png(2, 1, 0, b"\x40"), [[0, 0, 0], [255, 255, 255]], ()),
+        (png(2, 2, 0, b"\x60"), [[85, 85, 85], [170, 170, 170]], ()),
+        (png(2, 8, 3, b"\0\1", PALETTE), [[10, 20, 30], [40, 50, 60]], ()),
+        (png(2, 8, 3, b"\0\1", PALETTE, chunk(b"tRNS", b"\0\x80")), [[10, 20, 30], [40, 50, 60]], ("alpha",)),
+        (png(2, 8, 4, b"\x09\0\x63\xff"), [[9, 9, 9], [99, 99, 99]], ("alpha",)),
+        (png(1, 8, 6, bytes([1, 2, 3, 0])), [[1, 2, 3]], ("alpha",)),
+        (png(2, 16, 0, b"\x80\xff\x12\x34"), [[128, 128, 128], [18, 18, 18]], ("sixteen_bit",)),
+        (png(1, 16, 2, b"\x80\xff\0\xff\x7f\0"), [[128, 0, 127]], ("sixteen_bit",)),
+        (png(1, 16, 6, b"\x80\xff\0\xff\x7f\0\0\0"), [[128, 0, 127]], ("alpha", "sixteen_bit")),
+        (png(2, 16, 0, b"\x0f\xff\x01\x00"), [[15, 15, 15], [1, 1, 1]], ("sixteen_bit", "dark")),
     ],
 )
-def test_other_files_are_called_by_their_name(data, rule):
-    with pytest.raises(UserError, match=f"(?s)a.jpg: .*{rule}"):
-        inspect_image(data, "a.jpg")
+def test_every_kind_of_png_is_what_tensorflow_makes_of_it(data, first_row, notes):
+    image = prepare(data, "a.png", None)
+    assert image.data is data
+    assert decoded(image)[0].tolist() == first_row
+    assert image.notes == notes
 
 
-def test_kinds_are_told_by_content():
-    kinds = {"JPEG": "jpeg", "PNG": "png", "TIFF": "tiff", "BMP": "bmp", "GIF": "gif", "WEBP": "webp", "PPM": "ppm"}
-    assert {name: kind_of(encoded(name), "a.jpg") for name in kinds} == kinds
+# --- Turning ------------------------------------------------------------------------------------------------
 
 
-# --- Hostile sizes ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_agrees_with_pillow(orientation):
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded("PNG", orientation=orientation))))
+    np.testing.assert_array_equal(upright(corners(), orientation), np.asarray(wanted))
 
 
-def test_too_large_a_picture_is_refused_with_the_limit():
-    with pytest.raises(UserError, match=r"(?s)has 3,600,000,000 pixels; more than 178,956,970 .*into tiles"):
-        inspect_image(png(60000, 60000), "a.png")
-
-
-def test_sizes_that_so_few_bytes_cannot_fill():
-    with pytest.raises(UserError, match=r"truncated: 12000x10000 pixels cannot come from 69 bytes"):
-        inspect_image(png(10000, 12000), "a.png")
-    size = JPEG.index(b"\xff\xc0") + 5
-    with pytest.raises(UserError, match=r"truncated: 9000x9000 pixels"):
-        inspect_image(JPEG[:size] + b"\x23\x28\x23\x28" + JPEG[size + 4 :], "a.jpg")
-
-
-def test_blank_pictures_are_not_taken_for_truncated_ones():
-    blank = np.full([3000, 4000], 255, np.uint8)
-    for data in (encoded("PNG", blank, compress_level=9), encoded("JPEG", blank, progressive=True)):
-        assert not inspect_image(data, "a").damaged
-
-
-def test_sides_that_tensorflow_does_not_read():
-    with pytest.raises(UserError, match=r"no side may be above 1,000,000"):
-        inspect_image(png(1, 1_000_001, colors=0), "a.png")
-
-
-def test_missing_pixels_or_palette_are_found():
-    with pytest.raises(UserError, match="palette are missing"):
-        inspect_image(png(1, 4, colors=3, pixels=b"\0\0\1\2\3"), "a.png")
-
-
-def test_png_with_too_few_pixels_is_found_by_decoding():
-    short = png(8, 8, pixels=bytes(100))  # 200 are needed
-    inspect_image(short, "a.png")
-    with pytest.raises(UserError, match="pixels cannot be decoded"):
-        inspect_image(short, "a.png", decode=True)
-
-
-# --- What is noted ------------------------------------------------------------------------------------------
-
-
-def with_exif(block):
-    """The JPEG with an EXIF block of these bytes."""
-    body = b"Exif\0\0" + block
-    return JPEG[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + JPEG[2:]
-
-
-def test_orientation_and_alpha_are_noted():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for kind in ("JPEG", "PNG"):
-        turned = inspect_image(encoded(kind, exif=exif), "a.jpg")
-        assert (turned.orientation, turned.rotated, turned.height, turned.width) == (6, True, 48, 64)
-    assert inspect_image(encoded("PNG", noise(channels=4)), "a.png").alpha
-    assert inspect_image(png(1, 1, chunk(b"tRNS", bytes(6)), pixels=bytes(4)), "a.png").alpha
-
-
-def test_orientation_behind_the_pixels_of_a_png():
-    exif = Image.Exif()
-    exif[0x0112] = 8
-    end = chunk(b"IEND", b"")
-    assert inspect_image(PNG[: -len(end)] + chunk(b"eXIf", exif.tobytes()[6:]) + end, "a.png").orientation == 8
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("JPEG", {}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+def test_all_orientations_of_all_formats(kind, settings, orientation):
+    data = encoded(kind, orientation=orientation, **settings)
+    wanted = upright(corners(), orientation)
+    turned = prepare(data, "a", wanted.shape[:2])
+    assert "turned" in turned.notes and close(decoded(turned), wanted)
+    stored = prepare(data, "a", (HEIGHT, WIDTH), exif="ignore")
+    assert "unturned" in stored.notes and close(decoded(stored), corners())
+    assert turned.format == ("jpeg" if kind == "JPEG" else "png")
+    if kind != "JPEG":
+        np.testing.assert_array_equal(decoded(turned), wanted)
+        np.testing.assert_array_equal(decoded(stored), corners())
 
 
 @pytest.mark.parametrize(
-    "block",
+    ("orientation", "mask_size", "exif", "note"),
     [
-        b"",
-        b"garbage, not EXIF",
-        b"II*\0\xff\xff\xff\xff",
-        b"II*\0\x08\0\0\0\xff\xff",
-        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x05\0\0\0\x01\xff\xff\xff\xff",  # a fraction, beyond the end
-        b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0A\0\0\0\0\0\0\0",  # text
-        b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0\0\0\0\0",  # 9
+        (6, (40, 24), "auto", "turned"),  # the mask fits what viewers show
+        (6, (24, 40), "auto", "unturned"),  # it fits what is stored only
+        (6, None, "auto", "turned"),  # it fits anything
+        (6, (7, 7), "auto", "turned"),  # it fits nothing: the message speaks of what viewers show
+        (3, (24, 40), "auto", "turned"),  # it fits both ways
+        (6, (24, 40), "turn", "turned"),
+        (6, (40, 24), "ignore", "unturned"),
     ],
 )
-def test_broken_exif_blocks_count_as_upright(block):
-    facts = inspect_image(with_exif(block), "a.jpg")
-    assert (facts.orientation, facts.height, facts.width) == (1, 48, 64)
-    png_facts = inspect_image(PNG[:33] + chunk(b"eXIf", block) + PNG[33:], "a.png")
-    assert (png_facts.orientation, png_facts.height, png_facts.width) == (1, 48, 64)
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_the_mask_says_which_way_up(kind, orientation, mask_size, exif, note):
+    image = prepare(encoded(kind, orientation=orientation), "a", mask_size, exif)
+    assert image.notes[0] == note
+    wanted = upright(corners(), orientation if note == "turned" else 1)
+    assert close(decoded(image), wanted)
 
 
-def test_a_png_with_a_broken_block_is_noted():
-    assert inspect_image(PNG[:33] + chunk(b"eXIf", b"garbage, not EXIF") + PNG[33:], "a.png").damaged
+def test_square_images_are_turned_and_unturned_ones_keep_their_bytes():
+    square = encoded("JPEG", corners()[:, :24], orientation=8)
+    assert prepare(square, "a.jpg", (24, 24)).notes == ("turned",)
+    data = encoded("JPEG", orientation=8)
+    assert prepare(data, "a.jpg", (24, 40)).data is data
 
 
-@pytest.mark.parametrize("compressed", [False, True])
+def test_turned_jpegs_keep_their_colors_sharp():
+    """4:2:0 would blur the red and blue columns by more than 50 levels."""
+    stripes = np.zeros([32, 32, 3], np.uint8)
+    stripes[:, ::2], stripes[:, 1::2] = [200, 60, 60], [60, 60, 200]
+    data = encoded("JPEG", stripes, orientation=6)
+    assert np.abs(decoded(prepare(data, "a.jpg", None)).astype(int) - upright(stripes, 6)).mean() < 6
+
+
+def test_turned_jpegs_are_encoded_at_high_quality():
+    def quality(data):
+        return Image.open(io.BytesIO(data)).quantization[0]
+
+    turned = prepare(encoded("JPEG", orientation=6, quality=50), "a.jpg", None)
+    assert quality(turned.data) == quality(encoded("JPEG", quality=95))
+
+
+def test_gray_jpegs_stay_gray_when_turned():
+    turned = prepare(encoded("JPEG", gradient()[..., 0], orientation=6), "a.jpg", None)
+    assert tf.io.extract_jpeg_shape(turned.data).numpy().tolist() == [WIDTH, HEIGHT, 1]
+
+
+# --- Other formats ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("keyword", "text"),
+    ("kind", "settings"),
     [
-        ("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>'),
-        (
-            "Raw profile type exif",
-            f"\nexif\n  32\n{(b'Exif' + bytes(2) + SIDEWAYS).hex()}\n",
-        ),  # as ImageMagick writes it
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("PPM", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
+        ("TIFF", {"compression": "packbits"}),
     ],
 )
-def test_orientation_in_the_texts_of_a_png(keyword, text, compressed):
-    texts = PngInfo()
-    texts.add_itxt(keyword, text, zip=compressed)
-    assert inspect_image(encoded("PNG", pnginfo=texts), "a.png").orientation == 6
+@pytest.mark.parametrize("pixels", [gradient(), gradient(1)[..., 0]])
+def test_lossless_formats_keep_every_pixel(kind, settings, pixels):
+    image = prepare(encoded(kind, pixels, **settings), "a", None)
+    assert (image.format, image.notes) == ("png", ("converted",))
+    np.testing.assert_array_equal(decoded(image), pixels if pixels.ndim == 3 else np.dstack([pixels] * 3))
 
 
-def test_the_same_block_unbroken_counts():
-    assert inspect_image(with_exif(SIDEWAYS), "a.jpg").orientation == 6
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+def test_palettes_are_resolved(kind):
+    palette = Image.fromarray(corners()).quantize(8)
+    np.testing.assert_array_equal(
+        decoded(prepare(encoded(kind, palette), "a", None)), np.asarray(palette.convert("RGB"))
+    )
 
 
-def test_deep_printed_and_animated_pictures_are_noted():
-    assert inspect_image(png(1, 2, depth=16, colors=0, pixels=bytes(5)), "a.png").deep
-    printed = io.BytesIO()
-    Image.new("CMYK", (4, 4)).save(printed, "JPEG")
-    assert inspect_image(printed.getvalue(), "a.jpg").cmyk
-    moving = io.BytesIO()
-    Image.fromarray(noise()).save(moving, "PNG", save_all=True, append_images=[Image.fromarray(noise()[::-1])])
-    assert inspect_image(moving.getvalue(), "a.png").pages
+def test_black_and_white_images():
+    halves = Image.fromarray(np.arange(WIDTH)[None].repeat(HEIGHT, 0) > 19)
+    for data in (encoded("TIFF", halves, compression="group4"), encoded("BMP", halves), encoded("PPM", halves)):
+        assert decoded(prepare(data, "a", None))[0, [0, 39], 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "GIF"])
+def test_of_several_pages_the_first_is_taken(kind):
+    pages = [Image.fromarray(page).quantize(8) for page in (corners(), corners()[::-1])]
+    settings = {"lossless": True} if kind == "WEBP" else {}
+    if kind == "WEBP":
+        pages = [page.convert("RGB") for page in pages]
+    image = prepare(encoded(kind, pages[0], save_all=True, append_images=pages[1:], **settings), "a", None)
+    assert "pages" in image.notes
+    np.testing.assert_array_equal(decoded(image), np.asarray(pages[0].convert("RGB")))
+
+
+def test_alpha_is_dropped_and_the_colors_behind_it_count():
+    transparent = np.dstack([gradient(), np.zeros([HEIGHT, WIDTH], np.uint8)])
+    for kind, settings in (("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
+        image = prepare(encoded(kind, transparent, **settings), "a", None)
+        assert image.notes == ("converted", "alpha")
+        np.testing.assert_array_equal(decoded(image), gradient())
+
+
+def test_palettes_with_alpha():
+    image = Image.fromarray(gradient()).quantize(8)
+    colors = np.asarray(image.convert("RGB"))
+    image.putalpha(128)
+    assert image.mode == "PA"
+    prepared = prepare(encoded("TIFF", image), "a.tif", None)
+    assert prepared.notes == ("converted", "alpha")
+    np.testing.assert_array_equal(decoded(prepared), colors)
+
+
+def test_jpegs_that_tensorflow_does_not_read_become_png():
+    """A lossless JPEG (ITU-T T.81, annex H) of 0, 50 / 200, 255."""
+    lossless = bytes.fromhex(
+        "ffd8ffe000104a46494600010100000100010000ffc3000b080002000201011100ffc400150001010000000000000000000000000000"
+        "0608ffda00080101000100009fd9590dff00ffd9"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_jpeg(lossless)
+    image = prepare(lossless, "a.jpg", None)
+    assert (image.format, image.notes) == ("png", ("converted",))
+    assert decoded(image)[..., 0].tolist() == [[0, 50], [200, 255]]
+
+
+def test_broken_exif_blocks_are_noted():
+    data = encoded("WEBP", lossless=True, exif=b"Exif\0\0garbage, not EXIF")
+    assert prepare(data, "a.webp", None).notes == ("converted", "damaged")
+
+
+def test_printed_colors_become_rgb():
+    printed = Image.fromarray(corners()).convert("CMYK")
+    image = prepare(encoded("JPEG", printed), "a.jpg", None)
+    assert (image.format, image.notes) == ("jpeg", ("cmyk",))
+    assert close(decoded(image), corners())
+    turned = prepare(encoded("JPEG", printed, orientation=6), "a.jpg", None)
+    assert turned.notes == ("turned", "cmyk") and close(decoded(turned), upright(corners(), 6))
+    assert prepare(encoded("TIFF", printed), "a.tif", None).notes == ("converted", "cmyk")
+
+
+# --- More than 8 bits ---------------------------------------------------------------------------------------
+
+
+def tiff(tags, pixels, next_page=0):
+    """A TIFF of one strip, written by hand: Pillow writes no 16-bit colors."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    values = b""
+    entries = b""
+    for tag, (kind, numbers) in sorted(tags.items()):
+        if tag == 273:
+            numbers = (start + 200,)
+        packed = struct.pack(f"<{len(numbers)}{'BxHI'[TIFF_TYPES[kind] - 1]}", *numbers)
+        if len(packed) > 4:
+            packed, values = struct.pack("<I", start + len(values)), values + packed
+        entries += struct.pack("<HHI", tag, TIFF_TYPES[kind], len(numbers)) + packed.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", next_page)
+    return head + values.ljust(200, b"\0") + pixels
+
+
+def tags_of(pixels, photometric, bits, **more):
+    height, width, channels = pixels.shape
+    tags = {
+        256: ("long", (width,)),
+        257: ("long", (height,)),
+        258: ("short", (bits,) * channels),
+        259: ("short", (1,)),
+        262: ("short", (photometric,)),
+        273: ("long", (0,)),
+        277: ("short", (channels,)),
+        278: ("long", (height,)),
+        279: ("long", (pixels.nbytes,)),
+    }
+    return {**tags, **{int(tag[1:]): value for tag, value in more.items()}}
+
+
+def deep(channels, high=255):
+    """16-bit values whose upper bytes are `gradient() % high`."""
+    return ((gradient(channels) % high).astype("<u2") << 8) + 0x7F
+
+
+def test_sixteen_bits_keep_their_upper_byte():
+    colors = prepare(tiff(tags_of(deep(3), 2, 16), deep(3).tobytes()), "a.tif", None)
+    assert colors.notes == ("converted", "sixteen_bit")
+    np.testing.assert_array_equal(decoded(colors), gradient() % 255)
+    gray = prepare(tiff(tags_of(deep(1), 1, 16), deep(1).tobytes()), "a.tif", None)
+    np.testing.assert_array_equal(decoded(gray)[..., 0], (gradient(1) % 255)[..., 0])
+    negative = prepare(tiff(tags_of(deep(1), 0, 16), deep(1).tobytes()), "a.tif", None)
+    np.testing.assert_array_equal(decoded(negative)[..., 0], 255 - (gradient(1) % 255)[..., 0])
+
+
+def test_packed_twelve_bits_are_scaled_by_their_own_range():
+    packed = np.zeros([1, 2, 1], np.uint8)  # for the shape only
+    data = tiff({**tags_of(packed, 1, 12), 279: ("long", (3,))}, b"\xff\xf8\x00")  # 4095, 2048
+    image = prepare(data, "a.tif", None)
+    assert decoded(image)[0, :, 0].tolist() == [255, 128]
+    assert image.notes == ("converted", "sixteen_bit")
+
+
+def test_twelve_bit_data_in_sixteen_bits_are_pointed_out():
+    for channels, photometric in ((1, 1), (3, 2)):
+        dark = deep(channels, high=16)
+        assert dark.max() < 4096
+        image = prepare(tiff(tags_of(dark, photometric, 16), dark.tobytes()), "a.tif", None)
+        assert image.notes == ("converted", "sixteen_bit", "dark")
+    assert "multiply 16" in NOTES["dark"]
+
+
+def test_highest_value_of_a_ppm_is_white():
+    image = prepare(b"P2\n3 1\n4095\n4095 2048 0\n", "a.pgm", None)
+    assert decoded(image)[0, :, 0].tolist() == [255, 128, 0]
+    assert image.notes == ("converted", "sixteen_bit")
+    colors = prepare(b"P6\n1 1\n65535\n" + struct.pack(">3H", 0x80FF, 0x1200, 0xFFFF), "a.ppm", None)
+    assert decoded(colors)[0, 0].tolist() == [128, 18, 255]
+    assert colors.notes == ("converted", "sixteen_bit")
+
+
+# --- Channels and values without a plain meaning ------------------------------------------------------------
+
+
+def test_a_fourth_channel_that_is_no_alpha():
+    data = tiff(tags_of(gradient(4), 2, 8, t338=("short", (0,))), gradient(4).tobytes())
+    image = prepare(data, "a.tif", None)
+    assert image.notes == ("converted", "channels")
+    np.testing.assert_array_equal(decoded(image), gradient(4)[..., :3])
+
+
+@pytest.mark.parametrize("channels", [5, 8])
+def test_many_channels_are_refused(channels):
+    extra = ("short", (0,) * (channels - 3))
+    data = tiff(tags_of(gradient(channels), 2, 8, t338=extra), gradient(channels).tobytes())
+    with raises("unsupported-pixels", where="a.tif") as caught:
+        prepare(data, "a.tif", None)
+    assert caught.value.value == channels
+    assert "gdal_translate" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("mode", "rule"), [("F", "floating-point values of 32 bits"), ("I", "signed values of 32 bits")]
+)
+def test_values_without_black_and_white_are_refused(mode, rule):
+    with raises("unsupported-pixels", where="a.tif") as caught:
+        prepare(encoded("TIFF", Image.new(mode, (4, 4))), "a.tif", None)
+    assert rule in caught.value.rule
+
+
+def test_sixteen_bit_channels_that_lie_apart_are_refused():
+    """Pillow takes each byte for a value and gives a wrong image without a word."""
+    data = tiff(tags_of(deep(3), 2, 16, t284=("short", (2,))), deep(3).tobytes())
+    with raises("unsupported-pixels", where="a.tif") as caught:
+        prepare(data, "a.tif", None)
+    assert "3 channels of 16 bits apart" in caught.value.rule
+
+
+# --- Bad files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_files_of_all_formats(kind, share):
+    data = encoded(kind, gradient())
+    with pytest.raises(UserError) as caught:
+        prepare(data[: int(len(data) * share)], "a", None)
+    assert caught.value.code in ("unreadable-image", "unsupported-format")  # the latter without even its first bytes
+    assert caught.value.where == "a" and caught.value.hint
+
+
+def test_damaged_compressed_data():
+    data = encoded("TIFF", gradient(), compression="tiff_deflate")
+    with raises("unreadable-image", where="a.tif"):
+        prepare(data[:60] + bytes(20) + data[80:], "a.tif", None)
+
+
+@pytest.mark.parametrize(("compression", "rows"), [(1, 1_000), (32773, 10_000), (5, 200_000), (8, 200_000)])
+def test_tiffs_that_are_shorter_than_their_pixels(compression, rows):
+    tags = {**tags_of(gradient(1), 1, 8), 257: ("long", (rows,)), 259: ("short", (compression,))}
+    with raises("unreadable-image", where="a.tif") as caught:
+        prepare(tiff(tags, gradient(1).tobytes()), "a.tif", None)
+    assert f"is truncated: 40x{rows} pixels cannot come from 1," in caught.value.rule
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw", "tiff_deflate"])
+def test_blank_tiffs_are_not_taken_for_truncated_ones(compression):
+    data = encoded("TIFF", np.full([2000, 3000], 255, np.uint8), compression=compression)
+    assert decoded(prepare(data, "a.tif", None)).min() == 255
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 99999 99999 255\n",
+        encoded("BMP")[:18] + struct.pack("<ii", 60000, 60000) + encoded("BMP")[26:],
+        encoded("GIF")[:6] + b"\xff\xff\xff\xff" + encoded("GIF")[10:],
+    ],
+)
+def test_large_sizes_in_small_files_are_refused(data):
+    with raises("image-too-large", where="a"):
+        prepare(data, "a", None)
+
+
+def test_pages_that_lead_in_a_circle_or_nowhere():
+    tags = tags_of(gradient(1), 1, 8)
+    for next_page in (8, 0xFFFFFFF0):
+        image = prepare(tiff(tags, gradient(1).tobytes(), next_page), "a.tif", None)
+        assert image.notes == ("converted",)
+
+
+def test_smaller_copies_are_no_pages():
+    small = encoded("TIFF", corners()[::2, ::2], tiffinfo={254: 1})
+    with_copy = io.BytesIO()
+    copy = Image.open(io.BytesIO(small))
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(corners()).save(with_copy, "TIFF", save_all=True, append_images=[copy])
+    assert Image.open(io.BytesIO(with_copy.getvalue())).n_frames == 2
+    assert "pages" not in prepare(with_copy.getvalue(), "a.tif", None).notes
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM"])
+def test_damage_anywhere_is_an_error_in_words_or_an_image(kind):
+    """Hundreds of files with one to four wrong bytes in the head, where libraries stumble."""
+    data = encoded(kind, corners(), **({"orientation": 6} if kind in ("JPEG", "PNG", "TIFF", "WEBP") else {}))
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        bad = np.frombuffer(data, np.uint8).copy()
+        bad[random.integers(0, min(len(bad), 200), random.integers(1, 5))] = random.choice([0, 1, 127, 128, 255])
+        try:
+            assert set(prepare(bad.tobytes(), "a", None).notes) <= set(NOTES)
+        except UserError:
+            refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("AVIF", {"quality": 100}), ("JPEG2000", {"irreversible": False})])
+def test_avif_and_jpeg_2000(kind, settings):
+    image = prepare(encoded(kind, gradient(), **settings), "a", None)
+    assert (image.format, image.notes) == ("png", ("converted",))
+    if kind == "JPEG2000":
+        np.testing.assert_array_equal(decoded(image), gradient())
+    with raises("unreadable-image", where="a"):
+        prepare(encoded(kind, gradient())[:-300], "a", None)
+
+
+# --- For prediction -----------------------------------------------------------------------------------------
+
+RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+
+
+class TestArrays:
+    def test_rgb_stays(self):
+        np.testing.assert_array_equal(to_rgb(RGB), RGB)
+
+    @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1)])
+    def test_gray_is_repeated(self, shape):
+        gray = RGB[..., 0].reshape(shape)
+        np.testing.assert_array_equal(to_rgb(gray), np.stack([RGB[..., 0]] * 3, -1))
+
+    def test_alpha_is_dropped(self):
+        np.testing.assert_array_equal(to_rgb(np.dstack([RGB, RGB[..., 0]])), RGB)
+
+    @pytest.mark.parametrize(
+        ("array", "value", "hint"),
+        [
+            (RGB / 255.0, "float64", "(array * 255)"),
+            (RGB.astype(np.int32), "int32", "array.astype('uint8') if"),
+            (RGB.astype(np.uint16) * 257, "uint16", "(array >> 8)"),
+            (RGB > 9, "bool", "array.astype('uint8') * 255"),
+            (RGB[np.newaxis], (1, 4, 6, 3), "call once per image"),
+            (RGB.transpose(2, 0, 1), (3, 4, 6), "array.transpose(1, 2, 0)"),
+            (RGB[..., :2], (4, 6, 2), "transpose"),
+            (RGB[:0], (0, 6, 3), "one image"),
+        ],
+    )
+    def test_others_are_refused_with_a_hint(self, array, value, hint):
+        with raises("unsupported-pixels", where="the image") as caught:
+            to_rgb(array)
+        assert caught.value.value == value
+        assert hint in caught.value.hint
+
+
+class TestFiles:
+    def test_every_exif_orientation(self, tmp_path, capsys):
+        """All eight turns and mirrorings, as Pillow does them."""
+        path = tmp_path / "turned.jpg"
+        Image.fromarray(RGB).save(path)
+        as_stored = Image.fromarray(read_image(path))
+        for orientation in range(1, 9):
+            as_stored.getexif()[0x0112] = orientation
+            Image.fromarray(RGB).save(path, exif=as_stored.getexif())
+            np.testing.assert_array_equal(read_image(path), np.asarray(ImageOps.exif_transpose(as_stored)))
+        assert capsys.readouterr().err.count("turned upright") == 7
+
+    def test_exif_of_a_png(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(RGB, -1))
+
+    def test_palette_and_gray_and_transparency(self, tmp_path, capsys):
+        Image.fromarray(RGB[..., 0]).save(tmp_path / "gray.png")
+        Image.fromarray(RGB).quantize(256).save(tmp_path / "palette.png")
+        Image.fromarray(np.dstack([RGB, np.full((4, 6), 255, np.uint8)])).save(tmp_path / "opaque.png")
+        Image.fromarray(np.dstack([RGB, np.full((4, 6), 9, np.uint8)])).save(tmp_path / "rgba.png")
+        np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), np.stack([RGB[..., 0]] * 3, -1))
+        for name in ("palette.png", "opaque.png", "rgba.png"):
+            np.testing.assert_array_equal(read_image(tmp_path / name), RGB)
+        told = capsys.readouterr().err
+        assert "rgba.png: an image with an alpha channel" in told and "opaque" not in told
+
+    def test_16_bit_gray_keeps_its_tones(self, tmp_path, capsys):
+        deep = Image.fromarray(np.array([[0, 257, 65535]], np.uint16))
+        deep.save(tmp_path / "deep.png")
+        for image in (tmp_path / "deep.png", deep):
+            np.testing.assert_array_equal(to_rgb(image)[0, :, 0], [0, 1, 255])
+        assert capsys.readouterr().err.count("more than 8 bits") == 2
+
+    def test_further_frames_are_told(self, tmp_path, capsys):
+        frames = [Image.fromarray(frame).quantize(8) for frame in (corners(), corners()[::-1])]
+        frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+        np.testing.assert_array_equal(read_image(tmp_path / "a.gif"), np.asarray(frames[0].convert("RGB")))
+        assert "a.gif: an image with several pages or frames: only the first" in capsys.readouterr().err
+
+    def test_bad_files_are_named(self, tmp_path):
+        (tmp_path / "text.png").write_text("no image")
+        (tmp_path / "cut.jpg").write_bytes(encoded("JPEG", gradient())[:700])
+        for name, code in (
+            ("text.png", "unsupported-format"), ("cut.jpg", "unreadable-image"), ("none.jpg", "file-not-found")
+        ):  # fmt: skip
+            with raises(code, where=name):
+                read_image(tmp_path / name)
+
+    def test_bytes_and_open_files(self, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(encoded("JPEG", gradient(), orientation=6))
+        wanted = read_image(path)
+        np.testing.assert_array_equal(to_rgb(path.read_bytes()), wanted)
+        np.testing.assert_array_equal(to_rgb(memoryview(path.read_bytes())), wanted)
+        with open(path, "rb") as file:
+            np.testing.assert_array_equal(to_rgb(file), wanted)
+
+
+class TestOneJpegDecoder:
+    """A JPEG has the same pixels by path, as bytes and as PIL image: those that TensorFlow decodes from records."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        rng = np.random.default_rng(0)
+        path = tmp_path / "a.jpg"
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(path, quality=75)
+        assert np.abs(np.asarray(Image.open(path), int) - read_image(path)).max() > 0  # else this would prove nothing
+        return path
+
+    def test_pil_images(self, path):
+        wanted = read_image(path)
+        np.testing.assert_array_equal(to_rgb(Image.open(path)), wanted)
+        np.testing.assert_array_equal(to_rgb(Image.open(io.BytesIO(path.read_bytes()))), wanted)
+        loaded = Image.open(path)
+        loaded.load()
+        np.testing.assert_array_equal(to_rgb(loaded), wanted)
+        multi_picture = io.BytesIO()
+        Image.open(path).save(multi_picture, "MPO", save_all=True, append_images=[Image.open(path)], quality=75)
+        by_bytes = to_rgb(multi_picture.getvalue())
+        np.testing.assert_array_equal(by_bytes, tf.io.decode_jpeg(multi_picture.getvalue()))
+        np.testing.assert_array_equal(to_rgb(Image.open(multi_picture)), by_bytes)
+
+    def test_pil_images_that_were_changed_keep_the_change(self, path):
+        changed = Image.open(path)
+        changed.load()
+        changed.putpixel((3, 2), (1, 2, 3))
+        assert to_rgb(changed)[2, 3].tolist() == [1, 2, 3]
+        np.testing.assert_array_equal(to_rgb(changed), np.asarray(changed))

@@ -4,13 +4,13 @@ import numpy as np
 
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.conversion.summary import Oddities
-from deeplab.data.transcode import Picture
+from deeplab.data.images import PreparedImage
 
 
 def noticed(*notes_of_pairs):
     oddities = Oddities()
     for number, notes in enumerate(notes_of_pairs):
-        picture = Picture(b"", "jpeg", 2, 3, notes)
+        picture = PreparedImage(b"", "jpeg", 2, 3, notes)
         oddities.look(Converted(f"p{number}", b"", np.zeros(256, np.int64), 0, picture), 255)
     return oddities
 
