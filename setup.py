@@ -32,6 +32,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "coco": ["pycocotools>=2.0.8"],  # what our own decoder of run lengths is tested against; building needs none
+        "heif": ["pillow-heif>=0.16"],  # HEIC images, as iPhones write them
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "dev": requirements("requirements-dev.txt"),

@@ -74,7 +74,7 @@ def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
     (album / "broken.jpg").write_bytes(b"no picture")
     assert run() == 1
     err = capsys.readouterr().err
-    assert "broken.jpg: cannot be read as a picture" in err and "1 of 3 pictures" in err
+    assert "broken.jpg: is in none of the formats that are read here" in err and "1 of 3 pictures" in err
     assert (tmp_path / "out" / "mask" / "two.png").exists()
 
 
