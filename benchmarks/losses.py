@@ -23,20 +23,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 import tensorflow as tf
 
-from deeplab.losses import cross_entropy
+from deeplab import losses
+from deeplab.losses import cross_entropy, pixelwise
 from deeplab.utils import console
 
 IGNORE = 255
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # upsampled logits [N, C], labels [N] -> float32 [N]
+PixelValues = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # logits [B, H, W, C], labels [B, H, W] -> [B, H, W]
 
 
 def only_a_sum(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     del labels
-    return tf.reduce_sum(logits, axis=1)
+    return tf.reduce_sum(logits, axis=-1)
 
 
 def fused_sparse(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.maximum(labels, 0), logits=logits)
 
 
 def fused_one_hot(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -44,11 +45,11 @@ def fused_one_hot(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax_cross_entropy_with_logits(labels=one_hot, logits=logits)
 
 
-VARIANTS: dict[str, Loss] = {
-    "no loss (bound)": only_a_sum,
-    "deeplab": cross_entropy.softmax_pixel_losses,
-    "fused, one-hot": fused_one_hot,
-    "fused, sparse": fused_sparse,
+VARIANTS: dict[str, PixelValues] = {
+    "only_a_sum": only_a_sum,  # the bound
+    "deeplab": cross_entropy.cross_entropy,
+    "fused_one_hot": fused_one_hot,
+    "fused_sparse": fused_sparse,
 }
 
 
@@ -71,17 +72,15 @@ def gradient_step(loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable
     return step
 
 
-def registered(name: str, **settings: object) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    return lambda logits, labels: cross_entropy.pixel_loss(name, logits, labels, ignore_label=IGNORE, **settings)
-
-
 def steps(classes: int) -> dict[str, Callable]:
     """Every variant in the same frame of upsampling, weighting and averaging; and the dearer settings."""
-    cross_entropy.PIXEL_LOSSES.update(VARIANTS)
-    made = {name: gradient_step(registered(name)) for name in VARIANTS}
-    made["deeplab, label weights"] = gradient_step(registered("deeplab", label_weights=[1.0] * classes))
-    made["deeplab, hardest quarter"] = gradient_step(registered("deeplab", top_k_percent_pixels=0.25))
-    return made
+    settings: dict[str, dict] = {name: {} for name in VARIANTS}
+    settings["deeplab, label weights"] = {"label_weights": [1.0] * classes}
+    settings["deeplab, hardest quarter"] = {"top_k_percent_pixels": 0.25}
+    return {
+        name: gradient_step(losses.get(name.split(",")[0], ignore_label=IGNORE, **given).value)
+        for name, given in settings.items()
+    }
 
 
 def medians(functions: dict[str, Callable], logits: tf.Tensor, labels: tf.Tensor, rounds: int) -> dict[str, float]:
@@ -103,6 +102,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="measurements a variant")
     options = parser.parse_args()
     features = (options.crop - 1) // 4 + 1
+    for name, variant in VARIANTS.items():
+        pixelwise.pixel_loss(name)(variant)
     for classes in (3, 21):
         data = batch(options.batch, options.crop, features, classes)
         taken = medians(steps(classes), *data, options.rounds)

@@ -15,6 +15,9 @@ from deeplab.utils.errors import UserError
 class LossConfig:
     """What the training minimizes."""
 
+    loss: str = setting(
+        "cross_entropy", "Loss, or a sum of losses with factors and options: cross_entropy + 0.5*focal(gamma=2)."
+    )
     label_weights: Floats = setting((), "Loss weight of each class; none = 1 for all.")
     upsample_logits: bool = setting(True, "Loss at label size (off: at logits size, with subsampled labels).")
     top_k_percent_pixels: float = setting(1.0, "Fraction of hardest pixels kept in the loss, 0 to 1.")

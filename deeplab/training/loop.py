@@ -19,6 +19,7 @@ from deeplab.checkpoint.names import STEP
 from deeplab.config.training_config import TrainConfig
 from deeplab.data import colormaps, records
 from deeplab.data.dataset import Dataset
+from deeplab.losses import segmentation_loss
 from deeplab.model import MERGED_LOGITS, build_model
 from deeplab.training import distribution, guards, optimizers, precise_bn, start
 from deeplab.training.batches import training_batches
@@ -60,9 +61,8 @@ def train(settings: Settings, dataset: Dataset, seed: int) -> str:
         )
         trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
         optimizer = optimizers.make(settings.optimizer, trainable)
-    task = Task(
-        model, optimizer, settings.loss, settings.optimizer, config.training_number_of_steps, dataset.ignore_label
-    )
+    loss = segmentation_loss.from_config(settings.loss, dataset.ignore_label)
+    task = Task(model, optimizer, loss, settings.loss.weight_decay, settings.optimizer, config.training_number_of_steps)
     train_step = make_train_step(task, strategy)
     state = {**variables_by_name(model), **optimizer.variables_by_name()}
 

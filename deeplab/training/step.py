@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from deeplab.config.training_config import LossConfig, OptimizerConfig
-from deeplab.losses import cross_entropy
+from deeplab.config.training_config import OptimizerConfig
+from deeplab.losses.segmentation_loss import SegmentationLoss
 from deeplab.training import gradients, regularization, schedules
 from deeplab.training.optimizers import Optimizer
 from slim.layers import variables_by_name
@@ -24,18 +24,18 @@ class Task:
     Attributes:
       model: from images to a dict of logits; its weights have TensorFlow-1 names.
       optimizer: over the model's trainable variables.
-      loss: loss settings.
+      loss: of logits and labels.
+      weight_decay: coefficient of the L2 term.
       schedule: optimizer settings, of which learning rate and multipliers are used here.
       total_steps: length of the training, for the learning rate.
-      ignore_label: label value without loss.
     """
 
     model: keras.Model
     optimizer: Optimizer
-    loss: LossConfig
+    loss: SegmentationLoss
+    weight_decay: float
     schedule: OptimizerConfig
     total_steps: int
-    ignore_label: int
 
     def trainable(self) -> dict[str, keras.Variable]:
         """The model's trainable variables by name."""
@@ -69,22 +69,19 @@ def _replica_step(task: Task, batch: Batch, step: tf.Tensor, replicas: int) -> d
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([variable.value for variable in variables.values()])
         outputs = task.model(batch["image"], training=True)
-        by_output = cross_entropy.of_outputs(
-            outputs, batch["label"], task.loss, ignore_label=task.ignore_label, global_step=step
-        )
-        task_loss = tf.add_n(list(by_output.values()))
+        task_loss = tf.add_n(list(task.loss.of_outputs(outputs, batch["label"], step).values()))
         scaled_loss = task_loss / replicas
     slopes = tape.gradient(scaled_loss, [variable.value for variable in variables.values()])
     if replicas > 1:
         slopes = tf.distribute.get_replica_context().all_reduce("SUM", slopes)
     by_name = dict(zip(variables, slopes, strict=True))
     # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
-    by_name = regularization.add_gradients(by_name, variables, task.loss.weight_decay)
+    by_name = regularization.add_gradients(by_name, variables, task.weight_decay)
     by_name = gradients.scale(by_name, gradients.multipliers(by_name, task.schedule))
-    penalty = regularization.l2(variables, task.loss.weight_decay)
+    penalty = regularization.l2(variables, task.weight_decay)
     rate = schedules.learning_rate(task.schedule, step, task.total_steps)
     task.optimizer.apply(by_name, rate)
-    labeled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], task.ignore_label), tf.float32))
+    labeled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], task.loss.ignore_label), tf.float32))
     return {
         "total_loss": task_loss + penalty,
         "task_loss": task_loss,

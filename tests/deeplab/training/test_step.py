@@ -16,6 +16,7 @@ from support.golden_recipe import weight
 from deeplab.config import flags
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.losses.segmentation_loss import from_config
 from deeplab.model import build_model
 from deeplab.training import distribution, optimizers
 from deeplab.training.step import Task, make_train_step
@@ -44,7 +45,8 @@ def make_training(case):
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0  # the golden steps were run without dropout's chance
-    task = Task(model, optimizer, loss, schedule, train.training_number_of_steps, ignore_label=255)
+    total_steps = train.training_number_of_steps
+    task = Task(model, optimizer, from_config(loss, ignore_label=255), loss.weight_decay, schedule, total_steps)
     state = {**{name: v.value for name, v in variables.items()}, **optimizer.variables_by_name()}
     return make_train_step(task, strategy), state, strategy
 

@@ -1,0 +1,126 @@
+"""The frame around all losses: sizes, label checks, weights, sums, and how losses are found."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.errors import raises
+from support.loss_battery import batch
+
+from deeplab import losses
+from deeplab.config.training_config import LossConfig
+from deeplab.data.decoding import reported
+from deeplab.losses import segmentation_loss
+from deeplab.losses.pixelwise import pixel_loss
+
+
+@pytest.fixture
+def more_losses(monkeypatch):
+    """Two losses beside the project's own."""
+    monkeypatch.setattr(losses.registry, "_items", dict(losses.registry._items))
+
+    @pixel_loss("constant")
+    def constant(logits, labels, *, value=1.0):
+        return value * tf.ones_like(logits[..., 0])
+
+    @losses.register("labeled")
+    def labeled(logits, labels, weights):
+        return tf.reduce_sum(tf.cast(labels > losses.IGNORED, tf.float32))
+
+
+def value(loss, logits, labels, **settings):
+    return float(losses.get(loss, **settings).value(tf.constant(logits), tf.constant(labels)))
+
+
+def test_a_new_loss_is_a_function_and_a_registration(more_losses):
+    logits, labels = np.zeros((1, 1, 4, 3), np.float32), np.array([[[0, 1, 2, 255]]])
+    assert value("constant", logits, labels, label_weights=(1.0, 4.0, 1.0)) == 2.0
+    assert value("labeled", logits, labels) == 3.0
+    assert "constant" in losses.names()
+
+
+def test_a_sum_of_losses(more_losses):
+    logits, labels = np.zeros((1, 1, 2, 2), np.float32), np.array([[[0, 1]]])
+    loss = losses.get("constant(value=3) + 0.5*labeled + cross_entropy*2")
+    terms = loss.terms(tf.constant(logits), tf.constant(labels))
+    assert {text: float(term) for text, term in terms.items()} == pytest.approx(
+        {"constant(value=3)": 3.0, "0.5 * labeled": 1.0, "cross_entropy * 2": 2 * np.log(2)}
+    )
+    assert float(loss.value(tf.constant(logits), tf.constant(labels))) == pytest.approx(4.0 + 2 * np.log(2))
+
+
+def test_unknown_names_and_options(more_losses):
+    with raises("unknown-name", "loss") as caught:
+        losses.get("cross_entropi")
+    assert "'cross_entropy'" in caught.value.hint
+    with raises("unknown-name", "loss") as caught:
+        losses.get("constant(valeu=2)")
+    assert caught.value.value == "valeu" and "'value'" in caught.value.hint
+    with raises("unknown-name", "loss"):
+        losses.get("cross_entropy(reduce=1)")
+
+
+def test_upsampling_aligns_corners():
+    logits = tf.constant([[[[0.0], [4.0]], [[8.0], [12.0]]]])
+    enlarged, labels = segmentation_loss.to_same_size(logits, tf.zeros([1, 3, 3], tf.int32), upsample_logits=True)
+    np.testing.assert_array_equal(enlarged[0, :, :, 0], [[0, 2, 4], [4, 6, 8], [8, 10, 12]])
+    assert labels.shape == (1, 3, 3)
+
+
+def test_subsampling_labels_takes_the_corners():
+    labels = tf.reshape(tf.range(9), [1, 3, 3])
+    logits, small = segmentation_loss.to_same_size(tf.zeros([1, 2, 2, 5]), labels, upsample_logits=False)
+    assert logits.shape == (1, 2, 2, 5)
+    np.testing.assert_array_equal(small[0], [[0, 2], [6, 8]])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_labels_with_channel_axis_and_of_other_types(kind):
+    logits, labels = batch()
+    expected = value("cross_entropy", logits, labels)
+    assert value("cross_entropy", logits, labels[..., None].astype(kind)) == expected
+
+
+@pytest.mark.parametrize("wrong", [2, 254, -1])
+def test_a_label_that_is_no_class_stops_the_step(wrong):
+    labels = np.array([[[wrong, 0], [1, 255]]], np.int32)
+    traced = tf.function(losses.get("cross_entropy", ignore_label=255).value)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        traced(tf.zeros([1, 2, 2, 2]), tf.constant(labels))
+    report = reported(caught.value)
+    assert report.code == "label-out-of-range"
+    assert report.rule == "label values must be 0..1 or 255 (ignored)"
+
+
+def test_wrong_number_of_label_weights():
+    logits, labels = np.zeros((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2), np.int32)
+    with raises("class-count-mismatch", "label_weights") as caught:
+        value("cross_entropy", logits, labels, label_weights=(1.0, 10.0))
+    assert caught.value.value == (1.0, 10.0) and "`label_weights=1,10,1`" in caught.value.hint
+
+
+def test_every_output_of_a_model_with_the_config():
+    config = LossConfig(loss="2*cross_entropy", label_weights=(1.0, 10.0), top_k_percent_pixels=0.5)
+    loss = segmentation_loss.from_config(config, ignore_label=255)
+    labels = tf.constant([[[0, 0], [1, 255]]])
+    outputs = {"merged_logits": tf.zeros([1, 2, 2, 2]), "logits_0.50": tf.zeros([1, 1, 1, 2])}
+    values = loss.of_outputs(outputs, labels, global_step=0)
+    # The hardest two of four pixels: one of class 1 with weight 10, one of class 0.
+    assert {name: float(one) for name, one in values.items()} == pytest.approx(
+        dict.fromkeys(outputs, 2 * (10 + 1) / 2 * np.log(2)), rel=1e-6
+    )
+
+
+def test_keras_config_round_trip():
+    loss = losses.get("cross_entropy", ignore_label=7, label_weights=(1.0, 2.0), top_k_percent_pixels=0.5)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.get_config() == loss.get_config() and again.label_weights == (1.0, 2.0)
+
+
+def test_importing_the_losses_imports_no_tensorflow():
+    program = "import sys, deeplab.losses as l; print(l.names()[0]); assert 'tensorflow' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("cross_entropy", 0), done.stderr
