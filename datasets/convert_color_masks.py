@@ -15,7 +15,8 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.config import flags
-from deeplab.data.conversion.mask_tools import ColorMaskConfig, convert_color_masks
+from deeplab.config.conversion_config import ColorMaskConfig
+from deeplab.data.conversion.mask_tools import convert_color_masks
 
 
 def main(config: ColorMaskConfig) -> None:

@@ -13,7 +13,8 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.config import flags
-from deeplab.data.conversion.mask_tools import RemoveColormapConfig, remove_colormap
+from deeplab.config.conversion_config import RemoveColormapConfig
+from deeplab.data.conversion.mask_tools import remove_colormap
 
 
 def main(config: RemoveColormapConfig) -> None:

@@ -40,9 +40,10 @@ def _builder(layout: str) -> Callable[[], int]:
 
 
 def _convert_color_masks() -> int:
+    from deeplab.config.conversion_config import ColorMaskConfig
     from deeplab.data.conversion import mask_tools
 
-    return flags.run(mask_tools.convert_color_masks, [mask_tools.ColorMaskConfig])
+    return flags.run(mask_tools.convert_color_masks, [ColorMaskConfig])
 
 
 COMMANDS = {

@@ -15,7 +15,6 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
@@ -23,65 +22,19 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 
 from deeplab.config import flags, run_file
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
-from deeplab.config.fields import Texts, make, require_positive, setting
+from deeplab.config.fields import make
+from deeplab.config.inspection_config import BrowseConfig, BrowsedTraining
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock
+from deeplab.utils.yaml_files import load_mapping
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
     from deeplab.training.settings import Settings
     from deeplab.visualization.dataset_browser import Look, Split
     from deeplab.visualization.image_grid import Sheet
-
-
-@dataclass(frozen=True)
-class BrowseConfig:
-    """What is drawn, and where to."""
-
-    split: str = setting("", "Split to draw (unset: --train_split, which is train unless it is given).")
-    images: int = setting(24, "Number of images, or fewer where the split has fewer.")
-    output_dir: str = setting("browse", "Folder of the sheets; made when missing.")
-    classes: Texts = setting((), "Names or numbers of classes: only images that hold one of them.")
-    random: bool = setting(False, "Draw images by chance, all over the split (off: its first ones).")
-    seed: int = setting(0, "Seed of that chance.")
-    augmented: bool = setting(False, "Draw the batches of a training instead, as its steps get them.")
-    batches: int = setting(0, "Number of those batches (unset: as many as --images needs); implies --augmented.")
-    first_step: int = setting(1, "Step of the training whose batch is drawn first, counted from 1.")
-    images_per_sheet: int = setting(24, "Most images on one sheet.")
-    picture_size: int | None = setting(
-        None, "Width and height within which pictures are brought, in pixels (unset: 240; batches: as they are)."
-    )
-    overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.")
-    overwrite: bool = setting(False, "Replace the sheets of an earlier call.")
-
-    def __post_init__(self) -> None:
-        require_positive(self, "images", "first_step", "images_per_sheet", "picture_size")
-        if not 0 <= self.overlay_opacity <= 1:
-            raise UserError("out-of-range", f"is from 0 to 1, not {self.overlay_opacity}", field="overlay_opacity")
-        if self.batches < 0:
-            raise UserError("out-of-range", f"must be 0 or more, not {self.batches}", field="batches")
-        if self.of_training and (self.classes or self.random):
-            chosen = "classes" if self.classes else "random"
-            rule = "chooses among records; batches are drawn as the training gets them"
-            raise UserError(
-                "conflicting-settings", rule, "leave it out, or leave `augmented` and `batches` out", field=chosen
-            )
-
-    @property
-    def of_training(self) -> bool:
-        """Whether batches are drawn rather than records."""
-        return self.augmented or self.batches > 0
-
-
-@dataclass(frozen=True)
-class BrowsedTraining(TrainConfig):
-    """The training whose batches are drawn; all flags of train are understood."""
-
-    train_logdir: str = setting(
-        "", "Training folder whose config.yml gives the settings; --config=FOLDER/config.yml too."
-    )
 
 
 TRAINING = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, BrowsedTraining)
@@ -184,9 +137,10 @@ def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:
     seed = setup.choose_seed(settings.train.random_seed, dict(saved))
     if "seed" not in saved and settings.train.random_seed is None:
         console.note(f"a seed was drawn: a training with `random_seed={seed}` gets these batches")
-    free = [name for name in setup.FREE_TO_CHANGE if name != "random_seed"]
-    for line in run_file.differences(dict(saved), settings.groups(), free):
-        console.note(f"not as that training was: {line}")
+    if settings.train.random_seed not in (None, seed):
+        console.note(f"`random_seed={settings.train.random_seed}` has no effect: that training has seed {seed}")
+    for line in run_file.differences(saved, settings.groups()):
+        console.note(f"differs from that training: {line}")
     return seed
 
 
@@ -208,7 +162,7 @@ def with_training_folder(words: Sequence[str]) -> list[str]:
             word = f"--config={next(rest, '')}"
         path = pathlib.Path(word.partition("=")[2])
         if word.lstrip("-").startswith("config=") and path.name == run_file.FILE_NAME and path.is_file():
-            saved = "dataset_facts" in flags.load_yaml(path)
+            saved = "dataset_facts" in load_mapping(path)
             word = f"--train_logdir={path.parent}" if saved else word
         replaced.append(word)
     return replaced

@@ -90,8 +90,7 @@ def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str
     Returns:
       The process's exit code.
     """
-    from deeplab.config.conversion_config import LabelConfig, RecordConfig
-    from deeplab.data.conversion.splits import SplitConfig
+    from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
     from deeplab.data.readers import FORMATS
 
     groups: tuple[type, ...] = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, RecordConfig)

@@ -165,9 +165,8 @@ def _write(path: str, text: str) -> None:
 
 def run_format(format_name: str, argv: Sequence[str]) -> int:
     """The command for a dataset of a format; returns the exit code."""
-    from deeplab.config.conversion_config import LabelConfig
+    from deeplab.config.conversion_config import LabelConfig, SplitConfig
     from deeplab.config.validation_config import CheckConfig
-    from deeplab.data.conversion.splits import SplitConfig
     from deeplab.data.readers import FORMATS
 
     groups = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, CheckConfig)

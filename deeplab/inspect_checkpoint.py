@@ -12,30 +12,17 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.config import flags, run_file
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import compiled_pattern
+from deeplab.config.inspection_config import InspectConfig
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """One look into a checkpoint."""
-
-    checkpoint: str = setting("", "Training folder, prefix or file of a checkpoint, or zoo:NAME.", required=True)
-    other: str = setting("", "A second checkpoint: shows how it differs instead of the variables.")
-    filter: str = setting("", "Regular expression: only variables whose name it is found in.")
-    values: bool = setting(False, "Show mean, standard deviation, least and largest value of each variable.")
-
 
 GROUPS = (InspectConfig,)
 
@@ -44,7 +31,7 @@ def inspect(config: InspectConfig) -> bool:
     """The command, after its flags have been read. Prints; returns whether two checkpoints differ."""
     from deeplab import checkpoint
 
-    wanted = pattern(config.filter)
+    wanted = compiled_pattern(config.filter, "filter")
     first = checkpoint.open(config.checkpoint)
     print(summary(first))
     if not config.other:
@@ -54,19 +41,6 @@ def inspect(config: InspectConfig) -> bool:
     print("\n" + summary(second) + "\n")
     names = sorted(filter(wanted.search, {*first.shapes, *second.shapes}))
     return tell_difference(first, second, names)
-
-
-def pattern(text: str) -> re.Pattern[str]:
-    """The `--filter`, compiled. Raises UserError for what is no regular expression."""
-    try:
-        return re.compile(text)
-    except re.error as fault:
-        raise UserError(
-            "bad-pattern",
-            f"{text!r} is no regular expression: {fault}",
-            "e.g. `filter=^aspp|logits`",
-            field="filter",
-        ) from None
 
 
 def summary(reader: Any) -> str:

@@ -1,90 +1,228 @@
-"""Settings that all layouts share: what labels mean, and how records are written."""
+"""Config of the conversion to records: what labels mean, which image goes to which split, how records are written."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
-from deeplab.config.fields import require_positive, setting
+from deeplab.config.fields import Config, setting
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import worker_count
 
+TRAIN_FRACTION = 0.8  # of the images, unless `train_pct` is given
+NUM_WORKERS: dict[str, Any] = {"min": 0, "max": 1024, "because": "each is a thread", "unit": "threads"}
+_IGNORE_LABEL: dict[str, Any] = {"min": 0, "max": 255, "because": "labels have 8 bits"}
+_COLOR_TOLERANCE: dict[str, Any] = {"min": 0, "max": 442, "because": "no two RGB colors are further apart"}
+_OVERWRITE_MASKS = "Replace masks that the output folder already contains."
+_MASK_WORKERS = "Masks that are converted at the same time; 0 = one per processor core."
+
 
 @dataclass(frozen=True)
-class LabelConfig:
-    """What the values or colors of masks mean, and which way up photos are."""
+class LabelConfig(Config):
+    """Labels and images."""
 
-    dataset: str = setting(
-        "", "Known dataset, or a dataset.yml, whose classes, colors and ignore label these masks have."
-    )
-    exif: str = setting(
-        "auto",
-        "Photos that their EXIF data turn: turned where that fits the mask, always, or never.",
-        choices=("auto", "turn", "ignore"),
+    class_names: str = setting(
+        "", "File of class names, one per line in the order of the classes; or the names, separated by commas."
     )
     num_classes: int | None = setting(
         None,
         "Number of classes; the background counts, the ignore label does not (unset: from class names or palette, "
         "else the highest label + 1).",
+        min=1,
+        max=256,
+        because="labels have 8 bits",
     )
-    class_names: str = setting("", "File of class names, one a line in the order of the classes; or names,with,commas.")
     palette: str = setting(
-        "", "Colors of the classes: a file of lines `R G B name` or a dataset.yml; RGB masks need it."
+        "", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml; RGB masks need it."
     )
-    ignore_label: int = setting(255, "Label value of pixels that do not count.")
-    label_map: str = setting("", "Mask values to replace: OLD:NEW,OLD:NEW, e.g. 255:1,11:255.")
+    ignore_label: int = setting(255, "Label of pixels that do not count.", **_IGNORE_LABEL)
+    label_map: str = setting("", "Mask values to replace, as OLD:NEW,OLD:NEW, e.g. 255:1,11:255.")
     on_bad_label: str = setting(
-        "fail", "Values that are no class: stop, or take them for ignored.", choices=("fail", "ignore")
+        "fail", "What to do with values that are no class: stop, or ignore these pixels.", choices=("fail", "ignore")
+    )
+    dataset: str = setting(
+        "", "Known dataset, or a dataset.yml, whose classes, colors and ignore label these masks have."
     )
     color_tolerance: float = setting(
-        0.0, "RGB mask pixels take the nearest color of the palette within this distance (RGB 0 to 255); 0 = exact."
+        0.0,
+        "RGB mask pixels get the nearest color of the palette within this distance; 0 = exact.",
+        **_COLOR_TOLERANCE,
+        unit="RGB levels",
     )
-
-    def __post_init__(self) -> None:
-        require_positive(self, "num_classes")
-        if not 0 <= self.ignore_label <= 255:
-            raise UserError(
-                "out-of-range", f"is a label value from 0 to 255, not {self.ignore_label}", field="ignore_label"
-            )
-        if (self.num_classes or 0) > 256:
-            raise UserError(
-                "out-of-range", f"labels have 8 bits: 256 classes at most, not {self.num_classes}", field="num_classes"
-            )
+    exif: str = setting(
+        "auto",
+        "What to do with photos whose EXIF data rotate them: rotate if that fits the mask, always, or never.",
+        choices=("auto", "turn", "ignore"),
+        rare=True,
+    )
 
 
 @dataclass(frozen=True)
-class RecordConfig:
-    """How records are written."""
+class SplitConfig(Config):
+    """Splits, if those of the format are not wanted or there are none."""
+
+    list_files: str = setting(
+        "", "Your own lists, separated by commas: lists/train.txt,lists/val.txt give the splits train and val."
+    )
+    train_pct: float | None = setting(
+        None, "Fraction of the images in split train; the rest becomes split val (unset: 0.8).", above=0, max=1
+    )
+    test_pct: float = setting(0.0, "Fraction of the images in a third split, test; below 1.", min=0, max=1)
+    seed: int = setting(0, "Seed of the division.", min=0)
+    stratify: bool = setting(
+        False, "Give each split its fraction of the images of each class; this reads all masks once more."
+    )
+    group_by: str = setting(
+        "",
+        "What images of one patient, video or tile have in common: a regular expression whose first group matches it "
+        "in their names, e.g. ^(patient[0-9]+)_ ; images of one group stay in one split.",
+    )
+    folds: int = setting(
+        0,
+        "Number of folds for cross-validation: each is split val once, the others are split train; 0 = none.",
+        min=0,
+        max=1000,
+        because="each fold writes all images again",
+    )
+    fold: int = setting(
+        -1, "The only fold to build, counted from 0; -1 = all, each in its own folder fold_0, fold_1 ...", min=-1
+    )
+
+    def validate(self) -> None:
+        self._check_fractions()
+        self._check_folds()
+        if self.group_by:
+            compiled_pattern(self.group_by, "group_by")
+        others = ["train_pct", "test_pct", "stratify", "group_by", "folds"]
+        given = [f"`{name}`" for name in others if getattr(self, name) not in (None, 0, False, "")]
+        if self.list_files and given:
+            rule = f"says which image goes to which split, which leaves nothing for {', '.join(given)}"
+            raise UserError("conflicting-settings", rule, "leave one of them out", field="list_files")
+
+    def _check_fractions(self) -> None:
+        if self.test_pct == 1:
+            raise UserError("out-of-range", "must be below 1", field="test_pct", value=self.test_pct)
+        used = TRAIN_FRACTION if self.train_pct is None else self.train_pct
+        if used + self.test_pct > 1 + 1e-9:
+            said = " (its default)" if self.train_pct is None else ""
+            rule = f"{self.test_pct:g} and the {used:g} of split train{said} are more than all images"
+            fits = max(1 - 2 * self.test_pct, (1 - self.test_pct) / 2)
+            hint = f"`train_pct={fits:g}` leaves some for split val"
+            raise UserError("conflicting-settings", rule, hint, field="test_pct")
+
+    def _check_folds(self) -> None:
+        if self.folds == 1:
+            hint = "`train_pct` makes a single division"
+            raise UserError("out-of-range", "must be at least 2, or 0, not 1", hint, field="folds", value=1)
+        if self.fold != -1 and not self.folds:
+            rule = f"{self.fold} needs the number of folds"
+            raise UserError("missing-setting", rule, "add `folds`, e.g. `folds=5`", field="fold")
+        if self.folds and self.fold >= self.folds:
+            rule = f"must be from 0 to {self.folds - 1}, or -1 for all folds, not {self.fold}"
+            raise UserError("out-of-range", rule, "folds are counted from 0", field="fold", value=self.fold)
+        if self.folds and (self.train_pct is not None or self.test_pct):
+            rule = f"gives split val one part in {self.folds}, so that fractions have no meaning"
+            hint = "leave `train_pct` and `test_pct` out; keep test images in a folder of their own"
+            raise UserError("conflicting-settings", rule, hint, field="folds")
+
+
+@dataclass(frozen=True)
+class RecordConfig(Config):
+    """Records."""
 
     output_dir: str = setting("", "Folder of the records (unset: that of the format).")
-    num_shards: int | None = setting(None, "Shards of each split (unset: 4; Cityscapes 10).")
-    num_workers: int = setting(0, "Pairs in work at the same time; 0 = one a processor core.")
-    overwrite: bool = setting(False, "Replace splits that the output folder already holds.")
-    resume: bool = setting(
-        False, "Go on with a build of several parts, such as folds: leave those that are there already as they are."
+    name: str = setting("", "Name of the dataset (unset: that of the output folder).")
+    num_shards: int | None = setting(
+        None,
+        "Number of shards per split (unset: 4; Cityscapes 10).",
+        min=1,
+        max=99999,
+        because="shard names have five digits",
     )
+    overwrite: bool = setting(False, "Replace splits that the output folder already contains.")
+    resume: bool = setting(False, "Resume a build of several parts, such as folds: keep those that are complete.")
+    check: bool = setting(True, "Check the records after they are written, as `deeplab check_data` does.")
     verify_images: bool = setting(
         False,
-        "Decode every image (off: follow its structure to the end, which finds truncated files, six times as fast).",
+        "Decode each image (off: check its structure up to the end, which finds truncated files six times as fast).",
+        rare=True,
     )
-    name: str = setting("", "What the dataset is called (unset: after the output folder).")
-    check: bool = setting(True, "Check the records when they are written, as `deeplab check_data` does.")
-    beam: bool = setting(False, "Convert in an Apache Beam pipeline (extra `beam`), for sets that outgrow one machine.")
-    beam_options: str = setting("", "Options of the pipeline: `runner=FlinkRunner` `flink_master=host:8081`.")
+    num_workers: int = setting(
+        0, "Pairs that are converted at the same time; 0 = one per processor core.", **NUM_WORKERS
+    )
+    beam: bool = setting(
+        False, "Convert in an Apache Beam pipeline (extra `beam`), for datasets too large for one machine.", rare=True
+    )
+    beam_options: str = setting(
+        "", "Options of the pipeline, e.g. `runner=FlinkRunner` `flink_master=host:8081`.", rare=True
+    )
 
-    def __post_init__(self) -> None:
-        require_positive(self, "num_shards")
+    def validate(self) -> None:
         if self.resume and self.overwrite:
-            rule = "keeps the records that are there, which `overwrite` replaces"
-            raise UserError("conflicting-settings", rule, "leave the one or the other out", field="resume")
-        if self.num_workers < 0:
-            raise UserError("out-of-range", f"must be 0 or more, not {self.num_workers}", field="num_workers")
+            rule = "keeps the existing records, which `overwrite` replaces"
+            raise UserError("conflicting-settings", rule, "leave one of them out", field="resume")
 
     @property
     def shards(self) -> int:
-        """Number of shards of each split."""
+        """Number of shards per split."""
         return self.num_shards or 4
 
     @property
     def workers(self) -> int:
         """Number of threads."""
         return worker_count(self.num_workers)
+
+
+@dataclass(frozen=True)
+class DrawnConfig(Config):
+    """Masks that are drawn from shapes."""
+
+    skip_empty: bool = setting(False, "Leave out images without a shape (off: they are all background).")
+    overlap: str = setting(
+        "file",
+        "Which of two overlapping shapes covers the other: the later one in the file (or layer), or the smaller one.",
+        choices=("file", "area"),
+    )
+
+
+@dataclass(frozen=True)
+class ColorMaskConfig(Config):
+    """Color masks to index masks."""
+
+    mask_folder: str = setting("", "Folder of the color masks.", required=True)
+    output_dir: str = setting("", "Folder for the index masks: palette PNGs of the same names.", required=True)
+    palette: str = setting("", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
+    ignore_label: int = setting(255, "Label of the palette's colors that are called `ignore`.", **_IGNORE_LABEL)
+    color_tolerance: float = setting(
+        0.0,
+        "Pixels get the nearest color of the palette within this distance; 0 = exact.",
+        **_COLOR_TOLERANCE,
+        unit="RGB levels",
+    )
+    num_workers: int = setting(0, _MASK_WORKERS, **NUM_WORKERS)
+    overwrite: bool = setting(False, _OVERWRITE_MASKS)
+
+
+@dataclass(frozen=True)
+class RemoveColormapConfig(Config):
+    """Palette masks to gray masks."""
+
+    original_gt_folder: str = setting("./VOCdevkit/VOC2012/SegmentationClass", "Folder of the palette PNGs.")
+    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder for the gray PNGs.")
+    segmentation_format: str = setting("png", "Extension of the masks.")
+    num_workers: int = setting(0, _MASK_WORKERS, **NUM_WORKERS)
+    overwrite: bool = setting(False, _OVERWRITE_MASKS)
+
+
+def compiled_pattern(text: str, field: str) -> re.Pattern[str]:
+    """Return a regular expression of a setting, compiled.
+
+    Raises:
+      UserError: it is not one (`bad-pattern`).
+    """
+    try:
+        return re.compile(text)
+    except re.error as problem:
+        rule = f"{text!r} is not a regular expression: {problem}"
+        raise UserError("bad-pattern", rule, "quote it for the shell, e.g. '^(.+)_'", field=field) from None

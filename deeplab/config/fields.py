@@ -1,12 +1,18 @@
-"""Fields of settings groups: what they know of themselves, and how they are read from text and YAML.
+"""Fields of config dataclasses: what each one allows, and how values are read.
 
-Floor 0, beside the modules that list the groups, one per stage.
+One reader serves command-line words, YAML values and keyword arguments: a value becomes the field's type, or is refused
+with a UserError that names the field. Floor 0; the modules beside this one declare the fields, one module per stage.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import functools
+import math
+import os
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from deeplab.utils.errors import UserError
@@ -17,148 +23,226 @@ Texts = tuple[str, ...]
 Size = tuple[int, int]  # height, width in pixels
 Group = TypeVar("Group")
 
+_KINDS = {Ints: "ints", Floats: "floats", Texts: "texts", Size: "size", bool: "bool", int: "int", float: "float"}
+_MAX_INT = 2**31 - 1  # TensorFlow's and most file formats' whole numbers have 32 bits
+
 
 def setting(
     default: Any,
     help: str,
     *,
-    choices: tuple[str, ...] = (),
-    shapes_weights: bool = False,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    because: str = "",
+    unit: str = "",
+    choices: tuple[Any, ...] = (),
     required: bool = False,
+    rare: bool = False,
+    resumable: bool = False,
+    shapes_weights: bool = False,
     retired: str = "",
 ) -> Any:
-    """A field with what the command line needs to know of it.
+    """Declares a field of a config dataclass.
 
     Args:
-      default: value when nobody sets it.
-      help: one sentence, with the unit.
-      choices: the allowed words, when they are few.
-      shapes_weights: a checkpoint trained with one value cannot be used with another.
+      default: value when none is given.
+      help: one or two sentences; other settings between backquotes.
+      min, max: smallest and largest number allowed; of a tuple, each of its numbers. Whole numbers without `max` must
+        fit 32 bits.
+      above: in place of `min`, a number that the value must exceed.
+      because: reason for `max`, for the message: what a larger number would do.
+      unit: unit of the number, for the help page: "pixels", "seconds", "steps".
+      choices: the allowed values, if they are few.
       required: commands that have this field stop when it is not given.
-      retired: the field has lost its meaning; this line says what stands in its place.
+      rare: the help page shows the field under `helpfull` only.
+      resumable: the value may change when a training resumes.
+      shapes_weights: a checkpoint trained with one value cannot be used with another.
+      retired: the field has no effect any more; this text says what replaces it.
     """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "shapes_weights": shapes_weights,
-        "required": required,
-        "retired": retired,
-    }
+    metadata = {name: value for name, value in locals().items() if name != "default"}
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class Config:
+    """Base of config dataclasses: reads and checks every field, then calls `validate`.
+
+    Raises:
+      UserError: a value of another type (`wrong-type`), out of bounds (`out-of-range`), or not one of the choices
+        (`unknown-name`).
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, coerce(field, type(self), getattr(self, field.name)))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises a UserError when values do not fit together; overridden where there are such rules."""
+
+
+def fields_of(groups: Iterable[type]) -> dict[str, tuple[dataclasses.Field, type]]:
+    """Return every field of config dataclasses by name, with its class."""
+    return {field.name: (field, group) for group in groups for field in dataclasses.fields(group)}
+
+
+def make(group: type[Group], values: Mapping[str, Any]) -> Group:
+    """Return an instance of a config dataclass from those of `values` that belong to it; the rest are defaults."""
+    fields = fields_of([group])
+    return group(**{name: coerce(field, group, values[name]) for name, (field, _) in fields.items() if name in values})
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Return a config as plain values that YAML can hold, without the retired fields."""
+    return {
+        field.name: list(value) if isinstance(value, tuple) else value
+        for field in dataclasses.fields(config)
+        if not field.metadata["retired"]
+        for value in [getattr(config, field.name)]
+    }
+
+
+@functools.cache
+def _hints(group: type) -> dict[str, Any]:
+    return typing.get_type_hints(group)
+
+
 def kind_of(field: dataclasses.Field, group: type) -> str:
-    """One of bool, int, float, str, ints, floats, texts, size: how a field is read from text."""
-    hint = typing.get_type_hints(group)[field.name]
-    alternatives = [part for part in typing.get_args(hint) if part is not type(None)]
-    if type(None) in typing.get_args(hint):
-        hint = alternatives[0]
-    kinds = {Ints: "ints", Floats: "floats", Texts: "texts", Size: "size"}
-    return kinds.get(hint) or hint.__name__
+    """Return one of bool, int, float, str, ints, floats, texts, size: how the field's values are read."""
+    hint = _hints(group)[field.name]
+    if _may_be_none(field, group):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return _KINDS.get(hint, "str")
+
+
+def _may_be_none(field: dataclasses.Field, group: type) -> bool:
+    return type(None) in typing.get_args(_hints(group)[field.name])
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
 
 
 def coerce(field: dataclasses.Field, group: type, value: Any) -> Any:
-    """A value from YAML or the command line as the field's type.
+    """Return a command-line word, a YAML value or a keyword argument as the field's type.
 
     Raises:
-      UserError: the value cannot be read as that type, or is not among the choices.
+      UserError: as `Config`.
     """
-    if value is None:
+    if value is None and _may_be_none(field, group):
         return None
     kind = kind_of(field, group)
     try:
         result = _READERS[kind](value)
-    except (TypeError, ValueError):
-        raise UserError("wrong-type", f"needs {_KIND_NAMES[kind]}, not {value!r}", field=field.name) from None
+    except (TypeError, ValueError, OverflowError):
+        rule = f"needs {_KIND_NAMES[kind]}, not {_shown(value)}"
+        raise UserError("wrong-type", rule, _hint_for(value), field=field.name, value=value) from None
+    numbers = result if isinstance(result, tuple) else (result,)
     choices = field.metadata["choices"]
-    if choices and result not in choices:
-        raise UserError(
-            "unknown-name",
-            f"must be one of {', '.join(c or '(empty)' for c in choices)}, not {result!r}",
-            field=field.name,
-        )
+    if choices and any(number not in choices for number in numbers):
+        code = "unknown-name" if isinstance(choices[0], str) else "out-of-range"
+        allowed = ", ".join(str(choice) or "(empty)" for choice in choices)
+        raise UserError(code, f"must be one of {allowed}, not {_shown(result)}", field=field.name, value=result)
+    for number in numbers:
+        if not isinstance(number, (str, bool)):
+            _check_bounds(field, number)
     return result
 
 
-def make(group: type[Group], values: dict[str, Any]) -> Group:
-    """An instance of a settings group from those of `values` that belong to it; the rest are defaults."""
-    fields = {field.name: field for field in dataclasses.fields(group)}  # type: ignore[arg-type]
-    return group(**{name: coerce(fields[name], group, values[name]) for name in fields if name in values})
+def _check_bounds(field: dataclasses.Field, number: float) -> None:
+    limits = field.metadata
+    bottom, above, top = limits["min"], limits["above"], limits["max"]
+    if isinstance(number, int):
+        top = _MAX_INT if top is None else top
+        bottom = -_MAX_INT if bottom is None and above is None else bottom
+    too_low = (bottom is not None and number < bottom) or (above is not None and number <= above)
+    if not too_low and (top is None or number <= top):
+        return
+    bounds = {"above": above, "at least": bottom, "at most": top}
+    parts = [f"{words} {bound}" for words, bound in bounds.items() if bound is not None]
+    because = f" ({limits['because']})" if limits["because"] and not too_low else ""
+    rule = f"must be {' and '.join(parts)}{because}, not {_shown(number)}"
+    is_percent = limits["max"] == 1 and 1 < number <= 100
+    hint = f"`{field.name}={number / 100:g}` if you mean percent" if is_percent else ""
+    raise UserError("out-of-range", rule, hint, field=field.name, value=number)
 
 
-def as_dict(settings: Any) -> dict[str, Any]:
-    """A settings group as plain values that YAML can hold, without the retired fields."""
-    return {
-        field.name: list(value) if isinstance(value, tuple) else value
-        for field in dataclasses.fields(settings)
-        if not field.metadata["retired"]
-        for value in [getattr(settings, field.name)]
-    }
+def _shown(value: Any) -> str:
+    """Return a value for a message, at most 60 characters."""
+    if value is None:
+        return "an empty value"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    try:
+        text = repr(value)
+    except ValueError:  # whole numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
-def require_positive(settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        values = value if isinstance(value, tuple) else (value,)
-        if any(v is not None and v <= 0 for v in values):
-            raise UserError("out-of-range", f"must be above 0, not {value}", field=name)
+def _hint_for(value: Any) -> str:
+    if value is None:
+        return "leave it out to get the default"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return "put quotes around it, so that YAML does not read it as a date"
+    return ""
 
 
 def _words(value: Any) -> list[Any]:
-    """`"513, 513"`, `["513,513"]` and `[513, 513]` all as a flat list of words or numbers."""
-    if isinstance(value, str):
-        return [word.strip() for word in value.split(",") if word.strip()]
-    if isinstance(value, (list, tuple)):
-        return [word for item in value for word in _words(item)]
-    return [value]
+    """Return `"513, 513"`, `["513", "513"]`, `["513,513"]` and `[513, 513]` alike as a flat list."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    words: list[Any] = []
+    for item in items:
+        words += [word.strip() for word in item.split(",") if word.strip()] if isinstance(item, str) else [item]
+    return words
 
 
 def _read_bool(value: Any) -> bool:
-    words = {
-        "true": True,
-        "1": True,
-        "t": True,
-        "yes": True,
-        "false": False,
-        "0": False,
-        "f": False,
-        "no": False,
-    }
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() not in words:
-        raise ValueError(value)
+    words = {"true": True, "1": True, "t": True, "yes": True, "false": False, "0": False, "f": False, "no": False}
+    if not isinstance(value, (bool, int, str)) or str(value).lower() not in words:
+        raise ValueError
     return words[str(value).lower()]
 
 
+def _read_float(value: Any) -> float:
+    number = math.nan if isinstance(value, bool) else float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _read_int(value: Any) -> int:
-    number = float(value)
-    if isinstance(value, bool) or number != int(number):
-        raise ValueError(value)
+    if isinstance(value, str) and value.strip().lstrip("+-").isdigit():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _read_float(value)
+    if number != int(number):
+        raise ValueError
     return int(number)
 
 
 def _read_size(value: Any) -> Size:
     numbers = [_read_int(word) for word in _words(value)]
     if len(numbers) not in (1, 2):
-        raise ValueError(value)
+        raise ValueError
     return numbers[0], numbers[-1]
 
 
 def _read_str(value: Any) -> str:
-    if not isinstance(value, (str, int, float)):
-        raise ValueError(value)
-    return str(value)
+    text = str(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, os.PathLike)) or "\0" in text:
+        raise ValueError
+    return text
 
 
 _READERS: dict[str, Any] = {
     "bool": _read_bool,
     "int": _read_int,
-    "float": float,
+    "float": _read_float,
     "str": _read_str,
     "ints": lambda value: tuple(_read_int(word) for word in _words(value)),
-    "floats": lambda value: tuple(float(word) for word in _words(value)),
-    "texts": lambda value: tuple(map(_read_str, [value] if isinstance(value, (str, int, float)) else value)),
+    "floats": lambda value: tuple(_read_float(word) for word in _words(value)),
+    "texts": lambda value: tuple(map(_read_str, value if isinstance(value, (list, tuple)) else [value])),
     "size": _read_size,
 }
 _KIND_NAMES = {
@@ -166,8 +250,8 @@ _KIND_NAMES = {
     "int": "a whole number",
     "float": "a number",
     "str": "text",
-    "ints": "whole numbers (repeated, or with commas)",
-    "floats": "numbers (repeated, or with commas)",
-    "texts": "text (repeated, or with commas)",
+    "ints": "whole numbers (repeated, or separated by commas)",
+    "floats": "numbers (repeated, or separated by commas)",
+    "texts": "text (repeated)",
     "size": "height,width in pixels",
 }

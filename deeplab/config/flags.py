@@ -9,18 +9,17 @@ Called by commands alone. The parser is absl's, so old command lines run as they
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import yaml
 from absl import flags as absl_flags
 
-from deeplab.config.fields import coerce, kind_of, make
+from deeplab.config.fields import coerce, fields_of, kind_of, make
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest, spell_as_flags
+from deeplab.utils.yaml_files import load_mapping
 
 # absl's and TensorFlow 1's own flags that stand in old command lines; they change nothing here.
 _LOGGING_FLAGS = ("logtostderr", "alsologtostderr", "showprefixforinfo")
@@ -120,18 +119,13 @@ def settings_from(given: dict[str, Any], groups: Sequence[type]) -> list[Any]:
     return [make(group, given) for group in groups]
 
 
-def fields_of(groups: Sequence[type]) -> dict[str, tuple[dataclasses.Field, type]]:
-    """Every field of the groups by name, with its group."""
-    return {field.name: (field, group) for group in groups for field in dataclasses.fields(group)}
-
-
 def read_config_file(path: str, groups: Sequence[type]) -> dict[str, Any]:
     """Settings of a YAML file: flat (`train_batch_size: 4`) or in sections of any name.
 
     Raises:
       UserError: the file is missing, is not YAML, or holds a name that is no flag of this command.
     """
-    flat = _flatten(load_yaml(path))
+    flat = _flatten(load_mapping(path))
     fields = fields_of(groups)
     for name in flat:
         if name not in fields:
@@ -139,19 +133,6 @@ def read_config_file(path: str, groups: Sequence[type]) -> dict[str, Any]:
                 "unknown-name", f"{name!r} is no setting of this command", nearest(name, list(fields)), where=path
             )
     return {name: coerce(*fields[name], value) for name, value in flat.items()}
-
-
-def load_yaml(path: str | pathlib.Path) -> dict[str, Any]:
-    """A YAML file that must hold a mapping."""
-    try:
-        content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("file-not-found", "no such file", where=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as fault:
-        raise UserError("unreadable-file", f"cannot be read as YAML: {fault}", where=path) from None
-    if not isinstance(content, dict):
-        raise UserError("unreadable-file", "must hold `name: value` lines", where=path)
-    return content
 
 
 def help_text(groups: Sequence[type], purpose: str = "") -> str:
@@ -166,7 +147,7 @@ def help_text(groups: Sequence[type], purpose: str = "") -> str:
 
 
 def _default_text(field: dataclasses.Field) -> str:
-    choices = ", ".join(choice for choice in field.metadata["choices"] if choice)
+    choices = ", ".join(str(choice) for choice in field.metadata["choices"] if choice)
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default))

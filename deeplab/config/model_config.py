@@ -1,119 +1,167 @@
-"""Settings of the model: everything that decides its variables and its output.
-
-One dataclass per group of flags, one field per flag; see `fields.py`. No TensorFlow here.
-"""
+"""Config of the model: everything that decides its variables and its output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from deeplab.config.fields import Floats, Ints, Size, require_positive, setting
+from deeplab.config.data_config import IMAGE_SIDE
+from deeplab.config.fields import Config, Floats, Ints, Size, setting
 from deeplab.utils.errors import UserError
+
+_RATES: dict[str, Any] = {"min": 1, "max": 1024, "because": "no feature map is that large"}
+_WIDE: dict[str, Any] = {
+    "min": 1,
+    "max": 16384,
+    "because": "a convolution would have billions of weights",
+}
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What the network is: everything that decides its variables and its output."""
+class ModelConfig(Config):
+    """Model: backbone, ASPP, decoder."""
 
-    model_variant: str = setting("mobilenet_v2", "Backbone name.", shapes_weights=True)
-    depth_multiplier: float = setting(1.0, "Width multiplier of MobileNet channels.", shapes_weights=True)
+    model_variant: str = setting("mobilenet_v2", "Backbone.", shapes_weights=True)
+    depth_multiplier: float = setting(
+        1.0,
+        "Width multiplier of the MobileNet channels.",
+        above=0,
+        max=16,
+        because="the weights grow with its square",
+        shapes_weights=True,
+    )
     divisible_by: int | None = setting(
         None,
-        "MobileNetV2 channel counts become multiples of this (unset: 8 at depth multiplier 1, else 1).",
+        "MobileNetV2 channel counts are rounded to multiples of this (unset: 8 at depth multiplier 1, else 1).",
+        min=1,
+        max=1024,
+        because="channel counts are rounded up to it",
+        rare=True,
         shapes_weights=True,
     )
-    input_channels: int = setting(3, "Channels of the input image.", shapes_weights=True)
-    output_stride: int = setting(16, "Input size over backbone feature size: 8, 16 or 32.")
-    multi_grid: Ints = setting((), "Rate multipliers of the units in the last backbone block.")
-    atrous_rates: Ints = setting((), "Atrous rates of the ASPP branches; none = no 3x3 branches.")
+    input_channels: int = setting(
+        3, "Channels of the input image.", min=1, max=1024, because="images have few", rare=True, shapes_weights=True
+    )
+    output_stride: int = setting(
+        16, "Ratio of the input size to the size of the backbone's features.", choices=(8, 16, 32)
+    )
+    multi_grid: Ints = setting(
+        (), "Rate multipliers of the units in the last backbone block (unset: none).", **_RATES, rare=True
+    )
+    atrous_rates: Ints = setting(
+        (), "Atrous rates of the 3x3 branches of ASPP, e.g. 6,12,18 (unset: no such branches).", **_RATES
+    )
     add_image_level_feature: bool = setting(True, "Add the image pooling branch to ASPP.", shapes_weights=True)
     image_pooling_crop_size: Size | None = setting(
-        None, "Height,width in pixels of the image pooling window (unset: the whole crop)."
+        None, "Height,width of the image pooling window (unset: the crop).", **IMAGE_SIDE, unit="pixels", rare=True
     )
-    image_pooling_stride: Size = setting((1, 1), "Height,width stride of image pooling, in feature cells.")
+    image_pooling_stride: Size = setting(
+        (1, 1), "Height,width stride of image pooling.", **_RATES, unit="feature cells", rare=True
+    )
     aspp_with_batch_norm: bool = setting(
         True,
-        "ASPP with batch norm (off: no ASPP; logits straight from the backbone, summed over atrous rates).",
+        "ASPP with batch norm (off: no ASPP; the logits come from the backbone, summed over the atrous rates).",
+        rare=True,
         shapes_weights=True,
     )
-    aspp_with_separable_conv: bool = setting(True, "Depthwise separable 3x3 convolutions in ASPP.", shapes_weights=True)
-    aspp_with_concat_projection: bool = setting(True, "1x1 projection after ASPP's concat.", shapes_weights=True)
+    aspp_with_separable_conv: bool = setting(
+        True, "Depthwise separable 3x3 convolutions in ASPP.", rare=True, shapes_weights=True
+    )
+    aspp_with_concat_projection: bool = setting(
+        True, "Project the concatenated ASPP branches with a 1x1 convolution.", rare=True, shapes_weights=True
+    )
     aspp_with_squeeze_and_excitation: bool = setting(
         False,
-        "The image pooling branch gates the ASPP output instead of being concatenated.",
+        "Let the image pooling branch gate the ASPP output instead of concatenating it.",
+        rare=True,
         shapes_weights=True,
     )
-    image_se_uses_qsigmoid: bool = setting(False, "That gate is relu6(x+3)/6 rather than a sigmoid.")
-    aspp_convs_filters: int = setting(256, "Channels of every ASPP convolution.", shapes_weights=True)
+    image_se_uses_qsigmoid: bool = setting(False, "Compute that gate as relu6(x+3)/6, not as a sigmoid.", rare=True)
+    aspp_convs_filters: int = setting(
+        256, "Channels of each ASPP convolution.", **_WIDE, rare=True, shapes_weights=True
+    )
     decoder_output_stride: Ints = setting(
         (),
-        "Output strides of the decoder's stages, descending; none = no decoder.",
+        "Output strides of the decoder stages, in descending order, e.g. 4 (unset: no decoder).",
+        min=1,
+        max=32,
+        because="no backbone has coarser features",
         shapes_weights=True,
     )
-    decoder_use_separable_conv: bool = setting(True, "Depthwise separable decoder convolutions.", shapes_weights=True)
+    decoder_use_separable_conv: bool = setting(
+        True, "Depthwise separable convolutions in the decoder.", rare=True, shapes_weights=True
+    )
     decoder_use_sum_merge: bool = setting(
         False,
-        "The decoder adds high- and low-level features instead of concatenating them.",
+        "Add low-level and high-level features in the decoder instead of concatenating them.",
+        rare=True,
         shapes_weights=True,
     )
-    decoder_filters: int = setting(256, "Channels of decoder convolutions.", shapes_weights=True)
+    decoder_filters: int = setting(
+        256, "Channels of each decoder convolution.", **_WIDE, rare=True, shapes_weights=True
+    )
     decoder_output_is_logits: bool = setting(
         False,
-        "The decoder's output is the logits (decoder_filters = number of classes).",
+        "Use the decoder output as logits; `decoder_filters` must then be the number of classes.",
+        rare=True,
         shapes_weights=True,
     )
-    logits_kernel_size: int = setting(1, "Kernel size of the logits convolution.", shapes_weights=True)
-    use_bounded_activation: bool = setting(False, "ReLU6 and clipping instead of ReLU (kind to quantization).")
+    logits_kernel_size: int = setting(
+        1,
+        "Kernel size of the convolution that computes the logits.",
+        min=1,
+        max=64,
+        because="features have few cells",
+        unit="feature cells",
+        rare=True,
+        shapes_weights=True,
+    )
+    use_bounded_activation: bool = setting(
+        False, "Use ReLU6 and clipping instead of ReLU, for later quantization.", rare=True
+    )
     dense_prediction_cell_json: str = setting(
-        "",
-        "JSON file of a dense prediction cell that replaces ASPP; empty = none.",
-        shapes_weights=True,
+        "", "JSON file of a dense prediction cell that replaces ASPP (unset: none).", rare=True, shapes_weights=True
     )
-    image_pyramid: Floats = setting((), "Scales at which the network runs inside one forward pass; none = 1.0.")
-    merge_method: str = setting("max", "How the pyramid's logits are merged.", choices=("max", "avg"))
+    image_pyramid: Floats = setting(
+        (),
+        "Scales at which the model runs within one forward pass (unset: 1.0).",
+        above=0,
+        max=16,
+        because="memory grows with its square",
+        rare=True,
+    )
+    merge_method: str = setting("max", "How the logits of the pyramid are merged.", choices=("max", "avg"), rare=True)
     prediction_with_upsampled_logits: bool = setting(
         True,
-        "Upsample logits, then argmax and softmax (off: argmax and softmax first, then upsample).",
+        "Upsample the logits before softmax and argmax (off: upsample probabilities and labels).",
+        rare=True,
     )
-    nas_stem_output_num_conv_filters: int = setting(20, "Base filter count of NAS cells.", shapes_weights=True)
+    nas_stem_output_num_conv_filters: int = setting(
+        20, "Base number of channels of NAS cells.", **_WIDE, rare=True, shapes_weights=True
+    )
     nas_use_classification_head: bool = setting(
-        False, "NAS backbones end in the 2048-channel head.", shapes_weights=True
+        False, "End NAS backbones in the 2048-channel classification head.", rare=True, shapes_weights=True
     )
-    nas_remove_os32_stride: bool = setting(False, "NAS backbones keep the stride-32 level at stride 16.")
+    nas_remove_os32_stride: bool = setting(False, "Keep the stride-32 level of NAS backbones at stride 16.", rare=True)
     batch_norm_decay: float | None = setting(
         None,
-        "Decay of all batch-norm averages (unset: .997 MobileNets, .9997 Xception, NAS and heads, .95 ResNets; "
-        "the reference declares .9997 and reads it nowhere).",
+        "Decay of the batch-norm averages (unset: .997 MobileNets, .9997 Xception, NAS and heads, .95 ResNets; "
+        "the reference declares .9997 but does not use it).",
+        min=0,
+        max=1,
+        rare=True,
     )
     quantize_delay_step: int = setting(
-        -1, "Step at which fake quantization begins; negative = never.", shapes_weights=True
+        -1, "Step at which fake quantization starts; negative = never.", unit="steps", rare=True, shapes_weights=True
     )
 
-    def __post_init__(self) -> None:
-        if self.output_stride not in (8, 16, 32):
-            raise UserError("out-of-range", f"must be 8, 16 or 32, not {self.output_stride}", field="output_stride")
-        require_positive(self, "depth_multiplier", "aspp_convs_filters", "decoder_filters", "logits_kernel_size")
-        require_positive(
-            self,
-            "atrous_rates",
-            "decoder_output_stride",
-            "image_pyramid",
-            "multi_grid",
-            "input_channels",
-        )
-        if list(self.decoder_output_stride) != sorted(set(self.decoder_output_stride), reverse=True):
+    def validate(self) -> None:
+        descending = tuple(sorted(set(self.decoder_output_stride), reverse=True))
+        if self.decoder_output_stride != descending:
             given = ",".join(map(str, self.decoder_output_stride))
-            better = ",".join(map(str, sorted(set(self.decoder_output_stride), reverse=True)))
-            raise UserError(
-                "out-of-range",
-                f"strides must descend, not {given}",
-                f"`decoder_output_stride={better}`",
-                field="decoder_output_stride",
-            )
+            hint = f"`decoder_output_stride={','.join(map(str, descending))}`"
+            raise UserError("out-of-range", f"must descend, not {given}", hint, field="decoder_output_stride")
         if self.logits_kernel_size != 1 and (self.aspp_with_batch_norm or not self.atrous_rates):
-            raise UserError(
-                "conflicting-settings",
-                f"{self.logits_kernel_size} needs logits straight from the backbone",
-                "add `aspp_with_batch_norm=false` and `atrous_rates`, or leave the kernel size at 1",
-                field="logits_kernel_size",
-            )
+            rule = f"{self.logits_kernel_size} needs logits straight from the backbone"
+            hint = "add `aspp_with_batch_norm=false` and `atrous_rates=...`, or leave the kernel size at 1"
+            raise UserError("conflicting-settings", rule, hint, field="logits_kernel_size")

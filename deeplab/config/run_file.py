@@ -10,18 +10,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from deeplab import __version__
-from deeplab.config.fields import as_dict, coerce
-from deeplab.config.flags import fields_of, load_yaml
+from deeplab.config.fields import as_dict, coerce, fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from deeplab.utils.yaml_files import load_mapping
 
 FILE_NAME = "config.yml"
 
@@ -46,7 +46,7 @@ def load(folder: str | os.PathLike) -> dict[str, Any]:
     path = pathlib.Path(folder) / FILE_NAME
     if not path.exists():
         return {}
-    content = load_yaml(path)
+    content = load_mapping(path)
     flat = dict(content.get("dataset_facts") or {})
     if "colours" in flat:  # the spelling of files written before version 0.2
         flat["colors"] = flat.pop("colours")
@@ -91,12 +91,13 @@ def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], 
     return merged
 
 
-def differences(saved: dict[str, Any], groups: Sequence[Any], ignore: Sequence[str] = ()) -> list[str]:
-    """Lines `name`: was X, is Y` for saved settings that differ from those of now."""
+def differences(saved: Mapping[str, Any], groups: Sequence[Any], ignore: Sequence[str] = ()) -> list[str]:
+    """Return lines "`name`: was X, is Y" for saved settings that differ now and may not change on resume."""
     lines = []
     for group in groups:
         for field in dataclasses.fields(group):
-            if field.name in ignore or field.name not in saved or field.metadata["retired"]:
+            skipped = field.metadata["resumable"] or field.metadata["retired"] or field.name in ignore
+            if skipped or field.name not in saved:
                 continue
             was, now = coerce(field, type(group), saved[field.name]), getattr(group, field.name)
             if was != now:

@@ -16,10 +16,9 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from deeplab.config.fields import setting
+from deeplab.config.data_config import DownloadConfig
 from deeplab.data import catalog
 from deeplab.data.catalog import PublishedArchive, PublishedDataset
 from deeplab.utils import archive as archives
@@ -35,21 +34,6 @@ _SPACE_HINT = "free some space, or give an `output_dir` on another disk"
 _SIZE_LIMIT = download.SizeLimit(100 << 30, "no archive of the catalog is that large", _SPACE_HINT)
 _LIMITS = archives.Limits("public dataset", max_files=1_000_000, max_bytes=100 << 30, durable=False)
 _TEXT_FILES = ("readme", "license", "licence", "attribution")
-
-
-@dataclass(frozen=True)
-class DownloadConfig:
-    """Which dataset to download, and where to."""
-
-    name: str = setting("", "Dataset; the first word of the command line may name it as well.", required=True)
-    output_dir: str = setting("", "Folder for its files.", required=True)
-    archives: str = setting(
-        "", "Folder of archives that you have, under their published names; they are read there and kept."
-    )
-    addresses: str = setting(
-        "", "YAML file of addresses, checksums and file counts that replace the published ones, for mirrors."
-    )
-    keep_archives: bool = setting(False, f"Keep downloaded archives in OUTPUT_DIR/{ARCHIVES}.")
 
 
 def obtain(config: DownloadConfig) -> pathlib.Path:

@@ -1,6 +1,6 @@
 """Draws a sample dataset: stylized portraits with hair, skin and background, so that one can begin without any.
 
-    python -m deeplab.data.sample_dataset `output_dir=sample_data` `count=200`
+    python -m deeplab.data.sample_dataset --output_dir=sample_data --count=200
 
 Writes `images/*.jpg`, `color_masks/*.png` in the colors of the LFW part labels (blue background, red hair, green
 skin) and `lists/train.txt`, `lists/val.txt`. The task is not trivial: tones of skin, hair and background overlap,
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from deeplab.config import flags
-from deeplab.config.fields import require_positive, setting
+from deeplab.config.data_config import SampleConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -43,20 +43,6 @@ CLOTH_TONES = ((40, 60, 110), (150, 40, 50), (60, 110, 70), (210, 200, 185), (45
 STYLES = ("short", "short", "long", "long", "bob", "afro", "bun", "bald")
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """The sample dataset."""
-
-    output_dir: str = setting("", "Folder to write into; it must not hold a sample already.", required=True)
-    count: int = setting(200, "Number of portraits; four fifths become the split train.")
-    seed: int = setting(0, "The same seed draws the same portraits.")
-
-    def __post_init__(self) -> None:
-        require_positive(self, "count")
-        if self.count < 2:
-            raise UserError("unclassified", "two splits need at least 2 portraits", field="count")
 
 
 def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0) -> None:

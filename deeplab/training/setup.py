@@ -23,26 +23,6 @@ from deeplab.utils.locks import folder_lock
 
 LEAST_BATCH_FOR_BATCH_NORM = 12
 
-# What may change between two runs of one training: where and how often things are written, and how long it lasts.
-FREE_TO_CHANGE = (
-    "training_number_of_steps",
-    "log_steps",
-    "save_interval_secs",
-    "save_interval_steps",
-    "max_checkpoints_to_keep",
-    "save_summaries_secs",
-    "save_summaries_images",
-    "profile_logdir",
-    "train_logdir",
-    "dataset",
-    "dataset_dir",
-    "tf_initial_checkpoint",
-    "initialize_last_layer",
-    "batch_norm_calibration_batches",
-    "num_clones",
-    "random_seed",
-)
-
 
 @contextlib.contextmanager
 def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
@@ -107,7 +87,7 @@ def refuse_other_settings(settings: Settings, saved: dict, folder: str) -> None:
     Raises:
       UserError: they differ; the message lists how.
     """
-    different = run_file.differences(saved, settings.groups(), ignore=FREE_TO_CHANGE)
+    different = run_file.differences(saved, settings.groups())
     if different:
         raise UserError(
             "unclassified",

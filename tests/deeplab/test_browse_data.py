@@ -71,7 +71,7 @@ def training(disc_records, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     train = TrainConfig(str(folder), train_crop_size=(41, 57), train_batch_size=4, max_scale_factor=1.25)
-    data = DatasetConfig("", str(disc_records))
+    data = DatasetConfig(str(disc_records))
     settings = Settings(ModelConfig(), ResizeConfig(), data, LossConfig(), OptimizerConfig(), train)
     run_file.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records)), "seed": SEED})
     return folder
@@ -165,12 +165,12 @@ class TestRecords:
     [
         (["--split=vla"], "did you mean split 'val'?"),
         (["--classes=dics"], "did you mean 'disc'?"),
-        (["--images=0"], "--images: must be above 0"),
-        (["--overlay_opacity=2"], "is from 0 to 1"),
-        (["--batches=-1"], "--batches: must be 0 or more"),
-        (["--batches=1", "--classes=disc"], "--classes: chooses among records"),
-        (["--augmented=true", "--random=true"], "--random: chooses among records"),
-        (["--config=nowhere/config.yml"], "nowhere/config.yml: no such file"),
+        (["--images=0"], "--images: must be at least 1"),
+        (["--overlay_opacity=2"], "--overlay_opacity: must be at least 0 and at most 1"),
+        (["--batches=-1"], "--batches: must be at least 0"),
+        (["--batches=1", "--classes=disc"], "--classes: selects records"),
+        (["--augmented=true", "--random=true"], "--random: selects records"),
+        (["--config=nowhere/config.yml"], "nowhere/config.yml: does not exist"),
     ],
 )
 def test_bad_flags_are_refused(run, tmp_path, capsys, flags, words):

@@ -20,11 +20,11 @@ from support.small_datasets import SMALL, Small, lfw_parts, voc2012_with_sbd
 
 from deeplab import build_data, download_data
 from deeplab.config import flags
-from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
+from deeplab.config.data_config import DownloadConfig
 from deeplab.data import catalog, records
 from deeplab.data import dataset as datasets
-from deeplab.data.catalog_download import STAMP, DownloadConfig
-from deeplab.data.conversion.splits import SplitConfig
+from deeplab.data.catalog_download import STAMP
 from deeplab.data.readers import FORMATS
 
 ROOT = pathlib.Path(__file__).parents[2]

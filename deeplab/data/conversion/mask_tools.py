@@ -6,11 +6,10 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.colormaps import colors_for, read_color_table
 from deeplab.data.labels import LabelRule, decode_label, encode_index_png
 from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
@@ -21,32 +20,6 @@ from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import files_of, read_file, require_folder, shorten
 
 Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
-
-
-@dataclass(frozen=True)
-class ColorMaskConfig:
-    """Color masks to index masks."""
-
-    mask_folder: str = setting("", "Folder of the color masks.", required=True)
-    output_dir: str = setting("", "Folder of the index masks: palette PNGs of the same names.", required=True)
-    palette: str = setting("", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
-    ignore_label: int = setting(255, "Label value of the palette's colors that are called `ignore`.")
-    color_tolerance: float = setting(
-        0.0, "Pixels take the nearest color of the palette within this distance (RGB 0 to 255); 0 = exact."
-    )
-    num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
-    overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
-
-
-@dataclass(frozen=True)
-class RemoveColormapConfig:
-    """Palette masks to gray ones."""
-
-    original_gt_folder: str = setting("./VOCdevkit/VOC2012/SegmentationClass", "Folder of the palette PNGs.")
-    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder of the gray PNGs.")
-    segmentation_format: str = setting("png", "Extension of the masks.")
-    num_workers: int = setting(0, "Masks in work at the same time; 0 = one a processor core.")
-    overwrite: bool = setting(False, "Replace masks that the output folder already holds.")
 
 
 def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.config.conversion_config import LabelConfig
+from deeplab.config.conversion_config import TRAIN_FRACTION, LabelConfig, SplitConfig
 from deeplab.data.conversion.encode import Recipe, read_pair
-from deeplab.data.conversion.splits import DEFAULT_TRAIN_SHARE, SplitConfig, divide, fold_splits, group_keys
+from deeplab.data.conversion.splits import divide, fold_splits, group_keys
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.pairs import read_list
@@ -73,7 +73,7 @@ def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source
         return source
     pairs = pooled(source)
     _tell_of_lost_splits(source)
-    train = DEFAULT_TRAIN_SHARE if config.train_pct is None else config.train_pct
+    train = TRAIN_FRACTION if config.train_pct is None else config.train_pct
     shares = {"train": train, "val": 1 - train - config.test_pct, "test": config.test_pct}
     shares = {split: share for split, share in shares.items() if share > 1e-9}
     names, groups, classes = _units(pairs, source, labels, config)

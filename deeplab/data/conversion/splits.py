@@ -10,94 +10,16 @@ import itertools
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import compiled_pattern
 from deeplab.data.conversion.stratify import Unit, place_units, units_of
 from deeplab.data.readers.pairs import shorten
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
 _TRAIN, _VAL = "train", "val"
-DEFAULT_TRAIN_SHARE = 0.8
 _UNEVEN = 0.1  # groups that move a split's size by more than this share of it are worth a word
 _LIKELY_PATTERNS = ("^(.+)/", "^(.+)[_-]", "^([^_-]+)[_-]", "^(.*?)[0-9]+$")  # what names are usually made of
-
-
-# --- Settings -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SplitConfig:
-    """How images are divided into splits, where the layout's own splits are not wanted or there are none."""
-
-    list_files: str = setting(
-        "", "Lists of your own, with commas: lists/train.txt,lists/val.txt give splits train and val."
-    )
-    train_pct: float | None = setting(
-        None, "Share of the images in split train, above 0 to 1; what is left makes split val (unset: 0.8)."
-    )
-    test_pct: float = setting(0.0, "Share of the images in a third split, test.")
-    seed: int = setting(0, "Seed of the division.")
-    stratify: bool = setting(
-        False, "Give every split its share of the images of each class; all masks are read once more for it."
-    )
-    group_by: str = setting(
-        "",
-        "What images of one patient, video or tile have in common: a regular expression whose first pair of brackets "
-        "finds it in their names, e.g. ^(patient[0-9]+)_ ; no group stands in two splits.",
-    )
-    folds: int = setting(0, "Divide for cross-validation: each part is split val once, the others train; 0 = off.")
-    fold: int = setting(
-        -1, "The one fold to build, counted from 0; -1 = all, each in its own folder fold_0, fold_1 ..."
-    )
-
-    def __post_init__(self) -> None:
-        _require_shares(self.train_pct, self.test_pct)
-        _require_folds(self)
-        if self.group_by:
-            _compiled(self.group_by)
-        others = ["train_pct", "test_pct", "stratify", "group_by", "folds"]
-        given = [f"--{name}" for name in others if getattr(self, name) not in (None, 0, False, "")]
-        if self.list_files and given:
-            rule = f"says which image goes where, which leaves nothing to divide for {', '.join(given)}"
-            raise UserError("unclassified", rule, "leave the one or the other out", field="list_files")
-
-
-def _require_shares(train: float | None, test: float) -> None:
-    for name, share, least in (("train_pct", train, "above 0 and at most 1"), ("test_pct", test, "from 0 to below 1")):
-        fits = share is None or (0 < share <= 1 if name == "train_pct" else 0 <= share < 1)
-        if not fits:
-            meant = f"--{name}={share / 100:g} if you meant percent" if share and share > 1 else ""
-            raise UserError("unclassified", f"is a share {least}, not {share:g}", meant, field=name)
-    used = DEFAULT_TRAIN_SHARE if train is None else train
-    if used + test > 1 + 1e-9:
-        said = " (its default)" if train is None else ""
-        rule = f"{test:g} and the {used:g} of split train{said} are more than all images"
-        raise UserError(
-            "unclassified",
-            rule,
-            f"`train_pct={max(1 - 2 * test, (1 - test) / 2):g}` leaves some to split val",
-            field="test_pct",
-        )
-
-
-def _require_folds(config: SplitConfig) -> None:
-    if config.folds < 0 or config.folds == 1:
-        raise UserError(
-            "unclassified", f"needs 2 folds or more, not {config.folds}", "`train_pct` divides only once", field="folds"
-        )
-    if config.fold != -1 and not config.folds:
-        raise UserError(
-            "unclassified", f"fold {config.fold} of how many?", "give `folds`, too, e.g. `folds=5`", field="fold"
-        )
-    if config.folds and not -1 <= config.fold < config.folds:
-        rule = f"is a number from 0 to {config.folds - 1}, or -1 for all folds, not {config.fold}"
-        raise UserError("unclassified", rule, "folds are counted from 0", field="fold")
-    if config.folds and (config.train_pct is not None or config.test_pct):
-        rule = f"gives split val one part in {config.folds} each time, so that shares have no meaning"
-        hint = "leave `train_pct` and `test_pct` out; test images are best kept in a folder of their own"
-        raise UserError("unclassified", rule, hint, field="folds")
 
 
 # --- Groups -------------------------------------------------------------------------------------------------
@@ -114,7 +36,7 @@ def group_keys(names: Sequence[str], pattern: str) -> list[str]:
       UserError: no regular expression, names in which it finds nothing, or groups that divide nothing: one name each,
         or all names in one.
     """
-    expression = _compiled(pattern)
+    expression = compiled_pattern(pattern, "group_by")
     matches = [expression.search(name) for name in names]
     keys = [match and match[1 if expression.groups else 0] for match in matches]
     missed = [name for name, key in zip(names, keys, strict=True) if key is None]
@@ -128,16 +50,6 @@ def group_keys(names: Sequence[str], pattern: str) -> list[str]:
             rule = f"{pattern!r} gives each of {len(names)} names a group of its own, such as {keys[0]!r}"
         raise UserError("unclassified", rule, _other_pattern(names, pattern), field="group_by")
     return [key for key in keys if key is not None]
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as fault:
-        rule = f"{pattern!r} is no regular expression: {fault}"
-        raise UserError(
-            "unclassified", rule, "quote it for the shell, e.g. `group_by=`'^(.+)_'", field="group_by"
-        ) from None
 
 
 def _other_pattern(names: Sequence[str], pattern: str) -> str:

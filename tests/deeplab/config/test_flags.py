@@ -146,8 +146,8 @@ def test_a_configuration_file_sets_defaults_and_flags_win(tmp_path):
     ("text", "code", "says"),
     [
         ("train_bach_size: 4", "unknown-name", "did you mean 'train_batch_size'"),
-        ("- 1", "unreadable-file", "name: value"),
-        ("a: [", "unreadable-file", "YAML"),
+        ("- 1", "unreadable-yaml", "name: value"),
+        ("a: [", "unreadable-yaml", "YAML: line 1, column 5"),
     ],
 )
 def test_a_bad_configuration_file_is_refused(tmp_path, text, code, says):

@@ -16,8 +16,9 @@ from support.file_server import FileServer
 from support.packing import tarred, zipped
 
 from deeplab import download_data
+from deeplab.config.data_config import DownloadConfig
 from deeplab.data import catalog, catalog_download
-from deeplab.data.catalog_download import ARCHIVES, STAMP, DownloadConfig
+from deeplab.data.catalog_download import ARCHIVES, STAMP
 from deeplab.utils import download
 from deeplab.utils.locks import folder_lock
 

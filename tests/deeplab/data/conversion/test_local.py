@@ -13,12 +13,11 @@ import pytest
 import tensorflow as tf
 
 from deeplab.build_data import run_format
-from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import beam, local
 from deeplab.data.conversion.split_assignment import read_sources
-from deeplab.data.conversion.splits import SplitConfig
 from deeplab.data.conversion.summary import share_table
 from deeplab.data.labels import write_index_png
 from deeplab.data.readers import FORMATS
@@ -347,17 +346,6 @@ def test_help_of_a_format_is_about_that_format(capsys):
     assert "build_data yolo --output_dir=...\n" in page and "\n\nBeside the shards stands dataset.yml" in page
     assert run_format("coco", ["build_data", "--help"]) == 0
     assert "build_data coco --annotations=... --image_folder=... --output_dir=...\n" in capsys.readouterr().out
-
-
-def test_bad_settings():
-    for make, flag in (
-        (lambda: SplitConfig(train_pct=80), "--train_pct=0.8"),
-        (lambda: LabelConfig(ignore_label=256), "--ignore_label"),
-        (lambda: LabelConfig(num_classes=300), "--num_classes"),
-        (lambda: RecordConfig(num_shards=0), "--num_shards"),
-    ):
-        with pytest.raises(UserError, match=flag):
-            make()
 
 
 # --- What is there already ----------------------------------------------------------------------------------

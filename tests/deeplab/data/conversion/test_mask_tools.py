@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.conversion.mask_tools import (
-    ColorMaskConfig,
-    RemoveColormapConfig,
     convert_color_masks,
     remove_colormap,
 )

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from deeplab.build_data import build_data
-from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import local, publish
-from deeplab.data.conversion.splits import SplitConfig
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deeplab.config.conversion_config import LabelConfig
+from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.data.conversion.split_assignment import read_sources
-from deeplab.data.conversion.splits import SplitConfig
 from deeplab.data.readers import FORMATS, Format
 from deeplab.data.readers.folder import BuildFolderConfig, read_folder
 from deeplab.data.readers.source import Source

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from deeplab.data.conversion.splits import SplitConfig, divide, fold_splits, group_keys
+from deeplab.data.conversion.splits import divide, fold_splits, group_keys
 from deeplab.utils.errors import UserError
 
 TWO = {"train": 0.8, "val": 0.2}
@@ -355,52 +355,3 @@ def test_large_sets_take_seconds():
     for label in range(50):
         for split, images in images_with(label, divided, classes).items():
             assert abs(images - THREE[split] * totals[label]) <= 0.01 * totals[label]
-
-
-# --- Settings -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "rule"),
-    [
-        ({"train_pct": 80.0}, "--train_pct: is a share above 0 and at most 1, not 80.*--train_pct=0.8"),
-        ({"train_pct": 0.0}, "--train_pct: is a share above 0"),
-        ({"train_pct": -0.5}, "--train_pct: is a share above 0"),
-        ({"test_pct": 10.0}, "--test_pct: is a share from 0 to below 1, not 10.*--test_pct=0.1"),
-        ({"test_pct": 1.0}, "--test_pct: is a share from 0"),
-        ({"test_pct": 0.3}, r"0.3 and the 0.8 of split train \(its default\) are more .*--train_pct=0.4"),
-        ({"train_pct": 0.7, "test_pct": 0.4}, "0.4 and the 0.7 of split train are more.*--train_pct=0.3"),
-        ({"folds": 1}, "--folds: needs 2 folds or more, not 1"),
-        ({"folds": -5}, "--folds: needs 2 folds"),
-        ({"fold": 2}, "--fold: fold 2 of how many.*--folds=5"),
-        ({"folds": 5, "fold": 5}, "--fold: is a number from 0 to 4, or -1 for all folds, not 5"),
-        ({"folds": 5, "fold": -2}, "--fold: is a number from 0 to 4"),
-        ({"folds": 5, "train_pct": 0.5}, "--folds: gives split val one part in 5"),
-        ({"folds": 5, "test_pct": 0.1}, "--folds: gives split val one part in 5"),
-        ({"group_by": "("}, "--group_by: '\\(' is no regular expression"),
-        ({"list_files": "a.txt", "stratify": True, "folds": 5}, "--list_files: .* for --stratify, --folds"),
-        ({"list_files": "a.txt", "train_pct": 0.8}, "--list_files: .* for --train_pct"),
-        ({"list_files": "a.txt", "group_by": "^a"}, "--list_files: .* for --group_by"),
-    ],
-)
-def test_settings_that_contradict_each_other(settings, rule):
-    with pytest.raises(UserError, match=f"(?s){rule}"):
-        SplitConfig(**settings)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"train_pct": 1.0},
-        {"test_pct": 0.2},
-        {"train_pct": 0.7, "test_pct": 0.3},
-        {"folds": 5},
-        {"folds": 5, "fold": 4, "stratify": True, "group_by": "^(p)"},
-        {"list_files": "a.txt,b.txt"},
-    ],
-)
-def test_settings_that_make_sense(settings):
-    config = SplitConfig(**settings)
-    assert all(getattr(config, name) == value for name, value in settings.items())
-    assert config.fold == settings.get("fold", -1)

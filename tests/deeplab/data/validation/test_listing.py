@@ -5,9 +5,8 @@ import pathlib
 
 import pytest
 
-from deeplab.config.conversion_config import LabelConfig
+from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.config.validation_config import CheckConfig
-from deeplab.data.conversion.splits import SplitConfig
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.voc import BuildVocConfig

@@ -1,0 +1,72 @@
+"""YAML files written by people: read within limits, so that no file can hang a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_text
+
+_MAX_BYTES = 1 << 20
+_MAX_DEPTH = 20
+_MAX_VALUES = 200_000  # counted where they are used: an alias counts as often as it stands for something
+
+
+class _Loader(yaml.SafeLoader):  # not the C one, which crashes on deep nesting
+    """As YAML's safe loader; a name that occurs twice in one mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{min(twice)!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_mapping(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the content of a YAML file, which must be a mapping.
+
+    Raises:
+      UserError: it cannot be read, or is not YAML, no mapping, or too large (`unreadable-yaml`).
+    """
+    text = read_text(path)
+    if len(text) > _MAX_BYTES:
+        raise UserError("unreadable-yaml", f"has {len(text):,} characters; at most {_MAX_BYTES:,} are read", where=path)
+    try:
+        content = yaml.load(text, _Loader)
+        _count(content, 0, 0)
+    except (yaml.YAMLError, ValueError) as problem:  # ValueError: a date that does not exist
+        raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=path) from None
+    except RecursionError:
+        raise UserError("unreadable-yaml", f"is nested deeper than {_MAX_DEPTH} levels", where=path) from None
+    if not isinstance(content, dict):
+        raise UserError("unreadable-yaml", "must consist of `name: value` lines", where=path)
+    return content
+
+
+def _problem(error: Exception) -> str:
+    """Return what YAML says, on one line, with the place."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return place + str(getattr(error, "problem", error))
+
+
+def _count(value: Any, depth: int, seen: int) -> int:
+    """Return how many values a YAML document has, aliases included.
+
+    Raises:
+      RecursionError: it is nested too deep.
+      ValueError: it has too many values.
+    """
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    if seen > _MAX_VALUES:
+        raise ValueError(f"it has more than {_MAX_VALUES:,} values (aliases count where they are used)")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        seen = _count(each, depth + 1, seen + 1)
+    return seen

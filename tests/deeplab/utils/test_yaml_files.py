@@ -1,0 +1,49 @@
+"""YAML files: what is refused before it can do harm."""
+
+import time
+
+import pytest
+from support.errors import raises
+
+from deeplab.utils.yaml_files import load_mapping
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def test_a_mapping_is_read(tmp_path):
+    (tmp_path / "a.yml").write_text("\ufeffa: 1\nb: [x, &y 2.5, *y]\nc: {d: null}\n", encoding="utf-8")
+    assert load_mapping(tmp_path / "a.yml") == {"a": 1, "b": ["x", 2.5, 2.5], "c": {"d": None}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "name: value"),
+        ("- 1", "name: value"),
+        ("a: [", "YAML"),
+        ("a: !!python/object:os.system x", "YAML"),
+        ("a: 1\nb: 2\na: 3", "'a' occurs twice"),
+        ("a: 2020-13-45", "YAML"),
+        ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
+        ("a: " + "[" * 3000, "nested deeper"),
+        ("a: &a [*a]", "nested deeper"),
+        (BOMB, "more than 200,000 values"),
+        ("a: " + "x" * 2_000_000, "2,000,003 characters"),
+    ],
+)
+def test_what_is_refused(tmp_path, text, says):
+    (tmp_path / "a.yml").write_text(text)
+    start = time.monotonic()
+    with raises("unreadable-yaml", where=tmp_path / "a.yml") as info:
+        load_mapping(tmp_path / "a.yml")
+    assert says in info.value.rule and time.monotonic() - start < 10
+
+
+def test_files_that_are_not_there_or_not_text(tmp_path):
+    with raises("file-not-found", where="none.yml"):
+        load_mapping(tmp_path / "none.yml")
+    (tmp_path / "a.yml").write_bytes(b"a: \xff")
+    with raises("not-utf-8", where="a.yml"):
+        load_mapping(tmp_path / "a.yml")
