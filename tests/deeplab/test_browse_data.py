@@ -103,7 +103,10 @@ class TestBatches:
     def test_what_differs_from_the_training_is_said(self, run, training, capsys):
         assert run(f"--train_logdir={training}", "--train_batch_size=2", "--random_seed=5", "--batches=1") == 0
         said = capsys.readouterr().err
-        assert "--train_batch_size: was 4, is 2" in said and "--random_seed=5 has no effect: that training has seed" in said
+        assert (
+            "--train_batch_size: was 4, is 2" in said
+            and "--random_seed=5 has no effect: that training has seed" in said
+        )
 
     def test_a_network_of_another_kind_is_refused(self, run, training, capsys):
         assert run(f"--train_logdir={training}", "--model_variant=xception_65", "--batches=1") == 1
