@@ -6,26 +6,39 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from deeplab import checkpoint as checkpoints
+from deeplab.checkpoint.restore import require_finite
+from deeplab.config import run_file
+from deeplab.config.data_config import ResizeConfig
 from deeplab.config.export_config import ExportConfig
+from deeplab.config.fields import make
+from deeplab.config.model_config import ModelConfig
+from deeplab.data import dataset as datasets
 from deeplab.export import parity, parity_images
 from deeplab.export.formats import FORMATS, USUAL_STEM, ExportFormat, TensorInfo, mentions_predictions
 from deeplab.export.formats.frozen_graph import GRAPH_TEXT
 from deeplab.export.freeze import FrozenModel, freeze
 from deeplab.export.metadata import LABELS_FILE, METADATA_FILE, NamedClasses, labels_text, metadata_text
 from deeplab.export.parity import Expected, Parity
+from deeplab.inference import checkpoint_model
 from deeplab.inference.checkpoint_model import Network
+from deeplab.inference.load import require_same_classes
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.runtimes import frozen_graph as graphs
+from deeplab.model.resize import fitting_size
+from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import Transaction, partial_path, remove, write_atomically
 from slim.layers import variables_by_name
 
+GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
 Case = tuple[str, np.ndarray, Expected]
 Results = dict[str, list[Parity]]
 
@@ -71,6 +84,74 @@ class _Target:
         return {name: one.is_export for name, one in self.formats.items()} | dict.fromkeys(texts, mentions_predictions)
 
 
+def export_checkpoint(given: Mapping[str, Any]) -> Exported:
+    """Exports a checkpoint.
+
+    Args:
+      given: settings of `GROUPS` by name; `checkpoint_path` and `export_path` are required. What is not given is taken
+        from `config.yml` beside the checkpoint, or inferred from the checkpoint's variables.
+
+    Raises:
+      UserError: settings that do not fit the checkpoint, and as `export`.
+    """
+    checkpoint = checkpoints.open(given["checkpoint_path"])
+    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
+    config, model, resize = make(ExportConfig, resolved), make(ModelConfig, resolved), make(ResizeConfig, resolved)
+    settings = prediction_settings(config, model, resize)
+    network = checkpoint_model.build(model, checkpoint, settings.one_pass)
+    if config.num_classes not in (None, network.num_classes):
+        count = network.num_classes
+        rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
+        raise UserError("class-count-mismatch", rule, f"`num_classes={count}`, or leave it out", field="num_classes")
+    names, colors = resolved.get("class_names") or (), resolved.get("colors") or ()
+    return export(network, settings, config, classes_of(network, given.get("dataset", ""), names, colors))
+
+
+def export_model(model: SegmentationModel, given: dict[str, Any]) -> Exported:
+    """Exports a model of the Python API.
+
+    Args:
+      model: from `deeplab.create_model`, trained or not.
+      given: settings of `ExportConfig` and `ResizeConfig` by name; `export_path` is required.
+
+    Raises:
+      UserError: as `export`.
+    """
+    config, resize = make(ExportConfig, given), make(ResizeConfig, given)
+    settings = prediction_settings(config, model.config, resize)
+    network = Network(model.core, model.config, model.num_classes, model.name)
+    return export(network, settings, config, classes_of(network, config.dataset, model.class_names, model.colors))
+
+
+def prediction_settings(config: ExportConfig, model: ModelConfig, resize: ResizeConfig) -> PredictionSettings:
+    """Return how an exported model turns images into masks, with a note where the crop size is unfavorable."""
+    stride = model.output_stride
+    better = fitting_size(config.crop_size, stride)
+    if better != config.crop_size:
+        given, fitting = (f"`crop_size={run_file.show(size)}`" for size in (config.crop_size, better))
+        console.note(f"{given} is not k * {stride} + 1 pixels: {fitting} gives slightly sharper masks")
+    scales, flip = config.inference_scales, config.add_flipped_images
+    return PredictionSettings(model, resize, config.crop_size, scales, flip, may_outgrow_crop=True)
+
+
+def classes_of(
+    network: Network, dataset: str, names: Sequence[str] = (), colors: Sequence[Sequence[int]] = ()
+) -> NamedClasses:
+    """Return class names and colors: those of a dataset if it is given, else the known ones, else numbers.
+
+    Raises:
+      UserError: the dataset has another number of classes than the model.
+    """
+    if dataset:
+        described = datasets.find(dataset)
+        require_same_classes(described.num_classes, network.num_classes, network.checkpoint, described.name)
+        names, colors = described.class_names, described.colors
+    if len(names) != network.num_classes:
+        console.note("no class names are known: labels.txt gets numbers (`dataset` names the classes)")
+        names, colors = [f"class_{index}" for index in range(network.num_classes)], ()
+    return NamedClasses(tuple(names), tuple((red, green, blue) for red, green, blue in colors))
+
+
 def export(network: Network, settings: PredictionSettings, config: ExportConfig, classes: NamedClasses) -> Exported:
     """Writes a model in the formats of `config`, with `labels.txt` and a description beside them.
 
@@ -85,7 +166,7 @@ def export(network: Network, settings: PredictionSettings, config: ExportConfig,
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
     job = _Job(network, settings, config, classes, _target(config))
-    _require_finite(network)
+    require_finite(variables_by_name(network.model), network.checkpoint)
     folder = job.target.folder
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
         for name, is_export in job.target.files(config).items():
@@ -143,15 +224,6 @@ def _target(config: ExportConfig) -> _Target:
         hint = f"`export_path={path}{''.join(suffixes[:1])}`, or a folder, which has no suffix"
         raise UserError("wrong-suffix", rule, hint, field="export_path", value=config.export_path)
     return _Target(folder, stem, {one.file_name(stem): one for one in formats.values()})
-
-
-def _require_finite(network: Network) -> None:
-    for name, variable in variables_by_name(network.model).items():
-        wrong = int((~np.isfinite(np.asarray(variable))).sum())
-        if wrong:
-            rule = f"{wrong} values of {name} are not finite: the training had diverged"
-            hint = "export an earlier checkpoint, or train with a lower learning rate"
-            raise UserError("weights-not-finite", rule, hint, where=network.checkpoint, value=name)
 
 
 def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
