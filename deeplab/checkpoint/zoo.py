@@ -118,6 +118,33 @@ def settings_for(checkpoint: str) -> dict[str, Any]:
     return {name: coerce(fields[name], ModelConfig, value) for name, value in flags.items()}
 
 
+def imagenet_weights(config: ModelConfig) -> str | Mapping[str, Any]:
+    """Return weights of a model's backbone that were trained on ImageNet: Keras' own, or a `zoo:NAME`.
+
+    Returns:
+      Whatever `deeplab.checkpoint.open` takes.
+
+    Raises:
+      UserError: there are none for this backbone, or Keras cannot download them.
+    """
+    from slim import keras_applications
+
+    variant = config.model_variant
+    if variant.startswith(keras_applications.PREFIX):
+        try:
+            return keras_applications.imagenet_weights(variant.removeprefix(keras_applications.PREFIX))
+        except OSError as problem:
+            raise UserError("download-failed", str(problem), field="model_variant", value=variant) from problem
+    trained = [entry for entry in entries().values() if entry.trained_on == "ImageNet"]
+    wanted = (variant, config.depth_multiplier)
+    fitting = [e for e in trained if (e.flags["model_variant"], e.flags.get("depth_multiplier", 1.0)) == wanted]
+    if not fitting:
+        names = ", ".join(dict.fromkeys(entry.flags["model_variant"] for entry in trained))
+        rule = f"no ImageNet weights are published for {variant} with depth multiplier {config.depth_multiplier:g}"
+        raise UserError("no-imagenet-weights", rule, f"they exist for {names}, and for keras: backbones", value=variant)
+    return PREFIX + fitting[0].name
+
+
 # ---- from a name to files ----------------------------------------------------------------------------
 
 

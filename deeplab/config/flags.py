@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -117,6 +117,19 @@ def settings_from(given: dict[str, Any], groups: Sequence[type]) -> list[Any]:
     if missing:
         raise UserError("missing-setting", f"{', '.join(missing)} must be given", "`help` says what for")
     return [make(group, given) for group in groups]
+
+
+def typed(groups: Sequence[type], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of the Python API as settings by name, each in its field's type.
+
+    Raises:
+      UserError: unknown name, or a value that cannot be read as the field's type.
+    """
+    fields = fields_of(groups)
+    for name in settings:
+        if name not in fields:
+            raise UserError("unknown-name", f"there is no setting {name!r}", nearest(name, list(fields)), value=name)
+    return {name: coerce(*fields[name], value) for name, value in settings.items()}
 
 
 def read_config_file(path: str, groups: Sequence[type]) -> dict[str, Any]:

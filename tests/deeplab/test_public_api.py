@@ -1,0 +1,127 @@
+"""The names that `deeplab.__all__` promises, and the functions behind them."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from support import golden_recipe
+from support.errors import raises
+
+import deeplab
+from slim.layers import variables_by_name
+
+SMALL = {"depth_multiplier": 0.25, "atrous_rates": (2,), "aspp_convs_filters": 16}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small model with golden weights and three classes."""
+    model = deeplab.create_model("mobilenet_v2", 3, class_names=("ground", "disc", "square"), **SMALL)
+    for name, variable in variables_by_name(model).items():
+        variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+    return model
+
+
+# ---- the package ---------------------------------------------------------------------------------------
+
+
+def test_importing_it_imports_neither_tensorflow_nor_keras():
+    code = "import sys, deeplab; dir(deeplab); print([n for n in ('tensorflow', 'keras', 'numpy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", deeplab.__all__)
+def test_every_promised_name_exists_and_is_explained(name):
+    value = getattr(deeplab, name)
+    assert name in dir(deeplab)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_other_names_do_not_exist():
+    with pytest.raises(AttributeError, match="segmenter"):
+        deeplab.segmenter  # noqa: B018
+
+
+# ---- create_model --------------------------------------------------------------------------------------
+
+
+def test_a_model_has_one_output_of_logits_at_the_images_size(model):
+    assert isinstance(model, keras.Model) and isinstance(model, deeplab.SegmentationModel)
+    assert model.input_shape == (None, None, None, 3) and model.output_shape == (None, None, None, 3)
+    assert model(np.zeros((1, 50, 70, 3), np.float32)).shape == (1, 50, 70, 3)
+    assert model.config.atrous_rates == (2,) and model.config.model_variant == "mobilenet_v2"
+
+
+def test_settings_are_checked_by_name_and_value():
+    with raises("unknown-name") as error:
+        deeplab.create_model("mobilenet_v2", 3, atrous_rate=(6,))
+    assert "'atrous_rates'" in error.value.hint and error.value.value == "atrous_rate"
+    with pytest.raises(deeplab.UserError) as error:
+        deeplab.create_model("mobilenet_v9", 3)
+    assert error.value.field == "model_variant"
+
+
+def test_weights_come_from_a_checkpoint_and_a_table_tells_what_fits(small_run, capsys):
+    settings = {"depth_multiplier": 0.25, "aspp_convs_filters": 32, "add_image_level_feature": False}
+    model = deeplab.create_model("mobilenet_v2", 5, weights=small_run, **settings)
+    variables = variables_by_name(model)
+    name = "MobilenetV2/Conv/weights"
+    np.testing.assert_array_equal(variables[name], golden_recipe.weight(name, tuple(variables[name].shape)))
+    printed = capsys.readouterr().err
+    assert "shape differs" in printed and "logits/semantic/weights: model 1x1x32x5, checkpoint 1x1x32x3" in printed
+    with raises("checkpoint-mismatch", where=small_run):
+        deeplab.create_model("xception_41", 3, weights=small_run)
+
+
+def test_imagenet_weights_are_found_by_backbone_and_width(monkeypatch, tmp_path):
+    from deeplab.checkpoint import manager, zoo
+
+    names = variables_by_name(deeplab.create_model("mobilenet_v2", 3, **SMALL))
+    values = {n: golden_recipe.weight(n, tuple(v.shape)) for n, v in names.items() if n.startswith("MobilenetV2")}
+    prefix = manager.save_step(tmp_path, 0, values)
+    flags = {"model_variant": "mobilenet_v2", "depth_multiplier": 0.25}
+    entry = zoo.Entry("narrow", "", "ImageNet", "", flags)
+    monkeypatch.setattr(zoo, "entries", lambda: {"narrow": entry})
+    monkeypatch.setattr(zoo, "fetch", {"zoo:narrow": prefix}.__getitem__)
+    model = deeplab.create_model("mobilenet_v2", 3, weights="imagenet", **SMALL)
+    for name, value in values.items():
+        np.testing.assert_array_equal(variables_by_name(model)[name], value)
+    with raises("no-imagenet-weights"):
+        deeplab.create_model("mobilenet_v2", 3, weights="imagenet", depth_multiplier=0.5)
+
+
+# ---- load_dataset --------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_a_folder_with_a_description(disc_records, tmp_path):
+    data = deeplab.load_dataset(disc_records)
+    assert data.class_names == ("ground", "disc", "square") and data.splits["val"] == 4
+    with raises("not-a-dataset", where=tmp_path):
+        deeplab.load_dataset(tmp_path)
+
+
+# ---- export --------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_exported_and_its_files_predict_the_same(model, tmp_path):
+    exported = deeplab.export(model, tmp_path, formats=["frozen_graph"], crop_size=65, parity_images=1)
+    assert exported.paths[0] == str(tmp_path / "frozen_inference_graph.pb")
+    assert all(one.holds for one in exported.parity["frozen_inference_graph.pb"])
+    assert deeplab.Segmenter(tmp_path).class_names == model.class_names
+
+
+def test_a_checkpoint_is_exported(small_run, tmp_path):
+    exported = deeplab.export(small_run, tmp_path / "small.pb", ["frozen_graph"], crop_size=(65, 65), parity_images=1)
+    assert exported.paths[0] == str(tmp_path / "small.pb")
+    assert (tmp_path / "labels.txt").read_text() == "ground\ndisc\nsquare\n"
+
+
+def test_export_settings_are_checked(model, tmp_path):
+    with raises("unknown-name", field="formats"):
+        deeplab.export(model, tmp_path, ["frozen_grpah"])
+    with raises("unknown-name") as error:
+        deeplab.export(model, tmp_path, output_stride=8)  # the model has one already
+    assert error.value.value == "output_stride"
