@@ -58,6 +58,7 @@ def write_state(folder: str, latest: str, listed: list[str]) -> None:
 
 
 def _located(folder: str, name: str) -> str:
+    name = name.replace("\0", "")  # in a damaged file
     here = os.path.join(folder, re.split(r"[\\/]", name)[-1])
     elsewhere = os.path.join(folder, name)  # an absolute name stays as it is
     return elsewhere if bundle.exists(elsewhere) and not bundle.exists(here) else here

@@ -14,6 +14,7 @@ import io
 import os
 import pathlib
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,11 @@ from deeplab.utils.text import counted
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on bad files
+# What Pillow raises on damaged files: its parsers do arithmetic on fields before they check them.
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError),
+    *(RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError),
+)
 JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_EXTENSIONS = (
     *(*JPEG_EXTENSIONS, ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),

@@ -37,6 +37,9 @@ _MAX_LISTED = 6  # values that a message names
 # --- Values -------------------------------------------------------------------------------------------------
 
 
+MAX_SIDE = 1_000_000  # pixels; the limit of libpng, which writes and reads the labels of records
+
+
 @dataclass(frozen=True)
 class LabelSpec:
     """Which values labels may hold, and how the pixels of masks become labels.
@@ -391,6 +394,8 @@ def _open(data: bytes, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+        if not 0 < min(image.size) <= max(image.size) <= MAX_SIDE:
+            raise ValueError(f"its size is {image.height}x{image.width} pixels; sides have 1 to {MAX_SIDE}")
         if image.format == "PNG":
             collections.deque(png_chunks(data), maxlen=0)
         return image

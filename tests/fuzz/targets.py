@@ -1,0 +1,334 @@
+"""What is fuzzed: one function per kind of input, from a seeded random generator to an attempt to read it.
+
+`prepare` functions run once per process: they make valid inputs to mutate, and import what they need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import random
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from tests.fuzz.harness import Target
+from tests.fuzz.mutation import mutate_bytes, mutate_text, mutate_value, pick
+
+Read = Callable[[random.Random], None]
+Prepare = Callable[[pathlib.Path], Read]
+TARGETS: dict[str, Target] = {}
+
+
+def target(name: str, weight: float = 1.0) -> Callable[[Prepare], Prepare]:
+    """Register a `prepare` function."""
+
+    def add(prepare: Prepare) -> Prepare:
+        TARGETS[name] = Target(name, prepare, weight)
+        return prepare
+
+    return add
+
+
+def _encoded(pixels: np.ndarray, kind: str, mode: str = "", **options: Any) -> bytes:
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _image_files() -> list[bytes]:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    return [
+        _encoded(pixels, "jpeg"),
+        _encoded(pixels, "jpeg", progressive=True, exif=exif),
+        _encoded(pixels, "jpeg", "CMYK"),
+        _encoded(pixels[..., 0], "jpeg"),
+        _encoded(pixels, "png"),
+        _encoded(pixels, "png", "P"),
+        _encoded(pixels, "png", "RGBA"),
+        _encoded(pixels, "png", "LA"),
+        _encoded(pixels[..., 0].astype(np.uint16) * 257, "png"),
+        _encoded(pixels, "gif"),
+        _encoded(pixels, "bmp"),
+        _encoded(pixels, "webp"),
+        _encoded(pixels, "tiff"),
+        _encoded(pixels, "tiff", compression="tiff_lzw"),
+        _encoded(pixels, "ppm"),
+    ]
+
+
+@target("images", weight=4)
+def images(folder: pathlib.Path) -> Read:
+    """Image files on their way into records and into a prediction."""
+    from deeplab.data import images
+
+    seeds = _image_files()
+
+    def read(chance: random.Random) -> None:
+        data = pick(seeds, mutate_bytes, chance)
+        if chance.random() < 0.5:
+            images.prepare(data, "image", chance.choice([None, (24, 31), (31, 24)]))
+        else:
+            images.decode_rgb(data, "image")
+
+    return read
+
+
+@target("masks", weight=4)
+def masks(folder: pathlib.Path) -> Read:
+    """Mask files, as indices and in colors."""
+    from deeplab.data.labels import LabelSpec, decode_label
+
+    label = np.random.default_rng(0).integers(0, 3, (24, 31), dtype=np.uint8)
+    palette = Image.fromarray(label)
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    colored = io.BytesIO()
+    palette.save(colored, "png")
+    seeds = [
+        colored.getvalue(),
+        _encoded(label, "png"),
+        _encoded(label.astype(np.uint16), "png"),
+        _encoded(label * 127, "png", "1"),
+        _encoded(label, "png", "RGB"),
+        _encoded(label, "tiff"),
+        _encoded(label, "bmp"),
+        _encoded(label, "gif"),
+    ]
+    spec = LabelSpec(num_classes=3)
+
+    def read(chance: random.Random) -> None:
+        decode_label(pick(seeds, mutate_bytes, chance), "mask", spec)
+
+    return read
+
+
+@target("palettes")
+def palettes(folder: pathlib.Path) -> Read:
+    """Files that map colors to classes."""
+    from deeplab.data.colormaps import read_color_table
+
+    seeds = ["0 0 0 background\n255 0 0 hair\n0 255 0 skin\n", "# c\n0,0,0,background\n255,0,0,hair\n", "1 2 3\n"]
+    path = folder / "table.palette"
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(pick(seeds, mutate_text, chance))
+        read_color_table(path)
+
+    return read
+
+
+_DATASET = {
+    "name": "small",
+    "ignore_label": 255,
+    "classes": [{"name": "background", "color": [0, 0, 0]}, {"name": "hair", "color": [255, 0, 0]}],
+    "image_formats": ["jpeg"],
+    "label_format": "png",
+    "splits": {
+        "train": {"images": 8, "height": [10, 20], "width": [10, 20], "pixels": [100, 20], "ignored_pixels": 3},
+        "val": {"images": 4},
+    },
+}
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None)
+
+
+def _mutated_yaml(value: Any, chance: random.Random) -> bytes:
+    if chance.random() < 0.5:
+        with contextlib.suppress(RecursionError):  # nested too deeply for PyYAML to write
+            return _yaml(mutate_value(value, chance)).encode("utf-8", "surrogatepass")
+    mutated = mutate_text(_yaml(value), chance)
+    if chance.random() < 0.05:  # aliases that grow without bound
+        lines = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]\n" for n in range(12))
+        mutated += b"\n" + lines.encode()
+    return mutated
+
+
+@target("dataset_yaml", weight=2)
+def dataset_yaml(folder: pathlib.Path) -> Read:
+    """`dataset.yml`."""
+    from deeplab.data import dataset
+
+    path = folder / "dataset.yml"
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(_mutated_yaml(_DATASET, chance))
+        dataset.load(path)
+
+    return read
+
+
+@target("config_yaml", weight=2)
+def config_yaml(folder: pathlib.Path) -> Read:
+    """The file of `--config`, and `config.yml` beside a checkpoint."""
+    from deeplab.config import run_file
+    from deeplab.config.fields import make
+    from deeplab.config.flags import read_config_file
+    from deeplab.config.model_config import ModelConfig
+    from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+
+    groups = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig)
+    content = {
+        "model": {"model_variant": "xception_65", "atrous_rates": [6, 12, 18], "decoder_output_stride": 4},
+        "train_batch_size": 4,
+        "train_crop_size": [257, 257],
+        "base_learning_rate": 0.007,
+        "label_weights": [1, 10.5],
+        "random_seed": None,
+        "fine_tune_batch_norm": False,
+    }
+    path = folder / "config.yml"
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(_mutated_yaml(content, chance))
+        if chance.random() < 0.3:
+            run_file.load(folder)
+            return
+        given = read_config_file(str(path), groups)
+        for group in groups:
+            make(group, given)
+
+    return read
+
+
+@target("flags", weight=2)
+def flags(folder: pathlib.Path) -> Read:
+    """Command lines, with absl's styles."""
+    from deeplab.config.fields import make
+    from deeplab.config.flags import parse
+    from deeplab.config.model_config import ModelConfig
+    from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+
+    groups = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig)
+    seeds = [
+        ["--train_crop_size=257,257", "--atrous_rates=6", "--atrous_rates=12", "--nofine_tune_batch_norm"],
+        ["--train_batch_size", "4", "-base_learning_rate=.007", "--decoder_output_stride=4", "--logtostderr"],
+        ["--label_weights=1,10,5", "--min_scale_factor=0.5", "--random_seed=3", "--model_variant=xception_65"],
+        ["--train_logdir=x", "--save_interval_secs=60", "--top_k_percent_pixels=.25", "--upsample_logits=false"],
+    ]
+
+    def read(chance: random.Random) -> None:
+        words = list(chance.choice(seeds))
+        at = chance.randrange(len(words))
+        words[at] = mutate_text(words[at], chance).decode("utf-8", "replace")
+        given = parse(groups, ["train", *words])
+        for group in groups if given is not None else ():
+            make(group, given)
+
+    return read
+
+
+@target("label_map")
+def label_map(folder: pathlib.Path) -> Read:
+    """The text of `--label_map`."""
+    from deeplab.data.labels import parse_label_map
+
+    def read(chance: random.Random) -> None:
+        text = mutate_text(chance.choice(["255:1", "0:0,128:1,255:255", "1-5:2"]), chance)
+        parse_label_map(text.decode("utf-8", "replace"))
+
+    return read
+
+
+@target("archives", weight=2)
+def archives(folder: pathlib.Path) -> Read:
+    """.zip and .tar files."""
+    from support.packing import tarred, zipped
+
+    from deeplab.utils import archive
+
+    contents = {"x/model.ckpt.index": b"abc" * 99, "x/checkpoint": b"text", "b.zip": zipped({"c": b"d"})}
+    seeds = [zipped(contents), tarred(contents), tarred(contents, "w"), tarred(contents, "w:xz")]
+    path, target = folder / "archive", folder / "unpacked"
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(pick(seeds, mutate_bytes, chance))
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        archive.unpack(str(path), str(target), nested=True)
+
+    return read
+
+
+@target("catalog_addresses")
+def catalog_addresses(folder: pathlib.Path) -> Read:
+    """A user's file of download addresses."""
+    from deeplab.data import catalog
+
+    entry = {"address": "http://x/y", "bytes": 3, "checksum": "md5:" + "0" * 32, "expected": {"a/*.jpg": 2}}
+    content = {"voc2012": {"archives": {"VOCtrainval_11-May-2012.tar": entry}}}
+    path = folder / "own.yml"
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(_mutated_yaml(content, chance))
+        catalog.find("voc2012", path)
+
+    return read
+
+
+@target("records", weight=2)
+def records(folder: pathlib.Path) -> Read:
+    """TFRecord shards."""
+    from deeplab.data import records
+
+    with records.ShardWriter(folder, records.shard_name("train", 0, 1)) as writer:
+        for number in range(3):
+            data = _encoded(np.full((9, 9, 3), number, np.uint8), "png")
+            label = _encoded(np.full((9, 9), number, np.uint8), "png")
+            writer.write(records.encode_example(data, "png", f"pair_{number}", 9, 9, label))
+        writer.publish()
+    path = next(folder.glob("train-*"))
+    whole = path.read_bytes()
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(pick([whole], mutate_bytes, chance))
+        for _ in records.read_shard(path):
+            pass
+        records.count_records(path)
+
+    return read
+
+
+@target("checkpoints")
+def checkpoints(folder: pathlib.Path) -> Read:
+    """The files of a checkpoint, and the `checkpoint` state file."""
+    from deeplab import checkpoint
+    from deeplab.checkpoint import manager
+
+    manager.save_step(str(folder), 7, {"a/weights": np.ones((3, 4), np.float32), "global_step": np.int64(7)})
+    whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def read(chance: random.Random) -> None:
+        spoilt = chance.choice(list(whole))
+        for path, content in whole.items():
+            path.write_bytes(pick([content], mutate_bytes, chance) if path == spoilt else content)
+        opened = checkpoint.open(str(folder))
+        for name in opened.shapes:
+            opened.array(name)
+
+    return read
+
+
+@target("json_state")
+def json_state(folder: pathlib.Path) -> Read:
+    """`.downloaded.json`, which a user may have edited."""
+    from deeplab.data import catalog_download
+
+    path = folder / catalog_download.STAMP
+    content = {"archives": {"a.tar": {"bytes": 3}}}
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(pick([json.dumps(content)], mutate_text, chance))
+        catalog_download._stamps(folder)
+
+    return read

@@ -1,0 +1,74 @@
+"""Fuzzing in CI: at least 20,000 inputs, seeded; `python -m tests.fuzz` is the long run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.harness import Outcome, run_target
+from tests.fuzz.mutation import mutate_bytes, mutate_text, mutate_value
+from tests.fuzz.targets import TARGETS
+
+INPUTS = 24_000  # over all targets
+SLOW = {"flags": 300, "records": 600, "checkpoints": 500, "archives": 1200}  # inputs of targets that take milliseconds
+
+
+def number_of_inputs(name: str) -> int:
+    """How many inputs a target gets: a fixed number where one takes long, else its part of the rest."""
+    if name in SLOW:
+        return SLOW[name]
+    fast = [each for each in TARGETS.values() if each.name not in SLOW]
+    return int((INPUTS - sum(SLOW.values())) * TARGETS[name].weight / sum(each.weight for each in fast)) + 1
+
+
+def test_there_are_enough_inputs():
+    assert sum(map(number_of_inputs, TARGETS)) >= 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_input_is_read_or_refused(name):
+    outcome: Outcome = run_target(name, seed=0, start=0, count=number_of_inputs(name), seconds=240)
+    assert outcome.findings == [], f"python -m tests.fuzz --target={name} --seed=0 --index={outcome.findings[0][0]}"
+    assert (outcome.inputs == number_of_inputs(name) and outcome.refused > 0) or name == "json_state"
+
+
+def test_mutations_differ_and_can_be_repeated():
+    from tests.fuzz.harness import chance_of
+
+    def mutations(index: int) -> list:
+        chance = chance_of("x", 0, index)
+        return [
+            mutate_bytes(b"abcdef" * 9, chance),
+            mutate_text("a: 1\nb: 2", chance),
+            mutate_value({"a": [1]}, chance),
+        ]
+
+    assert repr(mutations(1)) == repr(mutations(1))
+    assert len({repr(mutations(index)) for index in range(50)}) > 45
+
+
+def test_the_harness_reports_tracebacks_hangs_and_crashes(monkeypatch):
+    """The net must not have holes itself: three targets that misbehave on purpose."""
+    from tests.fuzz import harness
+
+    def run(body: str) -> list[str]:
+        code = (
+            "import tests.fuzz.targets as t, tests.fuzz.harness as h, os, signal, time\n"
+            "h.SECONDS_PER_INPUT = 1\n"
+            f"def read(chance):\n    {body}\n"
+            "t.TARGETS['bad'] = h.Target('bad', lambda folder: read)\n"
+            "h.work()"
+        )
+        real = harness.subprocess.run
+
+        def patched(words, **options):
+            return real([words[0], "-c", code, *words[3:]], **options)
+
+        monkeypatch.setattr(harness.subprocess, "run", patched)
+        kinds = [kind for _, kind, _ in run_target("bad", 0, 0, 2).findings]
+        monkeypatch.setattr(harness.subprocess, "run", real)
+        return kinds
+
+    assert run("raise KeyError('x')") == ["traceback"] * 2
+    assert run("os.kill(os.getpid(), signal.SIGSEGV)") == ["crash"] * 2
+    assert run("time.sleep(5)") == ["hang"] * 2
