@@ -5,13 +5,10 @@ An item is small until it is loaded; `load` is called in worker threads, so only
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-import tensorflow as tf
 
 from deeplab.data import records
 from deeplab.data.readers.source import Mask, Pair
@@ -131,7 +128,7 @@ class RecordItem:
         """The image and the label that the record holds."""
         place = f"{os.path.basename(self.path)}, record {self.index}"
         try:
-            values = parsed(self.content if self.content is not None else self._read())
+            values = records.parse_example(self.content if self.content is not None else self._read())
         except ValueError as fault:
             broken = finding("record-unusable", place, str(fault), split=self.split)
             return Loaded("", self.split, place, place, None, None, findings=[broken])
@@ -153,29 +150,6 @@ class RecordItem:
         return RecordItem(self.split, self.path, self.index, self.offset, self.length)
 
 
-def parsed(serialized: bytes) -> Mapping[str, Any]:
-    """The values of a serialized `tf.train.Example`: key -> bytes or int.
-
-    Raises:
-      ValueError: it is none, or holds no image; the text says what it holds.
-    """
-    from google.protobuf.message import DecodeError
-
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except DecodeError:
-        raise ValueError("holds no tf.train.Example") from None
-    values: dict[str, Any] = {}
-    for key, feature in features.items():
-        content = getattr(feature, feature.WhichOneof("kind") or "bytes_list").value
-        if len(content):
-            values[key] = content[0]
-    if not (isinstance(values.get(records.IMAGE), bytes) and values[records.IMAGE]):
-        held = ", ".join(sorted(set(values) - {records.IMAGE})) or "nothing"
-        raise ValueError(f"has no {records.IMAGE!r}, only {held}")
-    return values
-
-
 def _text(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key, b"")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
@@ -192,26 +166,10 @@ def _fields(values: Mapping[str, Any]) -> Fields:
 
 def records_of(path: str, split: str) -> Iterator[RecordItem | Finding]:
     """The records of a shard, with their content; a finding in place of those that cannot be read."""
-    offset = index = 0
-    stream = iter(tf.data.TFRecordDataset(path))
-    while True:
-        try:
-            content = next(stream).numpy()
-        except StopIteration:
-            return
-        except tf.errors.OpError as fault:
-            yield finding("shard-damaged", path, f"record {index} (counted from 0) {_damage(path, fault)}", split=split)
-            return
-        yield RecordItem(split, path, index, offset, len(content), content)
-        offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
-        index += 1
-
-
-def _damage(path: str, fault: tf.errors.OpError) -> str:
-    """What is wrong with a record, from TensorFlow's words without the names of its ops around them."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        if file.read(2) == _GZIP:
-            return "cannot be read: the shard is compressed by gzip; unpack it"
-    words = str(fault.message).split("}}")[-1].split("[Op:")[0].replace("(Is this even a TFRecord file?)", "")
-    what = ": ".join(" ".join(words.split()).split("' failed with "))
-    return f"is damaged: {what}" + (", so this may be no TFRecord file at all" if what.endswith("at 0") else "")
+    offset = 0
+    try:
+        for index, content in enumerate(records.raw_records(path)):
+            yield RecordItem(split, path, index, offset, len(content), content)
+            offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
+    except UserError as error:
+        yield finding("shard-damaged", path, error.rule, split=split, hint=error.hint)
