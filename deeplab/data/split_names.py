@@ -46,8 +46,8 @@ def suggestion(split: str, splits: Iterable[str]) -> str:
     was trained on looks better than it is.
     """
     splits = sorted(splits)
-    near = [synonym_in(split, splits)] if synonym_in(split, splits) else []
-    near = near or difflib.get_close_matches(split, [other for other in splits if not is_training(other)], n=1)
+    near = list(filter(None, [synonym_in(split, splits)]))
+    near = near or difflib.get_close_matches(split, [other for other in splits if "train" not in other.lower()], n=1)
     near = near or difflib.get_close_matches(split, splits, n=1, cutoff=0.6 if is_training(split) else 0.75)
     return f"did you mean split {near[0]!r}?" if near else "choose from " + ", ".join(splits)
 

@@ -9,11 +9,10 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from deeplab.data.records import remove_partial_files
 from deeplab.data.validation.subject import Subject
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import remove_partial, write_atomically
 from deeplab.utils.locks import folder_lock
 
 _UNFINISHED = ".unfinished_fix.json"
@@ -73,7 +72,7 @@ def _require_ours(folder: pathlib.Path, marker: pathlib.Path, mark: str) -> None
         raise UserError("unclassified", rule, "remove it, or give another folder", field="fix")
     console.note(f"{folder}: a copy was begun here and stopped; it is written again")
     for place, _, _ in os.walk(folder):
-        remove_partial_files(place)
+        remove_partial(place, of_running=True)
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
