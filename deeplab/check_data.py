@@ -1,24 +1,26 @@
-r"""Finds what is wrong with a dataset, before training does.
+r"""Finds what is wrong with a dataset before training does.
 
     python -m deeplab.check_data --dataset_dir=tfrecord
     python -m deeplab.check_data --image_folder=photos --mask_folder=masks --class_names=background,hair,skin
-    python -m deeplab.check_data FORMAT --flag=value ...      the words of build_data, before there are records
+    python -m deeplab.check_data FORMAT --flag=value ...      the flags of build_data, before there are records
 
-Looks at every image and label: unreadable files, sizes, values that are no classes, masks that are blurred, mirrored or
-another image's, classes that are missing or rare, pictures that stand in two splits, crops that do not fit. Prints what
-there is, class weights and crop sizes to use, and every fault with its file, rule and hint. --html=report.html shows
-all of it with pictures, --json=report.json is for programs, --fix=FOLDER writes a mended copy where the hint is
-certain. About 300 images a second of PASCAL VOC's size on two processor cores.
+Checks every image and label: unreadable files, sizes, values that are no classes, blurred masks, absent and rare
+classes, images in two splits, crops that do not suit the images. Prints class frequencies, recommended class weights
+and crop sizes, every problem with its file, rule and hint, and the build-data command that repairs what flags can
+repair. --html=report.html shows all of it with images, --json=report.json is for programs. About 300 images per second
+of PASCAL VOC's size on two processor cores.
 
 The exit code says whether training may start: 0 if so (there may be warnings), 1 if not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -26,6 +28,9 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 from deeplab.config import flags
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from deeplab.data.validation.check_report import CheckReport
 
 _FILE_FLAGS = ("image_folder", "mask_folder")
 
@@ -47,11 +52,11 @@ def check_records(config: Any, records: Any) -> int:
 
     folder, dataset = folder_of(records.dataset_dir, records.dataset)
     found = subject.of_records(folder, dataset=dataset, num_classes=records.num_classes, splits=config.splits)
-    return conclude(found, analysis.check(found, config), config)
+    return conclude(analysis.check(found, config), config)
 
 
 def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
-    """The folder of the records, and the dataset that they are said to be; --dataset alone may name the folder.
+    """The folder of the records, and the dataset whose classes they have; `dataset` alone may name the folder.
 
     Raises:
       UserError: neither flag says where the records are.
@@ -75,11 +80,11 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
 
 
 def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
-    """The command for a dataset that is no records yet.
+    """The command for a dataset before it becomes records.
 
     Args:
       format_name: a name in `deeplab.data.readers.FORMATS`.
-      settings: an instance of that format's settings group.
+      settings: an instance of that format's config class.
       labels, splits: LabelConfig and SplitConfig.
       config: a CheckConfig.
 
@@ -100,15 +105,40 @@ def check_files(format_name: str, settings: Any, labels: Any, splits: Any, confi
     else:
         classes = classes_from(labels, source)
         found = subject.of_source(source, classes, checked, exif=labels.exif, splits=config.splits, findings=met)
-    return conclude(found, analysis.check(found, config), config)
+    report = analysis.check(found, config)
+    command = build_command(format_name, (settings, labels, splits), report.repair)
+    return conclude(dataclasses.replace(report, command=command), config)
 
 
-def conclude(subject: Any, report: Any, config: Any) -> int:
+def build_command(format_name: str, groups: Sequence[Any], repair: Mapping[str, str]) -> str:
+    """The `build-data` command line that repairs a dataset; empty where no setting repairs anything.
+
+    Args:
+      format_name: a name in `deeplab.data.readers.FORMATS`.
+      groups: the config objects that `build-data` takes, as they were given to the check.
+      repair: settings that replace or extend them.
+    """
+    from deeplab.data.readers import FORMATS
+
+    if not repair:
+        return ""
+    fields = ((field, getattr(group, field.name)) for group in groups for field in dataclasses.fields(group))
+    values = {field.name: _flag_text(value) for field, value in fields if value != field.default}
+    values |= {**repair, "output_dir": FORMATS.get(format_name).output_dir or "tfrecord"}
+    return shlex.join(["deeplab", "build-data", format_name, *(f"--{name}={text}" for name, text in values.items())])
+
+
+def _flag_text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def conclude(report: CheckReport, config: Any) -> int:
     """Prints and writes what was found.
 
     Args:
-      subject: the `Subject` that was checked.
-      report: the `Report` on it.
+      report: the result of the check.
       config: a CheckConfig.
 
     Returns:
@@ -129,15 +159,11 @@ def conclude(subject: Any, report: Any, config: Any) -> int:
         from deeplab.data.validation import render_html
 
         _write(config.html, render_html.page(report))
-    if config.fix:
-        from deeplab.data.validation import fix
-
-        _say(fix.fix(subject, config.fix, config.workers).text(), stream)
     return 0 if report.may_train else 1
 
 
 def _say(words: str, stream: TextIO) -> None:
-    """Prints, whatever the terminal's encoding lacks.
+    """Prints a text; characters that the terminal's encoding lacks become question marks.
 
     Raises:
       UserError: there is no room for it.
@@ -145,7 +171,7 @@ def _say(words: str, stream: TextIO) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         print(words.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:  # whoever reads has seen enough
+    except BrokenPipeError:  # the reader has closed its end
         raise
     except OSError as fault:
         raise UserError(
@@ -170,7 +196,8 @@ def run_format(format_name: str, argv: Sequence[str]) -> int:
     from deeplab.data.readers import FORMATS
 
     groups = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, CheckConfig)
-    return _run(groups, argv, lambda given: check_files(format_name, *flags.settings_from(given, groups)))
+    command = lambda given: check_files(format_name, *flags.settings_from(given, groups))  # noqa: E731
+    return _run(groups, argv, command, needs_tensorflow=False)
 
 
 def run_records(argv: Sequence[str]) -> int:
@@ -178,13 +205,15 @@ def run_records(argv: Sequence[str]) -> int:
     from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 
     groups = (CheckConfig, RecordsToCheck)
-    return _run(groups, argv, lambda given: check_records(*flags.settings_from(given, groups)))
+    return _run(groups, argv, lambda given: check_records(*flags.settings_from(given, groups)), needs_tensorflow=True)
 
 
-def _run(groups: Sequence[type], argv: Sequence[str], command: Callable[[dict[str, Any]], int]) -> int:
+def _run(
+    groups: Sequence[type], argv: Sequence[str], command: Callable[[dict[str, Any]], int], needs_tensorflow: bool
+) -> int:
     """As `flags.run_given`, with the exit code that the command gives."""
     codes: list[int] = []
-    failed = flags.run_given(lambda given: codes.append(command(given)), groups, argv, __doc__)
+    failed = flags.run_given(lambda given: codes.append(command(given)), groups, argv, __doc__, needs_tensorflow)
     return failed or sum(codes)
 
 
@@ -194,7 +223,6 @@ def main() -> int:
     given = {word.lstrip("-").split("=")[0] for word in words if word.startswith("-")}
     if not given & set(_FILE_FLAGS) and (not words or words[0].startswith("-")):
         return run_records([program, *words])
-    console.import_tensorflow()  # which the list of formats needs
     if words and not words[0].startswith("-"):
         from deeplab.data.readers import FORMATS
 

@@ -17,11 +17,18 @@ class CheckConfig(Config):
     """Check."""
 
     split: str = setting("", "Splits to check, separated by commas: train,val (unset: all).")
-    html: str = setting("", "File for a report with charts, and an image of each error.")
+    html: str = setting("", "File for a report with charts, and images of the findings.")
     json: str = setting("", "File for the findings as JSON; - = standard output.")
-    fix: str = setting("", "Write a mended copy into this folder, as far as the hint is certain; must be new or empty.")
     train_crop_size: Size | None = setting(
         None, "Height,width of the training crop to judge (unset: none).", **IMAGE_SIDE, unit="pixels"
+    )
+    train_batch_size: int | None = setting(
+        None,
+        "Images per training step to judge (unset: none).",
+        min=1,
+        max=65536,
+        because="such a batch does not fit into memory",
+        unit="images",
     )
     eval_crop_size: Size | None = setting(
         None, "Height,width of the evaluation crop to judge (unset: none).", **IMAGE_SIDE, unit="pixels"

@@ -1,7 +1,8 @@
-"""What a check found out: the one thing that all renderers (terminal, HTML, JSON) read."""
+"""The result of a check: the one object that all renderers (terminal, HTML, JSON) read."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,21 +10,23 @@ from typing import Literal
 from deeplab.data.dataset import Dataset, SizeRange
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of one file, or of the whole set.
+    """One problem of one file, of a split, or of the whole dataset.
 
     Attributes:
-      rule: its short name, e.g. "label-out-of-range"; `rules.RULES` explains each.
-      severity: "error": training must not start; "warning": it may, but look at this; "note": a fact, no fault.
+      rule: name of the rule in `rules.RULES`.
+      severity: "error": training must not start; "warning": it may, but look at this; "note": a fact.
       where: the file, the record of a shard, or the split.
-      split: the split it belongs to; empty for the whole set.
-      text: the rule that is broken, with the value met.
+      split: the split it belongs to; empty for the whole dataset.
+      text: what was found, with the value.
       hint: what to do now.
-      fix: what `fix` does about it; empty where the hint is not certain.
-      picture: a small JPEG of the pair with its label laid over it; empty where nothing can be shown.
+      repair: settings of `build-data` that repair it, by name; empty where none does so for certain.
+      places: numbers of the images in the order of the check that a preview should show.
+      preview: a small JPEG of the pair with its label overlaid; empty where nothing can be shown.
     """
 
     rule: str
@@ -32,8 +35,9 @@ class Finding:
     split: str
     text: str
     hint: str
-    fix: str = ""
-    picture: bytes = b""
+    repair: Mapping[str, str] = field(default_factory=dict)
+    places: tuple[int, ...] = ()
+    preview: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ class SplitFacts:
     """What was counted in one split.
 
     Attributes:
-      images: number of pairs, those that cannot be read included.
+      images: number of pairs, unreadable ones included.
       pixels: pixels of each class.
       ignored_pixels: pixels with the ignore label.
       images_with: for each class the number of images in which it occurs.
       sizes: number of images of each (height, width).
-      kinds: number of images of each kind, e.g. "jpeg, RGB".
+      kinds: number of images of each kind, such as "jpeg, RGB".
     """
 
     images: int
@@ -73,7 +77,7 @@ class Sample:
       name: the image's name.
       split: its split.
       image: a small JPEG of the image.
-      overlay: a small JPEG of the image with its label in colors laid over it.
+      overlay: a small JPEG of the image with its label overlaid in colors.
     """
 
     name: str
@@ -89,7 +93,7 @@ class CropAdvice:
     Attributes:
       train: for `train_crop_size`.
       eval: for `eval_crop_size`: the smallest that holds every image of the other splits.
-      why: one sentence.
+      why: the reason, in one or two sentences.
     """
 
     train: tuple[int, int]
@@ -98,20 +102,22 @@ class CropAdvice:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that a check found out.
+class CheckReport:
+    """The result of a check.
 
     Attributes:
-      checked: what was looked at, as the user called it.
+      checked: what was checked, as the user called it.
       dataset: classes, colors, ignore label.
       splits: facts by split.
-      findings: the faults, errors first, then warnings, then notes; of each rule at most `rules.MOST_SHOWN`.
-      numbers: how often each rule was broken, the faults left out of `findings` included.
-      weights: class weights by scheme, one number a class, None for classes without a pixel in the training split.
+      findings: errors first, then warnings, then notes; of each rule at most `rules.MAX_LISTED`.
+      numbers: how often each rule was violated, findings that are not listed included.
+      weights: class weights by scheme, one number per class, None for classes without a pixel in the training split.
       crop: recommended crop sizes; None where no image could be read.
       samples: some pairs to look at.
       label_map: what the values of all masks must be replaced by, where that is certain; empty where it is not, or
-        where nothing is to be replaced.
+        where nothing has to be replaced.
+      command: the `build-data` command line that repairs the dataset; empty where no setting does, or where it is not
+        known how the records were built.
     """
 
     checked: str
@@ -123,13 +129,39 @@ class Report:
     crop: CropAdvice | None = None
     samples: Sequence[Sample] = ()
     label_map: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def errors(self) -> int:
-        """Number of findings that forbid training, as far as they are listed."""
-        return sum(finding.severity == "error" for finding in self.findings)
+    command: str = ""
 
     @property
     def may_train(self) -> bool:
         """Whether training may start."""
-        return self.errors == 0
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def repair(self) -> dict[str, str]:
+        """Settings of `build-data` that together repair what settings can repair."""
+        found: dict[str, str] = {}
+        for finding in self.findings:
+            for name, value in finding.repair.items():
+                is_larger = name == "color_tolerance" and name in found and float(found[name]) > float(value)
+                found[name] = found[name] if is_larger else value
+        return found
+
+    @property
+    def unrepaired(self) -> list[str]:
+        """Rules whose errors no setting repairs."""
+        errors = [finding for finding in self.findings if finding.severity == "error" and not finding.repair]
+        return list(dict.fromkeys(finding.rule for finding in errors))
+
+    def number_of(self, severity: Severity) -> int:
+        """Findings of a severity, unlisted ones included; a rule counts under its most severe finding."""
+        most_severe: dict[str, str] = {}
+        for finding in self.findings:  # errors come first
+            most_severe.setdefault(finding.rule, finding.severity)
+        listed = collections.Counter(finding.rule for finding in self.findings)
+        rules = (rule for rule, kind in most_severe.items() if kind == severity)
+        return sum(max(self.numbers.get(rule, 0), listed[rule]) for rule in rules)
+
+
+def size_text(size: Sequence[int]) -> str:
+    """`375x500` for a height of 375 and a width of 500, in the order of the crop settings."""
+    return f"{size[0]}x{size[1]}"

@@ -1,36 +1,36 @@
-"""The image of a pair: its kind, its size, what is odd about it."""
+"""The image of a pair: whether it can be read, what it becomes in a record, what is odd about it."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
 
 from deeplab.data.image_files import inspect_image, kind_of
 from deeplab.data.images import NOTES, PreparedImage, prepare
 from deeplab.data.validation.check_report import Finding
-from deeplab.data.validation.image_hashing import Small, small_gray
-from deeplab.data.validation.rules import finding
+from deeplab.data.validation.rules import PAIR_CHECKS, finding, from_error
+from deeplab.data.validation.thumbnails import SmallGray, opened, small_gray
 from deeplab.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from deeplab.data.validation.pair_checks import SeenPair
+
 _FLAT = 2  # gray levels: what JPEG makes of one
-_LEAST_SIDE = 33  # pixels: with fewer, the features at output stride 16 are a cell or two
-_RULE_OF: Mapping[str, tuple[str, str]] = {  # by the keys of transcode.NOTES
-    "turned": ("image-turned", "its EXIF data turn it: it goes in upright, as viewers show it"),
-    "unturned": ("image-turned", "its EXIF data turn it, its mask lies as the pixels are stored: it goes in as stored"),
-    "converted": ("image-converted", "is of a kind that records do not hold: it goes in as PNG, without loss"),
-    "cmyk": ("image-cmyk", "is CMYK, made for print: it goes in as RGB, without regard to its color profile"),
-    "alpha": ("image-alpha", "has an alpha channel: it is dropped, and the colors behind it count"),
-    "channels": ("image-alpha", "has a fourth channel that is not alpha (near infrared?): it is dropped"),
-    "sixteen_bit": ("image-16-bit", "has more than 8 bits a channel: the upper 8 of 16 are kept"),
-    "dark": ("image-dark", "has more than 8 bits a channel, but no value above 4095: networks see it nearly black"),
-    "pages": ("image-pages", "holds several pages or frames: the first goes in"),
-    "damaged": ("image-damaged", "breaks the rules of its format, but can be read"),
+_MIN_SIDE = 33  # pixels: below it, the features at output stride 16 are one or two cells
+_RULE_OF_NOTE: Mapping[str, tuple[str, str]] = {  # by the keys of transcode.NOTES
+    "turned": ("image-rotated", "has an EXIF rotation, which is applied: it is stored upright, as viewers show it"),
+    "unturned": ("image-rotated", "has an EXIF rotation, which its mask does not have: it is stored without rotation"),
+    "converted": ("image-converted", "has a format that records do not hold: it is stored as PNG, without loss"),
+    "cmyk": ("image-cmyk", "is CMYK, made for print: it is stored as RGB, and its color profile is ignored"),
+    "alpha": ("image-alpha", "has an alpha channel, which is dropped: the colors behind it count"),
+    "channels": ("image-alpha", "has a fourth channel that is not alpha (near infrared?), which is dropped"),
+    "sixteen_bit": ("image-16-bit", "has more than 8 bits per channel: the upper 8 of 16 are kept"),
+    "dark": ("image-dark", "has more than 8 bits per channel, but no value above 4095: models see it nearly black"),
+    "pages": ("image-pages", "holds several pages or frames: the first is stored"),
+    "damaged": ("image-damaged", "violates its file format, but can be read"),
 }
 _MODES: Mapping[str, str] = {
     "L": "gray",
@@ -45,62 +45,58 @@ _GRAY = ("L", "1", "LA", "I", "I;16", "I;16B")
 
 
 @dataclass
-class ImageLook:
+class SeenImage:
     """What was seen of an image.
 
     Attributes:
-      picture: as a record holds it; None where it cannot be read.
+      stored: the image as a record holds it; None where it cannot be read.
+      mode: Pillow's name for the kind of its pixels; empty where Pillow does not know the file.
       kind: such as "jpeg, RGB"; empty where it cannot be read.
-      small: to find its likes, and to see whether its label fits.
-      findings: what is wrong.
+      small: to compare it with other images; None where Pillow cannot read it.
+      findings: why it cannot be read.
     """
 
-    picture: PreparedImage | None = None
+    stored: PreparedImage | None = None
+    mode: str = ""
     kind: str = ""
-    small: Small | None = None
+    small: SmallGray | None = None
     findings: list[Finding] = field(default_factory=list)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width; None where it cannot be read."""
+        return (self.stored.height, self.stored.width) if self.stored else None
 
-def look_at_image(
-    data: bytes, where: str, split: str, mask_size: tuple[int, int] | None, exif: str, stored: bool
-) -> ImageLook:
-    """Looks at an encoded image.
+
+def examine_image(
+    data: bytes, where: str, split: str, mask_size: tuple[int, int] | None, exif: str, in_record: bool
+) -> SeenImage:
+    """Examines an encoded image.
 
     Args:
       data: its bytes.
       where, split: for findings.
-      mask_size: height and width of its mask, where that is known; it decides which way up a photo goes in.
-      exif: as `exif`.
-      stored: it comes out of a record, so it is taken as it is.
+      mask_size: height and width of its mask, where known; it decides whether an EXIF rotation is applied.
+      exif: as `LabelConfig.exif`.
+      in_record: it comes from a record, so it is used as it is.
     """
-    found = ImageLook()
     try:
         kind = kind_of(data, where)
-        picture = _as_stored(data, where) if stored else prepare(data, where, mask_size, exif)
-    except UserError as fault:
-        rule = "image-unreadable" if not data or _is_known(data) else "image-unknown-format"
-        found.findings.append(finding(rule, where, fault.rule, split=split, hint=fault.hint))
-        return found
-    small = small_gray(picture.data, picture.height, picture.width)
-    if small is None and not _tensorflow_reads(picture.data):
-        found.findings.append(finding("image-unreadable", where, "its pixels cannot be decoded", split=split))
-        return found
-    mode = small.mode if small and picture.data is data else _mode(data)
-    found.picture, found.small, found.kind = picture, small, f"{kind}, {_MODES.get(mode, mode)}"
-    for rule, text in _oddities(picture, mode, small):
-        found.findings.append(finding(rule, where, text, split=split))
-    return found
-
-
-def _is_known(data: bytes) -> bool:
-    with contextlib.suppress(UserError):
-        kind_of(data, "")
-        return True
-    return False
+        stored = _as_stored(data, where) if in_record else prepare(data, where, mask_size, exif)
+    except UserError as error:
+        is_unknown = error.code == "unsupported-format" and not in_record
+        rule = "image-unknown-format" if is_unknown else "image-unreadable"
+        return SeenImage(findings=[from_error(rule, error, split)])
+    small = small_gray(stored.data, stored.height, stored.width)
+    if small is None and not _tensorflow_reads(stored.data):
+        return SeenImage(findings=[finding("image-unreadable", where, "its pixels cannot be decoded", split=split)])
+    image = opened(data) if small is None or stored.data is not data else None
+    mode = image.mode if image else small.mode if small else ""
+    return SeenImage(stored, mode, f"{kind}, {_MODES.get(mode, mode)}", small)
 
 
 def _as_stored(data: bytes, where: str) -> PreparedImage:
-    """The picture of a record: nothing is turned or converted any more.
+    """The image of a record: nothing is rotated or converted any more.
 
     Raises:
       UserError: TensorFlow cannot decode it.
@@ -108,9 +104,8 @@ def _as_stored(data: bytes, where: str) -> PreparedImage:
     facts = inspect_image(data, where)
     if not facts.direct and not _tensorflow_reads(data):
         rule = "is a JPEG of a kind that TensorFlow does not decode (lossless, or arithmetic-coded)"
-        raise UserError(
-            "unclassified", rule, "save it as an ordinary JPEG or as PNG, and build the records anew", where=where
-        )
+        hint = "save it as an ordinary JPEG or as PNG, and build the records again"
+        raise UserError("unreadable-image", rule, hint, where=where)
     met = {
         "unturned": facts.rotated,
         "cmyk": facts.cmyk,
@@ -125,6 +120,8 @@ def _as_stored(data: bytes, where: str) -> PreparedImage:
 
 
 def _tensorflow_reads(data: bytes) -> bool:
+    import tensorflow as tf
+
     try:
         tf.io.decode_image(data, channels=3)
         return True
@@ -132,22 +129,20 @@ def _tensorflow_reads(data: bytes) -> bool:
         return False
 
 
-def _mode(data: bytes) -> str:
-    """Pillow's name for the kind of pixels; empty where it does not know the file."""
-    try:
-        return Image.open(io.BytesIO(data)).mode
-    except Exception:  # a record may hold what TensorFlow reads and Pillow does not
-        return ""
-
-
-def _oddities(picture: PreparedImage, mode: str, small: Small | None) -> list[tuple[str, str]]:
-    """Rules and texts on a picture that can be read."""
-    notes = [note for note in picture.notes if note != "sixteen_bit" or "dark" not in picture.notes]
-    found = [_RULE_OF.get(note, ("image-converted", NOTES.get(note, note))) for note in notes]
-    if mode in _GRAY:
-        found.append(("image-gray", "has one channel"))
-    if small and np.ptp(small.pixels) <= _FLAT:
-        found.append(("image-flat", f"is {small.pixels[0, 0]:.0f} of 255 bright all over"))
-    if min(picture.height, picture.width) < _LEAST_SIDE:
-        found.append(("image-tiny", f"is {picture.height}x{picture.width} (height x width)"))
-    return found
+@PAIR_CHECKS.register("image")
+def check_image(pair: SeenPair) -> Iterator[Finding]:
+    """What is odd about an image that can be read."""
+    image = pair.image
+    if image.stored is None:
+        return
+    notes = image.stored.notes
+    for note in notes:
+        if note != "sixteen_bit" or "dark" not in notes:
+            rule, text = _RULE_OF_NOTE.get(note, ("image-converted", NOTES.get(note, note)))
+            yield pair.finding(rule, text)
+    if image.mode in _GRAY:
+        yield pair.finding("image-gray", "has one channel")
+    if image.small and np.ptp(image.small.pixels) <= _FLAT:
+        yield pair.finding("image-flat", f"is {image.small.pixels[0, 0]:.0f} of 255 bright everywhere")
+    if min(image.stored.height, image.stored.width) < _MIN_SIDE:
+        yield pair.finding("image-tiny", f"is {image.stored.height}x{image.stored.width} (height x width)")

@@ -1,4 +1,4 @@
-"""Layouts listed without stopping at the first missing file: what is wrong becomes findings, the rest is checked."""
+"""Datasets listed without stopping at the first missing file: what is wrong becomes findings, the rest is checked."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
-from deeplab.data.conversion.splits import pooled, read_sources
+from deeplab.data.conversion.split_assignment import pooled, read_sources
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding
-from deeplab.data.validation.rules import finding
+from deeplab.data.validation.rules import finding, from_error
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder, split_paths
 
-NO_SPLITS = "all"  # what pairs are called that could not be divided
+NO_SPLITS = "all"  # the split of pairs that could not be divided
 _EXTENSIONS = re.compile(r" \(\.\w+( or \.\w+)*\)")
-_LONGEST_NAME = 60  # characters of a line that is quoted
+_MAX_QUOTED = 60  # characters of a line that is quoted
 Listed = tuple[Source | None, list[Finding]]
 
 
@@ -33,45 +33,41 @@ def listed(format_name: str, config: Any, labels: LabelConfig, splits: SplitConf
 
     Args:
       format_name: a name in FORMATS.
-      config: an instance of that format's settings group.
-      labels, splits: as for building records. Of several folds the first is taken: each holds all pairs. Where a
-        faulty mask prevents that classes are shared evenly, the pairs are divided without that; where there are too
-        few pairs to be divided, and nobody has asked for it, they stay together.
+      config: an instance of the config class of that format.
+      labels, splits: as for building records. Of several folds the first is used: each holds all pairs. Where a bad
+        mask prevents stratifying, the pairs are divided without it; too few pairs to be divided stay together, unless
+        `train_pct` asks for the division.
 
     Returns:
       The pairs that there are, None where they cannot be listed; and findings.
 
     Raises:
-      UserError: a flag cannot be followed, such as one that names a folder that is not there.
+      UserError: a setting cannot be followed, such as one that names a folder that does not exist.
     """
-    # Where lists say what belongs to the dataset, what else lies in its folders is no fault.
+    # Where lists say what belongs to the dataset, further files in its folders are no problem.
     met = list(_unmatched(config)) if isinstance(config, BuildFolderConfig) and not splits.list_files else []
     try:
         return next(iter(read_sources(format_name, config, labels, splits).values())), met
-    except UserError as fault:
-        again = _with_less(fault, splits)
+    except UserError as error:
+        again = _with_less(error, splits)
         if again:
             return listed(format_name, config, labels, again)
-        if _is_flag(fault):
+        if error.field is not None:
             raise
-        source, more = _leniently(format_name, config, splits, fault)
+        source, more = _leniently(format_name, config, splits, error)
         return source, [*met, *more]
 
 
-def _is_flag(fault: UserError) -> bool:
-    return fault.where.startswith(("--", "command line"))
-
-
-def _with_less(fault: UserError, splits: SplitConfig) -> SplitConfig | None:
-    """Wishes for the division with which listing may go on; None where that would go against the user's."""
-    if fault.where == "`train_pct`" and splits.train_pct is None:
+def _with_less(error: UserError, splits: SplitConfig) -> SplitConfig | None:
+    """A division that asks for less, with which listing may succeed; None where that would contradict the user."""
+    if error.field == "train_pct" and splits.train_pct is None:
         return dataclasses.replace(splits, train_pct=1.0, test_pct=0.0)
-    if splits.stratify and not _is_flag(fault):  # for which masks are read, and a faulty one stops
+    if splits.stratify and error.field is None:  # stratifying reads masks, and a bad one stops it
         return dataclasses.replace(splits, stratify=False)
     return None
 
 
-def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserError) -> Listed:
+def _leniently(format_name: str, config: Any, splits: SplitConfig, error: UserError) -> Listed:
     """A second try that leaves out what is missing; what stopped the first is a finding unless that has found it."""
     again: Callable[[], Listed] | None = None
     if splits.list_files and isinstance(config, BuildFolderConfig):
@@ -87,10 +83,10 @@ def _leniently(format_name: str, config: Any, splits: SplitConfig, fault: UserEr
     if again:
         with contextlib.suppress(UserError):
             source, met = again()
-    return source, met or [finding("listing-unusable", fault.where, fault.rule, hint=fault.hint)]
+    return source, met or [from_error("listing-unusable", error)]
 
 
-# --- Lists of one's own -------------------------------------------------------------------------------------
+# --- Lists --------------------------------------------------------------------------------------------------
 
 
 def _paths_of(list_files: str) -> dict[str, pathlib.Path]:
@@ -105,7 +101,7 @@ def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
     def pair_of(name: str, path: pathlib.Path) -> Pair:
         found = by_name.get(name) or by_name.get(name.rpartition(".")[0])
         if found is None:
-            raise UserError("unclassified", f"{name}: there is no such pair of image and label", where=path)
+            raise UserError("file-not-found", f"{name}: there is no such pair of image and label", where=path)
         return found
 
     splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
@@ -128,8 +124,8 @@ def _pairs_of_lists(
     for split, path in lists.items():
         try:
             names = read_list(path)
-        except UserError as fault:
-            met.append(finding("listing-unusable", path, fault.rule, split=split, hint=fault.hint))
+        except UserError as error:
+            met.append(finding("listing-unusable", path, error.rule, split=split, hint=error.hint))
             continue
         found, missing = _found(names, path, split, pair_of)
         if found:
@@ -148,15 +144,15 @@ def _found(
     for name in names:
         try:
             pairs.append(pair_of(name, path))
-        except UserError as fault:
-            missing.append(finding("listed-name-missing", path, fault.rule, split=split))
+        except UserError as error:
+            missing.append(finding("listed-name-missing", path, error.rule, split=split))
     return pairs, missing
 
 
 def _no_list(path: pathlib.Path, name: str, split: str) -> Finding:
-    first = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} ..."
+    first = name if len(name) <= _MAX_QUOTED else f"{name[:_MAX_QUOTED]} ..."
     text = f"none of its lines names an image of this dataset; the first is {first!r}"
-    hint = "write image names into it, one a line; if it is no list of a split, leave it out (`splits`, `list_files`)"
+    hint = "write one image name per line; if it is not the list of a split, leave it out (`splits`, `list_files`)"
     return finding("listing-unusable", path, text, split=split, hint=hint)
 
 
@@ -180,18 +176,18 @@ def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str
     """
     try:
         return pair_by_names([name], images, masks, mask_suffix, where)[0]
-    except UserError as fault:
-        lines = [_EXTENSIONS.sub("", line.strip()) for line in fault.rule.splitlines()[1:]]
-        raise UserError("unclassified", "; ".join(lines) or fault.rule, where=where) from None
+    except UserError as error:
+        lines = [_EXTENSIONS.sub("", line.strip()) for line in error.rule.splitlines()[1:]]
+        raise UserError(error.code, "; ".join(lines) or error.rule, where=where) from None
 
 
 # --- Two folders --------------------------------------------------------------------------------------------
 
 
 def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder, bool]:
-    """Images, masks, and whether they lie in one folder."""
-    require_folder(config.image_folder, "`image_folder`")
-    require_folder(config.mask_folder, "`mask_folder`")
+    """Images, masks, and whether they are in one folder."""
+    require_folder(config.image_folder, "image_folder")
+    require_folder(config.mask_folder, "mask_folder")
     same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
     extensions = (".jpg", ".jpeg") if same and not config.mask_suffix else IMAGE_EXTENSIONS
     return Folder(config.image_folder, extensions), Folder(config.mask_folder, MASK_EXTENSIONS), same
@@ -236,6 +232,6 @@ def _folder(config: BuildFolderConfig) -> Listed:
             stem = name.removesuffix(config.mask_suffix)
             try:
                 pairs.append(_pair(stem, images, masks, config.mask_suffix, config.image_folder))
-            except UserError as fault:
-                met.append(finding("name-ambiguous", path, fault.rule.rpartition("; ")[0] or fault.rule))
+            except UserError as error:
+                met.append(finding("name-ambiguous", path, error.rule.rpartition("; ")[0] or error.rule))
     return (Source({NO_SPLITS: pairs}) if pairs else None), met

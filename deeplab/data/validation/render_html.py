@@ -1,334 +1,371 @@
-"""The report as one HTML file that needs nothing beside it: no script, no font, no picture from elsewhere.
+"""The report as one HTML file that needs nothing beside it: no script, no font, no image from elsewhere.
 
-It reads in light and dark, on a telephone and on paper. All that users made (names of files and classes, texts) is
-escaped, and the page forbids itself to load or run anything, should that ever fail.
+`report.html.j2` is the page; this module gives it numbers, groups and the geometry of the charts. It reads in light and
+dark, on a phone and on paper. Jinja2 is imported only when a page is written.
 """
 
 from __future__ import annotations
 
+import base64
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from deeplab import __version__
 from deeplab.data import colormaps
-from deeplab.data.validation import html_charts as charts
-from deeplab.data.validation.check_report import Report, SplitFacts
-from deeplab.data.validation.html_findings import fault_list, fault_sections, groups, verdict
-from deeplab.data.validation.html_markup import Markup, Part, element, join, jpeg
-from deeplab.losses.class_balance import SCHEMES, ClassWeights, value_text
+from deeplab.data.dataset import SizeRange
+from deeplab.data.split_names import training_split
+from deeplab.data.validation.check_report import SEVERITIES, CheckReport, CropAdvice, Finding, Severity
+from deeplab.data.validation.render_text import repair_text
+from deeplab.data.validation.rules import RULES
+from deeplab.losses.class_balance import SCHEMES, recommended_scheme, value_text
 from deeplab.utils import console
+from deeplab.utils.text import counted
 from deeplab.visualization.label_rendering import percent
 
-STYLE = pathlib.Path(__file__).with_name("html_style.css")
-_FORBID_ALL = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+TEMPLATE = pathlib.Path(__file__).with_name("report.html.j2")
+WIDE_RANGE = 100  # from this ratio of fractions on, a linear axis hides the small ones
 _SHOWS_NO_CLASS = ("label-out-of-range", "labels-are-gray-levels")  # values on overlays that no class has
-_MOST_SHOWN_ROWS = 40  # classes from which the table of weights is folded
+_MAX_OPEN = 8  # findings of a rule that show at once; further ones are folded
 
 
-def page(report: Report) -> str:
-    """A whole HTML document on what a check found out."""
-    faults = groups(report)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_FORBID_ALL),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"Check of {report.checked}"),
-        element("style", Markup(STYLE.read_text(encoding="utf-8"))),
-    )
-    body = element(
-        "body",
-        element("header", element("p", "Dataset check", class_="kicker"), element("h1", report.checked)),
-        element(
-            "main",
-            verdict(report, faults),
-            fault_list(faults),
-            facts_section(report),
-            classes_section(report),
-            sizes_section(report),
-            weights_section(report),
-            samples_section(report),
-            fault_sections(faults),
-        ),
-        element("footer", f"Written by deeplab {__version__}, check_data."),
-    )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+def page(report: CheckReport) -> str:
+    """A whole HTML document about a check."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_printable)
+    environment.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "commas": lambda number: f"{number:,}",
+        "percent": percent,
+        "spelled": console.spelled,
+        "weight": lambda weight: f"{weight:#.3g}" if weight < 1000 else f"{weight:,.0f}",
+    }
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**_values(report)) + "\n"
 
 
-def section(title: str, *content: Part, **attributes: object) -> Markup:
-    """A part of the page under its title."""
-    return element("section", element("h2", title), *content, **attributes)
+def _printable(value: Any) -> Any:
+    """Text in which what HTML forbids (control characters, halves of characters) is replaced by a sign for it."""
+    if type(value) is not str:  # numbers, and markup of macros
+        return value
+    text = "".join("\ufffd" if ord(char) < 32 and char not in "\t\n" else char for char in value)
+    return text.encode("utf-8", "replace").decode()
 
 
-def table(header: Sequence[object], rows: Sequence[Sequence[object]], class_: str = "") -> Markup:
-    """Rows of cells; a cell that is a `<td>` already stays as it is. Wide tables scroll by themselves."""
+def _values(report: CheckReport) -> dict[str, Any]:
+    dataset, splits = report.dataset, report.splits
+    numbers = {severity: report.number_of(severity) for severity in SEVERITIES}
+    occurring = {index for facts in splits.values() for index, number in enumerate(facts.pixels) if number}
+    training = splits.get(training_split(list(splits)))
+    return {
+        "report": report,
+        "version": __version__,
+        "counts": ", ".join(counted(number, kind) for kind, number in numbers.items() if number or kind != "note"),
+        "tone": "bad" if not report.may_train else "fair" if numbers["warning"] else "good",
+        "repair": console.spelled(repair_text(report)),
+        "groups": groups(report),
+        "tiles": [
+            (sum(facts.images for facts in splits.values()), "images"),
+            (len(splits), "splits" if len(splits) != 1 else "split"),
+            (dataset.num_classes, "classes, including the background"),
+            (dataset.ignore_label, "is the ignore label"),
+        ],
+        "ignored": {
+            name: _fraction(facts.ignored_pixels, sum(facts.pixels) + facts.ignored_pixels)
+            for name, facts in splits.items()
+        },
+        "span": span,
+        "histogram": histogram_of(report) if splits else None,
+        "scatter": scatter_of({name: facts.sizes for name, facts in splits.items() if facts.sizes}, report.crop),
+        "colors": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colormaps.colors_for(dataset.colors, dataset.num_classes)],
+        "recommended": recommended_scheme(training.pixels) if training and any(training.pixels) else "",
+        "schemes": SCHEMES,
+        "weights_setting": console.spelled("`label_weights=`").strip("`"),
+        "values": lambda weights: value_text(weights).split(","),
+        "legend": sorted((occurring or set(range(dataset.num_classes))) - {dataset.ignore_label}),
+        "shows_no_class": any(finding.rule in _SHOWS_NO_CLASS for finding in report.findings),
+    }
 
-    def line(cells: Sequence[object], kind: str) -> Markup:
-        return element("tr", [as_cell(cell, kind) for cell in cells])
 
-    head = element("thead", line(header, "th"))
-    body = element("tbody", [line(row, "td") for row in rows])
-    return element("div", element("table", head, body, class_=class_ or None), class_="scroll")
-
-
-def as_cell(content: object, kind: str) -> Markup:
-    """A cell of a table; numbers stand to the right."""
-    if isinstance(content, Markup) and content.startswith(("<td", "<th")):
-        return content
-    if isinstance(content, int):
-        return element(kind, f"{content:,}", class_="number")
-    return element(kind, content if isinstance(content, Markup) else str(content))
-
-
-def share_of(part: int, whole: int) -> float:
-    """A share, 0..1; 0 of nothing."""
+def _fraction(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-# --- Facts ----------------------------------------------------------------------------------------------------
+def span(sizes: SizeRange | None, side: str) -> str:
+    """`300 to 500` for a side, "width" or "height"; one number where both are equal."""
+    if sizes is None:
+        return "–"
+    low, high = getattr(sizes, f"min_{side}"), getattr(sizes, f"max_{side}")
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def facts_section(report: Report) -> Markup:
-    """What was looked at: numbers, and a line for each split."""
-    dataset, splits = report.dataset, report.splits
-    numbers = [
-        (f"{sum(facts.images for facts in splits.values()):,}", "images"),
-        (f"{len(splits)}", "splits" if len(splits) != 1 else "split"),
-        (f"{dataset.num_classes}", "classes, the background counts"),
-        (f"{dataset.ignore_label}", "is the ignore label"),
+# --- Findings -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """The findings of one rule.
+
+    Attributes:
+      rule: its name.
+      severity: the highest of its findings.
+      number: how often it was violated, unlisted findings included.
+      message: what the rule is about; empty where nothing is known of it.
+      hint: what to do, where it is the same for all findings; else that of the rule.
+      findings: those that are listed.
+    """
+
+    rule: str
+    severity: Severity
+    number: int
+    message: str
+    hint: str
+    findings: Sequence[Finding]
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page."""
+        return f"rule-{self.rule}"
+
+    @property
+    def times(self) -> str:
+        """`12 times, 8 of them listed`."""
+        listed = len(self.findings)
+        times = f"{self.number:,} times" if self.number != 1 else "once"
+        return times + (f", {listed:,} of them listed" if listed < self.number else "")
+
+    @property
+    def opened(self) -> Sequence[Finding]:
+        """Findings that show at once."""
+        return self.findings[:_MAX_OPEN]
+
+    @property
+    def folded(self) -> Sequence[Finding]:
+        """Findings that show on a click."""
+        return self.findings[_MAX_OPEN:]
+
+
+def groups(report: CheckReport) -> list[Group]:
+    """The findings by rule: errors first, then in the order in which the report has them."""
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in report.findings:
+        by_rule.setdefault(finding.rule, []).append(finding)
+    found = [_group(rule, findings, report) for rule, findings in by_rule.items()]
+    return sorted(found, key=lambda group: SEVERITIES.index(group.severity))
+
+
+def _group(rule: str, findings: Sequence[Finding], report: CheckReport) -> Group:
+    known = RULES.get(rule) if rule in RULES else None
+    severity = min((finding.severity for finding in findings), key=SEVERITIES.index)
+    same_hint = len({finding.hint for finding in findings}) == 1
+    hint = findings[0].hint if same_hint else known.hint if known else ""
+    number = max(report.numbers.get(rule, 0), len(findings))
+    return Group(rule, severity, number, known.message if known else "", hint, findings)
+
+
+# --- Histogram of the classes -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of fractions.
+
+    Attributes:
+      low, high: fractions, 0..1, at its ends.
+      ticks: fractions with a grid line.
+      logarithmic: equal factors have equal lengths.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    logarithmic: bool
+
+    @property
+    def name(self) -> str:
+        """The class by which the style sheet shows one axis and hides the other."""
+        return "log" if self.logarithmic else "lin"
+
+    @property
+    def labels(self) -> tuple[float, ...]:
+        """Ticks with a number; at most seven have room."""
+        return self.ticks[:: math.ceil(len(self.ticks) / 7)]
+
+    def place(self, fraction: float) -> float:
+        """Where a fraction is on the axis, 0..1; 0 for 0."""
+        if not self.logarithmic:
+            return fraction / self.high
+        return math.log(fraction / self.low) / math.log(self.high / self.low) if fraction > self.low else 0.0
+
+
+def linear_axis(fractions: Iterable[float]) -> Axis:
+    """From 0 to the first round number that is not below the largest fraction."""
+    largest = max((fraction for fraction in fractions), default=0) or 1.0
+    step = round_step(largest)
+    number = max(1, math.ceil(round(largest / step, 6)))
+    return Axis(0.0, step * number, tuple(step * index for index in range(number + 1)), False)
+
+
+def logarithmic_axis(fractions: Iterable[float]) -> Axis:
+    """Powers of ten from below the smallest fraction to 100 percent."""
+    smallest = min((fraction for fraction in fractions if fraction > 0), default=0.1)
+    power = min(-1, math.floor(math.log10(smallest) - 0.15))  # so that its bar has some length
+    return Axis(10.0**power, 1.0, tuple(10.0**exponent for exponent in range(power, 1)), True)
+
+
+def is_wide(fractions: Iterable[float]) -> bool:
+    """Whether the fractions above 0 differ so much that a logarithmic axis is needed to see them all."""
+    present = [fraction for fraction in fractions if fraction > 0]
+    return bool(present) and max(present) > WIDE_RANGE * min(present)
+
+
+def round_step(largest: float, most: int = 5) -> float:
+    """A step of 1, 2 or 5 times a power of ten, of which at most `most` reach the largest value."""
+    power = 10.0 ** math.floor(math.log10(largest / most))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= largest * (1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Fractions of the classes as bars.
+
+    Attributes:
+      fractions: for each class the fraction in each split.
+      axes: one, or a logarithmic one and a linear one to choose from.
+    """
+
+    fractions: Sequence[Sequence[float]]
+    axes: Sequence[Axis]
+
+    thickness, gap = 5, 2  # of a bar, in pixels
+
+    @property
+    def height(self) -> int:
+        """Of the bars of a class."""
+        return len(self.fractions[0]) * (self.thickness + self.gap) + self.gap
+
+    def bars(self, fractions: Sequence[float], axis: Axis) -> list[tuple[int, float]]:
+        """Top in pixels and width in percent of the bars of one class, one per split that has the class."""
+        tops = [self.gap + index * (self.thickness + self.gap) for index in range(len(fractions))]
+        return [(top, 100 * axis.place(value)) for top, value in zip(tops, fractions, strict=True) if value > 0]
+
+
+def histogram_of(report: CheckReport) -> Histogram:
+    """The fractions of all classes."""
+    by_split = [[_fraction(n, sum(facts.pixels)) for n in facts.pixels] for facts in report.splits.values()]
+    every = [fraction for of_split in by_split for fraction in of_split]
+    axes = [logarithmic_axis(every), linear_axis(every)] if is_wide(every) else [linear_axis(every)]
+    return Histogram([list(of_class) for of_class in zip(*by_split, strict=True)], axes)
+
+
+# --- Scatter of the image sizes -----------------------------------------------------------------------------
+
+Sizes = Mapping[str, Mapping[tuple[int, int], int]]  # by split: number of images of each (height, width)
+
+_WIDTH, _MIN_HEIGHT, _MAX_HEIGHT = 700, 220, 640  # of the plot, in pixels; the height follows the images' shape
+_LEFT, _TOP, _RIGHT, _BOTTOM = 64, 26, 24, 46  # room for the labels around it
+_LARGEST, _CROWD = 26.0, 60  # radius of the largest dot, as long as there are no more dots than that
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Images of one size."""
+
+    height: int
+    width: int
+    radius: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Width against height: a dot for each distinct size, crop sizes as rectangles.
+
+    Both axes have the same scale, unless the plot gets too flat.
+
+    Attributes:
+      wide, high: pixels of images at the ends of the axes.
+      dots: large ones first, so that small ones are drawn on top of them.
+      crops: name, height, width.
+    """
+
+    wide: float
+    high: float
+    dots: Sequence[Dot] = ()
+    crops: Sequence[tuple[str, int, int]] = ()
+
+    full_width = _LEFT + _WIDTH + _RIGHT
+
+    @property
+    def height(self) -> float:
+        """Of the plot."""
+        return min(_MAX_HEIGHT, max(_MIN_HEIGHT, _WIDTH * self.high / self.wide))
+
+    @property
+    def full_height(self) -> float:
+        """Of the drawing, labels included."""
+        return _TOP + self.height + _BOTTOM
+
+    def x(self, width: float) -> float:
+        """Place of a width in the drawing."""
+        return round(_LEFT + _WIDTH * width / self.wide, 1)
+
+    def y(self, height: float) -> float:
+        """Place of a height in the drawing."""
+        return round(_TOP + self.height * (1 - height / self.high), 1)
+
+    def _steps(self) -> tuple[list[float], list[float]]:
+        step_x, step_y = round_step(self.wide, 8), round_step(self.high, 6)
+        columns = [step_x * index for index in range(int(self.wide / step_x) + 1)]
+        return columns, [step_y * index for index in range(int(self.high / step_y) + 1)]
+
+    def lines(self) -> Iterator[tuple[float, float, float, float]]:
+        """Grid lines: x and y of both ends."""
+        columns, rows = self._steps()
+        yield from ((self.x(at), self.y(self.high), self.x(at), self.y(0)) for at in columns)
+        yield from ((self.x(0), self.y(at), self.x(self.wide), self.y(at)) for at in rows)
+
+    def texts(self) -> Iterator[tuple[float, float, str, str]]:
+        """Numbers of the grid lines and names of the axes: x, y, anchor, text."""
+        columns, rows = self._steps()
+        bottom = self.y(0)
+        yield from ((self.x(at), bottom + 18, "middle", f"{at:g}") for at in columns)
+        yield from ((self.x(0) - 8, self.y(at) + 4, "end", f"{at:g}") for at in rows[1:])
+        yield self.x(self.wide), bottom + 38, "end", "width in pixels"
+        yield 8, _TOP - 12, "start", "height in pixels"
+
+
+def scatter_of(sizes: Sizes, crop: CropAdvice | None) -> Scatter | None:
+    """The scatter of the sizes of all splits; None where there are none."""
+    numbers: dict[tuple[int, int], int] = {}
+    for of_split in sizes.values():
+        for size, number in of_split.items():
+            numbers[size] = numbers.get(size, 0) + number
+    if not numbers:
+        return None
+    crops = [("train", *crop.train), ("eval", *crop.eval)] if crop else []
+    reach = [*numbers, *((height, width) for _, height, width in crops)]
+    most = max(numbers.values())
+    dots = [
+        Dot(*size, radius(number, most, len(numbers)), _title(size, sizes))
+        for size, number in sorted(numbers.items(), key=lambda item: -item[1])
     ]
-    tiles = [element("div", element("b", number), element("span", what), class_="tile") for number, what in numbers]
-    counts = [element("th", word, class_="number") for word in ("images", "distinct sizes", "ignored pixels")]
-    header = ["split", *counts, "width", "height", "classes that occur", "kinds of images"]
-    rows = [split_row(name, facts, dataset.num_classes) for name, facts in splits.items()]
-    return section("What was checked", element("div", tiles, class_="tiles"), table(header, rows), id="facts")
+    wide, high = 1.06 * max(width for _, width in reach), 1.06 * max(height for height, _ in reach)
+    return Scatter(wide, high, dots, crops)
 
 
-def split_row(name: str, facts: SplitFacts, num_classes: int) -> list[object]:
-    """The cells of a split's line."""
-    sizes, occurring = facts.size_range, sum(number > 0 for number in facts.pixels)
-    ignored = share_of(facts.ignored_pixels, sum(facts.pixels) + facts.ignored_pixels)
-    kinds = sorted(facts.kinds.items(), key=lambda item: -item[1])
-    return [
-        element("td", element("b", name)),
-        facts.images,
-        len(facts.sizes),
-        element("td", percent(ignored), class_="number"),
-        span(sizes.min_width, sizes.max_width) if sizes else "–",
-        span(sizes.min_height, sizes.max_height) if sizes else "–",
-        f"{occurring} of {num_classes}",
-        ", ".join(f"{number:,} {kind}" for kind, number in kinds) or "–",
-    ]
+def radius(number: int, most: int, dots: int) -> float:
+    """Radius of the dot for a number of images of the `most` that one dot has.
+
+    Areas are in proportion, down to a minimum radius; the more dots, the smaller all of them.
+    """
+    largest = max(8.0, _LARGEST * min(1.0, math.sqrt(_CROWD / dots))) if most > 3 else 7.0
+    return max(0.14 * largest, largest * math.sqrt(number / most))
 
 
-def span(least: int, most: int) -> str:
-    """`300 to 500`, or one number where both are the same."""
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
-# --- Classes --------------------------------------------------------------------------------------------------
-
-
-def classes_section(report: Report) -> Markup:
-    """The histogram: for each class its share of the pixels and the number of images with it, split by split."""
-    splits, dataset = report.splits, report.dataset
-    if not splits:
-        return Markup()
-    shares = [[share_of(n, sum(facts.pixels)) for n in facts.pixels] for facts in splits.values()]
-    by_class = [list(of_class) for of_class in zip(*shares, strict=True)]
-    every = [share for of_class in by_class for share in of_class]
-    axes = [charts.linear_axis(every), charts.logarithmic_axis(every)] if charts.is_wide(every) else []
-    axes = axes or [charts.linear_axis(every)]
-    colors = colors_of(report)
-    rows = []
-    for index, (name, of_class) in enumerate(zip(dataset.class_names, by_class, strict=True)):
-        drawn = [charts.bars(of_class, axis, rgb(colors[index]), axis_class(axis)) for axis in axes]
-        cells = [pixels_cell(share, facts) for share, facts in zip(of_class, splits.values(), strict=True)]
-        cells += [images_cell(facts, index) for facts in splits.values()]
-        if index == dataset.ignore_label:  # as in ADE20K: the last line counts it
-            cells = [element("td", "ignored", class_="number soft", colspan=2 * len(splits))]
-        rows.append(element("tr", class_cells(index, name, colors), element("td", drawn, class_="plot"), cells))
-    body = element("tbody", rows, ignored_row(report))
-    plot = element("table", classes_head(list(splits), axes), body, class_="classes")
-    chooser = scale_chooser() if len(axes) > 1 else Markup()
-    return section("Classes", explain_bars(report), chooser, element("div", plot, class_="scroll"), id="classes")
-
-
-def explain_bars(report: Report) -> Markup:
-    """How to read the histogram."""
-    names = list(report.splits)
-    order = f" Bars from top to bottom: {', '.join(names)}." if len(names) > 1 else ""
-    text = f"Share of each class in the pixels that count, and the number of images in which it occurs.{order}"
-    return element("p", text, class_="remark")
-
-
-def scale_chooser() -> Markup:
-    """Two buttons that the style sheet heeds; shares differ widely, so the logarithmic axis is chosen at first."""
-    options = []
-    for word, checked in (("logarithmic", "checked"), ("linear", None)):
-        options.append(element("input", type="radio", name="scale", id=f"scale-{word}", checked=checked))
-        options.append(element("label", word, for_=f"scale-{word}"))
-    return join(options)  # no element around them: the style sheet's rule is for what follows beside them
-
-
-def axis_class(axis: charts.Axis) -> str:
-    """The class by which the style sheet shows one axis and hides the other."""
-    return "log" if axis.logarithmic else "lin"
-
-
-def classes_head(splits: Sequence[str], axes: Sequence[charts.Axis]) -> Markup:
-    """Two lines: what the columns hold, and the splits."""
-    labels = [charts.axis_labels(axis, axis_class(axis)) for axis in axes]
-    upper = [
-        element("th", "class", colspan=2, rowspan=2),
-        element("th", "share", class_="plot"),
-        element("th", "share of the pixels", colspan=len(splits), class_="number"),
-        element("th", "images with it", colspan=len(splits), class_="number"),
-    ]
-    lower = [element("th", labels, class_="plot"), *[element("th", name, class_="number") for name in [*splits] * 2]]
-    return element("thead", element("tr", upper), element("tr", lower))
-
-
-def class_cells(index: int, name: str, colors: Sequence[Sequence[int]]) -> list[Markup]:
-    """Label value, color and name."""
-    return [element("td", str(index), class_="number"), element("th", swatch(colors[index]), name, scope="row")]
-
-
-def pixels_cell(share: float, facts: SplitFacts) -> Markup:
-    absent = not share and sum(facts.pixels) > 0
-    return element("td", "absent" if absent else percent(share), class_="number absent" if absent else "number")
-
-
-def images_cell(facts: SplitFacts, index: int) -> Markup:
-    number = facts.images_with[index]
-    return element("td", f"{number:,}", class_="number" if number else "number absent")
-
-
-def ignored_row(report: Report) -> Markup:
-    """The last line: pixels that do not count."""
-    facts = list(report.splits.values())
-    shares = [share_of(one.ignored_pixels, sum(one.pixels) + one.ignored_pixels) for one in facts]
-    cells = [element("td", percent(share), class_="number") for share in shares]
-    name = element("th", element("i", class_="swatch hatched"), "ignored, of all pixels", scope="row")
-    value = element("td", str(report.dataset.ignore_label), class_="number")
-    rest = [element("td"), cells, element("td", colspan=len(facts))]
-    return element("tr", value, name, rest, class_="ignored")
-
-
-def colors_of(report: Report) -> list[list[int]]:
-    """RGB of every label value."""
-    return colormaps.colors_for(report.dataset.colors, report.dataset.num_classes).tolist()
-
-
-def rgb(color: Sequence[int]) -> str:
-    """A color as CSS has it."""
-    red, green, blue = map(int, color)
-    return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def swatch(color: Sequence[int]) -> Markup:
-    """A small square of a color."""
-    return element("i", class_="swatch", style=f"background:{rgb(color)}")
-
-
-# --- Sizes and crop -------------------------------------------------------------------------------------------
-
-
-def sizes_section(report: Report) -> Markup:
-    """The scatter of sizes, and the crop sizes that suit them."""
-    sizes = {name: facts.sizes for name, facts in report.splits.items() if facts.sizes}
-    if not sizes:
-        return Markup()
-    distinct = len(charts.together(sizes))
-    remark = "Each dot is one size of images, its area the number of images that have it."
-    remark = "All images have the same size." if distinct == 1 else remark
-    figure = element("figure", charts.size_scatter(sizes, report.crop))
-    return section("Image sizes", element("p", remark, class_="remark"), figure, crop_advice(report), id="sizes")
-
-
-def crop_advice(report: Report) -> Markup:
-    """Recommended crop sizes, as flags to copy."""
-    if report.crop is None:
-        return Markup()
-    train, evaluation = (",".join(map(str, size)) for size in (report.crop.train, report.crop.eval))
-    flags = element("pre", f"`train_crop_size={train}` `eval_crop_size={evaluation}`", class_="copy")
-    return join([element("h3", "Recommended crop sizes (height,width)"), element("p", report.crop.why), flags])
-
-
-# --- Weights --------------------------------------------------------------------------------------------------
-
-
-def weights_section(report: Report) -> Markup:
-    """Class weights of several schemes side by side, and the flags that set them."""
-    if not report.weights:
-        return Markup()
-    colors, schemes = colors_of(report), list(report.weights)
-    largest = {scheme: max((w or 0 for w in report.weights[scheme]), default=0) for scheme in schemes}
-    rows = []
-    for index, name in enumerate(report.dataset.class_names):
-        cells = [weight_cell(report.weights[scheme][index], largest[scheme]) for scheme in schemes]
-        rows.append([*class_cells(index, name, colors), *cells])
-    header = ["", "class", *[element("th", scheme, class_="number") for scheme in schemes]]
-    shown = table(header, rows, "weights")
-    if len(rows) > _MOST_SHOWN_ROWS:
-        shown = element("details", element("summary", f"The weights of all {len(rows)} classes"), shown)
-    remark = "Weights for the loss by scheme, from the pixels of the training split; – has no pixel there."
-    flags = [scheme_flag(scheme, report.weights[scheme]) for scheme in schemes]
-    return section("Class weights", element("p", remark, class_="remark"), shown, flags, id="weights")
-
-
-def weight_cell(weight: float | None, largest: float) -> Markup:
-    """A weight over a bar that shows its size within its scheme."""
-    if weight is None:
-        return element("td", "–", class_="number")
-    part = 100 * weight / largest if largest else 0
-    text = f"{weight:#.3g}" if weight < 1000 else f"{weight:,.0f}"
-    return element("td", text, class_="number bar", style=f"`part`:{part:.1f}%")
-
-
-def scheme_flag(scheme: str, weights: ClassWeights) -> Markup:
-    """What a scheme is, and the flag that sets its weights, to copy."""
-    *first, last = value_text(weights).split(",")
-    parts = [[number, ",", element("wbr")] for number in first]  # lines break after commas alone
-    flag = element(
-        "pre", element("span", f"{console.spelled('`label_weights=`').strip('`')}"), parts, last, class_="copy"
-    )
-    about = SCHEMES[scheme].explanation if scheme in SCHEMES else None
-    return join([element("h3", scheme, element("small", about) if about else None), flag])
-
-
-# --- Samples --------------------------------------------------------------------------------------------------
-
-
-def samples_section(report: Report) -> Markup:
-    """Pairs to look at, and the legend of their colors."""
-    if not report.samples:
-        return Markup()
-    figures = [
-        element(
-            "figure",
-            element("div", jpeg(sample.image, f"image {sample.name}"), jpeg(sample.overlay, f"label of {sample.name}")),
-            element("figcaption", element("b", sample.name), f" ({sample.split})"),
-            class_="pair",
-        )
-        for sample in report.samples
-    ]
-    return section("Samples", legend(report), element("div", figures, class_="gallery"), id="samples")
-
-
-def legend(report: Report) -> Markup:
-    """Color and name of every class that occurs."""
-    colors = colors_of(report)
-    occurring = {
-        index for facts in report.splits.values() for index, number in enumerate(facts.pixels) if number > 0
-    } or set(range(report.dataset.num_classes))
-    chips = [
-        element("span", swatch(colors[index]), name, class_="chip")
-        for index, name in enumerate(report.dataset.class_names)
-        if index in occurring and index != report.dataset.ignore_label
-    ]
-    chips.append(element("span", element("i", class_="swatch hatched"), "ignored", class_="chip"))
-    if any(finding.rule in _SHOWS_NO_CLASS for finding in report.findings):
-        chips.append(element("span", element("i", class_="swatch crossed"), "no class", class_="chip"))
-    return element("p", chips, class_="legend")
+def _title(size: tuple[int, int], sizes: Sizes) -> str:
+    """What a dot says when the pointer rests on it."""
+    by_split = ", ".join(f"{split} {of_split[size]}" for split, of_split in sizes.items() if size in of_split)
+    return f"{size[1]} wide, {size[0]} high: {by_split}"

@@ -1,4 +1,4 @@
-"""The report on a terminal: what there is, what is wrong with it, and whether training may start."""
+"""The report on a terminal: what the dataset holds, what is wrong with it, and whether training may start."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from deeplab.data.split_names import training_split
-from deeplab.data.validation.check_report import Finding, Report, Severity, SplitFacts
+from deeplab.data.validation.check_report import SEVERITIES, CheckReport, Finding, Severity, SplitFacts
 from deeplab.data.validation.rules import RULES
 from deeplab.losses import class_balance
 from deeplab.utils import console
 from deeplab.utils.text import WIDTH, broken, counted, harmless
 
-_MOST_NAMED = 5  # findings of a rule
-_MOST_CLASSES = 40  # lines of a table
-_MOST_KINDS = 3  # of images in a line
-_LONGEST_NAME = 30  # characters of a class's name in a table
+_MAX_NAMED = 5  # findings of a rule
+_MAX_CLASSES = 40  # lines of a table
+_MAX_KINDS = 3  # of images in a line
+_MAX_NAME = 30  # characters of a class's name in a table
 _CODES = {"error": "31;1", "warning": "33;1", "note": "36", "good": "32;1", "bold": "1", "dim": "2"}
 
 
@@ -26,7 +26,7 @@ def wants_color(stream: object = None) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)()) and not os.environ.get("NO_COLOR")
 
 
-def text(report: Report, color: bool = False) -> str:
+def text(report: CheckReport, color: bool = False) -> str:
     """The report as lines for a terminal.
 
     Args:
@@ -34,16 +34,19 @@ def text(report: Report, color: bool = False) -> str:
       color: with ANSI colors.
     """
     paint = _Paint(color)
-    parts = [paint(harmless(report.checked), "bold")]
+    parts = [paint(_line(report.checked), "bold")]
     if any(facts.images for facts in report.splits.values()):
         parts += [_class_tables(report), _split_table(report)]
     if report.weights:
         parts.append(_weights(report, paint))
     if report.crop:
         train, evaluation = (f"{height},{width}" for height, width in (report.crop.train, report.crop.eval))
-        title = paint(f"crops: `train_crop_size={train}` `eval_crop_size={evaluation}`", "bold")
-        parts.append(f"{title}\n{broken(report.crop.why)}")
+        title = console.spelled(f"crops: `train_crop_size={train}` `eval_crop_size={evaluation}`")
+        parts.append(f"{paint(title, 'bold')}\n{broken(report.crop.why)}")
     parts += list(_findings(report, paint))
+    repair = repair_text(report)
+    if repair:
+        parts.append("\n".join([broken(console.spelled(repair)), *([f"  {report.command}"] * bool(report.command))]))
     return "\n\n".join([*parts, verdict(report, paint)])
 
 
@@ -57,36 +60,44 @@ class _Paint:
         return f"\033[{_CODES[kind]}m{words}\033[0m" if self.color else words
 
 
-def verdict(report: Report, paint: _Paint | None = None) -> str:
+def _line(words: str) -> str:
+    """A text on one line, with settings as this program shows them."""
+    return harmless(console.spelled(words))
+
+
+def verdict(report: CheckReport, paint: _Paint | None = None) -> str:
     """Whether training may start, and how much is wrong: one line."""
     paint = paint or _Paint(False)
-    numbers = {severity: numbers_of(report, severity) for severity in ("error", "warning", "note")}
+    numbers = {severity: report.number_of(severity) for severity in SEVERITIES}
     words = ", ".join(counted(number, kind) for kind, number in numbers.items())
     if not report.may_train:
         return f"{paint('training must not start', 'error')}: {words}"
     return f"{paint('training may start', 'warning' if numbers['warning'] else 'good')}: {words}"
 
 
-def numbers_of(report: Report, severity: str) -> int:
-    """Findings of a severity, those that are not listed included; a rule counts under its gravest finding."""
-    gravest: dict[str, str] = {}
-    for finding in report.findings:  # errors come first
-        gravest.setdefault(finding.rule, finding.severity)
-    return sum(report.numbers.get(rule, 0) for rule, kind in gravest.items() if kind == severity)
+def repair_text(report: CheckReport) -> str:
+    """Which settings repair the dataset, and what they do not repair; empty where no setting does."""
+    if not report.repair:
+        return ""
+    rules = list(dict.fromkeys(finding.rule for finding in report.findings if finding.repair))
+    settings = " ".join(f"`{name}={value}`" for name, value in report.repair.items())
+    build = "building with this command" if report.command else f"building the records again with {settings}"
+    rest = f"; it does not repair {', '.join(report.unrepaired)}" if report.unrepaired else ""
+    return f"{build} repairs {', '.join(rules)}{rest}{':' if report.command else ''}"
 
 
 # --- Tables -------------------------------------------------------------------------------------------------
 
 
-def _class_tables(report: Report) -> str:
-    """Share of the pixels that count and number of images of each class in each split."""
+def _class_tables(report: CheckReport) -> str:
+    """Fraction of the labeled pixels and number of images of each class in each split."""
     splits = {split: facts for split, facts in report.splits.items() if facts.images}
     left_out = report.dataset.num_classes - len(_shown_classes(report))
-    more = f"\nand {left_out} class{'es' if left_out > 1 else ''} more (`json`, `html` list all)" if left_out else ""
-    return _class_table(report, splits) + more
+    more = f"\nand {left_out} more class{'es' if left_out > 1 else ''} (`json`, `html` list all)" if left_out else ""
+    return _class_table(report, splits) + console.spelled(more)
 
 
-def _class_table(report: Report, splits: Mapping[str, SplitFacts]) -> str:
+def _class_table(report: CheckReport, splits: Mapping[str, SplitFacts]) -> str:
     """As many tables as it takes for none to be too wide."""
     rows: list[list[object]] = []
     for index in _shown_classes(report):
@@ -106,30 +117,30 @@ def _class_table(report: Report, splits: Mapping[str, SplitFacts]) -> str:
     return "\n\n".join(_class_table(report, {name: splits[name] for name in half}) for half in halves)
 
 
-def _shown_classes(report: Report) -> list[int]:
+def _shown_classes(report: CheckReport) -> list[int]:
     """All classes, or of very many the most frequent and the rarest."""
     number = report.dataset.num_classes
-    if number <= _MOST_CLASSES:
+    if number <= _MAX_CLASSES:
         return list(range(number))
     totals = [sum(facts.pixels[index] for facts in report.splits.values()) for index in range(number)]
     order = sorted(range(number), key=lambda index: -totals[index])
-    half = _MOST_CLASSES // 2
+    half = _MAX_CLASSES // 2
     return sorted([*order[:half], *order[-half:]])
 
 
-def _class_name(report: Report, index: int) -> str:
+def _class_name(report: CheckReport, index: int) -> str:
     name = harmless(report.dataset.class_names[index])
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 
 def _percent(part: int, whole: int) -> str:
     if not whole:
         return "-"
-    share = 100 * part / whole
-    return f"{share:.2f}%" if share >= 0.005 or not part else f"{max(share, 0.0001):.4f}%"
+    percent = 100 * part / whole
+    return f"{percent:.2f}%" if percent >= 0.005 or not part else f"{max(percent, 0.0001):.4f}%"
 
 
-def _split_table(report: Report) -> str:
+def _split_table(report: CheckReport) -> str:
     rows = []
     for split, facts in report.splits.items():
         size = facts.size_range
@@ -138,23 +149,23 @@ def _split_table(report: Report) -> str:
             low, high = f"{size.min_height}x{size.min_width}", f"{size.max_height}x{size.max_width}"
             sizes = low if low == high else f"{low} to {high}"
         kinds = [f"{number} {kind}" for kind, number in facts.kinds.items()]
-        more = [f"{len(kinds) - _MOST_KINDS} kinds more"] if len(kinds) > _MOST_KINDS else []
-        rows.append([harmless(split), facts.images, sizes, "; ".join([*kinds[:_MOST_KINDS], *more]) or "-"])
+        more = [f"{len(kinds) - _MAX_KINDS} more kinds"] if len(kinds) > _MAX_KINDS else []
+        rows.append([harmless(split), facts.images, sizes, "; ".join([*kinds[:_MAX_KINDS], *more]) or "-"])
     return console.table(rows, ["split", "images", "height x width", "kinds"])
 
 
-def _weights(report: Report, paint: _Paint) -> str:
-    names = list(report.weights)
+def _weights(report: CheckReport, paint: _Paint) -> str:
+    names, training = list(report.weights), training_split(list(report.splits))
     rows = [
         [index, _class_name(report, index), *(_weight(report.weights[name][index]) for name in names)]
         for index in _shown_classes(report)
     ]
     rows.append(["", "largest / smallest", *(f"{class_balance.ratio(report.weights[name]):.3g}" for name in names)])
-    title = f"class weights from split {harmless(training_split(list(report.splits)))}, mean 1"
-    pixels = report.splits[training_split(list(report.splits))].pixels
-    remark = f"where rare classes are not found, try {class_balance.recommended_scheme(pixels)} first:"
-    flag = class_balance.setting_text(class_balance.recommended_weights(pixels))
-    return f"{paint(title, 'bold')}\n{remark}\n{flag}\n{console.table(rows, ['label', 'class', *names])}"
+    pixels = report.splits[training].pixels
+    title = f"class weights from split {harmless(training)}, mean 1"
+    remark = f"where rare classes are not predicted, try {class_balance.recommended_scheme(pixels)} first:"
+    recommended = console.spelled(class_balance.setting_text(class_balance.recommended_weights(pixels)))
+    return f"{paint(title, 'bold')}\n{remark}\n{recommended}\n{console.table(rows, ['label', 'class', *names])}"
 
 
 def _weight(weight: float | None) -> str:
@@ -164,30 +175,28 @@ def _weight(weight: float | None) -> str:
 # --- Findings -----------------------------------------------------------------------------------------------
 
 
-def _findings(report: Report, paint: _Paint) -> Iterator[str]:
-    """A paragraph a rule."""
+def _findings(report: CheckReport, paint: _Paint) -> Iterator[str]:
+    """A paragraph for each rule."""
     by_rule: dict[tuple[str, Severity], list[Finding]] = {}
     for finding in report.findings:
         by_rule.setdefault((finding.rule, finding.severity), []).append(finding)
     for (rule, severity), found in by_rule.items():
         number = max(report.numbers.get(rule, 0), len(found))
         times = f" ({number} times)" if number > 1 else ""
-        sentence = RULES[rule].sentence if rule in RULES else ""
-        head = broken(f"{severity} {rule}{times}: {sentence}")
+        message = console.spelled(RULES.get(rule).message) if rule in RULES else ""
+        head = broken(f"{severity} {rule}{times}: {message}")
         painted = f"{paint(severity, severity)} {paint(rule, 'bold')}"
         yield "\n".join([painted + head.removeprefix(f"{severity} {rule}"), *_lines(found, number)])
 
 
 def _lines(found: Sequence[Finding], number: int) -> Iterator[str]:
-    shown = found[:_MOST_NAMED]
+    shown = found[:_MAX_NAMED]
     same_hint = len({finding.hint for finding in shown}) == 1
     for finding in shown:
-        yield harmless(f"  {finding.where}: {finding.text}")
+        yield _line(f"  {finding.where}: {finding.text}")
         if not same_hint:
-            yield harmless(f"    hint: {finding.hint}")
+            yield _line(f"    hint: {finding.hint}")
     if number > len(shown):
         yield f"  and {number - len(shown)} more"
     if same_hint:
-        yield harmless(f"  hint: {shown[0].hint}")
-    if any(finding.fix for finding in found):
-        yield harmless(f"  `fix=FOLDER` {found[0].fix or 'mends some of these in a copy'}")
+        yield _line(f"  hint: {shown[0].hint}")

@@ -1,18 +1,34 @@
-"""What is checked: every rule with its severity, one sentence on why it matters, and what to do when it is broken.
+"""All rules of the check: severity, why it matters, and what to do; and the registries of functions that look for them.
 
-Errors stop training, or spoil it for certain. Warnings let it start, but most likely something is not as it was meant.
-Notes are facts worth knowing; a dataset with notes alone is clean.
+Errors stop training or spoil it for certain. Warnings let it start, but something is probably wrong. Notes are facts
+worth knowing; a dataset with nothing but notes is clean.
+
+A further check is one module: it registers its rule in `RULES` and a function in `PAIR_CHECKS` or `DATASET_CHECKS`.
+
+    RULES.register("mask-empty")(Rule("warning", "A mask shows nothing.", "look at the image"))
+
+    @PAIR_CHECKS.register("mask-empty")
+    def empty_mask(pair: SeenPair) -> Iterator[Finding]:
+        if pair.label.counts is not None and not pair.label.counts[1:].any():
+            yield pair.finding("mask-empty", "holds nothing but class 0")
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from deeplab.data.validation.check_report import Finding, Severity
+from deeplab.utils.errors import UserError
+from deeplab.utils.registry import Registry
 
-MOST_SHOWN = 20  # findings of one rule that a report lists; further ones are counted
+if TYPE_CHECKING:
+    from deeplab.data.validation.pair_checks import SeenPair
+    from deeplab.data.validation.statistics import Summary
+
+MAX_LISTED = 20  # findings of one rule that a report lists; further ones are counted
 
 
 @dataclass(frozen=True)
@@ -21,332 +37,20 @@ class Rule:
 
     Attributes:
       severity: of its findings, unless one says otherwise.
-      sentence: what is wrong and why it matters.
-      hint: what to do where a finding has nothing better to say.
+      message: what is wrong and why it matters, one sentence.
+      hint: what to do where a finding has nothing more specific to say.
+      in_source: the problem is in the files from which records are built, so records have to be built again.
     """
 
     severity: Severity
-    sentence: str
+    message: str
     hint: str
+    in_source: bool = False
 
 
-_REBUILD = "mend the file, then build the records anew with `overwrite=true`"
-
-_FILES: Mapping[str, Rule] = {
-    "nothing-to-check": Rule(
-        "error", "There is not a single image.", "build records first: `deeplab build-data `help`"
-    ),
-    "listing-unusable": Rule(
-        "error",
-        "The dataset cannot be listed as it is, so building records would stop.",
-        "mend what is named, then check again",
-    ),
-    "listed-name-missing": Rule(
-        "error", "A list names an image that has no file.", "add the file, or take the name off the list"
-    ),
-    "image-without-mask": Rule(
-        "warning", "An image has no mask, so nothing is learned from it.", "add the mask, or remove the image"
-    ),
-    "mask-without-image": Rule("warning", "A mask has no image.", "add the image, or remove the mask"),
-    "name-ambiguous": Rule(
-        "error", "A name has two files, and nobody has said which one counts.", "remove all but one"
-    ),
-    "name-repeated": Rule(
-        "warning", "A name stands twice in one split, so that image counts double.", "take it off the list once"
-    ),
-    "split-empty": Rule(
-        "error", "A split holds no image: training on it would end at once.", "check its list of images, or remove it"
-    ),
-}
-
-_IMAGES: Mapping[str, Rule] = {
-    "image-unreadable": Rule(
-        "error", "An image is empty, cut off or damaged; training would stop at it.", "copy the file again"
-    ),
-    "image-unknown-format": Rule(
-        "error",
-        "A file is none of the kinds of picture that are read, whatever its extension.",
-        "convert it to PNG (lossless) or JPEG first",
-    ),
-    "image-damaged": Rule(
-        "warning", "An image breaks the rules of its format, yet TensorFlow reads it.", "save or copy the file again"
-    ),
-    "image-turned": Rule(
-        "note",
-        "The EXIF data of a photo turn it; whether its mask lies the same way is decided by their sizes.",
-        "look at the overlay; `exif=turn` or `exif=ignore` decides for all photos",
-    ),
-    "image-converted": Rule(
-        "note", "An image is stored in another form than it has now.", "nothing, if that is what you expect"
-    ),
-    "image-alpha": Rule(
-        "warning", "An image has an alpha channel, which is dropped.", "save it as RGB, over the ground you want to see"
-    ),
-    "image-16-bit": Rule(
-        "warning",
-        "An image has 16 bits a channel, of which the upper 8 are kept: dark pictures may become black.",
-        "scale it to 8 bits yourself, so that what matters stays visible",
-    ),
-    "image-dark": Rule(
-        "warning",
-        "A picture of more than 8 bits uses their lower part only, so that networks see it nearly black.",
-        "stretch all pictures by the same factor before building",
-    ),
-    "image-pages": Rule(
-        "note", "A file holds several pages or frames, of which the first is taken.", "nothing, if that is the one"
-    ),
-    "image-cmyk": Rule(
-        "warning",
-        "An image is stored in printing colors, which decoders turn into RGB each in its own way.",
-        "save it as RGB",
-    ),
-    "image-gray": Rule("note", "Images are gray: their one channel is read as red, green and blue.", "nothing to do"),
-    "image-flat": Rule(
-        "warning",
-        "An image is one tone all over: there is nothing to see on it.",
-        "copy the file again, or leave it out",
-    ),
-    "image-is-mask": Rule(
-        "error", "An image is its own mask: what is to be found is given away.", "put the photo in its place"
-    ),
-    "image-tiny": Rule(
-        "warning",
-        "An image is so small that the network's features are one or two cells.",
-        "leave it out, or enlarge it together with its mask",
-    ),
-}
-
-_MASKS: Mapping[str, Rule] = {
-    "mask-unreadable": Rule(
-        "error", "A mask is empty, cut off, damaged or no picture.", "copy or export the file again"
-    ),
-    "mask-is-color": Rule(
-        "error",
-        "A mask is in colors, and nobody has said which color is which class.",
-        "`palette=FILE` with a line `R G B name` for each class, in the order of the classes",
-    ),
-    "mask-color-unknown": Rule(
-        "error",
-        "A mask has colors that are not in the palette.",
-        "add them to the palette, or give `color_tolerance`",
-    ),
-    "mask-colors-snapped": Rule(
-        "note", "Pixels of a mask took the nearest color of the palette.", "look at the overlay"
-    ),
-    "mask-palette-disagrees": Rule(
-        "error",
-        "A palette PNG says one class by its index and another by its color.",
-        "leave `palette` out if the indices are right; run convert_color_masks if the colors are",
-    ),
-    "mask-kind": Rule(
-        "error", "The pixels of a mask are no class indices.", "write masks as 8-bit PNG without transparency"
-    ),
-    "mask-lossy": Rule(
-        "error",
-        "A mask is a JPEG: around every edge it holds values that nobody drew.",
-        "export the masks again as PNG; colors in JPEG can be saved with `palette` and `color_tolerance`",
-    ),
-    "mask-blurred": Rule(
-        "warning",
-        "Between the areas of a mask lie thin lines of values in between, as after JPEG or smooth resizing: there, "
-        "labels are wrong.",
-        "export the masks again, as PNG; resize them by nearest neighbor alone",
-    ),
-    "mask-unusable": Rule("error", "The label of an image cannot be drawn.", "mend the annotation"),
-    "label-out-of-range": Rule(
-        "error",
-        "A label holds values that are neither a class nor the ignore label: their pixels would teach nothing, and "
-        "evaluation would stop.",
-        "map the values with `label_map=OLD:NEW`, or mend the number of classes",
-    ),
-    "size-differs": Rule(
-        "error",
-        "A mask has another size than its image.",
-        "resize the mask (nearest neighbor) or the image, or leave the pair out",
-    ),
-    "mask-transposed": Rule(
-        "error",
-        "A mask lies on its side: its height is the image's width.",
-        "turn one of the two; photos often carry their rotation in EXIF data that annotation tools apply",
-    ),
-    "mask-mirrored": Rule(
-        "warning",
-        "The outlines of a mask lie on the edges of its picture when it is mirrored or turned, but not as it is.",
-        "look at the overlay; mirror the mask or the image (EXIF data that were dropped can be the cause)",
-    ),
-    "mask-off-edges": Rule(
-        "note",
-        "The outlines of a mask follow no edges of its picture, unlike those of most masks.",
-        "look at the overlay: the mask may be that of another image, or roughly drawn",
-    ),
-    "mask-palettes-differ": Rule(
-        "error",
-        "One color stands for different indices in different palette masks, as when each was given a palette of its "
-        "own: the indices mean nothing, the colors do.",
-        "save the masks as RGB and give `palette=FILE`, or run datasets/convert_color_masks.py on them",
-    ),
-    "label-one-class": Rule(
-        "note",
-        "A whole label is one class, while most have several: there is nothing else on the image, or it was forgotten.",
-        "look at the image; nothing, if that is all there is on it",
-    ),
-    "label-all-ignored": Rule(
-        "warning", "Every pixel of a label is ignored, so the image teaches nothing.", "leave the pair out"
-    ),
-}
-
-_CLASSES: Mapping[str, Rule] = {
-    "nothing-labeled": Rule(
-        "error", "Every pixel of every label is ignored.", "check `ignore_label` and the values of the masks"
-    ),
-    "foreground-ignored": Rule(
-        "error",
-        "The masks hold one class and the ignore label: what was meant as a class would be ignored.",
-        "`label_map=255:1`",
-    ),
-    "one-class": Rule(
-        "error", "All labeled pixels are one class: there is nothing to tell apart.", "check the mask files"
-    ),
-    "labels-are-gray-levels": Rule(
-        "error",
-        "The masks hold tones of gray, not class indices 0, 1, 2 ...",
-        "number them with `label_map=OLD:NEW`,OLD:NEW",
-    ),
-    "class-names-repeated": Rule(
-        "warning", "Two classes have one name: in tables, nobody can tell them apart.", "give each class its own name"
-    ),
-    "class-ignored": Rule(
-        "warning",
-        "The ignore label is one of the classes, which is never learned and never found.",
-        "leave `ignore_label` out if the class is meant to be learned; call it `ignored` if it is not",
-    ),
-    "labels-start-at-one": Rule(
-        "warning",
-        "No label holds the value 0: the first class is 0, so one class would have no pixel.",
-        "`label_map` moves them down by one, unless class 0 merely does not occur",
-    ),
-    "ignore-counted-as-class": Rule(
-        "warning",
-        "The highest class has not one pixel, and ignored pixels have a label of their own.",
-        "num_classes counts the background, but never the ignore label",
-    ),
-    "class-absent": Rule(
-        "warning", "A class has no pixel anywhere.", "take it off the list of classes, or check the masks' values"
-    ),
-    "class-not-trained": Rule(
-        "warning",
-        "A class occurs in another split, but not in the one for training: it cannot be learned.",
-        "divide anew with `stratify=true`, or move images into the training split",
-    ),
-    "class-absent-from-split": Rule(
-        "note",
-        "A class that is trained has no pixel in another split, whose figures say nothing of it.",
-        "divide anew with `stratify=true`, or move images into that split",
-    ),
-    "class-rare": Rule(
-        "warning",
-        "Classes have less than 0.05 % of the training pixels: without weights they are hardly ever found.",
-        "weigh the classes: `label_weights` as suggested below",
-    ),
-    "weights-far-apart": Rule(
-        "note",
-        "Weights in full proportion would differ by more than a factor of 50: such trainings tend to see the heavy "
-        "class everywhere.",
-        "take a milder scheme, such as the square root",
-    ),
-    "labels-all-same": Rule(
-        "error", "The labels of all images are one and the same.", "check that masks belong to their images"
-    ),
-}
-
-_LEAKS: Mapping[str, Rule] = {
-    "name-in-two-splits": Rule(
-        "warning",
-        "An image of the training split is in another split, too: its figures will look better than they are.",
-        "take it off one of the two lists",
-    ),
-    "picture-in-two-splits": Rule(
-        "warning",
-        "The same picture is in the training split and in another one under two names: figures there will look better "
-        "than they are.",
-        "take one of the two off its list: the one for training, where figures must stay comparable",
-    ),
-    "near-picture-in-two-splits": Rule(
-        "warning",
-        "Almost the same picture is in the training split and in another one: figures there will look better than "
-        "they are.",
-        "keep such pictures in one split: take one off its list, or let `group_by` divide by a part of the name",
-    ),
-    "picture-repeated": Rule(
-        "warning", "The same picture stands in a split twice under two names.", "leave one of the two out"
-    ),
-    "label-repeated": Rule(
-        "warning",
-        "Two different pictures have one and the same label: one of them got the mask of the other.",
-        "look at both; give each picture its own mask",
-    ),
-    "same-picture-other-label": Rule(
-        "warning", "The same picture has two different labels, which contradict each other.", "keep the better one"
-    ),
-}
-
-_SIZES: Mapping[str, Rule] = {
-    "larger-than-eval-crop": Rule(
-        "error",
-        "Images are larger than `eval_crop_size`, so evaluation would stop.",
-        "leave `eval_crop_size` out (each image at its own size), or enlarge it",
-    ),
-    "crop-mostly-padding": Rule(
-        "warning",
-        "Most of a training crop would be padding, which costs time and memory and teaches nothing.",
-        "take a smaller `train_crop_size`",
-    ),
-    "crop-off-stride": Rule(
-        "note",
-        "Crops fit the network's feature cells when their sides are multiples of the output stride, plus one.",
-        "take the side that is suggested",
-    ),
-}
-
-_RECORDS: Mapping[str, Rule] = {
-    "shards-incomplete": Rule(
-        "error", "Shards of a split are missing, or stem from two builds.", "copy the whole folder again"
-    ),
-    "shard-damaged": Rule(
-        "error",
-        "A shard is cut off or damaged; the records behind that place were not looked at.",
-        "copy the file again, or build the records anew with `overwrite=true`",
-    ),
-    "record-unusable": Rule("error", "A record holds no image.", "build the records anew with `overwrite=true`"),
-    "record-without-label": Rule(
-        "error",
-        "A record has no label: training and evaluation would stop at it.",
-        "build the split with masks; `split=NAME` checks those that have them",
-    ),
-    "label-not-gray-png": Rule(
-        "error",
-        "A stored label is no 8-bit gray PNG: TensorFlow would read colors, not indices.",
-        "build the records anew; the builders turn palette and color masks into class indices",
-    ),
-    "record-fields-wrong": Rule(
-        "warning",
-        "What a record says of its image is not so; other programs may trust it.",
-        _REBUILD,
-    ),
-    "description-missing": Rule(
-        "warning",
-        "Beside the records lies no dataset.yml, so commands would take the 21 classes of PASCAL VOC.",
-        "write one (the least is `classes: [background, ...]`), or give `dataset`",
-    ),
-    "description-unusable": Rule("error", "dataset.yml cannot be read.", "mend it, or build the records anew"),
-    "description-disagrees": Rule(
-        "warning",
-        "dataset.yml says something else than the records hold.",
-        "build the records anew with `overwrite=true`, or copy the whole folder again",
-    ),
-}
-
-RULES: Mapping[str, Rule] = {**_FILES, **_IMAGES, **_MASKS, **_CLASSES, **_LEAKS, **_SIZES, **_RECORDS}
+RULES: Registry[Rule] = Registry("data check")
+PAIR_CHECKS: Registry[Callable[[SeenPair], Iterator[Finding]]] = Registry("check of an image and its label")
+DATASET_CHECKS: Registry[Callable[[Summary], Iterator[Finding]]] = Registry("check of a whole dataset")
 
 
 def finding(
@@ -357,23 +61,417 @@ def finding(
     split: str = "",
     hint: str = "",
     severity: Severity | None = None,
-    fix: str = "",
+    repair: Mapping[str, str] | None = None,
+    places: tuple[int, ...] = (),
 ) -> Finding:
-    """A finding with what its rule says where nothing else is given."""
-    known = RULES[rule]
-    return Finding(rule, severity or known.severity, str(where), split, text, hint or known.hint, fix)
+    """A finding, with what its rule says where nothing else is given."""
+    known = RULES.get(rule)
+    severity = severity or known.severity
+    return Finding(rule, severity, str(where), split, text, hint or known.hint, repair or {}, places)
 
 
-ABOUT_FILES = frozenset(_FILES) | {"shards-incomplete"}  # rules of lists and folders: no pair is at fault
-
-_MENDED_BEFORE_BUILDING = {
-    *(_FILES.keys() | _IMAGES.keys() | _MASKS.keys() | _LEAKS.keys()),
-    *("foreground-ignored", "labels-are-gray-levels", "labels-start-at-one"),
-}
+def from_error(rule: str, error: UserError, split: str = "") -> Finding:
+    """A finding for what a reader refused."""
+    return finding(rule, error.where, error.rule, split=split, hint=error.hint)
 
 
 def for_records(item: Finding) -> Finding:
-    """A finding on records: what must be mended lies in front of them, and they must be built again."""
-    if item.rule not in _MENDED_BEFORE_BUILDING or item.severity == "note" or item.hint.startswith("build"):
+    """A finding on records whose cause is in the files before them: the hint says to build the records again."""
+    settled = item.severity == "note" or "build" in item.hint or "dataset.yml" in item.hint
+    if settled or not RULES.get(item.rule).in_source:
         return item
-    return dataclasses.replace(item, hint=f"{item.hint}; then build the records anew with `overwrite=true`")
+    return dataclasses.replace(item, hint=f"{item.hint}; then build the records again with `overwrite=true`")
+
+
+def _register(rules: Mapping[str, tuple[Severity, str, str]], in_source: bool) -> None:
+    for name, (severity, message, hint) in rules.items():
+        RULES.register(name)(Rule(severity, message, hint, in_source))
+
+
+_SPOILS_RESULTS = "so results on that split look better than they are"
+_BUILD_AGAIN = "build the records again with `overwrite=true`"
+
+# Files and lists.
+_register(
+    {
+        "nothing-to-check": (
+            "error",
+            "There are no images to check.",
+            "check the folder, or build records first with `deeplab build-data`",
+        ),
+        "listing-unusable": (
+            "error",
+            "The images and masks cannot be listed, so records cannot be built.",
+            "fix what is named, then check again",
+        ),
+        "listed-name-missing": (
+            "error",
+            "A list names an image that has no file.",
+            "add the file, or remove the name from the list",
+        ),
+        "image-without-mask": (
+            "warning",
+            "An image has no mask, so it is left out.",
+            "add the mask, or remove the image",
+        ),
+        "mask-without-image": ("warning", "A mask has no image.", "add the image, or remove the mask"),
+        "name-ambiguous": ("error", "A name has two files, so the pair is not clear.", "remove all but one"),
+        "name-repeated": (
+            "warning",
+            "A split lists a name twice, so that image counts twice.",
+            "remove one of the two from the list",
+        ),
+        "split-empty": (
+            "error",
+            "A split holds no images, so a command that uses it would stop at once.",
+            "check its list of images, or remove the split",
+        ),
+    },
+    in_source=True,
+)
+
+# Images.
+_register(
+    {
+        "image-unreadable": (
+            "error",
+            "An image is empty, truncated or damaged, so training would stop at it.",
+            "copy the file again",
+        ),
+        "image-unknown-format": (
+            "error",
+            "A file is not in a supported image format, whatever its extension says.",
+            "convert it to PNG (lossless) or JPEG first",
+        ),
+        "image-damaged": (
+            "warning",
+            "An image violates its file format, although TensorFlow can read it.",
+            "save or copy the file again",
+        ),
+        "image-rotated": (
+            "note",
+            "A photo has an EXIF rotation. The size of its mask decides whether the rotation is applied.",
+            "look at the overlay; `exif=turn` or `exif=ignore` decides for all photos",
+        ),
+        "image-converted": (
+            "note",
+            "Records store an image in another format than its file has.",
+            "nothing to do, if you expect that",
+        ),
+        "image-alpha": (
+            "warning",
+            "An image has an alpha channel, which is dropped.",
+            "save it as RGB, on the background that you want",
+        ),
+        "image-16-bit": (
+            "warning",
+            "An image has 16 bits per channel, of which the upper 8 are kept: dark images may become black.",
+            "scale it to 8 bits yourself, so that details stay visible",
+        ),
+        "image-dark": (
+            "warning",
+            "An image of more than 8 bits uses only the lowest part of its range, so models see it nearly black.",
+            "stretch all images by the same factor before building",
+        ),
+        "image-pages": (
+            "note",
+            "A file holds several pages or frames, of which the first is used.",
+            "nothing to do, if the first is the right one",
+        ),
+        "image-cmyk": (
+            "warning",
+            "An image has print colors (CMYK), which every decoder turns into RGB in its own way.",
+            "save it as RGB",
+        ),
+        "image-gray": ("note", "Images are gray: their channel is used for red, green and blue.", "nothing to do"),
+        "image-flat": (
+            "warning",
+            "An image has one tone everywhere, so it shows nothing.",
+            "copy the file again, or leave it out",
+        ),
+        "image-is-mask": (
+            "error",
+            "An image is a copy of its own mask, so there is nothing to learn.",
+            "replace it with the photo",
+        ),
+        "image-tiny": (
+            "warning",
+            "An image is so small that the features of the model are one or two cells.",
+            "leave it out, or enlarge it together with its mask",
+        ),
+    },
+    in_source=True,
+)
+
+# Masks and labels.
+_register(
+    {
+        "mask-unreadable": (
+            "error",
+            "A mask is empty, truncated, damaged or not an image.",
+            "copy or export the file again",
+        ),
+        "mask-is-color": (
+            "error",
+            "A mask is in colors, and nothing says which color is which class.",
+            "give `palette=FILE` with a line `R G B name` for each class, in the order of the classes",
+        ),
+        "mask-color-unknown": (
+            "error",
+            "A mask has colors that are not in the palette.",
+            "add them to the palette, or set `color_tolerance`",
+        ),
+        "mask-colors-snapped": (
+            "note",
+            "Pixels of a mask took the nearest color of the palette.",
+            "look at the overlay",
+        ),
+        "mask-palette-disagrees": (
+            "error",
+            "A palette PNG means one class by its index and another by its color.",
+            "leave `palette` out if the indices are right; run datasets/convert_color_masks.py if the colors are right",
+        ),
+        "mask-kind": (
+            "error",
+            "The pixels of a mask are no class indices.",
+            "write masks as 8-bit PNG without transparency",
+        ),
+        "mask-lossy": (
+            "error",
+            "A mask is a JPEG, whose compression leaves wrong values around every edge.",
+            "export the masks again as PNG; masks in colors can be repaired with `palette` and `color_tolerance`",
+        ),
+        "mask-blurred": (
+            "warning",
+            "Areas of a mask are separated by thin lines of values in between, as JPEG or smooth resizing leaves them, "
+            "so labels are wrong there.",
+            "export the masks again as PNG, and resize masks by nearest neighbor only",
+        ),
+        "mask-unusable": ("error", "The label of an image cannot be drawn.", "fix the annotation"),
+        "label-out-of-range": (
+            "error",
+            "A label holds values that are neither a class nor the ignore label, so building, training and evaluation "
+            "stop at it.",
+            "map the values with `label_map=OLD:NEW`, or correct the number of classes",
+        ),
+        "size-differs": (
+            "error",
+            "A mask and its image have different sizes.",
+            "resize the mask (nearest neighbor) or the image, or leave the pair out",
+        ),
+        "mask-transposed": (
+            "error",
+            "A mask is rotated against its image: its height is the width of the image.",
+            "rotate one of the two; photos often store their rotation in EXIF data, which annotation tools apply",
+        ),
+        "mask-palettes-differ": (
+            "error",
+            "One color has different indices in different palette masks, as when each mask has a palette of its own: "
+            "the indices mean nothing, the colors do.",
+            "save the masks as RGB and give `palette=FILE`, or run datasets/convert_color_masks.py on them",
+        ),
+        "label-one-class": (
+            "note",
+            "A whole label is one class, while most labels have several, so something may be missing.",
+            "look at the image; nothing to do, if it shows nothing else",
+        ),
+        "label-all-ignored": (
+            "warning",
+            "Every pixel of a label is ignored, so nothing is learned from the image.",
+            "leave the pair out",
+        ),
+    },
+    in_source=True,
+)
+
+# The values of all labels together.
+_register(
+    {
+        "foreground-ignored": (
+            "error",
+            "The masks hold one class and the ignore label, so what is meant as a class would be ignored.",
+            "map the value to a class, such as `label_map=255:1`",
+        ),
+        "labels-are-gray-levels": (
+            "error",
+            "The masks hold gray levels, not class indices 0, 1, 2 ...",
+            "number them with `label_map=OLD:NEW,OLD:NEW`",
+        ),
+        "labels-start-at-one": (
+            "warning",
+            "No label holds the value 0. The first class is 0, so it would have no pixels.",
+            "shift the values with `label_map`; nothing to do, if class 0 just does not occur",
+        ),
+    },
+    in_source=True,
+)
+_register(
+    {
+        "nothing-labeled": (
+            "error",
+            "Every pixel of every label is ignored.",
+            "check `ignore_label` and the values of the masks",
+        ),
+        "one-class": (
+            "error",
+            "All labeled pixels have one class, so there is nothing to distinguish.",
+            "check that these are the right mask files",
+        ),
+        "labels-all-same": (
+            "error",
+            "The labels of all images are identical.",
+            "check that the masks belong to their images",
+        ),
+        "class-names-repeated": (
+            "warning",
+            "Two classes have the same name, so tables cannot tell them apart.",
+            "give each class a name of its own",
+        ),
+        "class-ignored": (
+            "warning",
+            "The ignore label is one of the classes, which is then neither learned nor predicted.",
+            "leave `ignore_label` out if the class should be learned; name it 'ignored' if not",
+        ),
+        "ignore-counted-as-class": (
+            "warning",
+            "The last class has no pixels, and ignored pixels have a label of their own.",
+            "`num_classes` counts the background, but not the ignore label",
+        ),
+        "class-absent": (
+            "warning",
+            "A class has no pixels in any split.",
+            "remove it from the classes, or check the values of the masks",
+        ),
+        "class-not-trained": (
+            "warning",
+            "A class has no pixels in the split that is trained, so it cannot be learned.",
+            "split the data again with `stratify=true`, or move images with that class into the training split",
+        ),
+        "class-absent-from-split": (
+            "note",
+            "A class of the training split has no pixels in another split, whose results say nothing about it.",
+            "split the data again with `stratify=true`, or move images into that split",
+        ),
+        "class-rare": (
+            "warning",
+            "Classes have less than 0.05 % of the training pixels: without weights, models hardly ever predict them.",
+            "set `label_weights` as recommended",
+        ),
+        "weights-far-apart": (
+            "note",
+            "Inverse weights would differ by more than a factor of 50: models trained so tend to predict the heavy "
+            "class everywhere.",
+            "use the recommended weights, which are milder",
+        ),
+    },
+    in_source=False,
+)
+
+# Duplicates.
+_register(
+    {
+        "name-in-two-splits": (
+            "warning",
+            f"An image of the training split is in another split, too, {_SPOILS_RESULTS}.",
+            "remove it from one of the two lists",
+        ),
+        "image-in-two-splits": (
+            "warning",
+            f"An image of the training split is in another split under another name, {_SPOILS_RESULTS}.",
+            "remove one of the two; remove it from the training split, where results must stay comparable",
+        ),
+        "near-duplicate-in-two-splits": (
+            "warning",
+            f"An image of the training split has a near-duplicate in another split, {_SPOILS_RESULTS}.",
+            "keep such images in one split: remove one, or split by a part of the name with `group_by`",
+        ),
+        "image-repeated": ("warning", "A split holds the same image under two names.", "remove one of the two"),
+        "label-repeated": (
+            "warning",
+            "Two different images have identical labels, so one of them probably has the mask of the other.",
+            "look at both, and give each image its own mask",
+        ),
+        "same-image-other-label": (
+            "warning",
+            "The same image has two different labels, which contradict each other.",
+            "keep the better one",
+        ),
+    },
+    in_source=True,
+)
+
+# Crops and batches.
+_register(
+    {
+        "larger-than-eval-crop": (
+            "error",
+            "Images are larger than `eval_crop_size`, so evaluation would stop.",
+            "leave `eval_crop_size` out (each image at its own size), or enlarge it",
+        ),
+        "crop-mostly-padding": (
+            "warning",
+            "Most of a training crop is padding, which costs time and memory for nothing.",
+            "use a smaller `train_crop_size`",
+        ),
+        "crop-larger-than-images": (
+            "warning",
+            "The training crop is larger than every image, so images are padded where they are not enlarged.",
+            "use a smaller `train_crop_size`",
+        ),
+        "crop-off-stride": (
+            "note",
+            "The sides of a crop should be multiples of the output stride, plus 1, as the features of the model are.",
+            "use the suggested size",
+        ),
+        "batch-larger-than-split": (
+            "warning",
+            "A batch holds more images than the training split, so images repeat within a batch.",
+            "use a smaller `train_batch_size`, or add images",
+        ),
+    },
+    in_source=False,
+)
+
+# Records.
+_register(
+    {
+        "shards-incomplete": (
+            "error",
+            "Shards of a split are missing, or belong to two builds.",
+            "copy the whole folder again",
+        ),
+        "shard-damaged": (
+            "error",
+            "A shard is truncated or damaged; the records after the damage were not checked.",
+            f"copy the file again, or {_BUILD_AGAIN}",
+        ),
+        "record-unusable": ("error", "A record holds no image.", _BUILD_AGAIN),
+        "record-without-label": (
+            "error",
+            "A record has no label, so training and evaluation would stop at it.",
+            "build the split with masks; `split=NAME` limits the check to splits that have them",
+        ),
+        "label-not-gray-png": (
+            "error",
+            "A stored label is not an 8-bit gray PNG, so TensorFlow would read colors, not indices.",
+            "build the records again with `overwrite=true`; palette and color masks then become class indices",
+        ),
+        "record-fields-wrong": (
+            "warning",
+            "A record states a wrong size or format of its image, on which other programs may rely.",
+            _BUILD_AGAIN,
+        ),
+        "description-missing": (
+            "warning",
+            "There is no dataset.yml beside the records, so commands assume the 21 classes of PASCAL VOC.",
+            "write one (at least `classes: [background, ...]`), or set `dataset`",
+        ),
+        "description-unusable": ("error", "dataset.yml cannot be read.", "fix it, or build the records again"),
+        "description-disagrees": (
+            "warning",
+            "dataset.yml and the records disagree.",
+            f"{_BUILD_AGAIN}, or copy the whole folder again",
+        ),
+    },
+    in_source=False,
+)

@@ -1,25 +1,27 @@
-"""What a check adds up while pairs pass by: sums, and of each image about a kilobyte to find its likes by."""
+"""What a check counts while pairs pass by, and the summary of it that the checks of a whole dataset get."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from deeplab.data.validation.check_report import SplitFacts
-from deeplab.data.validation.image_hashing import SIDE
-from deeplab.data.validation.outlines import SplitFits
-from deeplab.data.validation.pair_checks import Inspected
-
-_LEAST_DETAIL = 12  # rows of a label, seen small, that differ from the one above
+from deeplab.config.validation_config import CheckConfig
+from deeplab.data.dataset import Dataset
+from deeplab.data.labels import LabelSpec
+from deeplab.data.split_names import training_split
+from deeplab.data.validation.check_report import CropAdvice, Finding, SplitFacts
+from deeplab.data.validation.duplicates import ImageIndex
+from deeplab.data.validation.pair_checks import SeenPair
+from deeplab.data.validation.subject import Subject
+from deeplab.losses.class_balance import ClassCounts, ClassWeights
 
 
 @dataclass
-class SplitTally:
+class SplitTotals:
     """Sums over the pairs of one split.
 
     Attributes:
@@ -27,13 +29,12 @@ class SplitTally:
       unread: pairs of which image or label could not be read.
       counts: pixels of each label value, int64 [256].
       images_with: images in which each value occurs, int64 [256].
-      pixels_around: pixels that count, in those images, int64 [256].
+      pixels_around: labeled pixels in those images, int64 [256].
       sizes: images of each (height, width).
       kinds: images of each kind.
-      highest, widest: where the image of the largest height stands, and that of the largest width.
+      highest, widest: the largest height with its image, and the largest width.
       label_digests: of the labels; at most two different ones are kept.
-      fits: how labels lie on the edges of their images.
-      of_one_class: where labels lie that hold a single class, and which.
+      of_one_class: labels that hold a single class: where, and which.
     """
 
     images: int = 0
@@ -46,32 +47,30 @@ class SplitTally:
     highest: tuple[int, str] = (0, "")
     widest: tuple[int, str] = (0, "")
     label_digests: set[int] = field(default_factory=set)
-    fits: SplitFits = field(default_factory=SplitFits)
     of_one_class: list[tuple[str, int]] = field(default_factory=list)
 
-    def add(self, seen: Inspected, ignore_label: int, place: int) -> None:
-        """Takes one pair into the sums; `place` is its place in the order of the check."""
+    def add(self, pair: SeenPair, label_digest: int) -> None:
+        """Adds one pair."""
+        size, counts = pair.image.size, pair.label.counts
         self.images += 1
-        self.unread += seen.size is None or seen.counts is None
-        if seen.size:
-            self.sizes[seen.size] += 1
-            self.kinds[seen.kind] += 1
-            self.highest = max(self.highest, (seen.size[0], seen.where), key=lambda pair: pair[0])
-            self.widest = max(self.widest, (seen.size[1], seen.where), key=lambda pair: pair[0])
-        if seen.fit:
-            self.fits.add(seen.fit, seen.mask_where, place)
-        if seen.counts is not None:
-            present = seen.counts > 0
-            classes = [value for value in np.flatnonzero(present).tolist() if value != ignore_label]
+        self.unread += size is None or counts is None
+        if size:
+            self.sizes[size] += 1
+            self.kinds[pair.image.kind] += 1
+            self.highest = max(self.highest, (size[0], pair.loaded.where), key=lambda item: item[0])
+            self.widest = max(self.widest, (size[1], pair.loaded.where), key=lambda item: item[0])
+        if counts is not None:
+            present = counts > 0
+            classes = [value for value in np.flatnonzero(present).tolist() if value != pair.spec.ignore_label]
             if len(classes) == 1:
-                self.of_one_class.append((seen.mask_where, classes[0]))
-            self.counts += seen.counts
+                self.of_one_class.append((pair.loaded.mask_where, classes[0]))
+            self.counts += counts
             self.images_with += present
-            self.pixels_around += present * (seen.counts.sum() - seen.counts[ignore_label])
+            self.pixels_around += present * (counts.sum() - counts[pair.spec.ignore_label])
             if len(self.label_digests) < 2:
-                self.label_digests.add(seen.label_digest)
+                self.label_digests.add(label_digest)
 
-    def renumbered(self, mapping: Mapping[int, int]) -> SplitTally:
+    def renumbered(self, mapping: Mapping[int, int]) -> SplitTotals:
         """The same with other label values, no two of which become one."""
 
         def moved(sums: np.ndarray) -> np.ndarray:
@@ -102,41 +101,63 @@ class SplitTally:
         )
 
 
-@dataclass
-class Likes:
-    """What is kept of every image to find the same or nearly the same elsewhere.
+@dataclass(frozen=True)
+class Summary:
+    """All that was counted. Checks of `DATASET_CHECKS` get it.
 
     Attributes:
-      names, splits: of each image; splits are numbered in the order in which they come.
-      digests: of their bytes; empty where an image could not be read.
-      labels: digests of their labels; 0 where there is none.
-      telling: whether a label has so much detail that two of the same are no coincidence.
+      subject, config: what was checked, and how.
+      counts: pixels of each label value over all splits, as the masks have them, int64 [256].
+      label_map: what these values must be replaced by, where that is certain.
+      about_values: what is wrong with the values before they are taken for classes; None where nothing is.
+      totals: sums by split, of label values after `label_map`.
+      dataset: the classes, with what was counted of them.
+      splits: facts by split.
+      weights: class weights by scheme.
+      crop: recommended crop sizes.
+      images: what is known of every image.
+      palettes: findings on palette masks that contradict each other.
     """
 
-    names: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    labels: array[int] = field(default_factory=lambda: array("Q"))
-    telling: bytearray = field(default_factory=bytearray)
-    _bits: array[int] = field(default_factory=lambda: array("Q"))
-    _thumbnails: bytearray = field(default_factory=bytearray)
-
-    def add(self, seen: Inspected) -> None:
-        """Takes one image; an unreadable one is kept by its name alone."""
-        self.names.append(seen.name)
-        self.splits.append(seen.split)
-        self.digests.append(seen.digest if seen.look else b"")
-        self.labels.append(seen.label_digest)
-        self.telling.append(seen.fit is not None and seen.fit.detail >= _LEAST_DETAIL)
-        self._bits.append(seen.look.bits if seen.look else 0)
-        self._thumbnails += seen.look.thumbnail.tobytes() if seen.look else bytes(SIDE * SIDE)
+    subject: Subject
+    config: CheckConfig
+    counts: np.ndarray
+    label_map: Mapping[int, int]
+    about_values: Finding | None
+    totals: Mapping[str, SplitTotals]
+    dataset: Dataset
+    splits: Mapping[str, SplitFacts]
+    weights: Mapping[str, ClassWeights]
+    crop: CropAdvice | None
+    images: ImageIndex
+    palettes: list[Finding]
 
     @property
-    def bits(self) -> np.ndarray:
-        """Difference hashes, uint64 [n]."""
-        return np.array(self._bits, np.uint64)
+    def spec(self) -> LabelSpec:
+        """What label values should be."""
+        return self.subject.classes.rule
 
     @property
-    def thumbnails(self) -> np.ndarray:
-        """uint8 [n, 16, 16]; black where an image could not be read."""
-        return np.frombuffer(self._thumbnails, np.uint8).reshape(-1, SIDE, SIDE)
+    def training(self) -> str:
+        """Name of the split that is trained."""
+        return training_split(list(self.splits))
+
+    @property
+    def readable(self) -> int:
+        """Number of pairs that could be read."""
+        return sum(totals.images - totals.unread for totals in self.totals.values())
+
+    @property
+    def values_are_classes(self) -> bool:
+        """Whether it makes sense to judge single classes."""
+        if self.spec.ignore_label in self.label_map:
+            return False
+        problem = self.about_values.rule if self.about_values else ""
+        unnumbered = problem == "labels-are-gray-levels" and not self.label_map
+        return problem not in ("nothing-labeled", "one-class", "foreground-ignored") and not unnumbered
+
+
+def class_counts(totals: SplitTotals, facts: SplitFacts) -> ClassCounts:
+    """What class weights are computed from."""
+    around = totals.pixels_around.tolist()[: len(facts.pixels)]
+    return ClassCounts(facts.pixels, facts.images_with, around, facts.images)

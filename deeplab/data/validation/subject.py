@@ -1,23 +1,32 @@
-"""What is to be checked: pairs in splits, and what is known of their classes before any is read."""
+"""What is checked: the pairs of a dataset, in files or in records, and what is known of their classes beforehand.
+
+A pair is small until it is loaded. `load` is called in worker threads, so only a few pairs are in memory at a time.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from deeplab.data import dataset as datasets
-from deeplab.data import records
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import Classes
-from deeplab.data.readers.source import Source
+from deeplab.data.readers.source import Mask, Pair, Source
 from deeplab.data.split_names import in_order
 from deeplab.data.validation.check_report import Finding
-from deeplab.data.validation.items import FileItem, Item, records_of
-from deeplab.data.validation.rules import finding
+from deeplab.data.validation.rules import finding, from_error
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_file
+
+_HEADER_BYTES = 12  # of a record: its length and the checksum of the length
+_FOOTER_BYTES = 4  # the checksum of its content
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -27,21 +36,21 @@ class Subject:
     Attributes:
       checked: what it is, as the user called it.
       numbers: pairs of each split, in order.
-      items: gives all pairs in that order, and findings in place of those that cannot be had.
-      classes: what labels are to hold; without a number, the highest label decides.
-      exif: what is done with photos that their EXIF data turn; see `LabelConfig.exif`.
+      pairs: gives all pairs in that order, and findings in place of those that cannot be read.
+      classes: what labels should hold; without a number of classes, the highest label decides.
+      exif: what is done with photos that have an EXIF rotation; see `LabelConfig.exif`.
       described: dataset.yml of records; None where there is none.
-      findings: faults of the listing.
-      stored: the pairs lie in records.
+      findings: problems that were found while listing.
+      stored: the pairs are in records.
     """
 
     checked: str
     numbers: Mapping[str, int]
-    items: Callable[[], Iterator[Item | Finding]]
+    pairs: Callable[[], Iterator[UnreadPair | Finding]]
     classes: Classes
     exif: str = "auto"
     described: Dataset | None = None
-    findings: Sequence[Finding] = field(default_factory=tuple)
+    findings: Sequence[Finding] = ()
     stored: bool = False
 
     @property
@@ -50,7 +59,82 @@ class Subject:
         return sum(self.numbers.values())
 
 
+@dataclass(frozen=True)
+class StatedFields:
+    """What a record states about its image; it need not be true."""
+
+    format: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """A pair in memory.
+
+    Attributes:
+      name: the image's name without extension.
+      split: its split.
+      where: the image, for messages.
+      mask_where: the mask, for messages.
+      image: the encoded image; None where it cannot be read.
+      mask: the encoded mask, or what draws it; None where it cannot be read.
+      fields: of a record; None for files.
+      findings: why something is None.
+    """
+
+    name: str
+    split: str
+    where: str
+    mask_where: str
+    image: bytes | None
+    mask: bytes | Mask | None
+    fields: StatedFields | None = None
+    findings: Sequence[Finding] = ()
+
+
+class UnreadPair(Protocol):
+    """A pair that has not been read yet."""
+
+    @property
+    def split(self) -> str:
+        """Its split."""
+
+    def load(self) -> LoadedPair:
+        """The pair in memory; what is wrong with it is among its findings."""
+
+    def kept(self) -> UnreadPair:
+        """The same without its content, to be loaded again later."""
+
+
 # --- Files --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """A pair of a `Source`."""
+
+    split: str
+    pair: Pair
+
+    def load(self) -> LoadedPair:
+        """Read image and mask; a mask that is drawn stays as it is."""
+        pair = self.pair
+        met: list[Finding] = []
+        image = self._read(pair.image, "image-unreadable", met)
+        mask = self._read(pair.mask, "mask-unreadable", met) if isinstance(pair.mask, str) else pair.mask
+        return LoadedPair(pair.name, self.split, pair.image, pair.mask_file, image, mask, findings=met)
+
+    def _read(self, path: str, rule: str, met: list[Finding]) -> bytes | None:
+        try:
+            return read_file(path)
+        except UserError as error:
+            met.append(from_error(rule, error, self.split))
+            return None
+
+    def kept(self) -> FilePair:
+        """Itself: it holds two paths."""
+        return self
 
 
 def of_source(
@@ -68,46 +152,158 @@ def of_source(
       source: the dataset, divided into splits.
       classes: as `classes_from` gives them.
       checked: what to call it.
-      exif: as `exif`.
-      splits: those to look at; none = all.
+      exif: as `LabelConfig.exif`.
+      splits: those to check; empty = all.
       findings: what was found while listing.
 
     Raises:
-      UserError: a split is asked for that is not there.
+      UserError: there is no such split (`unknown-name`).
     """
     wanted = _wanted(splits, list(source.splits), checked)
-    met = [*findings, *_empty(wanted, {split: len(source.splits[split]) for split in wanted}, checked)]
-
-    def items() -> Iterator[Item | Finding]:
-        for split in wanted:
-            for pair in source.splits[split]:
-                yield FileItem(split, pair)
-
     numbers = {split: len(source.splits[split]) for split in wanted}
-    return Subject(checked, numbers, items, classes, exif, None, met)
+
+    def pairs() -> Iterator[UnreadPair | Finding]:
+        return (FilePair(split, pair) for split in wanted for pair in source.splits[split])
+
+    return Subject(checked, numbers, pairs, classes, exif, None, [*findings, *_empty(numbers, checked)])
 
 
 def of_nothing(checked: str, findings: Sequence[Finding]) -> Subject:
     """A dataset that could not be listed: nothing but findings."""
-    return Subject(checked, {}, lambda: iter(()), Classes(None, (), (), LabelRule()), findings=findings)
+    return Subject(checked, {}, lambda: iter(()), Classes(None, (), (), LabelSpec()), findings=findings)
 
 
-def _wanted(asked: Sequence[str], there: Sequence[str], checked: str) -> list[str]:
+def _wanted(asked: Sequence[str], present: Sequence[str], checked: str) -> list[str]:
     for split in asked:
-        if split not in there:
-            rule = f"{checked} has no split {split!r}"
-            raise UserError("unclassified", rule, f"the splits there are {', '.join(there) or 'none'}", field="split")
-    return [split for split in in_order(there) if not asked or split in asked]
+        if split not in present:
+            hint = f"its splits are {', '.join(present)}" if present else "it has no splits"
+            raise UserError("unknown-name", f"{checked} has no split {split!r}", hint, field="split", value=split)
+    return [split for split in in_order(present) if not asked or split in asked]
 
 
-def _empty(splits: Sequence[str], numbers: Mapping[str, int], checked: str) -> list[Finding]:
-    empty = [split for split in splits if not numbers[split]]
-    if len(empty) == len(splits):
+def _empty(numbers: Mapping[str, int], checked: str) -> list[Finding]:
+    empty = [split for split, number in numbers.items() if not number]
+    if len(empty) == len(numbers):
         return [finding("nothing-to-check", checked, "holds no pair of image and label")]
     return [finding("split-empty", split, "holds no image", split=split) for split in empty]
 
 
 # --- Records ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RecordPair:
+    """A record of a shard.
+
+    Attributes:
+      split: its split.
+      path: the shard.
+      index: its number in the shard, from 0.
+      offset: where it begins in the file, in bytes.
+      length: of its content, in bytes.
+      content: the serialized example; None: it is read from the file when it is needed.
+    """
+
+    split: str
+    path: str
+    index: int
+    offset: int
+    length: int
+    content: bytes | None = field(default=None, repr=False)
+
+    def load(self) -> LoadedPair:
+        """Parse the record."""
+        from deeplab.data import records
+
+        place = f"{os.path.basename(self.path)}, record {self.index}"
+        try:
+            values = parsed(self.content if self.content is not None else self._read())
+        except ValueError as error:
+            unusable = finding("record-unusable", place, str(error), split=self.split)
+            return LoadedPair("", self.split, place, place, None, None, findings=[unusable])
+        name = _text(values, records.FILENAME)
+        where = f"{name} ({place})" if name else place
+        label = values.get(records.LABEL, b"")
+        met = [] if label else [finding("record-without-label", where, "has no label", split=self.split)]
+        fields = StatedFields(
+            _text(values, records.IMAGE_FORMAT), _number(values, records.HEIGHT), _number(values, records.WIDTH)
+        )
+        return LoadedPair(name, self.split, where, where, values[records.IMAGE], label or None, fields, met)
+
+    def _read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset + _HEADER_BYTES)
+            return file.read(self.length)
+
+    def kept(self) -> RecordPair:
+        """The same without its content."""
+        return dataclasses.replace(self, content=None)
+
+
+def parsed(serialized: bytes) -> Mapping[str, Any]:
+    """The values of a serialized `tf.train.Example`: key -> bytes or int.
+
+    Raises:
+      ValueError: it is none, or holds no image; the text says what it holds.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    from deeplab.data import records
+
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:
+        raise ValueError("holds no tf.train.Example") from None
+    values: dict[str, Any] = {}
+    for key, feature in features.items():
+        content = getattr(feature, feature.WhichOneof("kind") or "bytes_list").value
+        if len(content):
+            values[key] = content[0]
+    if not (isinstance(values.get(records.IMAGE), bytes) and values[records.IMAGE]):
+        held = ", ".join(sorted(set(values) - {records.IMAGE})) or "nothing"
+        raise ValueError(f"has no {records.IMAGE!r}, only {held}")
+    return values
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key, b"")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
+def _number(values: Mapping[str, Any], key: str) -> int:
+    value = values.get(key, 0)
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def records_of(path: str, split: str) -> Iterator[RecordPair | Finding]:
+    """The records of a shard with their content; a finding in place of those that cannot be read."""
+    import tensorflow as tf
+
+    offset = index = 0
+    stream = iter(tf.data.TFRecordDataset(path))
+    while True:
+        try:
+            content = next(stream).numpy()
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            text = f"record {index} (counted from 0) {_damage(path, str(error.message))}"
+            yield finding("shard-damaged", path, text, split=split)
+            return
+        yield RecordPair(split, path, index, offset, len(content), content)
+        offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
+        index += 1
+
+
+def _damage(path: str, message: str) -> str:
+    """What is wrong with a record, from TensorFlow's message without the names of its ops."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(2) == _GZIP:
+            return "cannot be read: the shard is compressed by gzip; unpack it"
+    words = message.split("}}")[-1].split("[Op:")[0].replace("(Is this even a TFRecord file?)", "")
+    what = ": ".join(" ".join(words.split()).split("' failed with "))
+    return f"is damaged: {what}" + (", so this may be no TFRecord file at all" if what.endswith("at 0") else "")
 
 
 def of_records(
@@ -117,59 +313,51 @@ def of_records(
 
     Args:
       folder: of the shards.
-      dataset: known name or dataset.yml that says what the classes are; empty: the dataset.yml in the folder.
+      dataset: known name or dataset.yml that describes the classes; empty: the dataset.yml in the folder.
       num_classes: number of classes to check for; None: as described.
-      splits: those to look at; none = all.
+      splits: those to check; empty = all.
 
     Raises:
-      UserError: no such folder, or a split is asked for that is not there.
+      UserError: there is no such folder (`folder-not-found`) or no such split (`unknown-name`).
     """
+    from deeplab.data import records
+
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise UserError(
-            "unclassified",
-            "no such folder of records",
-            "`dataset_dir` names the folder of the .tfrecord files",
-            where=folder,
-        )
+        hint = "`dataset_dir` names the folder of the .tfrecord files"
+        raise UserError("folder-not-found", "no such folder of records", hint, where=folder)
     by_split = records.shards_by_split(folder)
     described, met = _described(folder, dataset)
     wanted = _wanted(splits, list(by_split), str(folder))
     shards = {split: [str(folder / name) for name in by_split[split]] for split in wanted}
-    counts = {split: sum(map(_count, paths)) for split, paths in shards.items()}
-    met += [fault for split in wanted for fault in _incomplete(folder, split)]
-    met += _empty(wanted, counts, str(folder)) if by_split else [_no_records(folder)]
+    numbers = {split: sum(map(_count, paths)) for split, paths in shards.items()}
+    met += [item for split in wanted or ["train"] for item in _listing_problem(folder, split, bool(by_split))]
+    met += _empty(numbers, str(folder)) if by_split else []
 
-    def items() -> Iterator[Item | Finding]:
-        for split, paths in shards.items():
-            for path in paths:
-                yield from records_of(path, split)
+    def pairs() -> Iterator[UnreadPair | Finding]:
+        return (pair for split, paths in shards.items() for path in paths for pair in records_of(path, split))
 
     classes = _classes(described, num_classes)
-    return Subject(str(folder), counts, items, classes, "ignore", described, met, stored=True)
+    return Subject(str(folder), numbers, pairs, classes, "ignore", described, met, stored=True)
 
 
-def _no_records(folder: pathlib.Path) -> Finding:
-    try:
-        records.list_shards(folder, "train")
-    except UserError as fault:
-        return finding("nothing-to-check", fault.where, fault.rule, hint=fault.hint)
-    raise AssertionError("unreachable: the folder holds no shard")
+def _listing_problem(folder: pathlib.Path, split: str, has_shards: bool) -> list[Finding]:
+    from deeplab.data import records
 
-
-def _incomplete(folder: pathlib.Path, split: str) -> list[Finding]:
     try:
         records.list_shards(folder, split)
         return []
-    except UserError as fault:
-        return [finding("shards-incomplete", fault.where, fault.rule, split=split, hint=fault.hint)]
+    except UserError as error:
+        return [from_error("shards-incomplete" if has_shards else "nothing-to-check", error, split * has_shards)]
 
 
 def _count(path: str) -> int:
-    """Records of a shard, for the progress bar; of a damaged one those are counted that are met."""
+    """Records of a shard, for the progress bar; those of a damaged one are counted when they are met."""
+    from deeplab.data import records
+
     try:
         return records.count_records(path)
-    except (UserError, OSError):  # a folder, or a link that leads nowhere
+    except (UserError, OSError):  # a folder, or a dangling link
         return 0
 
 
@@ -178,17 +366,16 @@ def _described(folder: pathlib.Path, dataset: str) -> tuple[Dataset | None, list
     if dataset:
         return datasets.find(dataset, folder), []
     if not path.is_file():
-        rule = f"there is no {datasets.FILE_NAME} in {folder}"
-        return None, [finding("description-missing", path, rule)]
+        return None, [finding("description-missing", path, f"there is no {datasets.FILE_NAME} in {folder}")]
     try:
         return datasets.load(path), []
-    except UserError as fault:
-        return None, [finding("description-unusable", fault.where, fault.rule, hint=fault.hint)]
+    except UserError as error:
+        return None, [from_error("description-unusable", error)]
 
 
 def _classes(described: Dataset | None, num_classes: int | None) -> Classes:
     ignore = described.ignore_label if described else 255
     if described and num_classes in (None, described.num_classes):
-        rule = LabelRule(described.num_classes, ignore)
-        return Classes(described.num_classes, described.class_names, described.colors, rule)
-    return Classes(num_classes, (), (), LabelRule(num_classes, ignore))
+        spec = LabelSpec(described.num_classes, ignore)
+        return Classes(described.num_classes, described.class_names, described.colors, spec)
+    return Classes(num_classes, (), (), LabelSpec(num_classes, ignore))

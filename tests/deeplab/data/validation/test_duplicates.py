@@ -1,13 +1,14 @@
-"""Pictures in two splits, or twice in one."""
+"""Images in two splits, or twice in one."""
 
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.disc_files import draw, encoded, only
 
-from deeplab.data.split_names import in_order, must_not_share, training_split
-from deeplab.data.validation import image_hashing
+from deeplab.data.validation import duplicates
+from deeplab.data.validation.thumbnails import small_gray
 
 
 def copy(discs, source, target):
@@ -15,7 +16,7 @@ def copy(discs, source, target):
     discs.mask(target).write_bytes(discs.mask(source).read_bytes())
 
 
-def test_a_name_in_two_splits(discs, only):
+def test_a_name_in_two_splits(discs):
     discs.names["val"].append("a3")
     (found,) = only(discs.check(), "name-in-two-splits")
     assert (found.where, found.severity) == ("a3", "warning")
@@ -27,149 +28,147 @@ def test_trainval_holds_both_on_purpose(discs):
     assert discs.check().findings == []
 
 
-def test_a_name_twice_in_a_list(discs, only):
+def test_a_name_twice_in_a_list(discs):
     discs.names["train"].append("a3")
     (found,) = only(discs.check(), "name-repeated")
     assert found.where == "a3"
 
 
-def test_the_same_file_in_two_splits(discs, only):
+def test_the_same_file_in_two_splits(discs):
     copy(discs, "a3", "b1")
-    (found,) = only(discs.check(), "picture-in-two-splits")
+    (found,) = only(discs.check(), "image-in-two-splits")
     assert (found.where, found.split) == ("b1", "val")
     assert found.text == "is the same file, byte for byte, as 'a3' in train"
 
 
-def test_the_same_file_twice_in_a_split(discs, only):
+def test_the_same_file_twice_in_a_split(discs):
     copy(discs, "a3", "a6")
-    (found,) = only(discs.check(), "picture-repeated")
+    (found,) = only(discs.check(), "image-repeated")
     assert (found.where, found.split) == ("a6", "train")
     assert found.text == "is the same file, byte for byte, as 'a3' in train"
 
 
-def test_one_picture_with_two_labels(discs):
+def test_one_image_with_two_labels(discs):
     discs.image("a6").write_bytes(discs.image("a3").read_bytes())
-    assert {item.rule for item in discs.check().findings} == {"picture-repeated", "same-picture-other-label"}
+    assert {item.rule for item in discs.check().findings} == {"image-repeated", "same-image-other-label"}
 
 
 CHANGES = {
-    "saved anew": lambda picture: picture,
-    "smaller": lambda picture: picture.resize((picture.width * 2 // 3, picture.height * 2 // 3), Image.Resampling.BOX),
-    "squeezed": lambda picture: picture.resize((picture.height, picture.height), Image.Resampling.BICUBIC),
-    "brighter": lambda picture: picture.point(lambda value: min(255, int(1.1 * value))),
-    "gray": lambda picture: picture.convert("L"),
+    "saved anew": lambda image: image,
+    "smaller": lambda image: image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BOX),
+    "squeezed": lambda image: image.resize((image.height, image.height), Image.Resampling.BICUBIC),
+    "brighter": lambda image: image.point(lambda value: min(255, int(1.1 * value))),
+    "gray": lambda image: image.convert("L"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_nearly_the_same_picture_in_two_splits(discs, drawn, change):
-    picture = CHANGES[change](Image.fromarray(drawn[0](3)[0]))
-    discs.image("b1").write_bytes(drawn[1](picture, "jpeg", quality=60))
-    discs.mask("b1").write_bytes(drawn[1](np.zeros((picture.height, picture.width), np.uint8)))
-    found = [item for item in discs.check().findings if item.rule == "near-picture-in-two-splits"]
+def test_nearly_the_same_image_in_two_splits(discs, change):
+    image = CHANGES[change](Image.fromarray(draw(3)[0]))
+    discs.image("b1").write_bytes(encoded(image, "jpeg", quality=60))
+    discs.mask("b1").write_bytes(encoded(np.zeros((image.height, image.width), np.uint8)))
+    found = [item for item in discs.check().findings if item.rule == "near-duplicate-in-two-splits"]
     assert [item.where for item in found] == ["b1"]
-    assert found[0].text.startswith("is almost 'a3' in train: seen small")
+    assert found[0].text.startswith("is nearly the same as 'a3' in train: their thumbnails differ by ")
 
 
-def test_a_mirrored_picture_in_another_split(discs, drawn, only):
-    """As when pictures are mirrored before they are divided."""
-    image, label = (np.ascontiguousarray(pixels[:, ::-1]) for pixels in drawn[0](3))
-    discs.image("b1").write_bytes(drawn[1](image, "jpeg", quality=70))
-    discs.mask("b1").write_bytes(drawn[1](label))
-    (found,) = only(discs.check(), "near-picture-in-two-splits")
+def test_a_mirrored_image_in_another_split(discs):
+    """As when images are mirrored before they are divided."""
+    image, label = (np.ascontiguousarray(pixels[:, ::-1]) for pixels in draw(3))
+    discs.image("b1").write_bytes(encoded(image, "jpeg", quality=70))
+    discs.mask("b1").write_bytes(encoded(label))
+    (found,) = only(discs.check(), "near-duplicate-in-two-splits")
     assert (found.where, found.split) == ("b1", "val")
-    assert found.text.startswith("is almost 'a3' in train, mirrored left to right: seen small, they differ by ")
+    assert found.text.startswith("is nearly the same as 'a3' in train, mirrored left to right: ")
 
 
-def test_the_mask_of_another_picture(discs, only):
+def test_the_mask_of_another_image(discs):
     discs.mask("b1").write_bytes(discs.mask("a3").read_bytes())
     (found,) = only(discs.check(), "label-repeated")
     assert (found.where, found.split) == ("b1", "val")
-    assert found.text == "has the same label as 'a3' in train, pixel for pixel, though the pictures differ"
+    assert found.text == "has the same label as 'a3' in train, pixel for pixel, although the images differ"
 
 
-def test_simple_labels_may_be_the_same_by_chance(discs, drawn):
+def test_simple_labels_may_be_the_same_by_chance(discs):
     for number, name in enumerate(discs.all_names):
         label = np.zeros((64, 80), np.uint8)
         label[30:, 40:] = 1
         label[10:20, :30] = 2
         label[-1, number] = 1  # not all are the same
-        discs.mask(name).write_bytes(drawn[1](label if name in ("a0", "a1") else np.where(label == 1, 0, label)))
+        discs.mask(name).write_bytes(encoded(label if name in ("a0", "a1") else np.where(label == 1, 0, label)))
     discs.mask("b1").write_bytes(discs.mask("a3").read_bytes())
     assert "label-repeated" not in discs.check().numbers
 
 
-def test_labels_of_one_class_may_be_the_same(discs, drawn):
+def test_labels_of_one_class_may_be_the_same(discs):
     for name in ("a3", "a4", "b1"):
-        discs.mask(name).write_bytes(drawn[1](np.zeros((64, 80), np.uint8)))
+        discs.mask(name).write_bytes(encoded(np.zeros((64, 80), np.uint8)))
     assert discs.check().findings == []
 
 
-def test_two_labels_of_one_picture_are_shown(discs):
+def test_two_labels_of_one_image_are_shown(discs):
     discs.image("a6").write_bytes(discs.image("a3").read_bytes())
-    pictures = {item.rule: item.picture for item in discs.check(with_pictures=True).findings}
+    previews = {item.rule: item.preview for item in discs.check(with_previews=True).findings}
     plain, labeled = (
-        np.asarray(Image.open(io.BytesIO(pictures[rule]))).astype(int)
-        for rule in ("picture-repeated", "same-picture-other-label")
+        np.asarray(Image.open(io.BytesIO(previews[rule]))).astype(int)
+        for rule in ("image-repeated", "same-image-other-label")
     )
     width = plain.shape[1] // 2
     assert np.abs(plain[:, : width - 4] - plain[:, width + 4 :]).mean() < 3
     assert np.abs(labeled[:, : width - 4] - labeled[:, width + 4 :]).mean() > 10  # the labels differ
 
 
-def test_nearly_the_same_picture_twice_in_a_split_is_a_video(discs, drawn):
-    discs.image("a4").write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=60))
+def test_nearly_the_same_image_twice_in_a_split_is_a_video(discs):
+    discs.image("a4").write_bytes(encoded(draw(3)[0], "jpeg", quality=60))
     discs.mask("a4").write_bytes(discs.mask("a3").read_bytes())
     assert discs.check().findings == []
 
 
-def test_of_many_like_pictures_the_most_alike_is_named(discs, drawn):
+def test_of_many_similar_images_the_most_similar_is_named(discs):
     for name, quality in (("a4", 50), ("a5", 30)):
-        discs.image(name).write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=quality))
+        discs.image(name).write_bytes(encoded(draw(3)[0], "jpeg", quality=quality))
         discs.mask(name).write_bytes(discs.mask("a3").read_bytes())
-    discs.image("b1").write_bytes(drawn[1](drawn[0](3)[0], "jpeg", quality=91))
+    discs.image("b1").write_bytes(encoded(draw(3)[0], "jpeg", quality=91))
     discs.mask("b1").write_bytes(discs.mask("a3").read_bytes())
     report = discs.check()
-    assert report.numbers == {"near-picture-in-two-splits": 1}
+    assert report.numbers == {"near-duplicate-in-two-splits": 1}
     assert "'a3' in train" in report.findings[0].text  # of quality 92
 
 
 # --- Hashes -------------------------------------------------------------------------------------------------
 
 
-def test_the_hash_of_a_ramp(drawn):
+def test_the_hash_of_a_ramp():
     ramp = np.repeat(np.linspace(0, 255, 90).astype(np.uint8)[None], 80, axis=0)
-    look = image_hashing.look_at(drawn[1](ramp), 80, 90)
-    assert look.bits == 2**64 - 1  # every cell is brighter than its left neighbor
-    assert look.thumbnail.shape == (16, 16)
-    assert np.all(np.diff(look.thumbnail.astype(int), axis=1) > 0)
-    assert np.ptp(look.thumbnail, axis=0).max() == 0
+    small = small_gray(encoded(ramp), 80, 90)
+    assert duplicates.hash_of(small) == 2**64 - 1  # every cell is brighter than its left neighbor
+    thumbnail = duplicates.thumbnail_of(small)
+    assert thumbnail.shape == (16, 16)
+    assert np.all(np.diff(thumbnail.astype(int), axis=1) > 0)
+    assert np.ptp(thumbnail, axis=0).max() == 0
 
 
 def test_cells_are_exact_means():
     pixels = np.arange(12, dtype=np.float32).reshape(2, 6)
-    assert image_hashing._mean_cells(pixels, 2, 6, 1, 3).tolist() == [[3.5, 5.5, 7.5]]
-    # 6 cells of which the picture fills 4.5: cells of 1.5 pixels
-    assert np.allclose(image_hashing._mean_cells(pixels[:1], 1, 4.5, 1, 3), [[1 / 3, 5 / 3, 10 / 3]])
-
-
-def test_no_picture_has_no_look():
-    assert image_hashing.look_at(b"\xff\xd8\xff no JPEG", 80, 90) is None
+    assert duplicates._mean_cells(pixels, 2, 6, 1, 3).tolist() == [[3.5, 5.5, 7.5]]
+    # 6 cells of which the image fills 4.5: cells of 1.5 pixels
+    assert np.allclose(duplicates._mean_cells(pixels[:1], 1, 4.5, 1, 3), [[1 / 3, 5 / 3, 10 / 3]])
 
 
 def test_candidates_share_a_band_and_differ_little():
     base = 0x0123456789ABCDEF
     bits = np.array([base, base ^ 0b111, base ^ 0xFFFF, ~base & 2**64 - 1, base], np.uint64)
-    one, other = image_hashing.candidates(bits, np.array([0, 1, 1, 1, 0]))
+    one, other = duplicates.candidates(bits, np.array([0, 1, 1, 1, 0]))
     assert list(zip(one.tolist(), other.tolist(), strict=True)) == [(0, 1), (1, 4)]
 
 
-def test_the_hash_of_a_mirrored_picture(drawn):
-    image = drawn[0](3)[0]
+def test_the_hash_of_a_mirrored_image():
+    image = draw(3)[0]
     one, other = (
-        image_hashing.look_at(drawn[1](np.ascontiguousarray(pixels)), 64, 80).bits for pixels in (image, image[:, ::-1])
+        duplicates.hash_of(small_gray(encoded(np.ascontiguousarray(pixels)), 64, 80))
+        for pixels in (image, image[:, ::-1])
     )
-    (mirrored,) = image_hashing.mirrored_bits(np.array([one], np.uint64)).tolist()
+    (mirrored,) = duplicates.mirrored_bits(np.array([one], np.uint64)).tolist()
     assert (mirrored ^ other).bit_count() <= 1  # cells that are equally bright have no mirrored bit
     assert (one ^ other).bit_count() > 8
 
@@ -178,57 +177,21 @@ def test_mirrored_pairs_are_named_once():
     chance = np.random.default_rng(0)
     thumbnail = chance.integers(0, 255, (16, 16), np.uint8)
     bits = np.array([0x0F1E2D3C4B5A6978], np.uint64)
-    both = np.concatenate([bits, image_hashing.mirrored_bits(bits)])
+    both = np.concatenate([bits, duplicates.mirrored_bits(bits)])
     thumbnails = np.stack([thumbnail, thumbnail[:, ::-1]])
-    assert image_hashing.near_pairs(both, thumbnails, np.array([0, 1])) == [image_hashing.NearPair(0, 1, 0.0, True)]
-    assert image_hashing.near_pairs(both, thumbnails, np.array([1, 1])) == []
+    assert duplicates.near_pairs(both, thumbnails, np.array([0, 1])) == [duplicates.NearPair(0, 1, 0.0, True)]
+    assert duplicates.near_pairs(both, thumbnails, np.array([1, 1])) == []
 
 
-def test_many_pictures_are_compared_with_few():
+def test_many_images_are_compared_with_few():
     chance = np.random.default_rng(0)
     bits = chance.integers(0, 2**64, 20_000, np.uint64)
     bits[12_346] = bits[77] ^ np.uint64(1 << 40)
-    one, other = image_hashing.candidates(bits, np.arange(20_000) % 2)
+    one, other = duplicates.candidates(bits, np.arange(20_000) % 2)
     assert (77, 12_346) in set(zip(one.tolist(), other.tolist(), strict=True))
     assert len(one) < 50
 
 
-def test_pictures_of_one_tone_are_not_compared():
+def test_images_of_one_tone_are_not_compared():
     flat = np.full((2, 16, 16), 9, np.uint8)
-    assert image_hashing.near_pairs(np.zeros(2, np.uint64), flat, np.array([0, 1])) == []
-
-
-# --- Splits -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "spoils"),
-    [
-        ("train", "val", True),
-        ("train_aug", "val", True),
-        ("test", "train", True),
-        ("training", "validation", True),
-        ("trainval", "val", False),
-        ("trainval", "test", False),
-        ("train", "trainval", False),
-        ("train", "train_aug", False),
-        ("val", "test", False),
-        ("train_0", "val_1", False),
-        ("train_1", "val_1", True),
-        ("left", "right", True),
-    ],
-)
-def test_what_must_not_be_shared(one, other, spoils):
-    assert must_not_share(one, other) is spoils
-
-
-def test_order_of_splits():
-    assert in_order(["test", "val", "train_aug", "train"]) == ["train", "train_aug", "val", "test"]
-
-
-@pytest.mark.parametrize(
-    ("splits", "training"),
-    [(["val", "train", "train_aug"], "train"), (["test", "trainval"], "trainval"), (["a", "b"], "a"), ([], "")],
-)
-def test_the_training_split(splits, training):
-    assert training_split(splits) == training
+    assert duplicates.near_pairs(np.zeros(2, np.uint64), flat, np.array([0, 1])) == []

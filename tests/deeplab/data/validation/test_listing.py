@@ -1,9 +1,11 @@
-"""Layouts with missing files: they are listed all the same."""
+"""Datasets with missing files: the rest is listed."""
 
 import dataclasses
 import pathlib
 
 import pytest
+from support.disc_files import draw, encoded
+from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.config.validation_config import CheckConfig
@@ -81,8 +83,8 @@ def test_files_without_a_partner(two_folders, discs):
     assert sum(sizes(source).values()) == 10
 
 
-def test_a_name_with_two_images(two_folders, discs, drawn):
-    (discs.folder / "images" / "a2.png").write_bytes(drawn[1](drawn[0](2)[0]))
+def test_a_name_with_two_images(two_folders, discs):
+    (discs.folder / "images" / "a2.png").write_bytes(encoded(draw(2)[0]))
     source, found = list_of("folder", two_folders)
     assert rules(found) == [("name-ambiguous", "a2.jpg")]
     assert "there are several (.jpg, .png)" in found[0].text
@@ -95,7 +97,7 @@ def test_names_that_do_not_match(two_folders, discs):
     source, found = list_of("folder", two_folders)
     assert source is None
     assert rules(found) == [("listing-unusable", "masks")]
-    assert found[0].hint == "--mask_suffix=_label"
+    assert found[0].hint == "`mask_suffix=_label`"
 
 
 def test_lists_of_ones_own(two_folders, tmp_path):
@@ -114,7 +116,7 @@ def lists_of(discs, folder, **more):
     return ",".join(str(folder / f"{split}.txt") for split in discs.names)
 
 
-def test_what_lists_leave_out_is_no_fault(two_folders, discs, tmp_path):
+def test_what_lists_leave_out_is_no_problem(two_folders, discs, tmp_path):
     (discs.folder / "images" / "more.jpg").write_bytes(discs.image("a0").read_bytes())
     (discs.folder / "masks" / "others.png").write_bytes(discs.mask("a0").read_bytes())
     source, found = list_of("folder", two_folders, list_files=lists_of(discs, tmp_path))
@@ -129,18 +131,18 @@ def test_a_listed_name_without_a_mask(two_folders, discs, tmp_path):
     assert found[0].text == f"{discs.folder}/masks/a2: no such file"
 
 
-def test_a_listed_name_with_two_images(two_folders, discs, drawn, tmp_path):
-    (discs.folder / "images" / "a2.png").write_bytes(drawn[1](drawn[0](2)[0]))
+def test_a_listed_name_with_two_images(two_folders, discs, tmp_path):
+    (discs.folder / "images" / "a2.png").write_bytes(encoded(draw(2)[0]))
     source, found = list_of("folder", two_folders, list_files=lists_of(discs, tmp_path))
     assert sizes(source) == {"train": 7, "val": 4}
     assert "there are several (.jpg, .png)" in found[0].text
 
 
-def test_a_list_that_is_none_is_told_once(two_folders, discs, tmp_path):
+def test_a_list_that_is_none_is_reported_once(two_folders, discs, tmp_path):
     lists = lists_of(discs, tmp_path)
     (tmp_path / "val.txt").write_text(f"{'Read this first. ' * 20}\n")
     source, found = list_of("folder", two_folders, list_files=lists)
-    assert sizes(source) == {"train": 8}  # and no word of an empty split
+    assert sizes(source) == {"train": 8}  # and not that a split is empty
     assert rules(found) == [("listing-unusable", "val.txt")]
     assert len(found[0].text) < 160
 
@@ -179,8 +181,9 @@ def test_one_pair_is_not_divided(two_folders, discs):
         discs.mask(name).unlink()
     source, found = list_of("folder", two_folders)
     assert (sizes(source), found) == ({"train": 1}, [])
-    with pytest.raises(UserError, match="--train_pct"):
+    with pytest.raises(UserError) as info:
         list_of("folder", two_folders, train_pct=0.5)
+    assert info.value.field == "train_pct"
 
 
 def test_a_folder_without_lists(voc, tmp_path):
@@ -190,7 +193,7 @@ def test_a_folder_without_lists(voc, tmp_path):
     assert rules(found) == [("listing-unusable", "empty")]
 
 
-def test_a_faulty_mask_does_not_prevent_division(two_folders, discs):
+def test_a_bad_mask_does_not_prevent_division(two_folders, discs):
     discs.mask("a2").write_bytes(b"")
     source, found = list_of("folder", two_folders, stratify=True, train_pct=0.5)
     assert sizes(source) == {"train": 6, "val": 6}
@@ -205,5 +208,5 @@ def test_no_flag_has_two_meanings(name):
 
 
 def test_flags_that_cannot_be_followed_stop(two_folders):
-    with pytest.raises(UserError, match="--image_folder: no such folder"):
+    with raises("folder-not-found", field="image_folder"):
         list_of("folder", BuildFolderConfig(image_folder="nowhere", mask_folder=two_folders.mask_folder))

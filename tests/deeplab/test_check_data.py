@@ -1,4 +1,4 @@
-"""The command: its words, its files, its exit code."""
+"""The command `check-data`: its flags, its files, its exit code."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ import os
 import sys
 
 import pytest
+from support.disc_files import discs_fixture  # noqa: F401
 
 from deeplab import check_data
 from deeplab.data.validation import render_html
@@ -76,7 +77,7 @@ def test_folders_that_are_swapped(discs, command, capsys):
 
 
 def test_a_name_that_is_no_unicode(discs, command, tmp_path, capsys):
-    """A file from another system; the check tells of it, in every form that it has."""
+    """A file from another system; the check reports it, in every form."""
     for kind in ("images", "masks"):
         name = os.fsdecode(b"caf\xe9")
         source = discs.image("a1") if kind == "images" else discs.mask("a1")
@@ -86,11 +87,10 @@ def test_a_name_that_is_no_unicode(discs, command, tmp_path, capsys):
             pytest.skip("this file system takes Unicode alone")
     words = (f"--image_folder={discs.folder}/images", f"--mask_folder={discs.folder}/masks", "--num_classes=3")
     reports = f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html"
-    command(*words, *reports, f"--fix={tmp_path}/mended")
+    command(*words, *reports)
     assert "caf" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text(encoding="ascii"))["classes"]
     assert "caf" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert (tmp_path / "mended" / "left_out.txt").read_text(encoding="utf-8")
 
 
 def test_a_terminal_that_knows_ascii_alone(discs, files, monkeypatch):
@@ -133,46 +133,51 @@ def test_json_and_html_files(discs, files, command, tmp_path):
     assert "image-unreadable" in (tmp_path / "report.html").read_text()
 
 
-def test_html_gets_pictures(discs, files, command, tmp_path, monkeypatch):
+def test_html_gets_images(discs, files, command, tmp_path, monkeypatch):
     got = []
     monkeypatch.setattr(render_html, "page", lambda report: got.append(report) or "page")
     discs.mask("a1").write_bytes(discs.image("a1").read_bytes())
     assert command(*files, f"--html={tmp_path}/report.html") == 1
     (report,) = got
     assert report.samples[0].overlay.startswith(b"\xff\xd8")
-    assert all(finding.picture.startswith(b"\xff\xd8") for finding in report.findings)
+    assert all(finding.preview.startswith(b"\xff\xd8") for finding in report.findings)
 
 
-def test_a_mended_copy(discs, files, command, tmp_path, capsys):
+def test_the_command_that_repairs_is_in_every_report(discs, files, command, tmp_path, capsys):
+    """`tests/deeplab/data/validation/test_repair.py` follows it."""
     discs.change_labels(lambda label: label * 120)
-    assert command(*files, f"--fix={tmp_path}/mended") == 1
-    assert (tmp_path / "mended" / "masks").is_dir()
-    mended = f"--image_folder={tmp_path}/mended/images", f"--mask_folder={tmp_path}/mended/masks", files[2]
-    assert command(*mended) == 0
+    assert command(*files, f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html") == 1
+    expected = f"deeplab build-data folder {' '.join(files)} --label_map=120:1,240:2 --output_dir=tfrecord"
+    assert f"\n  {expected}\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["command"] == expected
+    assert expected in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing was given to check"),
+        ([], "--dataset_dir: nothing was given to check [missing-setting]"),
         (["foldr", "--image_folder=x"], "did you mean 'folder'?"),
-        (["--dataset_dir=nowhere"], "no such folder of records"),
-        (["--dataset=cityscape"], "no folder of records"),
-        (["--image_folder=nowhere", "--mask_folder=nowhere"], "--image_folder: no such folder"),
+        (["--dataset_dir=nowhere"], "nowhere: no such folder of records [folder-not-found]"),
+        (["--dataset=cityscape"], "[not-a-dataset]"),
+        (["--image_folder=nowhere", "--mask_folder=nowhere"], "--image_folder: no such folder: nowhere [folder-not"),
         (["--dataset_dir=.", "--html"], "--html"),
-        (["--dataset_dir=.", "--output_stride=7"], "must be 8, 16 or 32"),
-        (["--dataset_dir=.", "--max_images=-1"], "--max_images: must be 0 or more"),
-        (["--dataset_dir=.", "--min_scale_factor=3"], "is above --max_scale_factor=2"),
+        (["--dataset_dir=.", "--output_stride=7"], "--output_stride: must be one of 8, 16, 32"),
+        (["--dataset_dir=.", "--max_images=-1"], "--max_images: must be at least 0"),
+        (["--dataset_dir=.", "--min_scale_factor=3"], "is above --max_scale_factor=2 [conflicting-settings]"),
+        (["--dataset_dir=.", "--train_batch_size=0"], "--train_batch_size: must be at least 1"),
+        (["--dataset_dir=.", "--fix=copy"], "[unknown-flag]"),
     ],
 )
-def test_bad_words(command, capsys, words, message):
+def test_bad_flags(command, capsys, words, message):
     assert command(*words) == 1
     assert message in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_written(files, command, capsys):
     assert command(*files, "--json=/nowhere/report.json") == 1
-    assert "--json: /nowhere/report.json cannot be written" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "/nowhere/report.json: cannot be written" in said and "[unwritable-file]" in said
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
