@@ -41,7 +41,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
       UserError: as `engine.build`, and as the format's reader; or the records are there, but not fit for training.
     """
     from deeplab.data.conversion import local, summary
-    from deeplab.data.conversion.split_assignment import read_sources
+    from deeplab.data.conversion.splits import read_sources
     from deeplab.data.readers import FORMATS
 
     form = FORMATS.get(format_name)
@@ -59,7 +59,7 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
         named = dataclasses.replace(records, name=f"{name}_{subfolder}" if subfolder else name)
         dataset = local.build(source, folder, labels, named)
         if not records.check:
-            print(summary.share_table(dataset))
+            print(summary.fraction_table(dataset))
         elif not _is_fit(folder, list(source.splits), records.num_workers):
             unfit.append(folder)
     if unfit:

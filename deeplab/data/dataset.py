@@ -1,28 +1,34 @@
-"""What a dataset is: `dataset.yml`, written by the record builders and read by every command.
+"""Datasets: the descriptor `dataset.yml`, which builders write and every command reads, and the records beside it.
 
-The smallest file a person can write by hand is
+The smallest descriptor a person can write by hand is
 
     classes: [background, hair, skin]
 
-Builders add the rest: colors, ignore label, and for every split its images, pixels and sizes. The
-repository's `datasets/*.yml` describe published sets, which `dataset` knows by name: pascal_voc_seg, cityscapes ...
+Builders add the rest: colors, ignore label, and for every split its images, pixels and sizes. The files
+`datasets/*.yml` of the repository describe published datasets, which are found by name: pascal_voc_seg, cityscapes ...
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import math
 import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import recover, write_atomically
+from deeplab.utils.paths import read_text
+from deeplab.utils.yaml_files import parse_mapping
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 FILE_NAME = "dataset.yml"
 DEFAULT_NAME = "pascal_voc_seg"
@@ -53,19 +59,31 @@ class SizeRange:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Contents of `dataset.yml`.
+    """The content of a `dataset.yml`, and access to the records in its folder as `tf.data`.
 
     Attributes:
-      name: what the dataset is called in messages.
-      class_names: one name a class; the index in this tuple is the label value.
-      colors: one RGB triple a class, each 0..255; empty where the dataset has none of its own.
-      ignore_label: the label value that neither training nor evaluation looks at.
+      name: name of the dataset in messages.
+      class_names: one name per class; the index in this tuple is the label value.
+      colors: one RGB triple per class, each 0..255; empty where the dataset has none of its own.
+      ignore_label: the label value of pixels that count neither in training nor in evaluation.
       splits: number of images of each split.
-      pixels: for each split the number of pixels of each class; empty where nobody counted.
-      ignored_pixels: for each split the number of pixels that have the ignore label.
+      pixels: for each split the number of pixels of each class; empty where they were not counted.
+      ignored_pixels: for each split the number of pixels with the ignore label.
       size_range: for each split the range of image sizes.
       image_formats: encodings of the stored images: "jpeg", "png".
       label_format: encoding of the stored labels.
+      folder: folder of the TFRecord shards; empty where none is known. Not part of `dataset.yml`.
+
+    Example:
+      import deeplab
+
+      data = deeplab.load_dataset("data/tfrecord")
+      data.class_names                        # ("background", "hair", "skin")
+      data.splits                             # {"train": 160, "val": 40}
+      batches = data.train_batches(crop_size=257, batch_size=4)
+      model.fit(batches, steps_per_epoch=data.splits["train"] // 4, epochs=10)
+      for image, label in data.images("val"):
+          ...                                 # uint8 [H, W, 3] and int32 [H, W]
     """
 
     name: str
@@ -78,6 +96,7 @@ class Dataset:
     size_range: Mapping[str, SizeRange] = field(default_factory=dict)
     image_formats: tuple[str, ...] = ("jpeg",)
     label_format: str = "png"
+    folder: str = field(default="", compare=False)
 
     @property
     def num_classes(self) -> int:
@@ -85,72 +104,164 @@ class Dataset:
         return len(self.class_names)
 
     def classes_differ(self, other: Dataset) -> bool:
-        """Whether labels of one mean something else in the other: class count or ignore label."""
+        """Whether labels mean something else in the other dataset: the class count or the ignore label differs."""
         return (self.num_classes, self.ignore_label) != (other.num_classes, other.ignore_label)
+
+    # --- Records --------------------------------------------------------------------------------------------
+
+    def shards(self, split: str) -> list[str]:
+        """Paths of the TFRecord files of a split.
+
+        Raises:
+          UserError: no folder of records is known (`missing-records`), or as `records.list_shards`.
+        """
+        from deeplab.data import records
+
+        if not self.folder:
+            rule = "is described, but no folder of records is known"
+            hint = "give the folder of the .tfrecord files to load_dataset"
+            raise UserError("missing-records", rule, hint, where=self.name)
+        return records.list_shards(self.folder, split)
+
+    def train_batches(
+        self,
+        *,
+        crop_size: int | tuple[int, int] = 513,
+        batch_size: int = 8,
+        split: str = "train",
+        backbone: str = "mobilenet_v2",
+        seed: int | None = None,
+        as_dict: bool = False,
+        **settings: Any,
+    ) -> tf.data.Dataset:
+        """Endless batches of randomly scaled, cropped and mirrored images, as `deeplab train` uses them.
+
+        Args:
+          crop_size: height and width of the crops in pixels; one number for both.
+          batch_size: images per batch.
+          split: split to train on.
+          backbone: its padding color fills crops that are larger than their image.
+          seed: the same seed gives the same batches; None = a random one.
+          as_dict: yield dicts with `image_name`, `height` and `width` as well.
+          **settings: further arguments of `pipeline.train_batches`, such as `min_scale_factor=0.75`.
+
+        Returns:
+          Dataset of pairs: image float32 [B, H, W, 3], RGB, 0..255, and label int32 [B, H, W] with the ignore label.
+
+        Raises:
+          UserError: there is no such split or backbone, or its records are damaged.
+        """
+        import slim
+        from deeplab.data import pipeline
+
+        try:
+            padding = slim.find(backbone).padding_color
+        except KeyError as error:
+            raise UserError("unknown-name", str(error.args[0]), field="backbone", value=backbone) from None
+        height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+        batches = pipeline.train_batches(
+            self.shards(split),
+            crop_size=(height, width),
+            batch_size=batch_size,
+            mean_pixel=padding,
+            ignore_label=self.ignore_label,
+            num_classes=self.num_classes,
+            seed=seed,
+            **settings,
+        )
+        return batches if as_dict else batches.map(_image_and_label)
+
+    def images(self, split: str = "val", *, as_dict: bool = False) -> tf.data.Dataset:
+        """Every image of a split once, in the order of its files, as it is stored.
+
+        Args:
+          split: split to read.
+          as_dict: yield dicts with `image_name`, `height` and `width` as well; the only way for splits without labels.
+
+        Returns:
+          Dataset of pairs: image uint8 [H, W, 3], RGB, and label int32 [H, W] with the ignore label.
+
+        Raises:
+          UserError: there is no such split, or its records are damaged.
+        """
+        from deeplab.data import pipeline
+
+        images = pipeline.eval_images(self.shards(split), ignore_label=self.ignore_label, num_classes=self.num_classes)
+        return images if as_dict else images.map(_image_and_label)
+
+
+def _image_and_label(example: dict[str, Any]) -> tuple[Any, Any]:
+    return example["image"], example["label"]
+
+
+def load_dataset(path: str | os.PathLike, dataset: str = "") -> Dataset:
+    """The dataset in a folder of TFRecords; see `Dataset` for what it offers.
+
+    Args:
+      path: folder of the .tfrecord files, or the `dataset.yml` in it.
+      dataset: known name, or a `dataset.yml` elsewhere, for a folder without one.
+
+    Raises:
+      UserError: the folder or its `dataset.yml` does not exist, or the file is malformed.
+    """
+    folder = pathlib.Path(path)
+    if folder.suffix in (".yml", ".yaml"):
+        dataset, folder = dataset or str(folder), folder.parent
+    if not folder.is_dir():
+        raise UserError("folder-not-found", "there is no such folder of records", "check the path", where=folder)
+    described = find(dataset, folder) if dataset else load(folder / FILE_NAME)
+    return dataclasses.replace(described, folder=str(folder))
 
 
 def load(path: str | os.PathLike) -> Dataset:
-    """Reads a `dataset.yml`.
+    """Read a `dataset.yml`.
 
     Raises:
-      UserError: no such file, no YAML, or a field that breaks its rule; the message names the field.
+      UserError: no such file (`file-not-found`), not YAML (`unreadable-yaml`), or a field that breaks its rule
+        (`invalid-descriptor`); the message names the field.
     """
     path = pathlib.Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            "unclassified", "no such file", "the record builders (datasets/build_*_data.py) write one", where=path
-        ) from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UserError("unclassified", f"cannot be read: {fault}", where=path) from None
+    if path.name == FILE_NAME:
+        recover(path.parent)
     default_name = path.resolve().parent.name if path.name == FILE_NAME else path.stem
-    return parse(text, str(path), default_name)
+    described = parse(read_text(path), str(path), default_name)
+    return dataclasses.replace(described, folder=str(path.parent)) if path.name == FILE_NAME else described
 
 
 def parse(text: str, where: str, default_name: str = "") -> Dataset:
     """A `Dataset` from the text of a `dataset.yml`; `where` names the file in messages."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise UserError("unclassified", f"is no YAML: {' '.join(str(fault).split())}", where=where) from None
-    if not isinstance(content, dict):
-        raise UserError(
-            "unclassified", "must hold `name: value` lines", "the least is `classes: [background, ...]`", where=where
-        )
-    return _Reader(where).dataset(content, default_name)
+    return _DescriptorReader(where).dataset(parse_mapping(text, where), default_name)
 
 
-class _Reader:
-    """Checks the fields of a `dataset.yml`, one method a kind of field."""
+class _DescriptorReader:
+    """Checks the fields of a `dataset.yml`, one method per kind of field."""
 
     KEYS = ("name", "classes", "num_classes", "ignore_label", "image_formats", "label_format", "splits")
 
     def __init__(self, where: str):
         self.where = where
 
-    def fault(self, name: str, rule: str, value: Any, hint: str = "") -> UserError:
-        return UserError("unclassified", f"{name} {rule}, not {value!r}", hint, where=self.where)
+    def error(self, name: str, rule: str, value: Any, hint: str = "") -> UserError:
+        return UserError("invalid-descriptor", f"{name} {rule}, not {value!r}", hint, where=self.where, value=name)
 
     def dataset(self, content: dict[Any, Any], default_name: str) -> Dataset:
         for key in content:
             if key not in self.KEYS:
-                raise UserError(
-                    "unclassified", f"unknown field {key!r}", nearest(str(key), list(self.KEYS)), where=self.where
-                )
+                rule, hint = f"there is no field {key!r}", nearest(str(key), self.KEYS)
+                raise UserError("invalid-descriptor", rule, hint, where=self.where, value=str(key))
         names, colors = self.classes(content)
         splits = content.get("splits") or {}
         if not isinstance(splits, dict):
-            raise self.fault("splits", "must map a split's name to its facts", splits, "e.g. `splits: {train: 160}`")
+            raise self.error("splits", "must map a split's name to its facts", splits, "e.g. `splits: {train: 160}`")
         facts = {str(name): self.split(str(name), value, len(names)) for name, value in splits.items()}
         formats = content.get("image_formats", ["jpeg"])
         if not isinstance(formats, list) or not all(word in ("jpeg", "png") for word in formats):
-            raise self.fault("image_formats", "must be a list of jpeg and png", formats)
+            raise self.error("image_formats", "must be a list of jpeg and png", formats)
         return Dataset(
             name=str(content.get("name") or default_name),
             class_names=names,
             colors=colors,
-            ignore_label=self.whole("ignore_label", content.get("ignore_label", 255), most=255),
+            ignore_label=self.whole("ignore_label", content.get("ignore_label", 255), max_value=255),
             splits={name: fact["images"] for name, fact in facts.items()},
             pixels={name: fact["pixels"] for name, fact in facts.items() if "pixels" in fact},
             ignored_pixels={name: fact["ignored_pixels"] for name, fact in facts.items() if "ignored_pixels" in fact},
@@ -159,10 +270,11 @@ class _Reader:
             label_format=str(content.get("label_format", "png")),
         )
 
-    def whole(self, name: str, value: Any, most: int | None = None) -> int:
-        bounds = f"from 0 to {most}" if most is not None else "of 0 or more"
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (most is not None and value > most):
-            raise self.fault(name, f"must be a whole number {bounds}", value)
+    def whole(self, name: str, value: Any, max_value: int | None = None) -> int:
+        limit = math.inf if max_value is None else max_value
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
+            bounds = "of 0 or more" if max_value is None else f"from 0 to {max_value}"
+            raise self.error(name, f"must be a whole number {bounds}", value)
         return value
 
     def classes(self, content: dict[Any, Any]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
@@ -170,45 +282,37 @@ class _Reader:
         count = content.get("num_classes")
         entries = content.get("classes")
         if entries is None and count is not None:
-            entries = [f"class_{index}" for index in range(self.whole("num_classes", count, most=65535))]
+            entries = [f"class_{index}" for index in range(self.whole("num_classes", count, max_value=65535))]
         if not isinstance(entries, list) or not entries:
-            raise self.fault("classes", "must be a list of names", entries, "e.g. `classes: [background, hair, skin]`")
+            raise self.error("classes", "must be a list of names", entries, "e.g. `classes: [background, hair, skin]`")
         pairs = [self.one_class(f"classes[{index}]", entry) for index, entry in enumerate(entries)]
         if count is not None and count != len(pairs):
-            rule = f"is {count}, but classes lists {len(pairs)} names"
-            raise UserError(
-                "unclassified",
-                f"num_classes {rule}",
-                "leave num_classes out: it is counted from classes",
-                where=self.where,
-            )
+            rule = f"num_classes is {count}, but classes lists {len(pairs)} names"
+            hint = "leave num_classes out: it is counted from classes"
+            raise UserError("invalid-descriptor", rule, hint, where=self.where, value="num_classes")
         names = tuple(name for name, _ in pairs)
         colors = tuple(color for _, color in pairs if color is not None)
         if colors and len(colors) != len(names):
             without = ", ".join(name for name, color in pairs if color is None)
-            raise UserError(
-                "unclassified",
-                f"classes: no color for {without}",
-                "give every class a color, or none",
-                where=self.where,
-            )
+            rule, hint = f"classes: no color for {without}", "give every class a color, or none"
+            raise UserError("invalid-descriptor", rule, hint, where=self.where, value="classes")
         return names, colors
 
     def one_class(self, where: str, entry: Any) -> tuple[str, Color | None]:
         if isinstance(entry, dict):
             if "name" not in entry or set(entry) - {"name", "color", "colour"}:
-                raise self.fault(where, "must hold name and color only", entry)
+                raise self.error(where, "must hold name and color only", entry)
             color = entry.get("color", entry.get("colour"))  # the second spelling: files written before version 0.2
             return str(entry["name"]), None if color is None else self.color(f"{where}.color", color)
         if isinstance(entry, (list, bool)) or entry is None:
             rule = "must be a name, or {name: ..., color: [r, g, b]}"
-            raise self.fault(where, rule, entry, "put names such as yes, no, on in quotes")
+            raise self.error(where, rule, entry, "put names such as yes, no, on in quotes")
         return str(entry), None
 
     def color(self, where: str, value: Any) -> Color:
         if not isinstance(value, list) or len(value) != 3:
-            raise self.fault(where, "must be three whole numbers from 0 to 255", value)
-        red, green, blue = (self.whole(where, part, most=255) for part in value)
+            raise self.error(where, "must be three whole numbers from 0 to 255", value)
+        red, green, blue = (self.whole(where, part, max_value=255) for part in value)
         return red, green, blue
 
     def split(self, name: str, value: Any, num_classes: int) -> dict[str, Any]:
@@ -218,7 +322,7 @@ class _Reader:
             return {"images": self.whole(where, value)}
         unknown = set(value) - {"images", "height", "width", "pixels", "ignored_pixels"}
         if unknown or "images" not in value:
-            raise self.fault(where, "must hold images, and may hold height, width, pixels, ignored_pixels", value)
+            raise self.error(where, "must hold images, and may hold height, width, pixels, ignored_pixels", value)
         facts: dict[str, Any] = {"images": self.whole(f"{where}.images", value["images"])}
         if "pixels" in value:
             facts["pixels"] = self.whole_list(f"{where}.pixels", value["pixels"], num_classes)
@@ -231,12 +335,12 @@ class _Reader:
 
     def whole_list(self, where: str, value: Any, length: int) -> tuple[int, ...]:
         if not isinstance(value, list) or len(value) != length:
-            raise self.fault(where, f"must list {length} whole numbers", value)
+            raise self.error(where, f"must list {length} whole numbers", value)
         return tuple(self.whole(where, part) for part in value)
 
 
 def save(dataset: Dataset, path: str | os.PathLike) -> None:
-    """Writes a `dataset.yml`, whole or not at all."""
+    """Write a `dataset.yml`, whole or not at all."""
     write_atomically(path, as_text(dataset).encode("utf-8"))
 
 
@@ -284,7 +388,7 @@ def _yaml_block(values: dict[str, Any]) -> str:
 
 
 def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
-    """The dataset that `dataset` and `dataset_dir` mean.
+    """Find the dataset that `dataset` and `dataset_dir` name.
 
     Args:
       dataset: a known name, a `dataset.yml` (or a folder that holds one), or empty: then the `dataset.yml` in
@@ -293,10 +397,11 @@ def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
 
     Returns:
       The descriptor. Where `dataset_dir` holds a `dataset.yml` that agrees with the name, that one, because it
-      counts the images that are really there.
+      counts the images of these records.
 
     Raises:
-      UserError: unknown name, missing or malformed file, or a name whose classes are not those of `dataset_dir`.
+      UserError: unknown name (`unknown-name`), missing or malformed file, or a name whose classes are not those of
+        `dataset_dir` (`dataset-mismatch`).
     """
     if _looks_like_path(dataset):
         path = pathlib.Path(dataset)
@@ -305,7 +410,7 @@ def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
     own = load(own_path) if own_path and own_path.is_file() else None
     if not dataset:
         if own is None:
-            console.note(f"no {FILE_NAME} in {dataset_dir or 'any folder'}: taking the classes of {DEFAULT_NAME}")
+            console.note(f"no {FILE_NAME} in {dataset_dir or 'any folder'}: using the classes of {DEFAULT_NAME}")
         return own or load_known(DEFAULT_NAME)
     if own is not None and dataset == own.name:
         return own
@@ -323,12 +428,13 @@ def _unknown_name(dataset: str, own: Dataset | None, own_path: pathlib.Path | No
     if own is not None:
         hint += f"; or leave `dataset` out: {own_path} describes {own.name!r}"
     else:
-        hint += f"; or give the path of a {FILE_NAME}, which the record builders write beside the records"
-    return UserError("unclassified", f"no dataset is known as {dataset!r}", hint, field="dataset")
+        hint += f"; or give the path of a {FILE_NAME}, which `deeplab build-data` writes beside the records"
+    rule = f"there is no dataset called {dataset!r}"
+    return UserError("unknown-name", rule, hint, field="dataset", value=dataset)
 
 
 def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) -> Dataset:
-    """The folder's own descriptor if it agrees with the known one on what labels mean."""
+    """The folder's own descriptor if labels mean the same in it as in the known one."""
     if own is None:
         return known
     if known.classes_differ(own):
@@ -336,19 +442,18 @@ def _agreed(known: Dataset, own: Dataset | None, own_path: pathlib.Path | None) 
             f"{known.name} has {known.num_classes} classes and ignore label {known.ignore_label}, "
             f"but {own_path} says {own.num_classes} classes and ignore label {own.ignore_label}"
         )
-        raise UserError(
-            "unclassified", rule, "leave `dataset` out to take the records' own description", field="dataset"
-        )
+        hint = "leave `dataset` out to use the records' own descriptor"
+        raise UserError("dataset-mismatch", rule, hint, field="dataset", value=known.name)
     return own
 
 
 def known_names() -> list[str]:
-    """Names of the datasets that `dataset` knows without a file."""
+    """Names of the published datasets whose descriptors are known."""
     return sorted(entry.name.removesuffix(".yml") for entry in known_folder().iterdir() if entry.name.endswith(".yml"))
 
 
 def load_known(name: str) -> Dataset:
-    """The descriptor of a known dataset; pixels and sizes are not in it."""
+    """The descriptor of a known dataset, without pixels and sizes."""
     entry = known_folder() / f"{name}.yml"
     return parse(entry.read_text(encoding="utf-8"), str(entry), name)
 

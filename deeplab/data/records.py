@@ -1,13 +1,12 @@
-"""TFRecords: the keys of an example, the names of shards, writing that leaves nothing half done, reading that says
-which record of which file is damaged.
+"""TFRecords: the keys of an example, the names of shards, writers that leave no half files, and readers that name the
+damaged record.
 
-Keys, types and names are those of the research DeepLab, so records go both ways between it and this project.
+Keys, types and names are those of the research DeepLab, so each of the two projects reads the records of the other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import pathlib
 import re
@@ -16,7 +15,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from deeplab.data import split_names
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import free_space, partial_path, recover, sync, writing
+from deeplab.utils.paths import require_regular
+from deeplab.utils.text import counted
 
 IMAGE = "image/encoded"
 IMAGE_FORMAT = "image/format"
@@ -28,7 +31,11 @@ LABEL = "image/segmentation/class/encoded"
 LABEL_FORMAT = "image/segmentation/class/format"
 
 _SHARD_NAME = re.compile(r"^(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.tfrecord$")
-_PARTIAL = re.compile(r"^\..+\.\d+\.partial$")  # what ShardWriter and write_atomically leave when killed
+_KINDS = {  # type of the value of each key, as `tf.train.Feature` calls it
+    **dict.fromkeys((IMAGE, IMAGE_FORMAT, FILENAME, LABEL, LABEL_FORMAT), "bytes_list"),
+    **dict.fromkeys((HEIGHT, WIDTH), "int64_list"),
+}
+_GZIP, _CUT_OFF = b"\x1f\x8b", "the file ends within it"
 _LENGTH_BYTES, _CRC_BYTES = 8, 4  # a record is: length, CRC of the length, content, CRC of the content
 
 
@@ -41,7 +48,7 @@ def encode_example(
     label: bytes,
     label_format: str = "png",
 ) -> bytes:
-    """One image and its label as a serialized `tf.train.Example`.
+    """Serialize one image and its label as `tf.train.Example`.
 
     Args:
       image: the encoded image, JPEG or PNG, byte for byte as in its file.
@@ -101,7 +108,12 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def shards_by_split(dataset_dir: str | os.PathLike) -> dict[str, list[str]]:
-    """Names of the shards that a folder holds, sorted, for each split; not checked for completeness."""
+    """Names of the shards that a folder holds, sorted, for each split; not checked for completeness.
+
+    Raises:
+      UserError: a build was killed while it replaced shards, and they cannot be restored (`unfinished-commit`).
+    """
+    recover(dataset_dir)
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(dataset_dir)):
         match = _SHARD_NAME.match(name)
@@ -114,17 +126,13 @@ def list_shards(dataset_dir: str | os.PathLike, split: str) -> list[str]:
     """Paths of a split's shards, sorted by number.
 
     Raises:
-      UserError: the folder or the split is missing, or the set of shards has gaps; the message says what the
-        folder holds and what was likely meant.
+      UserError: the folder is missing (`folder-not-found`), it has no such split (`unknown-split`; the message lists
+        its splits), or shards are missing or of two builds (`incomplete-split`).
     """
     folder = pathlib.Path(dataset_dir)
     if not folder.is_dir():
-        raise UserError(
-            "unclassified",
-            "no such folder of records",
-            "`dataset_dir` names the folder of the .tfrecord files",
-            where=folder,
-        )
+        hint = "`dataset_dir` is the folder of the .tfrecord files"
+        raise UserError("folder-not-found", "there is no such folder of records", hint, where=folder)
     by_split = shards_by_split(folder)
     if split not in by_split:
         raise _missing_split(folder, split, by_split)
@@ -134,23 +142,15 @@ def list_shards(dataset_dir: str | os.PathLike, split: str) -> list[str]:
 
 def _missing_split(folder: pathlib.Path, split: str, by_split: dict[str, list[str]]) -> UserError:
     rule = f"no file matches {split}-?????-of-?????.tfrecord"
+    hint = "build records first: `deeplab build-data`"
     if by_split:
-        held = ", ".join(f"{name} ({len(shards)} shards)" for name, shards in sorted(by_split.items()))
-        near = difflib.get_close_matches(split, by_split, n=1) or sorted(by_split)[:1]
-        return UserError(
-            "unclassified",
-            f"{rule}; the folder holds the splits {held}",
-            f"did you mean split {near[0]!r}?",
-            where=folder,
-        )
-    inner = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and shards_by_split(child)]
-    if inner:
-        return UserError(
-            "unclassified", rule, f"records lie one folder deeper: `dataset_dir={folder / inner[0]}`", where=folder
-        )
-    return UserError(
-        "unclassified", f"{rule}, nor of any other split", "build records first: datasets/build_*_data.py", where=folder
-    )
+        held = ", ".join(f"{name} ({counted(len(shards), 'shard')})" for name, shards in sorted(by_split.items()))
+        rule, hint = f"{rule}; the folder holds the splits {held}", split_names.suggestion(split, by_split)
+    else:
+        inner = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and shards_by_split(child)]
+        if inner:
+            hint = f"the records are one folder deeper: `dataset_dir={folder / inner[0]}`"
+    return UserError("unknown-split", rule, hint, where=folder, value=split)
 
 
 def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) -> None:
@@ -159,15 +159,15 @@ def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) ->
     if len(counts) > 1:
         kinds = " and ".join(f"of-{count:05d}" for count in counts)
         rule = f"split {split!r} has shards of two builds: {kinds}"
-        raise UserError(
-            "unclassified", rule, "remove the older set, or build again with `overwrite=true`", where=folder
-        )
+        hint = "remove the older set, or build again with `overwrite=true`"
+        raise UserError("incomplete-split", rule, hint, where=folder, value=split)
     missing = sorted(set(range(counts[0])) - {int(match["index"]) for match in matches})
     if missing:
         lacking = ", ".join(shard_name(split, index, counts[0]) for index in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         rule = f"split {split!r} lacks {len(missing)} of {counts[0]} shards: {lacking}{more}"
-        raise UserError("unclassified", rule, "copy the whole folder again, or build the records anew", where=folder)
+        hint = "copy the whole folder again, or build the records again"
+        raise UserError("incomplete-split", rule, hint, where=folder, value=split)
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -176,55 +176,54 @@ def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) ->
 class ShardWriter:
     """Writes one shard under a temporary name; `publish` gives it its own.
 
-    Until then no reader takes it for a shard: the temporary name starts with a dot. Use it as a context; leaving
-    the context without `publish` removes the file.
+    The temporary name starts with a dot, so that no reader takes the file for a shard. Use it as a context; leaving
+    the context without `publish` or `keep` removes the file.
 
         with ShardWriter(folder, shard_name("train", 0, 4)) as writer:
             writer.write(encode_example(...))
             writer.publish()
 
     Args:
-      folder: where the shard is to lie.
+      folder: folder of the shard.
       name: its name.
-      mark: number in the temporary name (default: the process's); workers on several machines need their own.
+      mark: number in the temporary name (default: that of the process); workers on several machines need their own.
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, mark: int | None = None):
         self.path = pathlib.Path(folder) / name
-        self._temporary = self.path.with_name(f".{name}.{os.getpid() if mark is None else mark}.partial")
+        self._temporary = partial_path(self.path, mark)
         self._kept = False
         self._file: Any = tf.io.TFRecordWriter(str(self._temporary))
 
     def write(self, example: bytes) -> None:
         """Appends one serialized example."""
-        with self._faults():
+        with self._writing():
             self._file.write(example)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Completes the file on disk, still under its temporary name."""
-        if self._file is not None:
-            with self._faults():
-                self._file.close()
-                self._file = None
-                _sync(self._temporary)
+        with self._writing():
+            self._file.close()
+            self._file = None
+            sync(self._temporary)
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         try:
-            yield
-        except (tf.errors.OpError, OSError) as fault:
-            raise UserError(
-                "unclassified", f"cannot be written: {_short(fault)}", "is the disk full?", where=self.path
-            ) from None
+            with writing(self.path):
+                yield
+        except tf.errors.OpError as error:
+            hint = f"check the permissions and the free space: {free_space(self.path) / 1e6:.1f} MB are free"
+            raise UserError("unwritable-file", f"cannot be written: {_short(error)}", hint, where=self.path) from None
 
     def publish(self) -> None:
         """Renames the complete file to the shard's name, in one step."""
-        self.close()
+        self._close()
         os.replace(self._temporary, self.path)
 
     def keep(self) -> pathlib.Path:
-        """Completes the file and leaves it under its temporary name, for somebody else to rename; that name."""
-        self.close()
+        """Completes the file and leaves it under its temporary name, for the caller to rename; that name."""
+        self._close()
         self._kept = True
         return self._temporary
 
@@ -241,22 +240,6 @@ class ShardWriter:
                 self._temporary.unlink()
 
 
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_partial_files(folder: str | os.PathLike) -> list[str]:
-    """Removes what a killed writer left in a folder; names of the removed files. Call it under the folder's lock."""
-    left = [name for name in sorted(os.listdir(folder)) if _PARTIAL.match(name)]
-    for name in left:
-        (pathlib.Path(folder) / name).unlink(missing_ok=True)  # a worker of ours may be quicker
-    return left
-
-
 # --- Reading and checking -----------------------------------------------------------------------------------
 
 
@@ -264,20 +247,31 @@ def count_records(path: str | os.PathLike) -> int:
     """Number of records in a shard, from the lengths alone: fast, contents are neither read nor checked.
 
     Raises:
-      UserError: the file ends within a record.
+      UserError: no such file (`file-not-found`), or it ends within a record (`bad-record`).
     """
+    number, is_whole = _walk_lengths(path)
+    if not is_whole:
+        raise _damaged(path, number, _CUT_OFF)
+    return number
+
+
+def _walk_lengths(path: str | os.PathLike) -> tuple[int, bool]:
+    """Number of records before the first one that reaches beyond the end of the file, and whether there is none such.
+
+    TensorFlow trusts the lengths, and crashes at large ones.
+    """
+    require_regular(path)
     size = os.path.getsize(path)
     number = position = 0
     with open(path, "rb") as file:
         while position < size:
             header = file.read(_LENGTH_BYTES)
-            length = int.from_bytes(header, "little")
-            position += _LENGTH_BYTES + _CRC_BYTES + length + _CRC_BYTES
+            position += _LENGTH_BYTES + _CRC_BYTES + int.from_bytes(header, "little") + _CRC_BYTES
             if len(header) < _LENGTH_BYTES or position > size:
-                raise _damaged(path, number, "the file ends within it")
+                return number, False
             file.seek(position)
             number += 1
-    return number
+    return number, True
 
 
 def count(shards: Iterable[str | os.PathLike]) -> int:
@@ -286,52 +280,79 @@ def count(shards: Iterable[str | os.PathLike]) -> int:
 
 
 def _damaged(path: str | os.PathLike, number: int, what: str) -> UserError:
+    """The error for a record; `what` completes "record 3 is damaged: ..."."""
     rule = f"record {number} (counted from 0) is damaged: {what}"
     hint = "copy the file again, or build the records again with `overwrite=true`"
-    return UserError("bad-record", rule, hint, where=path)
+    with open(path, "rb") as file:
+        is_gzip = file.read(len(_GZIP)) == _GZIP
+    if is_gzip:
+        rule, hint = f"record {number} (counted from 0) cannot be read: the shard is compressed by gzip", "unpack it"
+    elif number == 0 and what.endswith((_CUT_OFF, "at 0")):
+        rule += ", so this may be no TFRecord file at all"
+    return UserError("bad-record", rule, hint, where=path, value=number)
 
 
-def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """The records of a shard, one dict an example: key -> bytes or int.
+def raw_records(path: str | os.PathLike) -> Iterator[bytes]:
+    """The serialized examples of a shard. Records before a damaged one are yielded.
 
     Raises:
-      UserError: truncated or corrupt file; the message names the file and the number of the record.
+      UserError: no such file (`file-not-found`), or a truncated or damaged record (`bad-record`); the message names the
+        file and the number of the record.
     """
-    number = 0
-    records = iter(tf.data.TFRecordDataset(str(path)))
-    while True:
+    number, is_whole = _walk_lengths(path)
+    stream = iter(tf.data.TFRecordDataset(str(path)).take(number))
+    for index in range(number):
         try:
-            record = next(records)
-        except StopIteration:
-            return
-        except tf.errors.NotFoundError:
-            raise UserError("unclassified", "no such file", where=path) from None
-        except tf.errors.OpError as fault:  # DataLossError: wrong checksum or early end
-            raise _damaged(path, number, _short(fault)) from None
-        yield _decode(path, number, record.numpy())
-        number += 1
+            yield next(stream).numpy()
+        except tf.errors.OpError as error:  # DataLossError: a wrong checksum
+            raise _damaged(path, index, _short(error)) from None
+    if not is_whole:
+        raise _damaged(path, number, _CUT_OFF)
 
 
-def _decode(path: str | os.PathLike, number: int, serialized: bytes) -> dict[str, Any]:
+def parse_example(serialized: bytes) -> dict[str, Any]:
+    """The values of a serialized `tf.train.Example`: key -> bytes, int or float.
+
+    Raises:
+      ValueError: it is none, it has no image, or a value is of another type than readers expect; the text completes
+        "the record ...".
+    """
     from google.protobuf.message import DecodeError
 
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
-        raise _damaged(path, number, "it holds no tf.train.Example") from None
+        raise ValueError("holds no tf.train.Example") from None
     values: dict[str, Any] = {}
     for key, feature in features.items():
-        content = getattr(feature, feature.WhichOneof("kind") or "bytes_list").value
-        values[key] = content[0] if len(content) else b""
+        kind = feature.WhichOneof("kind") or "bytes_list"
+        wanted = _KINDS.get(key, kind)
+        if kind != wanted:
+            raise ValueError(f"has a {kind} as {key!r}, where a {wanted} belongs")
+        content = getattr(feature, kind).value
+        values[key] = content[0] if len(content) else (b"" if kind == "bytes_list" else 0)
     if not values.get(IMAGE):
-        held = ", ".join(sorted(values)) or "nothing"
-        raise _damaged(path, number, f"it has no {IMAGE!r}, only {held}")
+        held = ", ".join(sorted(set(values) - {IMAGE})) or "nothing"
+        raise ValueError(f"has no {IMAGE!r}, only {held}")
     return values
 
 
-def _short(fault: Exception) -> str:
-    """The reason in a TensorFlow error, without the names of ops and devices around it."""
-    text = str(fault).split("}}")[-1].split("[Op:")[0]
+def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The records of a shard, one dict per example: key -> bytes or int. Records before a damaged one are yielded.
+
+    Raises:
+      UserError: as `raw_records`, or a record that `parse_example` refuses (`bad-record`).
+    """
+    for number, serialized in enumerate(raw_records(path)):
+        try:
+            yield parse_example(serialized)
+        except ValueError as error:
+            raise _damaged(path, number, f"it {error}") from None
+
+
+def _short(error: Exception) -> str:
+    """The reason that a TensorFlow error gives, without the names of ops and devices."""
+    text = str(error).split("}}")[-1].split("[Op:")[0]
     return " ".join(text.split()).removesuffix("'")
 
 
@@ -345,10 +366,10 @@ def check_shard(path: str | os.PathLike) -> int:
 
 
 def find_damage(shards: Iterable[str | os.PathLike]) -> UserError | None:
-    """The first damaged record among shards; TensorFlow's own DataLossError does not say which file it met."""
+    """The error for the first damaged record of shards; the DataLossError of TensorFlow does not name the file."""
     for path in shards:
         try:
             check_shard(path)
-        except UserError as fault:
-            return fault
+        except UserError as error:
+            return error
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)((?:=[^`]*)?)`")
@@ -62,6 +62,25 @@ def _rebuilt(kind: type[UserError], state: dict[str, Any]) -> UserError:
     error.__dict__.update(state)
     error.args = (error.text(),)
     return error
+
+
+MAX_ERRORS = 10  # of one kind, after which a command that collects them stops
+
+
+def joined(errors: Sequence[UserError], what: str) -> UserError:
+    """One error for several: the first with its hint, and each of the others in a line.
+
+    Args:
+      errors: at least one, in the order in which they were found.
+      what: text after the number of the others, such as "more pairs cannot be used".
+    """
+    first, *rest = errors
+    if not rest:
+        return first
+    others = "".join(f"\n    {error.where}: {error.rule}" for error in rest)
+    more = " (and perhaps more: the rest was not checked)" if len(errors) == MAX_ERRORS else ""
+    rule = f"{first.rule}\n  and {len(rest)} {what}{more}:{others}"
+    return UserError(first.code, rule, first.hint, field=first.field, where=first.where, value=first.value)
 
 
 def spell_as_flags(text: str, fields: Iterable[str]) -> str:

@@ -16,8 +16,9 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.locks import is_running
+from deeplab.utils.locks import folder_lock, is_running
 
 _PARTIAL = re.compile(r"^\.(?P<name>.+)\.(?P<process>\d+)\.partial$")
 _JOURNAL = ".deeplab-transaction.json"
@@ -295,25 +296,49 @@ class Transaction:
         _remove_if_empty(self._made)
 
 
-def roll_back(folder: str | os.PathLike) -> list[str]:
-    """Undoes a commit that was killed, and removes what killed processes left in a folder; the names removed."""
+def roll_back(folder: str | os.PathLike, locked: bool = False) -> list[str]:
+    """Undoes a commit that was killed, and removes what killed processes left in a folder; the names removed.
+
+    Args:
+      folder: the folder.
+      locked: the caller holds the folder's lock, so that no other process can be committing.
+    """
     folder = pathlib.Path(folder)
     journal = folder / _JOURNAL
     removed = []
     if journal.is_file():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # not written by a Transaction
             entry = json.loads(journal.read_bytes())
-            if entry["process"] != os.getpid() and is_running(entry["process"]):
+            if not locked and entry["process"] != os.getpid() and is_running(entry["process"]):
                 return []
             removed = _undo(folder, entry["process"], entry["new"], entry["existing"])
         journal.unlink(missing_ok=True)
     for name in os.listdir(folder):
         match = _PARTIAL.match(name)
-        if match and match["name"].endswith(_REPLACED) and not is_running(int(match["process"])):
+        if match and match["name"].endswith(_REPLACED) and (locked or not is_running(int(match["process"]))):
             target = folder / match["name"].removesuffix(_REPLACED)
             if not target.exists():
                 os.replace(folder / name, target)
-    return removed + remove_partial(folder)
+    return removed + remove_partial(folder, of_running=locked)
+
+
+def recover(folder: str | os.PathLike) -> None:
+    """Undoes a commit that was killed in a folder that is going to be read; nearly always there is none.
+
+    Raises:
+      UserError: another process is committing (`folder-in-use`), or the folder cannot be written to
+        (`unfinished-commit`).
+    """
+    if not os.path.isfile(os.path.join(folder, _JOURNAL)):
+        return
+    try:
+        with folder_lock(folder, "replacing files", "read another folder"):
+            roll_back(folder, locked=True)
+    except OSError as problem:
+        rule = f"a command was killed while it replaced the files here, and they cannot be restored: {problem.strerror}"
+        hint = "repeat the command that was killed, or any that reads this folder, with permission to write to it"
+        raise UserError("unfinished-commit", rule, hint, where=folder) from None
+    console.note(f"{folder}: a command was killed while it replaced the files here; the earlier ones are back")
 
 
 def _undo(folder: pathlib.Path, process: int, new: list[str], existing: list[str]) -> list[str]:

@@ -31,20 +31,30 @@ def load_mapping(path: str | os.PathLike) -> dict[str, Any]:
     """Return the content of a YAML file, which must be a mapping.
 
     Raises:
-      UserError: it cannot be read, or is not YAML, no mapping, or too large (`unreadable-yaml`).
+      UserError: it cannot be read, or as `parse_mapping`.
     """
-    text = read_text(path)
+    return parse_mapping(read_text(path), path)
+
+
+def parse_mapping(text: str, where: object) -> dict[str, Any]:
+    """Return the content of a YAML text, which must be a mapping; `where` names it in messages.
+
+    Raises:
+      UserError: it is not YAML, no mapping, or too large (`unreadable-yaml`).
+    """
     if len(text) > _MAX_BYTES:
-        raise UserError("unreadable-yaml", f"has {len(text):,} characters; at most {_MAX_BYTES:,} are read", where=path)
+        raise UserError(
+            "unreadable-yaml", f"has {len(text):,} characters; at most {_MAX_BYTES:,} are read", where=where
+        )
     try:
         content = yaml.load(text, _Loader)
         _count(content, 0, 0)
     except (yaml.YAMLError, ValueError) as problem:  # ValueError: a date that does not exist
-        raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=path) from None
+        raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=where) from None
     except RecursionError:
-        raise UserError("unreadable-yaml", f"is nested deeper than {_MAX_DEPTH} levels", where=path) from None
+        raise UserError("unreadable-yaml", f"is nested deeper than {_MAX_DEPTH} levels", where=where) from None
     if not isinstance(content, dict):
-        raise UserError("unreadable-yaml", "must consist of `name: value` lines", where=path)
+        raise UserError("unreadable-yaml", "must consist of `name: value` lines", where=where)
     return content
 
 

@@ -1,8 +1,8 @@
-"""The same conversion as an Apache Beam pipeline, for sets that outgrow one machine (extra `beam`).
+"""The same conversion as an Apache Beam pipeline, for datasets that are too large for one machine (extra `beam`).
 
-One shard is one piece of work, so the shards are byte for byte those of a local build; `num_shards` bounds how many
-workers can be busy. Workers read the pictures and write the shards themselves: both must lie on a file system that all
-of them mount under the same path. Dataflow, Flink and Spark get their options through `beam_options`.
+One shard is one task, so the shards are byte for byte those of a local build; `num_shards` limits how many workers can
+be busy. Workers read the images and write the shards themselves: both must be on a file system that all workers mount
+under the same path. Dataflow, Flink and Spark get their options through `beam_options`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.conversion_config import RecordConfig
-from deeplab.data.conversion.bad_pairs import MOST_FAULTS, Faults
 from deeplab.data.conversion.encode import Recipe, convert
-from deeplab.data.conversion.summary import Oddities, SplitTally
+from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts
 from deeplab.data.dataset import SizeRange
 from deeplab.data.readers.source import Pair, Splits
-from deeplab.data.records import ShardWriter, remove_partial_files, shard_name
+from deeplab.data.records import ShardWriter, shard_name
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
+from deeplab.utils.errors import MAX_ERRORS, UserError
 from deeplab.utils.extras import require
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import Transaction, write_atomically
 
 _POLL_SECONDS = 0.2
-_STOP_SECONDS = 10.0  # for workers in this process to notice that the command was stopped
+_STOP_SECONDS = 10.0  # that workers in this process have to notice that the command was stopped
 _STOPPED: set[int] = set()  # numbers of the runs in this process that are to end
 _AT_WORK: set[int] = set()  # marks of the shards that this process is writing
 _THREAD = "pipeline"
-_RESULT = ".result."  # stands in the names of results, between the shard and the attempt
+_RESULT = ".result."  # part of the names of result files, between the shard and the attempt
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: its name, and the pairs that stand in it."""
+    """One shard to write: its name, and the pairs in it."""
 
     split: str
     name: str
@@ -54,54 +53,44 @@ class ShardTask:
 
 @dataclass
 class ShardResult:
-    """What came of a shard: the file under its temporary name, and what was counted on the way."""
+    """What a worker did: the shard's temporary name, what was counted on the way, and the errors of bad pairs."""
 
     temporary: str
-    tally: SplitTally
+    counts: SplitCounts
     oddities: Oddities
-    faults: list[UserError]
-
-
-@dataclass(frozen=True)
-class WrittenShard:
-    """A shard that a worker has completed under a temporary name."""
-
-    path: pathlib.Path
-    temporary: pathlib.Path
-
-    def publish(self) -> None:
-        """Gives it its own name, in one step."""
-        os.replace(self.temporary, self.path)
+    errors: list[UserError]
 
 
 def write_in_pipeline(
-    splits: Splits, folder: pathlib.Path, recipe: Recipe, records: RecordConfig, stack: contextlib.ExitStack
-) -> tuple[list[WrittenShard], dict[str, SplitTally]]:
-    """All shards under temporary names, and what was counted; as `engine.write_shards`, in a pipeline.
+    splits: Splits, transaction: Transaction, recipe: Recipe, records: RecordConfig
+) -> dict[str, SplitCounts]:
+    """Write all shards in a pipeline; arguments and result as in `local.write_shards`.
 
     Raises:
-      UserError: Beam is not installed, it refuses the options, the pipeline breaks, or pairs cannot be used.
+      UserError: Beam is not installed (`missing-library`), the pipeline fails (`failed-pipeline`), or pairs cannot be
+        used.
     """
-    stack.callback(remove_partial_files, folder)  # results, shards of attempts that were repeated
-    tasks = list(shard_tasks(splits, records.shards))
+    tasks, folder = list(shard_tasks(splits, records.shards)), transaction.folder
     with console.progress(total=len(tasks), what="converting", unit="shard") as bar:
         _run(tasks, folder, recipe, records.beam_options, bar)
     results = {task.name: _read_result(folder, task.name) for task in tasks}
-    faults, oddities = Faults(sum(map(len, splits.values()))), Oddities()
-    tallies = {split: SplitTally() for split in splits}
+    bad, oddities = BadPairs(sum(map(len, splits.values()))), Oddities()
+    counts = {split: SplitCounts() for split in splits}
     for task in tasks:
         result = results[task.name]
-        for fault in result.faults:
-            faults.add(fault)
-        tallies[task.split].merge(result.tally)
+        for error in result.errors:
+            bad.add(error)
+        counts[task.split].merge(result.counts)
         oddities.merge(result.oddities)
-    faults.stop()
+    bad.stop()
     oddities.report()
-    return [WrittenShard(folder / name, folder / result.temporary) for name, result in results.items()], tallies
+    for name, result in results.items():
+        os.replace(folder / result.temporary, transaction.temporary(name))
+    return counts
 
 
 def shard_tasks(splits: Splits, number: int) -> Iterator[ShardTask]:
-    """One task a shard, with the same pairs in the same order as a local build writes."""
+    """One task per shard, with the same pairs in the same order as a local build writes."""
     for split, pairs in splits.items():
         for index, chunk in enumerate(chunks(pairs, number)):
             yield ShardTask(split, shard_name(split, index, number), tuple(chunk))
@@ -117,17 +106,16 @@ def chunks(pairs: Sequence[Pair], number: int) -> list[Sequence[Pair]]:
 
 
 def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, options: str, bar: Any) -> None:
-    """Runs the pipeline in a thread of its own, and shows meanwhile how many shards there are."""
-    with _only_errors():  # of parts of Beam that nobody here uses
+    """Runs the pipeline in a thread of its own; meanwhile the progress bar counts the finished shards."""
+    with _only_errors():  # Beam warns about parts of it that are not used here
         beam = require("apache_beam", "beam")
         from apache_beam.options.pipeline_options import PipelineOptions
     try:
         words = shlex.split(options)
-    except ValueError as fault:
-        rule = f"cannot be taken apart: {str(fault).lower()}"
-        raise UserError(
-            "unclassified", rule, "write them as on a command line, quotes in pairs", field="beam_options"
-        ) from None
+    except ValueError as error:
+        rule = f"cannot be split into words: {str(error).lower()}"
+        hint = "write them as on a command line, with quotes in pairs"
+        raise UserError("invalid-options", rule, hint, field="beam_options", value=options) from None
     met: list[BaseException] = []
     run = _random_mark()
 
@@ -136,8 +124,8 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
             with beam.Pipeline(options=PipelineOptions(words)) as pipeline:
                 shards = pipeline | "shards" >> beam.Create(list(tasks)) | beam.Reshuffle()
                 shards | "convert" >> beam.Map(write_shard, str(folder), recipe, os.getcwd(), run)
-        except (Exception, SystemExit) as fault:  # absl-like parsers leave by SystemExit
-            met.append(fault)
+        except (Exception, SystemExit) as error:  # option parsers end with SystemExit
+            met.append(error)
 
     thread = threading.Thread(target=work, name=_THREAD, daemon=True)
     thread.start()
@@ -145,22 +133,18 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
             bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
-    except BaseException:  # Ctrl-C: what is cleared away now must not be written again, nor Python end meanwhile
+    except BaseException:  # Ctrl-C: workers must not write again what is removed now
         _stop(run, thread)
         raise
     if met:
         _stop(run, thread)
         reason = " ".join(str(met[0]).split())[-500:]
-        raise UserError(
-            "unclassified",
-            f"the pipeline broke: {type(met[0]).__name__}: {reason}",
-            "check `beam_options`",
-            field="beam",
-        )
+        rule = f"the pipeline failed: {type(met[0]).__name__}: {reason}"
+        raise UserError("failed-pipeline", rule, "check `beam_options`", field="beam")
 
 
 def _stop(run: int, thread: threading.Thread) -> None:
-    """Ends the work of a pipeline, as far as it is done in this process."""
+    """Ends the work of a pipeline that is done in this process."""
     _STOPPED.add(run)
     end = time.monotonic() + _STOP_SECONDS
     thread.join(_STOP_SECONDS)
@@ -183,15 +167,15 @@ def _random_mark() -> int:
 
 
 def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "", run: int = 0) -> str:
-    """Converts one shard's pairs and writes them under a temporary name, then the result beside them.
+    """Convert the pairs of one shard and write them under a temporary name, then the result beside them.
 
-    Runs in Beam's workers, perhaps more than once: each attempt has files of its own.
+    Beam's workers run this, perhaps more than once: each attempt has files of its own.
 
     Args:
       task: the shard.
-      folder: where it goes.
+      folder: folder for the shard.
       recipe: how pairs are read.
-      current: the folder that paths count from, which workers may not have been started in.
+      current: the folder that relative paths start from; workers may be started in another one.
       run: number of the pipeline.
 
     Returns:
@@ -210,20 +194,20 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "",
 
 
 def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) -> ShardResult:
-    result = ShardResult("", SplitTally(), Oddities(), [])
+    result = ShardResult("", SplitCounts(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:
         for pair in task.pairs:
             if run in _STOPPED:
                 raise InterruptedError("the command was stopped")
             try:
                 converted = convert(pair, recipe)
-            except UserError as fault:
-                result.faults.append(fault)
-                if len(result.faults) == MOST_FAULTS:
+            except UserError as error:
+                result.errors.append(error)
+                if len(result.errors) == MAX_ERRORS:
                     break
                 continue
             writer.write(converted.example)
-            result.tally.add(converted)
+            result.counts.add(converted)
             result.oddities.look(converted, recipe.painter.ignore_label)
         result.temporary = writer.keep().name
     return result
@@ -248,19 +232,20 @@ def _read_result(folder: pathlib.Path, name: str) -> ShardResult:
         if (folder / result.temporary).is_file():
             return result
     rule = f"the pipeline ended without shard {name}"
-    raise UserError("unclassified", rule, "all workers must mount this folder under the same path", field="output_dir")
+    hint = "all workers must mount this folder under the same path"
+    raise UserError("failed-pipeline", rule, hint, field="output_dir")
 
 
 def _as_json(result: ShardResult) -> bytes:
-    tally = result.tally
+    counts = result.counts
     content = {
         "temporary": result.temporary,
-        "images": tally.images,
-        "counts": tally.counts.tolist(),
-        "size": dataclasses.astuple(tally.size) if tally.size else None,
-        "formats": sorted(tally.formats),
+        "images": counts.images,
+        "counts": counts.counts.tolist(),
+        "size": dataclasses.astuple(counts.size) if counts.size else None,
+        "formats": sorted(counts.formats),
         "oddities": dataclasses.asdict(result.oddities),
-        "faults": [(fault.code, fault.rule, fault.hint, fault.field, fault.where) for fault in result.faults],
+        "errors": [(error.code, error.rule, error.hint, error.field, error.where) for error in result.errors],
     }
     return json.dumps(content).encode()
 
@@ -268,6 +253,8 @@ def _as_json(result: ShardResult) -> bytes:
 def _from_json(data: bytes) -> ShardResult:
     content = json.loads(data)
     size = SizeRange(*content["size"]) if content["size"] else None
-    tally = SplitTally(content["images"], np.array(content["counts"], np.int64), size, set(content["formats"]))
-    faults = [UserError(*fault[:3], field=fault[3], where=fault[4]) for fault in content["faults"]]
-    return ShardResult(content["temporary"], tally, Oddities(**content["oddities"]), faults)
+    counts = SplitCounts(content["images"], np.array(content["counts"], np.int64), size, set(content["formats"]))
+    errors = [
+        UserError(code, rule, hint, field=field, where=where) for code, rule, hint, field, where in content["errors"]
+    ]
+    return ShardResult(content["temporary"], counts, Oddities(**content["oddities"]), errors)

@@ -1,7 +1,8 @@
-"""From pairs of files to shards and `dataset.yml`: the part that all builders share.
+"""The conversion of pairs of files to shards and `dataset.yml`, on this machine.
 
-Nothing is visible in the output folder until every pair is converted: shards are written under temporary names, which
-`publish.py` changes together at the end. A build that fails or is killed leaves the folder as it was.
+Nothing is visible in the output folder until every pair is converted: shards are written under temporary names, and a
+transaction gives all of them and `dataset.yml` their names together. A build that fails or is killed leaves the records
+that were there before, or all of the new ones.
 """
 
 from __future__ import annotations
@@ -12,56 +13,57 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
-from deeplab.data.conversion.bad_pairs import Faults
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
 from deeplab.data.conversion.encode import Converted, Recipe, convert
-from deeplab.data.conversion.publish import Unpublished, clear_unfinished, publish
-from deeplab.data.conversion.summary import Oddities, SplitTally, describe
+from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import classes_from, require_several_classes, settle
 from deeplab.data.readers.pairs import warn_of_leaks
 from deeplab.data.readers.source import Pair, Source, Splits
 from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by_split
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder
+from deeplab.utils.files import Transaction, made_folder, remove_partial, roll_back, write_atomically
 from deeplab.utils.locks import folder_lock
 from deeplab.utils.parallel import ordered_map
+from deeplab.utils.text import counted
 
-_Write = Callable[..., tuple[Sequence[Unpublished], dict[str, SplitTally]]]
-_EARLY_LOOK = 64  # pairs after which suspicious labels are pointed out
+_EARLY_PAIRS = 64  # after which a warning points out suspicious labels
 
 
 def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, records: RecordConfig) -> Dataset:
-    """Writes TFRecord shards of all splits, and the `dataset.yml` that describes them.
+    """Write the TFRecord shards of all splits, and the `dataset.yml` that describes them.
 
     Args:
-      source: pairs by split, in the order in which they are to be stored, and the layout's own classes.
-      output_dir: folder of the shards; made where it is not there.
+      source: pairs by split, in the order in which they are to be stored, and the format's own classes.
+      output_dir: folder of the shards; made when missing.
       labels: what mask values mean.
       records: shards, threads, overwriting.
 
     Returns:
-      The description that was written. Splits that the folder held before and that are not built now stay there.
+      The descriptor of the splits that were written. Other splits in the folder are kept, and described in the file.
 
     Raises:
-      UserError: a pair that cannot be used (up to ten are named), labels that make no sense, splits that are there
-        already, or another build in the same folder. The folder is then as it was before.
+      UserError: a pair that cannot be used (up to ten are named), labels that make no sense, splits that exist already
+        (`would-overwrite`), or another build in the same folder (`folder-in-use`). The folder is unchanged.
     """
     folder = pathlib.Path(output_dir)
     with made_folder(folder), folder_lock(folder, "building records", "give another `output_dir`"):
-        left = clear_unfinished(folder)
+        left = roll_back(folder, locked=True)
         if left:
-            console.note(f"{folder}: removed {left} unfinished files of a build that was stopped")
+            console.note(f"{folder}: removed {counted(len(left), 'unfinished file')} of a build that was stopped")
         _refuse_overwriting(folder, list(source.splits), records.overwrite)
-        return _build_locked(source, folder, labels, records)
+        try:
+            return _build_locked(source, folder, labels, records)
+        finally:
+            remove_partial(folder, of_running=True)  # results of pipelines, shards of attempts that were repeated
 
 
 def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, records: RecordConfig) -> Dataset:
@@ -69,22 +71,33 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
     classes = classes_from(labels, source, others)
     recipe = Recipe(classes.painter, labels.exif, records.verify_images)
     warn_of_leaks(source.splits)
-    write: _Write = write_in_pipeline if records.beam else write_shards
-    with contextlib.ExitStack() as stack:  # removes every shard that is not published
-        writers, tallies = write(source.splits, folder, recipe, records, stack)
-        classes = settle(classes, np.sum([tally.counts for tally in tallies.values()], axis=0))
+    with Transaction(folder) as transaction:
+        write = write_in_pipeline if records.beam else write_shards
+        counts = write(source.splits, transaction, recipe, records)
+        classes = settle(classes, np.sum([found.counts for found in counts.values()], axis=0))
         name = records.name or name_of(folder)
-        dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, tallies)
-        publish(folder, writers, dataset if others is None else datasets.replace_splits(dataset, others), others)
-    console.note(f"wrote {len(writers)} shards and {folder / datasets.FILE_NAME}")
+        dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, counts)
+        whole = dataset if others is None else datasets.replace_splits(dataset, others)
+        write_atomically(transaction.temporary(datasets.FILE_NAME), datasets.as_text(whole))
+        for name in _replaced(folder, list(source.splits), records.shards):
+            transaction.discard(name)
+        transaction.commit()
+    console.note(f"wrote {counted(len(counts) * records.shards, 'shard')} and {folder / datasets.FILE_NAME}")
     return dataset
 
 
+def _replaced(folder: pathlib.Path, splits: Sequence[str], shards: int) -> list[str]:
+    """Names of the shards of these splits that no new shard replaces, since their number is another one."""
+    new = {shard_name(split, index, shards) for split in splits for index in range(shards)}
+    existing = shards_by_split(folder)
+    return [name for split in splits for name in existing.get(split, []) if name not in new]
+
+
 def is_built(source: Source, output_dir: str | os.PathLike) -> bool:
-    """Whether a folder holds complete records of a source's splits already, as many images of each as it has.
+    """Whether a folder holds complete records of all splits of a source, with as many images as the source has.
 
     Raises:
-      UserError: shards of them are missing.
+      UserError: shards are missing (`incomplete-split`).
     """
     folder = pathlib.Path(output_dir)
     if not (folder / datasets.FILE_NAME).is_file():
@@ -103,11 +116,11 @@ def _refuse_overwriting(folder: pathlib.Path, splits: Sequence[str], overwrite: 
     if there and not overwrite:
         rule = f"{folder} already holds records of split {', '.join(there)}"
         hint = "`overwrite=true` replaces them, `resume=true` keeps what is complete; or give another folder"
-        raise UserError("unclassified", rule, hint, field="output_dir")
+        raise UserError("would-overwrite", rule, hint, field="output_dir", value=there)
 
 
 def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None:
-    """Description of the splits that are there and stay; None where there are none."""
+    """Descriptor of the splits that the folder keeps; None without any."""
     path = folder / datasets.FILE_NAME
     if not path.is_file():
         return None
@@ -129,7 +142,7 @@ def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None
 
 
 def name_of(folder: pathlib.Path) -> str:
-    """The folder's name, or its parent's where the folder only says that it holds records."""
+    """Name for the dataset of a folder: the folder's own, or its parent's if the folder is called "tfrecord" or so."""
     folder = folder.resolve()
     return folder.parent.name if folder.name in ("tfrecord", "tfrecords", "records") else folder.name
 
@@ -138,70 +151,76 @@ def name_of(folder: pathlib.Path) -> str:
 
 
 def write_shards(
-    splits: Splits, folder: pathlib.Path, recipe: Recipe, records: RecordConfig, stack: contextlib.ExitStack
-) -> tuple[Sequence[Unpublished], dict[str, SplitTally]]:
-    """All shards under temporary names, and what was counted on the way."""
+    splits: Splits, transaction: Transaction, recipe: Recipe, records: RecordConfig
+) -> dict[str, SplitCounts]:
+    """Write all shards under the temporary names of a transaction.
+
+    Args:
+      splits: pairs by split.
+      transaction: gives the shards their names later.
+      recipe: how pairs are read.
+      records: shards and threads.
+
+    Returns:
+      What was counted in each split.
+
+    Raises:
+      UserError: pairs that cannot be used.
+    """
     total = sum(map(len, splits.values()))
-    faults = Faults(total)
-    oddities = Oddities()
-    writers: list[ShardWriter] = []
-    tallies: dict[str, SplitTally] = {}
+    bad, oddities = BadPairs(total), Oddities()
+    counts: dict[str, SplitCounts] = {}
     with console.progress(total=total, what="converting", unit="pair") as bar:
         watch = _Watch(oddities, recipe.painter.rule)
         all_pairs = (pair for pairs in splits.values() for pair in pairs)
         # One stream over all shards and splits: no thread waits at the end of a shard.
-        with contextlib.closing(_converted(all_pairs, recipe, records)) as results:
+        results = ordered_map(functools.partial(convert_or_error, recipe=recipe), all_pairs, records.workers)
+        with contextlib.closing(results):
             for split, pairs in splits.items():
-                tallies[split] = SplitTally()
+                counts[split] = SplitCounts()
                 for index, chunk in enumerate(chunks(pairs, records.shards)):
-                    writer = stack.enter_context(ShardWriter(folder, shard_name(split, index, records.shards)))
-                    writers.append(writer)
-                    for result in itertools.islice(results, len(chunk)):
-                        if isinstance(result, UserError):
-                            faults.add(result)
-                        else:
-                            writer.write(result.example)
-                            tallies[split].add(result)
-                            watch.see(result)
-                        bar.update()
-                    writer.close()
-    faults.stop()
+                    name = shard_name(split, index, records.shards)
+                    transaction.temporary(name)
+                    with ShardWriter(transaction.folder, name) as writer:
+                        for result in itertools.islice(results, len(chunk)):
+                            if isinstance(result, UserError):
+                                bad.add(result)
+                            else:
+                                writer.write(result.example)
+                                counts[split].add(result)
+                                watch.see(result)
+                            bar.update()
+                        writer.keep()
+    bad.stop()
     oddities.report()
-    return writers, tallies
+    return counts
 
 
-def _converted(
-    pairs: Iterable[Pair], recipe: Recipe, records: RecordConfig
-) -> Generator[Converted | UserError, None, None]:
-    work = functools.partial(convert_or_fault, recipe=recipe)
-    return ordered_map(work, pairs, records.workers)
-
-
-def convert_or_fault(pair: Pair, recipe: Recipe) -> Converted | UserError:
-    """A converted pair, or why it cannot be."""
+def convert_or_error(pair: Pair, recipe: Recipe) -> Converted | UserError:
+    """A converted pair, or why it cannot be converted."""
     try:
         return convert(pair, recipe)
-    except UserError as fault:
-        return fault
+    except UserError as error:
+        return error
 
 
 class _Watch:
-    """Looks at pairs as they pass: oddities, and an early word on labels that look wrong."""
+    """Looks at pairs as they pass: oddities, and an early warning about labels that look wrong."""
 
-    def __init__(self, oddities: Oddities, rule: LabelRule):
-        self.oddities, self.rule = oddities, rule
-        self.seen = SplitTally()
+    def __init__(self, oddities: Oddities, spec: LabelSpec):
+        self.oddities, self.spec = oddities, spec
+        self.seen = SplitCounts()
 
     def see(self, converted: Converted) -> None:
-        self.oddities.look(converted, self.rule.ignore_label)
-        if self.seen.images < _EARLY_LOOK:
+        self.oddities.look(converted, self.spec.ignore_label)
+        if self.seen.images < _EARLY_PAIRS:
             self.seen.add(converted)
-            if self.seen.images == _EARLY_LOOK:
-                self._early_word()
+            if self.seen.images == _EARLY_PAIRS:
+                self._warn_early()
 
-    def _early_word(self) -> None:
-        counts, ignore = self.seen.counts, self.rule.ignore_label
+    def _warn_early(self) -> None:
+        counts, ignore = self.seen.counts, self.spec.ignore_label
         try:
             require_several_classes([v for v in counts.nonzero()[0].tolist() if v != ignore], counts, ignore)
-        except UserError as fault:
-            console.warning(f"the first {_EARLY_LOOK} masks: {fault.rule}; {fault.hint}")
+        except UserError as error:
+            console.warning(f"the first {_EARLY_PAIRS} masks: {error.rule}; {error.hint}")

@@ -1,4 +1,4 @@
-"""Folders of masks in, folders of masks out: colors to indices, palettes off."""
+"""Conversion of mask folders: colors to class indices, palette masks to gray ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.colormaps import colors_for, read_color_table
-from deeplab.data.labels import LabelRule, decode_label, encode_index_png
+from deeplab.data.labels import LabelSpec, decode_label, encode_index_png
 from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -23,26 +23,26 @@ Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name 
 
 
 def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
-    """Writes every color mask of a folder as palette PNG of class indices, and prints the classes' shares.
+    """Write every color mask of a folder as palette PNG of class indices, and print the fraction of each class.
 
     Returns:
       Pixels of each label value over all masks, int64 [256].
 
     Raises:
-      UserError: no masks, a color that is not in the palette, or masks that are there already; the output folder is
-        then as it was.
+      UserError: no masks (`no-images`), a color that is not in the palette (`unknown-color`), or masks that exist
+        already (`would-overwrite`); the output folder is then unchanged.
     """
     table = read_color_table(config.palette)
-    rule = LabelRule(
+    spec = LabelSpec(
         len(table.names), config.ignore_label, table=table, tolerance=config.color_tolerance, by_color=True
     )
     colors = colors_for(table.class_colors(), len(table.names))
 
     def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
-        decoded = decode_label(data, where, rule)
+        decoded = decode_label(data, where, spec)
         return encode_index_png(decoded.label, colors), decoded.counts
 
-    masks = _masks_in(config.mask_folder, "`mask_folder`", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
+    masks = _masks_in(config.mask_folder, "mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
     rows = [[index, name, f"{100 * counts[index] / counts.sum():.2f}%"] for index, name in enumerate(table.names)]
     print(console.table(rows, ["label", "class", "pixels"]))
@@ -50,39 +50,39 @@ def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
 
 
 def remove_colormap(config: RemoveColormapConfig) -> None:
-    """Writes every palette PNG of a folder as gray PNG of its indices.
+    """Write every palette PNG of a folder as gray PNG of its indices.
 
     Raises:
-      UserError: no masks, unreadable ones, or masks that are there already; the output folder is then as it was.
+      UserError: no masks (`no-images`), masks that cannot be read, or masks that exist already (`would-overwrite`); the
+        output folder is then unchanged.
     """
 
     def transform(data: bytes, where: str) -> tuple[bytes, np.ndarray]:
-        decoded = decode_label(data, where, LabelRule())
+        decoded = decode_label(data, where, LabelSpec())
         return decoded.gray_png, decoded.counts
 
     extensions = ("." + config.segmentation_format.lower().lstrip("."),)
-    masks = _masks_in(config.original_gt_folder, "`original_gt_folder`", extensions)
+    masks = _masks_in(config.original_gt_folder, "original_gt_folder", extensions)
     transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
 
 
-def _masks_in(folder: str, flag: str, extensions: tuple[str, ...]) -> list[pathlib.Path]:
-    require_folder(folder, flag)
+def _masks_in(folder: str, field: str, extensions: tuple[str, ...]) -> list[pathlib.Path]:
+    require_folder(folder, f"`{field}`")
     masks = [pathlib.Path(folder, name) for name in files_of(folder) if name.lower().endswith(extensions)]
     if not masks:
-        raise UserError("unclassified", f"{folder} holds no file with {', '.join(extensions)}", where=flag)
+        raise UserError("no-images", f"{folder} holds no file with {', '.join(extensions)}", field=field, value=folder)
     stems = [path.stem for path in masks]
     double = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
     if double:
-        raise UserError(
-            "unclassified", f"{folder} holds two masks of one name: {shorten(double)}", "remove one of each", where=flag
-        )
+        rule = f"{folder} holds two masks of one name: {shorten(double)}"
+        raise UserError("duplicate-names", rule, "remove one of each", field=field, value=double)
     return masks
 
 
 def transform_all(
     masks: list[pathlib.Path], output_dir: str, transform: Transform, num_workers: int, overwrite: bool
 ) -> np.ndarray:
-    """Writes each mask, transformed, as NAME.png into a folder; what it wrote is removed when a mask fails.
+    """Write each mask, transformed, as NAME.png into a folder; when one fails, all that were written are removed.
 
     Returns:
       Pixels of each value over all masks, int64 [256].
@@ -91,9 +91,8 @@ def transform_all(
     there = [path.stem for path in masks if (target / f"{path.stem}.png").exists()]
     if there and not overwrite:
         rule = f"{target} already holds {len(there)} of these masks: {shorten(there)}"
-        raise UserError(
-            "unclassified", rule, "`overwrite=true` replaces them; or give another folder", field="output_dir"
-        )
+        hint = "`overwrite=true` replaces them; or give another folder"
+        raise UserError("would-overwrite", rule, hint, field="output_dir", value=there)
     with made_folder(target):
         total = _write_all(masks, target, transform, num_workers, there)
     console.note(f"wrote {len(masks)} masks into {target}")

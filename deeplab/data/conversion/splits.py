@@ -1,65 +1,229 @@
-"""Which image goes to which split: by shares, by the classes present, in groups that stay whole, in folds.
+"""Splits of a dataset: those of its format, those of list files, or a division by a seed.
 
-All of it is drawn by a seed with Python's own generator, and names are sorted first: the same names and seed give the
-same splits on every machine, in whatever order a file system lists them.
+A division respects fractions, the classes in each image, groups that stay in one split, and folds. It is drawn by
+Python's own generator from sorted names, so the same names and seed give the same splits on every machine, in
+whatever order a file system lists them.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import functools
 import itertools
+import os
+import pathlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from deeplab.config.conversion_config import compiled_pattern
+import numpy as np
+
+from deeplab.config.conversion_config import TRAIN_FRACTION, LabelConfig, SplitConfig, compiled_pattern
+from deeplab.data.conversion.encode import Recipe, read_pair
 from deeplab.data.conversion.stratify import Unit, place_units, units_of
-from deeplab.data.readers.pairs import shorten
+from deeplab.data.readers import FORMATS
+from deeplab.data.readers.classes import classes_from
+from deeplab.data.readers.pairs import read_list
+from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.parallel import ordered_map
+from deeplab.utils.paths import shorten, split_paths
 
 _TRAIN, _VAL = "train", "val"
-_UNEVEN = 0.1  # groups that move a split's size by more than this share of it are worth a word
-_LIKELY_PATTERNS = ("^(.+)/", "^(.+)[_-]", "^([^_-]+)[_-]", "^(.*?)[0-9]+$")  # what names are usually made of
+_UNEVEN = 0.1  # fraction by which groups may change a split's size without a warning
+_LIKELY_PATTERNS = ("^(.+)/", "^(.+)[_-]", "^([^_-]+)[_-]", "^(.*?)[0-9]+$")  # of the names in many datasets
+
+
+def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig) -> dict[str, Source]:
+    """Read a dataset and divide it into splits: one source, or one per fold.
+
+    Args:
+      format_name: a name in FORMATS.
+      config: an instance of that format's config class.
+      labels: what mask values mean; needed to divide by the classes present.
+      splits: lists, fractions, groups, folds.
+
+    Returns:
+      Sources by the subfolder for their records: "" for a single one, else "fold_0", "fold_1" ...
+
+    Raises:
+      UserError: files or lists are missing, or a division is impossible.
+    """
+    source = FORMATS.get(format_name).read(config)
+    _require_usable_pairs(source)
+    if splits.folds:
+        folds = _folds(source, labels, splits)
+        if splits.fold >= 0:
+            return {"": folds[splits.fold]}
+        return {f"fold_{number}": fold for number, fold in enumerate(folds)}
+    return {"": _divided(source, labels, splits)}
+
+
+def _require_usable_pairs(source: Source) -> None:
+    """Stops at a split without a pair, and at file names that are not UTF-8, which records cannot hold."""
+    for split, pairs in source.splits.items():
+        if not pairs:
+            raise UserError("empty-split", "has no pair of image and label", where=split or "the dataset")
+        for pair in pairs:
+            try:
+                pair.name.encode()
+            except UnicodeEncodeError:
+                shown = os.fsencode(pair.image).decode(errors="replace")
+                rule = "has a name that is not UTF-8"
+                raise UserError("not-utf-8", rule, "rename it, e.g. with `convmv`", where=shown) from None
+
+
+def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source:
+    if config.list_files:
+        return dataclasses.replace(source, splits=_listed(source, config.list_files))
+    asked = config.train_pct is not None or config.test_pct > 0 or config.stratify or config.group_by
+    if UNDIVIDED not in source.splits and not asked:
+        return source
+    pairs = pooled(source)
+    _note_lost_splits(source)
+    train = TRAIN_FRACTION if config.train_pct is None else config.train_pct
+    fractions = {"train": train, "val": 1 - train - config.test_pct, "test": config.test_pct}
+    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 1e-9}
+    names, groups, classes = _units(pairs, source, labels, config)
+    divided = _with_splits(source, pairs, divide(names, fractions, config.seed, groups, classes))
+    sizes = ", ".join(f"{split} {len(members)}" for split, members in divided.splits.items())
+    console.note(f"{_amount(names, groups)} divided by seed {config.seed}: {sizes}")
+    return divided
+
+
+def _folds(source: Source, labels: LabelConfig, config: SplitConfig) -> list[Source]:
+    pairs = pooled(source)
+    _note_lost_splits(source)
+    names, groups, classes = _units(pairs, source, labels, config)
+    folds = fold_splits(names, config.folds, config.seed, groups, classes)
+    console.note(f"{_amount(names, groups)} divided by seed {config.seed} into {config.folds} folds")
+    return [_with_splits(source, pairs, fold) for fold in folds]
+
+
+def pooled(source: Source) -> list[Pair]:
+    """All pairs of all splits, each once; images with the same name get the name of their split as a prefix."""
+    found: dict[tuple[str, str], tuple[str, Pair]] = {}
+    for split, pairs in source.splits.items():
+        for pair in pairs:
+            found.setdefault((pair.name, pair.image), (split, pair))
+    images = collections.Counter(name for name, _ in found)
+    return [
+        pair if images[pair.name] == 1 else dataclasses.replace(pair, name=f"{split}/{pair.name}")
+        for split, pair in found.values()
+    ]
+
+
+def _note_lost_splits(source: Source) -> None:
+    if UNDIVIDED not in source.splits:
+        console.note(f"the splits of the dataset ({', '.join(source.splits)}) are replaced by new ones")
+
+
+def _amount(names: Sequence[str], groups: Sequence[str] | None) -> str:
+    return f"{len(names)} images" if groups is None else f"{len(names)} images in {len(set(groups))} groups"
+
+
+def _with_splits(source: Source, pairs: Sequence[Pair], places: Mapping[str, Sequence[int]]) -> Source:
+    splits = {split: [pairs[place] for place in members] for split, members in places.items()}
+    return dataclasses.replace(source, splits=splits)
+
+
+def _units(
+    pairs: Sequence[Pair], source: Source, labels: LabelConfig, config: SplitConfig
+) -> tuple[list[str], list[str] | None, list[frozenset[int]] | None]:
+    names = [pair.name for pair in pairs]
+    groups = group_keys(names, config.group_by) if config.group_by else None
+    return names, groups, classes_present(pairs, source, labels) if config.stratify else None
+
+
+def classes_present(pairs: Sequence[Pair], source: Source, labels: LabelConfig) -> list[frozenset[int]]:
+    """The classes in the label of each pair; this reads all labels.
+
+    Raises:
+      UserError: a label cannot be read.
+    """
+    classes = classes_from(labels, source, tell=False)
+    work = functools.partial(_classes_of, recipe=Recipe(classes.painter, labels.exif))
+    results = ordered_map(work, pairs)
+    return list(console.progress(results, total=len(pairs), what="looking at classes", unit="pair"))
+
+
+def _classes_of(pair: Pair, recipe: Recipe) -> frozenset[int]:
+    counts = read_pair(pair, recipe)[1].counts
+    return frozenset(np.flatnonzero(counts).tolist()) - {recipe.painter.ignore_label}
+
+
+# --- Lists --------------------------------------------------------------------------------------------------
+
+
+def _listed(source: Source, list_files: str) -> Splits:
+    by_name = {pair.name: pair for pair in pooled(source)}
+    splits: dict[str, list[Pair]] = {}
+    for path in map(pathlib.Path, split_paths(list_files)):
+        if path.stem in splits:
+            rule, hint = f"two lists are called {path.stem}", "the name of a list is the name of its split"
+            raise UserError("duplicate-names", rule, hint, field="list_files", value=path.stem)
+        splits[path.stem] = _of_list(path, by_name)
+    if not splits:
+        raise UserError("missing-setting", "names no list", "e.g. `list_files=train.txt,val.txt`", field="list_files")
+    listed = {pair.name for pairs in splits.values() for pair in pairs}
+    others = [name for name in by_name if name not in listed]
+    if others:
+        console.note(f"{len(others)} of {len(by_name)} images are on no list and are left out: {shorten(others)}")
+    return splits
+
+
+def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair]) -> list[Pair]:
+    names = read_list(path)
+    stems = [name if name in by_name else os.path.splitext(name)[0] for name in names]
+    missing = [name for name, stem in zip(names, stems, strict=True) if stem not in by_name]
+    if missing:
+        rule = f"{len(missing)} of its {len(names)} names have no pair of image and label: {shorten(missing, 10)}"
+        hint = f"use the names of the images in their folder, such as {next(iter(by_name))!r}"
+        raise UserError("unknown-image", rule, hint, where=path, value=missing)
+    return [by_name[stem] for stem in stems]
 
 
 # --- Groups -------------------------------------------------------------------------------------------------
 
 
 def group_keys(names: Sequence[str], pattern: str) -> list[str]:
-    """The group of every name: what a regular expression finds in it.
+    """The group of each name: the part of it that a regular expression matches.
 
     Args:
       names: image names without extension, with their subfolders.
-      pattern: its first pair of brackets is the key, or without brackets all that it matches; anywhere in the name.
+      pattern: searched anywhere in the name; its first group is the key, or without groups the whole match.
 
     Raises:
-      UserError: no regular expression, names in which it finds nothing, or groups that divide nothing: one name each,
-        or all names in one.
+      UserError: not a regular expression (`bad-pattern`), or it does not match a name, gives every name a group of its
+        own, or puts all names into one group (`bad-groups`).
     """
     expression = compiled_pattern(pattern, "group_by")
     matches = [expression.search(name) for name in names]
     keys = [match and match[1 if expression.groups else 0] for match in matches]
     missed = [name for name, key in zip(names, keys, strict=True) if key is None]
     if missed:
-        rule = f"{pattern!r} finds nothing in {len(missed)} of {len(names)} names: {', '.join(missed[:5])}"
-        raise UserError("unclassified", rule, _other_pattern(names, pattern), field="group_by")
+        rule = f"{pattern!r} does not match {len(missed)} of {len(names)} names: {', '.join(missed[:5])}"
+        raise UserError("bad-groups", rule, _other_pattern(names, pattern), field="group_by", value=pattern)
     number = len(set(keys))
     if number in (1, len(names)):
         rule = f"{pattern!r} puts all {len(names)} names into one group, {keys[0]!r}"
         if number > 1:
             rule = f"{pattern!r} gives each of {len(names)} names a group of its own, such as {keys[0]!r}"
-        raise UserError("unclassified", rule, _other_pattern(names, pattern), field="group_by")
+        raise UserError("bad-groups", rule, _other_pattern(names, pattern), field="group_by", value=pattern)
     return [key for key in keys if key is not None]
 
 
 def _other_pattern(names: Sequence[str], pattern: str) -> str:
-    """The first of the likely patterns that makes groups of these names."""
+    """A hint with the first of the likely patterns that makes groups of these names."""
     for likely in _LIKELY_PATTERNS:
         found = [re.search(likely, name) for name in names]
         keys = [match[1] for match in found if match]
         if likely != pattern and len(keys) == len(names) and 1 < len(set(keys)) < len(names):
             return f"`group_by={likely!r}` would make {len(set(keys))} groups, such as {keys[0]!r} for {names[0]!r}"
-    return f"put into brackets what images of one group have in common in names like {names[0]!r}" if names else ""
+    return f"put in parentheses what images of one group have in common, in names like {names[0]!r}" if names else ""
 
 
 # --- Divisions ----------------------------------------------------------------------------------------------
@@ -67,37 +231,36 @@ def _other_pattern(names: Sequence[str], pattern: str) -> str:
 
 def divide(
     names: Sequence[str],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int,
     groups: Sequence[str] | None = None,
     classes: Sequence[frozenset[int]] | None = None,
 ) -> dict[str, list[int]]:
-    """Splits of given shares.
+    """Divide images into splits of given sizes.
 
     Args:
       names: image names; their order does not matter.
-      shares: share of each split, 0 to 1, together 1. Sizes are rounded to whole images, but none of them to nothing.
+      fractions: fraction of each split, 0 to 1, sum 1. Sizes are rounded to whole images, and are at smallest 1.
       seed: of the draw.
-      groups: the group of each name, which stays whole: sizes are then only near the shares.
-      classes: the classes in each image, of which every split gets its share, too.
+      groups: the group of each name; groups stay in one split, so sizes are only near the fractions.
+      classes: the classes in each image; every split gets its fraction of the images of each.
 
     Returns:
-      Indices into `names` by split, each once: split train in drawn order (neighbors in a shard are no neighbors in
-      the folder), others sorted by name. Splits of share 0 are left out.
+      Indices into `names` by split, each once: split train in drawn order (neighbors in a shard are not neighbors in
+      the folder), others sorted by name. Splits of fraction 0 are left out.
 
     Raises:
-      UserError: fewer images or groups than splits.
+      UserError: fewer images or groups than splits (`too-few-images`).
     """
-    shares = {split: share for split, share in shares.items() if share > 0}
+    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
     what, number = ("images", len(names)) if groups is None else ("groups", len(set(groups)))
-    if number < len(shares):
-        rule = f"{number} {what} cannot make the {len(shares)} splits {', '.join(shares)}"
-        raise UserError(
-            "unclassified", rule, _finer(groups) or "`train_pct=1` puts all images into split train", field="train_pct"
-        )
+    if number < len(fractions):
+        rule = f"{number} {what} cannot make the {len(fractions)} splits {', '.join(fractions)}"
+        hint = _finer(groups) or "`train_pct=1` puts all images into split train"
+        raise UserError("too-few-images", rule, hint, field="train_pct", value=number)
     drawn = _drawn(names, seed)
-    places = _places(drawn, shares, seed, groups, classes)
-    return {split: _members(drawn, places, {place}, names, split) for place, split in enumerate(shares)}
+    places = _places(drawn, fractions, seed, groups, classes)
+    return {split: _members(drawn, places, {place}, names, split) for place, split in enumerate(fractions)}
 
 
 def fold_splits(
@@ -107,17 +270,18 @@ def fold_splits(
     groups: Sequence[str] | None = None,
     classes: Sequence[frozenset[int]] | None = None,
 ) -> list[dict[str, list[int]]]:
-    """Splits train and val for each of `folds` folds: every image is in split val once, and in train otherwise.
+    """Divide images into the splits train and val of each fold: an image is in split val once, else in split train.
 
-    Args: as `divide`. Without groups the folds' sizes differ by one image at most.
+    Args: as `divide`. Without groups the folds' sizes differ by at most one image.
 
     Raises:
-      UserError: fewer images or groups than folds.
+      UserError: fewer images or groups than folds (`too-few-images`).
     """
     what, number = ("images", len(names)) if groups is None else ("groups", len(set(groups)))
     if number < folds:
         rule = f"{number} {what} cannot make {folds} folds"
-        raise UserError("unclassified", rule, _finer(groups) or f"`folds={number}` at most", field="folds")
+        hint = _finer(groups) or f"use at most `folds={number}`"
+        raise UserError("too-few-images", rule, hint, field="folds", value=number)
     drawn = _drawn(names, seed)
     places = _places(drawn, {f"fold {fold}": 1 / folds for fold in range(folds)}, seed, groups, classes)
     everywhere = set(range(folds))
@@ -147,9 +311,9 @@ def _members(
     return members if split == _TRAIN else sorted(members, key=names.__getitem__)
 
 
-def _sizes(total: int, shares: Iterable[float]) -> list[int]:
-    """Whole numbers that add up to the total, none of them 0."""
-    ends = [round(total * end) for end in itertools.accumulate(shares)]
+def _sizes(total: int, fractions: Iterable[float]) -> list[int]:
+    """Whole numbers above 0 that add up to the total."""
+    ends = [round(total * end) for end in itertools.accumulate(fractions)]
     ends[-1] = total
     sizes = [end - start for start, end in itertools.pairwise([0, *ends])]
     for place, size in enumerate(sizes):
@@ -161,27 +325,27 @@ def _sizes(total: int, shares: Iterable[float]) -> list[int]:
 
 def _places(
     drawn: Sequence[int],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int,
     groups: Sequence[str] | None,
     classes: Sequence[frozenset[int]] | None,
 ) -> dict[int, int]:
-    """Position among `shares` of the split of every index."""
-    sizes = _sizes(len(drawn), shares.values())
+    """Position among `fractions` of the split of every index."""
+    sizes = _sizes(len(drawn), fractions.values())
     if groups is None and classes is None:
         ordered = itertools.chain.from_iterable(itertools.repeat(place, size) for place, size in enumerate(sizes))
         return dict(zip(drawn, ordered, strict=True))
     units = units_of(drawn, groups, classes)
     chosen = place_units(units, sizes, random.Random(seed))
     if groups is not None:
-        _warn_of_uneven_sizes(units, chosen, dict(zip(shares, sizes, strict=True)), groups)
+        _warn_of_uneven_sizes(units, chosen, dict(zip(fractions, sizes, strict=True)), groups)
     return {member: place for unit, place in zip(units, chosen, strict=True) for member in unit.members}
 
 
 def _warn_of_uneven_sizes(
     units: Sequence[Unit], chosen: Sequence[int], sizes: Mapping[str, int], groups: Sequence[str]
 ) -> None:
-    """Says by how much whole groups move the sizes, and which group is too large to be helped."""
+    """Warns where groups change the sizes of splits much, and about a group that is too large for its split."""
     got = [0] * len(sizes)
     for unit, place in zip(units, chosen, strict=True):
         got[place] += len(unit.members)
@@ -190,11 +354,11 @@ def _warn_of_uneven_sizes(
         return
     shown = shorten([f"{split} has {number} images instead of {sizes[split]}" for split, number in uneven.items()], 3)
     largest = max(units, key=lambda unit: len(unit.members))
-    number, least = len(largest.members), min(sizes, key=sizes.__getitem__)
+    number, smallest = len(largest.members), min(sizes, key=sizes.__getitem__)
     text = f"groups stay whole: {shown}"
-    if number > sizes[least]:
+    if number > sizes[smallest]:
         key = groups[largest.members[0]]
-        text += f"; group {key!r} alone has {number}, more than the whole share of {least} ({sizes[least]})"
+        text += f"; group {key!r} alone has {number}, more than all that belong in {smallest} ({sizes[smallest]})"
     console.warning(text)
 
 

@@ -1,4 +1,4 @@
-"""What a build counts while pairs pass by, and what it says of it in the end."""
+"""What a build counts while it converts pairs, the notes and errors it reports, and the table at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.images import NOTES
 from deeplab.utils import console
+from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
-_MOST_NAMED = 6  # pairs of a kind that a warning names, and one more to know that there are more
+_MAX_NAMED = 6  # pairs of a kind that a warning names, plus one that shows there are more
 
 
 @dataclass
-class SplitTally:
-    """Sums over the pairs of one split; its size does not grow with their number.
+class SplitCounts:
+    """Sums over the pairs of one split.
 
     Attributes:
       images: number of pairs.
@@ -33,7 +34,7 @@ class SplitTally:
     formats: set[str] = field(default_factory=set)
 
     def add(self, converted: Converted) -> None:
-        """Takes one pair into the sums."""
+        """Adds one pair."""
         image = converted.image
         size = SizeRange(image.height, image.height, image.width, image.width)
         self.images += 1
@@ -41,8 +42,8 @@ class SplitTally:
         self.size = self.size.including(size) if self.size else size
         self.formats.add(image.format)
 
-    def merge(self, other: SplitTally) -> None:
-        """Takes the sums over other pairs of the split."""
+    def merge(self, other: SplitCounts) -> None:
+        """Adds the sums over other pairs of the split."""
         self.images += other.images
         self.counts = self.counts + other.counts
         if other.size:
@@ -50,13 +51,40 @@ class SplitTally:
         self.formats |= other.formats
 
 
+class BadPairs:
+    """Collects the errors of pairs; after ten, or at the end, the build stops and names them.
+
+    Args:
+      total: number of pairs of the build, for the message.
+    """
+
+    def __init__(self, total: int):
+        self.total = total
+        self.errors: list[UserError] = []
+
+    def add(self, error: UserError) -> None:
+        """Adds one.
+
+        Raises:
+          UserError: these are too many.
+        """
+        self.errors.append(error)
+        if len(self.errors) == MAX_ERRORS:
+            self.stop()
+
+    def stop(self) -> None:
+        """Raises what was collected, if anything."""
+        if self.errors:
+            raise joined(self.errors, f"more pairs of {self.total} cannot be used")
+
+
 @dataclass
 class Oddities:
-    """Pairs that work but are likely not what the user wants: counted all, named the first few.
+    """Pairs that can be used but are probably not as the user wants them: all are counted, the first few named.
 
     Attributes:
       names: the first names of each kind.
-      numbers: pairs of each kind.
+      numbers: number of pairs of each kind.
       snapped_pixels: pixels that took the nearest color of the palette.
     """
 
@@ -71,7 +99,7 @@ class Oddities:
     }
 
     def look(self, converted: Converted, ignore_label: int) -> None:
-        """Notes what is odd about one pair."""
+        """Counts what is unusual about one pair."""
         image = converted.image
         for kind in image.notes:
             self._note(kind, True, converted.name)
@@ -82,37 +110,38 @@ class Oddities:
     def _note(self, kind: str, met: bool, name: str) -> None:
         if met:
             self.numbers[kind] = self.numbers.get(kind, 0) + 1
-            if len(self.names.setdefault(kind, [])) < _MOST_NAMED:
+            if len(self.names.setdefault(kind, [])) < _MAX_NAMED:
                 self.names[kind].append(name)
 
     def merge(self, other: Oddities) -> None:
-        """Takes what was noticed elsewhere."""
+        """Adds what was counted elsewhere."""
         for kind, number in other.numbers.items():
             self.numbers[kind] = self.numbers.get(kind, 0) + number
-            self.names[kind] = [*self.names.get(kind, []), *other.names[kind]][:_MOST_NAMED]
+            self.names[kind] = [*self.names.get(kind, []), *other.names[kind]][:_MAX_NAMED]
         self.snapped_pixels += other.snapped_pixels
 
     def report(self) -> None:
-        """One warning a kind."""
+        """Prints one warning per kind."""
         for kind, number in self.numbers.items():
             pixels = f" ({self.snapped_pixels} pixels in all)" if kind == "snapped" else ""
-            named = self.names[kind][: _MOST_NAMED - 1]
+            named = self.names[kind][: _MAX_NAMED - 1]
             more = f" and {number - len(named)} more" if number > len(named) else ""
-            console.warning(f"{number} {self.TEXTS[kind]}{pixels}: {', '.join(named)}{more}")
+            text = self.TEXTS[kind] if number > 1 else self.TEXTS[kind].replace("s ", " ", 1)  # "1 image with ..."
+            console.warning(f"{number} {text}{pixels}: {', '.join(named)}{more}")
         if {"turned", "unturned"} <= set(self.numbers):
             console.warning(
-                "photos went in both ways: where image and mask are square or upside down, their sizes do not say "
-                "which way the mask lies; `exif=ignore` if all masks lie as the photos are stored"
+                "some photos were turned by their EXIF data and some were not: square or upside-down photos do not "
+                "show which orientation their mask has; `exif=ignore` if all masks fit the photos as stored"
             )
 
 
 def describe(
-    name: str, class_names: Sequence[str], colors: Sequence, ignore_label: int, tallies: Mapping[str, SplitTally]
+    name: str, class_names: Sequence[str], colors: Sequence, ignore_label: int, counts_of: Mapping[str, SplitCounts]
 ) -> Dataset:
-    """The dataset that the tallies add up to."""
+    """The dataset descriptor for what was counted in each split."""
     number = len(class_names)
     # An ignore label within the classes (ADE20K's 0) is counted as ignored, not as a class.
-    counted = {split: tally.counts.copy() for split, tally in tallies.items()}
+    counted = {split: found.counts.copy() for split, found in counts_of.items()}
     ignored = {split: int(counts[ignore_label]) for split, counts in counted.items()}
     for counts in counted.values():
         counts[ignore_label] = 0
@@ -121,16 +150,16 @@ def describe(
         class_names=tuple(class_names),
         colors=tuple(colors),
         ignore_label=ignore_label,
-        splits={split: tally.images for split, tally in tallies.items()},
+        splits={split: found.images for split, found in counts_of.items()},
         pixels={split: tuple(counts[:number].tolist()) for split, counts in counted.items()},
         ignored_pixels=ignored,
-        size_range={split: tally.size for split, tally in tallies.items() if tally.size},
-        image_formats=tuple(sorted(set().union(*(tally.formats for tally in tallies.values())))),
+        size_range={split: found.size for split, found in counts_of.items() if found.size},
+        image_formats=tuple(sorted(set().union(*(found.formats for found in counts_of.values())))),
     )
 
 
-def share_table(dataset: Dataset) -> str:
-    """Pixel share of each class in each split, in percent of the pixels that count; ignored ones in percent of all."""
+def fraction_table(dataset: Dataset) -> str:
+    """Table of the pixels of each class in each split: percent of the pixels that count; ignored ones of all pixels."""
     splits = list(dataset.splits)
     totals = {split: sum(dataset.pixels[split]) for split in splits}
     rows: list[list[object]] = [
@@ -147,8 +176,8 @@ def share_table(dataset: Dataset) -> str:
 def _percent(part: int, whole: int) -> str:
     if not whole:
         return "-"
-    share = 100 * part / whole
-    return f"{share:.2f}%" if share >= 0.005 or not part else "<0.01%"
+    percent = 100 * part / whole
+    return f"{percent:.2f}%" if percent >= 0.005 or not part else "<0.01%"
 
 
 def _sizes(size: SizeRange) -> str:

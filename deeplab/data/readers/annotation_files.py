@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from deeplab.config.fields import setting
-from deeplab.data.conversion.bad_pairs import MOST_FAULTS, joined
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS
 from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
+from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 from deeplab.utils.paths import list_files, read_text, require_folder, shorten
 
 _MISSING: Any = object()
@@ -368,7 +367,7 @@ class Tally:
             yield
         except UserError as fault:
             self._faults.append(fault)
-            if len(self._faults) == MOST_FAULTS:
+            if len(self._faults) == MAX_ERRORS:
                 self._stop()
 
     def report(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
-from deeplab.data.conversion.split_assignment import pooled, read_sources
+from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list

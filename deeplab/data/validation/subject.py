@@ -5,7 +5,6 @@ A pair is small until it is loaded. `load` is called in worker threads, so only 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -26,7 +25,6 @@ from deeplab.utils.paths import read_file
 
 _HEADER_BYTES = 12  # of a record: its length and the checksum of the length
 _FOOTER_BYTES = 4  # the checksum of its content
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ class RecordPair:
 
         place = f"{os.path.basename(self.path)}, record {self.index}"
         try:
-            values = parsed(self.content if self.content is not None else self._read())
+            values = records.parse_example(self.content if self.content is not None else self._read())
         except ValueError as error:
             unusable = finding("record-unusable", place, str(error), split=self.split)
             return LoadedPair("", self.split, place, place, None, None, findings=[unusable])
@@ -240,32 +238,6 @@ class RecordPair:
         return dataclasses.replace(self, content=None)
 
 
-def parsed(serialized: bytes) -> Mapping[str, Any]:
-    """The values of a serialized `tf.train.Example`: key -> bytes or int.
-
-    Raises:
-      ValueError: it is none, or holds no image; the text says what it holds.
-    """
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    from deeplab.data import records
-
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except DecodeError:
-        raise ValueError("holds no tf.train.Example") from None
-    values: dict[str, Any] = {}
-    for key, feature in features.items():
-        content = getattr(feature, feature.WhichOneof("kind") or "bytes_list").value
-        if len(content):
-            values[key] = content[0]
-    if not (isinstance(values.get(records.IMAGE), bytes) and values[records.IMAGE]):
-        held = ", ".join(sorted(set(values) - {records.IMAGE})) or "nothing"
-        raise ValueError(f"has no {records.IMAGE!r}, only {held}")
-    return values
-
-
 def _text(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key, b"")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
@@ -277,33 +249,16 @@ def _number(values: Mapping[str, Any], key: str) -> int:
 
 
 def records_of(path: str, split: str) -> Iterator[RecordPair | Finding]:
-    """The records of a shard with their content; a finding in place of those that cannot be read."""
-    import tensorflow as tf
+    """The records of a shard with their content; a finding in place of the first that cannot be read."""
+    from deeplab.data import records
 
-    offset = index = 0
-    stream = iter(tf.data.TFRecordDataset(path))
-    while True:
-        try:
-            content = next(stream).numpy()
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            text = f"record {index} (counted from 0) {_damage(path, str(error.message))}"
-            yield finding("shard-damaged", path, text, split=split)
-            return
-        yield RecordPair(split, path, index, offset, len(content), content)
-        offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
-        index += 1
-
-
-def _damage(path: str, message: str) -> str:
-    """What is wrong with a record, from TensorFlow's message without the names of its ops."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        if file.read(2) == _GZIP:
-            return "cannot be read: the shard is compressed by gzip; unpack it"
-    words = message.split("}}")[-1].split("[Op:")[0].replace("(Is this even a TFRecord file?)", "")
-    what = ": ".join(" ".join(words.split()).split("' failed with "))
-    return f"is damaged: {what}" + (", so this may be no TFRecord file at all" if what.endswith("at 0") else "")
+    offset = 0
+    try:
+        for index, content in enumerate(records.raw_records(path)):
+            yield RecordPair(split, path, index, offset, len(content), content)
+            offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
+    except UserError as error:
+        yield finding("shard-damaged", path, error.rule, split=split, hint=error.hint)
 
 
 def of_records(

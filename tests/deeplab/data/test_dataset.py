@@ -1,14 +1,21 @@
-"""`dataset.yml`: written and read back, found by name or place, faults that name the field."""
+"""`dataset.yml`: written and read back, found by name or place, errors that name the field; records as tf.data."""
 
 import pathlib
+import subprocess
+import sys
 import textwrap
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from support.errors import raises
 
+import slim
 from deeplab.data import dataset as datasets
-from deeplab.data.dataset import Dataset, SizeRange, find, load, parse, save
-from deeplab.utils.errors import UserError
+from deeplab.data import records
+from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, save
+from deeplab.data.labels import encode_label
 
 FACES = Dataset(
     name="faces",
@@ -47,29 +54,32 @@ def test_bare_number_of_classes_gets_names():
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "field"),
     [
-        ("classes: [a, b\n", "is no YAML"),
-        ("- a\n", "name: value"),
-        ("classes: []", "classes must be a list"),
+        ("classes: []", "classes"),
         ("classes: [a, yes]", "classes[1]"),
-        ("classes: [a, {name: b, color: [1, 2, 3]}]", "classes[1]"),
+        ("classes: [a, {name: b, color: [1, 2, 3]}]", "classes"),
         ("classes: [{name: a, color: [1, 2]}]", "classes[0].color"),
         ("classes: [{name: a, color: [1, 2, 256]}]", "classes[0].color"),
-        ("classes: [{name: a, color: [1, 2, 3]}, b]", "no color for b"),
-        ("classes: [a, b]\nnum_classes: 3", "num_classes is 3, but classes lists 2"),
+        ("classes: [{name: a, color: [1, 2, 3]}, b]", "classes"),
+        ("classes: [a, b]\nnum_classes: 3", "num_classes"),
         ("classes: [a, b]\nignore_label: 256", "ignore_label"),
-        ("classes: [a, b]\nignore_lable: 255", "did you mean 'ignore_label'?"),
+        ("classes: [a, b]\nignore_lable: 255", "ignore_lable"),
         ("classes: [a, b]\nsplits: {train: many}", "splits.train"),
-        ("classes: [a, b]\nsplits: {train: {images: 1, pixels: [1]}}", "splits.train.pixels must list 2"),
+        ("classes: [a, b]\nsplits: {train: {images: 1, pixels: [1]}}", "splits.train.pixels"),
         ("classes: [a, b]\nimage_formats: [bmp]", "image_formats"),
     ],
 )
-def test_malformed_files_name_the_field(text, named):
-    with pytest.raises(UserError) as fault:
+def test_malformed_files_name_the_field(text, field):
+    with raises("invalid-descriptor", where="some/dataset.yml") as caught:
         parse(text, "some/dataset.yml")
-    assert named in str(fault.value)
-    assert str(fault.value).startswith("some/dataset.yml")
+    assert caught.value.value == field
+
+
+@pytest.mark.parametrize("text", ["classes: [a, b\n", "- a\n", "", "a: " + "[" * 1000, "a: 1\na: 2"])
+def test_files_that_are_not_descriptors(text):
+    with raises("unreadable-yaml", where="some/dataset.yml"):
+        parse(text, "some/dataset.yml")
 
 
 # Class counts, ignore labels and split sizes are the reference's.
@@ -136,8 +146,10 @@ def test_name_of_the_folders_own_data_set(records_of_faces):
 
 
 def test_known_name_that_contradicts_the_records_shows_both_counts(records_of_faces):
-    with pytest.raises(UserError, match=r"21 classes and ignore label 255.*4 classes and ignore label 200"):
+    with raises("dataset-mismatch", field="dataset") as caught:
         find("pascal_voc_seg", records_of_faces)
+    assert "21 classes and ignore label 255" in caught.value.rule
+    assert "4 classes and ignore label 200" in caught.value.rule
 
 
 def test_known_name_that_agrees_gives_the_counted_description(tmp_path):
@@ -147,12 +159,13 @@ def test_known_name_that_agrees_gives_the_counted_description(tmp_path):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(UserError, match=r"(?s)'pascal_voc'.*did you mean 'pascal_voc_seg'"):
+    with raises("unknown-name", field="dataset") as caught:
         find("pascal_voc")
+    assert caught.value.hint.startswith("did you mean 'pascal_voc_seg'?")
 
 
-def test_missing_file_says_who_writes_one(tmp_path):
-    with pytest.raises(UserError, match="build_"):
+def test_missing_file(tmp_path):
+    with raises("file-not-found", where="no.yml"):
         find(str(tmp_path / "no.yml"))
 
 
@@ -186,3 +199,95 @@ def test_written_file_is_readable_by_people():
           train: 3
         """
     )
+
+
+# --- Records as tf.data -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Four images in split train, two in split val, of three classes."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 4), ("val", 2)):
+        with records.ShardWriter(tmp_path, records.shard_name(split, 0, 1)) as writer:
+            for index in range(number):
+                image = rng.integers(0, 256, (40 + index, 50, 3), np.uint8)
+                label = rng.integers(0, 3, image.shape[:2], np.uint8)
+                label[0, 0] = 200
+                encoded = (encode_png(image), "png", f"{split} {index}", *label.shape, encode_label(label))
+                writer.write(records.encode_example(*encoded))
+            writer.publish()
+    save(Dataset("faces", ("background", "hair", "skin"), ignore_label=200, splits={"train": 4, "val": 2}),
+         tmp_path / "dataset.yml")  # fmt: skip
+    return load_dataset(tmp_path)
+
+
+def encode_png(image):
+    return bytes(tf.io.encode_png(image).numpy())
+
+
+def test_a_dataset_is_loaded_by_folder_or_file(faces):
+    assert (faces.class_names, dict(faces.splits)) == (("background", "hair", "skin"), {"train": 4, "val": 2})
+    again = load_dataset(f"{faces.folder}/dataset.yml")
+    assert again == faces and again.folder == faces.folder
+
+
+def test_images_come_in_order_and_as_stored(faces):
+    images = list(faces.images("val"))
+    assert [(image.shape, image.dtype, label.dtype) for image, label in images] == [
+        ((40, 50, 3), tf.uint8, tf.int32),
+        ((41, 50, 3), tf.uint8, tf.int32),
+    ]
+    assert set(np.unique(images[0][1])) == {0, 1, 2, 200}
+    named = [bytes(example["image_name"].numpy()) for example in faces.images("val", as_dict=True)]
+    assert named == [b"val 0", b"val 1"]
+
+
+def test_training_batches(faces):
+    batches = faces.train_batches(crop_size=(33, 65), batch_size=3, seed=0)
+    image, label = next(iter(batches))
+    assert (image.shape, image.dtype) == ((3, 33, 65, 3), tf.float32)
+    assert (label.shape, label.dtype) == ((3, 33, 65), tf.int32)
+    np.testing.assert_array_equal(next(iter(faces.train_batches(crop_size=(33, 65), batch_size=3, seed=0)))[0], image)
+    named = next(iter(faces.train_batches(crop_size=33, batch_size=1, seed=0, as_dict=True)))
+    assert set(named) == {"image", "label", "image_name", "height", "width"}
+
+
+def test_the_padding_has_the_color_of_the_backbone(faces):
+    """ResNet v1 subtracts the ImageNet mean, so padding of that color is 0 to it; a new backbone registers its own."""
+    for backbone, color in (("resnet_v1_50", slim.IMAGENET_MEAN), ("mobilenet_v2", (127.5, 127.5, 127.5))):
+        settings = {"min_scale_factor": 0.5, "max_scale_factor": 0.5}
+        image, label = next(iter(faces.train_batches(crop_size=65, batch_size=1, backbone=backbone, **settings)))
+        padding = image.numpy()[label == 200]
+        np.testing.assert_allclose(padding[-1], color, rtol=1e-6)
+        assert len(padding) > 65 * 30
+    with raises("unknown-name", field="backbone"):
+        faces.train_batches(backbone="mobilenet_v5")
+
+
+def test_keras_trains_on_the_batches(faces):
+    model = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(3, 1)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=faces.ignore_label)
+    model.compile(optimizer="sgd", loss=loss)
+    history = model.fit(faces.train_batches(crop_size=33, batch_size=2), steps_per_epoch=2, epochs=2, verbose=0)
+    assert len(history.history["loss"]) == 2 and np.isfinite(history.history["loss"]).all()
+    assert np.isfinite(model.evaluate(faces.images("val").batch(1), verbose=0))
+
+
+def test_datasets_that_cannot_be_loaded(faces, tmp_path):
+    with raises("unknown-split", where=faces.folder) as caught:
+        faces.images("validation")
+    assert caught.value.hint == "did you mean split 'val'?"
+    with raises("folder-not-found", where="nowhere"):
+        load_dataset(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with raises("file-not-found", where="dataset.yml"):
+        load_dataset(tmp_path / "empty")
+    assert load_dataset(tmp_path / "empty", dataset="ade20k").num_classes == 151
+    with raises("missing-records", where="pascal_voc_seg"):
+        find("pascal_voc_seg").images("val")
+
+
+def test_describing_a_dataset_needs_no_tensorflow():
+    program = "import deeplab.data.dataset as d, sys; d.find('ade20k'); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY).returncode == 0

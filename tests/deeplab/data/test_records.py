@@ -1,7 +1,13 @@
 """TFRecords: the reference's own shards, names, gaps, writers that are killed, damage that is located."""
 
+import contextlib
+import gzip
+import os
+
+import numpy as np
 import pytest
 import tensorflow as tf
+from support.errors import raises
 
 from deeplab.data import records
 from deeplab.data.records import ShardWriter, list_shards, read_shard, shard_name
@@ -38,7 +44,7 @@ def test_the_references_shards_hold_the_same_examples_as_ours(golden):
     for path in sorted((golden / "records").glob("*.tfrecord")):
         for record in tf.data.TFRecordDataset(str(path)):
             theirs = tf.train.Example.FromString(record.numpy())
-            values = records._decode(path, 0, record.numpy())
+            values = records.parse_example(record.numpy())
             ours = records.encode_example(
                 values[records.IMAGE],
                 "jpg",
@@ -83,38 +89,42 @@ def test_shards_are_sorted_and_splits_kept_apart(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
+    with raises("folder-not-found", where="no"):
         list_shards(tmp_path / "no", "train")
 
 
 def test_missing_split_names_what_is_there_and_the_nearest(tmp_path):
     touch(tmp_path, shard_name("train", 0, 1), shard_name("validation", 0, 2), shard_name("validation", 1, 2))
-    with pytest.raises(UserError) as fault:
+    with raises("unknown-split", where=tmp_path) as caught:
         list_shards(tmp_path, "valid")
-    assert "valid-?????-of-?????.tfrecord" in fault.value.rule
-    assert "train (1 shards), validation (2 shards)" in fault.value.rule
-    assert fault.value.hint == "did you mean split 'validation'?"
+    assert "valid-?????-of-?????.tfrecord" in caught.value.rule
+    assert "train (1 shard), validation (2 shards)" in caught.value.rule
+    assert caught.value.hint == "did you mean split 'validation'?"
 
 
 def test_empty_folder_and_records_one_folder_deeper(tmp_path):
-    with pytest.raises(UserError, match="build records first"):
+    with raises("unknown-split", where=tmp_path) as caught:
         list_shards(tmp_path, "train")
+    assert "build records first" in caught.value.hint
     (tmp_path / "tfrecord").mkdir()
     touch(tmp_path / "tfrecord", shard_name("train", 0, 1))
-    with pytest.raises(UserError, match=r"--dataset_dir=.*tfrecord"):
+    with raises("unknown-split", where=tmp_path) as caught:
         list_shards(tmp_path, "train")
+    assert f"`dataset_dir={tmp_path / 'tfrecord'}`" in caught.value.hint
 
 
 def test_gap_in_a_set_of_shards(tmp_path):
     touch(tmp_path, *(shard_name("train", index, 4) for index in (0, 1, 2)))
-    with pytest.raises(UserError, match="lacks 1 of 4 shards: train-00003-of-00004"):
+    with raises("incomplete-split", where=tmp_path) as caught:
         list_shards(tmp_path, "train")
+    assert "lacks 1 of 4 shards: train-00003-of-00004" in caught.value.rule
 
 
 def test_shards_of_two_builds(tmp_path):
     touch(tmp_path, shard_name("train", 0, 1), shard_name("train", 0, 2), shard_name("train", 1, 2))
-    with pytest.raises(UserError, match="of-00001 and of-00002"):
+    with raises("incomplete-split", where=tmp_path) as caught:
         list_shards(tmp_path, "train")
+    assert "of-00001 and of-00002" in caught.value.rule
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -136,13 +146,6 @@ def test_failed_writer_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_left_overs_of_killed_writers_are_removed_and_nothing_else(tmp_path):
-    touch(tmp_path, ".train-00000-of-00001.tfrecord.123.partial", ".dataset.yml.4.partial", "notes.partial", ".hidden")
-    removed = records.remove_partial_files(tmp_path)
-    assert removed == [".dataset.yml.4.partial", ".train-00000-of-00001.tfrecord.123.partial"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "notes.partial"]
-
-
 # --- Damage -------------------------------------------------------------------------------------------------
 
 
@@ -150,8 +153,9 @@ def test_truncated_shard_names_file_and_record(tmp_path):
     path = write_shard(tmp_path, shard_name("train", 0, 1), 3)
     path.write_bytes(path.read_bytes()[:-10])
     for reader in (records.count_records, records.check_shard):
-        with pytest.raises(UserError, match=r"train-00000-of-00001.tfrecord: record 2 \(counted from 0\) is damaged"):
+        with raises("bad-record", where="train-00000-of-00001.tfrecord") as caught:
             reader(path)
+        assert caught.value.value == 2
 
 
 def test_flipped_bit_names_file_and_record(tmp_path):
@@ -159,8 +163,9 @@ def test_flipped_bit_names_file_and_record(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 3 + 40] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"record 1 .* is damaged.*corrupted"):
+    with raises("bad-record", where=path) as caught:
         records.check_shard(path)
+    assert caught.value.value == 1 and "corrupted" in caught.value.rule
 
 
 def test_find_damage_looks_through_all_shards(tmp_path):
@@ -175,5 +180,82 @@ def test_records_of_something_else(tmp_path):
     path = tmp_path / shard_name("train", 0, 1)
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(tf.train.Example().SerializeToString())
-    with pytest.raises(UserError, match="'image/encoded'"):
+    with raises("bad-record", where=path) as caught:
         records.check_shard(path)
+    assert "'image/encoded'" in caught.value.rule
+
+
+def masked_crc(data: bytes) -> bytes:
+    """The checksum of a TFRecord: CRC-32C, bit by bit, then rotated."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("length", [2**20, 2**40, 2**62, 2**64 - 16])
+def test_a_length_beyond_the_file(tmp_path, length):
+    """TensorFlow's reader ends the process at such a length if its checksum is right."""
+    path = write_shard(tmp_path, shard_name("train", 0, 1), 2)
+    header = length.to_bytes(8, "little")
+    path.write_bytes(path.read_bytes() + header + masked_crc(header) + b"content and checksum")
+    read = []
+    with raises("bad-record", where=path) as caught:
+        for record in read_shard(path):
+            read.append(record[records.FILENAME])
+    assert read == [b"name_0", b"name_1"]
+    assert caught.value.rule == "record 2 (counted from 0) is damaged: the file ends within it"
+    with raises("bad-record", where=path):
+        records.count_records(path)
+
+
+def write_example(folder, **features):
+    path = folder / shard_name("train", 0, 1)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("key", [records.IMAGE, records.LABEL, records.FILENAME, records.HEIGHT])
+def test_values_of_another_type(tmp_path, key):
+    floats = tf.train.Feature(float_list=tf.train.FloatList(value=[1.0]))
+    features = {records.IMAGE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"image"]))}
+    path = write_example(tmp_path, **{**features, key: floats})
+    with raises("bad-record", where=path) as caught:
+        records.check_shard(path)
+    assert f"'{key}'" in caught.value.rule and "float_list" in caught.value.rule
+
+
+def test_gzip_and_what_is_no_tfrecord_file(tmp_path):
+    path = write_shard(tmp_path, shard_name("train", 0, 1), 1)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with raises("bad-record", where=path) as caught:
+        records.check_shard(path)
+    assert "compressed by gzip" in caught.value.rule
+    path.write_text("a text")
+    with raises("bad-record", where=path) as caught:
+        records.check_shard(path)
+    assert "may be no TFRecord file at all" in caught.value.rule
+
+
+@pytest.mark.parametrize("reader", [records.check_shard, records.count_records])
+def test_what_is_no_file(tmp_path, reader):
+    with raises("file-not-found", where="gone"):
+        reader(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    with raises("not-a-file", where="pipe"):
+        reader(tmp_path / "pipe")
+
+
+def test_random_damage_is_an_error_in_words_or_nothing(tmp_path):
+    path = write_shard(tmp_path, shard_name("train", 0, 1), 3)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        bad = np.frombuffer(content, np.uint8).copy()
+        bad[random.integers(0, len(bad), random.integers(1, 4))] = random.choice([0, 1, 127, 128, 255])
+        path.write_bytes(bad[: random.integers(1, len(bad) + 1)].tobytes())
+        with contextlib.suppress(UserError):
+            records.check_shard(path)

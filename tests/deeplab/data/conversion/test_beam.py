@@ -1,19 +1,18 @@
 """The Beam pipeline: the same bytes as a local build, the same messages, nothing left behind."""
 
-import contextlib
 import threading
 
 import cv2
 import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import records
 from deeplab.data.conversion import beam
 from deeplab.data.conversion import local as engine
 from deeplab.data.readers.source import Pair, Source
-from deeplab.utils.errors import UserError
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import Transaction, write_atomically
 
 COLORS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}
 
@@ -48,7 +47,7 @@ def test_shards_and_description_are_those_of_a_local_build(source, tmp_path, cap
     assert contents(tmp_path / "piped") == contents(tmp_path / "local") and len(contents(tmp_path / "piped")) == 4
     assert piped == local
     snapped = (
-        "1 masks have colors that are not in the palette: their pixels took the nearest that is (21 pixels in all)"
+        "1 mask with colors that are not in the palette: their pixels took the nearest color that is (21 pixels in all)"
     )
     assert snapped in said_locally and snapped in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "piped").iterdir() if path.name.startswith(".")] == []
@@ -57,16 +56,17 @@ def test_shards_and_description_are_those_of_a_local_build(source, tmp_path, cap
 def test_bad_pairs_are_named_and_nothing_is_left(source, tmp_path):
     for number in (1, 6):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
-    with pytest.raises(UserError) as fault:
+    with raises("unreadable-image", where=tmp_path / "1.jpg") as caught:
         build(source, tmp_path / "piped", beam=True)
-    assert fault.value.where == str(tmp_path / "1.jpg")
-    assert "and 1 more pairs of 7 cannot be used" in fault.value.rule and str(tmp_path / "6.jpg") in fault.value.rule
+    assert "and 1 more pairs of 7 cannot be used" in caught.value.rule
+    assert str(tmp_path / "6.jpg") in caught.value.rule
     assert not (tmp_path / "piped").exists()
 
 
 def test_options_that_beam_refuses(source, tmp_path):
-    with pytest.raises(UserError, match=r"(?s)--beam: the pipeline broke.*NoSuchRunner.*--beam_options"):
+    with raises("failed-pipeline", field="beam") as caught:
         build(source, tmp_path / "piped", beam=True, beam_options="--runner=NoSuchRunner")
+    assert "NoSuchRunner" in caught.value.rule and "`beam_options`" in caught.value.hint
     assert not (tmp_path / "piped").exists()
 
 
@@ -82,7 +82,7 @@ def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monk
 
 
 def test_options_that_cannot_be_taken_apart(source, tmp_path):
-    with pytest.raises(UserError, match="--beam_options: cannot be taken apart: no closing quotation"):
+    with raises("invalid-options", field="beam_options"):
         build(source, tmp_path / "piped", beam=True, beam_options="--runner='DirectRunner")
 
 
@@ -92,7 +92,7 @@ def test_relative_paths_count_from_the_folder_that_the_command_ran_in(source, tm
     (tmp_path / "out").mkdir()
     monkeypatch.chdir("/")  # where a worker was started
     beam.write_shard(task, "out", recipe(source, tmp_path), str(tmp_path))
-    assert beam._read_result(tmp_path / "out", task.name).tally.images == 5
+    assert beam._read_result(tmp_path / "out", task.name).counts.images == 5
 
 
 def recipe(source, tmp_path):
@@ -111,31 +111,31 @@ def test_an_attempt_that_was_repeated_counts_once(source, tmp_path):
     shards = sorted(tmp_path.glob(".train-00000-of-00002.tfrecord.[0-9]*.partial"))
     assert len(shards) == 2 and shards[0].read_bytes() == shards[1].read_bytes()
     result = beam._read_result(tmp_path, task.name)
-    assert result.tally.images == 3 and result.oddities.numbers == {}
-    beam.WrittenShard(tmp_path / task.name, tmp_path / result.temporary).publish()
-    assert records.count_records(tmp_path / task.name) == 3
+    assert result.counts.images == 3 and result.oddities.numbers == {}
+    assert records.count_records(tmp_path / result.temporary) == 3
 
 
 def test_an_attempt_that_died_is_passed_over(source, tmp_path):
     (task, *_) = beam.shard_tasks(source.splits, 2)
     beam.write_shard(task, str(tmp_path), recipe(source, tmp_path))
-    dead = beam._as_json(beam.ShardResult("gone", beam.SplitTally(), beam.Oddities(), []))
+    dead = beam._as_json(beam.ShardResult("gone", beam.SplitCounts(), beam.Oddities(), []))
     write_atomically(tmp_path / f".{task.name}.result.0.partial", dead)
     assert beam._read_result(tmp_path, task.name).temporary != "gone"
 
 
 def test_a_worker_that_does_not_see_the_folder(source, tmp_path, monkeypatch):
     monkeypatch.setattr(beam, "_run", lambda *_: None)
-    with contextlib.ExitStack() as stack, pytest.raises(UserError, match="all workers must mount this folder"):
-        beam.write_in_pipeline(source.splits, tmp_path, recipe(source, tmp_path), RecordConfig(), stack)
+    with Transaction(tmp_path) as transaction, raises("failed-pipeline", field="output_dir"):
+        beam.write_in_pipeline(source.splits, transaction, recipe(source, tmp_path), RecordConfig())
 
 
 def test_beam_that_is_not_installed(source, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(UserError, match=r"pip install 'deeplab-tensorflow\[beam\]'"):
+    with raises("missing-library", where="apache_beam") as caught:
         build(source, tmp_path / "piped", beam=True)
+    assert "pip install 'deeplab-tensorflow[beam]'" in caught.value.hint
 
 
 def test_contiguous_chunks_of_which_the_last_may_be_empty():

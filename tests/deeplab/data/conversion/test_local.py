@@ -1,6 +1,9 @@
-"""Builds from end to end: the reference's own pictures, both builders, bad input, kills, two at once."""
+"""Builds from end to end: the reference's own images, both builders, bad input, kills, two at once."""
 
 import dataclasses
+import errno
+import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -11,20 +14,24 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import killed_build
+from support.errors import raises
 
-from deeplab.build_data import run_format
+from deeplab.build_data import build_data, run_format
 from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import beam, local
-from deeplab.data.conversion.split_assignment import read_sources
-from deeplab.data.conversion.summary import share_table
+from deeplab.data.conversion.splits import read_sources
+from deeplab.data.conversion.summary import fraction_table
 from deeplab.data.labels import write_index_png
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
+from deeplab.utils import files as files_module
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import partial_path
 from deeplab.utils.locks import folder_lock
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[4]
@@ -46,7 +53,7 @@ def write_lists(root, **splits):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Five pairs, three in train and two in val."""
     for name in "abcde":
         write_pair(tmp_path, name)
@@ -82,15 +89,19 @@ def names(root, split):
     return [record[records.FILENAME].decode() for record in stored(root, split)]
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+
 def files(root):
-    return sorted(path.name for path in (root / "out").iterdir()) if (root / "out").exists() else []
+    return list(contents(root / "out"))
 
 
 # --- What is written ----------------------------------------------------------------------------------------
 
 
-def test_same_pictures_as_the_reference_give_the_same_examples(golden, tmp_path):
-    """The reference's shards hold its pictures: taken out and built again they must come back feature by feature."""
+def test_same_images_as_the_reference_give_the_same_examples(golden, tmp_path):
+    """The reference's shards hold its images: taken out and built again they must come back feature by feature."""
     theirs = {split: records.list_shards(golden / "records", split) for split in ("train", "val")}
     for folder_name in ("images", "masks", "lists"):
         (tmp_path / folder_name).mkdir()
@@ -106,32 +117,32 @@ def test_same_pictures_as_the_reference_give_the_same_examples(golden, tmp_path)
         for path, ours in zip(shards, records.list_shards(tmp_path / "out", split), strict=True):
             assert pathlib.Path(path).name == pathlib.Path(ours).name
             assert list(records.read_shard(path)) == list(records.read_shard(ours))
-    assert built.num_classes == 21  # known by the pictures' names
+    assert built.num_classes == 21  # known by the images' names
     assert dict(built.splits) == {"train": 6, "val": 3}
 
 
-def test_description_is_written_beside_the_shards(pictures):
-    built = voc(pictures, LabelConfig(class_names="ground,disc,square"))
-    assert datasets.load(pictures / "out" / "dataset.yml") == built
+def test_description_is_written_beside_the_shards(images):
+    built = voc(images, LabelConfig(class_names="ground,disc,square"))
+    assert datasets.load(images / "out" / "dataset.yml") == built
     assert built.class_names == ("ground", "disc", "square")
     assert built.pixels == {"train": (9, 9, 9), "val": (6, 6, 6)}
     assert built.ignored_pixels == {"train": 9, "val": 6}
     assert built.size_range["train"] == datasets.SizeRange(3, 3, 4, 4)
-    assert "33.33%" in share_table(built)
+    assert "33.33%" in fraction_table(built)
 
 
-def test_contiguous_chunks_of_which_the_last_may_be_empty(pictures):
+def test_contiguous_chunks_of_which_the_last_may_be_empty(images):
     assert [len(chunk) for chunk in beam.chunks(list(range(9)), 4)] == [3, 3, 3, 0]
-    voc(pictures, shards=4)
-    shards = records.list_shards(pictures / "out", "train")
+    voc(images, shards=4)
+    shards = records.list_shards(images / "out", "train")
     assert [records.count_records(path) for path in shards] == [1, 1, 1, 0]
-    assert names(pictures, "train") == ["a", "b", "c"]
+    assert names(images, "train") == ["a", "b", "c"]
 
 
-def test_palette_masks_and_mapped_masks_are_stored_as_gray_indices(pictures):
-    write_index_png(pictures / "masks" / "a.png", LABEL)
-    voc(pictures, LabelConfig(label_map="2:0"))
-    for record in stored(pictures, "train"):
+def test_palette_masks_and_mapped_masks_are_stored_as_gray_indices(images):
+    write_index_png(images / "masks" / "a.png", LABEL)
+    voc(images, LabelConfig(label_map="2:0"))
+    for record in stored(images, "train"):
         label = tf.io.decode_png(record[records.LABEL], channels=1)[..., 0].numpy()
         np.testing.assert_array_equal(label, np.where(LABEL == 2, 0, LABEL))
 
@@ -157,15 +168,15 @@ def test_parallel_folders_are_divided_by_seed(tmp_path):
     assert all(kind == (b"png" if int(name[1:]) % 2 else b"jpeg") for name, kind in formats.items())
 
 
-def test_parallel_folders_with_lists_of_ones_own(pictures):
-    lists = ",".join(str(pictures / "lists" / f"{split}.txt") for split in ("train", "val"))
-    assert dict(folder(pictures, list_files=lists).splits) == {"train": 3, "val": 2}
+def test_parallel_folders_with_lists_of_ones_own(images):
+    lists = ",".join(str(images / "lists" / f"{split}.txt") for split in ("train", "val"))
+    assert dict(folder(images, list_files=lists).splits) == {"train": 3, "val": 2}
 
 
-def test_images_and_masks_in_one_folder(pictures):
-    for path in (pictures / "masks").iterdir():
-        path.rename(pictures / "images" / path.name)
-    assert sum(folder(pictures, masks="images").splits.values()) == 5
+def test_images_and_masks_in_one_folder(images):
+    for path in (images / "masks").iterdir():
+        path.rename(images / "images" / path.name)
+    assert sum(folder(images, masks="images").splits.values()) == 5
 
 
 def test_masks_that_are_jpeg_are_read_only_by_their_colors(tmp_path):
@@ -180,7 +191,7 @@ def test_masks_that_are_jpeg_are_read_only_by_their_colors(tmp_path):
     for name in "ab":
         cv2.imwrite(str(tmp_path / "masks" / f"{name}.jpg"), colors[..., 0])
     for labels in (LabelConfig(), palette):
-        with pytest.raises(UserError, match=r"b\.jpg: is a JPEG, which changes values"):
+        with raises("lossy-mask", where="masks/"):
             folder(tmp_path, labels, RecordConfig(overwrite=True))
 
 
@@ -195,48 +206,51 @@ def test_every_format_has_a_summary_and_no_flag_twice():
 # --- Bad input ----------------------------------------------------------------------------------------------
 
 
-def assert_refused(root, *texts, **settings):
-    """A build that stops, says these texts, and leaves nothing behind."""
-    before = files(root)
-    with pytest.raises(UserError) as fault:
+def assert_refused(root, code, *texts, where="", field=None, **settings):
+    """A build that stops with this code (None: any), place and texts, and changes nothing in the output folder."""
+    before = contents(root / "out")
+    with pytest.raises(UserError) as caught:
         voc(root, **settings)
+    error = caught.value
+    assert code in (None, error.code), error
+    assert where in error.where and field in (None, error.field), error
     for text in texts:
-        assert text in str(fault.value)
-    assert files(root) == before
+        assert text in str(error)
+    assert contents(root / "out") == before
 
 
-def test_missing_image(pictures):
-    (pictures / "images" / "b.jpg").unlink()
-    assert_refused(pictures, "lists/train.txt", "images/b: no such file")
+def test_missing_image(images):
+    (images / "images" / "b.jpg").unlink()
+    assert_refused(images, None, "lists/train.txt", "images/b: no such file")
 
 
-def test_missing_mask(pictures):
-    (pictures / "masks" / "b.png").unlink()
-    assert_refused(pictures, "masks/b: no such file")
+def test_missing_mask(images):
+    (images / "masks" / "b.png").unlink()
+    assert_refused(images, None, "masks/b: no such file")
 
 
-def test_unreadable_image(pictures):
-    path = pictures / "images" / "b.jpg"
+def test_unreadable_image(images):
+    path = images / "images" / "b.jpg"
     path.write_bytes(path.read_bytes()[:-4])
-    assert_refused(pictures, "images/b.jpg: cannot be read as a picture", "truncated")
+    assert_refused(images, "unreadable-image", "truncated", where="images/b.jpg")
 
 
-def test_unreadable_mask(pictures):
-    (pictures / "masks" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert_refused(pictures, "masks/b.png: cannot be read as a picture")
+def test_unreadable_mask(images):
+    (images / "masks" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert_refused(images, "unreadable-image", where="masks/b.png")
 
 
-def test_image_of_another_kind(pictures):
-    (pictures / "images" / "b.jpg").write_bytes(b"\x01\x02 no picture")
-    assert_refused(pictures, "images/b.jpg: is no JPEG, PNG, TIFF")
+def test_image_of_another_kind(images):
+    (images / "images" / "b.jpg").write_bytes(b"\x01\x02 no image")
+    assert_refused(images, "unsupported-format", where="images/b.jpg")
 
 
-def test_sizes_differ(pictures):
-    cv2.imwrite(str(pictures / "masks" / "b.png"), LABEL[:2])
-    assert_refused(pictures, "masks/b.png: the mask is 4x2 pixels", "images/b.jpg 4x3")
+def test_sizes_differ(images):
+    cv2.imwrite(str(images / "masks" / "b.png"), LABEL[:2])
+    assert_refused(images, "size-mismatch", "the mask is 4x2 pixels", "images/b.jpg 4x3", where="masks/b.png")
 
 
-def test_annotation_that_states_an_enormous_size(pictures):
+def test_annotation_that_states_an_enormous_size(images):
     """It must be refused before a label of that size is drawn."""
 
     @dataclasses.dataclass(frozen=True)
@@ -247,74 +261,75 @@ def test_annotation_that_states_an_enormous_size(pictures):
         def draw(self, painter, height, width):
             raise AssertionError("drawn")
 
-    source = Source({"train": [Pair("a", str(pictures / "images" / "a.jpg"), Enormous())]}, ("x", "y"))
-    with pytest.raises(UserError, match=r"shapes\.json: the mask is 10000000x10000000 pixels"):
-        local.build(source, pictures / "out", LabelConfig(), RecordConfig())
+    source = Source({"train": [Pair("a", str(images / "images" / "a.jpg"), Enormous())]}, ("x", "y"))
+    with raises("size-mismatch", where="shapes.json"):
+        local.build(source, images / "out", LabelConfig(), RecordConfig())
 
 
-def test_turned_mask(pictures):
-    cv2.imwrite(str(pictures / "masks" / "b.png"), LABEL.T)
-    assert_refused(pictures, "one of the two is turned")
+def test_turned_mask(images):
+    cv2.imwrite(str(images / "masks" / "b.png"), LABEL.T)
+    assert_refused(images, "size-mismatch", "rotate one of the two", where="masks/b.png")
 
 
-def test_values_outside_the_classes(pictures):
-    assert_refused(pictures, "masks/a.png", "2 on 3 pixels", "--num_classes=3", labels=LabelConfig(num_classes=2))
+def test_values_outside_the_classes(images):
+    labels = LabelConfig(num_classes=2)
+    assert_refused(images, "label-out-of-range", "2 on 3 pixels", "`num_classes=3`", where="masks/a.png", labels=labels)
 
 
-def test_values_outside_the_classes_can_be_ignored(pictures):
-    built = voc(pictures, LabelConfig(num_classes=2, on_bad_label="ignore"))
+def test_values_outside_the_classes_can_be_ignored(images):
+    built = voc(images, LabelConfig(num_classes=2, on_bad_label="ignore"))
     assert built.ignored_pixels["train"] == 18
 
 
-def test_rgb_mask_without_table(pictures):
+def test_rgb_mask_without_table(images):
     colors = np.array([[[0, 0, 255], [255, 0, 0], [0, 255, 0], [0, 0, 0]]] * 3, np.uint8)
-    cv2.imwrite(str(pictures / "masks" / "b.png"), colors)
-    assert_refused(pictures, "masks/b.png: is RGB with 4 colors", "--palette=")
+    cv2.imwrite(str(images / "masks" / "b.png"), colors)
+    assert_refused(images, "missing-palette", "RGB with 4 colors", "`palette=FILE`", where="masks/b.png")
 
 
-def test_masks_of_0_and_255_only(pictures):
+def test_masks_of_0_and_255_only(images):
     for name in "abcde":
-        cv2.imwrite(str(pictures / "masks" / f"{name}.png"), np.array([[0, 0, 255, 255]] * 3, np.uint8))
-    assert_refused(pictures, "only 0 and 255", "255 is the ignore label", "--label_map=255:1")
-    assert voc(pictures, LabelConfig(label_map="255:1")).num_classes == 2
+        cv2.imwrite(str(images / "masks" / f"{name}.png"), np.array([[0, 0, 255, 255]] * 3, np.uint8))
+    assert_refused(images, None, "only 0 and 255", "255 is the ignore label", "`label_map=255:1`")
+    assert voc(images, LabelConfig(label_map="255:1")).num_classes == 2
 
 
 def test_early_word_on_masks_of_0_and_255(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(local, "_EARLY_LOOK", 2)
+    monkeypatch.setattr(local, "_EARLY_PAIRS", 2)
     for name in "abc":
         write_pair(tmp_path, name, np.array([[0, 255]], np.uint8))
     write_lists(tmp_path, train="abc")
-    assert_refused(tmp_path, "only 0 and 255")
+    assert_refused(tmp_path, None, "only 0 and 255")
     assert "the first 2 masks: every pixel that counts is class 0" in capsys.readouterr().err
 
 
-def test_gray_tones_are_no_indices(pictures):
+def test_gray_tones_are_no_indices(images):
     for name in "abcde":
-        cv2.imwrite(str(pictures / "masks" / f"{name}.png"), np.array([[0, 150, 250, 250]] * 3, np.uint8))
-    assert_refused(pictures, "0, 150, 250", "--label_map=150:1,250:2")
+        cv2.imwrite(str(images / "masks" / f"{name}.png"), np.array([[0, 150, 250, 250]] * 3, np.uint8))
+    assert_refused(images, None, "0, 150, 250", "`label_map=150:1,250:2`")
 
 
-def test_everything_ignored(pictures):
-    assert_refused(
-        pictures, "every pixel has the ignore label 0", labels=LabelConfig(ignore_label=0, label_map="1:0,2:0,255:0")
-    )
+def test_everything_ignored(images):
+    labels = LabelConfig(ignore_label=0, label_map="1:0,2:0,255:0")
+    assert_refused(images, None, "every pixel has the ignore label 0", labels=labels)
 
 
-def test_empty_list(pictures):
-    (pictures / "lists" / "val.txt").write_text("\n")
-    assert_refused(pictures, "lists/val.txt: the list is empty")
+def test_empty_list(images):
+    (images / "lists" / "val.txt").write_text("\n")
+    assert_refused(images, None, where="lists/val.txt")
 
 
-def test_readme_among_the_lists(pictures):
-    (pictures / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
-    assert_refused(pictures, "README.txt: is no list", "--splits=train,val")
-    assert set(voc(pictures, splits="train, val").splits) == {"train", "val"}
+def test_readme_among_the_lists(images):
+    (images / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
+    assert_refused(images, None, "`splits=train,val`", where="README.txt")
+    assert set(voc(images, splits="train, val").splits) == {"train", "val"}
 
 
-def test_several_bad_pairs_are_named_in_one_go(pictures):
+def test_several_bad_pairs_are_named_in_one_go(images):
     for name in "ad":
-        (pictures / "images" / f"{name}.jpg").write_bytes(b"")
-    assert_refused(pictures, "images/a.jpg: is empty", "and 1 more pairs of 5 cannot be used", "images/d.jpg: is empty")
+        (images / "images" / f"{name}.jpg").write_bytes(b"")
+    texts = ("is empty", "and 1 more pairs of 5 cannot be used", "images/d.jpg: is empty")
+    assert_refused(images, "unreadable-image", *texts, where="images/a.jpg")
 
 
 def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
@@ -323,7 +338,7 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
         write_pair(tmp_path, name)
         (tmp_path / "images" / f"{name}.jpg").write_bytes(b"")
     write_lists(tmp_path, train=members)
-    assert_refused(tmp_path, "and 9 more pairs of 15 cannot be used (and perhaps more")
+    assert_refused(tmp_path, "unreadable-image", "and 9 more pairs of 15 cannot be used (and perhaps more")
 
 
 @pytest.mark.parametrize(
@@ -335,8 +350,8 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
         ({"dataset": "pascal_vo"}, "did you mean 'pascal_voc_seg'"),
     ],
 )
-def test_classes_that_contradict_each_other(pictures, labels, text):
-    assert_refused(pictures, text, labels=LabelConfig(**labels))
+def test_classes_that_contradict_each_other(images, labels, text):
+    assert_refused(images, None, text, labels=LabelConfig(**labels))
 
 
 def test_help_of_a_format_is_about_that_format(capsys):
@@ -351,48 +366,158 @@ def test_help_of_a_format_is_about_that_format(capsys):
 # --- What is there already ----------------------------------------------------------------------------------
 
 
-def test_existing_splits_are_not_overwritten_unasked(pictures):
-    voc(pictures)
-    assert_refused(pictures, "already holds records of split train, val", "--overwrite=true")
+def test_existing_splits_are_not_overwritten_unasked(images):
+    voc(images)
+    assert_refused(images, "would-overwrite", "records of split train, val", "`overwrite=true`", field="output_dir")
 
 
-def test_overwriting_removes_shards_of_the_older_count(pictures):
-    voc(pictures, shards=3)
-    write_lists(pictures, train="ab")
-    voc(pictures, shards=2, overwrite=True)
-    assert len(records.list_shards(pictures / "out", "train")) == 2
-    assert names(pictures, "train") == ["a", "b"]
+def test_overwriting_removes_shards_of_the_older_count(images):
+    voc(images, shards=3)
+    write_lists(images, train="ab")
+    voc(images, shards=2, overwrite=True)
+    assert len(records.list_shards(images / "out", "train")) == 2
+    assert names(images, "train") == ["a", "b"]
 
 
-def test_failed_overwriting_leaves_the_old_records(pictures):
-    voc(pictures)
-    (pictures / "images" / "e.jpg").write_bytes(b"")
-    assert_refused(pictures, "is empty", overwrite=True)
-    assert names(pictures, "val") == ["d", "e"]
+def test_failed_overwriting_leaves_the_old_records(images):
+    voc(images)
+    (images / "images" / "e.jpg").write_bytes(b"")
+    assert_refused(images, "unreadable-image", where="e.jpg", overwrite=True)
+    assert names(images, "val") == ["d", "e"]
 
 
-def test_a_split_can_be_added_later(pictures):
-    voc(pictures, LabelConfig(class_names="x,y,z"), splits="train")
-    added = voc(pictures, splits="val")
+def test_a_split_can_be_added_later(images):
+    voc(images, LabelConfig(class_names="x,y,z"), splits="train")
+    added = voc(images, splits="val")
     assert added.class_names == ("x", "y", "z")
-    described = datasets.load(pictures / "out" / "dataset.yml")
+    described = datasets.load(images / "out" / "dataset.yml")
     assert dict(described.splits) == {"val": 2, "train": 3}
     with pytest.raises(UserError, match=r"have 3 classes.*would have 4"):
-        voc(pictures, LabelConfig(num_classes=4), splits="val", overwrite=True)
+        voc(images, LabelConfig(num_classes=4), splits="val", overwrite=True)
 
 
-def test_two_builds_at_once(pictures):
-    (pictures / "out").mkdir()
-    busy = pytest.raises(UserError, match="another process is building records in this folder")
-    with folder_lock(pictures / "out", "building", "wait"), busy:
-        voc(pictures)
-    voc(pictures)
+def test_two_builds_at_once(images):
+    (images / "out").mkdir()
+    with folder_lock(images / "out", "building", "wait"), raises("folder-in-use", where="out"):
+        voc(images)
+    voc(images)
 
 
-def test_output_folder_that_cannot_be_made(pictures):
-    (pictures / "out").write_text("a file")
-    with pytest.raises(UserError, match="--output_dir"):
-        voc(pictures)
+def test_output_folder_that_cannot_be_made(images):
+    (images / "out").write_text("a file")
+    with raises("unwritable-folder", field="output_dir"):
+        voc(images)
+
+
+# --- Publishing ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Four pairs of two classes."""
+    for name in "abcd":
+        write_pair(tmp_path, name, np.array([[0, 1, ord(name) % 2]] * 4, np.uint8), extension="png")
+    return [Pair(name, f"{tmp_path}/images/{name}.png", f"{tmp_path}/masks/{name}.png") for name in "abcd"]
+
+
+def build_pairs(folder, splits, **settings):
+    return local.build(Source(splits), folder, LabelConfig(), RecordConfig(num_shards=2, **settings))
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_of_overwriting_leaves_the_old_records_or_the_new(pairs, tmp_path):
+    """The first reader afterwards, be it of dataset.yml or of shards, finds one of the two, whole."""
+    command = [sys.executable, "-m", "support.killed_build", str(tmp_path)]
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
+    *outcomes, files_at_the_end = map(json.loads, run.stdout.splitlines())
+    old, new = (
+        {split: [len(names), names] for split, names in splits.items()}
+        for splits in (killed_build.FIRST, killed_build.SECOND)
+    )
+    assert [found for found in outcomes if found not in (old, new)] == []
+    assert outcomes == sorted(outcomes, key=lambda found: found == new)
+    assert outcomes.count(old) > 20 and outcomes.count(new) > 3
+    assert files_at_the_end == ["dataset.yml", *(f"{split}-00000-of-00001.tfrecord" for split in ("train", "val"))]
+
+
+def test_unfinished_files_are_removed_and_counted(pairs, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    left = partial_path(tmp_path / "out" / "train-00000-of-00002.tfrecord")  # as if of this process: numbers are reused
+    left.touch()
+    build_pairs(tmp_path / "out", {"train": pairs})
+    assert "removed 1 unfinished file of a build that was stopped" in capsys.readouterr().err
+    assert not left.exists()
+
+
+def test_adding_a_split_leaves_the_others_described(pairs, tmp_path):
+    build_pairs(tmp_path / "out", {"train": pairs[:2]})
+    build_pairs(tmp_path / "out", {"val": pairs[2:]})
+    assert dict(datasets.load(tmp_path / "out" / "dataset.yml").splits) == {"val": 2, "train": 2}
+    assert records.count(records.list_shards(tmp_path / "out", "train")) == 2
+
+
+@pytest.mark.parametrize("name", ["write_atomically", "sync"])
+def test_a_disk_that_is_full_at_the_very_end_changes_nothing(pairs, tmp_path, monkeypatch, name):
+    build_pairs(tmp_path / "out", {"train": pairs[:2]})
+    before = contents(tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files_module, name, full)
+    with raises("unwritable-file", where="out") as caught:
+        build_pairs(tmp_path / "out", {"train": pairs}, overwrite=True)
+    assert "No space left on device" in caught.value.rule
+    assert contents(tmp_path / "out") == before
+
+
+# --- Builds of several parts --------------------------------------------------------------------------------
+
+
+def build_folds(root, **settings):
+    config = BuildFolderConfig(str(root / "images"), str(root / "masks"))
+    made = RecordConfig(str(root / "out"), num_shards=1, check=False, **settings)
+    build_data("folder", config, LabelConfig(), SplitConfig(folds=2), made)
+
+
+def test_folds_that_were_stopped_are_resumed(pairs, tmp_path, capsys):
+    build_folds(tmp_path)
+    first = contents(tmp_path / "out" / "fold_0")
+    for path in (tmp_path / "out" / "fold_1").iterdir():
+        path.unlink()
+    with raises("would-overwrite", field="output_dir") as caught:
+        build_folds(tmp_path)
+    assert "fold_0" in caught.value.rule and "`resume=true`" in caught.value.hint
+    build_folds(tmp_path, resume=True)
+    assert "fold_0 is built already" in capsys.readouterr().err
+    assert contents(tmp_path / "out" / "fold_0") == first
+    assert dict(datasets.load(tmp_path / "out" / "fold_1" / "dataset.yml").splits) == {"train": 2, "val": 2}
+
+
+def test_records_of_another_number_of_images_are_not_taken_for_finished(pairs, tmp_path):
+    build_pairs(tmp_path / "out", {"train": pairs[:3]})
+    assert local.is_built(Source({"train": pairs[:3]}), tmp_path / "out")
+    assert not local.is_built(Source({"train": pairs}), tmp_path / "out")
+    assert not local.is_built(Source({"train": pairs[:3], "val": pairs[3:]}), tmp_path / "out")
+
+
+def test_folds_are_called_after_the_dataset(pairs, tmp_path):
+    build_folds(tmp_path, name="faces")
+    assert datasets.load(tmp_path / "out" / "fold_1" / "dataset.yml").name == "faces_fold_1"
+
+
+def test_all_folds_are_built_before_one_that_is_unfit_ends_the_command(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("deeplab.build_data._is_fit", lambda folder, *_: folder.endswith("fold_1"))
+    config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
+    with raises("unfit-dataset", where="out/fold_0"):
+        build_data("folder", config, LabelConfig(), SplitConfig(folds=2), RecordConfig(str(tmp_path / "out")))
+    assert (tmp_path / "out" / "fold_1" / "dataset.yml").is_file()
+
+
+def test_the_next_command_is_shown(pairs, tmp_path, capsys):
+    build_folds(tmp_path)
+    assert f"deeplab browse_data --dataset_dir={tmp_path}/out/fold_1\n" in capsys.readouterr().err
 
 
 # --- As a command -------------------------------------------------------------------------------------------
@@ -435,11 +560,11 @@ def test_commands_run_without_installation_check_what_they_wrote_and_report_faul
     assert "error: --output_dir" in again.stderr and "Traceback" not in again.stderr
 
 
-def test_records_that_are_not_fit_for_training_end_with_an_error(pictures, capsys):
+def test_records_that_are_not_fit_for_training_end_with_an_error(images, capsys):
     """The records are well-formed, yet all five labels are the same."""
-    places = [f"--{flag}={pictures / name}" for flag, name in (("image_folder", "images"), ("mask_folder", "masks"))]
-    assert run_format("folder", ["build_data", *places, f"--output_dir={pictures / 'out'}"]) == 1
+    places = [f"--{flag}={images / name}" for flag, name in (("image_folder", "images"), ("mask_folder", "masks"))]
+    assert run_format("folder", ["build_data", *places, f"--output_dir={images / 'out'}"]) == 1
     said = capsys.readouterr()
     assert "labels-all-same" in said.out
     assert "the records are written, but not fit for training" in said.err
-    assert files(pictures)
+    assert files(images)

@@ -1,10 +1,11 @@
-"""Folders of masks in, folders of masks out."""
+"""Conversion of mask folders."""
 
 import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 
 from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.conversion.mask_tools import (
@@ -12,7 +13,6 @@ from deeplab.data.conversion.mask_tools import (
     remove_colormap,
 )
 from deeplab.data.labels import write_index_png
-from deeplab.utils.errors import UserError
 
 LFW = str(pathlib.Path(__file__).resolve().parents[4] / "datasets" / "lfw_parts.palette")
 BLUE, RED, GREEN = (0, 0, 255), (255, 0, 0), (0, 255, 0)
@@ -37,45 +37,51 @@ def convert(root, **settings):
 def test_colors_become_palette_pngs_of_indices(masks, capsys):
     counts = convert(masks)
     assert counts[:3].tolist() == [2, 3, 1]
-    picture = Image.open(masks / "out" / "a.png")
-    assert picture.mode == "P"
-    np.testing.assert_array_equal(np.asarray(picture), [[0, 1], [2, 0]])
-    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), [[BLUE, RED], [GREEN, BLUE]])
+    image = Image.open(masks / "out" / "a.png")
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.asarray(image), [[0, 1], [2, 0]])
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), [[BLUE, RED], [GREEN, BLUE]])
     np.testing.assert_array_equal(np.asarray(Image.open(masks / "out" / "b.png")), [[1, 1]])
     assert "50.00%" in capsys.readouterr().out
 
 
 def test_strange_color_stops_and_leaves_nothing(masks):
     write_colors(masks / "colors" / "c.png", [BLUE, (250, 0, 0)])
-    with pytest.raises(UserError, match=r"c.png: colors that are not in the palette \(1 in all\)"):
+    with raises("unknown-color", where="c.png") as caught:
         convert(masks)
+    assert "not in the palette (1 in all)" in caught.value.rule
     assert not (masks / "out").exists()
     assert convert(masks, color_tolerance=5.0)[:3].tolist() == [3, 4, 1]
 
 
 def test_existing_masks_are_not_overwritten_unasked(masks):
     convert(masks)
-    with pytest.raises(UserError, match=r"already holds 2 of these masks: a, b"):
+    with raises("would-overwrite", field="output_dir") as caught:
         convert(masks)
+    assert caught.value.value == ["a", "b"]
     convert(masks, overwrite=True)
 
 
 def test_failure_while_overwriting_keeps_what_was_there(masks):
     convert(masks)
     write_colors(masks / "colors" / "c.png", [(9, 9, 9)])
-    with pytest.raises(UserError):
+    with raises("unknown-color", where="c.png"):
         convert(masks, overwrite=True)
     assert sorted(path.name for path in (masks / "out").iterdir()) == ["a.png", "b.png"]
 
 
 def test_two_masks_of_one_name(masks):
     write_colors(masks / "colors" / "b.png", [BLUE])
-    with pytest.raises(UserError, match="two masks of one name: b"):
+    with raises("duplicate-names", field="mask_folder") as caught:
         convert(masks)
+    assert caught.value.value == ["b"]
 
 
 def test_folder_without_masks(tmp_path):
-    with pytest.raises(UserError, match="--mask_folder"):
+    with raises("folder-not-found", field="mask_folder"):
+        convert(tmp_path)
+    (tmp_path / "colors").mkdir()
+    with raises("no-images", field="mask_folder"):
         convert(tmp_path)
 
 
@@ -84,9 +90,9 @@ def test_colormap_is_removed(tmp_path):
     (tmp_path / "gt").mkdir()
     write_index_png(tmp_path / "gt" / "a.png", label)
     remove_colormap(RemoveColormapConfig(str(tmp_path / "gt"), str(tmp_path / "raw")))
-    picture = Image.open(tmp_path / "raw" / "a.png")
-    assert picture.mode == "L"
-    np.testing.assert_array_equal(np.asarray(picture), label)
+    image = Image.open(tmp_path / "raw" / "a.png")
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), label)
 
 
 def test_files_that_only_look_like_masks_are_passed_over(masks, capsys):

@@ -1,13 +1,20 @@
-"""Which image goes to which split: shares, groups that stay whole, classes that reach every split, folds."""
+"""Splits of a dataset: fractions, groups, classes that reach every split, folds, lists, and those of the format."""
 
 import collections
 import itertools
+import os
 import random
 
+import cv2
+import numpy as np
 import pytest
+from support.errors import raises
 
-from deeplab.data.conversion.splits import divide, fold_splits, group_keys
-from deeplab.utils.errors import UserError
+from deeplab.config.conversion_config import LabelConfig, SplitConfig
+from deeplab.data.conversion.splits import divide, fold_splits, group_keys, read_sources
+from deeplab.data.readers import FORMATS, Format
+from deeplab.data.readers.folder import BuildFolderConfig, read_folder
+from deeplab.data.readers.source import Source
 
 TWO = {"train": 0.8, "val": 0.2}
 THREE = {"train": 0.7, "val": 0.2, "test": 0.1}
@@ -75,12 +82,16 @@ def test_sizes_are_rounded_but_never_to_nothing(number, shares, wanted):
 
 
 def test_too_few_images():
-    with pytest.raises(UserError, match=r"(?s)2 images cannot make the 3 splits train, val, test.*--train_pct=1"):
+    with raises("too-few-images", field="train_pct") as caught:
         divide(["a", "b"], THREE, 0)
-    with pytest.raises(UserError, match=r"(?s)2 groups cannot make the 3 splits.*smaller groups"):
+    assert caught.value.rule == "2 images cannot make the 3 splits train, val, test"
+    assert "`train_pct=1`" in caught.value.hint
+    with raises("too-few-images", field="train_pct") as caught:
         divide(numbered(9), THREE, 0, groups=["g"] * 8 + ["h"])
-    with pytest.raises(UserError, match=r"(?s)--folds: 4 images cannot make 5 folds.*--folds=4 at most"):
+    assert caught.value.rule.startswith("2 groups") and "smaller groups" in caught.value.hint
+    with raises("too-few-images", field="folds") as caught:
         fold_splits(numbered(4), 5, 0)
+    assert (caught.value.value, caught.value.hint) == (4, "use at most `folds=4`")
 
 
 # --- Groups -------------------------------------------------------------------------------------------------
@@ -117,7 +128,7 @@ def test_one_group_larger_than_a_share_is_pointed_out(capsys):
     assert sorted(sizes(divided).values()) == [40, 60]
     said = capsys.readouterr().err
     assert "groups stay whole" in said and "60 images instead of 50" in said
-    assert "'video1' alone has 60, more than the whole share of" in said
+    assert "'video1' alone has 60, more than all that belong in" in said
     divide(numbered(100), {"train": 0.6, "val": 0.4}, 0, groups)
     assert not capsys.readouterr().err
 
@@ -148,31 +159,32 @@ def test_keys_are_what_the_brackets_find_or_the_whole_match():
 
 def test_names_without_a_match_are_named():
     names = ["p1_1", "p1_2", *(f"other{index}_1" for index in range(7))]
-    with pytest.raises(UserError, match=r"finds nothing in 7 of 9 names: other0_1, .*, other4_1\n") as fault:
+    with raises("bad-groups", field="group_by") as caught:
         group_keys(names, "^(p[0-9])_")
-    assert fault.value.where == "--group_by"
-    assert "--group_by='^(.+)[_-]' would make 8 groups, such as 'p1' for 'p1_1'" in fault.value.hint
+    assert caught.value.rule.endswith("does not match 7 of 9 names: other0_1, other1_1, other2_1, other3_1, other4_1")
+    assert "`group_by='^(.+)[_-]'` would make 8 groups, such as 'p1' for 'p1_1'" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("names", "pattern", "rule", "hint"),
     [
-        (
-            ["a_1", "a_2", "b_1"],
-            ".*",
-            "gives each of 3 names a group of its own, such as 'a_1'",
-            "such as 'a' for 'a_1'",
-        ),
+        (["a_1", "a_2", "b_1"], ".*", "each of 3 names a group of its own, such as 'a_1'", "such as 'a' for 'a_1'"),
         (["a_1", "a_2", "b_1"], "_", "puts all 3 names into one group, '_'", "would make 2 groups"),
-        (["x", "y"], "(", "is no regular expression: .*", "quote it for the shell"),
-        (["x", "y"], "^(x)?", "finds nothing in 1 of 2 names: y", "put into brackets what"),
+        (["x", "y"], "^(x)?", "does not match 1 of 2 names: y", "put in parentheses what"),
         (["d/f1", "d/f2", "e/f3"], ".*", "gives each of 3", "such as 'd' for 'd/f1'"),
         (["vid12", "vid13", "cam1"], ".*", "gives each of 3", "such as 'vid' for 'vid12'"),
     ],
 )
 def test_patterns_that_make_no_groups(names, pattern, rule, hint):
-    with pytest.raises(UserError, match=rf"(?s)--group_by: .*{rule}.*hint: .*{hint}"):
+    with raises("bad-groups", field="group_by") as caught:
         group_keys(names, pattern)
+    assert caught.value.value == pattern
+    assert rule in caught.value.rule and hint in caught.value.hint
+
+
+def test_a_pattern_that_is_no_regular_expression():
+    with raises("bad-pattern", field="group_by"):
+        group_keys(["x", "y"], "(")
 
 
 # --- Classes ------------------------------------------------------------------------------------------------
@@ -355,3 +367,184 @@ def test_large_sets_take_seconds():
     for label in range(50):
         for split, images in images_with(label, divided, classes).items():
             assert abs(images - THREE[split] * totals[label]) <= 0.01 * totals[label]
+
+
+# --- Datasets on the disk -----------------------------------------------------------------------------------
+
+LABELS = LabelConfig(num_classes=3)
+
+
+def write_pair(root, name, value):
+    for kind in ("images", "masks"):
+        (root / kind / name).parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(root / "images" / f"{name}.jpg"), np.full([4, 6, 3], 90, np.uint8))
+    label = np.zeros([4, 6], np.uint8)
+    label[0, 0] = value
+    assert cv2.imwrite(str(root / "masks" / f"{name}.png"), label)
+
+
+def read(root, **settings):
+    config = BuildFolderConfig(str(root / "images"), str(root / "masks"))
+    return read_sources("folder", config, LABELS, SplitConfig(**settings))
+
+
+def members(source):
+    return {split: [pair.name for pair in pairs] for split, pairs in source.splits.items()}
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """Ten images of five patients; class 2 in two of them alone."""
+    for number in range(10):
+        write_pair(tmp_path, f"p{number // 2}_{number}", 2 if number in (3, 8) else 1)
+    return tmp_path
+
+
+@pytest.fixture
+def with_splits(tmp_path):
+    """Images in the folders train and val."""
+    for number in range(8):
+        write_pair(tmp_path, f"{'train' if number < 6 else 'val'}/{number}", 2 if number in (0, 1) else 1)
+    return tmp_path
+
+
+def test_a_layout_without_splits_is_divided_in_eighty_and_twenty(patients):
+    (source,) = read(patients).values()
+    assert {split: len(names) for split, names in members(source).items()} == {"train": 8, "val": 2}
+
+
+def test_a_third_split_for_testing(patients):
+    (source,) = read(patients, train_pct=0.6, test_pct=0.2).values()
+    assert {split: len(names) for split, names in members(source).items()} == {"train": 6, "val": 2, "test": 2}
+
+
+def test_stratified_splits_hold_every_class(patients):
+    """Two images hold class 2: one for each split, whatever the seed."""
+    for seed in range(5):
+        (source,) = read(patients, stratify=True, train_pct=0.5, seed=seed).values()
+        assert [len({"p1_3", "p4_8"} & set(names)) for names in members(source).values()] == [1, 1]
+
+
+def test_no_group_stands_in_two_splits(patients):
+    (source,) = read(patients, group_by="^(p[0-9]+)_").values()
+    groups = [{name.split("_")[0] for name in names} for names in members(source).values()]
+    assert not set.intersection(*groups) and len(set.union(*groups)) == 5
+
+
+def test_folds_are_datasets_of_their_own(patients):
+    folds = read(patients, folds=5)
+    assert list(folds) == [f"fold_{number}" for number in range(5)]
+    held_out = [name for source in folds.values() for name in members(source)["val"]]
+    assert sorted(held_out) == sorted(pair.name for pair in folds["fold_0"].pairs())
+    (only,) = read(patients, folds=5, fold=3).values()
+    assert members(only) == members(folds["fold_3"])
+
+
+def test_splits_of_the_layout_are_kept(with_splits):
+    (source,) = read(with_splits).values()
+    assert members(source)["val"] == ["val/6", "val/7"]
+
+
+def test_shares_divide_the_layout_s_splits_again(with_splits):
+    (source,) = read(with_splits, train_pct=0.5, test_pct=0.25).values()
+    assert {split: len(names) for split, names in members(source).items()} == {"train": 4, "val": 2, "test": 2}
+
+
+def test_stratifying_divides_the_layout_s_splits_again(with_splits):
+    (source,) = read(with_splits, stratify=True).values()
+    assert [len({"train/0", "train/1"} & set(names)) for names in members(source).values()] == [1, 1]
+
+
+def test_grouping_divides_the_layout_s_splits_again(with_splits):
+    """Images train/0 and val/0 are of one group."""
+    write_pair(with_splits, "val/0", 1)
+    (source,) = read(with_splits, group_by="([0-9]+)$").values()
+    assert [len({"train/0", "val/0"} & set(names)) for names in members(source).values()] in ([2, 0], [0, 2])
+
+
+def test_lists_name_the_splits(patients, tmp_path):
+    (tmp_path / "mine.txt").write_text("p0_0\np1_3.jpg\n")
+    (tmp_path / "rest.txt").write_text("p4_8\n")
+    (source,) = read(patients, list_files=f"{tmp_path}/mine.txt, {tmp_path}/rest.txt").values()
+    assert members(source) == {"mine": ["p0_0", "p1_3"], "rest": ["p4_8"]}
+
+
+def test_names_on_a_list_that_have_no_pair(patients, tmp_path):
+    (tmp_path / "mine.txt").write_text("p0_0\nlost\n")
+    with raises("unknown-image", where="mine.txt") as caught:
+        read(patients, list_files=f"{tmp_path}/mine.txt")
+    assert caught.value.value == ["lost"] and "such as 'p0_0'" in caught.value.hint
+
+
+def test_two_lists_of_one_name(patients, tmp_path):
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        (folder / "mine.txt").write_text("p0_0\n")
+    with raises("duplicate-names", field="list_files"):
+        read(patients, list_files=f"{tmp_path}/mine.txt,{tmp_path}/other/mine.txt")
+
+
+def test_images_on_no_list_are_told_of(patients, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("p0_0\np1_3\n")
+    read(patients, list_files=str(tmp_path / "mine.txt"))
+    assert "8 of 10 images are on no list and are left out: p0_1, p1_2" in capsys.readouterr().err
+
+
+def test_lists_with_commas_in_their_names_and_no_list_at_all(patients, tmp_path):
+    (tmp_path / "a,b.txt").write_text("\ufeffp0_0\r\n", encoding="utf-8")
+    (source,) = read(patients, list_files=str(tmp_path / "a,b.txt")).values()
+    assert members(source) == {"a,b": ["p0_0"]}
+    with raises("missing-setting", field="list_files"):
+        read(patients, list_files=",")
+
+
+def test_how_images_were_divided_is_said(patients, capsys):
+    read(patients, group_by="^(p[0-9]+)_", seed=3)
+    assert "10 images in 5 groups divided by seed 3: train 8, val 2\n" in capsys.readouterr().err
+    read(patients, folds=5)
+    assert "10 images divided by seed 0 into 5 folds\n" in capsys.readouterr().err
+
+
+def test_splits_that_give_way_are_named(with_splits, capsys):
+    read(with_splits, train_pct=0.5)
+    assert "the splits of the dataset (train, val) are replaced by new ones" in capsys.readouterr().err
+
+
+@pytest.fixture
+def namesakes(tmp_path, monkeypatch):
+    """A layout that calls different images of train and val by the same names, as COCO's folders may."""
+    splits = {}
+    for split in ("train", "val"):
+        for number in range(4):
+            write_pair(tmp_path / split, f"{number:04d}", 1)
+        folder = BuildFolderConfig(str(tmp_path / split / "images"), str(tmp_path / split / "masks"))
+        splits[split] = read_folder(folder).pairs()
+    monkeypatch.setitem(FORMATS._items, "namesakes", Format(object, lambda _: Source(splits)))
+    return lambda **settings: read_sources("namesakes", None, LABELS, SplitConfig(**settings))
+
+
+def test_images_of_one_name_are_all_divided(namesakes):
+    (source,) = namesakes(train_pct=0.5).values()
+    pairs = source.pairs()
+    assert len({pair.image for pair in pairs}) == len(pairs) == 8
+    assert sorted(pair.name for pair in pairs)[3:5] == ["train/0003", "val/0000"]
+    (kept,) = namesakes().values()
+    assert members(kept)["val"][0] == "0000"
+
+
+def test_images_of_one_name_on_a_list(namesakes, tmp_path):
+    (tmp_path / "mine.txt").write_text("val/0001\n")
+    (source,) = namesakes(list_files=str(tmp_path / "mine.txt")).values()
+    assert source.splits["mine"][0].image == str(tmp_path / "val" / "images" / "0001.jpg")
+    (tmp_path / "mine.txt").write_text("0001\n")
+    with raises("unknown-image", where="mine.txt") as caught:
+        namesakes(list_files=str(tmp_path / "mine.txt"))
+    assert "such as 'train/0000'" in caught.value.hint
+
+
+def test_a_file_name_that_no_record_can_hold(patients):
+    for kind, ending in (("images", b".jpg"), ("masks", b".png")):
+        folder = os.fsencode(patients / kind)
+        os.rename(folder + b"/p0_0" + ending, folder + b"/caf\xe9" + ending)
+    with raises("not-utf-8", where="images/caf\ufffd.jpg"):
+        read(patients)
