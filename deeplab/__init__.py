@@ -18,7 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
     from deeplab import losses
-    from deeplab.data.dataset import Dataset
+    from deeplab.data.dataset import Dataset, load_dataset
     from deeplab.export import export
     from deeplab.inference.segmenter import Segmentation, Segmenter
     from deeplab.model.segmentation_model import SegmentationModel
@@ -43,6 +43,7 @@ _HOMES = {
     "SegmentationModel": "deeplab.model.segmentation_model",
     "Segmenter": "deeplab.inference.segmenter",
     "UserError": "deeplab.utils.errors",
+    "load_dataset": "deeplab.data.dataset",
 }
 
 
@@ -109,21 +110,3 @@ def create_model(
         source = imagenet_weights(config) if weights == "imagenet" else os.fspath(weights)
         console.note(restore(variables_by_name(model), source).table())
     return model
-
-
-def load_dataset(path: str | os.PathLike) -> Dataset:
-    """Returns a dataset of TFRecords: class names, colors, sizes, and its images as `tf.data`.
-
-    Args:
-      path: folder of records with a `dataset.yml`, as `deeplab build-data` writes it.
-
-    Raises:
-      UserError: no such folder, or no description in it.
-    """
-    from deeplab.data import dataset
-    from deeplab.utils.errors import UserError
-
-    if not os.path.isfile(os.path.join(path, dataset.FILE_NAME)):
-        hint = "give the output folder of `deeplab build-data`"
-        raise UserError("not-a-dataset", f"is not a folder with a {dataset.FILE_NAME}", hint, where=path)
-    return dataset.find("", os.fspath(path))

@@ -205,7 +205,13 @@ class _Job:
             LABELS_FILE: labels_text(self.classes.names).encode(),
             METADATA_FILE: metadata_text(self.network, self.settings, self.classes, folded).encode(),
         }
-        return dataclasses.replace(freeze(self.network, self.settings, folded), config=self.config, assets=assets)
+        return dataclasses.replace(
+            freeze(self.network, self.settings, folded),
+            config=self.config,
+            class_names=self.classes.names,
+            colors=self.classes.colors,
+            assets=assets,
+        )
 
 
 def _target(config: ExportConfig) -> _Target:

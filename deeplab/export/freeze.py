@@ -33,7 +33,9 @@ class FrozenModel:
       values: TensorFlow-1 name -> array, one for every variable.
       folded: whether batch norm is folded into the convolutions.
       settings: how images become masks; `crop_size` is set.
+      network: the model as it was trained, with batch norm.
       config: what the user asked for; formats read their own options from it.
+      class_names, colors: of the classes.
       assets: file name -> content of the files that describe the export: class names, metadata.
     """
 
@@ -41,7 +43,10 @@ class FrozenModel:
     values: Mapping[str, np.ndarray]
     folded: bool
     settings: PredictionSettings
+    network: Network
     config: ExportConfig = field(default_factory=ExportConfig)
+    class_names: tuple[str, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
     assets: Mapping[str, bytes] = field(default_factory=dict)
 
     def in_this_graph(self) -> LogitsOf:
@@ -65,9 +70,9 @@ def freeze(network: Network, settings: PredictionSettings, fold_batch_norm: bool
     """Takes a model's weights as constants, with batch norm folded or as it is."""
     if not fold_batch_norm:
         values = {name: np.asarray(variable) for name, variable in variables_by_name(network.model).items()}
-        return FrozenModel(network.model, values, False, settings)
+        return FrozenModel(network.model, values, False, settings, network)
     model = build_model(network.config, network.num_classes, fold_batch_norm=True)
-    return FrozenModel(model, folded_weights(network.model, model), True, settings)
+    return FrozenModel(model, folded_weights(network.model, model), True, settings, network)
 
 
 # ---- folding ---------------------------------------------------------------------------------------------

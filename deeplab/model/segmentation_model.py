@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,8 +29,11 @@ class SegmentationModel(keras.Model):
       class_names: one name per class; empty = `class_0` and so on.
       colors: RGB of each class, 0..255; empty = the default color map.
       train_batch_norm: whether `fit` updates the statistics of batch norm.
+      prediction: how `deeplab.Segmenter` turns images into masks with this model, where that differs from the
+        defaults: `crop_size`, `scales`, `flip`, `resize`, as in `PredictionSettings`.
 
-    Attributes: config, num_classes, class_names, colors, train_batch_norm: as given.
+    Attributes:
+      config, num_classes, class_names, colors, train_batch_norm, prediction: as given.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class SegmentationModel(keras.Model):
         class_names: Sequence[str] = (),
         colors: Sequence[Sequence[int]] = (),
         train_batch_norm: bool = True,
+        prediction: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
         core = build_model(config, num_classes, train_batch_norm=train_batch_norm)
@@ -47,7 +52,12 @@ class SegmentationModel(keras.Model):
         super().__init__(image, logits, **{"name": "deeplab", **kwargs})
         self.config, self.num_classes, self.train_batch_norm = config, num_classes, train_batch_norm
         self.class_names = tuple(class_names) or tuple(f"class_{index}" for index in range(num_classes))
-        self.colors = tuple(map(tuple, colors))
+        self.colors = tuple((red, green, blue) for red, green, blue in colors)
+        self._prediction = json.dumps(prediction or {})  # Keras would replace a dictionary by one of its own
+
+    @property
+    def prediction(self) -> dict[str, Any]:
+        return json.loads(self._prediction)
 
     @property
     def core(self) -> keras.Model:
@@ -62,6 +72,7 @@ class SegmentationModel(keras.Model):
             "class_names": list(self.class_names),
             "colors": [list(color) for color in self.colors],
             "train_batch_norm": self.train_batch_norm,
+            "prediction": self.prediction,
             "name": self.name,
         }
 

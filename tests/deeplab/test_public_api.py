@@ -1,17 +1,23 @@
 """The names that `deeplab.__all__` promises, and the functions behind them."""
 
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from support import golden_recipe
 from support.errors import raises
 
 import deeplab
 from slim.layers import variables_by_name
 
+ROOT = pathlib.Path(deeplab.__file__).parents[1]
 SMALL = {"depth_multiplier": 0.25, "atrous_rates": (2,), "aspp_convs_filters": 16}
 
 
@@ -99,7 +105,7 @@ def test_imagenet_weights_are_found_by_backbone_and_width(monkeypatch, tmp_path)
 def test_a_dataset_is_a_folder_with_a_description(disc_records, tmp_path):
     data = deeplab.load_dataset(disc_records)
     assert data.class_names == ("ground", "disc", "square") and data.splits["val"] == 4
-    with raises("not-a-dataset", where=tmp_path):
+    with raises("file-not-found", where=tmp_path / "dataset.yml"):
         deeplab.load_dataset(tmp_path)
 
 
@@ -125,3 +131,56 @@ def test_export_settings_are_checked(model, tmp_path):
     with raises("unknown-name") as error:
         deeplab.export(model, tmp_path, output_stride=8)  # the model has one already
     assert error.value.value == "output_stride"
+
+
+# ---- the examples --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user_folder(disc_records, small_run, tmp_path, monkeypatch):
+    """A folder with the files that the examples use, in small, and the model zoo's checkpoint."""
+    from deeplab.checkpoint import manager, zoo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(disc_records, "data/tfrecord")
+    shutil.copytree(small_run, "runs/mine/train")
+    Image.fromarray(golden_recipe.image(48, 64)[0]).save("photo.jpg")
+    entry = zoo.find("mobilenetv2_dm05_coco_voc_trainaug")
+    published = variables_by_name(deeplab.create_model("mobilenet_v2", 21, depth_multiplier=0.5))
+    folder = pathlib.Path(zoo.cache_folder(), entry.name)
+    values = {name: golden_recipe.weight(name, tuple(variable.shape)) for name, variable in published.items()}
+    manager.save_step(folder, 0, values)
+    (folder / "config.yml").write_text(zoo.settings_text(entry))
+    deeplab.export(small_run, "runs/mine/export", ["frozen_graph"], crop_size=65, parity_images=1)
+
+
+def small(code: str) -> str:
+    """An example with smaller images and models, and one step."""
+    replaced = {
+        "257": "65",
+        "depth_multiplier=0.5": "depth_multiplier=0.5, aspp_convs_filters=16, decoder_filters=16",
+        'data.splits["train"] // 4': "1",
+        '["frozen_graph"])': '["frozen_graph"], crop_size=65)',
+    }
+    for text, other in replaced.items():
+        code = code.replace(text, other)
+    return code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/python_api.md", "README.md"])
+def test_examples_run(page, user_folder, capsys):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) or [
+        textwrap.dedent(re.search(r"## From Python\n\n((?:    .*\n|\n)+)", text)[1])
+    ]
+    variables: dict = {}
+    for block in blocks:
+        exec(compile(small(block), page, "exec"), variables)
+    result = variables["result"]
+    assert result.labels.shape == (48, 64) and result.overlay().shape == (48, 64, 3)
+    assert pathlib.Path("masks" if page.startswith("docs") else "masks_out", "mask", "photo.png").is_file()
+    if page.startswith("docs"):
+        assert variables["logits"].shape == (4, 65, 65, 3)
+        assert "output_stride 5" in capsys.readouterr().out

@@ -51,9 +51,9 @@ class ExportFormat:
 
 
 FORMATS: Registry[ExportFormat] = Registry("export format", field="formats")
-_MODULES = ("frozen_graph", "saved_model")
-for _name in _MODULES:
-    FORMATS.register_lazily(_name, f"{__name__}.{_name}")
+_MODULES = {"frozen_graph": "frozen_graph", "saved_model": "saved_model", "keras": "keras_model"}
+for _name, _module in _MODULES.items():
+    FORMATS.register_lazily(_name, f"{__name__}.{_module}")
 
 
 def format_of_suffix(path: str) -> str | None:
