@@ -1,0 +1,152 @@
+"""README.md and docs/: command lines are parsed by the real parser, flags and linked files exist."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import re
+import shlex
+import sys
+
+import pytest
+
+from deeplab import __main__ as program
+from deeplab.config import flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVERYWHERE = {"--help", "--helpfull", "--config", "--flagfile", "--logtostderr", "--version"}  # flags of every command
+FOREIGN = {"--images", "--masks", "--shards", "--classes_path", "--runner", "--sbd"}  # of other programs
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
+PLACEHOLDERS = {"FORMAT": "folder", "COMMAND": "train"}
+
+
+class Parsed(BaseException):
+    """Ends a command after its flags have been parsed; carries their groups."""
+
+
+@pytest.fixture
+def only_parse(monkeypatch):
+    """Makes every command end with `Parsed` where it would begin to work."""
+    parse = flags.parse
+
+    def parse_and_stop(groups, argv, purpose=""):
+        parse(groups, argv, purpose)
+        raise Parsed(groups)
+
+    monkeypatch.setattr(flags, "parse", parse_and_stop)
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of code blocks (fenced, or indented by four spaces), continued lines joined, remarks removed."""
+    fenced = [block for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if kind != "python"]
+    indented = re.findall(r"^    (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    lines = "\n".join([*fenced, *indented]).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#\s.*$", "", line).strip() for line in lines]
+
+
+def command_lines(path: pathlib.Path) -> list[str]:
+    """The lines that run something of this repository, and such code in running text."""
+    text = path.read_text(encoding="utf-8")
+    spans = re.findall(r"`(deeplab [a-z_-]+(?: [^`]*)?|python (?:deeplab|datasets)/[^`]*)`", re.sub(r"\s+", " ", text))
+    starts = ("deeplab ", "python ", "bash scripts/", "scripts/")
+    return list(dict.fromkeys(line for line in [*code_lines(text), *spans] if line.startswith(starts)))
+
+
+def words_of(line: str) -> list[str]:
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line.split(" | ")[0].split(" > ")[0])]
+    return [word for word in words if word not in ("...", "--flags", "--flag=value")]
+
+
+def parse(line: str, monkeypatch) -> None:
+    """Parses one command line the way the program itself would.
+
+    Raises:
+      Parsed: it is valid.
+    """
+    words = words_of(line)
+    if words[0] in ("bash", "python") and words[1] != "-m":
+        words = words[1:]
+    script = ROOT / words[0]
+    if words[0] == "python":  # -m MODULE
+        module = words[2].removeprefix("deeplab.")
+        words = [words[2], *words[3:]] if "." in module else ["deeplab", module, *words[3:]]
+    elif words[0].endswith(".sh"):
+        assert script.is_file(), script
+        target = re.search(r'python "\$ROOT/\w+/(\w+)\.py"', script.read_text())
+        if target is None:
+            raise Parsed([])
+        places = len(re.findall(r"^\w+=\"\$\{\d:\?", script.read_text(), re.M))
+        assert len([word for word in words[1:] if not word.startswith("--")]) == places, line
+        words = ["deeplab", target[1], *words[1 + places :]]
+    elif words[0].startswith("benchmarks/"):
+        text = script.read_text()
+        assert all(flag in text for flag in FLAG.findall(line)), line
+        raise Parsed([])
+    elif words[0] != "deeplab":
+        assert script.is_file(), script
+        words = ["deeplab", script.stem, *words[1:]]
+    monkeypatch.setattr(sys, "argv", words)
+    code = program.main() if words[0] == "deeplab" else importlib.import_module(words[0]).main()
+    assert code == 0 and ("--help" in words or len(words) < 3), line  # a list of commands or formats was printed
+    raise Parsed([])
+
+
+CASES = [pytest.param(line, id=f"{path.name}:{line[:60]}") for path in PAGES for line in command_lines(path)]
+
+
+@pytest.mark.parametrize("line", CASES)
+def test_command_lines_are_valid(line, only_parse, monkeypatch, capsys):
+    with pytest.raises(Parsed):
+        parse(line, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def known_flags():
+    """All flags of all commands, formats and benchmarks."""
+    from deeplab.data.readers import FORMATS
+
+    known = EVERYWHERE | FOREIGN
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(FLAG.findall(path.read_text(encoding="utf-8")))
+    lines = [f"deeplab {name}" for name in program.COMMANDS]
+    lines += [f"deeplab {command} {name}" for command in ("build_data", "check_data") for name in FORMATS]
+    with pytest.MonkeyPatch.context() as patch:
+
+        def collect(groups, argv, purpose=""):
+            raise Parsed(groups)
+
+        patch.setattr(flags, "parse", collect)
+        for line in lines:
+            patch.setattr(sys, "argv", line.split())
+            try:
+                program.main()
+            except Parsed as parsed:
+                known |= {f"--{name}" for name in flags.fields_of(parsed.args[0])}
+    return known
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_flags_in_running_text_exist(path, known_flags):
+    text = path.read_text(encoding="utf-8")
+    assert sorted(set(FLAG.findall(text)) - known_flags - {"--flags", "--flag"}) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if target and not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_named_files_exist(path):
+    text = re.sub(r"^```.*?^```|^    .*$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for name in re.findall(r"`((?:deeplab|slim|tests|datasets|scripts|docs|benchmarks)/[\w./-]*)`", text):
+        assert (ROOT / name).exists() or "tiny" in name or "NAME" in name, name
+
+
+def test_the_readme_is_short_and_begins_with_its_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    assert command_lines(ROOT / "README.md")[:2] == ["bash scripts/quickstart.sh", "bash scripts/test.sh"]
