@@ -161,7 +161,7 @@ def _hint_for_records(present: Sequence[int], bad: Sequence[int], spec: LabelSpe
 def _are_tones(present: Sequence[int], bad: Sequence[int], spec: LabelSpec) -> bool:
     """Whether the values look like gray levels for classes, such as 0, 150, 250 for three."""
     good = present[: len(present) - len(bad)]
-    return list(good) in ([], [0]) and len(present) <= spec.limit < present[-1]
+    return list(good) in ([], [0]) and 1 < len(present) <= spec.limit < present[-1]
 
 
 def to_label(values: np.ndarray, where: object, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import make
@@ -115,7 +116,7 @@ class TestBatches:
     def test_labels_outside_the_classes_are_named(self, split, pairs, tmp_path):
         image, label = pairs["pair_100"]
         record(tmp_path, "val", (image, label), (image, np.full_like(label, 7)))
-        with pytest.raises(UserError, match="image_1: its label holds 7"):
+        with raises("label-out-of-range", where="image_1"):
             list(dataclasses.replace(split, folder=str(tmp_path)).batches())
 
 
