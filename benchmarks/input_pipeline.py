@@ -64,7 +64,7 @@ def main() -> None:
 
 def contenders(shards: list[str], crop: int, batch: int) -> dict[str, tf.data.Dataset]:
     """What is measured, by name: endless datasets of batches."""
-    common = {"mean_pixel": slim.MID_GRAY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
+    common = {"padding_color": slim.MID_GRAY, "ignore_label": IGNORE, "num_classes": CLASSES, "batch_size": batch}
     return {
         "JPEG decoding alone (bound)": decode_only(shards, batch, with_label=False),
         "JPEG and label decoding": decode_only(shards, batch, with_label=True),

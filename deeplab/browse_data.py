@@ -111,7 +111,7 @@ def batch_sheets(
     """
     import tensorflow as tf
 
-    from deeplab.data.transforms import mean_pixel
+    import slim
     from deeplab.training import guards
     from deeplab.training.batches import training_batches
     from deeplab.visualization import dataset_browser as drawing
@@ -124,7 +124,7 @@ def batch_sheets(
     for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="batch"):
         batch = guards.next_batch(batches, source.shards, step)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
-        padding = mean_pixel(settings.model.model_variant)
+        padding = slim.find(settings.model.model_variant).padding_color
         sheets = list(drawing.batch_sheets(source, batch, padding, (title, about), look))
         for part, sheet in enumerate(sheets, start=1):
             yield f"{step:06d}-{part}" if len(sheets) > 1 else f"{step:06d}", sheet

@@ -163,7 +163,7 @@ class Dataset:
             self.shards(split),
             crop_size=(height, width),
             batch_size=batch_size,
-            mean_pixel=padding,
+            padding_color=padding,
             ignore_label=self.ignore_label,
             num_classes=self.num_classes,
             seed=seed,

@@ -1,11 +1,11 @@
-"""Draws a sample dataset: stylized portraits with hair, skin and background, so that one can begin without any.
+"""A drawn sample dataset to start with: stylized portraits with hair, skin and background.
 
     python -m deeplab.data.sample_dataset --output_dir=sample_data --count=200
 
-Writes `images/*.jpg`, `color_masks/*.png` in the colors of the LFW part labels (blue background, red hair, green
-skin) and `lists/train.txt`, `lists/val.txt`. The task is not trivial: tones of skin, hair and background overlap,
-hair falls over the forehead in strands, clothes and hats belong to the background, light and sharpness vary.
-200 portraits take about ten seconds on two processor cores.
+The command writes `images/*.jpg`, `color_masks/*.png` in the colors of the LFW part labels (blue background, red hair,
+green skin) and `lists/train.txt`, `lists/val.txt`. The task is not trivial: tones of skin, hair and background overlap,
+hair falls over the forehead in strands, clothes and hats are background, light and sharpness vary. 200 portraits take
+about ten seconds on two processor cores.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from deeplab.config import flags
 from deeplab.config.data_config import SampleConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import writing
 
 BACKGROUND, HAIR, SKIN = 0, 1, 2
 CLASS_NAMES = ("background", "hair", "skin")
 MASK_COLORS = np.array([(0, 0, 255), (255, 0, 0), (0, 255, 0)], np.uint8)  # RGB, as in the LFW part labels
-TRAIN_SHARE = 0.8
-FINER = 2  # pictures are drawn this many times larger and then shrunk, for smooth edges
+_TRAIN_FRACTION = 0.8
+FINER = 2  # images are drawn this many times larger and then shrunk, for smooth edges
 
 SKIN_TONES = ((255, 219, 186), (240, 195, 160), (224, 172, 125), (198, 134, 88), (141, 85, 52), (92, 56, 38))
 HAIR_TONES = (
@@ -46,24 +47,23 @@ Array = np.ndarray
 
 
 def write_sample_set(folder: str | pathlib.Path, count: int = 200, seed: int = 0) -> None:
-    """Draws `count` portraits into `folder`; see the module's docstring for what is written.
+    """Draw `count` portraits into `folder`; the docstring of the module lists the files.
 
     Raises:
-      UserError: the folder holds a sample already, or cannot be written.
+      UserError: the folder holds a sample already (`would-overwrite`), or files cannot be written.
     """
     folder = pathlib.Path(folder)
     if (folder / "lists").exists():
-        raise UserError(
-            "unclassified", "holds a sample dataset already", "remove it, or give another `output_dir`", where=folder
-        )
+        rule, hint = "holds a sample dataset already", "remove it, or give another `output_dir`"
+        raise UserError("would-overwrite", rule, hint, where=folder)
     for name in ("images", "color_masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = [f"portrait_{number:04d}" for number in range(count)]
-    with ThreadPoolExecutor() as pool:  # each portrait has its own chance, so their order does not matter
+    with ThreadPoolExecutor() as pool:  # each portrait has its own random generator, so their order does not matter
         draw = [
             pool.submit(_write_portrait, folder, name, np.random.default_rng((seed, i))) for i, name in enumerate(names)
         ]
-        for portrait in console.progress(draw, what="drawing portraits", unit="picture"):
+        for portrait in console.progress(draw, what="drawing portraits", unit="image"):
             portrait.result()
     _write_lists(folder, names)
 
@@ -77,13 +77,13 @@ def _write_portrait(folder: pathlib.Path, name: str, rng: np.random.Generator) -
 
 
 def _write(path: pathlib.Path, rgb: Array, options: list[int]) -> None:
-    if not cv2.imwrite(str(path), rgb[..., ::-1], options):
-        raise UserError("unclassified", "cannot be written", "is the disk full?", where=path)
+    with writing(path):
+        path.write_bytes(cv2.imencode(path.suffix, rgb[..., ::-1], options)[1].tobytes())
 
 
 def _write_lists(folder: pathlib.Path, names: list[str]) -> None:
-    """The lists come last and in one rename: a folder with lists is complete."""
-    border = min(len(names) - 1, max(1, round(len(names) * TRAIN_SHARE)))
+    """Write the lists last and in one rename, so that a folder with lists is complete."""
+    border = min(len(names) - 1, max(1, round(len(names) * _TRAIN_FRACTION)))
     temporary = folder / ".lists"
     temporary.mkdir(exist_ok=True)
     for split, chosen in (("train", names[:border]), ("val", names[border:])):
@@ -95,10 +95,10 @@ def _write_lists(folder: pathlib.Path, names: list[str]) -> None:
 
 
 def draw_portrait(rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array]:
-    """A portrait and its label.
+    """Draw a portrait and its label.
 
     Args:
-      rng: all chance comes from here.
+      rng: the source of all randomness.
       height, width: size in pixels, each at least 64.
 
     Returns:
@@ -120,7 +120,7 @@ def draw_portrait(rng: np.random.Generator, height: int, width: int) -> tuple[Ar
 
 @dataclass(frozen=True)
 class _Face:
-    """Where the face is: center, half axes in pixels, tilt in radians. Its own units: 1 = half an axis."""
+    """Position of the face: center, half axes in pixels, tilt in radians. In its own units 1 is half an axis."""
 
     x: float
     y: float
@@ -152,7 +152,7 @@ class _Face:
 
 
 class _Canvas:
-    """A picture with its label, painted together."""
+    """An image and its label, painted together."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int):
         self.rng, self.height, self.width = rng, height, width
@@ -162,7 +162,7 @@ class _Canvas:
         self.strands = _strand_texture(rng, height, width)
 
     def pick(self, tones: tuple[tuple[int, int, int], ...]) -> Array:
-        """One of the tones, a little varied."""
+        """One of the tones, slightly varied."""
         return np.clip(np.array(tones[self.rng.integers(len(tones))]) + self.rng.normal(0, 8, 3), 0, 255)
 
     def region(self, outline: Array) -> Array:
@@ -179,7 +179,7 @@ class _Canvas:
             cv2.fillPoly(self.label, points, label)
 
     def shade(self, outline: Array, brightness: Array) -> None:
-        """Multiplies the picture inside an outline by a brightness for each column, float [W]."""
+        """Multiplies the image inside an outline by a brightness for each column, float [W]."""
         left, top, width, height = cv2.boundingRect(np.round(outline).astype(np.int32))
         rows, columns = slice(max(top, 0), top + height), slice(max(left, 0), left + width)
         factor = np.where(self.region(outline)[rows, columns], brightness[columns], 1)
@@ -194,7 +194,7 @@ class _Canvas:
         self.label[region] = HAIR
 
     def paint_strands(self, face: _Face, style: str) -> None:
-        """Single strands that leave the outline, most of them over forehead and temples."""
+        """Single strands outside the outline, most of them over forehead and temples."""
         if style == "bald":
             return
         for _ in range(int(self.rng.integers(40, 110))):
@@ -215,7 +215,7 @@ class _Canvas:
         rng = self.rng
         tones = [*SKIN_TONES, *HAIR_TONES, *CLOTH_TONES, (120, 160, 200), (90, 130, 80), (220, 220, 225)]
         first, second = self.pick(tuple(tones)), self.pick(tuple(tones))
-        height, width = self.height // FINER, self.width // FINER  # nothing here is so fine that it needs more
+        height, width = self.height // FINER, self.width // FINER  # no detail here needs more
         rows, columns = np.ogrid[0:height, 0:width]
         angle = rng.uniform(0, np.pi)
         along = ((columns * np.cos(angle) + rows * np.sin(angle)) / max(height, width)).astype(np.float32)
@@ -322,7 +322,7 @@ def _hat(face: _Face, rng: np.random.Generator) -> Array:
 
 
 def _strand_texture(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Brightness of hair, about 1: noise drawn out along the strands, straight or curly. float32 [H, W]."""
+    """Brightness of hair, about 1: noise stretched along the strands, straight or curly. float32 [H, W]."""
     noise = rng.standard_normal((height, width), np.float32)
     noise = cv2.blur(noise, (1, int(rng.integers(15, 45)))) * 4
     curl, period = rng.uniform(0, 10) * FINER, rng.uniform(15, 45) * FINER
@@ -339,7 +339,7 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int)
 
 
 def _rounded(points: Array) -> Array:
-    """A polygon with its corners cut three times over (Chaikin 1974): a smooth outline."""
+    """A polygon with its corners cut three times (Chaikin 1974): a smooth outline."""
     for _ in range(3):
         following = np.roll(points, -1, axis=0)
         points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
@@ -347,7 +347,7 @@ def _rounded(points: Array) -> Array:
 
 
 def _finish(canvas: _Canvas, rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array]:
-    """Light, sharpness, noise; then both at their final size."""
+    """Adds light, blur and noise, and shrinks image and label to their final size."""
     light = 0.75 + 0.5 * _smooth_noise(rng, height, width, 3)
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA) * light[..., np.newaxis]
     if rng.random() < 0.5:
@@ -358,7 +358,7 @@ def _finish(canvas: _Canvas, rng: np.random.Generator, height: int, width: int) 
 
 
 def main(config: SampleConfig) -> None:
-    """The command, after its flags have been read."""
+    """Run the command."""
     write_sample_set(config.output_dir, config.count, config.seed)
 
 

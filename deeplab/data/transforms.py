@@ -18,20 +18,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import slim
 from deeplab.config.data_config import ResizeConfig
 from slim import kernels
 
 Tensor = Any  # tf.Tensor, or whatever TensorFlow turns into one: NumPy arrays, numbers
-
-
-def mean_pixel(model_variant: str | None) -> tuple[float, float, float]:
-    """RGB value, 0..255, with which images are padded for a backbone; the ImageNet mean for None.
-
-    Raises:
-      KeyError: there is no such backbone.
-    """
-    return slim.IMAGENET_MEAN if model_variant is None else slim.find(model_variant).padding_color
 
 
 # --- Sizes --------------------------------------------------------------------------------------------------
@@ -59,7 +49,7 @@ def resized_size(size: Tensor, resize: ResizeConfig) -> Tensor:
 
     The shorter side becomes `min_resize_value`, unless the longer one would then exceed `max_resize_value`: in that
     case the longer side becomes that. With a `resize_factor`, the upper limit is lowered and the result raised to
-    multiples of it, plus one. All in float32, like the reference, for its rounding decides about whole pixels.
+    multiples of it, plus one. All in float32, as in the reference, because the rounding decides about whole pixels.
 
     Args:
       size: int32 [2], height and width in pixels.
@@ -118,11 +108,11 @@ def resize_nearest(label: Tensor, size: Tensor) -> Tensor:
 
 
 def resize_to_range(image: Tensor, resize: ResizeConfig) -> Tensor:
-    """Brings an image into the range of sizes that the settings ask for; as it is when they ask for none.
+    """Resize an image into a range of sizes; without such a range, return it unchanged.
 
     Args:
       image: [H, W, C], 0..255.
-      resize: wanted sides; see `resized_size`.
+      resize: the range of sides; see `resized_size`.
 
     Returns:
       float32 [h, w, C], 0..255; the image itself, dtype unchanged, if `min_resize_value` is unset.
@@ -142,7 +132,7 @@ def resize_label_to_range(label: Tensor, resize: ResizeConfig) -> Tensor:
 def pad_to(
     image: Tensor, height: Tensor, width: Tensor, value: float | Sequence[float], at_left: Tensor = False
 ) -> Tensor:
-    """Pads an image or a label at the bottom and at the right.
+    """Pad an image or a label at the bottom and at the right.
 
     Args:
       image: [H, W, C] or [H, W], of any dtype; H and W must not exceed the wanted size.
@@ -174,15 +164,14 @@ def pad_to(
 
 
 def crop_points(start: Tensor, count: Tensor, source: Tensor, resized: Tensor, mirrored: Tensor = False) -> Tensor:
-    """Where the pixels of a crop lie in the image that was never resized, along one side.
+    """Positions of a crop's pixels in the image before resizing, along one side.
 
-    A side of `source` pixels is thought to be resized to `resized` pixels, of which pixels start .. start + count - 1
-    are wanted.
+    A side of `source` pixels is resized to `resized` pixels, of which the crop shows start .. start + count - 1.
 
     Args:
       start, count: first pixel and number of pixels of the crop, in resized pixels.
       source, resized: length of the side before and after resizing.
-      mirrored: bool scalar; whether the crop is wanted in reverse order.
+      mirrored: bool scalar; whether the crop is in reverse order.
 
     Returns:
       float32 [count] in source pixels, 0 .. source - 1; rounded exactly as TensorFlow's resize kernels round.
@@ -207,7 +196,7 @@ def covered(points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_bilinear(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bilinear values of an image where rows and columns of points cross.
+    """Bilinear values of an image at all combinations of row and column points.
 
     With the points of a crop it equals the crop out of `resize_bilinear`'s result, bit for bit.
 
@@ -218,8 +207,8 @@ def sample_bilinear(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
       float32 [h, w, C].
     """
-    # Gathering whole rows copies memory in long runs; gathering columns takes ten times as long. Hence columns are
-    # gathered as the rows of the transposed image. Columns go first since the reference's kernel rounds so.
+    # Gathering whole rows copies memory in long runs; gathering columns takes ten times as long. So columns are
+    # gathered as the rows of the transposed image. Columns go first because the reference's kernel rounds that way.
     shape = tf.shape(image)
     turned = tf.transpose(tf.cast(image, tf.float32), [1, 0, 2])
     turned = _mix_rows(tf.reshape(turned, [shape[1], -1]), columns)
@@ -238,7 +227,7 @@ def _mix_rows(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_nearest(label: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Label values at the pixels nearest to where rows and columns of points cross.
+    """Label values at the pixels nearest to all combinations of row and column points.
 
     Args:
       label: [H, W] of any dtype.

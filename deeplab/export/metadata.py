@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import slim
 from deeplab import __version__
 from deeplab.config.fields import as_dict
-from deeplab.data import transforms
 from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings
 
@@ -43,7 +43,7 @@ def metadata_text(network: Network, settings: PredictionSettings, classes: Named
             "range": [0, 255],
             "resized_inside": _without_nones(as_dict(settings.resize)),
             "padded_inside_to": {"height": height, "width": width},
-            "padding_color": list(transforms.mean_pixel(settings.model.model_variant)),
+            "padding_color": list(slim.find(settings.model.model_variant).padding_color),
             "remark": "Pass the image as it is: resizing, padding and normalizing are part of the graph.",
         },
         "output": {

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+import slim
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import Floats, Size
 from deeplab.config.model_config import ModelConfig
@@ -151,7 +152,7 @@ def prepare(image: tf.Tensor, settings: PredictionSettings) -> Frame:
         with tf.control_dependencies([_assert_fits(size, settings.crop_size)]):
             pixels = tf.identity(pixels)
     height, width = padded_size(size, settings)
-    padded = transforms.pad_to(pixels, height, width, transforms.mean_pixel(settings.model.model_variant))
+    padded = transforms.pad_to(pixels, height, width, slim.find(settings.model.model_variant).padding_color)
     padded.set_shape([_if_known(height), _if_known(width), image.shape[-1]])
     return Frame(padded, size)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+import slim
 from deeplab.data import pipeline
 from deeplab.data.dataset import Dataset
-from deeplab.data.transforms import mean_pixel
 from deeplab.training.settings import Settings
 
 
@@ -38,7 +38,7 @@ def training_batches(
         shards,
         crop_size=config.train_crop_size,
         batch_size=config.train_batch_size,
-        mean_pixel=mean_pixel(settings.model.model_variant),
+        padding_color=slim.find(settings.model.model_variant).padding_color,
         ignore_label=dataset.ignore_label,
         num_classes=dataset.num_classes,
         min_scale_factor=config.min_scale_factor,

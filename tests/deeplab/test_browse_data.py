@@ -38,7 +38,7 @@ def batches_of_training(disc_records, number, **changes):
     settings = {
         "crop_size": (41, 57),
         "batch_size": 4,
-        "mean_pixel": (127.5, 127.5, 127.5),
+        "padding_color": (127.5, 127.5, 127.5),
         "ignore_label": 255,
         "num_classes": 3,
         "min_scale_factor": 0.5,
@@ -90,7 +90,7 @@ class TestBatches:
         assert run(*CROP, *flags, f"--random_seed={SEED}", "--augmented=true") == 0
         mean_pixel = (123.15, 115.90, 103.06)
         resize = ResizeConfig(min_resize_value=30, max_resize_value=40)
-        (batch,) = batches_of_training(disc_records, 1, mean_pixel=mean_pixel, resize=resize)
+        (batch,) = batches_of_training(disc_records, 1, padding_color=mean_pixel, resize=resize)
         require_shown(tmp_path / "out" / "train-step-000001.png", batch, disc_records, mean_pixel)
 
     @pytest.mark.parametrize("way", ["--train_logdir={}", "--config={}/config.yml"])

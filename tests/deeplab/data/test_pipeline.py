@@ -1,4 +1,4 @@
-"""The pipelines: the reference's pictures, the order and its resumption, and records that are damaged."""
+"""The pipelines: the reference's images, the order and its resumption, and records that are damaged."""
 
 import io
 import json
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.errors import raises
 
 import slim
 from deeplab.config.data_config import ResizeConfig
@@ -28,8 +29,8 @@ def golden_case(golden, number):
     settings = dict(case["kw"])
     resize = ResizeConfig(**{name: settings.pop(name) for name in list(settings) if "resize" in name})
     crop_size = settings.pop("crop_height"), settings.pop("crop_width")
-    mean_pixel = transforms.mean_pixel(case["variant"])
-    return case, {"crop_size": crop_size, "mean_pixel": mean_pixel, "resize": resize, **settings}
+    color = slim.find(case["variant"]).padding_color if case["variant"] else slim.IMAGENET_MEAN
+    return case, {"crop_size": crop_size, "padding_color": color, "resize": resize, **settings}
 
 
 def png(pixels):
@@ -74,7 +75,7 @@ def golden_shard(tmp_path_factory, arrays):
 
 
 def train(shards, **settings):
-    defaults = {"crop_size": (8, 8), "batch_size": 4, "mean_pixel": GRAY, "ignore_label": 255, "num_classes": 5}
+    defaults = {"crop_size": (8, 8), "batch_size": 4, "padding_color": GRAY, "ignore_label": 255, "num_classes": 5}
     return pipeline.train_batches(shards, **{**defaults, "seed": 1, **settings})
 
 
@@ -86,7 +87,7 @@ def contents(dataset, count):
     ]
 
 
-# --- The reference's pictures -------------------------------------------------------------------------------
+# --- The reference's images -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [24, 25, 26, 27])
@@ -107,12 +108,17 @@ def test_training_crops_are_the_reference_s(golden, golden_shard, arrays, number
 
 @pytest.mark.parametrize("number", [1, 6])
 def test_evaluation_batches_are_the_reference_s(golden, golden_shard, arrays, number):
+    """Resizing and padding of whole images, which prediction and evaluation consist of."""
     _, settings = golden_case(golden, number)
-    (batch,) = pipeline.eval_batches(golden_shard, batch_size=2, num_classes=5, **settings)
-    np.testing.assert_allclose(batch["image"][0], arrays[f"pp{number}_img"], atol=1e-4)
-    np.testing.assert_array_equal(batch["label"][0], arrays[f"pp{number}_lab"])
-    assert (int(batch["height"][0]), int(batch["width"][0])) == (37, 53)
-    assert (int(batch["resized_height"][0]), int(batch["resized_width"][0])) == ((49, 65) if number == 1 else (37, 53))
+    (example,) = pipeline.eval_images(golden_shard, num_classes=5)
+    assert (int(example["height"]), int(example["width"])) == (37, 53)
+    resized = transforms.resize_to_range(example["image"], settings["resize"])
+    assert tuple(resized.shape[:2]) == ((49, 65) if number == 1 else (37, 53))
+    image = transforms.pad_to(tf.cast(resized, tf.float32), *settings["crop_size"], settings["padding_color"])
+    np.testing.assert_allclose(image, arrays[f"pp{number}_img"], atol=1e-4)
+    label = transforms.resize_label_to_range(example["label"], settings["resize"])
+    label = transforms.pad_to(label, *settings["crop_size"], 255)
+    np.testing.assert_array_equal(label, arrays[f"pp{number}_lab"])
 
 
 def test_random_crops_are_parts_of_the_scaled_image(golden_shard, arrays):
@@ -168,6 +174,25 @@ def test_jpeg_and_png_pass_alike(tmp_path):
     assert contents(train(jpeg, crop_size=(33, 33)), 5) == contents(train(stored, crop_size=(33, 33)), 5)
 
 
+class Darker:
+    """An operation that halves an image, and keeps the seeds it was given."""
+
+    geometric = False
+
+    def __call__(self, image, label, seed):
+        return image / 2, label
+
+
+def test_further_augmentations_change_images_before_they_are_padded(ten):
+    plain = next(iter(train(ten, crop_size=(12, 12))))
+    darker = next(iter(train(ten, crop_size=(12, 12), augmentations=[Darker()])))
+    padding = plain["label"].numpy() == 255
+    assert 0 < padding.sum() < padding.size
+    np.testing.assert_array_equal(darker["label"], plain["label"])
+    np.testing.assert_array_equal(darker["image"][padding], plain["image"][padding])
+    np.testing.assert_array_equal(darker["image"][~padding], plain["image"][~padding] / 2)
+
+
 # --- Order --------------------------------------------------------------------------------------------------
 
 
@@ -206,24 +231,15 @@ def test_eval_images_keep_the_order(ten):
     assert (int(examples[0]["height"]), int(examples[0]["width"])) == (6, 5)
 
 
-def test_eval_batches_keep_the_last_images(ten):
-    batches = list(pipeline.eval_batches(ten, crop_size=(8, 9), batch_size=4, mean_pixel=GRAY, ignore_label=9))
-    assert [len(batch["image"]) for batch in batches] == [4, 4, 2]
-    assert batches[0]["image"].shape == (4, 8, 9, 3)
-    assert float(batches[2]["image"][1, 7, 0, 0]) == 127.5 and int(batches[2]["label"][1, 0, 8]) == 9
-    assert float(batches[2]["image"][1, 5, 4, 0]) == 9
-
-
 def test_images_without_labels(tmp_path):
     shards = shards_of(tmp_path, [[], [record(np.zeros([2, 3, 3], np.uint8), b"")]])
     assert "label" not in next(iter(pipeline.eval_images(shards)))
-    assert "label" not in next(iter(pipeline.eval_batches(shards, crop_size=(5, 5), batch_size=1, mean_pixel=GRAY)))
 
 
 # --- Bad input ----------------------------------------------------------------------------------------------
 
 
-def fault(dataset, shards):
+def error_of(dataset, shards):
     """What `explain` makes of the error with which a dataset stops."""
     with pytest.raises(tf.errors.OpError) as caught:
         for _ in dataset.take(20):
@@ -234,9 +250,9 @@ def fault(dataset, shards):
         return error
 
 
-def assert_user_error(error, where, *words):
+def assert_user_error(error, code, where, *words):
     assert isinstance(error, UserError), error
-    assert where in error.where
+    assert error.code == code and where in error.where, error
     for word in words:
         assert word in str(error)
 
@@ -244,9 +260,9 @@ def assert_user_error(error, where, *words):
 def test_empty_split(tmp_path):
     shards = shards_of(tmp_path, [[], []])
     for make in (train, pipeline.eval_images):
-        with pytest.raises(UserError, match="2 shards hold no record"):
+        with raises("empty-split", where=tmp_path):
             make(shards)
-    with pytest.raises(UserError, match="empty"):
+    with raises("empty-split", where="records"):
         pipeline.eval_images([])
 
 
@@ -254,8 +270,9 @@ def test_truncated_shard_stops_before_the_first_batch(tmp_path):
     shards = shards_of(tmp_path, [[numbered(0)], [numbered(1), numbered(2)]])
     last = pathlib.Path(shards[1])
     last.write_bytes(last.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"train-00001-of-00002.tfrecord: record 1 "):
+    with raises("bad-record", where="train-00001-of-00002.tfrecord") as caught:
         train(shards)
+    assert caught.value.value == 1
 
 
 def test_flipped_bit_names_shard_and_record(tmp_path):
@@ -265,12 +282,12 @@ def test_flipped_bit_names_shard_and_record(tmp_path):
     damaged[len(damaged) // 2] ^= 1
     last.write_bytes(damaged)
     for dataset in (train(shards), pipeline.eval_images(shards)):
-        assert_user_error(fault(dataset, shards), shards[1], "record 1 ")
+        assert_user_error(error_of(dataset, shards), "bad-record", shards[1], "record 1 ")
 
 
 def test_record_that_is_no_example(tmp_path):
     shards = shards_of(tmp_path, [[numbered(0), b"hello"]])
-    assert_user_error(fault(train(shards), shards), shards[0], "record 1 ", "tf.train.Example")
+    assert_user_error(error_of(train(shards), shards), "bad-record", shards[0], "record 1 ", "tf.train.Example")
 
 
 @pytest.mark.parametrize("kept", [0.5, 40])
@@ -282,38 +299,51 @@ def test_undecodable_image_is_named(tmp_path, kept):
     jpeg = jpeg[: int(len(jpeg) * kept)] if kept < 1 else jpeg[:kept]
     shards = shards_of(tmp_path, [[numbered(0), record(jpeg, np.zeros([40, 50], np.uint8), "broken")]])
     for dataset in (train(shards, crop_size=(65, 65)), pipeline.eval_images(shards)):
-        assert_user_error(fault(dataset, shards), "broken", "image cannot be decoded", "record 1", shards[0])
+        assert_user_error(
+            error_of(dataset, shards), "unreadable-image", "broken", "image cannot be decoded", "record 1", shards[0]
+        )
 
 
 def test_undecodable_label_is_named(tmp_path):
     label = png(np.random.default_rng(0).integers(0, 3, [40, 50]).astype(np.uint8))
     shards = shards_of(tmp_path, [[record(np.zeros([40, 50, 3], np.uint8), label[:150], "broken")]])
-    assert_user_error(fault(train(shards), shards), "broken", "label cannot be decoded")
+    assert_user_error(error_of(train(shards), shards), "unreadable-image", "broken", "label cannot be decoded")
 
 
 def test_label_values_outside_the_classes(tmp_path, ten):
     label = np.zeros([6, 5], np.uint8)
     label[3, 3] = 77  # outside every crop at times, found all the same
     shards = shards_of(tmp_path, [[record(np.zeros([6, 5, 3], np.uint8), label, "häuser")]])
-    assert_user_error(fault(train(shards, crop_size=(2, 2)), shards), "häuser", "must be 0..4", "found 77 on 1 pixel")
-    assert_user_error(fault(pipeline.eval_images(shards, num_classes=5), shards), "häuser", "found 77")
+    assert_user_error(
+        error_of(train(shards, crop_size=(2, 2)), shards),
+        "label-out-of-range",
+        "häuser",
+        "must be 0..4",
+        "found 77 on 1 pixel",
+    )
+    assert_user_error(
+        error_of(pipeline.eval_images(shards, num_classes=5), shards), "label-out-of-range", "häuser", "found 77"
+    )
+
+
+def test_values_of_another_type_are_named(tmp_path):
+    parsed = tf.train.Example.FromString(numbered(1))
+    parsed.features.feature[records.FILENAME].CopyFrom(tf.train.Feature(int64_list=tf.train.Int64List(value=[1])))
+    shards = shards_of(tmp_path, [[numbered(0), parsed.SerializeToString()]])
+    for dataset in (train(shards), pipeline.eval_images(shards)):
+        assert_user_error(error_of(dataset, shards), "bad-record", shards[0], "record 1 ", records.FILENAME)
 
 
 def test_sizes_that_differ(tmp_path):
     shards = shards_of(tmp_path, [[record(np.zeros([6, 5, 3], np.uint8), np.zeros([5, 6], np.uint8), "b")]])
-    assert_user_error(fault(train(shards), shards), "b", "6x5", "5x6")
-
-
-def test_image_larger_than_the_crop(ten):
-    batches = pipeline.eval_batches(ten, crop_size=(33, 4), batch_size=1, mean_pixel=GRAY, output_stride=8)
-    assert_user_error(fault(batches, ten), "image 0", "6x5", "33x4", "33,9 holds it")
+    assert_user_error(error_of(train(shards), shards), "size-mismatch", "b", "6x5", "5x6")
 
 
 def test_removed_shard(tmp_path):
     shards = shards_of(tmp_path, [[numbered(0)]])
     dataset = train(shards)
     tmp_path.joinpath("train-00000-of-00001.tfrecord").unlink()
-    assert_user_error(fault(dataset, shards), shards[0], "removed")
+    assert_user_error(error_of(dataset, shards), "file-not-found", shards[0], "removed")
 
 
 def test_an_error_that_is_no_one_s_fault_stays_as_it_is(ten):

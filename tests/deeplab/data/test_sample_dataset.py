@@ -1,11 +1,10 @@
 """The drawn portraits."""
 
 import numpy as np
-import pytest
 from PIL import Image
+from support.errors import raises
 
 from deeplab.data import sample_dataset
-from deeplab.utils.errors import UserError
 
 
 def test_a_portrait_has_its_size_and_its_classes():
@@ -40,5 +39,5 @@ def test_the_set_has_images_color_masks_and_split_lists(tmp_path):
 
 def test_a_set_that_is_there_is_not_overwritten(tmp_path):
     sample_dataset.write_sample_set(tmp_path, 2)
-    with pytest.raises(UserError, match="holds a sample dataset already"):
+    with raises("would-overwrite", where=tmp_path):
         sample_dataset.write_sample_set(tmp_path, 2)

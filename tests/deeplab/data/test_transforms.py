@@ -41,10 +41,11 @@ def settings(arguments):
     return ResizeConfig(arguments["min_size"], arguments["max_size"], arguments.get("factor"))
 
 
-def test_mean_pixel_is_the_reference_s(cases):
+def test_padding_colors_are_the_reference_s(cases):
     assert len(cases["mean_pixel"]) == 16
     for variant, expected in cases["mean_pixel"].items():
-        assert transforms.mean_pixel(None if variant == "None" else variant) == tuple(expected)
+        color = slim.IMAGENET_MEAN if variant == "None" else slim.find(variant).padding_color
+        assert color == tuple(expected)
 
 
 def test_scale_grid_is_the_reference_s(cases):

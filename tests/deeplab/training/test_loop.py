@@ -249,7 +249,7 @@ def test_too_little_memory_says_what_to_lower(tmp_path):
 def test_input_faults_are_explained(disc_records):
     shards = [str(disc_records / "train-00000-of-00001.tfrecord")]
     batches = pipeline.train_batches(
-        shards, crop_size=(33, 33), batch_size=2, mean_pixel=(127.5,) * 3, ignore_label=255, num_classes=2, seed=0
+        shards, crop_size=(33, 33), batch_size=2, padding_color=(127.5,) * 3, ignore_label=255, num_classes=2, seed=0
     )
     iterator = iter(batches)
     with pytest.raises(Exception, match="pair_"):

@@ -169,7 +169,7 @@ class TestBatches:
             shards,
             crop_size=crop,
             batch_size=6,
-            mean_pixel=(127.5, 127.5, 127.5),
+            padding_color=(127.5, 127.5, 127.5),
             ignore_label=255,
             num_classes=3,
             min_scale_factor=scale,
