@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS_PER_INPUT = 10
+SECONDS_PER_INPUT = 30  # an image of Pillow's largest size takes ten
 MAX_MEMORY = 6 << 30  # bytes of address space; TensorFlow alone reserves some
 
 
