@@ -15,7 +15,7 @@ def requirements(name: str) -> list[str]:
 
 setup(
     name="deeplab-tensorflow",
-    version="0.1.0",
+    version="0.2.0",
     description="DeepLab v3 and v3+ semantic segmentation on today's TensorFlow and Keras",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deeplab.model.segmentation_model import SegmentationModel
     from deeplab.utils.errors import UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Dataset",
     "Segmentation",
