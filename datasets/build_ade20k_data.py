@@ -19,4 +19,4 @@ sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 from deeplab import build_data
 
 if __name__ == "__main__":
-    sys.exit(build_data.run_format("ade20k", purpose=__doc__))
+    sys.exit(build_data.main_of_format("ade20k", __doc__))

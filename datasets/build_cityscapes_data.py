@@ -17,4 +17,4 @@ sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 from deeplab import build_data
 
 if __name__ == "__main__":
-    sys.exit(build_data.run_format("cityscapes", purpose=__doc__))
+    sys.exit(build_data.main_of_format("cityscapes", __doc__))

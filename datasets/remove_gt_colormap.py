@@ -1,10 +1,4 @@
-r"""Turns palette PNGs into gray PNGs of the same indices.
-
-    python datasets/remove_gt_colormap.py \
-        --original_gt_folder=VOC2012/SegmentationClass --output_dir=VOC2012/SegmentationClassRaw
-
-The record builders here read palette PNGs as they are; gray ones are for other programs that need them.
-"""
+"""Palette PNGs to gray PNGs; see `deeplab/convert_masks.py`."""
 
 import pathlib
 import sys
@@ -12,15 +6,7 @@ import sys
 # In place of this script's own folder, whose name would hide the library of the same name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
-from deeplab.config.conversion_config import RemoveColormapConfig
-from deeplab.data.conversion.mask_tools import remove_colormap
-
-
-def main(config: RemoveColormapConfig) -> None:
-    """Converts the masks that the settings name."""
-    remove_colormap(config)
-
+from deeplab.convert_masks import REMOVE_PALETTES
 
 if __name__ == "__main__":
-    sys.exit(flags.run(main, [RemoveColormapConfig]))
+    sys.exit(REMOVE_PALETTES.main())

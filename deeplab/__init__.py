@@ -97,8 +97,7 @@ def create_model(
     """
     from deeplab.checkpoint.restore import restore
     from deeplab.checkpoint.zoo import imagenet_weights
-    from deeplab.config.fields import make
-    from deeplab.config.flags import typed
+    from deeplab.config.fields import make, typed
     from deeplab.config.model_config import ModelConfig
     from deeplab.model.segmentation_model import SegmentationModel
     from deeplab.utils import console

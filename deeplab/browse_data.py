@@ -1,35 +1,35 @@
-"""Draws contact sheets of records: images, labels laid over them, and labels, with a legend of the classes.
+r"""Draws image grids of records, images with their labels and a legend of the classes, or of training batches.
+
+Examples, 50 images of 500x375 per second on two processor cores:
 
     python deeplab/browse_data.py --dataset_dir=data/tfrecord --split=train --images=48 --output_dir=browse
     python deeplab/browse_data.py --dataset_dir=data/tfrecord --classes=hair --random=true
     python deeplab/browse_data.py --train_logdir=runs/first --augmented=true --batches=4
 
-The last one draws the batches of a training exactly as its steps get them: cropped, scaled and mirrored, pixel for
-pixel, from the very function and seed of the training; the flags of the training (`--train_crop_size`,
-`--min_scale_factor` ...) do as well as its folder or its `config.yml`. Ignored pixels are hatched, padding is
-cross-hatched. Fifty images of 500x375 a second on two processor cores, after three seconds in which TensorFlow starts.
+The last one draws the batches of a training exactly as its steps get them: cropped, scaled and mirrored, from the
+function and the seed of the training. Its flags (`train_crop_size`, `min_scale_factor` ...) work as well as its folder
+or its config.yml. Ignored pixels are hatched, padding is cross-hatched.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags, run_file
+from deeplab.config import run_file
+from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.fields import make
 from deeplab.config.inspection_config import BrowseConfig, BrowsedTraining
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock
-from deeplab.utils.yaml_files import load_mapping
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
     from deeplab.training.settings import Settings
@@ -38,17 +38,18 @@ if TYPE_CHECKING:  # the help page needs no TensorFlow
 
 
 TRAINING = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, BrowsedTraining)
-GROUPS = (BrowseConfig, *TRAINING)
+GROUPS = (BrowseConfig, *reversed(TRAINING))
 
 
-def browse(given: dict[str, Any]) -> None:
-    """The command, after its flags have been read."""
+def run(given: Given) -> None:
+    """Runs the command."""
+    config = make(BrowseConfig, given)
+    console.import_tensorflow()
     from deeplab.data import dataset as datasets
     from deeplab.data import records
     from deeplab.utils.files import made_folder
     from deeplab.visualization import dataset_browser as drawing
 
-    config = make(BrowseConfig, given)
     settings, saved = training_settings(given)
     split, data = config.split or settings.train.train_split, settings.dataset
     source = drawing.Split(
@@ -56,7 +57,7 @@ def browse(given: dict[str, Any]) -> None:
     )
     look = drawing.Look(config.images_per_sheet, config.picture_size, config.overlay_opacity)
     folder = pathlib.Path(config.output_dir)
-    with made_folder(folder), folder_lock(folder, "drawing", "give another --output_dir"):
+    with made_folder(folder), folder_lock(folder, "drawing", "give another `output_dir`"):
         if config.of_training:
             pages = drawing.Pages(folder, f"{split}-step", config.overwrite)
             sheets = batch_sheets(config, settings, saved, source, look)
@@ -68,11 +69,11 @@ def browse(given: dict[str, Any]) -> None:
         print("written: " + ", ".join(pages.finish()), flush=True)
 
 
-def training_settings(given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """The settings of the training, from flags and from what it saved; and what it saved, empty where it has not.
+def training_settings(given: Given) -> tuple[Settings, dict[str, Any]]:
+    """Return the config of the training, from flags and from what it saved; and what it saved, if anything.
 
     Raises:
-      UserError: a flag that the saved network contradicts, or no --dataset_dir.
+      UserError: a flag that contradicts the saved model, or no `dataset_dir`.
     """
     from deeplab.training.settings import Settings
 
@@ -80,9 +81,9 @@ def training_settings(given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any
     saved = run_file.load(folder) if folder else {}
     where = str(pathlib.Path(folder) / run_file.FILE_NAME)
     if folder and not saved:
-        console.note(f"{where} is not there yet: taking the flags alone")
+        console.note(f"{where} does not exist yet: using the flags alone")
     merged = run_file.merge(dict(given), saved, TRAINING, where)
-    flags.settings_from(merged, [DatasetConfig])  # stops where --dataset_dir is missing
+    configs_from(merged, [DatasetConfig])  # `dataset_dir` is required
     groups: list[Any] = [make(group, merged) for group in TRAINING]
     return Settings(*groups), saved
 
@@ -153,29 +154,12 @@ def about_crops(settings: Settings) -> str:
     return f"crop {crop} (height,width), scales {train.min_scale_factor:g} to {train.max_scale_factor:g}{step}{resized}"
 
 
-def with_training_folder(words: Sequence[str]) -> list[str]:
-    """A command line in which `--config=FOLDER/config.yml`, what a training saved, is `--train_logdir=FOLDER`."""
-    replaced: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--config", "-config"):
-            word = f"--config={next(rest, '')}"
-        path = pathlib.Path(word.partition("=")[2])
-        if word.lstrip("-").startswith("config=") and path.name == run_file.FILE_NAME and path.is_file():
-            saved = "dataset_facts" in load_mapping(path)
-            word = f"--train_logdir={path.parent}" if saved else word
-        replaced.append(word)
-    return replaced
+COMMAND = Command("browse_data", run, GROUPS, __doc__)
 
 
 def main() -> int:
-    """Entry point; returns the exit code."""
-    try:
-        words = with_training_folder(sys.argv)
-    except UserError as fault:  # the file of --config cannot be read
-        console.error(fault)
-        return 1
-    return flags.run_given(browse, GROUPS, words, __doc__)
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Makes TFRecords of a dataset in any usual layout.
+r"""Builds TFRecords from a dataset in any usual format.
 
-    python -m deeplab.build_data FORMAT --flag=value ...
+Examples:
+
     python -m deeplab.build_data folder --image_folder=photos --mask_folder=masks --output_dir=tfrecord
     python -m deeplab.build_data coco --annotations=instances.json --image_folder=images --output_dir=tfrecord
 
-Without a format it lists them; `FORMAT --help` lists a format's flags.
+dataset.yml beside the shards lists classes, colors, images per split and pixels per class; the other commands read it.
+Files that cannot be used are named, with a hint. A build that was stopped leaves nothing behind: run it again. The
+records are then checked as by `deeplab check_data`; the exit code is 3 if they are unfit for training.
 
-Beside the shards stands dataset.yml: classes, colors, images of each split, pixels of each class; the other commands
-read it. Bad files are named with the hint, and nothing is left half written: a build that was stopped is simply run
-again. The records are then checked (`deeplab check_data`).
+`deeplab build_data FORMAT --help` lists the flags of a format.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, Given, UsageError, Word, configs_from
+from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.utils import console
-from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.errors import UserError
 
 
-def build_data(format_name: str, config: Any, labels: Any, splits: Any, records: Any) -> None:
-    """Builds the records that the settings describe, and checks them.
+def build_data(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig, records: RecordConfig) -> None:
+    """Builds the records that the configs describe, and checks them.
 
     Args:
       format_name: a name in `deeplab.data.readers.FORMATS`.
-      config: an instance of that format's settings group.
-      labels, splits, records: LabelConfig, SplitConfig and RecordConfig.
+      config: an instance of that format's config dataclass.
+      labels, splits, records: what labels mean, which image goes to which split, how records are written.
 
     Raises:
-      UserError: as `engine.build`, and as the format's reader; or the records are there, but not fit for training.
+      UserError: as `local.build` and the format's reader; or the records are written, but unfit for training.
     """
     from deeplab.data.conversion import local, summary
     from deeplab.data.conversion.splits import read_sources
@@ -47,13 +49,13 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
     form = FORMATS.get(format_name)
     output_dir = records.output_dir or form.output_dir
     if not output_dir:
-        raise UserError("missing-setting", "must be given", "it is the folder of the records", field="output_dir")
+        raise UsageError("missing-setting", "must be given", "it is the folder of the records", field="output_dir")
     records = dataclasses.replace(records, num_shards=records.num_shards or form.num_shards)
     unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
         folder = os.path.join(output_dir, subfolder) if subfolder else output_dir
         if records.resume and local.is_built(source, folder):
-            console.note(f"{folder} is built already (--overwrite=true builds it anew)")
+            console.note(f"{folder} is built already (`overwrite=true` builds it again)")
             continue
         name = records.name or local.name_of(pathlib.Path(output_dir))
         named = dataclasses.replace(records, name=f"{name}_{subfolder}" if subfolder else name)
@@ -63,80 +65,58 @@ def build_data(format_name: str, config: Any, labels: Any, splits: Any, records:
         elif not _is_fit(folder, list(source.splits), records.num_workers):
             unfit.append(folder)
     if unfit:
-        rule = "the records are written, but not fit for training: see the errors above"
-        raise UserError(
-            "unfit-dataset", rule, "mend the data and build again with --overwrite=true", where=", ".join(unfit)
-        )
+        rule = "the records are written, but unfit for training: see the errors above"
+        raise UserError("unfit-dataset", rule, "correct the data and add `overwrite=true`", where=", ".join(unfit))
     split = "" if "train" in source.splits else f" --split={shlex.quote(next(iter(source.splits)))}"
     console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")
 
 
 def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
-    """Checks records, prints what is found, and tells whether training may start."""
+    """Checks records, prints the findings, and returns whether training may start."""
     from deeplab.check_data import check_records
     from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 
     return not check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder))
 
 
-def run_format(format_name: str, argv: Sequence[str] | None = None, purpose: str | None = None) -> int:
-    """The command for one format.
+def run(format_name: str, given: Given) -> None:
+    """Runs the command."""
+    config, records, labels, splits = configs_from(given, groups(format_name))
+    console.import_tensorflow()
+    build_data(format_name, config, labels, splits, records)
+
+
+def groups(format_name: str) -> tuple[type, ...]:
+    """Return the config dataclasses of a format."""
+    from deeplab.data.readers import FORMATS
+
+    return FORMATS.get(format_name).config, RecordConfig, LabelConfig, SplitConfig
+
+
+def formats() -> dict[str, str]:
+    """Return the names of the formats, with one line on each."""
+    from deeplab.data.readers import FORMATS
+
+    return {name: FORMATS.summary(name) for name in FORMATS}
+
+
+COMMAND = Command("build_data", run, groups, __doc__ or "", Word("FORMAT", formats))
+
+
+def main_of_format(format_name: str, purpose: str) -> int:
+    """Runs the command for one format on the words of the command line; returns the exit code.
 
     Args:
       format_name: a name in `deeplab.data.readers.FORMATS`.
-      argv: the words of the command line, the program's name first (default: `sys.argv`).
-      purpose: opens the help page (default: what the format is).
-
-    Returns:
-      The process's exit code.
+      purpose: text for the help page.
     """
-    from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
-    from deeplab.data.readers import FORMATS
-
-    groups: tuple[type, ...] = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, RecordConfig)
-    return flags.run_given(
-        lambda given: build_data(format_name, *flags.settings_from(given, groups)),
-        groups,
-        argv,
-        purpose or _purpose(format_name),
-    )
-
-
-def _purpose(format_name: str) -> str:
-    """What opens the help page of a format: what it is, how its command looks, and what all formats have in common."""
-    from deeplab.data.readers import FORMATS
-
-    fields = dataclasses.fields(FORMATS.get(format_name).config)
-    needed = [*(field.name for field in fields if field.metadata["required"]), "output_dir"]
-    command = " ".join([f"python -m deeplab.build_data {format_name}", *(f"--{name}=..." for name in needed)])
-    common = (__doc__ or "").partition("flags.\n\n")[2]
-    return f"Makes TFRecords of a dataset in this form: {FORMATS.summary(format_name)}.\n\n    {command}\n\n{common}"
+    name = pathlib.Path(sys.argv[0]).stem
+    return Command(name, lambda given: run(format_name, given), groups(format_name), purpose).main()
 
 
 def main() -> int:
-    """Runs the format that the first word names; returns the exit code."""
-    from deeplab.data.readers import FORMATS
-
-    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if word in ("--help", "-h", "-help", "help"):
-        print(formats_text())
-        return 0
-    name = word.replace("-", "_").lower() if not word.startswith("-") else word
-    if name not in FORMATS:
-        rule = "the format comes first, its flags after it" if word.startswith("-") else "there is no such format"
-        console.error(f"{word}: {rule}\n  hint: {nearest(word, list(FORMATS))}")
-        return 1
-    return run_format(name, [f"{sys.argv[0]} {name}", *sys.argv[2:]])
-
-
-def formats_text() -> str:
-    """The list of formats."""
-    from deeplab.data.readers import FORMATS
-
-    width = max(map(len, FORMATS))
-    lines = [f"  {name:<{width}}   {FORMATS.summary(name)}" for name in FORMATS]
-    ending = ["", "`FORMAT --help` lists its flags; all take --config: a YAML file of their values."]
-    return "\n".join([(__doc__ or "").strip(), "", "Formats:", *lines, *ending])
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

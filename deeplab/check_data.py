@@ -10,7 +10,7 @@ and crop sizes, every problem with its file, rule and hint, and the build-data c
 repair. --html=report.html shows all of it with images, --json=report.json is for programs. About 300 images per second
 of PASCAL VOC's size on two processor cores.
 
-The exit code says whether training may start: 0 if so (there may be warnings), 1 if not.
+The exit code says whether training may start: 0 if so (there may be warnings), 3 if not.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import dataclasses
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
+from deeplab.config.command_line import CHECK_FAILED, OK, Command, Given, UsageError, Word, configs_from
+from deeplab.config.conversion_config import LabelConfig, SplitConfig
+from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from deeplab.data.validation.check_report import CheckReport
-
-_FILE_FLAGS = ("image_folder", "mask_folder")
 
 
 def check_records(config: Any, records: Any) -> int:
@@ -76,7 +76,7 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
             field="dataset",
         )
     hint = "`dataset_dir=FOLDER` checks records; `image_folder=...` and `mask_folder=...` check files"
-    raise UserError("missing-setting", "nothing was given to check", hint, field="dataset_dir")
+    raise UsageError("missing-setting", "nothing was given to check", hint, field="dataset_dir")
 
 
 def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
@@ -150,33 +150,16 @@ def conclude(report: CheckReport, config: Any) -> int:
     from deeplab.data.validation import render_json, render_text
 
     stream = sys.stderr if config.json == "-" else sys.stdout
-    _say(render_text.text(report, render_text.wants_color(stream)), stream)
+    console.result(render_text.text(report, render_text.wants_color(stream)), stream)
     if config.json == "-":
-        _say(render_json.text(report).rstrip(), sys.stdout)
+        console.result(render_json.text(report).rstrip())
     elif config.json:
         _write(config.json, render_json.text(report))
     if config.html:
         from deeplab.data.validation import render_html
 
         _write(config.html, render_html.page(report))
-    return 0 if report.may_train else 1
-
-
-def _say(words: str, stream: TextIO) -> None:
-    """Prints a text; characters that the terminal's encoding lacks become question marks.
-
-    Raises:
-      UserError: there is no room for it.
-    """
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        print(words.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:  # the reader has closed its end
-        raise
-    except OSError as fault:
-        raise UserError(
-            "unwritable-file", f"cannot be written: {fault.strerror}", "free space on the disk", where="standard output"
-        ) from None
+    return OK if report.may_train else CHECK_FAILED
 
 
 def _write(path: str, text: str) -> None:
@@ -189,58 +172,51 @@ def _write(path: str, text: str) -> None:
 # --- Command line -------------------------------------------------------------------------------------------
 
 
-def run_format(format_name: str, argv: Sequence[str]) -> int:
-    """The command for a dataset of a format; returns the exit code."""
-    from deeplab.config.conversion_config import LabelConfig, SplitConfig
-    from deeplab.config.validation_config import CheckConfig
+def run(format_name: str, given: Given) -> int:
+    """Runs the command; returns the exit code, which says whether training may start."""
+    configs = configs_from(given, groups(format_name))
+    if format_name:
+        return check_files(format_name, *configs)
+    console.import_tensorflow()
+    return check_records(*configs)
+
+
+def groups(format_name: str) -> tuple[type, ...]:
+    """Return the config dataclasses of a format; "" = records."""
     from deeplab.data.readers import FORMATS
 
-    groups = (FORMATS.get(format_name).config, LabelConfig, SplitConfig, CheckConfig)
-    command = lambda given: check_files(format_name, *flags.settings_from(given, groups))  # noqa: E731
-    return _run(groups, argv, command, needs_tensorflow=False)
+    if not format_name:
+        return CheckConfig, RecordsToCheck
+    return FORMATS.get(format_name).config, LabelConfig, SplitConfig, CheckConfig
 
 
-def run_records(argv: Sequence[str]) -> int:
-    """The command for records; returns the exit code."""
-    from deeplab.config.validation_config import CheckConfig, RecordsToCheck
+def formats() -> dict[str, str]:
+    """Return the names of the formats, with one line on each."""
+    from deeplab.data.readers import FORMATS
 
-    groups = (CheckConfig, RecordsToCheck)
-    return _run(groups, argv, lambda given: check_records(*flags.settings_from(given, groups)), needs_tensorflow=True)
-
-
-def _run(
-    groups: Sequence[type], argv: Sequence[str], command: Callable[[dict[str, Any]], int], needs_tensorflow: bool
-) -> int:
-    """As `flags.run_given`, with the exit code that the command gives."""
-    codes: list[int] = []
-    failed = flags.run_given(lambda given: codes.append(command(given)), groups, argv, __doc__, needs_tensorflow)
-    return failed or sum(codes)
+    return {name: FORMATS.summary(name) for name in FORMATS}
 
 
-def main() -> int:
-    """Checks what the command line names; returns the exit code."""
-    program, *words = sys.argv
-    given = {word.lstrip("-").split("=")[0] for word in words if word.startswith("-")}
-    if not given & set(_FILE_FLAGS) and (not words or words[0].startswith("-")):
-        return run_records([program, *words])
-    if words and not words[0].startswith("-"):
-        from deeplab.data.readers import FORMATS
-
-        name = words[0].replace("-", "_")
-        if name not in FORMATS:
-            console.error(f"{words[0]}: there is no such format\n  hint: {_instead_of(words[0], list(FORMATS))}")
-            return 1
-        return run_format(name, [f"{program} {name}", *words[1:]])
-    return run_format("folder", [program, *words])
+def format_of(flags: Collection[str]) -> str:
+    """Return the format when no word names one: a folder of files if flags name one, else records."""
+    return "folder" if {"image_folder", "mask_folder"} & set(flags) else ""
 
 
-def _instead_of(word: str, formats: list[str]) -> str:
-    """What to write in place of a word that is no format; people like to give a folder without a flag."""
+def _instead_of(word: str, formats: Iterable[str]) -> str:
+    """Return what to write in place of a word that is no format; people like to give a folder without a flag."""
     if not pathlib.Path(word).is_dir():
         return nearest(word, formats)
     if any(pathlib.Path(word).glob("*.tfrecord")):
-        return f"--dataset_dir={word} checks records"
-    return f"--image_folder=... --mask_folder=... for files in {word}, or a format: {', '.join(sorted(formats))}"
+        return f"`dataset_dir={word}` checks records"
+    return f"`image_folder=...` `mask_folder=...` for files in {word}, or a format: {', '.join(sorted(formats))}"
+
+
+COMMAND = Command("check_data", run, groups, __doc__, Word("FORMAT", formats, format_of, _instead_of))
+
+
+def main() -> int:
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

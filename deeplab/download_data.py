@@ -1,54 +1,48 @@
-"""Download a public dataset, check its archives, and unpack them.
+r"""Downloads a public dataset, checks what arrived, and unpacks it.
+
+Examples:
 
     python -m deeplab.download_data voc2012 --output_dir=data/voc2012/raw
     python -m deeplab.download_data cityscapes --output_dir=data/cityscapes/raw --archives=Downloads
 
-Published addresses, checksums and file counts are in deeplab/data/catalog.yml. A download that was stopped is resumed;
-a complete dataset is left as it is. Archives that must be requested from their owners are read from `--archives`; the
-error names where to get them. datasets/download_and_convert_*.sh run this command and convert the result to TFRecords.
+Published addresses, checksums and numbers of files are in deeplab/data/catalog.yml. A download that was stopped resumes
+where it stopped; a complete dataset is left as it is. Archives that their owners give on request are taken from the
+folder `archives`; the message says where to ask for them. datasets/download_and_convert_*.sh do this and build
+TFRecords.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, Given, Word, configs_from
+from deeplab.config.data_config import DownloadConfig
 from deeplab.data import catalog
-from deeplab.data.catalog_download import DownloadConfig, obtain
-
-GROUPS = (DownloadConfig,)
 
 
-def with_name(argv: Sequence[str]) -> list[str]:
-    """Return the command line with a first word turned into `--name=WORD`; without words it asks for help."""
-    words = list(argv)
-    if len(words) == 1:
-        return [*words, "--help"]
-    if not words[1].startswith("-"):
-        words[1] = f"--name={words[1].replace('-', '_').lower()}"
-    return words
+def run(name: str, given: Given) -> None:
+    """Runs the command."""
+    (config,) = configs_from({**given, "name": name}, [DownloadConfig])
+    from deeplab.data.catalog_download import obtain
+
+    obtain(config)
 
 
-def purpose() -> str:
-    """Head of the help page: this module's text and the names of the datasets."""
-    rows = [f"  {name:<20} {catalog.find(name).title}" for name in catalog.names()]
-    return "\n".join([(__doc__ or "").strip(), "", "Datasets:", *rows])
+def names() -> dict[str, str]:
+    """Return the names of the datasets, with their titles."""
+    return {name: catalog.find(name).title for name in catalog.names()}
+
+
+COMMAND = Command("download_data", run, (DownloadConfig,), __doc__ or "", Word("DATASET", names))
 
 
 def main() -> int:
-    """Entry point; returns the exit code."""
-    return flags.run_given(
-        lambda given: obtain(*flags.settings_from(given, GROUPS)),
-        GROUPS,
-        with_name(sys.argv),
-        purpose(),
-        needs_tensorflow=False,
-    )
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""Writes a trained model as files for other programs: a frozen graph and a SavedModel.
+r"""Exports a trained model to files for other programs: a frozen graph, a SavedModel and other formats.
+
+Example, 10 seconds on two processor cores:
 
     python deeplab/export_model.py --checkpoint_path=runs/first --export_path=runs/first/frozen_inference_graph.pb
 
-The architecture comes from `config.yml` beside the checkpoint; a TensorFlow-1 checkpoint without one takes flags.
-Beside the files are `labels.txt` (class names) and `contract.json` (input, output, how it was made). Before anything is
-written to its place, the same images go through the model and through the files; if the predictions differ, nothing is
-kept. Takes about 10 seconds on two processor cores (MobileNetV2, crop 513x513).
+The architecture comes from config.yml beside the checkpoint; a TensorFlow-1 checkpoint without one needs flags. Beside
+the files are labels.txt (class names) and contract.json (input, output, how it was made). Before anything is written to
+its place, the same images go through the model and through the files; if the predictions differ, nothing is kept.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.export_config import ExportConfig
 from deeplab.config.model_config import ModelConfig
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
 
 
-def export_model(given: dict[str, Any]) -> None:
-    """The command, after its flags have been read."""
-    flags.settings_from(given, GROUPS)  # reports errors before TensorFlow is imported
+def run(given: Given) -> None:
+    """Runs the command."""
+    configs_from(given, GROUPS)  # reports errors before TensorFlow is imported
+    console.import_tensorflow()
     from deeplab.export.exporter import export_checkpoint
 
     tell(export_checkpoint(given))
@@ -56,9 +58,12 @@ To use it in Python:
     result.save("masks", "photo")  # result.labels: the class of every pixel""")
 
 
+COMMAND = Command("export", run, GROUPS, __doc__)
+
+
 def main() -> int:
-    """Entry point; returns the exit code."""
-    return flags.run_given(export_model, GROUPS, purpose=__doc__)
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Tells what a checkpoint is: its network, the flags that build it, its variables; or how two differ.
+r"""Shows what a checkpoint is: its model, the flags that build it, its variables; or how two differ.
+
+Examples, some seconds each; `values` and `other` read all bytes:
 
     python deeplab/inspect_checkpoint.py --checkpoint=runs/first
     python deeplab/inspect_checkpoint.py --checkpoint=runs/first --other=runs/second --filter=logits
 
 A checkpoint is a training folder, a prefix, one of its files (V1 files too) or a name of the model zoo. The exit code
-is that of `diff`: 0 = no `--other`, or no difference, 1 = they differ, 2 = a fault. Takes seconds; `--values` and
-`--other` read all bytes.
+is 0 without `other` or without a difference, 3 if the two differ.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags, run_file
+from deeplab.config import run_file
+from deeplab.config.command_line import CHECK_FAILED, OK, Command, Given, configs_from
 from deeplab.config.conversion_config import compiled_pattern
 from deeplab.config.inspection_config import InspectConfig
 from deeplab.utils import console
@@ -27,20 +29,22 @@ from deeplab.utils import console
 GROUPS = (InspectConfig,)
 
 
-def inspect(config: InspectConfig) -> bool:
-    """The command, after its flags have been read. Prints; returns whether two checkpoints differ."""
+def run(given: Given) -> int:
+    """Runs the command; returns the exit code, which says whether two checkpoints differ."""
+    (config,) = configs_from(given, GROUPS)
+    wanted = compiled_pattern(config.filter, "filter")
+    console.import_tensorflow()
     from deeplab import checkpoint
 
-    wanted = compiled_pattern(config.filter, "filter")
     first = checkpoint.open(config.checkpoint)
     print(summary(first))
     if not config.other:
         print("\n" + variables(first, [name for name in first.shapes if wanted.search(name)], config.values))
-        return False
+        return OK
     second = checkpoint.open(config.other)
     print("\n" + summary(second) + "\n")
     names = sorted(filter(wanted.search, {*first.shapes, *second.shapes}))
-    return tell_difference(first, second, names)
+    return CHECK_FAILED if tell_difference(first, second, names) else OK
 
 
 def summary(reader: Any) -> str:
@@ -114,13 +118,12 @@ def shown(largest: float | None) -> str:
     return "" if largest is None else f"{largest:.4g}"
 
 
+COMMAND = Command("inspect_checkpoint", run, GROUPS, __doc__)
+
+
 def main() -> int:
-    """Entry point; returns the exit code."""
-    differ: list[bool] = []
-    failed = flags.run_given(
-        lambda given: differ.append(inspect(*flags.settings_from(given, GROUPS))), GROUPS, purpose=__doc__
-    )
-    return {0: int(any(differ)), 1: 2}.get(failed, failed)
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

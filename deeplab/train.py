@@ -1,11 +1,13 @@
-"""Trains a network, or goes on with a training that was stopped.
+r"""Trains a model, or resumes a training that was stopped.
+
+Example, four minutes on two processor cores:
 
     python deeplab/train.py --dataset_dir=data/tfrecord --train_logdir=runs/first \
-        --tf_initial_checkpoint=mobilenet_v2/model.ckpt --model_variant=mobilenet_v2 --output_stride=16 \
+        --tf_initial_checkpoint=imagenet --model_variant=mobilenet_v2 --output_stride=16 \
         --train_crop_size=257,257 --train_batch_size=4 --training_number_of_steps=500 --base_learning_rate=.007
 
-500 such steps take about four minutes on two processor cores. Writes checkpoints (`model.ckpt-N`), `config.yml`
-and TensorBoard summaries into `train_logdir`; the same command after a stop goes on from the last checkpoint.
+Writes checkpoints (model.ckpt-N), config.yml and TensorBoard summaries into the folder `train_logdir`. After a stop the
+same command resumes from the last checkpoint. Ctrl-C saves a checkpoint first.
 """
 
 from __future__ import annotations
@@ -16,28 +18,35 @@ import sys
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.utils import console
 
-GROUPS = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, TrainConfig)
+GROUPS = (TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig)
+SECONDS_TO_SAVE = 120.0  # a checkpoint, after Ctrl-C
 
 
-def run(*groups) -> None:
-    """The command, after its flags have been read."""
+def run(given: Given) -> None:
+    """Runs the command."""
+    train_config, dataset_config, model, loss, optimizer, resize = configs_from(given, GROUPS)
+    console.import_tensorflow()
     from deeplab.training import setup
     from deeplab.training.loop import train
     from deeplab.training.settings import Settings
 
-    settings = Settings(*groups)
+    settings = Settings(model, resize, dataset_config, loss, optimizer, train_config)
     with setup.prepared(settings) as (dataset, seed):
         train(settings, dataset, seed)
 
 
+COMMAND = Command("train", run, GROUPS, __doc__, grace=SECONDS_TO_SAVE)
+
+
 def main() -> int:
-    """Entry point; returns the exit code."""
-    return flags.run(run, GROUPS)
+    """Runs the command on the words of the command line; returns the exit code."""
+    return COMMAND.main()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from deeplab import __main__ as program
-from deeplab.config import flags
+from deeplab.config.command_line import Command
+from deeplab.config.fields import fields_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,19 +23,20 @@ PLACEHOLDERS = {"FORMAT": "folder", "COMMAND": "train"}
 
 
 class Parsed(BaseException):
-    """Ends a command after its flags have been parsed; carries their groups."""
+    """Ends a command after its flags have been parsed."""
 
 
 @pytest.fixture
 def only_parse(monkeypatch):
     """Makes every command end with `Parsed` where it would begin to work."""
-    parse = flags.parse
+    parse = Command.parse
 
-    def parse_and_stop(groups, argv, purpose=""):
-        parse(groups, argv, purpose)
-        raise Parsed(groups)
+    def parse_and_stop(command, words):
+        if parse(command, words) is None:  # a help page was printed
+            return None
+        raise Parsed
 
-    monkeypatch.setattr(flags, "parse", parse_and_stop)
+    monkeypatch.setattr(Command, "parse", parse_and_stop)
 
 
 def code_lines(text: str) -> list[str]:
@@ -75,21 +77,21 @@ def parse(line: str, monkeypatch) -> None:
         assert script.is_file(), script
         target = re.search(r'python "\$ROOT/\w+/(\w+)\.py"', script.read_text())
         if target is None:
-            raise Parsed([])
+            raise Parsed
         places = len(re.findall(r"^\w+=\"\$\{\d:\?", script.read_text(), re.M))
         assert len([word for word in words[1:] if not word.startswith("--")]) == places, line
         words = ["deeplab", target[1], *words[1 + places :]]
     elif words[0].startswith("benchmarks/"):
         text = script.read_text()
         assert all(flag in text for flag in FLAG.findall(line)), line
-        raise Parsed([])
+        raise Parsed
     elif words[0] != "deeplab":
         assert script.is_file(), script
         words = ["deeplab", script.stem, *words[1:]]
     monkeypatch.setattr(sys, "argv", words)
     code = program.main() if words[0] == "deeplab" else importlib.import_module(words[0]).main()
     assert code == 0 and ("--help" in words or len(words) < 3), line  # a list of commands or formats was printed
-    raise Parsed([])
+    raise Parsed
 
 
 CASES = [pytest.param(line, id=f"{path.name}:{line[:60]}") for path in PAGES for line in command_lines(path)]
@@ -109,20 +111,10 @@ def known_flags():
     known = EVERYWHERE | FOREIGN
     for path in (ROOT / "benchmarks").glob("*.py"):
         known |= set(FLAG.findall(path.read_text(encoding="utf-8")))
-    lines = [f"deeplab {name}" for name in program.COMMANDS]
-    lines += [f"deeplab {command} {name}" for command in ("build_data", "check_data") for name in FORMATS]
-    with pytest.MonkeyPatch.context() as patch:
-
-        def collect(groups, argv, purpose=""):
-            raise Parsed(groups)
-
-        patch.setattr(flags, "parse", collect)
-        for line in lines:
-            patch.setattr(sys, "argv", line.split())
-            try:
-                program.main()
-            except Parsed as parsed:
-                known |= {f"--{name}" for name in flags.fields_of(parsed.args[0])}
+    for name in (name for commands in program.COMMANDS.values() for name in commands):
+        command = program.command_of(name)
+        for word in ("", *FORMATS) if name == "check_data" else FORMATS if name == "build_data" else ("",):
+            known |= {f"--{flag}" for flag in fields_of(command.groups_for(word))}
     return known
 
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from deeplab.utils.errors import UserError
+from deeplab.utils.errors import UserError, nearest
 
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
@@ -90,6 +90,19 @@ def make(group: type[Group], values: Mapping[str, Any]) -> Group:
     """Return an instance of a config dataclass from those of `values` that belong to it; the rest are defaults."""
     fields = fields_of([group])
     return group(**{name: coerce(field, group, values[name]) for name, (field, _) in fields.items() if name in values})
+
+
+def typed(groups: Iterable[type], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name, each in its field's type; of a config file, or keyword arguments of the Python API.
+
+    Raises:
+      UserError: an unknown name (`unknown-name`), or a value as in `Config`.
+    """
+    fields = fields_of(groups)
+    for name in values:
+        if name not in fields:
+            raise UserError("unknown-name", f"there is no setting {name!r}", nearest(name, list(fields)), value=name)
+    return {name: coerce(*fields[name], value) for name, value in values.items()}
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import SampleConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -357,10 +357,13 @@ def _finish(canvas: _Canvas, rng: np.random.Generator, height: int, width: int) 
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), label
 
 
-def main(config: SampleConfig) -> None:
-    """Run the command."""
+def run(given: Given) -> None:
+    """Runs the command."""
+    (config,) = configs_from(given, [SampleConfig])
     write_sample_set(config.output_dir, config.count, config.seed)
 
 
+COMMAND = Command("sample_dataset", run, (SampleConfig,), __doc__)
+
 if __name__ == "__main__":
-    sys.exit(flags.run(main, [SampleConfig]))
+    sys.exit(COMMAND.main())

@@ -40,7 +40,7 @@ def export(
     """
     from deeplab.config.data_config import ResizeConfig
     from deeplab.config.export_config import ExportConfig
-    from deeplab.config.flags import typed
+    from deeplab.config.fields import typed
     from deeplab.config.model_config import ModelConfig
     from deeplab.export.exporter import export_checkpoint, export_model
     from deeplab.model.segmentation_model import SegmentationModel

@@ -1,22 +1,29 @@
-"""What a person sees on the terminal: notes, tables and progress with the time left.
+"""What a person sees on the terminal: notes, tables, and progress with the time left.
 
-Everything that commands print goes through here, so that it looks the same everywhere. Results go to
-standard output; notes, warnings and progress go to standard error, so that output can be piped.
+Results go to standard output; notes, warnings and progress go to standard error, so that output can be piped. On a
+terminal Rich draws colors and progress bars (`NO_COLOR` switches colors off); elsewhere everything is plain lines.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
-
-from tqdm import tqdm
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from deeplab.utils.errors import UserError
 
+if TYPE_CHECKING:
+    import rich.console
+    import rich.progress
+
+_SECONDS_BETWEEN_LINES = 10.0  # of progress, away from a terminal
+_STYLES = {"warning": "bold yellow", "error": "bold red"}
 _spell: Callable[[str], str] = str
+_display: rich.progress.Progress | None = None  # the bars on the terminal, all in one
 
 
 def spell_settings(spell: Callable[[str], str]) -> None:
@@ -26,71 +33,191 @@ def spell_settings(spell: Callable[[str], str]) -> None:
 
 
 def spelled(text: str) -> str:
-    """A text with the settings between its backquotes as this program shows them."""
+    """Return a text with the settings between its backquotes as this program shows them."""
     return _spell(text)
 
 
+# --- Lines --------------------------------------------------------------------------------------------------
+
+
 def note(text: str) -> None:
-    """One line that says what happens."""
-    _print_beside_progress(text)
+    """Prints one line that says what happens."""
+    _print_line(_spell(text))
 
 
 def warning(text: str) -> None:
-    """One line on something that works but is likely not what the user wants."""
-    _print_beside_progress(f"warning: {text}")
+    """Prints one line on something that works but is likely not what the user wants."""
+    _print_line(_spell(text), "warning")
 
 
 def error(error: UserError | str) -> None:
-    """The last lines of a command that failed; a UserError is shown with its code, as `error: TEXT [code]`."""
-    text = error.text(_spell, with_code=True) if isinstance(error, UserError) else error
-    _print_beside_progress(f"error: {text}")
+    """Prints the last lines of a command that failed; a UserError with its code, as `error: TEXT [code]`."""
+    _print_line(error.text(_spell, with_code=True) if isinstance(error, UserError) else _spell(error), "error")
 
 
-def _print_beside_progress(text: str) -> None:
-    tqdm.write(_spell(text), file=sys.stderr)
-    sys.stderr.flush()
+def result(text: str, stream: TextIO | None = None) -> None:
+    """Prints what a command was called for; unlike other output, its loss is an error.
+
+    Raises:
+      UserError: there is no room for it (`unwritable-file`).
+    """
+    stream = getattr(stream or sys.stdout, "strict", stream or sys.stdout)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        print(spelled(text).encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:  # the reader has seen enough
+        pass
+    except OSError as problem:
+        rule = f"cannot be written: {problem.strerror}"
+        raise UserError("unwritable-file", rule, "free space on the disk", where="standard output") from None
+
+
+def _print_line(text: str, kind: str = "") -> None:
+    if _is_terminal(sys.stderr):
+        from rich.text import Text
+
+        shown = Text.assemble((f"{kind}: ", _STYLES[kind]), text) if kind else Text(text)
+        _terminal().print(shown, soft_wrap=True)
+    else:
+        print(f"{kind}: {text}" if kind else text, file=sys.stderr, flush=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _terminal() -> rich.console.Console:
+    """Return the terminal behind standard error, above the progress bars if there are any."""
+    from rich.console import Console
+
+    return _display.console if _display is not None else Console(stderr=True, highlight=False)
+
+
+# --- Tables -------------------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Rows as aligned text: numbers to the right, words to the left."""
+    """Return rows as aligned text: numbers to the right, words to the left; the header bold on a terminal."""
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    numeric = [_is_numeric_column([row[i] for row in cells]) for i in range(len(header))]
-
-    def line(values: Sequence[str]) -> str:
-        padded = (
-            value.rjust(width) if right else value.ljust(width)
-            for value, width, right in zip(values, widths, numeric, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(list(header)), "  ".join("-" * width for width in widths), *map(line, cells)])
-
-
-def _is_numeric_column(cells: Sequence[str]) -> bool:
-    return all(cell.strip("%-").replace(".", "").replace(",", "").isdigit() or cell in "-" for cell in cells)
+    box = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+    grid = Table(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for index, title in enumerate(header):
+        is_numeric = all(map(_is_numeric, (row[index] for row in cells)))
+        grid.add_column(Text(title), justify="right" if is_numeric else "left", no_wrap=True)
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    color = None if _is_terminal(sys.stdout) else False
+    console = Console(file=io.StringIO(), width=10_000, force_terminal=color is None, no_color=color is False or None)
+    console.print(grid)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
-def progress(items: Iterable[Any] | None = None, total: int | None = None, what: str = "", unit: str = "it") -> tqdm:
-    """A progress bar with rate and time left; away from a terminal one line every ten seconds."""
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        items,
-        total=total,
-        desc=what,
-        unit=unit,
-        unit_scale=unit == "B",  # bytes as 1.0M
-        file=sys.stderr,
-        dynamic_ncols=terminal,
-        mininterval=0.2 if terminal else 10.0,
-        ascii=None if terminal else " -#",
-        leave=True,
-    )
+def _is_numeric(cell: str) -> bool:
+    return cell.strip("%-").replace(".", "").replace(",", "").isdigit() or cell in "-"
+
+
+# --- Progress -----------------------------------------------------------------------------------------------
+
+
+class progress:
+    """The progress of a loop or of a block, with the time left.
+
+        for image in progress(images, what="reading", unit="image"): ...
+        with progress(total=len(images), what="reading", unit="image") as bar: bar.update()
+
+    On a terminal a bar; elsewhere a line every ten seconds and one at the end.
+
+    Args:
+      items: what the loop goes over; None for a block.
+      total: number of steps (default: the number of items, if that is known).
+      what: what is done, as a participle.
+      unit: what is counted, in the singular; "B" = bytes.
+
+    Attributes:
+      n: steps done.
+    """
+
+    def __init__(self, items: Iterable[Any] = (), total: int | None = None, what: str = "", unit: str = "step"):
+        self._items, self._what, self._unit = items, what, unit
+        self.total = getattr(items, "__len__", lambda: None)() if total is None else total
+        self.n = 0
+        self._task: Any = None
+        self._start = self._shown = time.monotonic()
+
+    def __iter__(self) -> Generator[Any, None, None]:
+        with self:
+            for item in self._items:
+                yield item
+                self.update()
+
+    def __enter__(self) -> progress:
+        self._start = self._shown = time.monotonic()
+        if _is_terminal(sys.stderr):
+            self._task = _shared_display().add_task(self._what, total=self.total, counted=self._counted())
+        return self
+
+    def update(self, steps: int = 1) -> None:
+        """Counts steps that are done."""
+        self.n += steps
+        if self._task is not None and _display is not None:
+            _display.update(self._task, completed=self.n, counted=self._counted())
+        elif time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES and self._task is None:
+            self._shown = time.monotonic()
+            note(f"{self._what}: {self._counted()}{self._left()}")
+
+    def close(self) -> None:
+        """Ends the display."""
+        global _display
+        if self._task is None:
+            note(f"{self._what}: {self._counted()} in {duration(time.monotonic() - self._start)}")
+        elif _display is not None:
+            _display.stop_task(self._task)
+            self._task = None
+            if all(task.stop_time is not None for task in _display.tasks):
+                _display.stop()
+                _display = None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _counted(self) -> str:
+        if self._unit == "B":
+            size = f"{self.n / 1e6:.1f}"
+            return f"{size}/{self.total / 1e6:.1f} MB" if self.total else f"{size} MB"
+        number = self.total if self.total is not None else self.n
+        unit = self._unit if number == 1 else f"{self._unit}s"
+        return f"{self.n}/{self.total} {unit}" if self.total is not None else f"{self.n} {unit}"
+
+    def _left(self) -> str:
+        passed = self._shown - self._start
+        return f", {duration(passed / self.n * (self.total - self.n))} left" if self.total and self.n else ""
+
+
+def _shared_display() -> rich.progress.Progress:
+    """Return the display of all bars, started if there is none yet."""
+    global _display
+    if _display is None:
+        from rich import progress as bars
+
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TextColumn("{task.fields[counted]}"))
+        _display = bars.Progress(*columns, bars.TimeRemainingColumn(), console=_terminal())
+        _display.start()
+    return _display
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `1:02:03` or `02:03`."""
-    return tqdm.format_interval(max(0.0, seconds))
+    """Return seconds as `1:02:03` or `02:03`."""
+    minutes, seconds = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+# --- TensorFlow ---------------------------------------------------------------------------------------------
 
 
 def import_tensorflow() -> None:
@@ -103,8 +230,12 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _native_messages_off() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
     sys.stderr.flush()
-    kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

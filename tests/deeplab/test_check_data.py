@@ -49,9 +49,9 @@ def test_two_folders(files, command, capsys):
     assert "train_crop_size=65,81" in capsys.readouterr().out
 
 
-def test_errors_give_exit_code_1(discs, files, command, capsys):
+def test_errors_give_exit_code_3(discs, files, command, capsys):
     discs.image("a1").write_bytes(b"")
-    assert command(*files) == 1
+    assert command(*files) == 3
     shown = capsys.readouterr().out
     assert f"{discs.image('a1')}: is empty" in shown
     assert "training must not start: 1 error" in shown
@@ -65,13 +65,13 @@ def test_warnings_give_exit_code_0(discs, files, command):
 def test_a_layout_that_cannot_be_listed(discs, files, command, capsys):
     for name in discs.all_names:
         discs.mask(name).rename(discs.folder / "masks" / f"{name}_label.png")
-    assert command(*files) == 1
+    assert command(*files) == 3
     assert "--mask_suffix=_label" in capsys.readouterr().out
 
 
 def test_folders_that_are_swapped(discs, command, capsys):
     assert (
-        command(f"--image_folder={discs.folder}/masks", f"--mask_folder={discs.folder}/images", "--num_classes=3") == 1
+        command(f"--image_folder={discs.folder}/masks", f"--mask_folder={discs.folder}/images", "--num_classes=3") == 3
     )
     assert "--image_folder and --mask_folder may be swapped" in capsys.readouterr().out
 
@@ -106,7 +106,7 @@ def test_a_terminal_that_knows_ascii_alone(discs, files, monkeypatch):
 @pytest.mark.parametrize("kind", ["records", "files"])
 def test_a_folder_without_a_flag(discs, command, tmp_path, capsys, kind):
     folder = discs.records(tmp_path / "records") if kind == "records" else discs.folder
-    assert command(folder) == 1
+    assert command(folder) == 2
     flag = f"--dataset_dir={folder}" if kind == "records" else "--image_folder=... --mask_folder=..."
     assert flag in capsys.readouterr().err
 
@@ -128,7 +128,7 @@ def test_json_on_standard_output_is_alone_there(files, command, capsys):
 
 def test_json_and_html_files(discs, files, command, tmp_path):
     discs.image("a1").write_bytes(b"")
-    assert command(*files, f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html") == 1
+    assert command(*files, f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html") == 3
     assert json.loads((tmp_path / "report.json").read_text())["numbers"] == {"image-unreadable": 1}
     assert "image-unreadable" in (tmp_path / "report.html").read_text()
 
@@ -137,7 +137,7 @@ def test_html_gets_images(discs, files, command, tmp_path, monkeypatch):
     got = []
     monkeypatch.setattr(render_html, "page", lambda report: got.append(report) or "page")
     discs.mask("a1").write_bytes(discs.image("a1").read_bytes())
-    assert command(*files, f"--html={tmp_path}/report.html") == 1
+    assert command(*files, f"--html={tmp_path}/report.html") == 3
     (report,) = got
     assert report.samples[0].overlay.startswith(b"\xff\xd8")
     assert all(finding.preview.startswith(b"\xff\xd8") for finding in report.findings)
@@ -146,7 +146,7 @@ def test_html_gets_images(discs, files, command, tmp_path, monkeypatch):
 def test_the_command_that_repairs_is_in_every_report(discs, files, command, tmp_path, capsys):
     """`tests/deeplab/data/validation/test_repair.py` follows it."""
     discs.change_labels(lambda label: label * 120)
-    assert command(*files, f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html") == 1
+    assert command(*files, f"--json={tmp_path}/report.json", f"--html={tmp_path}/report.html") == 3
     expected = f"deeplab build-data folder {' '.join(files)} --label_map=120:1,240:2 --output_dir=tfrecord"
     assert f"\n  {expected}\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["command"] == expected
@@ -156,21 +156,31 @@ def test_the_command_that_repairs_is_in_every_report(discs, files, command, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--dataset_dir: nothing was given to check [missing-setting]"),
-        (["foldr", "--image_folder=x"], "did you mean 'folder'?"),
         (["--dataset_dir=nowhere"], "nowhere: no such folder of records [folder-not-found]"),
         (["--dataset=cityscape"], "[not-a-dataset]"),
         (["--image_folder=nowhere", "--mask_folder=nowhere"], "--image_folder: no such folder: nowhere [folder-not"),
-        (["--dataset_dir=.", "--html"], "--html"),
         (["--dataset_dir=.", "--output_stride=7"], "--output_stride: must be one of 8, 16, 32"),
         (["--dataset_dir=.", "--max_images=-1"], "--max_images: must be at least 0"),
         (["--dataset_dir=.", "--min_scale_factor=3"], "is above --max_scale_factor=2 [conflicting-settings]"),
         (["--dataset_dir=.", "--train_batch_size=0"], "--train_batch_size: must be at least 1"),
-        (["--dataset_dir=.", "--fix=copy"], "[unknown-flag]"),
+    ],
+)
+def test_bad_settings(command, capsys, words, message):
+    assert command(*words) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--dataset_dir: nothing was given to check [missing-setting]"),
+        (["foldr", "--image_folder=x"], "did you mean 'folder'?"),
+        (["--dataset_dir=.", "--html"], "--html: needs a value [missing-value]"),
+        (["--dataset_dir=.", "--fix=copy"], "unknown flag --fix [unknown-flag]"),
     ],
 )
 def test_bad_flags(command, capsys, words, message):
-    assert command(*words) == 1
+    assert command(*words) == 2
     assert message in capsys.readouterr().err
 
 

@@ -19,9 +19,9 @@ from support.file_server import FileServer
 from support.small_datasets import SMALL, Small, lfw_parts, voc2012_with_sbd
 
 from deeplab import build_data, download_data
-from deeplab.config import flags
 from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.config.data_config import DownloadConfig
+from deeplab.config.fields import fields_of
 from deeplab.data import catalog, records
 from deeplab.data import dataset as datasets
 from deeplab.data.catalog_download import STAMP
@@ -140,7 +140,7 @@ def test_every_flag_exists(path):
     own = set(re.findall(r'^take_words \S+ "(.*)" "\$@"', text, re.M)[0].replace("=1", "").replace("=2", "").split())
     (format_name,) = set(re.findall(r"^ *build (\w+)", text, re.M))
     groups = (DownloadConfig, FORMATS.get(format_name).config, LabelConfig, SplitConfig, RecordConfig)
-    known = {f"--{name}" for name in flags.fields_of(groups)} | own | {"--flag"}
+    known = {f"--{name}" for name in fields_of(groups)} | own | {"--flag"}
     assert set(re.findall(r"--\w+", text)) <= known
 
 

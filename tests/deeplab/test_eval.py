@@ -76,14 +76,24 @@ def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
         (["--model_variant=xception_65"], "trained with mobilenet_v2"),
         (["--eval_batch_size=2"], "add --eval_crop_size"),
         (["--exclude_classes=disk"], "did you mean 'disc'?"),
-        (["--eval_scale=1.0"], "eval_scale"),
-        (["--add_flipped_images", "=", "true"], "without spaces around the equals sign"),
     ],
 )
 def test_bad_flags_are_refused(run, tmp_path, capsys, flags, words):
     assert run(*flags) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "log" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--eval_scale=1.0"], "unknown flag --eval_scale [unknown-flag]"),
+        (["--add_flipped_images", "=", "true"], "without spaces around the equals sign"),
+    ],
+)
+def test_command_lines_that_cannot_be_understood(run, capsys, flags, words):
+    assert run(*flags) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_other_number_of_classes(run, tmp_path, capsys):

@@ -83,7 +83,6 @@ def test_a_data_set_names_the_classes(flags_of_tf1, tmp_path, monkeypatch):
         ("--export_path=graph.txt", "must end in .pb", "graph.txt.pb"),
         ("--parity_folder=/nowhere", "there is no file, folder or match", ""),
         ("--checkpoint_path=/nowhere/model.ckpt", "does not exist", ""),
-        ("--chekpoint_path=x", "chekpoint_path", ""),
     ],
 )
 def test_what_does_not_fit_is_refused(flag, rule, hint, flags_of_tf1, tmp_path, monkeypatch, capsys):
@@ -100,8 +99,10 @@ def test_flags_that_contradict_the_training_are_refused(small_run, tmp_path, mon
 
 
 def test_required_flags_are_asked_for(monkeypatch, capsys):
-    assert run(monkeypatch) == 1
-    assert "--checkpoint_path, --export_path must be given" in capsys.readouterr().err
+    assert run(monkeypatch) == 2
+    assert "--checkpoint_path: must be given; so must --export_path [missing-setting]" in capsys.readouterr().err
+    assert run(monkeypatch, "--chekpoint_path=x") == 2
+    assert "did you mean --checkpoint_path?" in capsys.readouterr().err
 
 
 def test_a_truncated_checkpoint_is_refused(flags_of_tf1, tf1_checkpoint, tmp_path, monkeypatch, capsys):

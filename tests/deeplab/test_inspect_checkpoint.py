@@ -67,7 +67,7 @@ def test_every_kind_of_difference(folder, tmp_path, monkeypatch, capsys):
     other["aspp0/weights"] = np.zeros((1, 1, 320, 128), np.float32)
     other["aspp0/biases"] = np.zeros(128, np.float32)
     writer.write(str(tmp_path / "other.ckpt"), other)
-    assert run(monkeypatch, f"--checkpoint={folder}", f"--other={tmp_path}/other.ckpt") == 1
+    assert run(monkeypatch, f"--checkpoint={folder}", f"--other={tmp_path}/other.ckpt") == 3
     output = capsys.readouterr().out
     assert table_row(output, "logits/semantic/biases")[1:] == ["values", "differ", "5", "5", "0.25"]
     assert table_row(output, "aspp0/weights")[1:] == ["shape", "differs", "1x1x320x256", "1x1x320x128"]
@@ -79,14 +79,21 @@ def test_filter_limits_the_comparison(folder, tmp_path, monkeypatch):
     writer.write(str(tmp_path / "other.ckpt"), {**TENSORS, "logits/semantic/biases": np.zeros(5, np.float32)})
     words = [f"--checkpoint={folder}", f"--other={tmp_path}/other.ckpt"]
     assert run(monkeypatch, *words, "--filter=^aspp") == 0
-    assert run(monkeypatch, *words, "--filter=^logits") == 1
+    assert run(monkeypatch, *words, "--filter=^logits") == 3
 
 
-@pytest.mark.parametrize("words", [["--checkpoint=nowhere/model.ckpt"], ["--filter=("], []])
-def test_faults_have_a_code_of_their_own(words, monkeypatch, capsys, folder):
+@pytest.mark.parametrize(
+    ("words", "exit_code", "code"),
+    [
+        (["--checkpoint=nowhere/model.ckpt"], 1, "[checkpoint-not-found]"),
+        (["--filter=("], 1, "[bad-pattern]"),
+        ([], 2, "[missing-setting]"),
+    ],
+)
+def test_faults_have_a_code_of_their_own(words, exit_code, code, monkeypatch, capsys, folder):
     given = words if words[:1] != ["--filter=("] else [f"--checkpoint={folder}", *words]
-    assert run(monkeypatch, *given) == 2
-    assert "error: " in capsys.readouterr().err
+    assert run(monkeypatch, *given) == exit_code
+    assert "error: " in (err := capsys.readouterr().err) and code in err
 
 
 @pytest.mark.parametrize(

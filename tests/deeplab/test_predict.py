@@ -57,7 +57,7 @@ def test_results(run, small_run, tmp_path, capsys):
     rows = list(csv.DictReader((out / "summary.csv").open()))
     assert [row["picture"] for row in rows] == ["one", "two"]
     assert float(rows[0]["disc"]) == pytest.approx(result.shares()["disc"], abs=1e-6)
-    assert "written: 2 of 2 pictures" in capsys.readouterr().out
+    assert "written: 2 of 2 images" in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten_unasked(run, tmp_path, capsys):
@@ -74,7 +74,7 @@ def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
     (album / "broken.jpg").write_bytes(b"no picture")
     assert run() == 1
     err = capsys.readouterr().err
-    assert "broken.jpg: is in none of the formats that are read here" in err and "1 of 3 pictures" in err
+    assert "broken.jpg: is in none of the formats that are read here" in err and "1 of 3 images" in err
     assert (tmp_path / "out" / "mask" / "two.png").exists()
 
 

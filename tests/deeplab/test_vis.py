@@ -57,7 +57,7 @@ def test_crop_resize_and_folder_of_masks(run, tmp_path):
     [
         (["--vis_crop_size=33"], "--vis_crop_size=49,65"),
         (["--vis_batch_size=2"], "add --vis_crop_size"),
-        (["--overlay_opacity=50"], "--overlay_opacity: is from 0 to 1"),
+        (["--overlay_opacity=50"], "--overlay_opacity: must be at least 0 and at most 1, not 50.0 [out-of-range]"),
         (["--colormap_type=rainbow"], "must be one of"),
     ],
 )

@@ -172,8 +172,8 @@ def dataset_yaml(folder: pathlib.Path) -> Read:
 def config_yaml(folder: pathlib.Path) -> Read:
     """The file of `--config`, and `config.yml` beside a checkpoint."""
     from deeplab.config import run_file
+    from deeplab.config.command_line import read_config_file
     from deeplab.config.fields import make
-    from deeplab.config.flags import read_config_file
     from deeplab.config.model_config import ModelConfig
     from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 
@@ -204,8 +204,8 @@ def config_yaml(folder: pathlib.Path) -> Read:
 @target("flags", weight=2)
 def flags(folder: pathlib.Path) -> Read:
     """Command lines, with absl's styles."""
+    from deeplab.config.command_line import Command
     from deeplab.config.fields import make
-    from deeplab.config.flags import parse
     from deeplab.config.model_config import ModelConfig
     from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 
@@ -221,9 +221,9 @@ def flags(folder: pathlib.Path) -> Read:
         words = list(chance.choice(seeds))
         at = chance.randrange(len(words))
         words[at] = mutate_text(words[at], chance).decode("utf-8", "replace")
-        given = parse(groups, ["train", *words])
-        for group in groups if given is not None else ():
-            make(group, given)
+        call = Command("train", lambda given: None, groups, "").parse(words)
+        for group in groups if call is not None else ():
+            make(group, call[1])
 
     return read
 

@@ -14,7 +14,6 @@ import yaml
 
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
-from deeplab.config.flags import run
 from deeplab.data import pipeline
 from deeplab.training import guards, start
 
@@ -37,11 +36,11 @@ def flags_for(records, logdir, steps=3, **more):
         "log_steps": 1,
         **more,
     }
-    return ["train.py", *(f"--{name}={value}" for name, value in settings.items())]
+    return [f"--{name}={value}" for name, value in settings.items()]
 
 
 def train_with(*args, **more):
-    return run(train.run, train.GROUPS, flags_for(*args, **more))
+    return train.COMMAND.main(flags_for(*args, **more))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +188,7 @@ def test_a_damaged_record_is_named(disc_records, tmp_path, capsys):
 
 def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
-    command += flags_for(disc_records, tmp_path / "run", 100000)[1:]
+    command += flags_for(disc_records, tmp_path / "run", 100000)
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: (tmp_path / "run" / "model.ckpt-0.index").exists())
@@ -205,7 +204,7 @@ def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
 @pytest.mark.slow
 def test_a_kill_leaves_a_training_that_goes_on(disc_records, tmp_path, capsys):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
-    command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1)[1:]
+    command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(manager.all_checkpoints(tmp_path / "run")) > 2)
     process.kill()

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from support.golden_recipe import weight
 
-from deeplab.config import flags
+from deeplab.config.command_line import Command, configs_from
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.losses.segmentation_loss import from_config
@@ -33,8 +33,8 @@ def load_case(golden, name):
 
 def make_training(case):
     """Model with the golden weights, optimizer and step function of one golden case."""
-    given = flags.parse(GROUPS, ["train.py", *case["flags"], "--train_logdir=unused"])
-    model_config, loss, schedule, train = flags.settings_from(given, GROUPS)
+    _, given = Command("train", lambda given: None, GROUPS, "").parse([*case["flags"], "--train_logdir=unused"])
+    model_config, loss, schedule, train = configs_from(given, GROUPS)
     strategy = distribution.make_strategy(train.num_clones)
     with strategy.scope():
         model = build_model(model_config, CLASSES, train_batch_norm=train.fine_tune_batch_norm)

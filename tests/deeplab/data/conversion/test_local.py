@@ -17,7 +17,7 @@ import tensorflow as tf
 from support import killed_build
 from support.errors import raises
 
-from deeplab.build_data import build_data, run_format
+from deeplab.build_data import COMMAND, build_data
 from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
@@ -355,12 +355,14 @@ def test_classes_that_contradict_each_other(images, labels, text):
 
 
 def test_help_of_a_format_is_about_that_format(capsys):
-    assert run_format("yolo", ["build_data", "--help"]) == 0
+    assert COMMAND.main(["yolo", "--help"]) == 0
     page = capsys.readouterr().out
-    assert page.startswith("Makes TFRecords of a dataset in this form: YOLO: polygons in text files.")
-    assert "build_data yolo --output_dir=...\n" in page and "\n\nBeside the shards stands dataset.yml" in page
-    assert run_format("coco", ["build_data", "--help"]) == 0
-    assert "build_data coco --annotations=... --image_folder=... --output_dir=...\n" in capsys.readouterr().out
+    assert "This format: YOLO: polygons in text files." in page.splitlines()[0]
+    assert "Usage: deeplab build_data yolo [--flag=value ...]\n" in page and "\n\ndataset.yml beside the shards" in page
+    assert COMMAND.main(["coco", "--help"]) == 0
+    assert (
+        "deeplab build_data coco --annotations=... --image_folder=... [--flag=value ...]\n" in capsys.readouterr().out
+    )
 
 
 # --- What is there already ----------------------------------------------------------------------------------
@@ -563,8 +565,8 @@ def test_commands_run_without_installation_check_what_they_wrote_and_report_faul
 def test_records_that_are_not_fit_for_training_end_with_an_error(images, capsys):
     """The records are well-formed, yet all five labels are the same."""
     places = [f"--{flag}={images / name}" for flag, name in (("image_folder", "images"), ("mask_folder", "masks"))]
-    assert run_format("folder", ["build_data", *places, f"--output_dir={images / 'out'}"]) == 1
+    assert COMMAND.main(["folder", *places, f"--output_dir={images / 'out'}"]) == 3
     said = capsys.readouterr()
     assert "labels-all-same" in said.out
-    assert "the records are written, but not fit for training" in said.err
+    assert "the records are written, but unfit for training" in said.err
     assert files(images)

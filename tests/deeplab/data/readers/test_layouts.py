@@ -167,8 +167,8 @@ def test_cityscapes_image_in_two_formats(cityscapes):
 
 
 def test_cityscapes_command_writes_the_reference_s_shards(cityscapes):
-    words = ["build", f"--cityscapes_root={cityscapes}", f"--output_dir={cityscapes / 'out'}", "--nocheck"]
-    assert build_data.run_format("cityscapes", words) == 0
+    words = ["cityscapes", f"--cityscapes_root={cityscapes}", f"--output_dir={cityscapes / 'out'}", "--nocheck"]
+    assert build_data.COMMAND.main(words) == 0
     shards = sorted(path.name for path in (cityscapes / "out").glob("*.tfrecord"))
     assert len(shards) == 20
     assert shards[0] == "train_fine-00000-of-00010.tfrecord"

@@ -1,0 +1,85 @@
+"""The process: streams that are closed, full or not read, and how it ends on signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import ctypes, os, sys, time
+from deeplab.config.command_line import Command
+from deeplab.utils import console
+
+def work(given):
+    console.note("a note")
+    print("out" * 100_000, flush=True)
+    open("opened.txt", "w").write("content")
+    {work}
+    open("done.txt", "w").close()
+
+sys.exit(Command("x", work, (), "", grace={grace}).main([]))
+"""
+
+
+def start(folder, redirection="", work="pass", grace=1.0, **streams):
+    program = folder / "program.py"
+    program.write_text(PROGRAM.format(work=work, grace=grace))
+    shell = f"exec {sys.executable} {program} {redirection}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(["bash", "-c", shell], cwd=folder, env=environment, **streams)
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    ["2>&-", ">&-", ">&- 2>&-", ">&- 2>&- <&-", "> /dev/full", "2> /dev/full", "> /dev/full 2>&1", "> >(head -c 5)"],
+)
+def test_closed_and_full_streams_do_not_change_good_work(tmp_path, redirection):
+    process = start(tmp_path, redirection, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert (tmp_path / "done.txt").exists() and (tmp_path / "opened.txt").read_text() == "content"
+    assert b"Traceback" not in err and b"Exception ignored" not in err
+    assert (b"warning: standard output cannot be written" in err) == (redirection == "> /dev/full")
+
+
+def test_errors_keep_their_code_without_streams(tmp_path):
+    process = start(tmp_path, ">&- 2>&-", "1 / 0")
+    assert process.wait(timeout=60) == 70
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "work",
+    ["time.sleep(60)", "ctypes.CDLL(None).sleep(60)"],  # the second is native code: Python's own handler has to wait
+)
+def test_signals_end_the_process_soon(tmp_path, sent, work):
+    process = start(tmp_path, work=work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (tmp_path / "opened.txt").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    before = time.monotonic()
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and time.monotonic() - before < 2
+    assert b"Traceback" not in err and not (tmp_path / "done.txt").exists()
+
+
+def test_a_command_may_use_its_grace_and_a_second_signal_ends_it(tmp_path):
+    work = "\n    try: time.sleep(60)\n    except KeyboardInterrupt: print('saving', flush=True); {}"
+    process = start(tmp_path, work=work.format("time.sleep(0.5); open('saved.txt', 'w')"), grace=20.0)
+    while not (tmp_path / "opened.txt").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0 and (tmp_path / "saved.txt").exists()
+    (tmp_path / "opened.txt").unlink()
+    process = start(tmp_path, work=work.format("ctypes.CDLL(None).sleep(60)"), grace=20.0)
+    while not (tmp_path / "opened.txt").exists():
+        time.sleep(0.02)
+    for _ in range(2):
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
