@@ -54,7 +54,7 @@ def build_data(format_name: str, config: Any, labels: LabelConfig, splits: Split
     unfit = []
     for subfolder, source in read_sources(format_name, config, labels, splits).items():
         folder = os.path.join(output_dir, subfolder) if subfolder else output_dir
-        if records.resume and local.is_built(source, folder):
+        if records.resume and local.is_built(source, folder, bool(records.tile_size)):
             console.note(f"{folder} is built already (`overwrite=true` builds it again)")
             continue
         name = records.name or local.name_of(pathlib.Path(output_dir))

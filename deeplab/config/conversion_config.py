@@ -151,6 +151,15 @@ class RecordConfig(Config):
     num_workers: int = setting(
         0, "Pairs that are converted at the same time; 0 = one per processor core.", **NUM_WORKERS
     )
+    tile_size: int | None = setting(
+        None,
+        "Cut images that are larger into square tiles of this side; all tiles of an image stay in its split.",
+        min=33,
+        max=16384,
+        because="training decodes a whole image for each crop",
+        unit="pixels",
+    )
+    tile_overlap: int = setting(0, "Minimum overlap of neighboring tiles.", min=0, max=8192, unit="pixels")
     beam: bool = setting(
         False, "Convert in an Apache Beam pipeline (extra `beam`), for datasets too large for one machine.", rare=True
     )
@@ -162,6 +171,12 @@ class RecordConfig(Config):
         if self.resume and self.overwrite:
             rule = "keeps the existing records, which `overwrite` replaces"
             raise UserError("conflicting-settings", rule, "leave one of them out", field="resume")
+        if self.tile_overlap and not self.tile_size:
+            rule = f"an overlap of {self.tile_overlap} needs the size of the tiles"
+            raise UserError("missing-setting", rule, "add `tile_size`, e.g. `tile_size=1025`", field="tile_overlap")
+        if self.tile_size and self.tile_overlap >= self.tile_size:
+            rule = f"must be below `tile_size={self.tile_size}`, not {self.tile_overlap}"
+            raise UserError("out-of-range", rule, field="tile_overlap", value=self.tile_overlap)
 
     @property
     def shards(self) -> int:

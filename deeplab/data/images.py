@@ -110,6 +110,21 @@ def _joined(*notes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(itertools.chain(*notes)))
 
 
+def decode_prepared(image: PreparedImage, where: str) -> np.ndarray:
+    """The pixels of a prepared image as training decodes them: uint8 [H, W, 3], RGB."""
+    if image.format == "jpeg":
+        return _decode_jpeg(image.data, where)
+    return _three_channels(_decoded(image.data, where, "png").pixels)
+
+
+def encode_png(pixels: np.ndarray, notes: Sequence[str] = ()) -> PreparedImage:
+    """Encode pixels, uint8 [H, W, 3], for a record, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    height, width = pixels.shape[:2]
+    return PreparedImage(buffer.getvalue(), "png", height, width, tuple(notes))
+
+
 # --- For prediction -----------------------------------------------------------------------------------------
 
 

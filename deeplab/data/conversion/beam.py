@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.conversion_config import RecordConfig
-from deeplab.data.conversion.encode import Recipe, convert
+from deeplab.data.conversion.encode import Recipe, convert_tiles
 from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts
 from deeplab.data.dataset import SizeRange
 from deeplab.data.readers.source import Pair, Splits
@@ -200,15 +200,16 @@ def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) 
             if run in _STOPPED:
                 raise InterruptedError("the command was stopped")
             try:
-                converted = convert(pair, recipe)
+                tiles = convert_tiles(pair, recipe)
             except UserError as error:
                 result.errors.append(error)
                 if len(result.errors) == MAX_ERRORS:
                     break
                 continue
-            writer.write(converted.example)
-            result.counts.add(converted)
-            result.oddities.look(converted, recipe.painter.ignore_label)
+            for converted in tiles:
+                writer.write(converted.example)
+                result.counts.add(converted)
+                result.oddities.look(converted, recipe.painter.ignore_label)
         result.temporary = writer.keep().name
     return result
 

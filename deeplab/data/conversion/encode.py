@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from deeplab.data.image_files import UNREADABLE
-from deeplab.data.images import PreparedImage, prepare
-from deeplab.data.labels import DecodedLabel, LabelSpec, decode_label, encode_label, to_label
+from deeplab.data.images import PreparedImage, decode_prepared, encode_png, prepare
+from deeplab.data.labels import DecodedLabel, LabelSpec, count_values, decode_label, encode_label, to_label
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
 from deeplab.utils.errors import UserError
@@ -28,11 +29,15 @@ class Recipe:
       painter: classes, and how mask pixels become labels.
       exif: what to do with EXIF orientations: "auto", "turn" or "ignore"; see `images.prepare`.
       decode: decode every image, to find damage that its structure does not show.
+      tile_size: side of the tiles into which larger images are cut, in pixels; None = images stay whole.
+      tile_overlap: minimum overlap of neighboring tiles, in pixels.
     """
 
     painter: Painter
     exif: str = "auto"
     decode: bool = False
+    tile_size: int | None = None
+    tile_overlap: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,50 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
       UserError: a file that cannot be read, sizes that differ (`size-mismatch`), or a mask or image that cannot be
         used, as in `labels.decode_label` and `images.prepare`. The error names the file.
     """
-    image, decoded = read_pair(pair, recipe)
+    return _converted(pair.name, *read_pair(pair, recipe))
+
+
+def _converted(name: str, image: PreparedImage, decoded: DecodedLabel) -> Converted:
     height, width = decoded.label.shape
-    example = encode_example(image.data, image.format, pair.name, height, width, decoded.gray_png)
-    return Converted(pair.name, example, decoded.counts, decoded.snapped, dataclasses.replace(image, data=b""))
+    example = encode_example(image.data, image.format, name, height, width, decoded.gray_png)
+    return Converted(name, example, decoded.counts, decoded.snapped, dataclasses.replace(image, data=b""))
+
+
+def convert_tiles(pair: Pair, recipe: Recipe) -> list[Converted]:
+    """Convert one pair to an example, or, where the recipe asks for tiles, a larger image to an example per tile.
+
+    Tiles are named NAME_TOP_LEFT after their place in pixels, and are stored as PNG, without loss.
+
+    Args, Raises: as `convert`.
+    """
+    if recipe.tile_size is None:
+        return [convert(pair, recipe)]
+    image, decoded = read_pair(pair, recipe)
+    size = recipe.tile_size
+    if max(image.height, image.width) <= size:
+        return [_converted(pair.name, image, decoded)]
+    pixels = decode_prepared(image, pair.image)
+    tiles = []
+    for top, left in itertools.product(
+        *(tile_starts(length, size, recipe.tile_overlap) for length in (image.height, image.width))
+    ):
+        part = np.ascontiguousarray(decoded.label[top : top + size, left : left + size])
+        label = DecodedLabel(part, count_values(part), encode_label(part))
+        tile = encode_png(pixels[top : top + size, left : left + size], image.notes)
+        tiles.append(_converted(f"{pair.name}_{top}_{left}", tile, label))
+    return [dataclasses.replace(tiles[0], snapped=decoded.snapped), *tiles[1:]]
+
+
+def tile_starts(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of the tiles along a side: as few as cover it with at least this overlap, evenly spaced.
+
+    Example:
+      tile_starts(100, 40, 0)  # [0, 30, 60]
+    """
+    if length <= size:
+        return [0]
+    gaps = -(-(length - size) // (size - overlap))
+    return [round(index * (length - size) / gaps) for index in range(gaps + 1)]
 
 
 def read_pair(pair: Pair, recipe: Recipe) -> tuple[PreparedImage, DecodedLabel]:

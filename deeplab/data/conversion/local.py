@@ -20,7 +20,7 @@ import numpy as np
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
-from deeplab.data.conversion.encode import Converted, Recipe, convert
+from deeplab.data.conversion.encode import Converted, Recipe, convert_tiles
 from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec
@@ -69,7 +69,7 @@ def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, re
 def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, records: RecordConfig) -> Dataset:
     others = _other_splits(folder, list(source.splits))
     classes = classes_from(labels, source, others)
-    recipe = Recipe(classes.painter, labels.exif, records.verify_images)
+    recipe = Recipe(classes.painter, labels.exif, records.verify_images, records.tile_size, records.tile_overlap)
     warn_of_leaks(source.splits)
     with Transaction(folder) as transaction:
         write = write_in_pipeline if records.beam else write_shards
@@ -93,8 +93,10 @@ def _replaced(folder: pathlib.Path, splits: Sequence[str], shards: int) -> list[
     return [name for split in splits for name in existing.get(split, []) if name not in new]
 
 
-def is_built(source: Source, output_dir: str | os.PathLike) -> bool:
+def is_built(source: Source, output_dir: str | os.PathLike, tiles: bool = False) -> bool:
     """Whether a folder holds complete records of all splits of a source, with as many images as the source has.
+
+    With tiles the numbers of images are not compared.
 
     Raises:
       UserError: shards are missing (`incomplete-split`).
@@ -103,7 +105,8 @@ def is_built(source: Source, output_dir: str | os.PathLike) -> bool:
     if not (folder / datasets.FILE_NAME).is_file():
         return False
     held, shards = datasets.load(folder / datasets.FILE_NAME).splits, shards_by_split(folder)
-    if any(held.get(split) != len(pairs) or split not in shards for split, pairs in source.splits.items()):
+    counts = {split: held.get(split) if tiles else len(pairs) for split, pairs in source.splits.items()}
+    if any(held.get(split) != number or split not in shards for split, number in counts.items()):
         return False
     return all(list_shards(folder, split) for split in source.splits)
 
@@ -185,10 +188,11 @@ def write_shards(
                         for result in itertools.islice(results, len(chunk)):
                             if isinstance(result, UserError):
                                 bad.add(result)
-                            else:
-                                writer.write(result.example)
-                                counts[split].add(result)
-                                watch.see(result)
+                                result = []
+                            for converted in result:
+                                writer.write(converted.example)
+                                counts[split].add(converted)
+                                watch.see(converted)
                             bar.update()
                         writer.keep()
     bad.stop()
@@ -196,10 +200,10 @@ def write_shards(
     return counts
 
 
-def convert_or_error(pair: Pair, recipe: Recipe) -> Converted | UserError:
-    """A converted pair, or why it cannot be converted."""
+def convert_or_error(pair: Pair, recipe: Recipe) -> list[Converted] | UserError:
+    """A converted pair, in one or several tiles, or why it cannot be converted."""
     try:
-        return convert(pair, recipe)
+        return convert_tiles(pair, recipe)
     except UserError as error:
         return error
 
