@@ -20,18 +20,20 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.config.command_line import Command, Given, UsageError, Word, configs_from
 from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
+from deeplab.config.fields import Config
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
 
-def build_data(format_name: str, config: Any, labels: LabelConfig, splits: SplitConfig, records: RecordConfig) -> None:
+def build_data(
+    format_name: str, config: Config, labels: LabelConfig, splits: SplitConfig, records: RecordConfig
+) -> None:
     """Builds the records that the configs describe, and checks them.
 
     Args:

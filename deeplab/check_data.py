@@ -27,6 +27,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 
 from deeplab.config.command_line import CHECK_FAILED, OK, Command, Given, UsageError, Word, configs_from
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
+from deeplab.config.fields import Config
 from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from deeplab.data.validation.check_report import CheckReport
 
 
-def check_records(config: Any, records: Any) -> int:
+def check_records(config: CheckConfig, records: RecordsToCheck) -> int:
     """The command for a folder of records.
 
     Args:
@@ -79,7 +80,9 @@ def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:
     raise UsageError("missing-setting", "nothing was given to check", hint, field="dataset_dir")
 
 
-def check_files(format_name: str, settings: Any, labels: Any, splits: Any, config: Any) -> int:
+def check_files(
+    format_name: str, settings: Config, labels: LabelConfig, splits: SplitConfig, config: CheckConfig
+) -> int:
     """The command for a dataset before it becomes records.
 
     Args:
@@ -110,7 +113,7 @@ def check_files(format_name: str, settings: Any, labels: Any, splits: Any, confi
     return conclude(dataclasses.replace(report, command=command), config)
 
 
-def build_command(format_name: str, groups: Sequence[Any], repair: Mapping[str, str]) -> str:
+def build_command(format_name: str, groups: Sequence[Config], repair: Mapping[str, str]) -> str:
     """The `build-data` command line that repairs a dataset; empty where no setting repairs anything.
 
     Args:
@@ -134,7 +137,7 @@ def _flag_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def conclude(report: CheckReport, config: Any) -> int:
+def conclude(report: CheckReport, config: CheckConfig) -> int:
     """Prints and writes what was found.
 
     Args:

@@ -15,7 +15,7 @@ import os
 import pathlib
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -25,6 +25,10 @@ from deeplab.config.command_line import CHECK_FAILED, OK, Command, Given, config
 from deeplab.config.conversion_config import compiled_pattern
 from deeplab.config.inspection_config import InspectConfig
 from deeplab.utils import console
+
+if TYPE_CHECKING:
+    from deeplab.checkpoint.bundle import Checkpoint
+    from deeplab.checkpoint.infer_config import Description
 
 GROUPS = (InspectConfig,)
 
@@ -47,65 +51,59 @@ def run(given: Given) -> int:
     return CHECK_FAILED if tell_difference(first, second, names) else OK
 
 
-def summary(reader: Any) -> str:
-    """What the checkpoint is, a line a fact."""
+def summary(reader: Checkpoint) -> str:
+    """Return what a checkpoint is, one fact per line."""
     from deeplab.checkpoint import compare, names
     from deeplab.checkpoint.bundle import step_in_name
     from deeplab.checkpoint.infer_config import describe
 
     found = describe(reader)
-    network = [name for name in reader.shapes if not names.is_bookkeeping(name)]
+    model = [name for name in reader.shapes if not names.is_bookkeeping(name)]
     folder = os.path.dirname(reader.prefix) or "."
     saved = os.path.join(folder, run_file.FILE_NAME) if run_file.load(folder) else "none beside it"
     step = found.step if "global_step" in reader or step_in_name(reader.prefix) else "unknown"
     facts = [
         ("checkpoint", reader.prefix),
-        ("what", found.sentence()),
+        ("model", found.sentence()),
         ("flags", flags_text(found)),
-        ("settings", saved),
+        ("config", saved),
         ("step", step),
         ("classes", found.num_classes or found.image_classes or "none"),
-        ("parameters", f"{compare.parameters(reader, network):,} in {len(network)} variables"),
-        ("of the training", f"{len(reader.shapes) - len(network)} variables"),
+        ("parameters", f"{compare.parameters(reader, model):,} in {len(model)} variables"),
+        ("training state", f"{len(reader.shapes) - len(model)} variables"),
     ]
     return "\n".join(f"{name + ':':18}{value}" for name, value in facts)
 
 
-def flags_text(found: Any) -> str:
-    """The flags that build the network, and a word on those that a checkpoint cannot show."""
+def flags_text(found: Description) -> str:
+    """Return the flags that build the model, and a remark on those that a checkpoint cannot show."""
     if not found.model_variant:
-        return "none would build it"
+        return "no flags build it"
     guess = found.settings.get("atrous_rates") or found.settings.get("dense_prediction_cell_json")
-    remark = "  (how many branches there are is certain, which rates or cell is not)" if guess else ""
+    remark = "  (the number of branches is certain, the rates or the cell are not)" if guess else ""
     return console.spelled(" ".join(found.setting_texts())) + remark
 
 
-def variables(reader: Any, names: list[str], values: bool) -> str:
-    """The variables as a table."""
+def variables(reader: Checkpoint, names: list[str], values: bool) -> str:
+    """Return the variables as a table."""
     from deeplab.checkpoint import compare
 
     if not names:
-        return "no variable's name fits --filter"
+        return console.spelled("no variable's name matches `filter`")
     shown_names = console.progress(names, what="reading", unit="variable") if values else names
     rows = [compare.variable_row(reader, name, values) for name in shown_names]
     return console.table(rows, compare.HEADER + compare.VALUES_HEADER * values)
 
 
-def tell_difference(first: Any, second: Any, names: list[str]) -> bool:
-    """Prints what differs, the equal variables as a count; returns whether anything does."""
+def tell_difference(first: Checkpoint, second: Checkpoint, names: list[str]) -> bool:
+    """Prints what differs, and the number of equal variables; returns whether anything differs."""
     from deeplab.checkpoint import compare
 
     found = compare.differences(first, second, console.progress(names, what="comparing", unit="variable"))
     differing = [entry for entry in found if entry.kind != compare.SAME]
     if differing:
         rows = [
-            (
-                entry.name,
-                entry.kind,
-                compare.shape_text(entry.first),
-                compare.shape_text(entry.second),
-                shown(entry.largest),
-            )
+            (entry.name, entry.kind, *map(compare.shape_text, (entry.first, entry.second)), shown(entry.largest))
             for entry in differing
         ]
         print(console.table(rows, ("name", "difference", "first", "second", "largest")) + "\n")
@@ -114,7 +112,7 @@ def tell_difference(first: Any, second: Any, names: list[str]) -> bool:
 
 
 def shown(largest: float | None) -> str:
-    """The largest difference, in four digits."""
+    """Return the largest difference with four digits."""
     return "" if largest is None else f"{largest:.4g}"
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds records from a folder of images and a folder of masks with the same names:
+# Builds TFRecords from a folder of images and a folder of masks with the same names:
 #   scripts/build_records.sh images masks data/tfrecord [more flags of datasets/build_folder_data.py]
 # e.g. --train_pct=0.8 --seed=0, --list_files=train.txt,val.txt, --label_map=255:1, --class_names=background,lesion
 set -euo pipefail

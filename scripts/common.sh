@@ -1,5 +1,5 @@
-# Shared by the scripts in this folder: `source` it. Makes .venv once, installs into it, and puts it on the path.
-# VENV=folder chooses another environment; DEEPLAB_PYTHON_READY=1 takes the python that is on the path as it is.
+# Shared by the scripts in this folder: `source` it. Makes .venv once, installs the project into it, and puts it on PATH.
+# VENV=folder chooses another environment; DEEPLAB_PYTHON_READY=1 uses the python that is on PATH as it is.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
@@ -14,7 +14,7 @@ find_python() {
       return
     fi
   done
-  echo "error: Python 3.11 to 3.13 is needed; none of python3, python3.13 ... python3.11 is one" >&2
+  echo "error: Python 3.11 to 3.13 is needed; none of python3, python3.13, python3.12 and python3.11 has such a version" >&2
   return 1
 }
 
@@ -26,7 +26,7 @@ use_environment() {
   if [ ! -e "$stamp" ]; then
     python="$(find_python)"
     say "installing into $VENV (once, a minute or two)"
-    # A half-made environment has no pip; --clear begins anew without asking.
+    # An environment that is not complete has no pip; --clear starts it from scratch.
     [ -x "$VENV/bin/pip" ] || "$python" -m venv --clear "$VENV"
     "$VENV/bin/pip" install --quiet --disable-pip-version-check -r "$ROOT/$requirements"
     "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps -e "$ROOT"

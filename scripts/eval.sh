@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures a trained network: IoU of every class, confusion matrix, plots.
+# Evaluates a trained model: IoU per class, confusion matrix, plots.
 #   scripts/eval.sh data/tfrecord runs/mine [more flags of deeplab/eval.py]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

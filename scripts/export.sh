@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the frozen graph and a SavedModel, and checks both against the network.
+# Exports a trained model as a frozen graph and a SavedModel, and compares both with it.
 #   scripts/export.sh runs/mine [more flags of deeplab/export_model.py]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quick smoke run: every command once on a dozen drawn portraits, in about two minutes. Shows that an
+# A quick test: every command once on twelve generated portraits, in about two minutes. It shows that an
 # installation works, not that anything is learned.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -14,7 +14,7 @@ python datasets/convert_color_masks.py --mask_folder="$WORK/color_masks" --palet
   --output_dir="$WORK/masks"
 bash scripts/build_records.sh "$WORK/images" "$WORK/masks" "$WORK/tfrecord"
 
-say "train, twice: the second run goes on where the first ended"
+say "train, twice: the second run resumes where the first ended"
 for STEPS in 4 6; do
   python deeplab/train.py --dataset_dir="$WORK/tfrecord" --train_logdir="$WORK/run/train" --depth_multiplier=0.25 \
     --train_crop_size=65,65 --train_batch_size=2 --training_number_of_steps="$STEPS" --batch_norm_calibration_batches=2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to a frozen graph: installs into .venv, draws 200 portraits with hair, skin and background, builds
-# records, trains MobileNetV2, evaluates, draws, exports, and predicts through the frozen graph. Under ten minutes on
-# two processor cores; downloads nothing but packages. OUT=folder chooses where results go (default: runs/quickstart).
+# From nothing to a frozen graph: installs into .venv, generates 200 portraits with hair, skin and background, builds
+# records, trains MobileNetV2, evaluates, draws, exports, and predicts with the frozen graph. Takes less than ten
+# minutes on two processor cores; downloads packages only. OUT=folder chooses the folder of the results (default:
+# runs/quickstart).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_environment
@@ -14,10 +15,10 @@ if [ -e "$OUT" ]; then
   echo "the earlier results are kept in $KEPT"
 fi
 
-say "1/8 draws portraits, with masks in colors"
+say "1/8 generates portraits, with masks in colors"
 python -m deeplab.data.sample_dataset --output_dir="$DATA" --count=200
 
-say "2/8 turns the colors into class indices"
+say "2/8 converts the colors to class indices"
 python datasets/convert_color_masks.py --mask_folder="$DATA/color_masks" --palette=datasets/lfw_parts.palette \
   --output_dir="$DATA/masks"
 
@@ -44,19 +45,19 @@ python deeplab/vis.py --dataset_dir="$DATA/tfrecord" --checkpoint_dir="$OUT/trai
 say "7/8 exports the frozen graph"
 python deeplab/export_model.py --checkpoint_path="$OUT/train" --export_path="$OUT/export/frozen_inference_graph.pb"
 
-say "8/8 predicts on a picture, through the frozen graph"
-PICTURE="$DATA/images/$(head -n 1 "$DATA/lists/val.txt").jpg"
-python deeplab/predict.py --model="$OUT/export/frozen_inference_graph.pb" --input="$PICTURE" --output_dir="$OUT/predicted"
+say "8/8 predicts one image with the frozen graph"
+IMAGE="$DATA/images/$(head -n 1 "$DATA/lists/val.txt").jpg"
+python deeplab/predict.py --model="$OUT/export/frozen_inference_graph.pb" --input="$IMAGE" --output_dir="$OUT/predicted"
 
-say "done: what the network learned on the 40 portraits it has not seen"
+say "done: how the model does on 40 portraits that it has not seen"
 sed -n '/^class /,/^frequency/p' "$OUT/evaluation.txt"
 cat <<END
 
 Look at:
-  $OUT/data.html                  what is in the records: shares, sizes, samples
-  $OUT/vis/contact_sheet.png      pictures, predictions, labels
-  $OUT/eval/confusion_matrix.png  what is taken for what
-  $OUT/eval/class_iou.png         IoU of each class
-  $OUT/predicted                  one picture through the frozen graph
+  $OUT/data.html                  what the records contain: class frequencies, sizes, samples
+  $OUT/vis/contact_sheet.png      images, predictions, labels
+  $OUT/eval/confusion_matrix.png  which class is predicted as which
+  $OUT/eval/class_iou.png         IoU per class
+  $OUT/predicted                  one image, predicted with the frozen graph
 Training curves: $VENV/bin/tensorboard --logdir=$OUT
 END

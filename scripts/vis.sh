@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Draws what a trained network sees: color masks, overlays, a contact sheet.
+# Draws the predictions of a trained model: color masks, overlays, an image grid.
 #   scripts/vis.sh data/tfrecord runs/mine [more flags of deeplab/vis.py]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

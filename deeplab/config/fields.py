@@ -64,6 +64,7 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Base of config dataclasses: reads and checks every field, then calls `validate`.
 
@@ -73,7 +74,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, coerce(field, type(self), getattr(self, field.name)))
         self.validate()
 

@@ -39,7 +39,7 @@ def test_one_checkpoint(folder, monkeypatch, capsys):
     assert run(monkeypatch, f"--checkpoint={folder}") == 0
     output = capsys.readouterr().out
     facts = dict(line.split(":", 1) for line in output.split("\n\n")[0].splitlines())
-    assert facts["what"].strip() == "mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 5 classes"
+    assert facts["model"].strip() == "mobilenet_v2, no atrous ASPP branches, no image pooling, no decoder, 5 classes"
     assert "--model_variant=mobilenet_v2" in facts["flags"] and "--add_image_level_feature=false" in facts["flags"]
     assert (facts["step"].strip(), facts["classes"].strip()) == ("300", "5")
     assert facts["parameters"].strip() == f"{864 + 320 * 256 + 1280 + 5:,} in 4 variables"
