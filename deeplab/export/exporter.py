@@ -61,7 +61,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Target:
+class _Destination:
     """Where an export goes.
 
     Attributes:
@@ -197,7 +197,7 @@ class _Job:
     settings: PredictionSettings
     config: ExportConfig
     classes: NamedClasses
-    target: _Target
+    target: _Destination
 
     def freeze(self, folded: bool) -> FrozenModel:
         """The model as formats take it."""
@@ -214,7 +214,7 @@ class _Job:
         )
 
 
-def _target(config: ExportConfig) -> _Target:
+def _target(config: ExportConfig) -> _Destination:
     """Reads `export_path` and `formats`."""
     formats = {name: FORMATS.get(name) for name in config.chosen_formats()}
     if not formats:
@@ -229,7 +229,7 @@ def _target(config: ExportConfig) -> _Target:
         rule = f"{path} is a folder" if os.path.isdir(path) else f"must end in {' or '.join(suffixes)}, not {suffix!r}"
         hint = f"`export_path={path}{''.join(suffixes[:1])}`, or a folder, which has no suffix"
         raise UserError("wrong-suffix", rule, hint, field="export_path", value=config.export_path)
-    return _Target(folder, stem, {one.file_name(stem): one for one in formats.values()})
+    return _Destination(folder, stem, {one.file_name(stem): one for one in formats.values()})
 
 
 def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
@@ -277,14 +277,14 @@ def _write_and_compare(job: _Job, cases: list[Case], folder: str) -> tuple[dict[
     raise _not_equal(job.config.export_path, results)
 
 
-def _write(model: FrozenModel, target: _Target, folder: str) -> dict[str, list[TensorInfo]]:
+def _write(model: FrozenModel, target: _Destination, folder: str) -> dict[str, list[TensorInfo]]:
     """Writes all files of an export into a folder."""
     write_atomically(os.path.join(folder, LABELS_FILE), model.assets[LABELS_FILE])
     write_atomically(os.path.join(folder, target.metadata_file), model.assets[METADATA_FILE])
     return {name: one.write(model, os.path.join(folder, name)) for name, one in target.formats.items()}
 
 
-def _compare(target: _Target, cases: list[Case], folder: str) -> Results:
+def _compare(target: _Destination, cases: list[Case], folder: str) -> Results:
     """Loads the written files and compares their predictions with the model's."""
     results = {}
     for name in target.formats:
