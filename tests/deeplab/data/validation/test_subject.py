@@ -118,8 +118,8 @@ def test_a_damaged_byte(folder, place):
 NO_SHARDS = {
     "text": (lambda shard: shard.write_text("hello " * 50), "may be no TFRecord file at all"),
     "gzip": (lambda shard: shard.write_bytes(gzip.compress(shard.read_bytes())), "compressed by gzip"),
-    "folder": (lambda shard: (shard.unlink(), shard.mkdir()), "record 0"),
-    "link": (lambda shard: (shard.unlink(), shard.symlink_to("nowhere")), "record 0"),
+    "folder": (lambda shard: (shard.unlink(), shard.mkdir()), "is a folder, not a file"),
+    "link": (lambda shard: (shard.unlink(), shard.symlink_to("nowhere")), "does not exist"),
 }
 
 
