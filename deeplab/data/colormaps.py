@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from deeplab.data import dataset as datasets
@@ -22,6 +23,7 @@ from deeplab.utils.paths import read_text
 from deeplab.utils.text import counted
 
 TABLE_SIZE = 256
+_OUTLINE = 600  # longest side of an image per pixel of thickness of an outline
 IGNORED = (224, 224, 192)  # what the Pascal rule gives 255, the usual ignore label: a light sand
 IGNORE_NAME = "ignore"  # the name that a palette file gives to colors that do not count
 
@@ -173,19 +175,41 @@ def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
     return colors[label]
 
 
-def overlay(image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+def overlay(
+    image: np.ndarray, color_mask: np.ndarray, opacity: float = 0.5, label: np.ndarray | None = None
+) -> np.ndarray:
     """Lay a color mask over its image.
+
+    With the label, pixels of class 0 (the background) stay as they are, and regions of the other classes get a thin
+    outline in their full color. Without it, the mask covers the whole image.
 
     Args:
       image: [H, W, 3], RGB, 0..255.
       color_mask: uint8 [H, W, 3], RGB, from `color_label`.
       opacity: of the mask: 0 shows the image alone, 1 the mask alone.
+      label: integers [H, W], 0..255; None: color the background, too, and draw no outlines.
 
     Returns:
       uint8 [H, W, 3], RGB.
     """
     mixed = np.asarray(image, np.float32) * (1 - opacity) + np.asarray(color_mask, np.float32) * opacity
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    mixed = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    if label is None:
+        return mixed
+    label = np.asarray(label).astype(np.uint8)
+    if opacity > 0:
+        mixed = np.where(outlines(label)[..., None], color_mask, mixed)
+    return np.where((label == 0)[..., None], image, mixed).astype(np.uint8)
+
+
+def outlines(label: np.ndarray) -> np.ndarray:
+    """Edge pixels of the regions of a label, uint8 [H, W]: bool [H, W]; thicker in large images, to be seen in small.
+
+    A region's outline is inside it, so two regions that touch have an outline each.
+    """
+    width = 2 * max(1, round(max(label.shape) / _OUTLINE)) + 1
+    around = np.ones((width, width), np.uint8)
+    return cv2.dilate(label, around) != cv2.erode(label, around)
 
 
 # --- Palette files ------------------------------------------------------------------------------------------

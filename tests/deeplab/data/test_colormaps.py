@@ -79,3 +79,54 @@ def test_overlay_by_hand():
     assert colormaps.overlay(image, mask, 0.0).tolist() == image.tolist()
     assert colormaps.overlay(image, mask, 1.0).tolist() == mask.tolist()
     assert colormaps.overlay(image, mask, 0.25).tolist() == [[[64, 125, 255]]]
+
+
+class TestOverlayWithLabel:
+    """Class 0 stays untouched, regions get an outline."""
+
+    IMAGE = np.full((12, 16, 3), 100, np.uint8)
+    COLORS = colormaps.colors_for(((9, 9, 9), (200, 0, 0), (0, 200, 0)), 3)
+
+    def laid(self, label, opacity=0.5, image=IMAGE):
+        return colormaps.overlay(image, colormaps.color_label(label, self.COLORS), opacity, label)
+
+    def test_by_hand(self):
+        label = np.zeros((12, 16), np.int64)
+        label[2:9, 3:10] = 1
+        drawn = self.laid(label)
+        expected = self.IMAGE.copy()
+        expected[2:9, 3:10] = (200, 0, 0)  # the outline in full color
+        expected[3:8, 4:9] = (150, 50, 50)
+        np.testing.assert_array_equal(drawn, expected)
+
+    def test_regions_that_touch_have_an_outline_each(self):
+        label = np.ones((12, 16), np.uint8)
+        label[:, 8:] = 2
+        (row,) = self.laid(label)[5:6]
+        assert [tuple(pixel) for pixel in row[6:10].tolist()] == [
+            (150, 50, 50),
+            (200, 0, 0),
+            (0, 200, 0),
+            (50, 150, 50),
+        ]
+        assert tuple(row[0]) == (150, 50, 50)  # the border of the image is no edge of a region
+
+    def test_nothing_but_background_is_the_image(self):
+        np.testing.assert_array_equal(self.laid(np.zeros((12, 16), np.uint8)), self.IMAGE)
+
+    def test_no_opacity_is_the_image(self):
+        label = np.ones((12, 16), np.uint8)
+        label[:, 8:] = 2
+        np.testing.assert_array_equal(self.laid(label, 0.0), self.IMAGE)
+
+    def test_full_opacity_is_the_mask_outside_the_background(self):
+        label = np.repeat(np.arange(4, dtype=np.uint8), 4)[None].repeat(12, 0) % 3
+        drawn = self.laid(label, 1.0)
+        np.testing.assert_array_equal(drawn[label > 0], self.COLORS[label[label > 0]])
+        np.testing.assert_array_equal(drawn[label == 0], self.IMAGE[label == 0])
+
+    def test_outlines_of_large_images_are_thicker(self):
+        label = np.zeros((1200, 1800), np.uint8)
+        label[300:900, 300:900] = 1
+        inside = colormaps.outlines(label)[600, 300:900]
+        assert inside[:3].all() and not inside[3:-3].any() and inside[-3:].all()
