@@ -33,8 +33,8 @@ from deeplab.utils.locks import folder_lock
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
     from deeplab.training.settings import Settings
-    from deeplab.visualization.dataset_browser import Look, Split
-    from deeplab.visualization.image_grid import Sheet
+    from deeplab.visualization.dataset_browser import GridStyle, RecordSplit
+    from deeplab.visualization.image_grid import ImageGrid
 
 
 TRAINING = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, BrowsedTraining)
@@ -52,21 +52,23 @@ def run(given: Given) -> None:
 
     settings, saved = training_settings(given)
     split, data = config.split or settings.train.train_split, settings.dataset
-    source = drawing.Split(
+    source = drawing.RecordSplit(
         datasets.find(data.dataset, data.dataset_dir), split, records.list_shards(data.dataset_dir, split)
     )
-    look = drawing.Look(config.images_per_sheet, config.picture_size, config.overlay_opacity)
+    style = drawing.GridStyle(
+        config.images_per_sheet, config.picture_size, config.overlay_opacity, config.overlay_background
+    )
     folder = pathlib.Path(config.output_dir)
     with made_folder(folder), folder_lock(folder, "drawing", "give another `output_dir`"):
         if config.of_training:
-            pages = drawing.Pages(folder, f"{split}-step", config.overwrite)
-            sheets = batch_sheets(config, settings, saved, source, look)
+            files = drawing.GridFiles(folder, f"{split}-step", config.overwrite)
+            grids = batch_grids(config, settings, saved, source, style)
         else:
-            pages = drawing.Pages(folder, f"{split}-sheet", config.overwrite)
-            sheets = record_sheets(config, source, look)
-        for number, sheet in sheets:
-            pages.write(number, sheet)
-        print("written: " + ", ".join(pages.finish()), flush=True)
+            files = drawing.GridFiles(folder, f"{split}-grid", config.overwrite)
+            grids = record_grids(config, source, style)
+        for number, grid in grids:
+            files.write(number, grid)
+        print("written: " + ", ".join(files.finish()), flush=True)
 
 
 def training_settings(given: Given) -> tuple[Settings, dict[str, Any]]:
@@ -88,8 +90,8 @@ def training_settings(given: Given) -> tuple[Settings, dict[str, Any]]:
     return Settings(*groups), saved
 
 
-def record_sheets(config: BrowseConfig, source: Split, look: Look) -> Iterator[tuple[str, Sheet]]:
-    """Sheets of records with their numbers.
+def record_grids(config: BrowseConfig, source: RecordSplit, style: GridStyle) -> Iterator[tuple[str, ImageGrid]]:
+    """Grids of records with their numbers.
 
     Raises:
       UserError: an unknown class, none of the wanted classes in the split, a damaged shard.
@@ -98,14 +100,14 @@ def record_sheets(config: BrowseConfig, source: Split, look: Look) -> Iterator[t
 
     seed = config.seed if config.random else None
     positions = drawing.choose(source, drawing.Selection(config.images, config.classes, seed))
-    for number, sheet in enumerate(drawing.record_sheets(source, positions, look), start=1):
-        yield f"{number:03d}", sheet
+    for number, grid in enumerate(drawing.record_grids(source, positions, style), start=1):
+        yield f"{number:03d}", grid
 
 
-def batch_sheets(
-    config: BrowseConfig, settings: Settings, saved: Mapping[str, Any], source: Split, look: Look
-) -> Iterator[tuple[str, Sheet]]:
-    """Sheets of the batches that the training gets, with the number of the step.
+def batch_grids(
+    config: BrowseConfig, settings: Settings, saved: Mapping[str, Any], source: RecordSplit, style: GridStyle
+) -> Iterator[tuple[str, ImageGrid]]:
+    """Grids of the batches that the training gets, with the number of the step.
 
     Raises:
       UserError: a record that cannot be read or used.
@@ -126,9 +128,9 @@ def batch_sheets(
         batch = guards.next_batch(batches, source.shards, step)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
         padding = slim.find(settings.model.model_variant).padding_color
-        sheets = list(drawing.batch_sheets(source, batch, padding, (title, about), look))
-        for part, sheet in enumerate(sheets, start=1):
-            yield f"{step:06d}-{part}" if len(sheets) > 1 else f"{step:06d}", sheet
+        grids = list(drawing.batch_grids(source, batch, padding, (title, about), style))
+        for part, grid in enumerate(grids, start=1):
+            yield f"{step:06d}-{part}" if len(grids) > 1 else f"{step:06d}", grid
 
 
 def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:

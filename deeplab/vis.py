@@ -6,7 +6,7 @@ Example, 0.1 seconds per image of 500x375 on two processor cores (MobileNetV2, o
 
 Writes segmentation_results/000000_image.png, ..._prediction.png and ..._overlay.png for each image, in the order of the
 records; with `also_save_raw_predictions` index masks under the images' names (palette PNG: pixels are class numbers;
-Cityscapes: its label ids); and contact_sheet.png, a grid of the first images beside prediction and label. The
+Cityscapes: its label ids); and image_grid.png, a grid of the first images beside prediction and label. The
 architecture comes from config.yml beside the checkpoint.
 """
 
@@ -74,6 +74,7 @@ def prepared(given: Given, checkpoint: Checkpoint) -> Callable[[Checkpoint], Non
         folder=folder,
         colors=colormaps.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
         opacity=config.overlay_opacity,
+        overlay_background=config.overlay_background,
         raw_folder=raw_folder if config.also_save_raw_predictions else None,
         ids=prediction_images.CITYSCAPES_IDS if described.name == "cityscapes" else None,
         sheet_images=config.sheet_images,

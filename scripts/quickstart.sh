@@ -55,7 +55,7 @@ cat <<END
 
 Look at:
   $OUT/data.html                  what the records contain: class frequencies, sizes, samples
-  $OUT/vis/contact_sheet.png      images, predictions, labels
+  $OUT/vis/image_grid.png         images, predictions, labels
   $OUT/eval/confusion_matrix.png  which class is predicted as which
   $OUT/eval/class_iou.png         IoU per class
   $OUT/predicted                  one image, predicted with the frozen graph

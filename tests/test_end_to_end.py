@@ -150,7 +150,7 @@ def test_every_picture_is_drawn(work):
     for kind in ("image", "prediction", "overlay"):
         assert len(list((work / "vis" / "segmentation_results").glob(f"*_{kind}.png"))) == len(val)
     assert sorted(path.stem for path in (work / "vis" / "raw_segmentation_results").iterdir()) == sorted(val)
-    assert (work / "vis" / "contact_sheet.png").exists()
+    assert (work / "vis" / "image_grid.png").exists()
 
 
 @pytest.mark.slow

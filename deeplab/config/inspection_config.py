@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deeplab.config.fields import Config, Texts, setting
+from deeplab.config.prediction_config import OVERLAY_BACKGROUND
 from deeplab.config.training_config import TrainConfig
 from deeplab.utils.errors import UserError
 
@@ -62,6 +63,7 @@ class BrowseConfig(Config):
         unit="pixels",
     )
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
+    overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
     overwrite: bool = setting(False, "Replace the image grids of an earlier run.")
 
     def validate(self) -> None:

@@ -16,6 +16,7 @@ _CROP = "Height,width to which each image is padded (unset: each image keeps its
 _BATCH: dict[str, Any] = {"min": 1, "max": 65536, "because": "such a batch does not fit into memory", "unit": "images"}
 _INTERVAL = "Minimum time between two rounds while waiting for checkpoints."
 _ROUNDS = "Number of checkpoints after which the command ends; 0 = it waits for more (the reference's default)."
+OVERLAY_BACKGROUND = "Overlays color class 0 (the background), too, and have no outlines."
 _NO_LOSS = "weights only count in training"
 _NO_SESSION = "there are no sessions; devices are found automatically"
 
@@ -63,6 +64,7 @@ class VisConfig(Config):
         choices=("", "pascal", "cityscapes", "ade20k", "mapillary_vistas", "distinct"),
     )
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
+    overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
     sheet_images: int = setting(
         12,
         "Number of images in the image grid; 0 = no grid.",
@@ -106,6 +108,7 @@ class PredictConfig(Config):
         choices=("", "npz", "png"),
     )
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
+    overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
     dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")
     crop_size: Size | None = setting(
         None, "Height,width to which images are padded (unset: each keeps its size).", **IMAGE_SIDE, unit="pixels"

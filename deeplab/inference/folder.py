@@ -86,8 +86,8 @@ def results_of(
     if config.save_color:
         files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
     if config.save_overlay:
-        opacity = config.overlay_opacity
-        files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(opacity))
+        look = (config.overlay_opacity, config.overlay_background)
+        files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(*look))
     if config.save_probabilities == "npz":
         files[folder / "probabilities" / f"{name}.npz"] = _write_npz
     if config.save_probabilities == "png":

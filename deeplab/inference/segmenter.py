@@ -47,9 +47,14 @@ class Segmentation:
         """Every pixel in its class's color: uint8 [H, W, 3], RGB."""
         return colormaps.color_label(self.labels, self.colors)
 
-    def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The color mask over the picture, uint8 [H, W, 3]; opacity of the mask from 0 to 1."""
-        return colormaps.overlay(self.image, self.color_mask(), opacity)
+    def overlay(self, opacity: float = 0.5, background: bool = False) -> np.ndarray:
+        """The color mask over the image, uint8 [H, W, 3], with outlines; class 0 stays untouched.
+
+        Args:
+          opacity: of the mask, from 0 to 1.
+          background: color class 0, too, and draw no outlines.
+        """
+        return colormaps.overlay(self.image, self.color_mask(), opacity, None if background else self.labels)
 
     def shares(self) -> dict[str, float]:
         """Each class's part of the picture, 0..1, by name; classes that do not occur are among them."""

@@ -1,6 +1,6 @@
-"""Contact sheets: pictures side by side under titles, each row with its caption, and a legend, all in one picture.
+"""Image grids: images side by side under titles, each row with its caption, and a legend, all in one image.
 
-It knows neither records nor predictions: `dataset_browser.py` and `prediction_grid.py` decide what is drawn.
+It knows neither records nor predictions: `dataset_browser.py` and `prediction_images.py` decide what is drawn.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = 240  # greatest width and height of a picture on a sheet, in pixels, unless it is shown as it is
+CELL = 240  # largest width and height of an image in a grid, in pixels, unless it is shown pixel for pixel
 GAP = 8
 LINE = 20  # height of a line of text
-SWATCH = 14  # side of a legend's square
-_TEXT = 13  # size of letters
+SWATCH = 14  # side of a square in the legend
+_TEXT = 13  # font size
 _BETWEEN_COLUMNS = 3 * GAP
 _PAPER, _INK, _SOFT, _FRAME = (250, 250, 250), (30, 30, 30), (110, 110, 110), (200, 200, 200)
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """What belongs to one image: pictures side by side, and lines of text below them.
+    """One entry of a grid: images side by side, and lines of text below them.
 
     Attributes:
-      pictures: uint8 [H, W, 3], RGB; a text that says why there is none; None leaves the place empty.
-      caption: lines of text; the first is printed stronger.
+      images: uint8 [H, W, 3], RGB; a text that says why there is none; None leaves the place empty.
+      caption: lines of text; the first is printed darker.
     """
 
-    pictures: Sequence[np.ndarray | str | None]
+    images: Sequence[np.ndarray | str | None]
     caption: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Key:
+class LegendKey:
     """An entry of the legend.
 
     Attributes:
-      text: what it says.
+      text: its text.
       swatch: its square, uint8 [SWATCH, SWATCH, 3], RGB.
     """
 
@@ -51,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture stands on a sheet, in pixels from the top left."""
+    """Where an image is in a grid, in pixels from the top left."""
 
     left: int
     top: int
@@ -60,29 +60,29 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
-    """A contact sheet.
+class ImageGrid:
+    """A grid of images.
 
     Attributes:
-      titles: what stands above each picture of a tile.
-      tiles: at least one; each has a picture for each title.
+      titles: above each image of a tile.
+      tiles: at least one; each has an image for each title.
       legend: what the colors mean.
       heading: lines above everything.
       columns: tiles beside each other.
-      cell: width and height within which pictures are brought, whole; None shows them as they are, pixel for pixel.
+      cell: width and height to which whole images are fitted; None shows them pixel for pixel.
     """
 
     titles: Sequence[str]
     tiles: Sequence[Tile]
-    legend: Sequence[Key] = ()
+    legend: Sequence[LegendKey] = ()
     heading: Sequence[str] = ()
     columns: int = 1
     cell: int | None = CELL
 
     @property
     def cell_width(self) -> int:
-        """Width of a picture's place."""
-        return self.cell or max(picture.shape[1] for picture in _drawn(self.tiles))
+        """Width of the place of an image."""
+        return self.cell or max(image.shape[1] for image in _drawn(self.tiles))
 
     @property
     def tile_width(self) -> int:
@@ -91,16 +91,16 @@ class Sheet:
 
     @property
     def width(self) -> int:
-        """Width of the sheet."""
+        """Width of the grid."""
         between = (self.columns - 1) * (_BETWEEN_COLUMNS - GAP)
         return self.columns * (self.tile_width + GAP) + between + GAP
 
     def places(self) -> list[list[Place]]:
-        """Where each picture of each tile stands; texts and missing ones have the height of their row."""
+        """Where each image of each tile is; texts and missing images have the height of their row."""
         found, top = [], GAP + LINE * (len(self.heading) + 1)
         for first in range(0, len(self.tiles), self.columns):
             row = self.tiles[first : first + self.columns]
-            sizes = [[self._size(picture) for picture in tile.pictures] for tile in row]
+            sizes = [[self._size(image) for image in tile.images] for tile in row]
             height = max((size[0] for tile in sizes for size in tile if size), default=self.cell_width // 2)
             for column, tile in enumerate(sizes):
                 found.append(self._tile_places(tile, column, top, height))
@@ -116,16 +116,16 @@ class Sheet:
         return places
 
     def left_of(self, column: int, index: int = 0) -> int:
-        """Left end of the place of a tile's picture."""
+        """Left end of the place of an image of a tile."""
         return GAP + column * (self.tile_width + _BETWEEN_COLUMNS) + index * (self.cell_width + GAP)
 
-    def _size(self, picture: np.ndarray | str | None) -> tuple[int, int] | None:
-        if not isinstance(picture, np.ndarray):
+    def _size(self, image: np.ndarray | str | None) -> tuple[int, int] | None:
+        if not isinstance(image, np.ndarray):
             return None
-        return within(picture.shape[:2], self.cell) if self.cell else (picture.shape[0], picture.shape[1])
+        return within(image.shape[:2], self.cell) if self.cell else (image.shape[0], image.shape[1])
 
     def draw(self) -> np.ndarray:
-        """The sheet as a picture, uint8 [height, width, 3], RGB."""
+        """The grid as an image, uint8 [height, width, 3], RGB."""
         places = self.places()
         bottoms = [
             max(place.top + place.height for place in row) + LINE * len(tile.caption)
@@ -152,11 +152,11 @@ class Sheet:
                 pen.text(place, title, _SOFT, font())
 
     def _paste(self, paper: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, places: Sequence[Place]) -> None:
-        for picture, place in zip(tile.pictures, places, strict=True):
-            if isinstance(picture, np.ndarray):
-                paper.paste(resized(picture, place.height, place.width), (place.left, place.top))
-            elif picture:
-                _write_in(pen, picture, place)
+        for image, place in zip(tile.images, places, strict=True):
+            if isinstance(image, np.ndarray):
+                paper.paste(resized(image, place.height, place.width), (place.left, place.top))
+            elif image:
+                _write_in(pen, image, place)
         left, top = places[0].left, max(place.top + place.height for place in places)
         left -= (self.cell_width - places[0].width) // 2
         for number, line in enumerate(tile.caption):
@@ -165,24 +165,24 @@ class Sheet:
 
 
 def _drawn(tiles: Sequence[Tile]) -> list[np.ndarray]:
-    return [picture for tile in tiles for picture in tile.pictures if isinstance(picture, np.ndarray)]
+    return [image for tile in tiles for image in tile.images if isinstance(image, np.ndarray)]
 
 
 def within(size: Sequence[int], cell: int) -> tuple[int, int]:
-    """Height and width of a picture of `size` (height, width) made as large as a square of side `cell` allows."""
+    """Height and width of an image of `size` (height, width), as large as a square of side `cell` allows."""
     height, width = size[0], size[1]
     scale = cell / max(height, width, 1)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def resized(picture: np.ndarray, height: int, width: int) -> Image.Image:
-    """A picture, uint8 [H, W, 3], at another size; the same pixels where the size is the same."""
-    shown = Image.fromarray(picture)
+def resized(image: np.ndarray, height: int, width: int) -> Image.Image:
+    """An image, uint8 [H, W, 3], at another size; the same pixels where the size is the same."""
+    shown = Image.fromarray(image)
     return shown if shown.size == (width, height) else shown.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def columns_for(tiles: int, tile_width: float, tile_height: float) -> int:
-    """Number of tiles beside each other with which a sheet is about as wide as it is high."""
+    """Number of tiles beside each other with which a grid is about as wide as it is high."""
     return min(tiles, max(1, round(math.sqrt(tiles * tile_height / tile_width))))
 
 
@@ -194,7 +194,7 @@ def plain_swatch(color: Sequence[int]) -> np.ndarray:
     return np.full([SWATCH, SWATCH, 3], color, np.uint8)
 
 
-def legend_places(legend: Sequence[Key], width: int) -> list[tuple[int, int]]:
+def legend_places(legend: Sequence[LegendKey], width: int) -> list[tuple[int, int]]:
     """Left end and distance from the first line of each entry, in lines that fit the width."""
     places, left, down = [], GAP, 0
     for key in legend:
@@ -206,7 +206,7 @@ def legend_places(legend: Sequence[Key], width: int) -> list[tuple[int, int]]:
     return places
 
 
-def _draw_key(paper: Image.Image, pen: ImageDraw.ImageDraw, key: Key, left: int, top: int) -> None:
+def _draw_key(paper: Image.Image, pen: ImageDraw.ImageDraw, key: LegendKey, left: int, top: int) -> None:
     paper.paste(Image.fromarray(key.swatch), (left, top + 3))
     pen.rectangle((left, top + 3, left + SWATCH - 1, top + 2 + SWATCH), None, _SOFT)
     pen.text((left + SWATCH + 5, top + 1), key.text, _INK, font())
@@ -217,7 +217,7 @@ def _draw_key(paper: Image.Image, pen: ImageDraw.ImageDraw, key: Key, left: int,
 
 @functools.cache
 def font(bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Letters for most scripts that are written from left to right; Pillow's own know Latin alone."""
+    """A font for most scripts that are written from left to right; Pillow's own has Latin letters only."""
     try:
         import matplotlib
 
@@ -228,7 +228,7 @@ def font(bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitted(text: str, width: int) -> str:
-    """A text on one line, its middle left out where it is too long: ends of names tell more than middles."""
+    """A text on one line; the middle of a long one is left out, as the ends of names say more."""
     text = " ".join(text.split())
     if font().getlength(text) <= width:
         return text
@@ -243,11 +243,11 @@ def _without_middle(text: str, kept: int) -> str:
 
 
 def _write_in(pen: ImageDraw.ImageDraw, text: str, place: Place) -> None:
-    """A text in the place of a picture, in as many lines as it takes."""
+    """A text in the place of an image, in as many lines as it takes."""
     box = (place.left, place.top, place.left + place.width - 1, place.top + place.height - 1)
     pen.rectangle(box, (255, 240, 238), _FRAME)
-    most = max(1, (place.height - GAP) // LINE)
-    for number, line in enumerate(_wrapped(text, place.width - 2 * GAP)[:most]):
+    lines = max(1, (place.height - GAP) // LINE)
+    for number, line in enumerate(_wrapped(text, place.width - 2 * GAP)[:lines]):
         pen.text((place.left + GAP, place.top + GAP // 2 + LINE * number), line, (170, 30, 20), font())
 
 

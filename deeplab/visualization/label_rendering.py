@@ -1,6 +1,6 @@
-"""Labels as pictures that say everything: classes in their colors, pixels that do not count in patterns.
+"""Labels as images: classes in their colors, pixels that do not count in patterns.
 
-A color alone could be a class; hatched pixels are none. Patterns are drawn at the size at which a picture is shown.
+A plain color could be mistaken for a class. Patterns are drawn at the size at which an image is shown.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 
 from deeplab.data import colormaps
 from deeplab.data.dataset import Color, Dataset
-from deeplab.visualization.image_grid import SWATCH, Key, plain_swatch
+from deeplab.visualization.image_grid import SWATCH, LegendKey, plain_swatch
 
-MOST_KEYS = 24  # up to so many classes a legend names those that do not occur, too
+MAX_KEYS = 24  # up to so many classes, a legend lists those that do not occur, too
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pattern:
     STEP, THICKNESS = 9, 2  # pixels
 
     def drawn(self, height: int, width: int) -> np.ndarray:
-        """A picture of the pattern, uint8 [height, width, 3], RGB."""
+        """An image of the pattern, uint8 [height, width, 3], RGB."""
         rows, columns = np.ogrid[:height, :width]
         on_line = (rows + columns) % self.STEP < self.THICKNESS
         if self.crossed:
@@ -48,11 +48,11 @@ NO_CLASS = Pattern((255, 0, 200), (0, 0, 0), crossed=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Classes:
-    """What label values mean, and how they look.
+class LabelColors:
+    """How label values are drawn.
 
     Attributes:
-      names: one a class.
+      names: one per class.
       colors: RGB of each class, uint8 [256, 3].
       ignore_label: the value of ignored pixels.
     """
@@ -62,66 +62,66 @@ class Classes:
     ignore_label: int
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Classes:
+    def of(cls, dataset: Dataset) -> LabelColors:
         """Those of a dataset."""
         return cls(dataset.class_names, colormaps.colors_for(dataset.colors, dataset.num_classes), dataset.ignore_label)
 
-    def picture(self, label: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:
-        """A label as a picture.
+    def draw(self, label: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:
+        """A label as an image.
 
         Args:
           label: integers [H, W], 0..255.
-          padding: bool [H, W], pixels that are no part of the image; None = there are none.
+          padding: bool [H, W], pixels that are not part of the image; None = there are none.
 
         Returns:
-          uint8 [H, W, 3], RGB: classes in their colors, the others in the patterns of this module.
+          uint8 [H, W, 3], RGB: classes in their colors, everything else in the patterns of this module.
         """
         drawn = colormaps.color_label(label, self.colors)
         ignored = label == self.ignore_label
-        strange = (label >= len(self.names)) & ~ignored
-        for where, pattern in ((strange, NO_CLASS), (ignored, IGNORED), (padding, PADDING)):
+        unknown = (label >= len(self.names)) & ~ignored
+        for where, pattern in ((unknown, NO_CLASS), (ignored, IGNORED), (padding, PADDING)):
             if where is not None and where.any():
                 drawn = np.where(where[..., None], pattern.drawn(*label.shape), drawn)
         return drawn
 
-    def legend(self, counts: np.ndarray, padding: int = 0) -> list[Key]:
-        """Classes with their label values, names and shares, and whatever else occurs.
+    def legend(self, counts: np.ndarray, padding: int = 0) -> list[LegendKey]:
+        """Classes with their label values, names and fractions, and whatever else occurs.
 
         Args:
-          counts: pixels of each label value, int64 [256]; padding not among them.
+          counts: pixels of each label value, int64 [256], without padding.
           padding: pixels of padding.
 
         Returns:
-          Entries in the order of the label values: shares of classes are of the pixels that count, the others of all.
+          Keys in the order of the label values: fractions of classes are of the labeled pixels, the others of all.
         """
         numbers = [0 if index == self.ignore_label else int(counts[index]) for index in range(len(self.names))]
         labeled, everything = max(1, sum(numbers)), max(1, int(counts.sum()) + padding)
         keys = [
-            Key(f"{index} {name} {percent(numbers[index] / labeled)}", plain_swatch(self.colors[index]))
+            LegendKey(f"{index} {name} {percent(numbers[index] / labeled)}", plain_swatch(self.colors[index]))
             for index, name in enumerate(self.names)
-            if index != self.ignore_label and (numbers[index] or len(self.names) <= MOST_KEYS)
+            if index != self.ignore_label and (numbers[index] or len(self.names) <= MAX_KEYS)
         ]
         ignored = int(counts[self.ignore_label])
-        strange = [int(value) for value in np.flatnonzero(counts) if value >= len(self.names)]
-        strange = [value for value in strange if value != self.ignore_label]
+        unknown = [int(value) for value in np.flatnonzero(counts) if value >= len(self.names)]
+        unknown = [value for value in unknown if value != self.ignore_label]
         if ignored:
             keys.append(pattern_key(f"{self.ignore_label} ignored {percent(ignored / everything)}", IGNORED))
         if padding:
             keys.append(pattern_key(f"padding {percent(padding / everything)}", PADDING))
-        if strange:
-            share = percent(int(counts[strange].sum()) / everything)
-            keys.append(pattern_key(f"no class: {', '.join(map(str, strange[:8]))} {share}", NO_CLASS))
+        if unknown:
+            fraction = percent(int(counts[unknown].sum()) / everything)
+            keys.append(pattern_key(f"no class: {', '.join(map(str, unknown[:8]))} {fraction}", NO_CLASS))
         return keys
 
 
-def pattern_key(text: str, pattern: Pattern) -> Key:
+def pattern_key(text: str, pattern: Pattern) -> LegendKey:
     """An entry of a legend for a pattern."""
-    return Key(text, pattern.drawn(SWATCH, SWATCH))
+    return LegendKey(text, pattern.drawn(SWATCH, SWATCH))
 
 
-def percent(share: float) -> str:
-    """A share as people read it: `12.3 %`, `0.012 %`, `0`."""
-    number = 100 * share
+def percent(fraction: float) -> str:
+    """A fraction in percent: `12.3 %`, `0.012 %`, `0`."""
+    number = 100 * fraction
     if number <= 0:
         return "0"
     if number < 1e-4:

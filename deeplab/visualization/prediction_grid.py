@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.visualization.image_grid import CELL, GAP, Key, Sheet, Tile, plain_swatch
+from deeplab.visualization.image_grid import CELL, GAP, ImageGrid, LegendKey, Tile, plain_swatch
 
 __all__ = ["CELL", "GAP", "Row", "contact_sheet"]
 
@@ -50,5 +50,7 @@ def contact_sheet(rows: Sequence[Row], class_names: Sequence[str], colors: np.nd
     titles = ["image", "prediction", *(["label"] if with_label else []), "overlay"]
     tiles = [Tile(row.cells(with_label), [row.name]) for row in rows]
     occurring = frozenset().union(*(row.classes for row in rows))
-    legend = [Key(name, plain_swatch(colors[index])) for index, name in enumerate(class_names) if index in occurring]
-    return Sheet(titles, tiles, legend).draw()
+    legend = [
+        LegendKey(name, plain_swatch(colors[index])) for index, name in enumerate(class_names) if index in occurring
+    ]
+    return ImageGrid(titles, tiles, legend).draw()

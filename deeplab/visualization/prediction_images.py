@@ -19,7 +19,7 @@ from deeplab.visualization.prediction_grid import Row, contact_sheet
 
 RESULTS = "segmentation_results"
 RAW_RESULTS = "raw_segmentation_results"
-SHEET = "contact_sheet.png"
+SHEET = "image_grid.png"
 
 # Cityscapes' own ids of its 19 training classes: its evaluation server wants these.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -32,9 +32,10 @@ class Drawing:
 
     Attributes:
       folder: gets `segmentation_results/000000_{image,prediction,overlay}.png`, numbered in the order of the records,
-        and `contact_sheet.png`. Files of an earlier round are replaced.
+        and `image_grid.png`. Files of an earlier round are replaced.
       colors: RGB of each class, uint8 [256, 3].
       opacity: of the colors in overlays, 0..1.
+      overlay_background: overlays color class 0, too, and have no outlines.
       raw_folder: gets index masks (palette PNG) under the images' names; None = none are written.
       ids: label ids that stand in index masks for classes 0, 1, ...; None = the classes themselves.
       sheet_images: images on the sheet; 0 = no sheet.
@@ -43,6 +44,7 @@ class Drawing:
     folder: pathlib.Path
     colors: np.ndarray
     opacity: float = 0.5
+    overlay_background: bool = False
     raw_folder: pathlib.Path | None = None
     ids: Sequence[int] | None = None
     sheet_images: int = 12
@@ -127,7 +129,9 @@ def row_of(answer: Answer, drawing: Drawing) -> Row:
         image=answer.image,
         prediction=prediction,
         label=None if answer.label is None else colormaps.color_label(answer.label, drawing.colors),
-        overlay=colormaps.overlay(answer.image, prediction, drawing.opacity),
+        overlay=colormaps.overlay(
+            answer.image, prediction, drawing.opacity, None if drawing.overlay_background else answer.prediction
+        ),
         classes=frozenset(seen.tolist()),
     )
 

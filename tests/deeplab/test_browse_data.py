@@ -1,4 +1,4 @@
-"""The command that draws contact sheets: its sheets hold the very pixels that training gets."""
+"""The command `browse-data`: its image grids hold exactly the pixels that training gets."""
 
 import shutil
 import sys
@@ -52,13 +52,13 @@ def batches_of_training(disc_records, number, **changes):
 
 
 def require_shown(path, batch, disc_records, mean_pixel=(127.5,) * 3):
-    """The sheet shows the batch's images, and its labels in their colors, pixel for pixel."""
+    """The grid shows the batch's images, and its labels in their colors, pixel for pixel."""
     drawn = np.asarray(Image.open(path))
     described = dataset.find("", disc_records)
-    split = dataset_browser.Split(described, "train", [])
-    (sheet,) = dataset_browser.batch_sheets(split, batch, mean_pixel, ("a", "b"), dataset_browser.Look())
-    colors = dataset_browser.Classes.of(described).colors
-    for places, image, label in zip(sheet.places(), batch["image"].numpy(), batch["label"].numpy(), strict=True):
+    split = dataset_browser.RecordSplit(described, "train", [])
+    (grid,) = dataset_browser.batch_grids(split, batch, mean_pixel, ("a", "b"), dataset_browser.GridStyle())
+    colors = dataset_browser.LabelColors.of(described).colors
+    for places, image, label in zip(grid.places(), batch["image"].numpy(), batch["label"].numpy(), strict=True):
         shown = [drawn[p.top : p.top + p.height, p.left : p.left + p.width] for p in places]
         np.testing.assert_array_equal(shown[0], np.rint(image))
         np.testing.assert_array_equal(shown[2][label != 255], colors[label[label != 255]])
@@ -120,7 +120,7 @@ class TestBatches:
         (batch,) = batches_of_training(disc_records, 1, seed=seed)
         require_shown(tmp_path / "out" / "train-step-000001.png", batch, disc_records)
 
-    def test_a_large_batch_takes_several_sheets(self, run, tmp_path):
+    def test_a_large_batch_takes_several_grids(self, run, tmp_path):
         assert run(*CROP, "--random_seed=1", "--batches=1", "--images_per_sheet=3") == 0
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
             "train-step-000001-1.png",
@@ -129,25 +129,25 @@ class TestBatches:
 
 
 class TestRecords:
-    def test_sheets_of_a_split(self, run, tmp_path, capsys):
+    def test_grids_of_a_split(self, run, tmp_path, capsys):
         assert run("--images=5", "--images_per_sheet=2", "--random=true") == 0
-        names = [f"train-sheet-00{number}.png" for number in (1, 2, 3)]
+        names = [f"train-grid-00{number}.png" for number in (1, 2, 3)]
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
         assert capsys.readouterr().out == "written: " + ", ".join(f"{tmp_path}/out/{name}" for name in names) + "\n"
 
     def test_another_split(self, run, tmp_path):
         assert run("--split=val", "--picture_size=100") == 0
-        assert Image.open(tmp_path / "out" / "val-sheet-001.png").width < 700
+        assert Image.open(tmp_path / "out" / "val-grid-001.png").width < 700
 
     def test_nothing_is_overwritten_unasked(self, run, tmp_path, capsys):
         assert run("--images=2", "--images_per_sheet=1") == 0
-        before = (tmp_path / "out" / "train-sheet-001.png").read_bytes()
+        before = (tmp_path / "out" / "train-grid-001.png").read_bytes()
         assert run("--images=2", "--random=true") == 1
         assert "--overwrite=true replaces them" in capsys.readouterr().err
-        assert (tmp_path / "out" / "train-sheet-001.png").read_bytes() == before
+        assert (tmp_path / "out" / "train-grid-001.png").read_bytes() == before
         assert run("--images=2", "--overwrite=true", "--random=true") == 0
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["train-sheet-001.png"]
-        assert (tmp_path / "out" / "train-sheet-001.png").read_bytes() != before
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["train-grid-001.png"]
+        assert (tmp_path / "out" / "train-grid-001.png").read_bytes() != before
 
     def test_a_damaged_record(self, run, disc_records, tmp_path, capsys):
         broken = tmp_path / "records"

@@ -40,7 +40,7 @@ def test_pictures_of_every_image(run, small_run, disc_records, tmp_path):
         pascal = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
         drawn = np.asarray(Image.open(results / f"{number:06d}_prediction.png"))
         np.testing.assert_array_equal(drawn, pascal[labels])
-    assert (tmp_path / "vis" / "contact_sheet.png").exists()
+    assert (tmp_path / "vis" / "image_grid.png").exists()
 
 
 def test_crop_resize_and_folder_of_masks(run, tmp_path):
@@ -49,7 +49,7 @@ def test_crop_resize_and_folder_of_masks(run, tmp_path):
     assert run(*flags, "--also_save_raw_predictions", f"--raw_save_dir={raw}", "--sheet_images=0") == 0
     assert sorted(path.name for path in raw.iterdir()) == [f"pair_{number}.png" for number in range(100, 104)]
     assert Image.open(raw / "pair_100.png").size == (64, 48)
-    assert not (tmp_path / "vis" / "contact_sheet.png").exists()
+    assert not (tmp_path / "vis" / "image_grid.png").exists()
 
 
 @pytest.mark.parametrize(

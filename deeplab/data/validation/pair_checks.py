@@ -19,7 +19,7 @@ from deeplab.data.validation.image_checks import SeenImage, examine_image
 from deeplab.data.validation.label_checks import SeenLabel, examine_drawn_mask, examine_mask
 from deeplab.data.validation.rules import PAIR_CHECKS, finding
 from deeplab.data.validation.subject import LoadedPair, StatedFields, UnreadPair
-from deeplab.visualization import label_rendering
+from deeplab.visualization.label_rendering import LabelColors
 
 _MIN_PIXELS_PER_BYTE = 8  # of the file of a mask; photographs have two or three
 
@@ -38,7 +38,7 @@ class PairTask:
     classes: Classes
     exif: str
     wants_preview: Callable[[str], bool]
-    colors: label_rendering.Classes
+    colors: LabelColors
 
 
 @dataclass

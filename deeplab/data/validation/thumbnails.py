@@ -12,7 +12,7 @@ from PIL import Image
 
 from deeplab.data.colormaps import TABLE_SIZE, colors_for, overlay
 from deeplab.data.readers.classes import Classes
-from deeplab.visualization import label_rendering
+from deeplab.visualization.label_rendering import LabelColors
 
 SIDE = 320  # longest side of an image in the report, in pixels
 OPACITY = 0.55
@@ -88,12 +88,12 @@ def gray_of(image: Image.Image) -> np.ndarray | None:
 # --- Color --------------------------------------------------------------------------------------------------
 
 
-def label_colors(classes: Classes) -> label_rendering.Classes:
+def label_colors(classes: Classes) -> LabelColors:
     """How labels are drawn: classes in their colors, ignored pixels and values that are no class in patterns."""
     number = classes.num_classes or TABLE_SIZE
     names = classes.names or tuple(map(str, range(number)))
     own = classes.colors if len(classes.colors) == number else None
-    return label_rendering.Classes(names, colors_for(own, 0), classes.rule.ignore_label)
+    return LabelColors(names, colors_for(own, 0), classes.rule.ignore_label)
 
 
 def shrunk(data: bytes, side: int = SIDE) -> np.ndarray | None:
@@ -124,7 +124,7 @@ def _fit(pixels: np.ndarray, side: int, interpolation: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=interpolation)
 
 
-def overlaid(image: np.ndarray | None, label: np.ndarray | None, colors: label_rendering.Classes) -> np.ndarray | None:
+def overlaid(image: np.ndarray | None, label: np.ndarray | None, colors: LabelColors) -> np.ndarray | None:
     """A small image with its label overlaid in colors, or the one of the two that there is; None without both.
 
     Where their shapes differ, the two are side by side.
@@ -136,13 +136,13 @@ def overlaid(image: np.ndarray | None, label: np.ndarray | None, colors: label_r
     """
     if label is None:
         return image
-    small = colors.picture(_fit(label, SIDE, cv2.INTER_NEAREST))
+    small = colors.draw(_fit(label, SIDE, cv2.INTER_NEAREST))
     if image is None:
         return small
     if abs(image.shape[0] * small.shape[1] / (image.shape[1] * small.shape[0]) - 1) > _SAME_SHAPE:
         return side_by_side([image, small])
-    size = (image.shape[1], image.shape[0])
-    return overlay(image, colors.picture(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)), OPACITY)
+    label = cv2.resize(label, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return overlay(image, colors.draw(label), OPACITY, label)
 
 
 def side_by_side(images: Sequence[np.ndarray | None]) -> np.ndarray | None:

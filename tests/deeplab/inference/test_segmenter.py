@@ -86,7 +86,9 @@ class TestSegmentation:
 
     def test_colors_and_overlay(self, result):
         np.testing.assert_array_equal(result.color_mask()[0, :2], [[0, 0, 0], [10, 20, 30]])
-        np.testing.assert_array_equal(result.overlay(0.25)[0, :2], [[75, 75, 75], [78, 80, 82]])
+        np.testing.assert_array_equal(result.overlay(0.25, background=True)[0, :2], [[75, 75, 75], [78, 80, 82]])
+        untouched, outlined = [100, 100, 100], [10, 20, 30]
+        np.testing.assert_array_equal(result.overlay(0.25)[0], [untouched, outlined, outlined, untouched])
 
     def test_shares(self, result):
         assert result.shares() == {"ground": 0.5, "disc": 0.5, "square": 0.0}

@@ -1,10 +1,10 @@
-"""Contact sheets: where pictures stand, that they are whole, legends that fit."""
+"""Image grids: where images are, that they are whole, legends that fit."""
 
 import numpy as np
 import pytest
 
 from deeplab.visualization import image_grid
-from deeplab.visualization.image_grid import CELL, GAP, LINE, SWATCH, Key, Place, Sheet, Tile
+from deeplab.visualization.image_grid import CELL, GAP, LINE, SWATCH, ImageGrid, LegendKey, Place, Tile
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -20,18 +20,18 @@ def part(drawn, place):
 class TestPlaces:
     def test_pixel_for_pixel(self):
         draw = np.random.default_rng(0)
-        pictures = [draw.integers(0, 256, [17, 23, 3], dtype=np.uint8) for _ in range(6)]
-        tiles = [Tile(pictures[:2], ["a"]), Tile(pictures[2:4], ["b", "second line"]), Tile(pictures[4:])]
-        made = Sheet(("one", "two"), tiles, heading=("x",), columns=2, cell=None)
+        images = [draw.integers(0, 256, [17, 23, 3], dtype=np.uint8) for _ in range(6)]
+        tiles = [Tile(images[:2], ["a"]), Tile(images[2:4], ["b", "second line"]), Tile(images[4:])]
+        made = ImageGrid(("one", "two"), tiles, heading=("x",), columns=2, cell=None)
         drawn, places = made.draw(), made.places()
         assert drawn.shape[1] == made.width
         for tile, row in zip(tiles, places, strict=True):
-            for picture, place in zip(tile.pictures, row, strict=True):
-                np.testing.assert_array_equal(part(drawn, place), picture)
+            for image, place in zip(tile.images, row, strict=True):
+                np.testing.assert_array_equal(part(drawn, place), image)
 
     def test_by_hand(self):
         tiles = [Tile([plain(RED), plain(GREEN)], ["a"])] * 3
-        made = Sheet(("one", "two"), tiles, columns=2, cell=None)
+        made = ImageGrid(("one", "two"), tiles, columns=2, cell=None)
         assert (made.cell_width, made.tile_width) == (30, 30 + GAP + 30)
         below_titles = GAP + LINE
         second_row = below_titles + 20 + LINE + GAP
@@ -46,22 +46,22 @@ class TestPlaces:
     @pytest.mark.parametrize(
         ("size", "shown"), [((10, 20), (120, 240)), ((500, 375), (240, 180)), ((1, 900), (1, 240))]
     )
-    def test_pictures_keep_their_shape(self, size, shown):
-        made = Sheet(("one",), [Tile([plain(RED, *size)])])
+    def test_images_keep_their_shape(self, size, shown):
+        made = ImageGrid(("one",), [Tile([plain(RED, *size)])])
         place = made.places()[0][0]
         assert (place.height, place.width) == shown == image_grid.within(size, CELL)
         assert place.left == GAP + (CELL - shown[1]) // 2
         assert (part(made.draw(), place) == RED).all()
 
-    def test_a_text_in_place_of_a_picture(self):
-        made = Sheet(("one", "two", "three"), [Tile(["cannot be decoded", None, plain(BLUE)], ["name"])])
-        drawn, (reason, nothing, picture) = made.draw(), made.places()[0]
-        assert reason.height == picture.height == 160
+    def test_a_text_in_place_of_an_image(self):
+        made = ImageGrid(("one", "two", "three"), [Tile(["cannot be decoded", None, plain(BLUE)], ["name"])])
+        drawn, (reason, nothing, image) = made.draw(), made.places()[0]
+        assert reason.height == image.height == 160
         assert len(np.unique(part(drawn, reason).reshape(-1, 3), axis=0)) > 3  # letters
         assert len(np.unique(part(drawn, nothing).reshape(-1, 3), axis=0)) == 1
 
     def test_nothing_but_texts(self):
-        assert Sheet(("one",), [Tile(["cannot be decoded"], ["name"])]).draw().shape[1] == CELL + 2 * GAP
+        assert ImageGrid(("one",), [Tile(["cannot be decoded"], ["name"])]).draw().shape[1] == CELL + 2 * GAP
 
     @pytest.mark.parametrize(
         ("tiles", "width", "height", "columns"), [(24, 736, 228, 3), (1, 10, 100, 1), (2, 10, 90, 2)]
@@ -72,8 +72,8 @@ class TestPlaces:
 
 class TestLegend:
     def test_swatches_stand_in_lines(self):
-        keys = [Key(f"class {index}", image_grid.plain_swatch((index, 200, 9))) for index in range(12)]
-        made = Sheet(("one",), [Tile([plain(RED)])], keys)
+        keys = [LegendKey(f"class {index}", image_grid.plain_swatch((index, 200, 9))) for index in range(12)]
+        made = ImageGrid(("one",), [Tile([plain(RED)])], keys)
         places = image_grid.legend_places(keys, made.width)
         assert {left for left, down in places if down == 0} != {GAP} and max(down for _, down in places) > 0
         assert all(left + SWATCH + 5 + image_grid.font().getlength("class 9") <= made.width for left, _ in places)
@@ -82,8 +82,8 @@ class TestLegend:
         for index, (left, down) in enumerate(places):
             assert tuple(drawn[top + down + 3 + SWATCH // 2, left + SWATCH // 2]) == (index, 200, 9)
 
-    def test_a_name_wider_than_the_sheet(self):
-        assert image_grid.legend_places([Key("x" * 500, image_grid.plain_swatch(RED))] * 2, 100) == [
+    def test_a_name_wider_than_the_grid(self):
+        assert image_grid.legend_places([LegendKey("x" * 500, image_grid.plain_swatch(RED))] * 2, 100) == [
             (GAP, 0),
             (GAP, LINE),
         ]

@@ -1,13 +1,13 @@
-"""Labels as pictures: colors for classes, patterns for everything that is none, legends that say how much of each."""
+"""Labels as images: colors for classes, patterns for everything that is none, legends that say how much of each."""
 
 import numpy as np
 import pytest
 
 from deeplab.data.dataset import Dataset
-from deeplab.visualization.label_rendering import IGNORED, MOST_KEYS, NO_CLASS, PADDING, Classes, percent
+from deeplab.visualization.label_rendering import IGNORED, MAX_KEYS, NO_CLASS, PADDING, LabelColors, percent
 
 COLORS = ((1, 2, 3), (200, 0, 0), (0, 200, 0))
-CLASSES = Classes.of(Dataset("set", ("ground", "disc", "square"), COLORS))
+LABEL_COLORS = LabelColors.of(Dataset("set", ("ground", "disc", "square"), COLORS))
 
 
 def counts(**numbers):
@@ -22,7 +22,7 @@ def test_classes_have_their_colors_and_nothing_else_has():
     label[:, 20:40], label[:, 40:60], label[:, 60:] = 2, 255, 7
     padding = np.zeros([60, 80], bool)
     padding[50:] = True
-    drawn = CLASSES.picture(label, padding)
+    drawn = LABEL_COLORS.draw(label, padding)
     assert (drawn[:50, :20] == COLORS[1]).all() and (drawn[:50, 20:40] == COLORS[2]).all()
     for columns, pattern in ((slice(40, 60), IGNORED), (slice(60, 80), NO_CLASS)):
         np.testing.assert_array_equal(drawn[:50, columns], pattern.drawn(60, 80)[:50, columns])
@@ -39,13 +39,13 @@ def test_patterns_have_lines(pattern):
 
 
 def test_an_ignore_label_among_the_classes_is_hatched():
-    other = Classes(("other", "wall"), CLASSES.colors, ignore_label=0)
-    np.testing.assert_array_equal(other.picture(np.zeros([9, 9], int)), IGNORED.drawn(9, 9))
+    other = LabelColors(("other", "wall"), LABEL_COLORS.colors, ignore_label=0)
+    np.testing.assert_array_equal(other.draw(np.zeros([9, 9], int)), IGNORED.drawn(9, 9))
     assert [key.text for key in other.legend(counts(_0=30, _1=10))] == ["1 wall 100.0 %", "0 ignored 75.0 %"]
 
 
 def test_legend():
-    keys = CLASSES.legend(counts(_0=30, _1=10, _255=40, _9=5, _11=5), padding=10)
+    keys = LABEL_COLORS.legend(counts(_0=30, _1=10, _255=40, _9=5, _11=5), padding=10)
     assert [key.text for key in keys] == [
         "0 ground 75.0 %",
         "1 disc 25.0 %",
@@ -59,13 +59,13 @@ def test_legend():
 
 
 def test_legend_of_many_classes_names_those_that_occur():
-    names = [f"class_{index}" for index in range(MOST_KEYS + 1)]
-    keys = Classes(names, CLASSES.colors, 255).legend(counts(_3=1))
+    names = [f"class_{index}" for index in range(MAX_KEYS + 1)]
+    keys = LabelColors(names, LABEL_COLORS.colors, 255).legend(counts(_3=1))
     assert [key.text for key in keys] == ["3 class_3 100.0 %"]
 
 
 @pytest.mark.parametrize(
-    ("share", "text"),
+    ("fraction", "text"),
     [
         (1, "100.0 %"),
         (0.1234, "12.3 %"),
@@ -76,5 +76,5 @@ def test_legend_of_many_classes_names_those_that_occur():
         (0, "0"),
     ],
 )
-def test_percent(share, text):
-    assert percent(share) == text
+def test_percent(fraction, text):
+    assert percent(fraction) == text
