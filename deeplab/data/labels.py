@@ -31,6 +31,7 @@ from deeplab.utils.paths import read_file
 
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,3})")
+_MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
 _MAX_LISTED = 6  # values that a message names
 
 
@@ -206,6 +207,14 @@ def count_values(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8 and values.size < 2**24:  # OpenCV counts in float32: exact below 2^24, and 3x faster
         return cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return np.bincount(values.ravel(), minlength=256).astype(np.int64)
+
+
+def are_gray_levels(present: Sequence[int]) -> bool:
+    """Whether the values of all masks together, sorted, are gray levels such as 0, 150, 250 rather than class indices.
+
+    As indices, most classes would be absent. A few gaps are classes that do not occur.
+    """
+    return bool(present) and present[-1] >= _MIN_INDEX_GAP and 2 * len(present) < present[-1]
 
 
 def spread_map(values: Sequence[int]) -> str:

@@ -10,10 +10,9 @@ import numpy as np
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import rgb_text
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import LabelSpec, spread_map
+from deeplab.data.labels import LabelSpec, are_gray_levels, spread_map
 from deeplab.data.validation.check_report import Finding, Severity
 from deeplab.data.validation.repair import (
-    are_gray_levels,
     certain_map,
     map_setting,
     map_text,
@@ -54,7 +53,7 @@ def judge_values(counts: np.ndarray, spec: LabelSpec) -> Finding | None:
         return finding("nothing-labeled", LABELS, f"every pixel has the ignore label {ignore}")
     if len(present) == 1:
         return _one_class(present[0], counts, spec)
-    if are_gray_levels(present, spec.num_classes):
+    if spec.num_classes is None and are_gray_levels(present):
         return _gray_levels(present, counts, spec)
     return _from_one(present) if present[0] > 0 and ignore != 0 else None
 

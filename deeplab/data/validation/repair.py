@@ -16,7 +16,7 @@ import numpy as np
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import table_of
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import LabelSpec
+from deeplab.data.labels import LabelSpec, are_gray_levels
 from deeplab.data.readers.classes import Classes
 from deeplab.data.validation.check_report import Finding
 from deeplab.utils.text import counted
@@ -26,7 +26,6 @@ MAX_COLORS = 512  # of all masks; more are not those of classes
 _FEW_MASKS = 0.05  # fraction of the masks up to which those with unknown values are probably damaged
 _MAX_MAPPED = 6  # values in a proposed `label_map`
 _MIN_COLORS = 3  # from which a palette can be recognized: two colors occur in many
-_MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
 _ONE_SETTING = re.compile(r"`([a-z_]+)=([^`]+)`")
 
 
@@ -56,17 +55,12 @@ def certain_map(values: Iterable[int], spec: LabelSpec) -> dict[int, int]:
         return {ignore: 1}
     if spec.num_classes is None:
         levels = every if _evenly_spread(every) else present
-        return numbered(levels) if are_gray_levels(present, None) and _have_no_index(levels) else {}
+        return numbered(levels) if are_gray_levels(present) and _have_no_index(levels) else {}
     for candidates in (present, every):  # the ignore label may be a class that should not be ignored
         from_one = candidates == list(range(1, len(candidates) + 1))
         if len(candidates) == spec.num_classes and (_have_no_index(candidates) or from_one):
             return numbered(candidates)
     return {}
-
-
-def are_gray_levels(present: Sequence[int], num_classes: int | None) -> bool:
-    """Whether values are gray levels, such as 0, 150, 250: as indices, most classes would be absent."""
-    return num_classes is None and bool(present) and present[-1] >= _MIN_INDEX_GAP and 2 * len(present) < present[-1]
 
 
 def _evenly_spread(values: Sequence[int]) -> bool:
