@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class ConfusionMatrix:
 
     def __init__(self, num_classes: int, ignore_label: int = 255, counts: np.ndarray | None = None):
         if num_classes < 1:
-            raise UserError("unclassified", f"must be at least 1, not {num_classes}", where="num_classes")
+            raise UserError("out-of-range", f"must be at least 1, not {num_classes}", field="num_classes")
         self.num_classes, self.ignore_label = int(num_classes), int(ignore_label)
         self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
         if counts is not None:
@@ -52,7 +53,7 @@ class ConfusionMatrix:
         _check_arrays(label, prediction, image_name)
         counts = confusion_counts(label, prediction, self.num_classes, self.ignore_label)
         if counts is None:
-            raise _error_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
+            _refuse_values_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
         self.counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
@@ -61,11 +62,8 @@ class ConfusionMatrix:
             return NotImplemented
         mine, theirs = (self.num_classes, self.ignore_label), (other.num_classes, other.ignore_label)
         if mine != theirs:
-            raise UserError(
-                "unclassified",
-                f"(classes, ignore label) must be equal to be added: {mine} and {theirs}",
-                where="confusion matrices",
-            )
+            rule = f"must have the same classes and ignore label to be added, not {mine} and {theirs}"
+            raise UserError("class-count-mismatch", rule, where="confusion matrices", value=theirs)
         return ConfusionMatrix(*mine, counts=self.counts + other.counts)
 
 
@@ -104,15 +102,11 @@ def confusion_counts(
 def _checked_counts(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.shape != shape:
-        raise UserError(
-            "unclassified", f"must have shape {list(shape)}, not {list(counts.shape)}", where="confusion matrix"
-        )
+        rule = f"must have shape {list(shape)}, not {list(counts.shape)}"
+        raise UserError("size-mismatch", rule, where="confusion matrix", value=counts.shape)
     if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-        raise UserError(
-            "unclassified",
-            f"must hold counts (integers from 0), not {counts.dtype} with negatives",
-            where="confusion matrix",
-        )
+        rule = f"must hold counts, which are integers from 0; these are {counts.dtype}"
+        raise UserError("out-of-range", rule, where="confusion matrix")
     return counts
 
 
@@ -121,30 +115,25 @@ def _check_arrays(label: np.ndarray, prediction: np.ndarray, image_name: str | S
         if not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"{what} must hold integers, not {array.dtype}")
     if label.shape != prediction.shape:
-        raise UserError(
-            "unclassified",
-            f"label and prediction must have the same size, not {list(label.shape)} and {list(prediction.shape)}",
-            "bring the prediction back to the size of the label before it is counted",
-            where=_named(image_name),
-        )
+        rule = f"label and prediction must have the same size, not {list(label.shape)} and {list(prediction.shape)}"
+        hint = "resize the prediction to the size of the label before it is counted"
+        raise UserError("size-mismatch", rule, hint, where=_named(image_name))
 
 
-def _error_outside(
+def _refuse_values_outside(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int, image_name: str | Sequence[str]
-) -> UserError:
-    """The error for values outside the classes; it may take its time, since the run ends here."""
+) -> NoReturn:
+    """Raises the error for values outside the classes; it may take its time, since the run ends here."""
     spec = LabelSpec(num_classes, ignore_label)
     bad_label = spec.is_outside(label)
     if bad_label.any():
         if not isinstance(image_name, str):  # a batch: the error is about its first bad image alone
             first = int(np.argmax(bad_label.reshape(len(label), -1).any(axis=1)))
             label, image_name = label[first], str(image_name[first])
-        values, pixels = np.unique(label, return_counts=True)
-        counts = dict(zip(values.tolist(), pixels.tolist(), strict=True))
-        return spec.error(counts, image_name or "image", in_records=True)
+        spec.check(label, image_name or "image", in_records=True)
     bad = (prediction < 0) | (prediction >= num_classes)
     values = np.unique(prediction[bad]).tolist()
-    return UserError(
+    raise UserError(
         "prediction-out-of-range",
         f"predictions must be 0..{num_classes - 1}, not {_listed(values)}",
         f"the model has more classes than the {num_classes} of this dataset: check `dataset` and `checkpoint_dir`",

@@ -70,10 +70,10 @@ def test_workers_add_their_matrices():
 
 
 def test_matrices_of_other_classes_do_not_add():
-    with pytest.raises(UserError, match=r"\(3, 255\) and \(4, 255\)"):
-        ConfusionMatrix(3) + ConfusionMatrix(4)
-    with pytest.raises(UserError, match=r"\(3, 255\) and \(3, 0\)"):
-        ConfusionMatrix(3) + ConfusionMatrix(3, ignore_label=0)
+    for other in (ConfusionMatrix(4), ConfusionMatrix(3, ignore_label=0)):
+        with raises("class-count-mismatch", where="confusion matrices") as caught:
+            ConfusionMatrix(3) + other
+        assert caught.value.value == (other.num_classes, other.ignore_label)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_predictions_outside_the_classes(bad):
 
 
 def test_sizes_that_differ():
-    with pytest.raises(UserError, match=r"x: .*\[2, 3\] and \[3, 2\]"):
+    with raises("size-mismatch", where="x"):
         ConfusionMatrix(3).add(np.zeros((2, 3), int), np.zeros((3, 2), int), "x")
 
 
@@ -136,5 +136,6 @@ def test_probabilities_are_no_predictions():
 
 @pytest.mark.parametrize("counts", [np.zeros((2, 3), int), np.array([[1.0]]), np.array([[-1]])])
 def test_counts_to_start_from_are_checked(counts):
-    with pytest.raises(UserError, match="confusion matrix"):
+    with pytest.raises(UserError) as caught:
         ConfusionMatrix(1, counts=counts)
+    assert caught.value.code in ("size-mismatch", "out-of-range") and caught.value.where == "confusion matrix"
