@@ -57,6 +57,19 @@ def padded(inputs, kernel_size: int, stride: int, padding: str):
     return ops.pad(inputs, ((0, 0), side, side, (0, 0))), "valid"
 
 
+def spatial_lengths(shape, kernel_size: int, stride: int, rate, padding: str) -> tuple[int | None, ...]:
+    """(H, W) behind a convolution of a map [B, H, W, C]; None where a length is not known yet.
+
+    Layers that say it spare Keras the tracing of their `call` while a model is built, which takes as long as all else.
+    """
+    rates = rate if isinstance(rate, tuple) else (rate, rate)
+    lost = [0, 0] if padding != "valid" else [(kernel_size - 1) * one for one in rates]
+    return tuple(
+        None if length is None else (length - less - 1) // stride + 1
+        for length, less in zip(shape[1:3], lost, strict=True)
+    )
+
+
 class Convolution(keras.Layer):
     """2-D convolution with variables `weights` [kh, kw, in, out] and, if asked for, `biases` [out].
 
@@ -85,6 +98,10 @@ class Convolution(keras.Layer):
             self.add_weight(name="biases", shape=(self.filters,), initializer="zeros") if self.use_bias else None
         )
 
+    def compute_output_shape(self, input_shape):
+        lengths = spatial_lengths(input_shape, self.kernel_size, self.stride, self.rate, self.padding)
+        return (input_shape[0], *lengths, self.filters)
+
     def call(self, inputs):
         inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
         outputs = ops.conv(inputs, self.kernel, self.stride, padding, "channels_last", self.rate)
@@ -107,6 +124,10 @@ class DepthwiseConvolution(keras.Layer):
         self.kernel = self.add_weight(name="depthwise_weights", shape=shape, initializer=self.initializer)
         bias_shape = (input_shape[-1],)
         self.bias = self.add_weight(name="biases", shape=bias_shape, initializer="zeros") if self.use_bias else None
+
+    def compute_output_shape(self, input_shape):
+        lengths = spatial_lengths(input_shape, self.kernel_size, self.stride, self.rate, self.padding)
+        return (input_shape[0], *lengths, input_shape[-1])
 
     def call(self, inputs):
         inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
@@ -134,6 +155,9 @@ class BatchNorm(keras.Layer):
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **average)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **average)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def call(self, inputs, training=None):
         if not (training and self.norm.train_statistics):

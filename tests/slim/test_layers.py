@@ -18,6 +18,23 @@ def test_fixed_padding_gives_the_dense_result_subsampled(kind, length):
     np.testing.assert_array_equal(strided, np.asarray(dense)[:, ::2, ::2])
 
 
+@pytest.mark.parametrize("length", [9, 12])
+@pytest.mark.parametrize(
+    ("stride", "rate", "padding"),
+    [
+        *((stride, 1, padding) for stride in (1, 2, 3) for padding in ("same", "valid", "fixed")),
+        *((1, (2, 3), padding) for padding in ("same", "valid", "fixed")),
+    ],
+)
+def test_output_shapes_are_known_without_a_call(length, stride, rate, padding):
+    for size in (1, 3):
+        options = {"stride": stride, "rate": rate, "padding": padding, "initializer": "zeros"}
+        for layer in (Convolution(5, size, **options), DepthwiseConvolution(size, **options)):
+            found = layer(np.zeros((2, length, length + 1, 4), np.float32)).shape
+            assert layer(keras.Input((length, length + 1, 4), 2)).shape == found
+            assert layer(keras.Input((None, None, 4))).shape == (None, None, None, found[-1])
+
+
 def test_fixed_padding_differs_from_same_for_even_sizes():
     row = np.array([1, 2, 4, 8], np.float32).reshape(1, 1, 4, 1)
 

@@ -69,6 +69,6 @@ def test_bounded_activation_bounds_every_map():
 
 
 def test_bounded_variant_has_the_same_variables():
-    plain = golden_model("xception_41", ())
+    plain = golden_model("xception_41", {})
     bounded = build("xception_41", {"bounded_activation": True})
     assert set(variables_by_name(bounded)) == set(variables_by_name(plain))

@@ -24,6 +24,7 @@ from slim.layers import variables_by_name
 from support.golden_recipe import image, weight
 
 FOLDER = pathlib.Path(__file__).parent.parent / "golden"
+OUTPUT_STRIDE = 16  # unless asked for another
 CHANNEL_STEP = 8  # the stored maps hold every eighth channel
 IMAGENET_MEAN = (123.15, 115.90, 103.06)
 
@@ -65,7 +66,7 @@ class Reference:
         with np.load(FOLDER / f"backbones_{self.family}.npz") as stored:
             expected = {key: stored[key] for key in stored.files}
         for case in self.golden:
-            model = golden_model(self.variant, tuple(sorted(case.options.items())))
+            model = golden_model(self.variant, case.options)
             outputs = model(normalized(self.variant, image(*case.size)), training=False)
             for part in ("features", "low_level_os4", "low_level_os8"):
                 self._compare(case.name, part, outputs, expected)
@@ -83,7 +84,7 @@ class Reference:
             expected = json.load(file).get(self.variant)
         if expected is None:
             pytest.skip("the reference has no such backbone")
-        assert shapes(golden_model(self.variant, options_key(self))) == {k: tuple(v) for k, v in expected.items()}
+        assert shapes(golden_model(self.variant, self.options)) == {k: tuple(v) for k, v in expected.items()}
 
 
 class Battery(Reference):
@@ -109,15 +110,19 @@ class Battery(Reference):
             assert np.abs(dense - strided).max() < 1e-4 * strided.std(), f"output stride {stride}"
 
     def _features_at(self, stride):
-        model = build(self.variant, {**self.options, "output_stride": stride}, self.consistent_at)
-        for name, variable in variables_by_name(model).items():
-            fixed = any(part in name for part in self.constant)
-            variable.assign(np.zeros(variable.shape) if fixed else cached_weight(name, tuple(variable.shape)))
+        options = {**self.options, "output_stride": stride}
+        if self.consistent_at or self.constant:
+            model = build(self.variant, options, self.consistent_at)
+            for name, variable in variables_by_name(model).items():
+                fixed = any(part in name for part in self.constant)
+                variable.assign(np.zeros(variable.shape) if fixed else cached_weight(name, tuple(variable.shape)))
+        else:
+            model = golden_model(self.variant, options)
         return np.asarray(model(normalized(self.variant, image(65, 97)), training=False)["features"])
 
     def test_any_image_size(self):
-        model = golden_model(self.variant, options_key(self))
-        stride = self.options.get("output_stride", 16)
+        model = golden_model(self.variant, self.options)
+        stride = self.options.get("output_stride", OUTPUT_STRIDE)
         for height, width in ((33, 47), (64, 32)):
             outputs = model(normalized(self.variant, image(height, width)), training=False)
             assert outputs["features"].shape[1:3] == (math.ceil(height / stride), math.ceil(width / stride))
@@ -127,7 +132,7 @@ class Battery(Reference):
                     assert outputs[key].shape[1:3] == (math.ceil(height / low), math.ceil(width / low)), key
 
     def test_one_training_step_changes_every_variable(self):
-        model = build(self.variant, self.options)
+        model = spare_model(self.variant, self.options)
         before, gradients = step(model)
         assert [name for name, gradient in gradients.items() if gradient is None or not np.any(gradient)] == []
         after = values(model)
@@ -143,19 +148,21 @@ class Battery(Reference):
         assert all(gradient is not None and np.any(gradient) for gradient in scales.values())
 
     def test_weights_saved_by_name_bring_the_features_back(self, tmp_path):
-        model = golden_model(self.variant, options_key(self))
+        model = golden_model(self.variant, self.options)
         arrays = values(model)
         assert len(arrays) == len(model.weights)
         np.savez(tmp_path / "weights.npz", **arrays)
-        again = build(self.variant, self.options)
+        again = spare_model(self.variant, self.options)
         with np.load(tmp_path / "weights.npz") as saved:
             for name, variable in variables_by_name(again).items():
                 variable.assign(saved[name])
         batch = normalized(self.variant, image(33, 47))
+        for name, array in values(again).items():
+            np.testing.assert_array_equal(array, arrays[name], err_msg=name)
         np.testing.assert_array_equal(again(batch)["features"], model(batch)["features"])
 
     def test_mixed_precision(self):
-        full = golden_model(self.variant, options_key(self))
+        full = golden_model(self.variant, self.options)
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
             half = build(self.variant, self.options)
@@ -180,20 +187,37 @@ def build(variant: str, options: dict, end_point: str | None = None) -> keras.Mo
     return keras.Model(given, outputs)
 
 
-def options_key(battery: Battery) -> tuple:
-    return tuple(sorted(battery.options.items()))
-
-
-@functools.lru_cache(maxsize=2)
-def golden_model(variant: str, options: tuple) -> keras.Model:
+def golden_model(variant: str, options: dict) -> keras.Model:
     """A backbone with the golden weights; tests that use it leave it as it is."""
-    model = build(variant, dict(options))
+    return _golden_model(variant, _key(options))
+
+
+def spare_model(variant: str, options: dict) -> keras.Model:
+    """A backbone whose weights are the initial ones or those that another test has left; every test may change them."""
+    return _spare_model(variant, _key(options))
+
+
+def _key(options: dict) -> tuple:
+    """Options in a fixed order and without the default stride, so that equal models are built once."""
+    return tuple(
+        sorted((name, value) for name, value in options.items() if (name, value) != ("output_stride", OUTPUT_STRIDE))
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _golden_model(variant: str, key: tuple) -> keras.Model:
+    model = build(variant, dict(key))
     for name, variable in variables_by_name(model).items():
         variable.assign(cached_weight(name, tuple(variable.shape)))
     return model
 
 
-@functools.lru_cache(maxsize=3000)
+@functools.lru_cache(maxsize=1)
+def _spare_model(variant: str, key: tuple) -> keras.Model:
+    return build(variant, dict(key))
+
+
+@functools.lru_cache(maxsize=1500)
 def cached_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return weight(name, shape)
 

@@ -1,4 +1,4 @@
-"""The rule behind the golden numbers: weights and images made from names and shapes alone.
+"""The rule behind the golden numbers: weights and images made from names and shapes alone; how labels compare.
 
 The reference was run with these very arrays, so nothing large needs storing. Every array is drawn from
 NumPy's default generator, seeded with the CRC-32 of its name.
@@ -42,3 +42,23 @@ def image(height: int, width: int, tag: str = "image", batch: int = 1) -> np.nda
         picture = 0.6 * blocks + 0.25 * gradient
         pictures.append(picture + draw.uniform(-30, 30, size=picture.shape))
     return np.clip(np.rint(np.stack(pictures)), 0, 255).astype(np.uint8)
+
+
+def require_same_labels(labels, expected, probabilities, tolerance: float) -> None:
+    """Fails unless labels are equal wherever the probabilities decide.
+
+    Where two classes are equally probable but for rounding, either is right: which one wins depends on the processor.
+
+    Args:
+      labels, expected: class indices [..., H, W].
+      probabilities: those by which the labels were decided, [..., H, W, classes].
+      tolerance: how far the probabilities behind `labels` and `expected` may lie apart.
+    """
+    labels, expected, probabilities = (np.asarray(part) for part in (labels, expected, probabilities))
+    assert labels.shape == expected.shape == probabilities.shape[:-1]
+    undecided = np.diff(np.sort(probabilities)[..., -2:])[..., 0] <= 2 * tolerance
+    np.testing.assert_array_equal(labels[~undecided], expected[~undecided])
+    assert undecided.mean() < 0.01, "hardly anything was compared"
+    for either in (labels, expected):
+        lead = probabilities.max(-1) - np.take_along_axis(probabilities, either[..., np.newaxis], -1)[..., 0]
+        assert lead.max() <= 2 * tolerance

@@ -51,14 +51,18 @@ class TestGolden:
     def test_equal(self, numbers, logits_of, case, settings):
         settings = PredictionSettings(**{"model": ModelConfig(), "crop_size": (97, 129), **settings})
         answer = answer_to(logits_of, golden_recipe.image(97, 129)[0], settings)
-        np.testing.assert_array_equal(answer.labels, numbers[f"{case}_labels"])
         expected = numbers[f"{case}_probabilities"]
         np.testing.assert_allclose(answer.probabilities[::12, ::12], expected, atol=1e-5)
+        labels = numbers[f"{case}_labels"]
+        if case == "upsampled_late":  # labels were decided before the upsampling
+            np.testing.assert_array_equal(answer.labels, labels)
+        else:
+            golden_recipe.require_same_labels(answer.labels, labels, answer.probabilities, 2e-6)
 
     def test_even_sizes(self, numbers, logits_of):
         settings = PredictionSettings(ModelConfig(), crop_size=(96, 128))
         answer = answer_to(logits_of, golden_recipe.image(96, 128)[0], settings)
-        np.testing.assert_array_equal(answer.labels, numbers["even_labels"])
+        golden_recipe.require_same_labels(answer.labels, numbers["even_labels"], answer.probabilities, 2e-6)
 
     def test_what_the_network_sees_of_a_resized_picture(self, numbers):
         settings = PredictionSettings(ModelConfig(), ResizeConfig(257, 257, 16), (257, 257))
