@@ -16,7 +16,7 @@ from keras import ops
 
 from slim import kernels
 from slim.backbones import Backbone, Features, OptionError, Options, register
-from slim.layers import BatchNorm, Convolution, Norm, dotted, padded
+from slim.layers import BatchNorm, Convolution, Norm, dotted, padded, spatial_lengths
 
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.9997, 1e-3
 STEM = ((64, 2), (64, 1), (128, 2))  # channels, stride of the 3x3 convolutions
@@ -264,6 +264,10 @@ class SeparableConvolution(keras.Layer):
         self.kernel = self.add_weight(name="depthwise_weights", shape=shape, initializer=_initializer())
         shape = (1, 1, channels, self.filters)
         self.pointwise = self.add_weight(name="pointwise_weights", shape=shape, initializer=_initializer())
+
+    def compute_output_shape(self, input_shape):
+        lengths = spatial_lengths(input_shape, self.kernel_size, self.stride, 1, "fixed")
+        return (input_shape[0], *lengths, self.filters)
 
     def call(self, inputs):
         inputs, padding = padded(inputs, self.kernel_size, self.stride, "fixed")

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from support.backbone_battery import build
 
 import slim
 from slim import backbones
@@ -52,9 +53,7 @@ def test_batch_norm_decay_is_the_familys_own_unless_asked_for():
     [("mobilenet_v3_large_seg", 0.997), ("xception_65", 0.9997), ("resnet_v1_50", 0.95), ("nas_pnasnet", 0.9997)],
 )
 def test_batch_norm_decays_are_the_references(name, decay):
-    given = keras.Input((None, None, 3))
-    model = keras.Model(given, slim.build(name, given, slim.Options()).final)
-    decays = {layer.norm.decay for layer in model.layers if hasattr(layer, "norm")}
+    decays = {layer.norm.decay for layer in build(name, {}).layers if hasattr(layer, "norm")}
     assert decays == {decay} == {slim.find(name).batch_norm_decay}
 
 

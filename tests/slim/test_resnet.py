@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from support.backbone_battery import Battery, Golden, Reference, golden_model, shapes
+from support.backbone_battery import Battery, Golden, Reference, build, shapes
 
 import slim
 from slim.layers import variables_by_name
@@ -83,9 +83,7 @@ class TestDrn(Battery):
 
 
 def test_101_beta_differs_from_101_by_its_stem_alone():
-    given = keras.Input((None, None, 3))
-    beta = shapes(keras.Model(given, slim.build("resnet_v1_101_beta", given, slim.Options()).final))
-    plain = shapes(golden_model("resnet_v1_101", {}))
+    beta, plain = (shapes(build(variant, {})) for variant in ("resnet_v1_101_beta", "resnet_v1_101"))
     only_beta = {name.split("/")[1] for name in set(beta) - set(plain)}
     assert only_beta == {"conv1_1", "conv1_2", "conv1_3"}
     assert beta["resnet_v1_101/conv1_3/weights"] == (3, 3, 64, 128)

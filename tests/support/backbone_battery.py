@@ -7,12 +7,14 @@
 Weights come from `golden_recipe`: they follow from names and shapes, and are the ones that the reference was run with.
 """
 
+import contextlib
 import functools
 import gzip
 import json
 import math
 import pathlib
 from typing import Any, NamedTuple
+from unittest import mock
 
 import keras
 import numpy as np
@@ -113,9 +115,7 @@ class Battery(Reference):
         options = {**self.options, "output_stride": stride}
         if self.consistent_at or self.constant:
             model = build(self.variant, options, self.consistent_at)
-            for name, variable in variables_by_name(model).items():
-                fixed = any(part in name for part in self.constant)
-                variable.assign(np.zeros(variable.shape) if fixed else cached_weight(name, tuple(variable.shape)))
+            assign_golden_weights(model, self.constant)
         else:
             model = golden_model(self.variant, options)
         return np.asarray(model(normalized(self.variant, image(65, 97)), training=False)["features"])
@@ -141,6 +141,7 @@ class Battery(Reference):
 
     def test_frozen_batch_norm_keeps_its_averages_and_still_learns(self):
         model = build(self.variant, {**self.options, "train_batch_norm": False})
+        assign_golden_weights(model)
         before, gradients = step(model)
         assert all(np.array_equal(before[name], value) for name, value in values(model).items() if "moving" in name)
         scales = {name: gradient for name, gradient in gradients.items() if name.endswith(("gamma", "beta"))}
@@ -170,7 +171,7 @@ class Battery(Reference):
             keras.config.set_dtype_policy("float32")
         for name, variable in variables_by_name(half).items():
             assert variable.dtype == "float32", name
-            variable.assign(cached_weight(name, tuple(variable.shape)))
+        assign_golden_weights(half)
         batch = normalized(self.variant, image(65, 65))
         result = half(batch, training=False)["features"]
         assert result.dtype == tf.bfloat16
@@ -178,10 +179,28 @@ class Battery(Reference):
         assert np.corrcoef(wanted, np.asarray(tf.cast(result, tf.float32)).ravel())[0, 1] > 0.9
 
 
-def build(variant: str, options: dict, end_point: str | None = None) -> keras.Model:
-    """Backbone as a model: `features` (or the end point in their place) and `low_level_osN`."""
+@contextlib.contextmanager
+def zeros_for_random_values():
+    """Models built inside start with zeros: drawing a deep network's initial weights takes longer than all else."""
+
+    def zeros(_, shape, dtype=None, **__):
+        return tf.zeros(shape, dtype or "float32")
+
+    drawing = (keras.initializers.TruncatedNormal, keras.initializers.VarianceScaling)
+    with contextlib.ExitStack() as stack:
+        for kind in drawing:
+            stack.enter_context(mock.patch.object(kind, "__call__", zeros))
+        yield
+
+
+def build(variant: str, options: dict, end_point: str | None = None, random_values: bool = False) -> keras.Model:
+    """Backbone as a model: `features` (or the end point in their place) and `low_level_osN`.
+
+    Its kernels are zeros unless random values are asked for.
+    """
     given = keras.Input((None, None, 3))
-    features = slim.build(variant, given, slim.Options(**options))
+    with contextlib.nullcontext() if random_values else zeros_for_random_values():
+        features = slim.build(variant, given, slim.Options(**options))
     outputs = {"features": features.end_points[end_point] if end_point else features.final}
     outputs |= {f"low_level_os{stride}": tensor for stride, tensor in features.low_level.items()}
     return keras.Model(given, outputs)
@@ -207,14 +226,20 @@ def _key(options: dict) -> tuple:
 @functools.lru_cache(maxsize=4)
 def _golden_model(variant: str, key: tuple) -> keras.Model:
     model = build(variant, dict(key))
-    for name, variable in variables_by_name(model).items():
-        variable.assign(cached_weight(name, tuple(variable.shape)))
+    assign_golden_weights(model)
     return model
 
 
 @functools.lru_cache(maxsize=1)
 def _spare_model(variant: str, key: tuple) -> keras.Model:
-    return build(variant, dict(key))
+    return build(variant, dict(key), random_values=True)
+
+
+def assign_golden_weights(model: keras.Model, zero: tuple[str, ...] = ()) -> None:
+    """Gives a model the golden weights, and zeros to variables whose names hold a part of `zero`."""
+    for name, variable in variables_by_name(model).items():
+        fixed = any(part in name for part in zero)
+        variable.assign(np.zeros(variable.shape) if fixed else cached_weight(name, tuple(variable.shape)))
 
 
 @functools.lru_cache(maxsize=1500)
