@@ -11,15 +11,16 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from deeplab.data import split_names
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import free_space, partial_path, recover, sync, writing
 from deeplab.utils.paths import require_regular
 from deeplab.utils.text import counted
+
+if TYPE_CHECKING:  # imported where it is used: names, lists and checks of files start without TensorFlow
+    import tensorflow as tf
 
 IMAGE = "image/encoded"
 IMAGE_FORMAT = "image/format"
@@ -68,19 +69,26 @@ def encode_example(
         LABEL: _bytes(label),
         LABEL_FORMAT: _bytes(label_format.encode()),
     }
+    import tensorflow as tf
+
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def _bytes(value: bytes) -> tf.train.Feature:
+    import tensorflow as tf
+
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
 def _int(value: int) -> tf.train.Feature:
+    import tensorflow as tf
+
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
 def feature_spec() -> dict[str, tf.io.FixedLenFeature]:
     """What `tf.io.parse_single_example` needs to read our records and the reference's."""
+    import tensorflow as tf
 
     def text(default: str) -> tf.io.FixedLenFeature:
         return tf.io.FixedLenFeature((), tf.string, default_value=default)
@@ -190,6 +198,8 @@ class ShardWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, mark: int | None = None):
+        import tensorflow as tf
+
         self.path = pathlib.Path(folder) / name
         self._temporary = partial_path(self.path, mark)
         self._kept = False
@@ -209,6 +219,8 @@ class ShardWriter:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        import tensorflow as tf
+
         try:
             with writing(self.path):
                 yield
@@ -231,6 +243,8 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        import tensorflow as tf
+
         if self._file is not None:
             with contextlib.suppress(tf.errors.OpError):
                 self._file.close()
@@ -299,6 +313,8 @@ def raw_records(path: str | os.PathLike) -> Iterator[bytes]:
       UserError: no such file (`file-not-found`), or a truncated or damaged record (`bad-record`); the message names the
         file and the number of the record.
     """
+    import tensorflow as tf
+
     number, is_whole = _walk_lengths(path)
     stream = iter(tf.data.TFRecordDataset(str(path)).take(number))
     for index in range(number):
@@ -317,6 +333,7 @@ def parse_example(serialized: bytes) -> dict[str, Any]:
       ValueError: it is none, it has no image, or a value is of another type than readers expect; the text completes
         "the record ...".
     """
+    import tensorflow as tf
     from google.protobuf.message import DecodeError
 
     try:

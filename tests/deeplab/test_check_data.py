@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -205,3 +206,11 @@ def test_a_full_disk(files, monkeypatch, capsys):
 def test_help_says_what_the_exit_code_means(command, capsys):
     assert command("--help") == 0
     assert "exit code says whether training may start" in capsys.readouterr().out
+
+
+def test_files_are_checked_without_tensorflow(files, tmp_path):
+    """Its import takes longer than a check of hundreds of images."""
+    code = "import sys; sys.modules['tensorflow'] = None; from deeplab import check_data; sys.exit(check_data.main())"
+    done = subprocess.run([sys.executable, "-c", code, *files, f"--html={tmp_path}/report.html"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"training may start: no errors, no warnings" in done.stdout
