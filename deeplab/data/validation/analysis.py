@@ -89,6 +89,7 @@ class _Run:
             subject.exif,
             lambda rule: draw and self.log.wants(rule),
             thumbnails.label_colors(subject.classes),
+            subject.drawn,
         )
 
     # --- Examining ---
