@@ -50,7 +50,7 @@ class LegendKey:
 
 
 @dataclass(frozen=True)
-class Place:
+class ImagePlace:
     """Where an image is in a grid, in pixels from the top left."""
 
     left: int
@@ -95,7 +95,7 @@ class ImageGrid:
         between = (self.columns - 1) * (_BETWEEN_COLUMNS - GAP)
         return self.columns * (self.tile_width + GAP) + between + GAP
 
-    def places(self) -> list[list[Place]]:
+    def places(self) -> list[list[ImagePlace]]:
         """Where each image of each tile is; texts and missing images have the height of their row."""
         found, top = [], GAP + LINE * (len(self.heading) + 1)
         for first in range(0, len(self.tiles), self.columns):
@@ -107,12 +107,14 @@ class ImageGrid:
             top += height + LINE * max(len(tile.caption) for tile in row) + GAP
         return found
 
-    def _tile_places(self, sizes: Sequence[tuple[int, int] | None], column: int, top: int, height: int) -> list[Place]:
+    def _tile_places(
+        self, sizes: Sequence[tuple[int, int] | None], column: int, top: int, height: int
+    ) -> list[ImagePlace]:
         places = []
         for index, size in enumerate(sizes):
             left = self.left_of(column, index)
             tall, wide = size or (height, self.cell_width)
-            places.append(Place(left + (self.cell_width - wide) // 2, top, wide, tall))
+            places.append(ImagePlace(left + (self.cell_width - wide) // 2, top, wide, tall))
         return places
 
     def left_of(self, column: int, index: int = 0) -> int:
@@ -151,7 +153,7 @@ class ImageGrid:
                 place = (self.left_of(column, index), GAP // 2 + LINE * len(self.heading))
                 pen.text(place, title, _SOFT, font())
 
-    def _paste(self, paper: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, places: Sequence[Place]) -> None:
+    def _paste(self, paper: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, places: Sequence[ImagePlace]) -> None:
         for image, place in zip(tile.images, places, strict=True):
             if isinstance(image, np.ndarray):
                 paper.paste(resized(image, place.height, place.width), (place.left, place.top))
@@ -242,7 +244,7 @@ def _without_middle(text: str, kept: int) -> str:
     return text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
 
 
-def _write_in(pen: ImageDraw.ImageDraw, text: str, place: Place) -> None:
+def _write_in(pen: ImageDraw.ImageDraw, text: str, place: ImagePlace) -> None:
     """A text in the place of an image, in as many lines as it takes."""
     box = (place.left, place.top, place.left + place.width - 1, place.top + place.height - 1)
     pen.rectangle(box, (255, 240, 238), _FRAME)

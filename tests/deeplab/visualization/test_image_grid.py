@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab.visualization import image_grid
-from deeplab.visualization.image_grid import CELL, GAP, LINE, SWATCH, ImageGrid, LegendKey, Place, Tile
+from deeplab.visualization.image_grid import CELL, GAP, LINE, SWATCH, ImageGrid, ImagePlace, LegendKey, Tile
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -36,9 +36,9 @@ class TestPlaces:
         below_titles = GAP + LINE
         second_row = below_titles + 20 + LINE + GAP
         assert [row[0] for row in made.places()] == [
-            Place(GAP, below_titles, 30, 20),
-            Place(GAP + 68 + 3 * GAP, below_titles, 30, 20),
-            Place(GAP, second_row, 30, 20),
+            ImagePlace(GAP, below_titles, 30, 20),
+            ImagePlace(GAP + 68 + 3 * GAP, below_titles, 30, 20),
+            ImagePlace(GAP, second_row, 30, 20),
         ]
         assert made.places()[0][1].left == GAP + 30 + GAP
         assert made.draw().shape == (second_row + 20 + LINE + GAP + GAP, GAP + 68 + 3 * GAP + 68 + GAP, 3)
