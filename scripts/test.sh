@@ -5,6 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_environment requirements-dev.txt
 cd "$ROOT"
 if [ $# -eq 0 ]; then
-  set -- -n 2 --dist=loadgroup --durations=10
+  set -- -n 2 --dist=loadscope --durations=10
 fi
 exec python -m pytest "$@"

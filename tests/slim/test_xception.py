@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from support.backbone_battery import Battery, Golden, Reference, build, normalized, zeros_for_random_values
+from support.backbone_battery import Battery, Golden, Reference, build, normalized
+from support.golden_models import zeros_for_random_values
 from support.golden_recipe import image, weight
 
 import slim

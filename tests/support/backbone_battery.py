@@ -14,7 +14,6 @@ import json
 import math
 import pathlib
 from typing import Any, NamedTuple
-from unittest import mock
 
 import keras
 import numpy as np
@@ -23,6 +22,7 @@ import tensorflow as tf
 
 import slim
 from slim.layers import variables_by_name
+from support.golden_models import zeros_for_random_values
 from support.golden_recipe import image, weight
 
 FOLDER = pathlib.Path(__file__).parent.parent / "golden"
@@ -177,20 +177,6 @@ class Battery(Reference):
         assert result.dtype == tf.bfloat16
         wanted = np.asarray(full(batch, training=False)["features"]).ravel()
         assert np.corrcoef(wanted, np.asarray(tf.cast(result, tf.float32)).ravel())[0, 1] > 0.9
-
-
-@contextlib.contextmanager
-def zeros_for_random_values():
-    """Models built inside start with zeros: drawing a deep network's initial weights takes longer than all else."""
-
-    def zeros(_, shape, dtype=None, **__):
-        return tf.zeros(shape, dtype or "float32")
-
-    drawing = (keras.initializers.TruncatedNormal, keras.initializers.VarianceScaling)
-    with contextlib.ExitStack() as stack:
-        for kind in drawing:
-            stack.enter_context(mock.patch.object(kind, "__call__", zeros))
-        yield
 
 
 def build(variant: str, options: dict, end_point: str | None = None, random_values: bool = False) -> keras.Model:

@@ -11,6 +11,7 @@ from deeplab.inference.prediction import PredictionSettings
 from deeplab.model import build_model
 from slim.layers import variables_by_name
 from support import golden_recipe
+from support.golden_models import zeros_for_random_values
 
 NARROW = ModelConfig(
     depth_multiplier=0.25, atrous_rates=(2,), decoder_output_stride=(4,), aspp_convs_filters=32, decoder_filters=32
@@ -19,7 +20,9 @@ NARROW = ModelConfig(
 
 def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> Network:
     """A network whose weights are those of the golden recipe."""
-    network = Network(build_model(config, num_classes), config, num_classes, "made/model.ckpt-3", 3)
+    with zeros_for_random_values():
+        model = build_model(config, num_classes)
+    network = Network(model, config, num_classes, "made/model.ckpt-3", 3)
     for name, variable in variables_by_name(network.model).items():
         variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
     return network
@@ -30,7 +33,9 @@ def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> Pred
 
 
 def make_graph(network: Network, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
-    return frozen_graph.graph_definition(freeze(network, settings, folded))
+    with zeros_for_random_values():
+        frozen = freeze(network, settings, folded)
+    return frozen_graph.graph_definition(frozen)
 
 
 def run_graph(definition, image, names=frozen_graph.OUTPUTS) -> dict[str, np.ndarray]:
