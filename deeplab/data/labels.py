@@ -385,7 +385,7 @@ def _missing_palette(pixels: np.ndarray, where: str) -> UserError:
 def _require_same_meaning(image: Image.Image, where: str, table: ColorTable) -> None:
     """Refuses a palette PNG in which an index has the color of another class: both must mean the same."""
     shown = image.getpalette() or []
-    for index in np.unique(np.asarray(image)).tolist():
+    for index in np.flatnonzero(count_values(np.asarray(image))).tolist():
         color = tuple(shown[3 * index : 3 * index + 3])
         if color not in table.colors:
             continue
