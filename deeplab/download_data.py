@@ -26,7 +26,7 @@ from deeplab.data import catalog
 
 def run(name: str, given: Given) -> None:
     """Runs the command."""
-    (config,) = configs_from({**given, "name": name}, [DownloadConfig])
+    (config,) = configs_from({**given, "name": name or given.get("name")}, [DownloadConfig])
     from deeplab.data.catalog_download import obtain
 
     obtain(config)
@@ -37,7 +37,13 @@ def names() -> dict[str, str]:
     return {name: catalog.find(name).title for name in catalog.names()}
 
 
-COMMAND = Command("download_data", run, (DownloadConfig,), __doc__ or "", Word("DATASET", names))
+COMMAND = Command(
+    "download_data",
+    run,
+    (DownloadConfig,),
+    __doc__ or "",
+    Word("DATASET", names, lambda flags: "" if "name" in flags else None),
+)
 
 
 def main() -> int:

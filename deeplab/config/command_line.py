@@ -62,7 +62,7 @@ class Word:
 
     name: str
     choices: Callable[[], Mapping[str, str]]
-    default: Callable[[Collection[str]], str] | None = None
+    default: Callable[[Collection[str]], str | None] | None = None
     instead: Callable[[str, Iterable[str]], str] = nearest
 
 
@@ -107,7 +107,8 @@ class Command:
         """
         word, words = self._split_word(list(words))
         if word is None:
-            print(help_page(self._program(), self.purpose, (), choices=self._choices()))
+            groups = () if callable(self.groups) else self.groups
+            print(help_page(self._program(), self.purpose, groups, choices=self._choices()))
             return None
         groups = self.groups_for(word)
         console.spell_settings(lambda text: spell_as_flags(text, {*all_settings(), *fields_of(groups)}))
@@ -135,8 +136,9 @@ class Command:
                 raise UsageError("unknown-name", rule, self.word.instead(words[0], self._choices()), value=words[0])
             return word, words[1:]
         names = {word.lstrip("-").partition("=")[0] for word in words}
-        if self.word.default is not None:
-            return self.word.default(names), words
+        word = self.word.default(names) if self.word.default else None
+        if word is not None:
+            return word, words
         if not words or names & set(_HELP):
             return None, words
         raise UsageError("missing-setting", f"the {self.word.name} comes first, its flags after it", self._program())

@@ -415,11 +415,12 @@ def command(fetch, monkeypatch):
 def test_command(command, fetch, server, capfd):
     assert command("voc2012", f"--output_dir={fetch.folder}", f"--addresses={fetch.addresses}") == 0
     assert fetch.files() == VOC_FILES
-    assert command(f"--output_dir={fetch.folder}") == 1
-    assert "--name must be given" in capfd.readouterr().err
-    assert command("voc", f"--output_dir={fetch.folder}") == 1
+    assert command(f"--output_dir={fetch.folder}") == 2
+    assert "the DATASET comes first" in capfd.readouterr().err
+    assert command("voc", f"--output_dir={fetch.folder}") == 2
     assert "did you mean 'voc2012'" in capfd.readouterr().err
     assert command("VOC2012", f"--output_dir={fetch.folder}", f"--addresses={fetch.addresses}") == 0
+    assert command("--name=voc2012", f"--output_dir={fetch.folder}", f"--addresses={fetch.addresses}") == 0
 
 
 @pytest.mark.parametrize("words", [["--help"], []])
