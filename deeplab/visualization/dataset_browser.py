@@ -225,7 +225,7 @@ def browsed(position: int, record: Record) -> BrowsedImage:
 
 def _reason(error: Exception, otherwise: str) -> str:
     report = reported(error)
-    return f"{report.rule}; {report.hint}" if report else f"{otherwise}: replace the file, build the records anew"
+    return f"{report.rule}; {report.hint}" if report else f"{otherwise}: replace the file, build the records again"
 
 
 def browsed_records(split: RecordSplit, positions: Sequence[int]) -> Iterator[BrowsedImage]:

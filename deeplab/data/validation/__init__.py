@@ -1,1 +1,1 @@
-"""Checks of datasets: every fault by file name, with its rule and the hint, before the first training step."""
+"""Checks of datasets: what is wrong, by file, with its rule and a hint, before the first training step."""

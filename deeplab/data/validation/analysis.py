@@ -167,7 +167,7 @@ class _Run:
     def _summary(self) -> Summary:
         counts = np.sum([totals.counts for totals in self.totals.values()], axis=0, initial=0) + np.zeros(256, np.int64)
         mapping = certain_map(np.flatnonzero(counts).tolist(), self.spec)
-        # Sums of 251 "classes" that are gray levels help nobody.
+        # Gray levels become classes first: sums of 251 "classes" would say nothing.
         by_class = {} if self.spec.ignore_label in mapping else mapping
         totals = {split: of_split.renumbered(by_class) for split, of_split in self.totals.items()}
         classes = settled(self.subject, counts, mapping)

@@ -221,7 +221,7 @@ def _nearly(images: ImageIndex, known: set[tuple[int, ...]]) -> Iterator[Finding
 
 
 def _by_label(images: ImageIndex) -> Iterator[Finding]:
-    """Different images with the same label; those of a video that stands still are similar."""
+    """Different images with the same label; frames of a still video are similar."""
     digests = [label if told else 0 for label, told in zip(images.labels, images.telling, strict=True)]
     for group in _groups(digests):
         one = group[0]
