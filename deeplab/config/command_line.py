@@ -136,9 +136,9 @@ class Command:
                 raise UsageError("unknown-name", rule, self.word.instead(words[0], self._choices()), value=words[0])
             return word, words[1:]
         names = {word.lstrip("-").partition("=")[0] for word in words}
-        word = self.word.default(names) if self.word.default else None
-        if word is not None:
-            return word, words
+        default = self.word.default(names) if self.word.default else None
+        if default is not None:
+            return default, words
         if not words or names & set(_HELP):
             return None, words
         raise UsageError("missing-setting", f"the {self.word.name} comes first, its flags after it", self._program())

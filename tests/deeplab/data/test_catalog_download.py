@@ -427,5 +427,5 @@ def test_command(command, fetch, server, capfd):
 def test_help_lists_the_names(command, capsys, words):
     assert command(*words) == 0
     shown = capsys.readouterr().out
-    assert all(re.search(rf"^  {name} +\w", shown, re.M) for name in catalog.names()) and "--keep_archives" in shown
+    assert all(re.search(rf"^  {name} +\w", shown, re.M) for name in catalog.names()) and "--[no]keep_archives" in shown
     assert os.path.basename(catalog.DATA) in shown
