@@ -31,7 +31,7 @@ import numpy as np
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data.conversion.encode import Recipe, convert
 from deeplab.data.conversion.local import build
-from deeplab.data.labels import LabelRule, write_index_png
+from deeplab.data.labels import LabelSpec, write_index_png
 from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.data.records import ShardWriter, shard_name
 from deeplab.data.sample_dataset import draw_portrait
@@ -109,7 +109,7 @@ def print_speeds(root: pathlib.Path, gray: list[Pair], palette: list[Pair], roun
 
 def print_parts(pairs: list[Pair]) -> None:
     """Milliseconds of one conversion alone, without threads and shards."""
-    recipe = Recipe(Painter({}, 255, LabelRule(3)))
+    recipe = Recipe(Painter((), LabelSpec(3)))
     start = time.perf_counter()
     for pair in pairs:
         convert(pair, recipe)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from deeplab.data import dataset as datasets
+from deeplab.data.class_names import is_ignored, read_class_file
 from deeplab.data.dataset import Color, Dataset
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.paths import read_text
@@ -239,10 +240,11 @@ class ColorTable:
 
 
 def read_color_table(path: str | os.PathLike) -> ColorTable:
-    """Read a palette file: lines `R G B name`, or a dataset.yml with colors.
+    """Read a palette file: lines `R G B name`, another list of classes and colors, or a dataset.yml with colors.
 
     The lines number the classes 0, 1, 2 ... in their order; `#` starts a comment. Lines with the same name are one
-    class with several colors. The name `ignore` is no class: its colors become the ignore label.
+    class with several colors. Names such as `ignore` and `void` are no classes: their colors become the ignore label.
+    CVAT's labelmap.txt and CSV files such as class_dict.csv are read, too.
 
     Raises:
       UserError: the file cannot be read, a line is malformed (`invalid-palette`, with its number), or a dataset.yml has
@@ -255,6 +257,12 @@ def read_color_table(path: str | os.PathLike) -> ColorTable:
             hint = "write '- {name: hair, color: [255, 0, 0]}' for each class"
             raise UserError("missing-colors", "its classes have no colors", hint, where=path)
         return table_of(described)
+    listed = read_class_file(path)
+    if all(entry.color for entry in listed):
+        if all(entry.value is not None for entry in listed):
+            listed.sort(key=lambda entry: entry.value or 0)
+        lines = ["{} {} {} {}".format(*entry.color or (), entry.name) for entry in listed]
+        return _table_from_lines(lines, path)
     return _table_from_lines(read_text(path).splitlines(), path)
 
 
@@ -277,9 +285,9 @@ def _table_from_lines(lines: Sequence[str], path: pathlib.Path) -> ColorTable:
             rule = f"color {color} is listed twice"
             raise UserError("invalid-palette", rule, where=f"{path}, line {number}", value=color)
         name = content[3].strip() if len(content) > 3 else f"class_{len(names)}"
-        if name not in names and name != IGNORE_NAME:
+        if name not in names and not is_ignored(name):
             names.append(name)
-        entries[color] = None if name == IGNORE_NAME else names.index(name)
+        entries[color] = None if is_ignored(name) else names.index(name)
     if not names:
         raise UserError("invalid-palette", "holds no class", "write a line `R G B name` for each class", where=path)
     return ColorTable(tuple(names), tuple(entries), tuple(entries.values()))

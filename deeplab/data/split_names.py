@@ -10,6 +10,32 @@ _VALIDATION = ("val", "valid", "validation", "dev", "eval", "evaluation", "defau
 _TEST = ("test", "testing", "holdout")
 _TRAINING = ("train", "training")
 _NUMBER = re.compile(r"\d+")
+_USUAL = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "trainval": "trainval",
+}
+
+
+def usual_name(split: str) -> str:
+    """The name that the commands use for a split: val for `valid` and `Validation`; other names stay as they are."""
+    return _USUAL.get(split.lower(), split)
+
+
+def split_in(name: str) -> str:
+    """The split that a file or folder is for by the words of its name: `instances_train2017` -> train; else empty.
+
+    Only whole words count: `trainval` is no train, `contest` is no test, and `train_test` says nothing.
+    """
+    words = {_USUAL[word] for word in re.findall("[a-z]+", name.lower()) if word in _USUAL}
+    if words == {"train", "val"}:
+        return "trainval"
+    return words.pop() if len(words) == 1 else ""
 
 
 def is_training(split: str) -> bool:

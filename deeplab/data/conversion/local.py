@@ -25,7 +25,7 @@ from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, des
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import classes_from, require_several_classes, settle
-from deeplab.data.readers.pairs import warn_of_leaks
+from deeplab.data.readers.pairs import refuse_leaks
 from deeplab.data.readers.source import Pair, Source, Splits
 from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by_split
 from deeplab.utils import console
@@ -70,7 +70,7 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
     others = _other_splits(folder, list(source.splits))
     classes = classes_from(labels, source, others)
     recipe = Recipe(classes.painter, labels.exif, records.verify_images, records.tile_size, records.tile_overlap)
-    warn_of_leaks(source.splits)
+    refuse_leaks(source.splits)
     with Transaction(folder) as transaction:
         write = write_in_pipeline if records.beam else write_shards
         counts = write(source.splits, transaction, recipe, records)

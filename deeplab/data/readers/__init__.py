@@ -7,10 +7,13 @@ what has no splits and writes the records; it knows no format.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from deeplab.data.split_names import usual_name
+from deeplab.utils import console
 from deeplab.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -25,15 +28,27 @@ class Format:
 
     Attributes:
       config: its config dataclass.
-      read: reads a dataset of this format; takes an instance of `config`.
+      reader: reads a dataset of this format; takes an instance of `config`.
       output_dir: folder of the records unless `output_dir` is set; empty: it must be set.
       num_shards: shards per split unless `num_shards` is set.
     """
 
     config: type
-    read: Callable[[Any], Source]
+    reader: Callable[[Any], Source]
     output_dir: str = ""
     num_shards: int = 4
+
+    def read(self, config: Any) -> Source:
+        """Reads a dataset; its splits have the names that the commands use: train, val, test.
+
+        Args:
+          config: an instance of `config`.
+
+        Raises:
+          UserError: as the reader.
+        """
+        source = self.reader(config)
+        return dataclasses.replace(source, splits=_with_usual_names(source.splits))
 
 
 FORMATS: Registry[Format] = Registry("annotation format")
@@ -71,3 +86,19 @@ def register_format(name: str, config: type, **defaults: Any) -> Callable[[_Read
         return read
 
     return register
+
+
+def _with_usual_names(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Renames splits such as `valid` and `Training`, and says so.
+
+    A single split `default`, as CVAT writes it, tells nothing, and is divided; beside train it is val.
+    """
+    names = {split: usual_name(split) for split in splits}
+    if "default" in splits:
+        names["default"] = "" if len(splits) == 1 else "default" if "val" in names.values() else "val"
+    if len(set(names.values())) < len(names):  # both `val` and `valid`
+        return dict(splits)
+    changed = [f"{split} is {name or 'divided'}" for split, name in names.items() if name != split]
+    if changed:
+        console.note(f"splits: {', '.join(changed)}")
+    return {names[split]: pairs for split, pairs in splits.items()}

@@ -18,7 +18,7 @@ _ROOT = "./ADE20K/ADEChallengeData2016"
 
 @dataclass(frozen=True)
 class BuildAde20kConfig:
-    """Where images and masks lie, and the order of the training images."""
+    """Where images and masks are, and the order of the training images."""
 
     train_image_folder: str = setting(f"{_ROOT}/images/training", "Folder of the training images.")
     train_image_label_folder: str = setting(f"{_ROOT}/annotations/training", "Folder of their masks.")
@@ -29,16 +29,16 @@ class BuildAde20kConfig:
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
     shuffle_seed: int = setting(
-        0, "Seed of the training images' order: neighbors in a shard are no neighbors in the folder."
+        0, "Seed of the order of the training images: neighbors in the folder are not neighbors in a shard."
     )
 
 
 @register_format("ade20k", BuildAde20kConfig, output_dir="./ADE20K/tfrecord")
 def read_ade20k(config: BuildAde20kConfig) -> Source:
-    """Splits train, in an order drawn by the seed, and val, by name.
+    """Reads the splits train, in an order that the seed determines, and val, by name.
 
     Raises:
-      UserError: a folder is missing or empty, or images have no mask; the first ten are named.
+      UserError: a folder does not exist or is empty, or images have no mask; the first ten are named.
     """
     train = _pairs(config, "train")
     random.Random(config.shuffle_seed).shuffle(train)
@@ -46,16 +46,17 @@ def read_ade20k(config: BuildAde20kConfig) -> Source:
 
 
 def _pairs(config: BuildAde20kConfig, split: str) -> list[Pair]:
-    """The pairs of one split, sorted by name."""
-    image_flag, label_flag = f"{split}_image_folder", f"{split}_image_label_folder"
-    require_folder(getattr(config, image_flag), f"--{image_flag}")
-    require_folder(getattr(config, label_flag), f"--{label_flag}")
+    """Returns the pairs of one split, sorted by name."""
+    image_field, label_field = f"{split}_image_folder", f"{split}_image_label_folder"
+    require_folder(getattr(config, image_field), image_field)
+    require_folder(getattr(config, label_field), label_field)
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
-    images = Folder(getattr(config, image_flag), extensions, "`image_format`")
-    masks = Folder(getattr(config, label_flag), (f".{config.label_format}",))
+    images = Folder(getattr(config, image_field), extensions, "image_format")
+    masks = Folder(getattr(config, label_field), (f".{config.label_format}",))
     names = images.wanted_stems()
     if not names:
-        raise UserError("unclassified", f"{images.path} holds no file with {' or '.join(extensions)}", field=image_flag)
+        rule = f"{images.path} contains no file with {' or '.join(extensions)}"
+        raise UserError("no-files", rule, "set the folder of the images", field=image_field, value=str(images.path))
     pairs = pair_by_names(names, images, masks, "", str(masks.path))
     unused = sorted(set(masks.wanted_stems()) - set(names))
     if unused:

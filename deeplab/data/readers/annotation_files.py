@@ -1,7 +1,7 @@
-"""What all readers of annotation files share: guarded access to JSON, images by name, what is told at the end.
+"""What all readers of annotation files share: checked access to JSON, images by name, and what is reported at the end.
 
-Annotation files come from many hands. Nothing in them is taken on trust: every value is asked for with the type that
-it must have, and no name in them is ever opened as a path.
+Nothing in an annotation file is trusted: every value is read with the type that it must have, and no name in a file is
+ever opened as a path.
 """
 
 from __future__ import annotations
@@ -11,23 +11,31 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from PIL import Image
+
 from deeplab.config.fields import setting
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS
+from deeplab.data.class_names import is_ignored, with_background
+from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, canonical, paths_by_split
+from deeplab.data.readers.shapes import FRACTIONS, Shape, ShapesMask
 from deeplab.data.readers.source import UNDIVIDED, Pair
+from deeplab.data.split_names import split_in
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 from deeplab.utils.paths import list_files, read_text, require_folder, shorten
 
-_MISSING: Any = object()
-_MOST_NAMED = 5  # files in a warning
-_LARGEST = 1e15  # no count, size or coordinate is larger; above it, floats are no exact integers
+_REQUIRED: Any = object()
+_MAX_NAMED = 5  # files in a warning
+_MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats are not exact integers
 _NO_AREA = "shapes without an area left out"
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a character: JSON lets it pass, no terminal or file system does
+_OUTSIDE = "shapes reach far outside their image, as if it had been resized or cropped after annotating"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a character: JSON allows it, terminals and file systems do not
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_HEX_COLOR = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})(?:[0-9a-fA-F]{2})?")
+_ORIENTATION = 274  # the EXIF tag
 _TYPE_WORDS = {
     dict: "an object",
     list: "a list",
@@ -41,89 +49,101 @@ _TYPE_WORDS = {
 
 @dataclass(frozen=True)
 class DrawnConfig:
-    """Settings of every format whose masks are drawn from shapes."""
+    """Config of every format whose masks are drawn from shapes."""
 
-    skip_empty: bool = setting(False, "Leave images without a shape out (off: they are background all over).")
+    skip_empty: bool = setting(False, "Leave out images without a shape (off: they are background everywhere).")
     overlap: str = setting(
         "file",
         "Which shape covers which: later ones in the file (or layer) the earlier ones, or small ones the large ones.",
         choices=("file", "area"),
     )
+    line_width: float = setting(
+        0.0, "Width in pixels with which lines are drawn (0: lines are left out; closed ones are always polygons)."
+    )
+    on_missing: str = setting(
+        "fail", "Images that annotations name but that do not exist: stop, or leave them out.", choices=("fail", "skip")
+    )
+    scale_annotations: bool = setting(
+        False, "Scale the shapes of images that have another size than the annotation file states."
+    )
+    annotation_scale: float = setting(
+        1.0, "Factor for all shapes, for images that were resized after annotating: 0.5 for halved ones."
+    )
+
+    def __post_init__(self) -> None:
+        for name, value in (("line_width", self.line_width), ("annotation_scale", self.annotation_scale)):
+            if not 0 <= value < math.inf or (name == "annotation_scale" and value == 0):
+                raise UserError("out-of-range", f"must be above 0, not {value:g}", field=name, value=value)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """The content of a JSON file.
+    """Reads a JSON file.
 
     Raises:
-      UserError: it cannot be read, is not JSON, or holds NaN, Infinity, broken characters or endless nesting.
+      UserError: it cannot be read, is not JSON, or contains NaN, Infinity, broken characters or endless nesting.
     """
     text = read_text(path)
+    hint = "export it again, or copy it again"
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except RecursionError:
-        raise UserError(
-            "unclassified", "is nested too deep for an annotation file", "export it again", where=path
-        ) from None
+        raise UserError("invalid-json", "is nested too deeply", hint, where=path) from None
     except UnicodeEncodeError:
-        raise UserError(
-            "unclassified", r"holds half a character (\ud800 to \udfff)", "rename that class or file", where=path
-        ) from None
-    except ValueError as fault:
-        raise UserError(
-            "unclassified", f"is not JSON: {_json_fault(text, fault)}", "export it again, or copy it anew", where=path
-        ) from None
+        rule = r"contains half a character (\ud800 to \udfff)"
+        raise UserError("invalid-json", rule, "rename that class or file", where=path) from None
+    except ValueError as error:
+        raise UserError("invalid-json", f"is not JSON: {_json_reason(text, error)}", hint, where=path) from None
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
-def _json_fault(text: str, fault: ValueError) -> str:
+def _json_reason(text: str, error: ValueError) -> str:
     if not text.strip():
         return "it is empty"
     if text.lstrip().startswith("<"):
         return "it begins like XML or HTML"
-    if isinstance(fault, json.JSONDecodeError):
-        return f"{fault.msg[0].lower()}{fault.msg[1:]} in line {fault.lineno}, column {fault.colno}"
-    return str(fault)
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[0].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
+    return str(error)
 
 
-def require(holder: Any, key: str, kind: type | tuple[type, ...], where: str, default: Any = _MISSING) -> Any:
-    """The value of a key, of the type that it must have.
+def require(holder: Any, key: str, kind: type | tuple[type, ...], where: str, default: Any = _REQUIRED) -> Any:
+    """Returns the value of a key, of the type that it must have.
 
     Args:
       holder: what should be an object with that key.
       key: its name.
-      kind: type or types; `float` takes whole numbers as well, and only finite ones; `int` takes 3.0 as 3.
+      kind: type or types; `float` accepts whole numbers too, and only finite ones; `int` accepts 3.0 as 3.
       where: file, image and shape, for messages.
       default: for keys that may be missing or null.
 
     Raises:
-      UserError: no object, no such key, or a value of another type.
+      UserError: not an object, no such key, or a value of another type.
     """
     if not isinstance(holder, dict):
-        raise UserError(
-            "unclassified", f"must be an object with `{key}`, not {in_words(holder)}", "export it again", where=where
-        )
+        rule = f"must be an object with '{key}', not {in_words(holder)}"
+        raise UserError("wrong-type", rule, "export it again", where=where)
     value = holder.get(key)
-    if value is None and default is not _MISSING:
+    if value is None and default is not _REQUIRED:
         return default
     if key not in holder:
-        raise UserError("unclassified", f"`{key}` is missing", "export it again, or write it in by hand", where=where)
-    return checked(value, kind, f"`{key}`", where)
+        raise UserError("missing-key", f"'{key}' is missing", "export it again, or add it by hand", where=where)
+    return checked(value, kind, f"'{key}'", where)
 
 
 def checked(value: Any, kind: type | tuple[type, ...], what: str, where: str) -> Any:
-    """The value, if it is of the type that it must have; `what` names it in messages. See `require`.
+    """Returns the value if it has the type that it must have; `what` names it in messages. See `require`.
 
     Raises:
-      UserError: it is of another type.
+      UserError: it has another type.
     """
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -132,126 +152,193 @@ def checked(value: Any, kind: type | tuple[type, ...], what: str, where: str) ->
     elif isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
         return value
     wanted = " or ".join(_TYPE_WORDS.get(kind, kind.__name__) for kind in kinds)
-    raise UserError(
-        "unclassified",
-        f"{what} must be {wanted}, not {in_words(value)}",
-        "export it again, or mend it by hand",
-        where=where,
-    )
+    rule = f"{what} must be {wanted}, not {in_words(value)}"
+    raise UserError("wrong-type", rule, "export it again, or correct it by hand", where=where)
 
 
 def _checked_number(value: int | float, fractions: bool, what: str, where: str) -> int | float:
-    if not abs(value) < _LARGEST:  # not `>=`: nan must not pass
+    if not abs(value) < _MAX_NUMBER:  # not `>=`: nan must not pass
         shown = f"{value:g}" if isinstance(value, float) else "one so large"
-        raise UserError(
-            "unclassified", f"{what} must be a number of pixels or things, not {shown}", "export it again", where=where
-        )
+        rule = f"{what} must be a number of pixels or items, not {shown}"
+        raise UserError("out-of-range", rule, "export it again", where=where)
     if not fractions and value != math.floor(value):
-        raise UserError("unclassified", f"{what} must be a whole number, not {value:g}", "export it again", where=where)
+        raise UserError("wrong-type", f"{what} must be a whole number, not {value:g}", "export it again", where=where)
     return value if fractions else int(value)
 
 
 def in_words(value: Any) -> str:
-    """A JSON value for a message, short whatever it is."""
+    """Describes a JSON value for a message, briefly whatever it is."""
     if isinstance(value, str):
         return f"the text {value[:40]!r}" + (" ..." if len(value) > 40 else "")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
-        return f"the number {value:g}" if abs(value) < _LARGEST else "a number so large"
+        return f"the number {value:g}" if abs(value) < _MAX_NUMBER else "a number so large"
     return _TYPE_WORDS.get(type(value), type(value).__name__)
 
 
-def class_name(holder: Any, key: str, where: str) -> str:
-    """The name of a class, without white space around it.
+def yes_or_no(holder: Any, key: str, where: str, default: bool = False) -> bool:
+    """Returns the value of a key that means true or false: a boolean, 0 or 1, or such a word as text.
 
     Raises:
-      UserError: missing, no text, empty, or with line breaks or other control characters in it.
+      UserError: anything else.
+    """
+    value = require(holder, key, (bool, int, str), where, default)
+    word = str(value).strip().lower()
+    if word in ("true", "1", "yes"):
+        return True
+    if word in ("false", "0", "no", ""):
+        return False
+    rule = f"'{key}' must be true or false, not {in_words(value)}"
+    raise UserError("wrong-type", rule, "export it again, or correct it by hand", where=where)
+
+
+def class_name(holder: Any, key: str, where: str) -> str:
+    """Returns the name of a class, without white space around it.
+
+    Raises:
+      UserError: missing, not text, empty, or with line breaks or other control characters.
     """
     name = str(require(holder, key, (str, int), where)).strip()
     if not name:
-        raise UserError("unclassified", f"`{key}` is empty", "give the shape a class", where=where)
-    require_plain(name, f"`{key}`", where)
+        raise UserError("empty-name", f"'{key}' is empty", "give the shape a class", where=where)
+    require_plain(name, f"'{key}'", where)
     return name
 
 
-def require_plain(name: str, what: str, where: str) -> None:
-    """Raises a UserError at control characters, which neither a list of names nor a terminal can take."""
+def require_plain(name: str, what: str, where: str = "", field: str | None = None) -> None:
+    """Raises a UserError at control characters, which neither a list of names nor a terminal can show."""
     if _CONTROL.search(name):
-        raise UserError(
-            "unclassified", f"{what} holds control characters: {name[:40]!r}", "rename the class", where=where
-        )
+        rule = f"{what} contains control characters: {name[:40]!r}"
+        raise UserError("control-characters", rule, "rename the class", where=where, field=field)
 
 
 def image_size(holder: Any, height_key: str, width_key: str, where: str) -> tuple[int, int] | None:
-    """Height and width that an annotation states; None where it states none.
+    """Returns height and width that an annotation states; None if it states none.
 
     Raises:
-      UserError: they are no whole numbers above 0.
+      UserError: they are not whole numbers above 0.
     """
     size = tuple(require(holder, key, int, where, None) for key in (height_key, width_key))
     if None in size:
         return None
     if min(size) < 1:
-        rule = f"`{height_key}` and `{width_key}` must be above 0, not {size[0]} and {size[1]}"
-        raise UserError("unclassified", rule, "export it again, or take them out", where=where)
+        rule = f"'{height_key}' and '{width_key}' must be above 0, not {size[0]} and {size[1]}"
+        raise UserError("out-of-range", rule, "export it again, or remove them", where=where, value=size)
     return size[0], size[1]
+
+
+def read_color(value: Any) -> tuple[int, int, int] | None:
+    """Reads a color, `#ff8000` or [255, 128, 0]; None for anything else, since colors are only decoration."""
+    if isinstance(value, str) and (match := _HEX_COLOR.fullmatch(value.strip())):
+        return int(match[1], 16), int(match[2], 16), int(match[3], 16)
+    parts = value if isinstance(value, list) else []
+    if len(parts) in (3, 4) and all(type(part) is int and 0 <= part <= 255 for part in parts):
+        return parts[0], parts[1], parts[2]
+    return None
+
+
+# --- Which files ----------------------------------------------------------------------------------------------
+
+
+def files_by_split(text: str, field: str, *extensions: str) -> list[tuple[str, str]]:
+    """Returns split and path of each annotation file of a setting; the split is UNDIVIDED if nothing tells it.
+
+    `train:FILE,val:FILE` names the splits. Otherwise the names of the files tell them, if all do
+    (`instances_train2017.json`), or those of the folders in which they are (`train/via.json,val/via.json`).
+
+    Args:
+      text: the value of the setting: files or folders, with commas.
+      field: its name, for messages.
+      extensions: of the files that count in a folder and its subfolders, such as ".json".
+
+    Raises:
+      UserError: the value is empty, a folder contains no such file, or only some parts name a split.
+    """
+    found = [
+        (split, file)
+        for split, path in paths_by_split(text, field)
+        for file in (_files_in(path, extensions) if os.path.isdir(path) else [path])
+    ]
+    if found[0][0]:
+        return found
+    paths = [path for _, path in found]
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    folders = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in paths]
+    for names in (stems, folders):
+        splits = [split_in(name) for name in names]
+        # A single split must be the last word of every file's name: `test_export.json` is no test split.
+        if all(splits) and (len(set(splits)) > 1 or (names is stems and all(map(_ends_with_split, names)))):
+            return list(zip(splits, paths, strict=True))
+    return found
+
+
+def _ends_with_split(name: str) -> bool:
+    return split_in(re.findall("[A-Za-z]+", name)[-1]) != ""
+
+
+def _files_in(folder: str, extensions: tuple[str, ...]) -> list[str]:
+    found = [os.path.join(folder, name) for name in list_files(folder) if name.lower().endswith(extensions)]
+    if not found:
+        rule = f"contains no {' or '.join(extensions)} file, nor does a subfolder"
+        raise UserError("no-files", rule, "give the folder that contains the annotations", where=folder)
+    return found
 
 
 # --- Images -------------------------------------------------------------------------------------------------
 
 
 class ImageFinder:
-    """Image files of a folder and its subfolders, by the names that annotations call them.
+    """Image files of a folder and its subfolders, by the names that annotations give them.
 
-    The folder is listed once. Stored names are only ever compared with that list, never opened, so that no annotation
-    can point outside the folder.
+    The folder is listed once. Stored names are only compared with that list, never opened, so that no annotation can
+    point outside the folder. Names are compared in one Unicode form, and without regard to case where that is the only
+    difference.
     """
 
-    def __init__(self, folder: str | os.PathLike, flag: str = "`image_folder`"):
-        require_folder(folder, flag)
-        self.folder, self.flag = str(folder), flag
-        self._listed: set[str] | None = None
+    def __init__(self, folder: str | os.PathLike, field: str = "image_folder"):
+        require_folder(folder, field)
+        self.folder, self.field = str(folder), field
+        self._listed: dict[str, str] | None = None  # the real path of each canonical one
         self._by_stem: dict[str, list[str]] = {}  # images by their path without extension
         self._by_base: dict[str, list[str]] = {}  # files by base name, and images by that without extension
+        self._by_lower: dict[str, list[str]] = {}  # files by their path in lower case
         self._used: set[str] = set()
 
     def find(self, stored_name: str, where: str, beside: str = "") -> str:
-        r"""Path of an image.
+        r"""Returns the path of an image.
 
         Tried in turn: the stored path itself and its ends (`b/c.jpg` and `c.jpg` of `C:\a\b\c.jpg`), the same with
-        another extension, the base name in any subfolder.
+        another extension, the base name in any subfolder; then all of that without regard to case.
 
         Args:
-          stored_name: what the annotation calls it: a path, a Windows path or an address.
+          stored_name: the name in the annotation: a path, a Windows path or an address.
           where: file and image, for messages.
-          beside: subfolder in which it is looked for first.
+          beside: subfolder in which to look first.
 
         Raises:
-          UserError: no such image, or several.
+          UserError: there is no such image, or there are several.
         """
         found = self.look_up(stored_name, beside)
         if len(found) == 1:
             self._used.add(found[0])
-            return os.path.join(self.folder, found[0])
+            return os.path.join(self.folder, self._files()[found[0]])
         if found:
             rule = f"{stored_name!r} may be any of {shorten(found)} in {self.folder}"
-            raise UserError(
-                "unclassified", rule, "write the subfolder before the image's name, or remove the others", where=where
-            )
+            hint = "write the subfolder before the image's name, or remove the other images"
+            raise UserError("ambiguous-name", rule, hint, where=where, value=stored_name)
         rule = f"its image {stored_name[:200]!r} is not in {self.folder}"
-        raise UserError(
-            "unclassified", rule, f"put it there, give another {self.flag}, or take the annotation out", where=where
-        )
+        hint = f"put it there, change `{self.field}`, or leave such images out with `on_missing=skip`"
+        raise UserError("image-not-found", rule, hint, where=where, value=stored_name)
 
     def look_up(self, stored_name: str, beside: str = "") -> list[str]:
-        """Paths within the folder of the images that a stored name may mean; none, one or several. See `find`."""
-        files, parts = self._files(), safe_parts(stored_name)
+        """Returns the paths in the folder of the images that a stored name may mean: none, one or several."""
+        files, parts = self._files(), safe_parts(canonical(stored_name))
         if not parts:
             return []
         ends = ["/".join(parts[start:]) for start in range(len(parts))]
         if beside:
-            ends = [*(f"{beside}/{end}" for end in ends), *ends]
+            ends = [*(f"{canonical(beside)}/{end}" for end in ends), *ends]
         for end in ends:
             if end in files:
                 return [end]
@@ -259,19 +346,40 @@ class ImageFinder:
             found = self._by_stem.get(end) or self._by_stem.get(os.path.splitext(end)[0])
             if found:
                 return found
-        return self._by_base.get(parts[-1]) or self._by_base.get(os.path.splitext(parts[-1])[0]) or []
+        found = self._by_base.get(parts[-1]) or self._by_base.get(os.path.splitext(parts[-1])[0])
+        return found or self._in_any_case(ends)
+
+    def _in_any_case(self, ends: Sequence[str]) -> list[str]:
+        if not self._by_lower:
+            for path in self._files():
+                lower = path.lower()
+                keys = {lower, os.path.basename(lower)}
+                if _is_image(path):
+                    keys |= {os.path.splitext(key)[0] for key in keys}
+                for key in keys:
+                    self._by_lower.setdefault(key, []).append(path)
+        for end in ends:
+            found = self._by_lower.get(end.lower()) or self._by_lower.get(os.path.splitext(end)[0].lower())
+            if found:
+                return found
+        return []
 
     def name(self, path: str) -> str:
-        """What a pair is called: the path in the folder without extension, `city/frame_01`."""
-        return os.path.splitext(os.path.relpath(path, self.folder))[0].replace(os.sep, "/")
+        """Returns the name of an image's pair: the path in the folder without extension, `city/frame_01`."""
+        return canonical(os.path.splitext(os.path.relpath(path, self.folder))[0].replace(os.sep, "/"))
+
+    def beside(self, file: str) -> str:
+        """Returns the folder of a file as a path in this folder; empty if it is this folder or not inside it."""
+        inside = os.path.relpath(os.path.dirname(os.path.abspath(file)), os.path.abspath(self.folder))
+        return "" if inside.startswith(os.curdir) else inside.replace(os.sep, "/")
 
     def unused(self) -> list[str]:
-        """Images that were never found by a name, as paths in the folder, sorted."""
-        return sorted(path for path in self._files() - self._used if _is_image(path))
+        """Returns the images that were never found by a name, as paths in the folder, sorted."""
+        return sorted(path for path in self._files().keys() - self._used if _is_image(path))
 
-    def _files(self) -> set[str]:
+    def _files(self) -> dict[str, str]:
         if self._listed is None:
-            self._listed = set(list_files(self.folder))
+            self._listed = {canonical(path): path for path in list_files(self.folder)}
             for path in sorted(self._listed):
                 base = os.path.basename(path)
                 self._by_base.setdefault(base, []).append(path)
@@ -281,8 +389,40 @@ class ImageFinder:
         return self._listed
 
 
+def image_finders(text: str, files: Sequence[tuple[str, str]], field: str = "image_folder") -> list[ImageFinder]:
+    """Returns, for each annotation file, the finder of its images.
+
+    Args:
+      text: the value of the setting: a folder; train:FOLDER,val:FOLDER; or nothing: the folder of each file.
+      files: split and path of each annotation file.
+      field: name of the setting, for messages.
+
+    Raises:
+      UserError: a folder does not exist, or the splits of the folders are not those of the files.
+    """
+    if not text:
+        folders = {path: os.path.dirname(path) or os.curdir for _, path in files}
+        finders = {folder: ImageFinder(folder, field) for folder in dict.fromkeys(folders.values()) if folder}
+        return [finders[folders[path]] for _, path in files]
+    folders_of = paths_by_split(text, field)
+    if not folders_of[0][0]:
+        if len(folders_of) > 1:
+            hint = "name a split for each: train:FOLDER,val:FOLDER"
+            raise UserError("missing-split", f"{text} are several folders", hint, field=field, value=text)
+        return [ImageFinder(folders_of[0][1], field)] * len(files)
+    by_split = {split: ImageFinder(folder, field) for split, folder in folders_of}
+    if len(by_split) < len(folders_of):
+        raise UserError("duplicate-split", "names a split twice", "put its images into one folder", field=field)
+    for split, _ in files:
+        if split not in by_split:
+            rule = f"has no folder for split {split!r}" if split else "names splits, but `annotations` does not"
+            hint = f"the splits it names are {', '.join(by_split)}"
+            raise UserError("missing-split", rule, hint, field=field, value=split)
+    return [by_split[split] for split, _ in files]
+
+
 def safe_parts(stored_name: str) -> list[str]:
-    """The parts of a stored path, address or Windows path that may lie in a folder: what stands after the last `..`."""
+    """Returns the parts of a stored path or address that may be in a folder: those after the last `..`."""
     path = stored_name.replace("\\", "/")
     if "://" in path:
         path = path.split("://", 1)[1].split("?")[0].split("#")[0]
@@ -296,103 +436,169 @@ def _is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS
 
 
-# --- What is gathered and told ------------------------------------------------------------------------------
+def shown_size(path: str) -> tuple[int, int] | None:
+    """Returns height and width of an image as viewers show it, from the head of its file; None if it is unreadable."""
+    try:
+        with Image.open(path) as image:
+            size = (image.height, image.width)
+            return size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else size
+    except Exception:  # whatever Pillow raises on a damaged file, which building reports
+        return None
 
 
-class Tally:
-    """Pairs as they are found, and what is odd about them: told in one warning a kind at the end.
+# --- What is collected and reported -------------------------------------------------------------------------
+
+
+class Collector:
+    """Collects pairs as they are found, and what is odd about them: one warning per kind at the end.
 
     Args:
-      skip_empty: leave images without a shape out.
+      config: the format's config.
     """
 
-    def __init__(self, skip_empty: bool = False):
-        self.skip_empty = skip_empty
+    def __init__(self, config: DrawnConfig):
+        self.config = config
         self.splits: dict[str, list[Pair]] = {}
+        self.used_names: set[str] = set()  # classes of shapes that are painted
         self._names: dict[str, str] = {}
         self._kinds: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._first: dict[str, list[str]] = {}
-        self._faults: list[UserError] = []
+        self._errors: list[UserError] = []
 
-    def add(self, pair: Pair, where: str, split: str = UNDIVIDED, empty: bool = False) -> None:
-        """Takes a pair; one without a shape, `empty`, is counted, and left out where that is wanted.
+    def add(
+        self,
+        name: str,
+        image: str,
+        where: str,
+        shapes: Sequence[Shape] | Callable[[int, int], Sequence[Shape]],
+        size: tuple[int, int] | None = None,
+        split: str = UNDIVIDED,
+        empty: bool = False,
+    ) -> None:
+        """Adds the pair of an image and the mask that its shapes draw.
+
+        Args:
+          name: what the pair is called.
+          image: path of the image.
+          where: annotation file and image, for messages.
+          shapes: as in `ShapesMask`. Those without an area are counted and left out.
+          size: height and width that the annotation states.
+          split: of the pair.
+          empty: the image has no shape; where `shapes` is a list, that is found out here.
 
         Raises:
-          UserError: there is one of that name in the split.
+          UserError: the split has a pair of that name already.
         """
+        scale = size == FRACTIONS
+        if not callable(shapes):
+            factor = 1.0 if scale else self.config.annotation_scale
+            shapes = self._with_area(shapes, name, factor)
+            size = size if factor == 1 else None
+            scale = scale or self.config.scale_annotations
+            self._look_for_shapes_outside(shapes, name, image, size)
+            empty = not shapes
         if empty:
-            self.empty(pair.name)
-            if self.skip_empty:
+            done = "left out" if self.config.skip_empty else "they are background (`skip_empty=true` leaves them out)"
+            self.note(f"images without a shape: {done}", name)
+            if self.config.skip_empty:
                 return
-        key = f"{split}\n{pair.name}"
+        key = f"{split}\n{name}"
         if key in self._names:
-            rule = f"image {pair.name!r} was there before, in {self._names[key]}"
-            raise UserError(
-                "unclassified",
-                rule,
-                "each image must stand once: bring its shapes together, or rename one of them",
-                where=where,
-            )
+            rule = f"image {name!r} was listed before, in {self._names[key]}"
+            hint = "list each image once: put its shapes together, or rename one of the images"
+            raise UserError("duplicate-image", rule, hint, where=where, value=name)
         self._names[key] = where
-        self.splits.setdefault(split, []).append(pair)
+        mask = ShapesMask(where, shapes, size, self.config.overlap, scale)
+        self.splits.setdefault(split, []).append(Pair(name, image, mask))
+
+    def _with_area(self, shapes: Sequence[Shape], name: str, factor: float) -> tuple[Shape, ...]:
+        kept = tuple(shape for shape in shapes if shape.has_area)
+        for _ in range(len(shapes) - len(kept)):
+            self.skipped("too small", name)
+        self.used_names.update(shape.name for shape in kept)
+        return kept if factor == 1 else tuple(shape.scaled(factor, factor) for shape in kept)
+
+    def _look_for_shapes_outside(
+        self, shapes: Sequence[Shape], name: str, image: str, size: tuple[int, int] | None
+    ) -> None:
+        size = size or (shown_size(image) if shapes else None)
+        if size is None or size == FRACTIONS:
+            return
+        height, width = size
+        across, down = 2 + width / 20, 2 + height / 20  # people draw a little over the border
+        for shape in shapes:
+            left, top, right, bottom = shape.bounds()
+            if left < -across or top < -down or right > width + across or bottom > height + down:
+                self.note(_OUTSIDE, name)
+
+    def class_names(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Returns the classes: the background, then the given names; by default those of the shapes, sorted.
+
+        Names that mark ignored pixels are pointed out.
+        """
+        found = list(sorted(self.used_names) if names is None else names)
+        ignored = sorted(name for name in {*found, *self.used_names} if is_ignored(name))
+        if ignored:
+            console.note(f"class {', '.join(map(repr, ignored))} marks pixels that do not count")
+        return with_background(found)
 
     def skipped(self, kind: str, where: str) -> None:
         """Counts a shape that has no area."""
         kind = _CONTROL.sub("?", kind[:40])
         self._kinds[kind] = self._kinds.get(kind, 0) + 1
-        self.noted(_NO_AREA, where)
-
-    def empty(self, name: str) -> None:
-        """Counts an image without a shape."""
-        what = "left out" if self.skip_empty else "background all over (`skip_empty=true` leaves them out)"
-        self.noted(f"images without a shape: {what}", name)
+        self.note(_NO_AREA, where)
 
     def left_out(self, images: Iterable[str], what: str) -> None:
-        """Counts images that nothing was said of: `3 images without a JSON file left out`."""
+        """Counts images that no annotation is about: `3 images without a JSON file left out`."""
         for image in images:
-            self.noted(f"images {what} left out", image)
+            self.note(f"images {what} left out", image)
 
-    def noted(self, text: str, where: str) -> None:
-        """Counts anything else; the warning is the number, the text, and where it was met first."""
+    def note(self, text: str, where: str) -> None:
+        """Counts anything else; the warning is the number, the text, and where it was found first."""
         self._numbers[text] = self._numbers.get(text, 0) + 1
         named, where = self._first.setdefault(text, []), _CONTROL.sub("?", where)
-        if len(named) <= _MOST_NAMED and where not in named:
-            named.append(where if len(named) < _MOST_NAMED else "...")
+        if len(named) <= _MAX_NAMED and where not in named:
+            named.append(where if len(named) < _MAX_NAMED else "...")
 
     @contextlib.contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Keeps a UserError for the end, so that people hear of several faults at once; the tenth ends the reading."""
+    def catching(self) -> Iterator[None]:
+        """Keeps a UserError for the end, so that several errors are reported together; the tenth ends the reading."""
         try:
             yield
-        except UserError as fault:
-            self._faults.append(fault)
-            if len(self._faults) == MAX_ERRORS:
+        except UserError as error:
+            if error.code == "image-not-found" and self.config.on_missing == "skip":
+                self.note("images that annotations name do not exist: left out", str(error.value)[:200])
+                return
+            self._errors.append(error)
+            if len(self._errors) == MAX_ERRORS:
                 self._stop()
 
     def report(self) -> None:
-        """One warning a kind; none where faults were collected, of which the warnings would be a consequence.
+        """Prints one warning per kind; none if there were errors, of which the warnings would be a consequence.
 
         Raises:
-          UserError: faults were collected; up to ten are named.
+          UserError: errors were caught; up to ten are named.
         """
-        if self._faults:
+        if self._errors:
             self._stop()
         for text, number in self._numbers.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
             detail = f" ({kinds})" if text == _NO_AREA else ""
-            console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}")
+            hint = ""
+            if text == _OUTSIDE:
+                hint = "; `scale_annotations=true` scales shapes from the stated size, `annotation_scale` by a factor"
+            console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}{hint}")
         self._numbers.clear()
 
     def _stop(self) -> NoReturn:
-        raise joined(self._faults, "more faults")
+        raise joined(self._errors, "more errors")
 
+    def require_pairs(self, where: str, hint: str = "") -> None:
+        """Stops if nothing was found.
 
-def require_pairs(tally: Tally, where: str, hint: str = "") -> None:
-    """Stops where nothing was found at all.
-
-    Raises:
-      UserError: no pair.
-    """
-    if not any(tally.splits.values()):
-        raise UserError("unclassified", "there is no image with annotations", hint, where=where)
+        Raises:
+          UserError: there is no pair.
+        """
+        if not any(self.splits.values()):
+            raise UserError("no-pairs", "there is no image with annotations", hint, where=where)

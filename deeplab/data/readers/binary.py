@@ -1,13 +1,14 @@
-"""Masks of one class each: every image has a file for every class that occurs in it, black and white."""
+"""Black-and-white masks of one class each: every image has a file for every class that occurs in it."""
 
 from __future__ import annotations
 
+import glob
 import io
 import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -15,43 +16,49 @@ import numpy as np
 from PIL import Image
 
 from deeplab.config.fields import setting
+from deeplab.data.class_names import is_background, with_background
 from deeplab.data.image_files import UNREADABLE, png_chunks, unreadable
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder
-from deeplab.data.readers.source import BACKGROUND, Painter, Pair, Source, with_background
+from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, NamePattern, existing_file
+from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_file, require_folder, shorten
 
-_EXAMPLE = "`class_masks=lesion=masks/{name}_segmentation.png`"
-_COARSEST_INDEX = 32  # masks whose highest value is no higher hold indices, and those have no in-between tones
+_EXAMPLE = "write it like `class_masks=lesion=masks/{name}_segmentation.png`"
+_MAX_INDEX = 32  # masks whose highest value is no higher contain indices, which have no tones in between
 
 
 @dataclass(frozen=True)
 class BuildBinaryConfig:
-    """Where the images lie, and how the masks of each class are called."""
+    """Where the images are, and how the masks of each class are named."""
 
-    image_folder: str = setting("", "Folder of the images, and of subfolders of them.", required=True)
+    image_folder: str = setting("", "Folder of the images; subfolders count.", required=True)
     class_masks: str = setting(
         "",
         "Classes and their masks, with commas: lesion=masks/{name}_segmentation.png, where {name} is the image's name "
-        "without extension. Where masks overlap, the class that stands later here covers the earlier ones.",
+        "without extension, and * is any text, for several masks per image. Later classes cover earlier ones.",
         required=True,
     )
-    mask_folder: str = setting("", "Folder from which the paths of `class_masks` go (unset: as they are).")
-    require_all_masks: bool = setting(False, "Every image must have a mask of every class, be it black.")
-    skip_unlabeled: bool = setting(False, "Leave images out that have no mask of any class.")
+    image_pattern: str = setting(
+        "", "How images are named, if {name} is only a part of it: {name}_image.png, or {name}/images/*.png."
+    )
+    mask_folder: str = setting(
+        "", "Folder to which the paths of `class_masks` are relative (unset: the current folder)."
+    )
+    require_all_masks: bool = setting(False, "Every image must have a mask of every class, even if it is black.")
+    skip_unlabeled: bool = setting(False, "Leave out images that have no mask of any class.")
 
 
 @dataclass(frozen=True)
 class ClassMasks:
-    """The masks of one image, put together.
+    """The masks of one image, combined; implements `source.Mask`.
 
     Attributes:
       image: path of the image, for messages.
       masks: class names and paths, in the order in which they cover each other.
-      build: number of the dataset in this process, so that oddities are said once for each.
+      build: number of the dataset in this process, so that oddities are reported once per dataset.
     """
 
     image: str
@@ -65,14 +72,14 @@ class ClassMasks:
 
     @property
     def size(self) -> None:
-        """Binary masks have no size of their own to state: draw compares theirs."""
+        """Not known before the files are read; `draw` compares their sizes."""
         return None
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width]: 0 where no mask is white, else the value of the last class that is.
+        """Draws the label, uint8 [height, width]: 0 where no mask is white, else the value of the last class that is.
 
         Raises:
-          UserError: a mask that cannot be read, has another size, or is no binary mask.
+          UserError: a mask that cannot be read, has another size, or is not binary.
         """
         label = np.zeros((height, width), np.uint8)
         for name, path in self.masks:
@@ -81,30 +88,27 @@ class ClassMasks:
                 rule = (
                     f"the mask is {values.shape[1]}x{values.shape[0]} pixels, its image {self.image} {width}x{height}"
                 )
-                raise UserError(
-                    "unclassified",
-                    rule,
-                    "resize the mask (nearest neighbor) or the image, or leave the pair out",
-                    where=path,
-                )
+                hint = "resize the mask (nearest neighbor) or the image, or leave the pair out"
+                raise UserError("size-mismatch", rule, hint, where=path, value=values.shape)
             white, between = split_binary(values, path)
             label[white] = painter.value(name, path)
             if between:
-                _say_once(self.build, path, between)
+                _warn_once(self.build, path, between)
         return label
 
 
 @register_format("binary", BuildBinaryConfig)
 def read_binary(config: BuildBinaryConfig) -> Source:
-    """The pairs of a folder of images and of the masks that belong to them; classes in the order of the flag.
+    """Reads a folder of images and the masks that belong to them; classes are in the order of `class_masks`.
 
     Raises:
-      UserError: a pattern that is none or that no file matches, images without masks.
+      UserError: an invalid pattern or one that no file matches, or images without masks.
     """
     patterns = parse_class_masks(config.class_masks, config.mask_folder)
-    require_folder(config.image_folder, "`image_folder`")
-    images = _images(Folder(config.image_folder, IMAGE_EXTENSIONS), patterns)
-    present = {name: _masks_of(name, patterns) for name in images}
+    require_folder(config.image_folder, "image_folder")
+    found = _images(Folder(config.image_folder, IMAGE_EXTENSIONS), config.image_pattern, patterns)
+    images = {name: path for name, (path, _) in found.items()}
+    present = {name: masks for name, (_, masks) in found.items()}
     _require_use(patterns, present, config.image_folder)
     if config.require_all_masks:
         _require_all(patterns, present, config.image_folder)
@@ -112,8 +116,8 @@ def read_binary(config: BuildBinaryConfig) -> Source:
     if unlabeled and not config.skip_unlabeled:
         rule = f"{len(unlabeled)} of {len(present)} images have no mask of any class: {shorten(unlabeled, 10)}"
         example = _path_of(unlabeled[0], next(iter(patterns.values())))
-        hint = f"add their masks (as {example}), or `skip_unlabeled=true` leaves them out"
-        raise UserError("unclassified", rule, hint, where=config.image_folder)
+        hint = f"add their masks (such as {example}), or leave these images out with `skip_unlabeled=true`"
+        raise UserError("files-missing", rule, hint, where=config.image_folder, value=tuple(unlabeled))
     if unlabeled:
         console.note(f"{config.image_folder}: left out {len(unlabeled)} images without a mask: {shorten(unlabeled)}")
     build = next(_BUILDS)
@@ -127,7 +131,7 @@ def read_binary(config: BuildBinaryConfig) -> Source:
 
 
 def parse_class_masks(text: str, mask_folder: str = "") -> dict[str, str]:
-    """`class_masks`: class names and the patterns of their paths, in order.
+    """Parses `class_masks`: class names and the patterns of their paths, in order.
 
     Raises:
       UserError: an entry that is not CLASS=PATTERN, lacks {name}, or names a class twice.
@@ -136,19 +140,20 @@ def parse_class_masks(text: str, mask_folder: str = "") -> dict[str, str]:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, equals, pattern = (part.strip() for part in entry.partition("="))
         if not (name and equals and pattern):
-            raise UserError("unclassified", f"{entry!r} is not CLASS=PATTERN", f"e.g. {_EXAMPLE}", field="class_masks")
+            rule = f"{entry!r} is not CLASS=PATTERN"
+            raise UserError("invalid-pattern", rule, _EXAMPLE, field="class_masks", value=entry)
         if "{name}" not in pattern:
             rule = f"{entry!r} has no {{name}}, so every image would get the same mask"
-            raise UserError("unclassified", rule, f"e.g. {_EXAMPLE}", field="class_masks")
+            raise UserError("invalid-pattern", rule, _EXAMPLE, field="class_masks", value=entry)
         if name in patterns:
-            raise UserError("unclassified", f"names {name!r} twice", "give every class one entry", field="class_masks")
-        if name == BACKGROUND:
-            raise UserError(
-                "unclassified", f"{name!r} is what no mask covers", "leave its entry out", field="class_masks"
-            )
+            rule, hint = f"names {name!r} twice", "give every class one entry"
+            raise UserError("duplicate-name", rule, hint, field="class_masks", value=name)
+        if is_background(name):
+            rule, hint = f"{name!r} is what no mask covers", "leave its entry out"
+            raise UserError("invalid-pattern", rule, hint, field="class_masks", value=name)
         patterns[name] = os.path.join(mask_folder, pattern)
     if not patterns:
-        raise UserError("unclassified", "names no class", f"e.g. {_EXAMPLE}", field="class_masks")
+        raise UserError("missing-class-names", "names no class", _EXAMPLE, field="class_masks")
     return patterns
 
 
@@ -156,61 +161,71 @@ def _path_of(name: str, pattern: str) -> str:
     return pattern.replace("{name}", name)
 
 
-def _masks_of(name: str, patterns: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    paths = ((label, _path_of(name, pattern)) for label, pattern in patterns.items())
-    return tuple((label, path) for label, path in paths if os.path.isfile(path))
+_Masks = tuple[tuple[str, str], ...]  # class names and paths
 
 
-def _images(folder: Folder, patterns: Mapping[str, str]) -> dict[str, str]:
-    """Names and files of the images, sorted, without the masks that lie among them."""
+def _masks_of(name: str, patterns: Mapping[str, str]) -> _Masks:
+    found: list[tuple[str, str]] = []
+    for label, pattern in patterns.items():
+        if "*" in pattern:
+            escaped = pattern.replace("*", "\0").replace("{name}", name)
+            paths = sorted(glob.glob(glob.escape(escaped).replace("\0", "*")))
+        else:
+            paths = [existing_file(_path_of(name, pattern))]
+        found += ((label, path) for path in paths if path)
+    return tuple(found)
+
+
+def _images(folder: Folder, image_pattern: str, patterns: Mapping[str, str]) -> dict[str, tuple[str, _Masks]]:
+    """Returns path and masks of the images by name, sorted, without the masks among them."""
+    of_images = NamePattern(image_pattern, "image_pattern") if image_pattern else None
     stems = folder.wanted_stems()
-    masks = {os.path.abspath(_path_of(name, pattern)) for pattern in patterns.values() for name in stems}
-    images: dict[str, str] = {}
-    for name in stems:
-        files = [path for path in folder.candidates(name) if os.path.abspath(path) not in masks]
-        if len(files) > 1:
-            rule = f"there are several images of this name: {', '.join(map(os.path.basename, files))}"
-            raise UserError("unclassified", rule, "remove all but one", where=folder.path / name)
-        if files:
-            images[name] = files[0]
+    files: dict[str, list[str]] = {}
+    masks: dict[str, _Masks] = {}
+    for stem in stems:
+        for path in folder.candidates(stem):
+            name = of_images.name(os.path.relpath(path, folder.path)) if of_images else stem
+            if name is not None:
+                files.setdefault(stem, []).append(path)
+                masks[stem] = _masks_of(name, patterns)
+    are_masks = {os.path.abspath(path) for members in masks.values() for _, path in members}
+    images: dict[str, tuple[str, _Masks]] = {}
+    for stem, paths in files.items():
+        paths = [path for path in paths if os.path.abspath(path) not in are_masks]
+        if len(paths) > 1:
+            rule = f"there are several images of this name: {', '.join(map(os.path.basename, paths))}"
+            raise UserError("ambiguous-name", rule, "remove all but one", where=folder.path / stem)
+        if paths:
+            images[stem] = (paths[0], masks[stem])
     if not images:
         beside = ", or only masks" if stems else ""
-        raise UserError(
-            "unclassified", f"{folder.path} holds no {' or '.join(folder.extensions)}{beside}", field="image_folder"
-        )
+        rule = f"{folder.path} contains no {' or '.join(folder.extensions)}{beside}"
+        raise UserError("no-files", rule, "set the folder of the images", field="image_folder", value=str(folder.path))
     return images
 
 
-def _require_use(
-    patterns: Mapping[str, str], present: Mapping[str, Sequence[tuple[str, str]]], image_folder: str
-) -> None:
-    """Stops at a pattern that matches nothing: it is misspelled, or the class does not exist."""
+def _require_use(patterns: Mapping[str, str], present: Mapping[str, _Masks], image_folder: str) -> None:
+    """Stops at a pattern that matches nothing: it is misspelled, or the class does not occur."""
     used = {label for masks in present.values() for label, _ in masks}
     for label, pattern in patterns.items():
         if label not in used:
             looked_for = _path_of(next(iter(present)), pattern)
-            rule = f"no image of {image_folder} has a mask of class {label!r}: looked for {looked_for} and the like"
-            raise UserError(
-                "unclassified",
-                rule,
-                _held(os.path.dirname(looked_for), os.path.basename(next(iter(present)))),
-                field="class_masks",
-            )
+            rule = f"no image in {image_folder} has a mask of class {label!r}, such as {looked_for}"
+            hint = _contents(os.path.dirname(looked_for), os.path.basename(next(iter(present))))
+            raise UserError("no-matching-names", rule, hint, field="class_masks", value=label)
 
 
-def _held(folder: str, image: str) -> str:
-    """What lies where the masks of an image were looked for: what begins with its name first."""
+def _contents(folder: str, image: str) -> str:
+    """Describes the folder of an image's masks: first the files that begin with the image's name."""
     if not folder:
-        return "the pattern is a path from the current folder: `mask_folder=FOLDER` says where the masks lie"
+        return "the pattern is relative to the current folder: set `mask_folder`"
     if not os.path.isdir(folder):
-        return f"there is no folder {folder}; give the right one, or `mask_folder`"
+        return f"there is no folder {folder}; correct the pattern, or set `mask_folder`"
     names = sorted(files_of(folder), key=lambda name: not name.startswith(tuple(f"{image}{end}" for end in "._-")))
-    return f"{folder} holds {shorten(names, 3) or 'nothing'}; correct the pattern, or leave the class out"
+    return f"{folder} contains {shorten(names, 3) or 'nothing'}; correct the pattern, or leave the class out"
 
 
-def _require_all(
-    patterns: Mapping[str, str], present: Mapping[str, Sequence[tuple[str, str]]], image_folder: str
-) -> None:
+def _require_all(patterns: Mapping[str, str], present: Mapping[str, _Masks], image_folder: str) -> None:
     missing = [
         _path_of(name, pattern)
         for name, masks in present.items()
@@ -218,20 +233,16 @@ def _require_all(
         if label not in dict(masks)
     ]
     if missing:
-        rule = f"`require_all_masks`: {len(missing)} masks are missing: {shorten(missing, 10)}"
-        raise UserError(
-            "unclassified",
-            rule,
-            "add them, or leave the flag out: classes without a file do not occur then",
-            where=image_folder,
-        )
+        rule = f"{len(missing)} masks are missing: {shorten(missing, 10)}"
+        hint = "add them, or leave `require_all_masks` out: classes without a file do not occur then"
+        raise UserError("files-missing", rule, hint, where=image_folder, value=tuple(missing))
 
 
 # --- Which pixels -------------------------------------------------------------------------------------------
 
 
 def split_binary(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
-    """Which pixels of a binary mask are white.
+    """Finds the white pixels of a binary mask.
 
     Tones between black and white, of JPEG or of smooth edges, are split at half of the highest value.
 
@@ -243,7 +254,7 @@ def split_binary(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
       bool [H, W], and the number of pixels that are neither black nor white.
 
     Raises:
-      UserError: the mask holds more than two classes: small whole numbers, or a tone that fills whole regions.
+      UserError: the mask has more than two classes: small whole numbers, or a tone that fills whole regions.
     """
     high = int(values.max(initial=0))
     odd = (values != 0) & (values != high)
@@ -253,19 +264,15 @@ def split_binary(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
         if regions:
             shown = ", ".join(map(str, [0, *regions[:4], high]))
             more = f" and {len(regions) - 4} more" if len(regions) > 4 else ""
-            rule = f"is no binary mask: it holds the values {shown}{more}, but one class means black and one other tone"
-            raise UserError(
-                "unclassified",
-                rule,
-                "build masks of several classes with format `folder`, with `label_map`",
-                where=where,
-            )
+            rule = f"is not a binary mask: it has the values {shown}{more}, instead of black and one other tone"
+            hint = "build masks of several classes with format 'folder' and `label_map`"
+            raise UserError("not-binary", rule, hint, where=where, value=(0, *regions, high))
     return values > high / 2, between
 
 
 def _tones_of_regions(values: np.ndarray, odd: np.ndarray, high: int) -> list[int]:
-    """In-between values that cannot come from smooth edges."""
-    if high <= _COARSEST_INDEX:
+    """Returns the values in between that cannot come from smooth edges."""
+    if high <= _MAX_INDEX:
         return np.unique(values[odd]).tolist()
     wide = values.astype(np.uint16)
     kernel = np.ones((3, 3), np.uint8)
@@ -275,59 +282,65 @@ def _tones_of_regions(values: np.ndarray, odd: np.ndarray, high: int) -> list[in
 
 
 def _read_values(path: str) -> np.ndarray:
-    """A mask's values, uint8 or uint16 [H, W]: palette indices or gray.
+    """Reads a mask's values, uint8 or uint16 [H, W]: palette indices or gray.
 
     Raises:
       UserError: unreadable, or colored.
     """
     data = read_file(path)
     try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-        if picture.format == "PNG":
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        if image.format == "PNG":
             deque(png_chunks(data), maxlen=0)
-    except UNREADABLE as fault:
-        raise unreadable(path, fault) from None
-    if "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1:
-        raise UserError(
-            "unclassified",
-            "is partly transparent, so it is not clear what is black",
-            "write it without alpha channel",
-            where=path,
-        )
-    if picture.mode not in ("1", "L", "P") and not picture.mode.startswith(("I", "F")):
-        return _gray(np.asarray(picture.convert("RGB")), path)
-    pixels = np.asarray(picture)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+    if "A" in image.getbands() and len(set(image.getchannel("A").getextrema())) > 1:
+        return _transparent(image, path)
+    if image.mode not in ("1", "L", "P") and not image.mode.startswith(("I", "F")):
+        return _gray(np.asarray(image.convert("RGB")), path)
+    pixels = np.asarray(image)
     values = pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16)
     if not np.array_equal(values, pixels):
-        raise UserError(
-            "unclassified",
-            "holds numbers that are not whole or not from 0 to 65535",
-            "write masks as 8-bit PNG",
-            where=path,
-        )
+        rule = "contains numbers that are not whole or not from 0 to 65535"
+        raise UserError("out-of-range", rule, "save masks as 8-bit PNG", where=path)
     return values
+
+
+def _transparent(image: Image.Image, where: str) -> np.ndarray:
+    """Returns the alpha channel of an image whose alpha is the mask: all that can be seen has the same color.
+
+    Raises:
+      UserError: colors and transparency differ, so that it is not clear which of the two is the mask.
+    """
+    pixels = np.asarray(image.convert("RGBA"))
+    seen = pixels[pixels[..., 3] > 0][:, :3]
+    if (seen != seen[:1]).any():
+        rule, hint = "is partly transparent, so it is not clear what is black", "save it without alpha channel"
+        raise UserError("partly-transparent", rule, hint, where=where)
+    return pixels[..., 3]
 
 
 def _gray(pixels: np.ndarray, where: str) -> np.ndarray:
     spread = pixels.max(axis=-1) - pixels.min(axis=-1)
     if spread.max(initial=0) > 32:  # the chroma of a damaged JPEG stays below
-        hint = "masks in colors are built with format `folder` and `palette`"
-        raise UserError("unclassified", "is no binary mask: it has colors", hint, where=where)
+        hint = "build masks in colors with format 'folder' and `palette`"
+        raise UserError("not-binary", "is not a binary mask: it has colors", hint, where=where)
     return pixels[..., 1]
 
 
 _BUILDS = itertools.count()
-_SAID: set[int] = set()
-_SAYING = threading.Lock()
+_WARNED: set[int] = set()
+_WARNING = threading.Lock()
 
 
-def _say_once(build: int, path: str, between: int) -> None:
-    """One warning a dataset, although masks are read by many threads."""
-    with _SAYING:
-        if build in _SAID:
+def _warn_once(build: int, path: str, between: int) -> None:
+    """Prints one warning per dataset, although masks are read by many threads."""
+    with _WARNING:
+        if build in _WARNED:
             return
-        _SAID.add(build)
+        _WARNED.add(build)
     console.warning(
-        f"{path}: {between} pixels are neither black nor white; they are split at half (other masks may have such, too)"
+        f"{path}: {between} pixels are neither black nor white; they are split at half of the highest value (other "
+        "masks may have such pixels too)"
     )

@@ -1,4 +1,4 @@
-"""CamVid as its makers published it, as SegNet's authors did, and as images, masks and lists.
+"""CamVid as its makers published it, as SegNet's authors did, and as images, masks and lists of names.
 
 All three give the 11 classes and the splits of Badrinarayanan et al., "SegNet", 2015: 367 train, 101 val, 233 test.
 """
@@ -30,26 +30,26 @@ _VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was l
 
 @dataclass(frozen=True)
 class BuildCamvidConfig:
-    """Where CamVid lies, and in which form."""
+    """Where CamVid is, and in which form."""
 
     camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the three layouts.")
     layout: str = setting(
         "",
         f"original: {_STILLS}/ and {_LABELED}/, in colors; segnet: train/ and trainannot/, and so on; lists: "
-        "images/, masks/ and train.txt, and so on (unset: the one that is there).",
+        "images/, masks/ and train.txt, and so on (unset: the one that exists).",
         choices=("", "original", "segnet", "lists"),
     )
 
 
 @register_format("camvid", BuildCamvidConfig)
 def read_camvid(config: BuildCamvidConfig) -> Source:
-    """Splits train, val and test, with the 11 classes; everything else is ignored.
+    """Reads the splits train, val and test, with the 11 classes; everything else is ignored.
 
     Raises:
       UserError: no layout or two of them in the folder, files without a partner, or frames that are not CamVid's.
     """
     root = pathlib.Path(config.camvid_root)
-    require_folder(root, "`camvid_root`")
+    require_folder(root, "camvid_root")
     layout = config.layout or _layout_of(root)
     source = _READERS[layout](root)
     _compare(source.splits)
@@ -57,7 +57,7 @@ def read_camvid(config: BuildCamvidConfig) -> Source:
 
 
 def split_of(frame: str) -> str:
-    """The published split of a frame, `0016E5_07961` -> val; empty for names that are none of CamVid's."""
+    """Returns the published split of a frame, `0016E5_07961` -> val; empty for names that are not CamVid's."""
     match = _FRAME.match(frame)
     if not match:
         return ""
@@ -79,18 +79,20 @@ def _layout_of(root: pathlib.Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        rule = f"{root} holds CamVid in more than one layout: {', '.join(found)}"
-        raise UserError("unclassified", rule, f"`layout={found[0]}` takes that one", field="camvid_root")
+        rule = f"{root} contains CamVid in more than one layout: {', '.join(found)}"
+        raise UserError(
+            "unclear-layout", rule, f"choose one with `layout={found[0]}`", field="camvid_root", value=tuple(found)
+        )
     begun = [
-        f"{root / name} is there, but {root / other} is not"
+        f"{root / name} exists, but {root / other} does not"
         for first, second in signs.values()
         for name, other in ((first, second), (second, first))
         if (root / name).is_dir() and not (root / other).is_dir()
     ]
     known = "; ".join(f"{first}/ and {second}/" for first, second in signs.values())
     held = shorten(sorted(child.name for child in root.iterdir())) or "nothing"
-    rule = f"{root} is no layout of CamVid ({known}): " + ("; ".join(begun) or f"it holds {held}")
-    raise UserError("unclassified", rule, "give the folder in which these two lie", field="camvid_root")
+    rule = f"{root} is not a layout of CamVid ({known}): " + ("; ".join(begun) or f"it contains {held}")
+    raise UserError("wrong-layout", rule, "set the folder that contains two of these", field="camvid_root")
 
 
 # --- The three layouts --------------------------------------------------------------------------------------
@@ -101,13 +103,9 @@ def _read_original(root: pathlib.Path) -> Source:
     pairs = pair_by_names(_names(images), images, masks, "_L", str(masks.path))
     strange = [pair.name for pair in pairs if not split_of(pair.name)]
     if strange:
-        rule = f"{len(strange)} files are not named as CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
-        raise UserError(
-            "unclassified",
-            rule,
-            "move them elsewhere, or build your own frames with format `folder`",
-            where=images.path,
-        )
+        rule = f"{len(strange)} files are not named like CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
+        hint = "move them elsewhere, or build your own frames with format 'folder'"
+        raise UserError("wrong-layout", rule, hint, where=images.path, value=tuple(strange))
     splits: dict[str, list[Pair]] = {split: [] for split in _SPLITS}
     for pair in pairs:
         splits[split_of(pair.name)].append(pair)
@@ -126,12 +124,8 @@ def _read_lists(root: pathlib.Path) -> Source:
     images, masks = _folders(root, "images", "masks")
     lists = {split: root / f"{split}.txt" for split in _SPLITS if (root / f"{split}.txt").is_file()}
     if not lists:
-        raise UserError(
-            "unclassified",
-            "holds none of train.txt, val.txt, test.txt",
-            "write the names of the images into them",
-            where=root,
-        )
+        rule, hint = "contains none of train.txt, val.txt, test.txt", "write the names of the images into them"
+        raise UserError("no-files", rule, hint, where=root)
     splits = {split: pair_by_names(read_list(path), images, masks, "", str(path)) for split, path in lists.items()}
     return Source(splits, known="camvid", label_map=_VOID)
 
@@ -144,25 +138,25 @@ _READERS: Mapping[str, Callable[[pathlib.Path], Source]] = {
 
 
 def _folders(root: pathlib.Path, images: str, masks: str) -> tuple[Folder, Folder]:
-    require_folder(root / images, "`camvid_root`")
-    require_folder(root / masks, "`camvid_root`")
+    require_folder(root / images, "camvid_root")
+    require_folder(root / masks, "camvid_root")
     return Folder(root / images, IMAGE_EXTENSIONS), Folder(root / masks, (".png",))
 
 
 def _names(images: Folder) -> list[str]:
     names = images.wanted_stems()
     if not names:
-        raise UserError("unclassified", f"holds no file with {', '.join(images.extensions)}", where=images.path)
+        raise UserError("no-files", f"contains no file with {', '.join(images.extensions)}", where=images.path)
     return names
 
 
 def palette() -> str:
-    """Path of the palette in which the original masks are drawn: 32 colors, merged into the 11 classes."""
+    """Returns the path of the original masks' palette: 32 colors, merged into the 11 classes."""
     return str(datasets.known_folder() / "camvid.palette")
 
 
 def _compare(splits: Mapping[str, Sequence[Pair]]) -> None:
-    """Says where the frames are not as many as were published: figures then compare with nobody else's."""
+    """Warns if there are not as many frames as published, since figures cannot be compared with others' then."""
     published = datasets.load_known("camvid").splits
     found = {split: len(splits.get(split, ())) for split in published}
     if found != dict(published):

@@ -1,7 +1,7 @@
 """The layout of Cityscapes: leftImg8bit/SPLIT/CITY for images, gtFine or gtCoarse likewise for masks.
 
 Records need masks of train ids. Cityscapes ships masks of label ids; its script createTrainIdLabelImgs makes the
-others. Here neither matters: label ids are mapped while records are built.
+others. Both are read: label ids are mapped while records are built.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _TRAIN_IDS, _LABEL_IDS = "labelTrainIds", "labelIds"
 
 @dataclass(frozen=True)
 class BuildCityscapesConfig:
-    """Where Cityscapes lies, and which annotations and splits to take."""
+    """Where Cityscapes is, and which annotations and splits to read."""
 
-    cityscapes_root: str = setting("./cityscapes", "Folder that holds leftImg8bit/ and gtFine/ or gtCoarse/.")
+    cityscapes_root: str = setting("./cityscapes", "Folder that contains leftImg8bit/ and gtFine/ or gtCoarse/.")
     image_format: str = setting(
         "", "Extension of the images (unset: whichever an image has).", choices=("", "jpg", "jpeg", "png")
     )
@@ -56,7 +56,7 @@ class BuildCityscapesConfig:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _CityscapesFrame:
     """One image: its place (`train/aachen/aachen_000000_000019`) and its file."""
 
     place: str
@@ -65,15 +65,15 @@ class _Frame:
 
 @register_format("cityscapes", BuildCityscapesConfig, output_dir="./tfrecord", num_shards=10)
 def read_cityscapes(config: BuildCityscapesConfig) -> Source:
-    """The pairs of the wanted splits, by city and name; records call `aachen_000000_000019` what the files begin with.
+    """Reads the pairs of the wanted splits, by city and name; they are called `aachen_000000_000019`.
 
     Raises:
-      UserError: folders or masks are missing, or only some images have masks of train ids and the others only such of
+      UserError: folders or masks are missing, or only some images have masks of train ids and the others only masks of
         label ids.
     """
     root = pathlib.Path(config.cityscapes_root)
-    require_folder(root / _IMAGES, "`cityscapes_root`")
-    require_folder(root / config.annotations, "`cityscapes_root`")
+    require_folder(root / _IMAGES, "cityscapes_root")
+    require_folder(root / config.annotations, "cityscapes_root")
     wanted = _wanted_splits(config)
     parts = {part: _frames(root, part, config) for part in dict.fromkeys(part for of in wanted.values() for part in of)}
     frames = [frame for members in parts.values() for frame in members]
@@ -91,50 +91,45 @@ def _wanted_splits(config: BuildCityscapesConfig) -> dict[str, Sequence[str]]:
     names = [name.strip() for name in config.splits.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise UserError(
-                "unclassified",
-                f"{config.annotations} has no split {name!r}",
-                nearest(name, list(known)),
-                field="splits",
-            )
+            rule = f"{config.annotations} has no split {name!r}"
+            raise UserError("unknown-split", rule, nearest(name, list(known)), field="splits", value=name)
     return {name: known[name] for name in names or _USUAL_SPLITS[config.annotations]}
 
 
-def _frames(root: pathlib.Path, part: str, config: BuildCityscapesConfig) -> list[_Frame]:
-    """Images of a part, sorted; none of `train_extra` where people left out its 44 GB."""
+def _frames(root: pathlib.Path, part: str, config: BuildCityscapesConfig) -> list[_CityscapesFrame]:
+    """Returns the images of a part, sorted; none of `train_extra` if its 44 GB are not there."""
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
     if part == "train_extra" and not (root / _IMAGES / part).is_dir():
-        console.warning(f"{root / _IMAGES / part}: no such folder, so the split is made of train alone")
+        console.warning(f"{root / _IMAGES / part}: no such folder, so the split consists of train alone")
         return []
-    require_folder(root / _IMAGES / part, "`cityscapes_root`")
-    folder = Folder(root / _IMAGES / part, extensions, "`image_format`")
+    require_folder(root / _IMAGES / part, "cityscapes_root")
+    folder = Folder(root / _IMAGES / part, extensions, "image_format")
     ending = f"_{_IMAGES}"
     frames = []
     for stem in folder.wanted_stems():
         if stem.endswith(ending):
             files = folder.candidates(stem)
             if len(files) > 1:
-                rule = f"there are several of this image: {', '.join(map(os.path.basename, files))}"
-                raise UserError("unclassified", rule, "choose with `image_format`", where=files[0])
-            frames.append(_Frame(f"{part}/{stem.removesuffix(ending)}", files[0]))
+                rule = f"there are several files of this image: {', '.join(map(os.path.basename, files))}"
+                raise UserError("ambiguous-name", rule, "choose with `image_format`", where=files[0])
+            frames.append(_CityscapesFrame(f"{part}/{stem.removesuffix(ending)}", files[0]))
     if not frames:
-        rule = f"holds no CITY/NAME{ending} with {' or '.join(extensions)}"
-        raise UserError(
-            "unclassified", rule, "unpack leftImg8bit_trainvaltest.zip into `cityscapes_root`", where=folder.path
-        )
+        rule = f"contains no CITY/NAME{ending} with {' or '.join(extensions)}"
+        hint = "unpack leftImg8bit_trainvaltest.zip into `cityscapes_root`"
+        raise UserError("no-files", rule, hint, where=folder.path)
     return frames
 
 
-def _pair(root: pathlib.Path, frame: _Frame, annotations: str, kind: str) -> Pair:
+def _pair(root: pathlib.Path, frame: _CityscapesFrame, annotations: str, kind: str) -> Pair:
     return Pair(os.path.basename(frame.place), frame.image, _mask_of(root, frame, annotations, kind))
 
 
-def _mask_of(root: pathlib.Path, frame: _Frame, annotations: str, kind: str) -> str:
+def _mask_of(root: pathlib.Path, frame: _CityscapesFrame, annotations: str, kind: str) -> str:
     return str(root / annotations / f"{frame.place}_{annotations}_{kind}.png")
 
 
-def _kind_of_masks(root: pathlib.Path, frames: Sequence[_Frame], annotations: str) -> str:
-    """The kind of mask that all images have: train ids where possible, else label ids.
+def _kind_of_masks(root: pathlib.Path, frames: Sequence[_CityscapesFrame], annotations: str) -> str:
+    """Returns the kind of mask that all images have: train ids if possible, else label ids.
 
     Raises:
       UserError: neither kind is complete.
@@ -152,7 +147,7 @@ def _kind_of_masks(root: pathlib.Path, frames: Sequence[_Frame], annotations: st
         raise _incomplete(root / annotations, no_train_ids, no_label_ids, len(frames))
     some = len(frames) - len(no_train_ids)
     only = f"only {some} of {len(frames)} images have masks of train ids" if some else "there are no masks of train ids"
-    console.note(f"{root / annotations}: {only}: taking those of label ids, mapped to the 19 train ids")
+    console.note(f"{root / annotations}: {only}: reading those of label ids, mapped to the 19 train ids")
     return _LABEL_IDS
 
 
@@ -164,23 +159,18 @@ def _incomplete(
     if neither:
         shown = "".join(f"\n    {path}" for path in neither[:10]) + ("\n    ..." if len(neither) > 10 else "")
         rule = f"{len(neither)} of {number} images have no mask, neither *_{_TRAIN_IDS}.png nor:{shown}"
-        return UserError(
-            "unclassified", rule, f"unpack {folder.name}_trainvaltest.zip or {folder.name}.zip anew", where=folder
-        )
+        hint = f"unpack {folder.name}_trainvaltest.zip or {folder.name}.zip again"
+        return UserError("files-missing", rule, hint, where=folder, value=len(neither))
     rule = (
         f"two kinds of masks are mixed, and neither is complete: {len(no_train_ids)} of {number} images have no "
         f"*_{_TRAIN_IDS}.png, {len(no_label_ids)} no *_{_LABEL_IDS}.png ({shorten(no_label_ids, 3)})"
     )
-    return UserError(
-        "unclassified",
-        rule,
-        "run createTrainIdLabelImgs of cityscapesscripts, or unpack the archive anew",
-        where=folder,
-    )
+    hint = "run createTrainIdLabelImgs of cityscapesscripts, or unpack the archive again"
+    return UserError("files-missing", rule, hint, where=folder, value=len(no_label_ids))
 
 
 def _leave_out_test(root: pathlib.Path, annotations: str) -> None:
     if annotations == "gtFine" and (root / _IMAGES / "test").is_dir():
         console.note(
-            "split test is left out: its published masks are dummies; `deeplab predict` takes its images as they are"
+            "split test is left out: its published masks are dummies; `deeplab predict` reads its images as they are"
         )

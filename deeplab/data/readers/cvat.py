@@ -1,15 +1,17 @@
-"""CVAT for images 1.1: one XML for all images of a task, a job or a project.
+"""CVAT for images 1.1 and CVAT for video 1.1: one XML file for all images of a task, a job or a project.
 
-Shapes are painted in the order of their layer (`z_order`), within one in the order of the file; later ones cover
+Shapes are painted in the order of their layer (`z_order`), within a layer in the order of the file; later ones cover
 earlier ones.
 """
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
@@ -17,141 +19,126 @@ from xml.parsers import expat
 import numpy as np
 
 from deeplab.config.fields import setting
+from deeplab.data.class_names import BACKGROUND
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import DrawnConfig, ImageFinder, Tally, require_pairs, require_plain
-from deeplab.data.readers.rle import checked_runs, pixels_of
-from deeplab.data.readers.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
-from deeplab.data.readers.source import BACKGROUND, UNDIVIDED, Painter, Pair, Source, with_background
+from deeplab.data.readers.annotation_files import (
+    Collector,
+    DrawnConfig,
+    ImageFinder,
+    files_by_split,
+    image_finders,
+    read_color,
+    require_plain,
+)
+from deeplab.data.readers.bitmaps import Bitmap, checked_runs
+from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
+from deeplab.data.readers.source import UNDIVIDED, Source
+from deeplab.data.split_names import usual_name
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import split_paths, unreadable_file
+from deeplab.utils.paths import unreadable_file
 
-_WITHOUT_AREA = ("polyline", "points", "skeleton", "cuboid", "tag")
-_SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
-_COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+_WITHOUT_AREA = ("points", "skeleton", "cuboid", "tag")
 _EXPORT = 'export the task as "CVAT for images 1.1"'
-_LARGEST = 2**31 - 1
+_CORRECT = "correct it, or remove the element"
+_FACTS = ("width", "height", "start_frame", "stop_frame")  # of a video
+_MAX_WHOLE = 2**31 - 1
 _PIECE = 1 << 20  # bytes read at once
-_MOST_TEXT = 1000  # characters kept of an element
+_MAX_TEXT = 1000  # characters kept of an element
 
 
 @dataclass(frozen=True)
 class BuildCvatConfig(DrawnConfig):
-    """Where annotation files and images lie."""
+    """Where annotation files and images are."""
 
-    annotations: str = setting("", "Files `annotations.xml`, with commas.", required=True)
-    image_folder: str = setting("", "Folder of the images.", required=True)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Runs:
-    """A mask of CVAT: run lengths of a rectangle of the image, row after row.
-
-    Attributes:
-      name: its class.
-      runs: int32 [n], pixels in turn that are not in the mask and that are.
-      left, top, width, height: the rectangle, in pixels.
-      layer: its `z_order`.
-    """
-
-    name: str
-    runs: np.ndarray
-    left: int
-    top: int
-    width: int
-    height: int
-    layer: int
-
-    def shape(self) -> Shape:
-        """The mask as it is painted."""
-        pixels = pixels_of(self.runs).reshape(self.height, self.width)
-        return bitmap(self.name, pixels, self.left, self.top, self.layer)
-
-
-@dataclass(frozen=True, eq=False)
-class CvatMask:
-    """The label of one image; see `source.Mask`.
-
-    Attributes:
-      where: file and image, for messages.
-      size: height and width that the file states; None where it states none.
-      shapes: in the order of the file.
-      overlap: "file" or "area".
-    """
-
-    where: str
-    size: tuple[int, int] | None
-    shapes: tuple[Shape | Runs, ...]
-    overlap: str = "file"
-
-    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width].
-
-        Raises:
-          UserError: a mask larger than the image, or a class that is not there.
-        """
-        for shape in self.shapes:
-            if isinstance(shape, Runs) and (shape.height > height or shape.width > width):
-                rule = f"a mask has {shape.width}x{shape.height} pixels, its image {width}x{height}"
-                raise UserError(
-                    "unclassified", rule, "take the image that was annotated, in its own size", where=self.where
-                )
-        shapes = [shape.shape() if isinstance(shape, Runs) else shape for shape in self.shapes]
-        return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
+    annotations: str = setting(
+        "", "Files annotations.xml, with commas; train:FILE,val:FILE names the splits.", required=True
+    )
+    image_folder: str = setting(
+        "", "Folder of the images; train:FOLDER,val:FOLDER if each split has its own (unset: that of the XML file)."
+    )
 
 
 @register_format("cvat", BuildCvatConfig)
 def read_cvat(config: BuildCvatConfig) -> Source:
-    """A dataset in CVAT's XML.
+    """Reads a dataset in CVAT's XML.
 
     Raises:
-      UserError: files that cannot be read, are not CVAT's, or name images that are not there.
+      UserError: files that cannot be read, are not CVAT's, or name images that do not exist.
     """
-    finder = ImageFinder(config.image_folder, "`image_folder`")
-    tally = Tally(config.skip_empty)
-    dumps = [_read(path, tally) for path in split_paths(config.annotations)]
+    files = files_by_split(config.annotations, "annotations", ".xml")
+    finders = image_finders(config.image_folder, files)
+    collector = Collector(config)
+    dumps = [_read(path, collector) for _, path in files]
+    for dump, finder in zip(dumps, finders, strict=True):
+        dump.add_frames(finder)
     images = [image for dump in dumps for image in dump.images]
-    for image, split in zip(images, _splits([image.subset for image in images]), strict=True):
-        with tally.collecting():
-            _add(tally, finder, image, split, config)
-    tally.left_out(finder.unused(), "that no annotation names")
-    tally.report()
-    require_pairs(tally, config.annotations or "`annotations`", _EXPORT)
-    names, colors = _classes([label for dump in dumps for label in dump.labels], images)
-    return Source(tally.splits, names, colors, drawn=True)
+    splits = [split for (split, _), dump in zip(files, dumps, strict=True) for _ in dump.images]
+    if not files[0][0]:
+        splits = _splits_by_subset([image.subset for image in images])
+    finder_of = [finder for finder, dump in zip(finders, dumps, strict=True) for _ in dump.images]
+    for image, split, finder in zip(images, splits, finder_of, strict=True):
+        with collector.catching():
+            path = image.path or finder.find(image.name, image.where, finder.beside(image.file))
+            collector.add(finder.name(path), path, image.where, image.shapes, image.size, split)
+    collector.left_out(sorted({name for finder in finders for name in finder.unused()}), "that no annotation names")
+    collector.report()
+    collector.require_pairs(config.annotations, _EXPORT)
+    names, colors = _classes([label for dump in dumps for label in dump.labels], collector)
+    return Source(collector.splits, names, colors, drawn=True)
 
 
-def _add(tally: Tally, finder: ImageFinder, image: _Image, split: str, config: BuildCvatConfig) -> None:
-    path = finder.find(image.name, image.where)
-    mask = CvatMask(image.where, image.size, tuple(image.shapes), config.overlap)
-    tally.add(Pair(finder.name(path), path, mask), image.where, split, empty=not image.shapes)
-
-
-def _splits(subsets: Sequence[str]) -> list[str]:
-    """Splits of images by their subsets; a single subset says nothing, nor do several where some images have none."""
+def _splits_by_subset(subsets: Sequence[str]) -> list[str]:
+    """Returns splits by subsets; undivided if there is a single subset, or if some images have none."""
     splits = [_split_name(subset) for subset in subsets]
     named = sorted(set(splits) - {UNDIVIDED})
     if UNDIVIDED in splits and named:
-        console.note(f"some images are in no subset of {', '.join(named)}: all are divided anew")
+        console.note(f"some images are not in a subset ({', '.join(named)}): all images are divided again")
     return splits if len(named) > 1 and UNDIVIDED not in splits else [UNDIVIDED] * len(splits)
 
 
 def _split_name(subset: str) -> str:
     word = re.sub(r"[^a-z0-9_-]+", "_", subset.strip().lower())
-    return UNDIVIDED if word in ("", "default") else _SPLITS.get(word, word)
+    return UNDIVIDED if word in ("", "default") else usual_name(word)
 
 
 # --- Classes ------------------------------------------------------------------------------------------------
 
 
-def _classes(labels: Sequence[_Label], images: Iterable[_Image]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Names and colors of the labels that can have an area, in the order of the file; no colors if one has none."""
-    used = {shape.name for image in images for shape in image.shapes}
+@dataclass
+class _CvatLabel:
+    """A label of the head, filled while its elements are parsed."""
+
+    name: str = ""
+    kind: str = ""
+    parent: str = ""
+    color: Color | None = None
+
+    def take(self, element: str, text: str, where: str) -> None:
+        """Takes the text of one of its elements."""
+        if element == "name":
+            require_plain(text, "'name'", where)
+            self.name = text
+        elif element == "type":
+            self.kind = text
+        elif element == "parent":
+            self.parent = text
+        elif element == "color":
+            self.color = read_color(text)
+
+    @property
+    def has_area(self) -> bool:
+        return not self.parent and self.kind not in (*_WITHOUT_AREA, "polyline")
+
+
+def _classes(labels: Sequence[_CvatLabel], collector: Collector) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Returns names and colors of the labels that can have an area, in file order; no colors if one has none."""
     if not labels:
-        return class_names_of(used), ()
+        return collector.class_names(), ()
+    used = collector.used_names
     kept = [label for label in labels if label.name and (label.name in used or label.has_area)]
-    names = with_background(label.name for label in kept)
+    names = collector.class_names(label.name for label in kept)
     colors: dict[str, Color] = {}
     for label in kept:
         if label.color:
@@ -161,57 +148,35 @@ def _classes(labels: Sequence[_Label], images: Iterable[_Image]) -> tuple[tuple[
     return names, tuple(colors.get(name, (0, 0, 0)) for name in names)
 
 
-@dataclass
-class _Label:
-    """A label of the head, as its elements are met."""
-
-    name: str = ""
-    kind: str = ""
-    parent: str = ""
-    color: Color | None = None
-
-    @property
-    def has_area(self) -> bool:
-        return not self.parent and self.kind not in _WITHOUT_AREA
-
-    def take(self, element: str, text: str, where: str) -> None:
-        """Takes in the text of one of its elements."""
-        if element == "name":
-            require_plain(text, "`name`", where)
-            self.name = text
-        elif element == "type":
-            self.kind = text
-        elif element == "parent":
-            self.parent = text
-        elif element == "color" and text:
-            match = _COLOR.fullmatch(text)
-            if match is None:
-                raise UserError(
-                    "unclassified", f"{text[:40]!r} is no color", "colors are written as #rrggbb", where=where
-                )
-            red, green, blue = (int(part, 16) for part in match.groups())
-            self.color = red, green, blue
-
-
 # --- Files --------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Image:
+class _CvatImage:
     name: str
     where: str
+    file: str
     size: tuple[int, int] | None
-    subset: str
-    shapes: list[Shape | Runs] = field(default_factory=list)
+    subset: str = ""
+    shapes: list[Shape] = field(default_factory=list)
+    path: str = ""  # of the image, where that is known: of a frame of a video
 
 
-def _read(path: str, tally: Tally) -> _Dump:
-    """Labels and images of one file, parsed piece by piece: no tree of it is ever made.
+@dataclass(frozen=True)
+class _TrackedShape:
+    """A shape of a track: at its frame, and until the next one."""
+
+    frame: int
+    shape: Shape | None  # None where the object is outside of the image
+
+
+def _read(path: str, collector: Collector) -> _CvatDump:
+    """Reads labels and images of one file, parsed piece by piece without a tree in memory.
 
     Raises:
-      UserError: it cannot be read, or is no dump of CVAT for images.
+      UserError: it cannot be read, or is not a dump of CVAT.
     """
-    dump = _Dump(path, tally)
+    dump = _CvatDump(path, collector)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = dump.start, dump.end
@@ -224,105 +189,184 @@ def _read(path: str, tally: Tally) -> _Dump:
                     parser.Parse(piece)
                     bar.update(len(piece))
                 parser.Parse(b"", True)
-    except OSError as fault:
-        raise unreadable_file(path, fault) from None
-    except (expat.ExpatError, ValueError, LookupError) as fault:  # the latter two: unknown encodings
-        raise UserError(
-            "unclassified", f"is not XML: {fault}", f"{_EXPORT} again, or copy it anew", where=path
-        ) from None
+    except OSError as error:
+        raise unreadable_file(path, error) from None
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: unknown encodings
+        raise UserError("invalid-xml", f"is not XML: {error}", f"{_EXPORT} again", where=path) from None
     return dump
 
 
-class _Dump:
-    """What a file holds, gathered as its elements come by."""
+class _CvatDump:
+    """What a file contains, collected while its elements are parsed."""
 
-    def __init__(self, path: str, tally: Tally):
-        self.path, self.tally = path, tally
-        self.labels: list[_Label] = []
-        self.images: list[_Image] = []
+    def __init__(self, path: str, collector: Collector):
+        self.path, self.collector = path, collector
+        self.labels: list[_CvatLabel] = []
+        self.images: list[_CvatImage] = []
+        self._tracks: list[list[_TrackedShape]] = []
+        self._facts: dict[str, int] = {}  # of a video: width, height, first and last frame
         self._inside: list[str] = []  # the open elements, from the outermost
-        self._image: _Image | None = None  # the open one; None also within one that has a fault
-        self._shapes = 0  # of the open image
+        self._image: _CvatImage | None = None  # the open one; None also inside one that has an error
+        self._label = ""  # of the open track
+        self._shapes = 0  # of the open image or track
         self._text = ""
 
     def refuse_doctype(self, *_: Any) -> None:
-        """Document types can define text that grows without end, or that reads other files."""
-        raise UserError(
-            "unclassified",
-            "has a DOCTYPE, which no file of CVAT has",
-            f"take it out, or {_EXPORT} again",
-            where=self.path,
-        )
+        """Refuses document types, which can define text that grows without end, or that reads other files."""
+        rule, hint = "has a DOCTYPE, which no file of CVAT has", f"remove it, or {_EXPORT} again"
+        raise UserError("wrong-format", rule, hint, where=self.path)
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        """Takes in the beginning of an element."""
+        """Handles the beginning of an element."""
         self._inside.append(element)
         self._text = ""
         depth = len(self._inside)
         if depth == 1 and element != "annotations":
-            raise UserError(
-                "unclassified", f"is no file of CVAT: it begins with <{element[:40]}>", _EXPORT, where=self.path
-            )
-        if depth == 2 and element == "track":
-            raise UserError("unclassified", 'is a dump of "CVAT for video", which has tracks', _EXPORT, where=self.path)
+            rule = f"is not a file of CVAT: it begins with <{element[:40]}>"
+            raise UserError("wrong-format", rule, _EXPORT, where=self.path)
         if self._inside[-2:] == ["labels", "label"]:
-            self.labels.append(_Label())
-        with self.tally.collecting():
+            self.labels.append(_CvatLabel())
+        with self.collector.catching():
             if depth == 2 and element == "image":
                 self._image, self._shapes = None, 0
                 self._image = self._begun(attributes)
-            elif depth == 3 and self._image:
+            elif depth == 2 and element == "track":
+                self._tracks.append([])
+                self._shapes = 0
+                self._label = _attribute(attributes, "label", f"{self.path}, track {len(self._tracks)}")
+            elif depth == 3 and self._inside[1] in ("image", "track"):
                 self._shapes += 1
-                self._take(element, attributes, self._image, f"{self._image.where}, shape {self._shapes}")
+                self._take(element, attributes)
 
     def text(self, text: str) -> None:
-        """Takes in text; of the elements that matter none has others inside, or holds much of it."""
-        if len(self._text) < _MOST_TEXT:
+        """Handles text; elements that matter contain no others and not much of it."""
+        if len(self._text) < _MAX_TEXT:
             self._text += text
 
     def end(self, element: str) -> None:
-        """Takes in the end of an element."""
+        """Handles the end of an element."""
+        text = self._text.strip()
         if self._inside[-3:-1] == ["labels", "label"]:
-            self.labels[-1].take(element, self._text.strip(), f"{self.path}, label {len(self.labels)}")
+            self.labels[-1].take(element, text, f"{self.path}, label {len(self.labels)}")
         elif self._inside == ["annotations", "image"]:
             self._image = None
+        elif self._inside[1:2] == ["meta"] and element in _FACTS and text.isdecimal() and len(text) < 10:
+            self._facts[element] = int(text)
         self._inside.pop()
         self._text = ""
 
-    def _begun(self, attributes: Mapping[str, str]) -> _Image:
+    def _begun(self, attributes: Mapping[str, str]) -> _CvatImage:
         where = f"{self.path}, image {len(self.images) + 1}"
         name = _attribute(attributes, "name", where)
         where = f"{self.path}, image {name[:200]}"
         size = tuple(_whole(attributes, key, where, 1) for key in ("height", "width") if key in attributes)
-        image = _Image(name, where, (size[0], size[1]) if len(size) == 2 else None, attributes.get("subset", ""))
+        stated = (size[0], size[1]) if len(size) == 2 else None
+        image = _CvatImage(name, where, self.path, stated, attributes.get("subset", ""))
         self.images.append(image)
         return image
 
-    def _take(self, element: str, attributes: Mapping[str, str], image: _Image, where: str) -> None:
+    def _take(self, element: str, attributes: Mapping[str, str]) -> None:
+        """Takes a shape of an image or of a track."""
+        if self._inside[1] == "image":
+            if self._image:
+                shape = self._shape(element, attributes, self._image.name, f"{self._image.where}, shape {self._shapes}")
+                self._image.shapes += [shape] if shape else []
+            return
+        where = f"{self.path}, track {len(self._tracks)}, shape {self._shapes}"
+        outside = attributes.get("outside") == "1"
+        frame = _whole(attributes, "frame", where, 0)
+        attributes = {"label": self._label, **attributes}
+        shape = None if outside else self._shape(element, attributes, f"frame {frame}", where)
+        self._tracks[-1].append(_TrackedShape(frame, shape))
+
+    def _shape(self, element: str, attributes: Mapping[str, str], image: str, where: str) -> Shape | None:
         if element in _WITHOUT_AREA:
-            self.tally.skipped(element, image.name)
-        elif element in _KINDS:
-            name = _attribute(attributes, "label", where)
-            require_plain(name, "`label`", where)
-            layer = _whole(attributes, "z_order", where, -_LARGEST) if "z_order" in attributes else 0
-            image.shapes.append(_KINDS[element](name, attributes, layer, where))
-        else:
-            rule = f"<{element[:40]}> is no shape that is known"
-            raise UserError("unclassified", rule, f"shapes are {', '.join([*_KINDS, *_WITHOUT_AREA])}", where=where)
+            self.collector.skipped(element, image)
+            return None
+        if element not in _KINDS and element != "polyline":
+            rule = f"<{element[:40]}> is not a known shape"
+            hint = f"shapes are {', '.join([*_KINDS, 'polyline', *_WITHOUT_AREA])}"
+            raise UserError("unknown-shape", rule, hint, where=where, value=element)
+        name = _attribute(attributes, "label", where)
+        require_plain(name, "'label'", where)
+        layer = _whole(attributes, "z_order", where, -_MAX_WHOLE) if "z_order" in attributes else 0
+        if element != "polyline":
+            return _KINDS[element](name, attributes, layer, where)
+        shape = line(name, _points(attributes, where), self.collector.config.line_width, layer, where)
+        if not shape.has_area:
+            self.collector.skipped(element, image)
+        return shape if shape.has_area else None
+
+    def add_frames(self, finder: ImageFinder) -> None:
+        """Adds the frames of a video, with the shapes of all tracks, to the images.
+
+        Args:
+          finder: of the frames, which CVAT names frame_000000.png, and whose names otherwise end with the frame's
+            number.
+        """
+        if not self._tracks:
+            return
+        for track in self._tracks:
+            track.sort(key=lambda shape: shape.frame)
+        drawn = {shape.frame for track in self._tracks for shape in track}
+        first, last = self._facts.get("start_frame", 0), max([self._facts.get("stop_frame", 0), *drawn])
+        size = (self._facts["height"], self._facts["width"]) if {"height", "width"} <= self._facts.keys() else None
+        by_number = _frames_by_number(finder)
+        for frame in sorted(drawn | {number for number in by_number if first <= number <= last}):
+            shapes = [shape for track in self._tracks if (shape := _shape_at(track, frame)) is not None]
+            paths = by_number.get(frame, [])
+            if not paths and not shapes:
+                continue
+            where = f"{self.path}, frame {frame}"
+            with self.collector.catching():
+                path = paths[0] if len(paths) == 1 else f"frame_{frame:06d}.png"
+                found = finder.find(path, where)
+                self.images.append(_CvatImage(path, where, self.path, size, shapes=shapes, path=found))
+
+
+def _frames_by_number(finder: ImageFinder) -> dict[int, list[str]]:
+    """Returns the images of a folder by the number with which their names end."""
+    found: dict[int, list[str]] = {}
+    for path in finder.unused():
+        match = re.search(r"(\d{1,9})\.\w+$", path)
+        if match:
+            found.setdefault(int(match[1]), []).append(path)
+    return found
+
+
+def _shape_at(track: Sequence[_TrackedShape], frame: int) -> Shape | None:
+    """Returns the shape of a track at a frame: that frame's, else one in between its neighbors; None if outside."""
+    place = bisect.bisect_right(track, frame, key=lambda shape: shape.frame)
+    if place == 0:
+        return None
+    before = track[place - 1]
+    if before.frame == frame or before.shape is None:
+        return before.shape
+    if place == len(track):
+        return None
+    after = track[place]
+    fraction = (frame - before.frame) / (after.frame - before.frame)
+    if after.shape is None or len(before.shape.rings) != 1 or len(after.shape.rings) != 1:
+        return before.shape
+    start, stop = before.shape.rings[0], after.shape.rings[0]
+    if len(start) != len(stop):
+        return before.shape
+    return dataclasses.replace(before.shape, rings=(start + (stop - start) * fraction,))
 
 
 # --- Shapes -------------------------------------------------------------------------------------------------
 
 
-def _polygon(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Shape:
+def _points(attributes: Mapping[str, str], where: str) -> list[list[float]]:
     points = [point.split(",") for point in _attribute(attributes, "points", where).split(";")]
     try:
-        corners = [[float(part) for part in point] for point in points]
+        return [[float(part) for part in point] for point in points]
     except ValueError:
-        raise UserError(
-            "unclassified", "`points` must be x,y;x,y;... in numbers", "mend it, or take the shape out", where=where
-        ) from None
-    return polygon(name, corners, layer=layer, where=where)
+        raise UserError("invalid-points", "'points' must be x,y;x,y;... in numbers", _CORRECT, where=where) from None
+
+
+def _polygon(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Shape:
+    return polygon(name, _points(attributes, where), layer=layer, where=where)
 
 
 def _box(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Shape:
@@ -341,19 +385,18 @@ def _ellipse(name: str, attributes: Mapping[str, str], layer: int, where: str) -
     return ellipse(name, x, y, radius_x, radius_y, _number(attributes, "rotation", where, "0"), layer, where)
 
 
-def _mask(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Runs:
-    left, top = (_whole(attributes, key, where, -_LARGEST) for key in ("left", "top"))
+def _mask(name: str, attributes: Mapping[str, str], layer: int, where: str) -> Shape:
+    left, top = (_whole(attributes, key, where, -_MAX_WHOLE) for key in ("left", "top"))
     width, height = (_whole(attributes, key, where, 1) for key in ("width", "height"))
     try:
         runs = [int(run) for run in _attribute(attributes, "rle", where).split(",")]
     except ValueError:
-        raise UserError(
-            "unclassified", "`rle` must be whole numbers with commas", "mend it, or take the shape out", where=where
-        ) from None
-    return Runs(name, checked_runs(runs, height * width, where), left, top, width, height, layer)
+        rule = "'rle' must be whole numbers with commas"
+        raise UserError("invalid-rle", rule, _CORRECT, where=where) from None
+    return Shape(name, bitmap=Bitmap(checked_runs(runs, height * width, where), height, width, left, top), layer=layer)
 
 
-_KINDS: Mapping[str, Callable[[str, Mapping[str, str], int, str], Shape | Runs]] = {
+_KINDS: Mapping[str, Callable[[str, Mapping[str, str], int, str], Shape]] = {
     "polygon": _polygon,
     "box": _box,
     "ellipse": _ellipse,
@@ -363,7 +406,7 @@ _KINDS: Mapping[str, Callable[[str, Mapping[str, str], int, str], Shape | Runs]]
 
 def _attribute(attributes: Mapping[str, str], key: str, where: str) -> str:
     if not attributes.get(key, "").strip():
-        raise UserError("unclassified", f"`{key}` is missing", f"{_EXPORT} again, or write it in by hand", where=where)
+        raise UserError("missing-key", f"'{key}' is missing", f"{_EXPORT} again, or add it by hand", where=where)
     return attributes[key].strip()
 
 
@@ -374,18 +417,14 @@ def _number(attributes: Mapping[str, str], key: str, where: str, default: str = 
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(
-            "unclassified",
-            f"`{key}` must be a number, not {text[:40]!r}",
-            "mend it, or take the element out",
-            where=where,
-        )
+        rule = f"'{key}' must be a number, not {text[:40]!r}"
+        raise UserError("wrong-type", rule, _CORRECT, where=where, value=text)
     return number
 
 
-def _whole(attributes: Mapping[str, str], key: str, where: str, least: int) -> int:
+def _whole(attributes: Mapping[str, str], key: str, where: str, minimum: int) -> int:
     number = _number(attributes, key, where)
-    if number != int(number) or not least <= number <= _LARGEST:
-        rule = f"`{key}` must be a whole number of {least} or more, not {attributes[key][:40]!r}"
-        raise UserError("unclassified", rule, "mend it, or take the element out", where=where)
+    if number != int(number) or not minimum <= number <= _MAX_WHOLE:
+        rule = f"'{key}' must be a whole number of {minimum} or more, not {attributes[key][:40]!r}"
+        raise UserError("out-of-range", rule, _CORRECT, where=where, value=number)
     return int(number)

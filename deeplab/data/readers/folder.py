@@ -1,54 +1,116 @@
-"""Plain parallel folders: an image and its mask have the same name."""
+"""Two parallel folders: an image and its mask have the same name, or names that a pattern relates."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, JPEG_EXTENSIONS, MASK_EXTENSIONS, Folder, pair_folders
+from deeplab.data.readers.pairs import (
+    IMAGE_EXTENSIONS,
+    JPEG_EXTENSIONS,
+    MASK_EXTENSIONS,
+    Folder,
+    FolderMatch,
+    match_folders,
+    pair_folders,
+    paths_by_split,
+    read_pair_list,
+    splits_in_folders,
+)
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source
+from deeplab.data.split_names import split_in
+from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
-
-_SPLIT_WORDS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class BuildFolderConfig:
-    """Where images and masks lie."""
+    """Where images and masks are."""
 
     image_folder: str = setting(
-        "", "Folder of the images, and of subfolders of them; JPEG, PNG, TIFF, BMP, WebP as you like.", required=True
+        "", "Folder of the images; subfolders count. JPEG, PNG, TIFF, BMP, WebP and others.", required=True
     )
-    mask_folder: str = setting("", "Folder of the masks, named as their images, in the same subfolders.", required=True)
+    mask_folder: str = setting(
+        "", "Folder of the masks, named like their images, in the same subfolders.", required=True
+    )
     mask_suffix: str = setting(
         "", "What masks have after the image's name: `_segmentation` for ISIC_0001_segmentation.png."
     )
+    image_pattern: str = setting(
+        "", "How images are named: {name}_sat.jpg, where {name} is what an image and its mask have in common."
+    )
+    mask_pattern: str = setting("", "How masks are named: {name}_mask.png, or masks/{name}/label.png.")
+    pair_list: str = setting(
+        "", "File with an image and its mask per line, relative to the two folders; train:FILE,val:FILE for splits."
+    )
+
+    def __post_init__(self) -> None:
+        if self.mask_suffix and self.mask_pattern:
+            rule = "excludes `mask_pattern`, which says how masks are named, too"
+            raise UserError("conflicting-settings", rule, "leave one of them out", field="mask_suffix")
 
 
 @register_format("folder", BuildFolderConfig)
 def read_folder(config: BuildFolderConfig) -> Source:
-    """The pairs of two folders. Subfolders that are all called train, val or test are the splits.
+    """Reads the pairs of two folders. Subfolders that are all named after splits are the splits.
 
     Raises:
-      UserError: a folder is missing or empty, nothing matches, or a name has two files.
+      UserError: a folder does not exist or is empty, nothing matches, or a name has two files.
     """
-    require_folder(config.image_folder, "`image_folder`")
-    require_folder(config.mask_folder, "`mask_folder`")
+    _require_folders(config)
+    if config.pair_list:
+        return Source(_listed_pairs(config))
+    return Source(by_subfolder(pair_folders(*_folders(config), *_patterns(config))))
+
+
+def match_config(config: BuildFolderConfig) -> FolderMatch:
+    """Returns what belongs together in the two folders of a config, and what has no partner.
+
+    Raises:
+      UserError: as `read_folder`.
+    """
+    _require_folders(config)
+    return match_folders(*_folders(config), *_patterns(config))
+
+
+def _require_folders(config: BuildFolderConfig) -> None:
+    require_folder(config.image_folder, "image_folder")
+    require_folder(config.mask_folder, "mask_folder")
+
+
+def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder]:
     same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
-    images = Folder(config.image_folder, JPEG_EXTENSIONS if same and not config.mask_suffix else IMAGE_EXTENSIONS)
+    only_jpeg = same and not any(_patterns(config))
+    images = Folder(config.image_folder, JPEG_EXTENSIONS if only_jpeg else IMAGE_EXTENSIONS)
     masks = Folder(config.mask_folder, MASK_EXTENSIONS)
-    if not same and not masks.wanted_stems():  # masks are JPEG only where there is nothing better
+    if not same and not masks.wanted_stems():  # masks are JPEG only if there is nothing better
         masks = Folder(config.mask_folder, (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
-    return Source(by_subfolder(pair_folders(images, masks, config.mask_suffix)))
+    return images, masks
+
+
+def _patterns(config: BuildFolderConfig) -> tuple[str, str]:
+    suffix = f"{{name}}{config.mask_suffix}" if config.mask_suffix else ""
+    return config.image_pattern, config.mask_pattern or suffix
+
+
+def _listed_pairs(config: BuildFolderConfig) -> Mapping[str, Sequence[Pair]]:
+    lists = paths_by_split(config.pair_list, "pair_list")
+    if not lists[0][0]:
+        stems = [os.path.splitext(os.path.basename(path))[0] for _, path in lists]
+        lists = [(split_in(stem) or UNDIVIDED, path) for stem, (_, path) in zip(stems, lists, strict=True)]
+    splits: dict[str, list[Pair]] = {}
+    for split, path in lists:
+        splits.setdefault(split, []).extend(read_pair_list(path, config.image_folder, config.mask_folder))
+    return splits if UNDIVIDED not in splits else {UNDIVIDED: [pair for pairs in splits.values() for pair in pairs]}
 
 
 def by_subfolder(pairs: Sequence[Pair]) -> Mapping[str, Sequence[Pair]]:
-    """Pairs as splits, where the first part of every name is train..., val... or test...; else undivided."""
+    """Returns pairs as splits if the first part of every name is the name of a split; else undivided."""
     splits: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        first, slash, _ = pair.name.partition("/")
-        splits.setdefault(first if slash and first.lower().startswith(_SPLIT_WORDS) else UNDIVIDED, []).append(pair)
-    return splits if UNDIVIDED not in splits else {UNDIVIDED: pairs}
+    for pair, split in zip(pairs, splits_in_folders([pair.name for pair in pairs]), strict=True):
+        splits.setdefault(split, []).append(pair)
+    return splits

@@ -1,12 +1,13 @@
 """Label Studio: the exports JSON and JSON-MIN, with polygons, rectangles, ellipses and brush masks.
 
-Regions are painted in the order of the file; later ones cover earlier ones. All measures but those of brush masks are
-percentages of the image's sides, and become pixels when the label is drawn.
+Regions are painted in the order of the file; later ones cover earlier ones. All measures except those of brush masks
+are percentages of the image's sides, and become pixels when the label is drawn.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -20,24 +21,25 @@ import numpy as np
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    Collector,
     DrawnConfig,
     ImageFinder,
-    Tally,
     checked,
+    files_by_split,
+    image_finders,
     image_size,
     read_json,
     require,
-    require_pairs,
     require_plain,
     safe_parts,
+    yes_or_no,
 )
+from deeplab.data.readers.bitmaps import brush_pixels
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS
-from deeplab.data.readers.rle import brush_pixels
-from deeplab.data.readers.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon
-from deeplab.data.readers.source import Painter, Pair, Source
+from deeplab.data.readers.shapes import Shape, bitmap, ellipse, polygon
+from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import split_paths
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes before the names of uploaded files
 _LOCAL_FILE = "?d="  # /data/local-files/?d=folder/photo.jpg
@@ -48,23 +50,57 @@ _HINT = "export the project again, as JSON or JSON-MIN"
 
 @dataclass(frozen=True)
 class BuildLabelStudioConfig(DrawnConfig):
-    """Where exports and images lie."""
+    """Where exports and images are."""
 
-    annotations: str = setting("", "Files exported as JSON or JSON-MIN, with commas.", required=True)
-    image_folder: str = setting("", "Folder of the images.", required=True)
-    image_key: str = setting("", "Key of a task's data that names the image (unset: the only one that looks like it).")
+    annotations: str = setting(
+        "",
+        "Files exported as JSON or JSON-MIN, with commas; train:FILE,val:FILE names the splits.",
+        required=True,
+    )
+    image_folder: str = setting(
+        "", "Folder of the images; train:FOLDER,val:FOLDER if each split has its own (unset: that of the export)."
+    )
+    image_key: str = setting(
+        "", "Key of a task's data that names the image (unset: the only one that looks like an image)."
+    )
+
+
+@register_format("label_studio", BuildLabelStudioConfig)
+def read_label_studio(config: BuildLabelStudioConfig) -> Source:
+    """Reads a dataset in one of Label Studio's exports; classes are the labels that occur, in sorted order.
+
+    Raises:
+      UserError: files that cannot be read, are not exports, or name images that do not exist.
+    """
+    files = files_by_split(config.annotations, "annotations", ".json")
+    collector = Collector(config)
+    finders = image_finders(config.image_folder, files)
+    several = 0
+    for (split, path), finder in zip(files, finders, strict=True):
+        export = _StudioExport(config, collector, finder, split)
+        export.read(path)
+        several += export.several
+    if several:
+        console.note(f"{several} tasks have several annotations: the last one that was not canceled counts")
+    collector.left_out(sorted({name for finder in finders for name in finder.unused()}), "that no annotation names")
+    collector.report()
+    collector.require_pairs(config.annotations, "export a project that has annotations")
+    return Source(collector.splits, collector.class_names(), drawn=True)
+
+
+# --- Regions --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Region:
-    """One region that somebody drew.
+class _StudioRegion:
+    """A region that a person drew.
 
     Attributes:
       name: its class.
       kind: "polygon", "rectangle", "ellipse" or "brush".
       numbers: float64, percentages of the image's width and height: [N, 2] of x, y; [4] of x, y, width, height from the
-        corner that the rectangle is turned about; [4] of x, y, radius_x, radius_y from the ellipse's center.
-      degrees: turn, clockwise on the screen.
+        corner that the rectangle is rotated about; [4] of x, y, radius_x, radius_y from the ellipse's center.
+      degrees: rotation, clockwise on the screen.
       code: the brush mask, as Label Studio packs it.
     """
 
@@ -75,10 +111,10 @@ class Region:
     code: bytes = b""
 
     def shape(self, height: int, width: int, where: str) -> Shape:
-        """The region in pixels of an image of that size.
+        """Returns the region in pixels of an image of that size.
 
         Raises:
-          UserError: a brush mask of another size, or one that is damaged.
+          UserError: a brush mask for another size, or one that is damaged.
         """
         if self.kind == "brush":
             return bitmap(self.name, brush_pixels(self.code, height, width, where), where=where)
@@ -87,12 +123,12 @@ class Region:
             x, y, radius_x, radius_y = pixels.tolist()
             return ellipse(self.name, x, y, radius_x, radius_y, self.degrees, where=where)
         if self.kind == "rectangle":
-            pixels = _turned_rectangle(pixels, self.degrees)
+            pixels = _rotated_rectangle(pixels, self.degrees)
         return polygon(self.name, pixels, where=where)
 
 
-def _turned_rectangle(numbers: np.ndarray, degrees: float) -> np.ndarray:
-    """Corners [4, 2] of a rectangle [4] of x, y, width, height, turned about (x, y), clockwise on the screen."""
+def _rotated_rectangle(numbers: np.ndarray, degrees: float) -> np.ndarray:
+    """Returns the corners [4, 2] of a rectangle [4] of x, y, width, height, rotated about (x, y), clockwise."""
     x, y, width, height = numbers.tolist()
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     along, down = np.array([width * cosine, width * sine]), np.array([-height * sine, height * cosine])
@@ -100,61 +136,21 @@ def _turned_rectangle(numbers: np.ndarray, degrees: float) -> np.ndarray:
     return np.stack([corner, corner + along, corner + along + down, corner + down])
 
 
-@dataclass(frozen=True, eq=False)
-class LabelStudioMask:
-    """The label of one image; see `source.Mask`.
-
-    Attributes:
-      where: file and task, for messages.
-      size: height and width of the image that was annotated; None where the export does not state it.
-      regions: in the order of the file.
-      overlap: "file" or "area".
-    """
-
-    where: str
-    size: tuple[int, int] | None
-    regions: tuple[Region, ...]
-    overlap: str = "file"
-
-    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width].
-
-        Raises:
-          UserError: a brush mask of another size or damaged, or a class that is not there.
-        """
-        shapes = [
-            region.shape(height, width, f"{self.where}, region {number}")
-            for number, region in enumerate(self.regions, 1)
-        ]
-        return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
-
-
-@register_format("label_studio", BuildLabelStudioConfig)
-def read_label_studio(config: BuildLabelStudioConfig) -> Source:
-    """A dataset in one of Label Studio's exports, undivided; classes are the labels that occur, in sorted order.
-
-    Raises:
-      UserError: files that cannot be read, are no exports, or name images that are not there.
-    """
-    reader = _Reader(config)
-    for path in split_paths(config.annotations):
-        reader.read(path)
-    reader.tell()
-    require_pairs(reader.tally, config.annotations or "`annotations`", "export a project that has annotations")
-    return Source(reader.tally.splits, class_names_of(reader.names), drawn=True)
+def _draw(regions: Sequence[_StudioRegion], where: str, height: int, width: int) -> list[Shape]:
+    return [region.shape(height, width, f"{where}, region {number}") for number, region in enumerate(regions, 1)]
 
 
 # --- Tasks --------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Task:
-    """What an export says of one image.
+class _StudioTask:
+    """What an export says about one image.
 
     Attributes:
       where: file and task, for messages.
-      data: what the task was made of, the image's name among it.
-      results: the regions of the annotation that counts; None where there is none.
+      data: what the task was made from, including the image's name.
+      results: the regions of the annotation that counts; None if there is none.
     """
 
     where: str
@@ -162,63 +158,56 @@ class _Task:
     results: list[Any] | None = field(default_factory=list)
 
 
-class _Reader:
-    def __init__(self, config: BuildLabelStudioConfig):
-        self.config = config
-        self.finder = ImageFinder(config.image_folder, "`image_folder`")
-        self.tally = Tally(config.skip_empty)
-        self.names: set[str] = set()
-        self._several = 0  # tasks with more than one annotation
+class _StudioExport:
+    """Reads one exported file."""
+
+    def __init__(self, config: BuildLabelStudioConfig, collector: Collector, finder: ImageFinder, split: str):
+        self.config, self.collector, self.finder, self.split = config, collector, finder, split
+        self.several = 0  # tasks with more than one annotation
 
     def read(self, path: str) -> None:
-        """Takes in one file."""
+        """Reads the file.
+
+        Raises:
+          UserError: it is not an export.
+        """
         content = read_json(path)
         if not isinstance(content, list):
-            raise UserError("unclassified", "must hold a list of tasks, as Label Studio exports it", _HINT, where=path)
-        tasks: dict[str, _Task] = {}
+            rule = "must contain a list of tasks, as Label Studio exports it"
+            raise UserError("wrong-format", rule, _HINT, where=path)
+        tasks: dict[str, _StudioTask] = {}
         for number, entry in enumerate(content, 1):
-            with self.tally.collecting():
+            with self.collector.catching():
                 task = self._task(entry, number, path)
                 # JSON-MIN has a row for each annotation of a task, JSON one entry for all of them.
                 key = str(number) if "data" in entry else f"{task.where}\n{self._stored_name(task)}"
-                self._several += key in tasks
+                self.several += key in tasks
                 tasks[key] = task
         del content
         for task in console.progress(tasks.values(), what=f"reading {os.path.basename(path)}", unit="task"):
-            with self.tally.collecting():
+            with self.collector.catching():
                 self._take(task)
 
-    def tell(self) -> None:
-        """Says what was left out.
-
-        Raises:
-          UserError: tasks had faults.
-        """
-        if self._several:
-            console.note(f"{self._several} tasks have several annotations: the last that was not canceled counts")
-        self.tally.left_out(self.finder.unused(), "that no annotation names")
-        self.tally.report()
-
-    def _task(self, entry: Any, number: int, path: str) -> _Task:
-        """A task of the export JSON, or a row of JSON-MIN, which knows no `data`."""
+    def _task(self, entry: Any, number: int, path: str) -> _StudioTask:
+        """Returns a task of the export JSON, or a row of JSON-MIN, which has no 'data'."""
         identity = require(entry, "id", (int, str), f"{path}, task number {number}", f"number {number}")
         where = f"{path}, task {str(identity)[:40]}"
         if "data" not in entry:
-            return _Task(where, entry, list(_minimal_results(entry)))
+            return _StudioTask(where, entry, list(_minimal_results(entry)))
         data = require(entry, "data", dict, where)
         key = "annotations" if "annotations" in entry else "completions"  # its name before version 1.0
         kept = [
             annotation
             for annotation in require(entry, key, list, where, [])
-            if not any(require(annotation, word, bool, where, False) for word in ("was_cancelled", "skipped"))
+            if not any(yes_or_no(annotation, word, where) for word in ("was_cancelled", "skipped"))
         ]
-        self._several += len(kept) > 1
-        return _Task(where, data, require(kept[-1], "result", list, where) if kept else None)
+        self.several += len(kept) > 1
+        return _StudioTask(where, data, require(kept[-1], "result", list, where) if kept else None)
 
-    def _take(self, task: _Task) -> None:
+    def _take(self, task: _StudioTask) -> None:
         stored = self._stored_name(task)
         if task.results is None:
-            self.tally.noted("tasks without an annotation left out", f"{stored[:200]}")
+            self.collector.note("tasks without an annotation left out", stored[:200])
             with contextlib.suppress(UserError):
                 self._find(stored, task.where)
             return
@@ -228,31 +217,34 @@ class _Reader:
         regions = tuple(self._regions(task, name, sizes))
         if len(sizes) > 1:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
-            raise UserError("unclassified", f"its regions are of images of {shown} pixels", _HINT, where=task.where)
-        mask = LabelStudioMask(task.where, next(iter(sizes), None), regions, self.config.overlap)
-        self.tally.add(Pair(name, image, mask), task.where, empty=not regions)
+            rule = f"its regions were drawn on images of {shown} pixels"
+            raise UserError("size-mismatch", rule, _HINT, where=task.where, value=tuple(sorted(sizes)))
+        size = None if self.config.scale_annotations else next(iter(sizes), None)  # percentages fit any size
+        shapes = functools.partial(_draw, regions, task.where)
+        self.collector.add(name, image, task.where, shapes, size, self.split, empty=not regions)
 
-    def _stored_name(self, task: _Task) -> str:
+    def _stored_name(self, task: _StudioTask) -> str:
         if self.config.image_key:
             return require(task.data, self.config.image_key, str, task.where)
         found = [key for key, value in task.data.items() if isinstance(value, str) and _is_image(value)]
         if len(found) != 1:
             rule = f"{len(found)} of its data look like the name of an image"
             keys = found or [key for key, value in task.data.items() if isinstance(value, str)]
-            raise UserError("unclassified", rule, f"`image_key=` one of {', '.join(keys)[:200]}", where=task.where)
+            hint = f"set `image_key` to one of {', '.join(keys)[:200]}"
+            raise UserError("unclear-image", rule, hint, where=task.where, value=tuple(keys))
         return task.data[found[0]]
 
     def _find(self, stored: str, where: str) -> str:
-        """Path of an image, with and without what Label Studio puts before its name."""
+        """Returns the path of an image, with and without what Label Studio puts before its name."""
         names = _possible_names(stored)
         name = next(filter(self.finder.look_up, names), names[0])
         return self.finder.find(name, where)
 
     # --- Regions
 
-    def _regions(self, task: _Task, name: str, sizes: set[tuple[int, int]]) -> Iterator[Region]:
+    def _regions(self, task: _StudioTask, name: str, sizes: set[tuple[int, int]]) -> Iterator[_StudioRegion]:
         results = task.results or []
-        labeled = {_identity(result) for result in results if _label_key(result)}
+        labeled = {_region_id(result) for result in results if _label_key(result)}
         for number, result in enumerate(results, 1):
             where = f"{task.where}, region {number} of {name}"
             if require(result, "type", str, where, "") == "relation":
@@ -260,35 +252,39 @@ class _Reader:
             value = require(result, "value", dict, where)
             key = _label_key(result)
             if key is None:
-                if _kind(value) and _identity(result) not in labeled:  # else its twin has the label
-                    self.tally.noted("regions without a label left out", name)
+                if _kind(value, where) and _region_id(result) not in labeled:  # else its twin has the label
+                    self.collector.note("regions without a label left out", name)
                 continue
-            kind = _kind(value)
+            kind = _kind(value, where)
             if not kind:
-                self.tally.skipped(key.removesuffix("labels") or "other", name)
+                self.collector.skipped(key.removesuffix("labels") or "other", name)
                 continue
             label = self._label(value, key, where, name)
             if label:
                 _require_upright(result, where)
+                region = _region(label, kind, value, where)
+                if kind == "polygon" and len(region.numbers) < 3:
+                    self.collector.skipped("too small", name)
+                    continue
                 sizes.update(filter(None, [image_size(result, "original_height", "original_width", where)]))
-                self.names.add(label)
-                yield _region(label, kind, value, where)
+                self.collector.used_names.add(label)
+                yield region
 
     def _label(self, value: Mapping[str, Any], key: str, where: str, name: str) -> str:
-        """The region's class; empty where it has none."""
-        labels = [str(checked(label, str, f"`{key}`", where)).strip() for label in require(value, key, list, where)]
+        """Returns the region's class; empty if it has none."""
+        labels = [str(checked(label, str, f"'{key}'", where)).strip() for label in require(value, key, list, where)]
         if not any(labels):
-            self.tally.noted("regions without a label left out", name)
+            self.collector.note("regions without a label left out", name)
             return ""
         if len(labels) > 1:
-            self.tally.noted("regions with several labels, of which the first counts", name)
+            self.collector.note("regions with several labels, of which the first counts", name)
         label = next(filter(None, labels))
-        require_plain(label, f"`{key}`", where)
+        require_plain(label, f"'{key}'", where)
         return label
 
 
 def _minimal_results(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The regions of a row of JSON-MIN, in the form that they have in JSON."""
+    """Yields the regions of a row of JSON-MIN, in the form that they have in JSON."""
     for entries in row.values():
         for value in entries if isinstance(entries, list) else []:
             result = {"value": value}
@@ -297,20 +293,20 @@ def _minimal_results(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _label_key(result: Any) -> str | None:
-    """The key of a region's labels: `polygonlabels`, `brushlabels`, or `labels` for all kinds."""
+    """Returns the key of a region's labels: `polygonlabels`, `brushlabels`, or `labels` for all kinds."""
     value = result.get("value") if isinstance(result, dict) else None
     return next((key for key in value if key.endswith("labels")), None) if isinstance(value, dict) else None
 
 
-def _identity(result: Any) -> str:
+def _region_id(result: Any) -> str:
     identity = result.get("id") if isinstance(result, dict) else None
     return identity if isinstance(identity, str) else ""
 
 
-def _kind(value: Mapping[str, Any]) -> str:
-    """What a region is by the measures that it has; empty where they make no area."""
+def _kind(value: dict[str, Any], where: str) -> str:
+    """Returns what a region is by the measures that it has; empty if they make no area."""
     if "points" in value:
-        return "polygon" if value.get("closed", True) else ""
+        return "polygon" if yes_or_no(value, "closed", where, True) else ""
     if "rle" in value:
         return "brush"
     if all(key in value for key in _ELLIPSE):
@@ -318,40 +314,37 @@ def _kind(value: Mapping[str, Any]) -> str:
     return "rectangle" if all(key in value for key in _RECTANGLE) else ""
 
 
-def _region(name: str, kind: str, value: dict[str, Any], where: str) -> Region:
+def _region(name: str, kind: str, value: dict[str, Any], where: str) -> _StudioRegion:
     if kind == "brush":
-        return Region(name, kind, np.empty(0), code=_brush_code(value, where))
+        return _StudioRegion(name, kind, np.empty(0), code=_brush_code(value, where))
     if kind == "polygon":
-        return Region(name, kind, polygon(name, require(value, "points", list, where), where=where).rings[0])
+        shape = polygon(name, require(value, "points", list, where), where=where)
+        return _StudioRegion(name, kind, shape.rings[0] if shape.rings else np.empty((0, 2)))
     keys: Sequence[str] = _ELLIPSE if kind == "ellipse" else _RECTANGLE
     numbers = np.array([float(require(value, key, float, where)) for key in keys])
     if numbers[2:].min() < 0:
-        raise UserError(
-            "unclassified", f"`{keys[2]}` and `{keys[3]}` must not be negative", "draw the region again", where=where
-        )
-    return Region(name, kind, numbers, float(require(value, "rotation", float, where, 0.0)))
+        rule = f"'{keys[2]}' and '{keys[3]}' must not be negative"
+        raise UserError("out-of-range", rule, "draw the region again", where=where, value=numbers[2:].min())
+    return _StudioRegion(name, kind, numbers, float(require(value, "rotation", float, where, 0.0)))
 
 
 def _brush_code(value: dict[str, Any], where: str) -> bytes:
     form = require(value, "format", str, where, "rle")
     if form != "rle":
-        raise UserError("unclassified", f"a brush mask must have the format rle, not {form[:40]!r}", _HINT, where=where)
+        rule = f"a brush mask must have the format rle, not {form[:40]!r}"
+        raise UserError("wrong-format", rule, _HINT, where=where, value=form)
     try:
         return bytes(require(value, "rle", list, where))
     except (TypeError, ValueError):
-        raise UserError("unclassified", "`rle` must be whole numbers from 0 to 255", _HINT, where=where) from None
+        raise UserError("invalid-rle", "'rle' must be whole numbers from 0 to 255", _HINT, where=where) from None
 
 
 def _require_upright(result: dict[str, Any], where: str) -> None:
     turn = require(result, "image_rotation", float, where, 0)
     if turn % 360:
-        rule = f"was drawn while the image was turned by {turn:g} degrees"
-        raise UserError(
-            "unclassified",
-            rule,
-            "turn the image back in Label Studio, or save it turned and annotate that",
-            where=where,
-        )
+        rule = f"was drawn while the image was rotated by {turn:g} degrees"
+        hint = "rotate the image back in Label Studio, or save it rotated and annotate that"
+        raise UserError("rotated-image", rule, hint, where=where, value=turn)
 
 
 # --- Names of images ----------------------------------------------------------------------------------------
@@ -363,7 +356,7 @@ def _is_image(stored: str) -> bool:
 
 
 def _possible_names(stored: str) -> list[str]:
-    """What the file may be called: as stored, without %20 and its like, without the prefix of uploads."""
+    """Returns what the file may be called: as stored, without %20 and its like, without the prefix of uploads."""
     path = _path_in(stored)
     whole = ["/".join(safe_parts(name)) for name in (path, unquote(path))]
     bases = [_UPLOAD_PREFIX.sub("", name.rsplit("/", 1)[-1]) for name in whole]
@@ -371,6 +364,6 @@ def _possible_names(stored: str) -> list[str]:
 
 
 def _path_in(stored: str) -> str:
-    """The path that an address of a local file carries; anything else as it is."""
+    """Returns the path that the address of a local file contains; anything else as it is."""
     before, local, path = stored.partition(_LOCAL_FILE)
     return path.split("&")[0] if local else before

@@ -1,7 +1,7 @@
-"""labelme: one JSON file an image, with polygons, rectangles, circles and masks.
+"""labelme: one JSON file per image, with polygons, rectangles, circles and masks.
 
-https://github.com/wkentaro/labelme, file versions 3 to 6; tools that write the same files (X-AnyLabeling, ISAT) are
-read as well.
+https://github.com/wkentaro/labelme, file versions 3 to 6; tools that write the same files (X-AnyLabeling) are read
+too.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    Collector,
     DrawnConfig,
     ImageFinder,
-    Tally,
     checked,
     class_name,
     image_size,
     read_json,
     require,
-    require_pairs,
 )
-from deeplab.data.readers.embedded import base64_bytes, png_bitmap
-from deeplab.data.readers.shapes import Shape, background_of, bitmap, class_names_of, ellipse, paint, polygon, rectangle
-from deeplab.data.readers.source import Painter, Pair, Source
+from deeplab.data.readers.bitmaps import base64_bytes, png_bitmap
+from deeplab.data.readers.pairs import paths_by_split
+from deeplab.data.readers.shapes import Shape, bitmap, ellipse, line, polygon, rectangle
+from deeplab.data.readers.source import UNDIVIDED, Source
+from deeplab.data.split_names import split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -39,103 +38,118 @@ from deeplab.utils.paths import list_files, require_folder
 
 _POLYGONS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")  # all but the first from X-AnyLabeling
 _AREAS = (*_POLYGONS, "rectangle", "circle", "mask")
-_NO_AREA = ("line", "linestrip", "point", "points")
-_BYTES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp"}
+_LINES = ("line", "linestrip")
+_NO_AREA = ("point", "points")
+_SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp"}
 
 
 @dataclass(frozen=True)
 class BuildLabelmeConfig(DrawnConfig):
-    """Where labelme's files and the images lie."""
+    """Where labelme's files and the images are."""
 
     annotation_folder: str = setting(
-        "", "Folder of labelme's JSON files, one an image; subfolders count.", required=True
+        "",
+        "Folder of labelme's JSON files, one per image; subfolders count, and are the splits if they are called train, "
+        "val or test. train:FOLDER,val:FOLDER names the splits.",
+        required=True,
     )
-    image_folder: str = setting("", "Folder of the images (unset: the annotation folder).")
+    image_folder: str = setting("", "Folder of the images (unset: that of the JSON files).")
     extract_images: str = setting(
-        "", "Folder to write images to that lie nowhere but inside their JSON, as `imageData` (unset: they are errors)."
+        "", "Folder for images that exist only inside their JSON file, as 'imageData' (unset: they are errors)."
     )
-
-
-@dataclass(frozen=True)
-class LabelmeMask:
-    """A mask that is drawn from one of labelme's files; see `source.Mask`.
-
-    Attributes:
-      where: the file.
-      size: height and width of the image that it states.
-      overlap: which shape covers which; see `shapes.paint`.
-    """
-
-    where: str
-    size: tuple[int, int] | None
-    overlap: str
-
-    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width].
-
-        Raises:
-          UserError: the file is not what it was, or holds a shape that cannot be drawn.
-        """
-        entries = _areas(read_json(self.where), self.where)
-        shapes = [_shape(entry, f"{self.where}, shape {number}", height, width) for number, entry in entries]
-        return paint(shapes, painter, self.where, height, width, self.overlap, background_of(painter))
 
 
 @register_format("labelme", BuildLabelmeConfig)
 def read_labelme(config: BuildLabelmeConfig) -> Source:
-    """All images that have a JSON file, undivided; classes are the labels that occur, in sorted order.
+    """Reads all images that have a JSON file; classes are the labels that occur, in sorted order.
 
     Raises:
-      UserError: no such folder or no JSON in it; files that are not labelme's; images that are not there.
+      UserError: no such folder or no JSON file in it; files that are not labelme's; images that do not exist.
     """
-    reader = _Reader(config)
-    for name in console.progress(reader.files(), what="reading annotations", unit="file"):
-        with reader.tally.collecting():
+    collector = Collector(config)
+    readers = [
+        _LabelmeFolder(folder, split, config, collector)
+        for split, folder in paths_by_split(config.annotation_folder, "annotation_folder")
+    ]
+    files = [(reader, name) for reader in readers for name in reader.files()]
+    for reader, name in console.progress(files, what="reading annotations", unit="file"):
+        with collector.catching():
             reader.read(name)
     # Images without a JSON file are not known to be empty.
-    reader.tally.left_out(reader.images.unused(), "without a JSON file")
-    reader.tally.report()
-    require_pairs(reader.tally, config.annotation_folder, "`skip_empty=false` keeps images without a shape")
-    return Source(reader.tally.splits, class_names_of(reader.names), drawn=True)
+    collector.left_out(sorted({name for reader in readers for name in reader.images.unused()}), "without a JSON file")
+    collector.report()
+    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
+    return Source(collector.splits, collector.class_names(), drawn=True)
 
 
-class _Reader:
-    def __init__(self, config: BuildLabelmeConfig):
-        require_folder(config.annotation_folder, "`annotation_folder`")
-        self.config = config
-        self.folder = pathlib.Path(config.annotation_folder)
-        self.images = ImageFinder(config.image_folder or config.annotation_folder)
-        self.tally = Tally(config.skip_empty)
-        self.names: set[str] = set()
+class _LabelmeFolder:
+    """Reads the JSON files of one folder."""
+
+    def __init__(self, folder: str, split: str, config: BuildLabelmeConfig, collector: Collector):
+        require_folder(folder, "annotation_folder")
+        self.folder, self.split = pathlib.Path(folder), split
+        self.config, self.collector = config, collector
+        self.images = ImageFinder(config.image_folder or folder)
+        self._splits: dict[str, str] = {}  # by subfolder, where all of them are splits
 
     def files(self) -> list[str]:
-        """The JSON files, as paths within the folder."""
+        """Returns the JSON files, as paths in the folder.
+
+        Raises:
+          UserError: there is none.
+        """
         found = [name for name in list_files(self.folder) if name.lower().endswith(".json")]
         if not found:
-            rule = "holds no .json file, nor does a subfolder"
-            raise UserError(
-                "unclassified", rule, "`annotation_folder` is the folder that labelme saves to", where=self.folder
-            )
+            rule = "contains no .json file, nor does a subfolder"
+            hint = "`annotation_folder` is the folder that labelme saves to"
+            raise UserError("no-files", rule, hint, where=self.folder)
+        splits = {name.partition("/")[0]: split_in(name.partition("/")[0]) for name in found if "/" in name}
+        if not self.split and all("/" in name for name in found) and all(splits.values()) and len(splits) > 1:
+            self._splits = splits
         return found
 
     def read(self, name: str) -> None:
-        """Takes one JSON file in."""
+        """Reads one JSON file."""
         path = str(self.folder / name)
         content = read_json(path)
-        entries = _areas(content, path, self.tally)
-        self.names.update(class_name(entry, "label", f"{path}, shape {number}") for number, entry in entries)
         size = image_size(content, "imageHeight", "imageWidth", path)
+        shapes = self._shapes(content, path, size)
         pair_name, image = self._image(content, name, path)
-        self.tally.add(Pair(pair_name, image, LabelmeMask(path, size, self.config.overlap)), path, empty=not entries)
+        split = self.split or self._splits.get(name.partition("/")[0], UNDIVIDED)
+        self.collector.add(pair_name, image, path, shapes, size, split)
+
+    def _shapes(self, content: Any, path: str, size: tuple[int, int] | None) -> list[Shape]:
+        if isinstance(content, dict) and "shapes" not in content:
+            rule = "is not a file of labelme: it has no 'shapes'"
+            raise UserError("wrong-format", rule, "move it out of `annotation_folder`", where=path)
+        shapes = []
+        for number, entry in enumerate(require(content, "shapes", list, path), 1):
+            where = f"{path}, shape {number}"
+            kind = require(entry, "shape_type", str, where, "polygon")
+            points = require(entry, "points", list, where)
+            if kind not in (*_AREAS, *_LINES, *_NO_AREA):
+                hint = f"known are {', '.join((*_AREAS, *_LINES))}; {', '.join(_NO_AREA)} are left out"
+                raise UserError("unknown-shape", f"'shape_type' is {kind[:40]!r}", hint, where=where, value=kind)
+            if kind in _NO_AREA or not points:
+                self.collector.skipped(kind if points else "shape without a point", path)
+                continue
+            shape = _shape(entry, kind, points, self.config.line_width, where, size)
+            if kind in _LINES and not shape.has_area:
+                self.collector.skipped(kind, path)
+                continue
+            shapes.append(shape)
+        return shapes
+
+    # --- Images
 
     def _image(self, content: Any, name: str, path: str) -> tuple[str, str]:
-        """Name and path of the image: where the JSON says, else of the JSON's own name, else from inside the JSON."""
+        """Returns name and path of the image: as the JSON says, else of the JSON's own name, else from inside it."""
         inside, stem = os.path.split(os.path.splitext(name)[0])
         own = f"{stem}.jpg"  # every image extension will be tried
         stored = require(content, "imagePath", str, path, "") or own
         if not self.images.look_up(stored, inside):
             if self.images.look_up(own, inside):
-                self.tally.noted("images found by the name of their JSON, as `imagePath` leads nowhere", path)
+                self.collector.note("images found by the name of their JSON file, as its 'imagePath' is wrong", path)
                 stored = own
             elif require(content, "imageData", str, path, ""):
                 return self._extracted(content, os.path.splitext(name)[0], path)
@@ -147,102 +161,70 @@ class _Reader:
     def _missing(self, stored: str, path: str) -> UserError:
         aside = posixpath.dirname(stored.replace("\\", "/"))
         meant = os.path.normpath(os.path.join(os.path.dirname(path), aside))
-        hint = f"`image_folder={meant}`" if os.path.isdir(meant) and aside else "put it there, or give `image_folder`"
-        return UserError("unclassified", f"its image {stored[:200]!r} is not in {self.images.folder}", hint, where=path)
+        hint = f"`image_folder={meant}`" if os.path.isdir(meant) and aside else "put it there, or set `image_folder`"
+        rule = f"its image {stored[:200]!r} is not in {self.images.folder}"
+        return UserError("image-not-found", rule, hint, where=path, value=stored)
 
     def _extracted(self, content: Any, name: str, path: str) -> tuple[str, str]:
-        """Writes the image that the JSON holds into the folder for such images."""
+        """Writes the image inside the JSON file into the folder for such images."""
         if not self.config.extract_images:
-            rule = f"its image exists only inside the file; {content.get('imagePath')!r:.200} is not to be found"
-            raise UserError("unclassified", rule, "`extract_images=FOLDER` writes such images to a folder", where=path)
-        data = base64_bytes(content["imageData"], "`imageData`", path)
-        extension = next((end for start, end in _BYTES.items() if data.startswith(start)), None)
+            rule = f"its image exists only inside the file; {content.get('imagePath')!r:.200} does not exist"
+            hint = "`extract_images=FOLDER` writes such images to a folder"
+            raise UserError("image-not-found", rule, hint, where=path, value=content.get("imagePath"))
+        data = base64_bytes(content["imageData"], "'imageData'", path)
+        extension = next((end for start, end in _SIGNATURES.items() if data.startswith(start)), None)
         if extension is None:
-            raise UserError(
-                "unclassified",
-                "`imageData` is neither JPEG, PNG nor BMP",
-                "put the image beside the JSON file",
-                where=path,
-            )
+            rule, hint = "'imageData' is neither JPEG, PNG nor BMP", "put the image beside the JSON file"
+            raise UserError("unreadable-image", rule, hint, where=path)
         target = pathlib.Path(self.config.extract_images, name + extension)
         _write_once(target, data)
         return name, str(target)
 
 
 def _write_once(target: pathlib.Path, data: bytes) -> None:
+    hint = "choose another `extract_images`"
     try:
         if target.exists():
             if target.read_bytes() != data:
-                raise UserError(
-                    "unclassified",
-                    "is there already, with other content",
-                    "give another `extract_images`",
-                    where=target,
-                )
+                raise UserError("would-overwrite", "exists already, with other content", hint, where=target)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, data)
-    except OSError as fault:
-        raise UserError(
-            "unclassified", f"cannot be written: {fault.strerror}", "give another `extract_images`", where=target
-        ) from None
+    except OSError as error:
+        rule = f"cannot be written: {error.strerror}"
+        raise UserError("unwritable-file", rule, hint, where=target) from None
 
 
 # --- Shapes -------------------------------------------------------------------------------------------------
 
 
-def _areas(content: Any, where: str, tally: Tally | None = None) -> list[tuple[int, dict]]:
-    """The entries that have an area, with their numbers from 1; the others are counted.
-
-    Raises:
-      UserError: the file is not labelme's, or holds a kind of shape that is not known.
-    """
-    if isinstance(content, dict) and "shapes" not in content:
-        raise UserError(
-            "unclassified",
-            "is no file of labelme: it has no `shapes`",
-            "move it out of `annotation_folder`",
-            where=where,
-        )
-    found = []
-    for number, entry in enumerate(require(content, "shapes", list, where), 1):
-        place = f"{where}, shape {number}"
-        kind = require(entry, "shape_type", str, place, "polygon")
-        if kind in _AREAS and require(entry, "points", list, place):
-            found.append((number, entry))
-        elif kind in _AREAS or kind in _NO_AREA:
-            if tally:
-                tally.skipped(kind if kind in _NO_AREA else "shape without a point", where)
-        else:
-            hint = f"known are {', '.join(_AREAS)}; {', '.join(_NO_AREA)} are left out"
-            raise UserError("unclassified", f"`shape_type` is {kind[:40]!r}", hint, where=place)
-    return found
-
-
-def _shape(entry: dict, where: str, height: int, width: int) -> Shape:
-    name, points = class_name(entry, "label", where), entry["points"]
-    kind = require(entry, "shape_type", str, where, "polygon")
+def _shape(entry: dict, kind: str, points: list, line_width: float, where: str, size: tuple[int, int] | None) -> Shape:
+    name = class_name(entry, "label", where)
     if kind in _POLYGONS or (kind == "rectangle" and len(points) > 2):
         return polygon(name, points, where=where)
+    if kind in _LINES:
+        return line(name, points, line_width, where=where)
+    if len(points) == 1 and kind != "mask":
+        return Shape(name)  # a click without a second one
     (x0, y0), (x1, y1) = _two_points(points, kind, where)
     if kind == "rectangle":
         return rectangle(name, x0, y0, x1, y1, where=where)
     if kind == "circle":
         radius = math.hypot(x1 - x0, y1 - y0)
         return ellipse(name, x0, y0, radius, radius, where=where)
-    return _mask(entry, name, (x0, y0, x1, y1), where, height, width)
+    return _mask(entry, name, (x0, y0, x1, y1), where, size)
 
 
-def _mask(entry: dict, name: str, box: Sequence[float], where: str, height: int, width: int) -> Shape:
-    """A bitmap and the box of its first and last pixels."""
-    data = base64_bytes(require(entry, "mask", str, where), "`mask`", where)
-    pixels = png_bitmap(data, where, height, width)
+def _mask(entry: dict, name: str, box: Sequence[float], where: str, size: tuple[int, int] | None) -> Shape:
+    """Reads a bitmap and the box of its first and last pixels."""
+    data = base64_bytes(require(entry, "mask", str, where), "'mask'", where)
+    pixels = png_bitmap(data, where, size)
     left, top, right, bottom = (math.floor(end) for end in box)
     high, wide = bottom - top + 1, right - left + 1
     off = max(abs(high - pixels.shape[0]), abs(wide - pixels.shape[1]))
     if off > 1:  # by one, since some tools write the end of the box instead of its last pixel
-        rule = f"`mask` is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its `points` span {wide}x{high}"
-        raise UserError("unclassified", rule, "draw the shape again", where=where)
+        rule = f"'mask' is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its 'points' span {wide}x{high}"
+        raise UserError("size-mismatch", rule, "draw the shape again", where=where, value=pixels.shape)
     return bitmap(name, pixels, left, top, where=where)
 
 
@@ -250,8 +232,10 @@ def _two_points(points: list, kind: str, where: str) -> list[tuple[float, float]
     found = []
     for point in points:
         if not isinstance(point, list) or len(point) != 2:
-            raise UserError("unclassified", "`points` must be pairs of x and y", "draw the shape again", where=where)
+            rule = "'points' must be pairs of x and y"
+            raise UserError("invalid-points", rule, "draw the shape again", where=where)
         found.append(tuple(checked(end, float, "a coordinate", where) for end in point))
     if len(found) != 2:
-        raise UserError("unclassified", f"a {kind} has 2 points, not {len(found)}", "draw the shape again", where=where)
+        rule = f"a {kind} has 2 points, not {len(found)}"
+        raise UserError("invalid-points", rule, "draw the shape again", where=where, value=len(found))
     return found

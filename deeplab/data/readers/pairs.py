@@ -1,15 +1,22 @@
-"""Which image belongs to which mask, and which pair to which split."""
+"""Which image belongs to which mask, by the names of files, and lists of names that make splits."""
 
 from __future__ import annotations
 
+import collections
+import difflib
 import os
 import pathlib
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from deeplab.data.readers.source import Pair
+from deeplab.data.readers.source import UNDIVIDED, Pair
+from deeplab.data.split_names import is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import files_of, read_text, require_folder, shorten, walk
+from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
 JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_EXTENSIONS = (
@@ -17,254 +24,485 @@ IMAGE_EXTENSIONS = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
+_SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
+_MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake
+_MAX_LISTED = 10  # files that an error names
+_TRIED = 12  # names of each kind from which a pattern is guessed
 
 
-# --- Lists of names -----------------------------------------------------------------------------------------
+def canonical(name: str) -> str:
+    """Returns a name in the Unicode form in which names are compared: composed, as web tools write it."""
+    return unicodedata.normalize("NFC", name)
+
+
+# --- Paths with splits, and lists of names ----------------------------------------------------------------------
+
+
+def paths_by_split(text: str, field: str) -> list[tuple[str, str]]:
+    """Returns split and path of every part of `train:PATH,val:PATH`; the split is UNDIVIDED if no part names one.
+
+    Raises:
+      UserError: the value is empty, or only some parts name a split.
+    """
+    found = [_split_of(part) for part in split_paths(text, lambda part: os.path.exists(_split_of(part)[1]))]
+    if not found:
+        raise UserError("missing-setting", "is empty", f"`{field}=PATH`, or `{field}=train:PATH,val:PATH`", field=field)
+    without = [path for split, path in found if not split]
+    if 0 < len(without) < len(found):
+        rule = f"names a split for some parts, but not for {without[0]}"
+        raise UserError("missing-split", rule, f"write train:{without[0]}", field=field, value=without[0])
+    return found
+
+
+def _split_of(part: str) -> tuple[str, str]:
+    match = None if os.path.exists(part) else _SPLIT_PREFIX.fullmatch(part)
+    return (match[1], match[2]) if match else (UNDIVIDED, part)
 
 
 def read_list(path: str | os.PathLike) -> list[str]:
-    """Names in a split list, one a line; blank lines do not count, nor does white space around names.
+    """Reads the names in a list, one per line, without blank lines and white space around names.
 
     Raises:
-      UserError: no such file, none in UTF-8, or no name in it.
+      UserError: the file does not exist, is not UTF-8, or contains no name.
     """
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    names = [canonical(line.strip()) for line in read_text(path).splitlines() if line.strip()]
     if not names:
-        raise UserError(
-            "unclassified",
-            "the list is empty",
-            "write the image names of the split into it, one a line, or remove it",
-            where=path,
-        )
-    _warn_of_repeated(path, names)
+        hint = "write the names of the split's images into it, one per line, or remove it"
+        raise UserError("empty-list", "the list is empty", hint, where=path)
+    repeated = [name for name, number in collections.Counter(names).items() if number > 1]
+    if repeated:
+        console.warning(f"{path}: these images are listed more than once, and count as often: {shorten(repeated)}")
     return names
 
 
-def _warn_of_repeated(path: str | os.PathLike, names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if repeated:
-        rule = "names that stand there more than once, whose images count as often"
-        console.warning(f"{path}: {rule}: {shorten(repeated)}")
-
-
 def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[str, pathlib.Path]:
-    """The lists in a folder by split name: `train.txt` gives split "train".
+    """Returns the lists in a folder by split name: `train.txt` is split "train".
 
     Args:
-      folder: where the *.txt files lie.
+      folder: the folder of the *.txt files.
       splits: the wanted ones; none = all.
 
     Raises:
       UserError: no such folder, no list in it, or a wanted one is not among them.
     """
     folder = pathlib.Path(folder)
-    require_folder(folder, "`list_folder`")
+    require_folder(folder, "list_folder")
     lists = {path.stem: path for path in sorted(folder.glob("[!.]*.txt"))}
     if not lists:
-        raise UserError(
-            "unclassified",
-            "holds no list of a split",
-            "write train.txt and val.txt there, one image name a line",
-            where=folder,
-        )
+        hint = "write train.txt and val.txt there, one image name per line"
+        raise UserError("no-files", "contains no list of a split", hint, where=folder)
     for split in splits:
         if split not in lists:
-            raise UserError(
-                "unclassified", f"has no list {split}.txt", f"the lists there are {', '.join(lists)}", where=folder
-            )
+            rule, hint = f"{folder} has no list {split}.txt", f"its lists are {', '.join(lists)}"
+            raise UserError("unknown-split", rule, hint, field="splits", value=split)
     return {split: lists[split] for split in (splits or lists)}
 
 
-def warn_of_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
-    """Says which images a training split shares with a validation or test split."""
+def splits_in_folders(names: Sequence[str]) -> list[str]:
+    """Returns the split of each name: its first folder if the first folders of all are named after splits."""
+    first = [name.partition("/")[0] if "/" in name else "" for name in names]
+    return first if all(map(split_in, first)) else [UNDIVIDED] * len(names)
 
-    def is_training(split: str) -> bool:
-        return "train" in split and not is_other(split)
 
-    def is_other(split: str) -> bool:
-        return "val" in split or "test" in split
+def refuse_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
+    """Reports images that a training split shares with a validation or test split: a few in a warning.
 
+    Raises:
+      UserError: more than a few.
+    """
     for training in filter(is_training, splits):
-        for other in filter(is_other, splits):
-            trained = {pair.image for pair in splits[training]}
+        trained = {pair.image for pair in splits[training]}
+        for other in (split for split in splits if not is_training(split) and must_not_share(training, split)):
             shared = sorted({pair.name for pair in splits[other] if pair.image in trained})
-            if shared and "train" not in other:  # trainval holds train on purpose
-                rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
-                console.warning(f"{rule}: figures on {other!r} will look better than they are")
+            if not shared:
+                continue
+            rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
+            if len(shared) > _MAX_LEAK:
+                hint = f"remove them from one of the two: figures on {other!r} would be much too good"
+                raise UserError("split-leak", rule, hint, where=f"split {other}", value=len(shared))
+            console.warning(f"{rule}: figures on {other!r} will look better than they are")
 
 
 # --- Folders ------------------------------------------------------------------------------------------------
 
 
 class Folder:
-    """Files of a folder by stem, for any of the wanted extensions, upper or lower case.
+    """Files of a folder by stem, with any of the wanted extensions, in upper or lower case.
 
-    Names with a slash are looked for in subfolders. Every folder is listed once, when first asked for; what is hidden
-    does not count.
+    Names with a slash are looked up in subfolders. Each folder is listed once, when it is first needed; hidden files do
+    not count. Names are compared in one Unicode form, and without regard to case where that is the only difference.
     """
 
-    def __init__(self, folder: str | os.PathLike, extensions: Sequence[str], format_flag: str = ""):
+    def __init__(self, folder: str | os.PathLike, extensions: Sequence[str], format_field: str = ""):
         self.path = pathlib.Path(folder)
         self.extensions = extensions
-        self.format_flag = format_flag  # the flag that chooses among extensions, if the builder has one
-        self._listed: dict[str, dict[str, list[str]]] = {}
-
-    def stems(self, inside: str = "") -> dict[str, list[str]]:
-        """File names by stem, all extensions."""
-        if inside not in self._listed:
-            self._listed[inside] = _by_stem(files_of(self.path / inside))
-        return self._listed[inside]
+        self.format_field = format_field  # the setting that chooses among extensions, if the format has one
+        self._listings: dict[str, _Listing] = {}
 
     def candidates(self, name: str) -> list[str]:
-        """Paths of the files of that stem with a wanted extension."""
-        inside, stem = os.path.split(name)
-        return [str(self.path / inside / file) for file in self.stems(inside).get(stem, []) if self._wanted(file)]
+        """Returns the paths of the files of that stem with a wanted extension."""
+        folder, files = self._files(name)
+        return [os.path.join(folder, file) for file in files if self._wanted(file)]
 
     def find(self, name: str) -> str:
-        """The stem under which a listed name is found: the name itself, or without its extension; else empty."""
+        """Returns the stem under which a listed name is found: the name itself or without extension; else empty."""
         return next((stem for stem in (name, os.path.splitext(name)[0]) if self.candidates(stem)), "")
 
     def others(self, name: str) -> list[str]:
-        """Extensions in which the stem exists, wanted or not."""
-        inside, stem = os.path.split(name)
-        return [os.path.splitext(file)[1] for file in self.stems(inside).get(stem, [])]
+        """Returns the extensions with which the stem exists, wanted or not."""
+        return [os.path.splitext(file)[1] for file in self._files(name)[1]]
 
     def wanted_stems(self, leave_out: str | os.PathLike = "") -> list[str]:
-        """Stems that have a file with a wanted extension, sorted; those in subfolders as `subfolder/stem`.
+        """Returns the stems that have a file with a wanted extension, sorted; in subfolders as `subfolder/stem`.
 
         Args:
-          leave_out: a subfolder that is not looked into: that of the masks where it lies among the images.
+          leave_out: a subfolder to skip: that of the masks if it is inside the folder of the images.
         """
         found: list[str] = []
         without = pathlib.Path(leave_out).resolve() if leave_out else None
         below = without is not None and without.is_relative_to(self.path.resolve())
         for inside, names in walk(self.path):
             if without is None or not (below and (self.path / inside).resolve().is_relative_to(without)):
-                self._listed[inside] = _by_stem(names)
-                stems = (stem for stem, files in self._listed[inside].items() if self._has(files))
-                found += (os.path.join(inside, stem) for stem in stems)
+                listing = self._listings[canonical(inside)] = _Listing(str(self.path / inside), names)
+                stems = (stem for stem, files in listing.by_stem.items() if any(map(self._wanted, files)))
+                found += (os.path.join(canonical(inside), stem) for stem in stems)
         return sorted(found)
 
-    def _has(self, files: Sequence[str]) -> bool:
-        return any(map(self._wanted, files))
+    def _files(self, name: str) -> tuple[str, list[str]]:
+        """Returns the folder and the files of a stem."""
+        inside, stem = os.path.split(canonical(name))
+        if inside not in self._listings:
+            folder = self.path / os.path.dirname(name)
+            self._listings[inside] = _Listing(str(folder), files_of(folder))
+        return self._listings[inside].folder, self._listings[inside].files(stem)
 
     def _wanted(self, file: str) -> bool:
         return os.path.splitext(file)[1].lower() in self.extensions
 
 
-def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
-    files: dict[str, list[str]] = {}
-    for name in names:
-        stem, extension = os.path.splitext(name)
-        if extension:
-            files.setdefault(stem, []).append(name)
-    return files
+class _Listing:
+    """Files of one folder by stem."""
+
+    def __init__(self, folder: str, names: Iterable[str]):
+        self.folder = folder
+        self.by_stem: dict[str, list[str]] = {}
+        self._stems_by_lower: dict[str, list[str]] = {}
+        for name in names:
+            stem, extension = os.path.splitext(name)
+            if extension:
+                self.by_stem.setdefault(canonical(stem), []).append(name)
+
+    def files(self, stem: str) -> list[str]:
+        """Returns the files of a stem: of that very one, else of the only one that differs in case."""
+        if stem in self.by_stem:
+            return self.by_stem[stem]
+        if not self._stems_by_lower:
+            for other in self.by_stem:
+                self._stems_by_lower.setdefault(other.lower(), []).append(other)
+        alike = self._stems_by_lower.get(stem.lower(), [])
+        return self.by_stem[alike[0]] if len(alike) == 1 else []
 
 
 def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suffix: str, where: str) -> list[Pair]:
-    """Pairs for a list of names, in the list's order.
+    """Pairs the images and masks of a list of names, in the list's order.
 
     Args:
-      names: image names without extension; an extension is let pass when the file exists without it.
+      names: image names without extension; an extension is accepted if the file exists without it.
       images, masks: the folders.
-      mask_suffix: what stands between a mask's stem and its extension: `_segmentation` in ISIC.
+      mask_suffix: what a mask has between its image's name and its extension: `_segmentation` in ISIC.
       where: the list, for messages.
 
     Raises:
-      UserError: files are missing or ambiguous; the first ten are named, the rest counted.
+      UserError: files are missing or ambiguous; the first ten are named, the others counted.
     """
-    pairs, faults = [], []
+    pairs, errors = [], []
     for name in names:
         stem = images.find(name) or os.path.splitext(name)[0]
-        image, image_fault = _only(images, stem, name)
-        mask, mask_fault = _only(masks, stem + mask_suffix, stem + mask_suffix)
-        faults += [fault for fault in (image_fault, mask_fault) if fault]
-        pairs.append(Pair(stem, image, mask))
-    if faults:
-        raise UserError(
-            "unclassified", f"{len(faults)} files cannot be found:\n    " + "\n    ".join(_first(faults)), where=where
-        )
+        image, image_error = _only(images, stem, name)
+        mask, mask_error = _only(masks, stem + mask_suffix, stem + mask_suffix)
+        errors += [error for error in (image_error, mask_error) if error]
+        pairs.append(Pair(canonical(stem), image, mask))
+    if errors:
+        shown = errors[:_MAX_LISTED] + [f"and {len(errors) - _MAX_LISTED} more"] * (len(errors) > _MAX_LISTED)
+        rule = f"{len(errors)} files cannot be found:\n    " + "\n    ".join(shown)
+        raise UserError("files-missing", rule, where=where, value=len(errors))
     return pairs
 
 
 def _only(folder: Folder, stem: str, name: str) -> tuple[str, str]:
-    """The one file of a stem and no fault, or an empty path and what is wrong."""
+    """Returns the only file of a stem and no error, or an empty path and what is wrong."""
     found = folder.candidates(stem)
     if len(found) == 1:
         return found[0], ""
+    field = folder.format_field
     if found:
         kinds = ", ".join(os.path.splitext(path)[1] for path in found)
-        choose = f"choose with {folder.format_flag}" if folder.format_flag else "remove all but one"
+        choose = f"choose with `{field}`" if field else "remove all but one"
         return "", f"{folder.path / stem}: there are several ({kinds}); {choose}"
     wanted, others = " or ".join(folder.extensions), folder.others(stem)
-    fault = f"{folder.path / name}: no such file ({wanted})" + (f", but {', '.join(others)}" if others else "")
-    if others and folder.format_flag and others[0].lower() in IMAGE_EXTENSIONS:
-        fault += f"; give {folder.format_flag}={others[0].lower()[1:]}"
-    return "", fault
+    error = f"{folder.path / name}: no such file ({wanted})" + (f", but {', '.join(others)}" if others else "")
+    if others and field and others[0].lower() in IMAGE_EXTENSIONS:
+        error += f"; set `{field}={others[0].lower()[1:]}`"
+    return "", error
 
 
-def pair_folders(images: Folder, masks: Folder, mask_suffix: str) -> list[Pair]:
-    """All pairs of two parallel folders, sorted by name; files without a partner are named in a warning.
+# --- Two folders ----------------------------------------------------------------------------------------------
 
-    Where both are the same folder, `mask_suffix` tells masks from images, or else their extensions do.
+
+class NamePattern:
+    """What the names of images and masks have in common: `{name}_sat.jpg` and `{name}_mask.png`.
+
+    Each `{word}` stands for some text that an image shares with its mask, `*` for any text. A pattern without a slash
+    is about the file's name, in a subfolder that both have; one with slashes is about the whole path in the folder. The
+    extension may be left out.
+
+    Args:
+      pattern: the pattern.
+      field: the setting that it comes from, for messages.
 
     Raises:
-      UserError: a folder holds no picture, nothing matches, or a stem has two files.
+      UserError: no `{word}` in it, or one word twice.
+    """
+
+    def __init__(self, pattern: str, field: str = ""):
+        parts = re.split(r"\{([A-Za-z]\w*)\}", pattern)
+        words = parts[1::2]
+        if not words or len(set(words)) < len(words):
+            rule = f"{pattern!r} must contain {{name}}" if not words else f"{pattern!r} contains a word twice"
+            raise UserError("invalid-pattern", rule, "write it like {name}_sat.jpg", field=field, value=pattern)
+        texts = [re.escape(part).replace(r"\*", "[^/]*") for part in parts[::2]]
+        groups = [f"(?P<{word}>.+?)" for word in words]
+        self._regex = re.compile("".join(part for pair in zip(texts, [*groups, ""], strict=True) for part in pair))
+        self._is_path = "/" in pattern
+        self._has_extension = os.path.splitext(pattern)[1].lower() in IMAGE_EXTENSIONS
+
+    def key(self, path: str) -> tuple[str, ...] | None:
+        """Returns what a path, with extension, shares with its partner; None if the pattern does not fit."""
+        stem, extension = os.path.splitext(canonical(path))
+        text = stem + extension if self._has_extension else stem
+        folder, name = ("", text) if self._is_path else os.path.split(text)
+        match = self._regex.fullmatch(name)
+        return (folder, *(text for _, text in sorted(match.groupdict().items()))) if match else None
+
+    def name(self, path: str) -> str | None:
+        """Returns the folder and `{name}` of a path as one path; None if the pattern does not fit."""
+        key = self.key(path)
+        return os.path.join(*key) if key is not None else None
+
+
+@dataclass(frozen=True)
+class FolderMatch:
+    """Images and masks of two folders, as far as they belong together.
+
+    Attributes:
+      pairs: sorted by name.
+      images_without_mask, masks_without_image: their paths in their folders.
+      ambiguous: paths of several images that have the same mask, or several masks of the same image.
+    """
+
+    pairs: tuple[Pair, ...]
+    images_without_mask: tuple[str, ...]
+    masks_without_image: tuple[str, ...]
+    ambiguous: tuple[tuple[str, ...], ...]
+
+
+def match_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pattern: str = "") -> FolderMatch:
+    """Finds the pairs of two parallel folders, which may be the same.
+
+    Args:
+      images, masks: the folders.
+      image_pattern, mask_pattern: see `NamePattern`; by default an image and its mask have the same name.
+
+    Raises:
+      UserError: a pattern is invalid, a folder contains no image, or no image has a mask.
     """
     together = images.path.resolve() == masks.path.resolve()
-    image_stems = images.wanted_stems("" if together else masks.path)
-    mask_stems = masks.wanted_stems("" if together else images.path)
-    if together and mask_suffix:
-        image_stems = [stem for stem in image_stems if not stem.endswith(mask_suffix)]
-        mask_stems = [stem for stem in mask_stems if stem.endswith(mask_suffix)]
-    _require_pictures(images, image_stems, together)
-    _require_pictures(masks, mask_stems, together)
-    wanted, set_of_masks = {stem + mask_suffix for stem in image_stems}, set(mask_stems)
-    with_mask = {stem for stem in image_stems if stem + mask_suffix in set_of_masks}
-    common = [stem for stem in image_stems if stem in with_mask]
-    if not common:
-        raise _nothing_matches(images, masks, image_stems, mask_stems, mask_suffix)
-    _warn_of_unmatched(images.path, [stem for stem in image_stems if stem not in with_mask], "images without a mask")
-    _warn_of_unmatched(masks.path, [stem for stem in mask_stems if stem not in wanted], "masks without an image")
-    return pair_by_names(common, images, masks, mask_suffix, str(images.path))
-
-
-def _require_pictures(folder: Folder, stems: Sequence[str], together: bool) -> None:
-    """Stops where a folder holds nothing that could be paired, with what it does hold."""
-    if stems:
-        return
-    rule = f"holds no file with {', '.join(folder.extensions)}"
-    if together:
-        hint = "images and masks lie together here: `mask_suffix=_mask` if masks are called NAME_mask.png"
-        raise UserError("unclassified", rule, hint, where=folder.path)
-    held = sorted({os.path.splitext(name)[1].lower() for _, names in walk(folder.path) for name in names} - {""})
-    hint = f"what it holds ends in {shorten(held)}" if held else "it holds no file at all"
-    raise UserError("unclassified", rule, hint, where=folder.path)
-
-
-def _nothing_matches(
-    images: Folder, masks: Folder, image_stems: Sequence[str], mask_stems: Sequence[str], suffix: str
-) -> UserError:
-    rule = f"no mask has an image's name: images are like {image_stems[0]!r}, masks like {mask_stems[0]!r}"
-    endings = {
-        mask[len(image) :] for image, mask in zip(image_stems, mask_stems, strict=False) if mask.startswith(image)
-    }
-    ending = next(iter(endings)) if len(endings) == 1 else ""
-    if ending and ending != suffix:
-        return UserError("unclassified", rule, f"`mask_suffix={ending}`", where=masks.path)
-    return UserError(
-        "unclassified",
-        rule,
-        f"give masks the names of their images in {images.path}, or write list files",
-        where=masks.path,
+    of_masks = NamePattern(mask_pattern or "{name}", "mask_pattern")
+    of_images = NamePattern(image_pattern or "{name}", "image_pattern")
+    mask_files = _files_by_key(masks, of_masks, "" if together else images.path)
+    image_files = _files_by_key(images, of_images, "" if together else masks.path)
+    if together and mask_pattern and not image_pattern:  # what looks like a mask is none of the images
+        image_files = {key: kept for key, files in image_files.items() if (kept := _not_like(of_masks, files))}
+    _require_files(images, image_files, together, image_pattern)
+    _require_files(masks, mask_files, together, mask_pattern)
+    keys = _matching_keys(image_files, mask_files)
+    if not keys:
+        raise _nothing_matches(images, masks, image_files, mask_files)
+    ambiguous = [files for pair in keys.items() for files in _several(image_files, mask_files, *pair)]
+    pairs = [
+        Pair(canonical(os.path.splitext(image)[0]), str(images.path / image), str(masks.path / mask))
+        for key, other in keys.items()
+        if len(image_files[key]) == len(mask_files[other]) == 1
+        for image, mask in [(image_files[key][0], mask_files[other][0])]
+    ]
+    used = set(keys.values())
+    return FolderMatch(
+        tuple(sorted(pairs, key=lambda pair: pair.name)),
+        tuple(sorted(path for key, files in image_files.items() if key not in keys for path in files)),
+        tuple(sorted(path for key, files in mask_files.items() if key not in used for path in files)),
+        tuple(ambiguous),
     )
 
 
-def _warn_of_unmatched(folder: pathlib.Path, stems: Sequence[str], what: str) -> None:
-    if stems:
-        console.warning(f"{folder}: {len(stems)} {what}, left out: {shorten(stems, 10)}")
+_Key = tuple[str, ...]
 
 
-def _first(lines: Sequence[str], most: int = 10) -> list[str]:
-    return [*lines[:most], *([f"... and {len(lines) - most} more"] if len(lines) > most else [])]
+def _files_by_key(folder: Folder, pattern: NamePattern, leave_out: str | os.PathLike) -> dict[_Key, list[str]]:
+    """Returns the files, as paths in the folder, by what they share with their partners."""
+    files: dict[_Key, list[str]] = {}
+    for stem in folder.wanted_stems(leave_out):
+        for path in folder.candidates(stem):
+            inside = os.path.relpath(path, folder.path)
+            key = pattern.key(inside)
+            if key is not None:
+                files.setdefault(key, []).append(inside)
+    return files
+
+
+def _not_like(pattern: NamePattern, files: Sequence[str]) -> list[str]:
+    return [file for file in files if pattern.key(file) is None]
+
+
+def _matching_keys(images: Mapping[_Key, Any], masks: Mapping[_Key, Any]) -> dict[_Key, _Key]:
+    """Returns the masks' key for each key of images: the same, else the only one that differs in case."""
+    found = {key: key for key in images if key in masks}
+    alike: dict[tuple[str, ...], tuple[list[_Key], list[_Key]]] = {}
+    for side, keys in enumerate((images, masks)):
+        for key in keys:
+            if key not in found:
+                alike.setdefault(tuple(map(str.lower, key)), ([], []))[side].append(key)
+    found.update((ours[0], theirs[0]) for ours, theirs in alike.values() if len(ours) == len(theirs) == 1)
+    return found
+
+
+def _several(
+    images: Mapping[_Key, Sequence[str]], masks: Mapping[_Key, Sequence[str]], key: _Key, other: _Key
+) -> list[tuple[str, ...]]:
+    return [tuple(files) for files in (images[key], masks[other]) if len(files) > 1]
+
+
+def pair_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pattern: str = "") -> list[Pair]:
+    """Returns the pairs of two parallel folders, sorted by name; files without a partner are named in a warning.
+
+    Raises:
+      UserError: as `match_folders`, or a name has several files.
+    """
+    found = match_folders(images, masks, image_pattern, mask_pattern)
+    if found.ambiguous:
+        choose = f"choose with `{images.format_field}`" if images.format_field else "remove all but one"
+        rule = f"there are several files of one name: {', '.join(found.ambiguous[0])}"
+        raise UserError("ambiguous-name", rule, choose, where=images.path, value=found.ambiguous[0])
+    for folder, paths, what in (
+        (images, found.images_without_mask, "images without a mask"),
+        (masks, found.masks_without_image, "masks without an image"),
+    ):
+        if paths:
+            shown = shorten([os.path.splitext(path)[0] for path in paths], 10)
+            console.warning(f"{folder.path}: {len(paths)} {what}, left out: {shown}")
+    return list(found.pairs)
+
+
+def _require_files(folder: Folder, files: Mapping[_Key, Any], together: bool, pattern: str) -> None:
+    """Stops if a folder contains nothing that could be paired, and says what it contains."""
+    if files:
+        return
+    fitting = f" whose name fits {pattern}" if pattern else ""
+    rule = f"contains no file with {', '.join(folder.extensions)}{fitting}"
+    if together and not pattern:
+        hint = "images and masks are in the same folder: set `mask_suffix=_mask` if masks are called NAME_mask.png"
+        raise UserError("no-files", rule, hint, where=folder.path)
+    held = [name for _, names in walk(folder.path) for name in names]
+    extensions = sorted({os.path.splitext(name)[1].lower() for name in held} - {""})
+    hint = f"it contains {shorten(held, 3)}" if pattern else f"its files end in {shorten(extensions)}"
+    raise UserError("no-files", rule, hint if held else "it contains no file at all", where=folder.path)
+
+
+def _nothing_matches(
+    images: Folder, masks: Folder, image_files: Mapping[_Key, Sequence[str]], mask_files: Mapping[_Key, Sequence[str]]
+) -> UserError:
+    names = [
+        [os.path.splitext(path)[0] for files in held.values() for path in files] for held in (image_files, mask_files)
+    ]
+    rule = f"no mask has the name of an image: images are like {names[0][0]!r}, masks like {names[1][0]!r}"
+    image_pattern, mask_pattern, number = guess_patterns(*names)
+    hint = f"give the masks the names of their images in {images.path}"
+    if number:
+        hint = f"`image_pattern={image_pattern}` `mask_pattern={mask_pattern}`"
+        if image_pattern == "{name}" and mask_pattern.startswith("{name}"):
+            hint = f"`mask_suffix={mask_pattern.removeprefix('{name}')}`"
+        hint += f" (pairs {number} of {len(names[0])} images)" if number < len(names[0]) else ""
+    return UserError("no-matching-names", rule, hint, where=masks.path, value=(names[0][0], names[1][0]))
+
+
+def guess_patterns(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str, int]:
+    """Returns the patterns that pair the most images with masks, and how many they pair.
+
+    Args:
+      images, masks: names without extension.
+    """
+    best = ("", "", 0)
+    tried: set[tuple[str, str]] = set()
+    for image in images[:_TRIED]:
+        for mask in masks[:_TRIED]:
+            patterns = _patterns_of(image, mask)
+            if patterns is None or patterns in tried:
+                continue
+            tried.add(patterns)
+            of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
+            number = len(set(map(of_image.key, images)) & set(map(of_mask.key, masks)) - {None})
+            best = max(best, (*patterns, number), key=lambda guess: guess[2])
+    return best
+
+
+def _patterns_of(image: str, mask: str) -> tuple[str, str] | None:
+    """Returns the patterns of two names of which the longest common part is their own, without separators around it."""
+    image, mask = os.path.basename(image), os.path.basename(mask)
+    common = difflib.SequenceMatcher(None, image, mask, autojunk=False).find_longest_match()
+    own = image[common.a : common.a + common.size].strip("_-. ")
+    if not own:
+        return None
+    (before, after), (mask_before, mask_after) = (
+        (name[: name.index(own, start)], name[name.index(own, start) + len(own) :])
+        for name, start in ((image, common.a), (mask, common.b))
+    )
+    return f"{before}{{name}}{after}", f"{mask_before}{{name}}{mask_after}"
+
+
+def read_pair_list(path: str, image_folder: str, mask_folder: str) -> list[Pair]:
+    """Reads a list with an image and its mask per line, separated by a tab, a comma, a semicolon or white space.
+
+    Args:
+      path: the list.
+      image_folder, mask_folder: the paths in the list are relative to these.
+
+    Raises:
+      UserError: the list cannot be read, a line has not two paths, or files do not exist; the first ten are named.
+    """
+    pairs: list[Pair] = []
+    missing: list[str] = []
+    for number, line in enumerate(read_list(path), 1):
+        image, mask = _two_paths(line, f"{path}, line {number}")
+        paths = [os.path.join(image_folder, image.lstrip("/")), os.path.join(mask_folder, mask.lstrip("/"))]
+        files = [existing_file(path) for path in paths]
+        missing += [name for name, file in zip((image, mask), files, strict=True) if not file]
+        pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), *files))
+    if missing:
+        rule = f"{len(missing)} files do not exist: {shorten(missing, _MAX_LISTED)}"
+        hint = f"its paths are relative to {image_folder} and {mask_folder}"
+        raise UserError("files-missing", rule, hint, where=path, value=len(missing))
+    return pairs
+
+
+def _two_paths(line: str, where: str) -> tuple[str, str]:
+    for separator in ("\t", ";", ",", None):
+        parts = [part.strip() for part in line.split(separator)]
+        if len(parts) == 2 and all(parts):
+            return parts[0], parts[1]
+    rule = f"must have an image and its mask, not {line[:80]!r}"
+    raise UserError("wrong-format", rule, "separate the two paths by a tab", where=where, value=line)
+
+
+def existing_file(path: str) -> str:
+    """Returns the path of a file in the Unicode form that it has; empty if the file does not exist."""
+    forms = (path, canonical(path), unicodedata.normalize("NFD", path))
+    return next(filter(os.path.isfile, forms), "")

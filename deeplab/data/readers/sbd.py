@@ -1,7 +1,7 @@
-"""SBD, the Semantic Boundaries Dataset: masks for PASCAL VOC's images, which make its train split train_aug.
+"""SBD, the Semantic Boundaries Dataset: masks for PASCAL VOC's images, which extend its train split to train_aug.
 
 Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011. The archive unpacks to
-benchmark_RELEASE/dataset with img/, cls/ (one MATLAB file a mask), train.txt and val.txt.
+benchmark_RELEASE/dataset with img/, cls/ (one MATLAB file per mask), train.txt and val.txt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, shorten
 
 PUBLISHED_SIZE = 10582  # of train_aug
-_INSIDE = ("", "dataset", "benchmark_RELEASE/dataset")  # where the lists may lie below --sbd_root
+_INSIDE = ("", "dataset", "benchmark_RELEASE/dataset")  # where the lists may be below `sbd_root`
+_UNPACK = "unpack benchmark.tgz again"
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class SbdMask:
 
     @property
     def size(self) -> None:
-        """Not known before the file is read: draw compares it with the image's."""
+        """Not known before the file is read; `draw` compares it with the image's."""
         return None
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width]: VOC's class indices 0 to 20; SBD ignores no pixel.
+        """Draws the label, uint8 [height, width]: VOC's class indices 0 to 20; SBD ignores no pixel.
 
         Raises:
           UserError: the file cannot be read, or its mask has another size.
@@ -51,65 +52,56 @@ class SbdMask:
         label = read_segmentation(self.path)
         if label.shape != (height, width):
             rule = f"the mask is {label.shape[1]}x{label.shape[0]} pixels, its image {width}x{height}"
-            raise UserError(
-                "unclassified",
-                rule,
-                "image and mask are not of the same release: unpack benchmark.tgz anew",
-                where=self.path,
-            )
+            hint = f"image and mask are not from the same release: {_UNPACK}"
+            raise UserError("size-mismatch", rule, hint, where=self.path, value=label.shape)
         return label
 
 
 def read_segmentation(path: str | os.PathLike) -> np.ndarray:
-    """The mask in one of SBD's MATLAB files, uint8 [H, W].
+    """Reads the mask in one of SBD's MATLAB files, uint8 [H, W].
 
     Raises:
-      UserError: scipy is missing, or the file is no MATLAB file, is damaged, or holds no such mask.
+      UserError: scipy is missing, or the file is not a MATLAB file, is damaged, or contains no such mask.
     """
     data = read_file(str(path))
     matlab = require("scipy.io", "sbd")
     try:
         content = matlab.loadmat(io.BytesIO(data), variable_names=["GTcls"])
-    except Exception as fault:  # scipy's reader lets through whatever a damaged file leads it to
-        rule = f"cannot be read as a MATLAB file: {' '.join(str(fault).split()) or type(fault).__name__}"
-        raise UserError("unclassified", rule, "unpack benchmark.tgz anew", where=path) from None
+    except Exception as error:  # scipy's reader raises anything on a damaged file
+        rule = f"cannot be read as a MATLAB file: {' '.join(str(error).split()) or type(error).__name__}"
+        raise UserError("unreadable-file", rule, _UNPACK, where=path) from None
     return _as_label(_field(content, path), path)
 
 
 def _field(content: dict[str, Any], path: str | os.PathLike) -> Any:
     held = content.get("GTcls")
     if held is None:
-        rule = "holds no GTcls, so it is none of SBD's class masks"
-        raise UserError("unclassified", rule, "they lie in cls/; inst/ holds those of single objects", where=path)
+        rule = "contains no GTcls, so it is not one of SBD's class masks"
+        raise UserError("wrong-format", rule, "they are in cls/; inst/ contains those of single objects", where=path)
     names = held.dtype.names if isinstance(held, np.ndarray) else None
     if not names or "Segmentation" not in names or held.size != 1:
-        raise UserError(
-            "unclassified", "its GTcls is no struct with a field Segmentation", "unpack benchmark.tgz anew", where=path
-        )
+        raise UserError("wrong-format", "its GTcls is not a struct with a field Segmentation", _UNPACK, where=path)
     return held["Segmentation"].flat[0]
 
 
 def _as_label(mask: Any, path: str | os.PathLike) -> np.ndarray:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype.kind not in "uif":
-        raise UserError(
-            "unclassified", "GTcls.Segmentation is no matrix of numbers", "unpack benchmark.tgz anew", where=path
-        )
+        raise UserError("wrong-format", "its GTcls.Segmentation is not a matrix of numbers", _UNPACK, where=path)
     label = mask.astype(np.uint8)
     if not np.array_equal(label, mask):
-        raise UserError(
-            "unclassified", "GTcls.Segmentation holds numbers that are no class indices (0 to 255)", where=path
-        )
+        rule = "its GTcls.Segmentation contains numbers that are not class indices (0 to 255)"
+        raise UserError("out-of-range", rule, _UNPACK, where=path)
     return np.ascontiguousarray(label)
 
 
 def train_aug(voc_train: Sequence[Pair], voc_val_names: Sequence[str], sbd_root: str, image_folder: str) -> list[Pair]:
-    """VOC's train split together with SBD's images that are not in VOC's val split, sorted by name.
+    """Returns VOC's train split together with SBD's images that are not in VOC's val split, sorted by name.
 
     Args:
-      voc_train: pairs of VOC's train split; their masks, which are finer, win where both have one.
+      voc_train: pairs of VOC's train split; their masks, which are finer, are used where both have one.
       voc_val_names: names in VOC's val split, none of which may be trained on.
-      sbd_root: the unpacked archive: benchmark_RELEASE, or the folder dataset in it, or that which holds it.
-      image_folder: VOC's JPEGImages; SBD's own img/ serves where it lacks an image.
+      sbd_root: the unpacked archive: benchmark_RELEASE, the folder dataset in it, or the folder that contains it.
+      image_folder: VOC's JPEGImages; images that it lacks are taken from SBD's own img/.
 
     Raises:
       UserError: no SBD there, or images or masks that its lists name are missing; the first ten are named.
@@ -130,10 +122,9 @@ def _dataset_folder(sbd_root: str) -> pathlib.Path:
         folder = pathlib.Path(sbd_root) / inside
         if (folder / "cls").is_dir() and (folder / "train.txt").is_file() and (folder / "val.txt").is_file():
             return folder
-    rule = f"{sbd_root} is no SBD: it needs cls/, train.txt and val.txt, as in benchmark_RELEASE/dataset"
-    raise UserError(
-        "unclassified", rule, "unpack benchmark.tgz and give the folder benchmark_RELEASE", field="sbd_root"
-    )
+    rule = f"{sbd_root} is not SBD: it needs cls/, train.txt and val.txt, as in benchmark_RELEASE/dataset"
+    hint = "unpack benchmark.tgz and set the folder benchmark_RELEASE"
+    raise UserError("wrong-layout", rule, hint, field="sbd_root", value=sbd_root)
 
 
 def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[Pair]:
@@ -147,5 +138,5 @@ def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[
         pairs.append(Pair(name, image, SbdMask(mask)))
     if missing:
         rule = f"{len(missing)} files that its lists name are missing: {shorten(missing, 10)}"
-        raise UserError("unclassified", rule, "unpack benchmark.tgz anew", where=root)
+        raise UserError("files-missing", rule, _UNPACK, where=root, value=tuple(missing))
     return pairs

@@ -1,80 +1,167 @@
-"""Shapes that people drew on images, and how they become labels: one rule for all annotation formats.
+"""Shapes that people drew on images, and how they become labels: the same rule for all annotation formats.
 
 Coordinates are pixels, x to the right and y down, with (0, 0) in the top left corner of the image's first pixel: the
-pixel in row r and column c has its center at (c + 0.5, r + 0.5). It belongs to a polygon when that center lies inside
-by the even-odd rule; a center on the left or upper border is in, one on the right or lower border is out. Shapes with
-a common border therefore neither overlap nor leave a gap, and a shape covers as many pixels as its area says. The
-polygon functions of OpenCV and Pillow also paint the outline, by which every shape grows half a pixel on each side.
+pixel in row r and column c has its center at (c + 0.5, r + 0.5). It belongs to a polygon if that center is inside by
+the even-odd rule; a center on the left or upper border is in, one on the right or lower border is out. Shapes with a
+common border therefore neither overlap nor leave a gap, and a shape covers as many pixels as its area says. The
+polygon functions of OpenCV and Pillow also paint the outline, which makes every shape half a pixel larger on each side.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deeplab.data.readers.source import BACKGROUND, Painter, with_background
+from deeplab.data.readers.bitmaps import Bitmap
+from deeplab.data.readers.source import Painter
 from deeplab.utils.errors import UserError
 
-FARTHEST = 1e7  # pixels: what lies farther out is no coordinate, and would cost the rounding its meaning
-_MOST_SWITCHES = 2**22  # crossings of edges and columns that are worked on at once: some 200 MB
-_SAGITTA = 0.02  # pixels between an ellipse and the polygon that stands for it
+MAX_COORDINATE = 1e7  # pixels: anything larger is not a coordinate, and would cost rounding its precision
+FRACTIONS = (1, 1)  # the stated size of shapes whose coordinates are fractions of the image's width and height
+_MAX_SWITCHES = 2**22  # crossings of edges and columns that are handled at once: about 200 MB
+_SAGITTA = 0.02  # pixels between an ellipse and the polygon that replaces it
+_MAX_DISTORTION = 0.02  # ratio of horizontal to vertical scale, less 1, of an image that was resized
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Shape:
     """An area with a class.
 
     Attributes:
       name: the class.
-      kind: "polygon" or "bitmap".
-      rings: closed outlines, each float64 [N, 2] of x, y in pixels; even-odd over all rings together, so that a ring
-        within a ring is a hole.
-      bitmap: bool [h, w], whose top left pixel is that in row `top` and column `left`; parts outside the image are cut.
-      left, top: place of the bitmap in pixels; may be negative.
+      rings: closed outlines, each float64 [N, 2] of x, y in pixels. Even-odd over all rings together, so that a ring
+        inside a ring is a hole.
+      union: each ring is an area of its own, and the shape is their union.
+      bitmap: the pixels, for shapes without rings; parts outside the image are cut off.
       layer: shapes of a higher layer cover those of a lower one.
+      beneath: every other shape covers this one, whatever its layer or area.
     """
 
     name: str
-    kind: str = "polygon"
     rings: tuple[np.ndarray, ...] = ()
-    bitmap: np.ndarray | None = None
-    left: int = 0
-    top: int = 0
+    union: bool = False
+    bitmap: Bitmap | None = None
     layer: int = 0
+    beneath: bool = False
+
+    @property
+    def has_area(self) -> bool:
+        """Whether there is anything to paint, apart from what falls between pixel centers."""
+        if self.bitmap is not None:
+            return self.bitmap.area > 0
+        return any((ring != ring[0]).any(axis=0).all() for ring in self.rings)
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom end in pixels, of a shape that has an area."""
+        if self.bitmap is not None:
+            bitmap = self.bitmap
+            return bitmap.left, bitmap.top, bitmap.left + bitmap.width, bitmap.top + bitmap.height
+        points = np.concatenate(self.rings)
+        (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return left, top, right, bottom
+
+    def scaled(self, across: float, down: float) -> Shape:
+        """The shape with x multiplied by `across` and y by `down`."""
+        rings = tuple(ring * (across, down) for ring in self.rings)
+        bitmap = None if self.bitmap is None else self.bitmap.scaled(across, down)
+        return dataclasses.replace(self, rings=rings, bitmap=bitmap)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapesMask:
+    """A label that is drawn from shapes; implements `source.Mask`.
+
+    Attributes:
+      where: file and image, for messages.
+      shapes: in the order of the file; or a picklable function from the image's height and width to the shapes, for
+        formats whose files are opened when the label is drawn.
+      stated_size: height and width that the file states; None if it states none.
+      overlap: as in `paint`.
+      scale: scale the shapes from the stated size to that of the image.
+    """
+
+    where: str
+    shapes: Sequence[Shape] | Callable[[int, int], Sequence[Shape]]
+    stated_size: tuple[int, int] | None = None
+    overlap: str = "file"
+    scale: bool = False
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that the image must have; None if any size will do."""
+        return None if self.scale else self.stated_size
+
+    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
+        """Draws the label, uint8 [height, width].
+
+        Raises:
+          UserError: a file cannot be read, a bitmap is larger than the image, or a class is unknown.
+        """
+        shapes = self.shapes(height, width) if callable(self.shapes) else self.shapes
+        if self.scale and self.stated_size is not None and self.stated_size != (height, width):
+            shapes = self._scaled(shapes, height, width)
+        return paint(shapes, painter, self.where, height, width, self.overlap, painter.background)
+
+    def _scaled(self, shapes: Sequence[Shape], height: int, width: int) -> list[Shape]:
+        stated_height, stated_width = self.stated_size or FRACTIONS
+        across, down = width / stated_width, height / stated_height
+        rounding = 1 / width + 1 / height  # of sides to whole pixels
+        if self.stated_size != FRACTIONS and abs(across / down - 1) > _MAX_DISTORTION + rounding:
+            rule = f"was annotated at {stated_width}x{stated_height} pixels, the image has {width}x{height}"
+            hint = "the image was cropped or turned, not only resized: annotate this image, or use the original one"
+            raise UserError("size-mismatch", rule, hint, where=self.where, value=(height, width))
+        return [shape.scaled(across, down) for shape in shapes]
 
 
 # --- Making shapes ------------------------------------------------------------------------------------------
 
 
 def polygon(name: str, points: Any, holes: Sequence[Any] = (), layer: int = 0, where: str = "") -> Shape:
-    """A polygon with holes.
+    """Makes a polygon with holes.
 
     Args:
       name: its class.
-      points: corners as [[x, y], ...] or flat [x, y, x, y, ...]; whether the first is repeated at the end is the same.
+      points: corners as [[x, y], ...] or flat [x, y, x, y, ...]; the first may be repeated at the end.
       holes: inner outlines, each as `points`.
       layer: shapes of a higher layer cover those of a lower one.
       where: file, image and number of the shape, for messages.
 
+    Returns:
+      The shape. It has no area if there are fewer than 3 corners.
+
     Raises:
-      UserError: fewer than 3 corners, or coordinates that are no finite numbers.
+      UserError: coordinates that are not finite numbers.
     """
     where = where or f"shape {name!r}"
-    rings = (_ring(points, where), *(_ring(hole, f"{where}, hole {i}") for i, hole in enumerate(holes, 1)))
-    return Shape(name, rings=rings, layer=layer)
+    outline = to_points(points, where)
+    inner = [to_points(hole, f"{where}, hole {number}") for number, hole in enumerate(holes, 1)]
+    rings = (outline, *(ring for ring in inner if len(ring) > 2)) if len(outline) > 2 else ()
+    return Shape(name, rings, layer=layer)
+
+
+def polygons(name: str, outlines: Sequence[Any], where: str = "", beneath: bool = False) -> Shape:
+    """Makes the union of several polygons without holes, each as the points of `polygon`.
+
+    Raises:
+      UserError: coordinates that are not finite numbers.
+    """
+    rings = [to_points(points, where or f"shape {name!r}") for points in outlines]
+    return Shape(name, tuple(ring for ring in rings if len(ring) > 2), union=True, beneath=beneath)
 
 
 def rectangle(
     name: str, left: float, top: float, right: float, bottom: float, layer: int = 0, where: str = ""
 ) -> Shape:
-    """A rectangle by two opposite corners, in any order.
+    """Makes a rectangle from two opposite corners, in any order.
 
     Raises:
-      UserError: coordinates that are no finite numbers.
+      UserError: coordinates that are not finite numbers.
     """
     return polygon(name, [[left, top], [right, top], [right, bottom], [left, bottom]], layer=layer, where=where)
 
@@ -89,12 +176,12 @@ def ellipse(
     layer: int = 0,
     where: str = "",
 ) -> Shape:
-    """An ellipse, as a polygon of the same area that is nowhere more than 0.05 pixels away from it.
+    """Makes an ellipse: a polygon of the same area that is never more than 0.05 pixels away from it.
 
     Args:
       name: its class.
       center_x, center_y, radius_x, radius_y: in pixels.
-      degrees: turn about the center, clockwise on the screen.
+      degrees: rotation about the center, clockwise on the screen.
       layer: shapes of a higher layer cover those of a lower one.
       where: file, image and number of the shape, for messages.
 
@@ -105,81 +192,110 @@ def ellipse(
     values = _numbers([center_x, center_y, radius_x, radius_y, degrees], where)
     x, y, rx, ry, turn = values.tolist()
     if min(rx, ry) < 0:
-        raise UserError(
-            "unclassified", f"a radius must not be negative, as {min(rx, ry):g} is", "draw the shape again", where=where
-        )
+        rule = f"a radius must not be negative, as {min(rx, ry):g} is"
+        raise UserError("out-of-range", rule, "draw the shape again", where=where, value=min(rx, ry))
     number = max(16, math.ceil(math.pi / math.acos(max(0.0, 1 - _SAGITTA / max(rx, ry, _SAGITTA)))))
     step = 2 * math.pi / number
     angles = np.arange(number) * step
-    outwards = math.sqrt(step / math.sin(step))  # corners a little outside make up for the sides inside
+    outwards = math.sqrt(step / math.sin(step))  # corners slightly outside make up for the sides inside
     along, across = rx * outwards * np.cos(angles), ry * outwards * np.sin(angles)
     cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     points = np.stack([x + along * cosine - across * sine, y + along * sine + across * cosine], axis=1)
     return Shape(name, rings=(points,), layer=layer)
 
 
-def bitmap(name: str, pixels: np.ndarray, left: int = 0, top: int = 0, layer: int = 0, where: str = "") -> Shape:
-    """A shape given pixel by pixel.
+def line(name: str, points: Any, line_width: float, layer: int = 0, where: str = "") -> Shape:
+    """Makes a line with rounded joints and ends; a polygon if it returns to its first point.
 
     Args:
       name: its class.
-      pixels: [h, w], what is not 0 belongs to the shape.
+      points: as in `polygon`.
+      line_width: in pixels; 0 makes a shape without area, unless the line is closed.
+      layer: shapes of a higher layer cover those of a lower one.
+      where: file, image and number of the shape, for messages.
+
+    Raises:
+      UserError: coordinates that are not finite numbers.
+    """
+    ends = to_points(points, where or f"shape {name!r}")
+    if len(ends) > 3 and (ends[0] == ends[-1]).all():
+        return Shape(name, (ends,), layer=layer)
+    radius = line_width / 2
+    if radius <= 0 or len(ends) < 2:
+        return Shape(name, layer=layer)
+    rings = [ellipse(name, x, y, radius, radius, where=where).rings[0] for x, y in ends.tolist()]
+    for start, stop in itertools.pairwise(ends):
+        length = math.hypot(*(stop - start))
+        if length:
+            aside = np.array([start[1] - stop[1], stop[0] - start[0]]) * (radius / length)
+            rings.append(np.stack([start + aside, stop + aside, stop - aside, start - aside]))
+    return Shape(name, tuple(rings), union=True, layer=layer)
+
+
+def bitmap(name: str, pixels: Any, left: float = 0, top: float = 0, layer: int = 0, where: str = "") -> Shape:
+    """Makes a shape from its pixels.
+
+    Args:
+      name: its class.
+      pixels: [h, w]; values other than 0 belong to the shape.
       left, top: column and row of its top left pixel in the image.
       layer: shapes of a higher layer cover those of a lower one.
       where: file, image and number of the shape, for messages.
 
     Raises:
-      UserError: pixels that have not two dimensions, or a place that is no finite number.
+      UserError: a position that is not a finite number.
     """
-    where = where or f"shape {name!r}"
-    pixels = np.asarray(pixels)
-    if pixels.ndim != 2:
-        raise UserError(
-            "unclassified", f"a bitmap must have two dimensions, not the shape {list(pixels.shape)}", where=where
-        )
-    column, row = (round(place) for place in _numbers([left, top], where).tolist())
-    return Shape(name, "bitmap", bitmap=pixels.astype(bool), left=column, top=row, layer=layer)
+    column, row = (round(place) for place in _numbers([left, top], where or f"shape {name!r}").tolist())
+    return Shape(name, bitmap=Bitmap.of(np.asarray(pixels), column, row), layer=layer)
 
 
-def _ring(points: Any, where: str) -> np.ndarray:
-    """One outline, float64 [N, 2]."""
+def to_points(points: Any, where: str) -> np.ndarray:
+    """Returns points, as in `polygon`, as float64 [N, 2].
+
+    Raises:
+      UserError: they are not pairs of finite numbers.
+    """
     ring = _numbers(points, where)
     if ring.ndim == 1 and len(ring) % 2 == 0:
         ring = ring.reshape(-1, 2)
     if ring.ndim != 2 or ring.shape[1] != 2:
-        raise UserError(
-            "unclassified", "points must be pairs of x and y", "draw the shape again, or take it out", where=where
-        )
-    if len(ring) < 3:
-        rule = f"a polygon needs 3 points at least, not {len(ring)}"
-        raise UserError("unclassified", rule, "take the shape out, or draw it again", where=where)
+        raise _not_points(where)
     return ring
 
 
 def _numbers(values: Any, where: str) -> np.ndarray:
-    """Coordinates as float64, of the shape that they have."""
+    """Returns coordinates as float64, in the array shape that they have."""
     try:
         found = np.asarray(values)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(
-            "unclassified", "points must be pairs of x and y", "draw the shape again, or take it out", where=where
-        ) from None
+        raise _not_points(where) from None
     if found.size and found.dtype.kind not in "iuf":
-        raise UserError(
-            "unclassified", "coordinates must be numbers", "text, true, false and null are none", where=where
-        )
+        rule = "coordinates must be numbers, not text, true, false or null"
+        raise UserError("wrong-type", rule, "export the annotations again, or remove the shape", where=where)
     found = found.astype(np.float64)
-    if not (np.abs(found) <= FARTHEST).all():  # not `>`: nan must not pass
-        worst = found[~(np.abs(found) <= FARTHEST)].flat[0]
+    fits = np.abs(found) <= MAX_COORDINATE  # False for nan
+    if not fits.all():
+        worst = found[~fits].flat[0]
         rule = f"coordinates are pixels, which {worst:g} cannot be"
-        raise UserError("unclassified", rule, "export the annotations again, or take the shape out", where=where)
+        hint = "export the annotations again, or remove the shape"
+        raise UserError("out-of-range", rule, hint, where=where, value=float(worst))
     return found
 
 
+def _not_points(where: str) -> UserError:
+    hint = "draw the shape again, or remove it"
+    return UserError("invalid-points", "points must be pairs of x and y", hint, where=where)
+
+
 def area(shape: Shape) -> float:
-    """Area in pixels; of an outline that crosses itself, the parts count by the direction in which they run."""
+    """Returns the area in pixels.
+
+    Of a ring that crosses itself, the parts count with the sign of the direction in which they are drawn.
+    """
     if shape.bitmap is not None:
-        return float(np.count_nonzero(shape.bitmap))
+        return float(shape.bitmap.area)
+    if shape.union:
+        return sum(map(_ring_area, shape.rings))
     total = 0.0
     for index, ring in enumerate(shape.rings):
         around = sum(_holds(other, ring[0]) for i, other in enumerate(shape.rings) if i != index)
@@ -188,7 +304,7 @@ def area(shape: Shape) -> float:
 
 
 def _ring_area(ring: np.ndarray) -> float:
-    """The shoelace formula, about the first corner so that far-off shapes lose no digits."""
+    """Applies the shoelace formula, relative to the first corner so that distant shapes lose no digits."""
     x, y = (ring - ring[0]).T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
@@ -214,14 +330,14 @@ def paint(
 ) -> np.ndarray:
     """Paints shapes one after the other; later ones cover earlier ones.
 
-    Shapes outside the image, and those so thin that they hold no pixel's center, paint nothing.
+    Shapes outside the image, and those so thin that they contain no pixel center, paint nothing.
 
     Args:
       shapes: in the order of the file.
       painter: label value of each class.
       where: file and image, for messages.
       height, width: of the image in pixels.
-      overlap: "file": from the lowest layer to the highest, within one in the order of the file; "area": from the
+      overlap: "file": from the lowest layer to the highest, in the order of the file within a layer; "area": from the
         largest shape to the smallest, whatever their layers.
       background: label value of pixels that no shape covers.
 
@@ -229,48 +345,53 @@ def paint(
       uint8 [height, width].
 
     Raises:
-      UserError: a shape's class is none of the painter's.
+      UserError: a class that the painter does not know, or a bitmap that is larger than the image.
     """
     label = np.full([height, width], background, np.uint8)
     for shape in _in_order(shapes, overlap):
         value = painter.value(shape.name, where)
         if not 0 <= value <= 255:
-            raise UserError(
-                "unclassified",
-                f"class {shape.name!r} would be label {value}",
-                "labels have 8 bits: 256 classes",
-                where=where,
-            )
+            rule = f"class {shape.name!r} would have the label value {value}, but labels have 8 bits"
+            raise UserError("too-many-classes", rule, "use at most 256 classes", where=where, value=value)
         if shape.bitmap is not None:
-            _paint_bitmap(label, shape, value)
-        else:
+            if shape.bitmap.area:
+                _paint_bitmap(label, shape.bitmap, value, where)
+        elif shape.union:
+            for ring in shape.rings:
+                _fill(label, (ring,), value)
+        elif shape.rings:
             _fill(label, shape.rings, value)
     return label
 
 
 def _in_order(shapes: Sequence[Shape], overlap: str) -> list[Shape]:
+    """Returns the shapes in the order of painting. Sorting is stable: equal ones stay in the order of the file."""
     if overlap == "area":
-        return sorted(shapes, key=area, reverse=True)  # sorting is stable: equal areas stay in the file's order
-    return sorted(shapes, key=lambda shape: shape.layer)
+        return sorted(shapes, key=lambda shape: (not shape.beneath, -area(shape)))
+    return sorted(shapes, key=lambda shape: (not shape.beneath, shape.layer))
 
 
-def _paint_bitmap(label: np.ndarray, shape: Shape, value: int) -> None:
-    assert shape.bitmap is not None
-    top, left = max(shape.top, 0), max(shape.left, 0)
-    cut = shape.bitmap[top - shape.top :, left - shape.left :]
-    place = label[top:, left:]
+def _paint_bitmap(label: np.ndarray, bitmap: Bitmap, value: int, where: str) -> None:
+    height, width = label.shape
+    if bitmap.height > height or bitmap.width > width:  # checked before the pixels are unpacked
+        rule = f"a bitmap of {bitmap.width}x{bitmap.height} pixels is larger than the image, {width}x{height}"
+        hint = "use the image that was annotated, in its original size"
+        raise UserError("size-mismatch", rule, hint, where=where, value=(bitmap.height, bitmap.width))
+    pixels, left, top = bitmap.pixels()
+    cut = pixels[max(-top, 0) :, max(-left, 0) :]
+    place = label[max(top, 0) :, max(left, 0) :]
     rows, columns = min(cut.shape[0], place.shape[0]), min(cut.shape[1], place.shape[1])
     np.copyto(place[:rows, :columns], np.uint8(value), where=cut[:rows, :columns])
 
 
 def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
-    """Gives a value to the pixels of `label`, uint8 [H, W], whose centers the rings hold."""
+    """Sets the pixels of `label`, uint8 [H, W], whose centers lie inside the rings, to a value."""
     height, width = label.shape
     edges = _edges(rings)
-    step = max(1, _MOST_SWITCHES // width)
+    step = max(1, _MAX_SWITCHES // width)
     if edges.shape[1] <= step:
         top, left, inside = _inside(edges, height, width)
-    else:  # part by part, so that no file, however large, takes the memory
+    else:  # part by part, so that memory stays bounded whatever the file holds
         top, left, inside = 0, 0, np.zeros(label.shape, bool)
         for start in range(0, edges.shape[1], step):
             row, column, part = _inside(edges[:, start : start + step], height, width, closed=False)
@@ -280,10 +401,13 @@ def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
 
 
 def _inside(edges: np.ndarray, height: int, width: int, closed: bool = True) -> tuple[int, int, np.ndarray]:
-    """Pixels with an odd number of edges, [4, N], above their centers, as top row, left column and bool [h, w].
+    """Finds the pixels with an odd number of edges, [4, N], above their centers.
 
     Every edge switches between outside and inside at the first pixel center below it, in each column that it crosses;
-    running down the columns, an odd number of switches says inside.
+    further down the column, an odd number of switches means inside.
+
+    Returns:
+      Top row, left column and bool [h, w].
     """
     columns, rows = _switches(edges, height, width)
     if not len(columns):
@@ -294,7 +418,7 @@ def _inside(edges: np.ndarray, height: int, width: int, closed: bool = True) -> 
 
 
 def _switches(edges: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns, 0..width-1, and rows, 0..height, in which edges, [4, N], switch the inside on or off."""
+    """Returns columns, 0..width-1, and rows, 0..height, in which edges, [4, N], switch between outside and inside."""
     first, stop = np.clip(np.ceil(edges[::2] - 0.5), 0, width).astype(np.int64)  # columns whose centers an edge spans
     numbers = stop - first
     edge = np.repeat(np.arange(len(numbers)), numbers)
@@ -304,11 +428,11 @@ def _switches(edges: np.ndarray, height: int, width: int) -> tuple[np.ndarray, n
 
 
 def _between(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where an odd number of switches lies above or in a pixel, bool [height, width]; rows may be `height`."""
-    padded = -(-width // 8) * 8  # eight pixels at once, as one number: NumPy's accumulate takes 2 ns whatever it adds
+    """Returns where the number of switches above or in a pixel is odd, bool [height, width]; rows may be `height`."""
+    padded = -(-width // 8) * 8  # eight pixels as one number: NumPy's accumulate takes 2 ns per item of any size
     places = np.sort(rows * padded + columns)
     runs = np.concatenate([[0], np.flatnonzero(places[1:] != places[:-1]) + 1, [len(places)]])
-    places = places[runs[:-1][(runs[1:] - runs[:-1]) % 2 == 1]]  # an even number of switches in one place does nothing
+    places = places[runs[:-1][(runs[1:] - runs[:-1]) % 2 == 1]]  # an even number of switches in one place cancels out
     inside = np.zeros([height + 1, padded], np.uint8)
     inside.reshape(-1)[places] = 1
     eights = inside.view(np.uint64)
@@ -317,7 +441,10 @@ def _between(columns: np.ndarray, rows: np.ndarray, height: int, width: int) -> 
 
 
 def _edges(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """Ends x0, y0, x1, y1 of all edges, [4, N], from left to right: neighbors then compute a common border alike."""
+    """Returns the ends x0, y0, x1, y1 of all edges, [4, N], left end first.
+
+    Two shapes with a common border then compute it with the same rounding.
+    """
     starts = np.concatenate(rings)
     ends = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])])
     turned = starts[:, :1] > ends[:, :1]
@@ -325,39 +452,5 @@ def _edges(rings: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _heights_at(x: Any, x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray) -> np.ndarray:
-    """The y at which edges that are not upright pass x."""
+    """Returns the y at which edges that are not vertical pass x."""
     return y0 + (x - x0) * (y1 - y0) / (x1 - x0)
-
-
-# --- For formats with one file for all images ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ShapesMask:
-    """A mask of shapes that were read already; see `source.Mask`.
-
-    Attributes:
-      where: file and image, for messages.
-      shapes: in the order of the file.
-      size: height and width that the file states; None where it states none.
-      overlap: as in `paint`.
-    """
-
-    where: str
-    shapes: tuple[Shape, ...]
-    size: tuple[int, int] | None = None
-    overlap: str = "file"
-
-    def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width]."""
-        return paint(self.shapes, painter, self.where, height, width, self.overlap, background_of(painter))
-
-
-def background_of(painter: Painter) -> int:
-    """Label value of what no shape covers: the background's; where no class is the background, the ignore label."""
-    return painter.indices.get(BACKGROUND, painter.ignore_label)
-
-
-def class_names_of(shape_names: Iterable[str]) -> tuple[str, ...]:
-    """Classes of a format that declares none: the names of the shapes in sorted order, after the background."""
-    return with_background(sorted(set(shape_names)))

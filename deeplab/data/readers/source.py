@@ -1,54 +1,69 @@
-"""What every reader of a layout hands on: images, where each one's label comes from, and what the classes are."""
+"""What every reader returns: a `Source` of images, where the label of each comes from, and what the classes are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from deeplab.data.class_names import BACKGROUND, is_background, is_ignored
 from deeplab.data.dataset import Color
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError, nearest
 
 UNDIVIDED = ""  # the split of pairs that the split settings divide
-BACKGROUND = "background"
-_BACKGROUND_NAMES = (BACKGROUND, "_background_")  # labelme's own in second place
-_IGNORE_NAMES = ("ignore", "__ignore__", "void")
 
 
 @dataclass(frozen=True)
 class Painter:
-    """What a mask that is drawn from shapes or put together from several files needs to know of the classes.
+    """What a mask that is drawn from shapes, or combined from several files, needs to know about the classes.
 
     Attributes:
-      indices: label value of each class name; names that stand for ignored pixels have the ignore label.
-      ignore_label: value of pixels that do not count.
-      rule: for masks that read pixel files on the way.
+      class_names: in the order of the label values. Names that mean the background or ignored pixels need no entry.
+      rule: what label values mean, for masks that read pixel files.
     """
 
-    indices: Mapping[str, int]
-    ignore_label: int
-    rule: LabelRule
+    class_names: tuple[str, ...]
+    rule: LabelSpec
+
+    @property
+    def ignore_label(self) -> int:
+        """Value of pixels that do not count."""
+        return self.rule.ignore_label
+
+    @functools.cached_property
+    def indices(self) -> Mapping[str, int]:
+        """Label value of each class name."""
+        return {name: index for index, name in enumerate(self.class_names)}
+
+    @property
+    def background(self) -> int:
+        """Label value of pixels that no shape covers: the background, or the ignore label if no class is that."""
+        return self.indices.get(BACKGROUND, self.ignore_label)
 
     def value(self, name: str, where: str) -> int:
         """Label value of a class name.
 
         Raises:
-          UserError: no such class, with the nearest that there is; not with `on_bad_label=ignore`.
+          UserError: no class has this name (code `unknown-class`); not raised with `on_bad_label=ignore`.
         """
         if name in self.indices:
             return self.indices[name]
+        if is_ignored(name):
+            return self.ignore_label
+        if is_background(name) and BACKGROUND in self.indices:
+            return self.indices[BACKGROUND]
         if self.rule.ignore_bad:
             return self.ignore_label
-        classes = [known for known in self.indices if known not in (*_BACKGROUND_NAMES[1:], *_IGNORE_NAMES)]
-        hint = f"{nearest(name, classes)} (or `on_bad_label=ignore`, which takes its pixels for ignored)"
-        raise UserError("unclassified", f"{name!r} is no class of this dataset", hint, where=where)
+        hint = f"{nearest(name, self.indices)} (`on_bad_label=ignore` ignores its pixels)"
+        raise UserError("unknown-class", f"{name!r} is not a class of this dataset", hint, where=where, value=name)
 
 
 class Mask(Protocol):
-    """Where a label comes from when it is not one file of pixels. Must be picklable: Beam sends it to its workers."""
+    """Where a label comes from when it is not a single image file. Must be picklable: Beam sends it to its workers."""
 
     @property
     def where(self) -> str:
@@ -56,13 +71,13 @@ class Mask(Protocol):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that the mask itself states; None where it fits whatever image it belongs to."""
+        """Height and width that the mask itself states; None if it fits any image."""
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """The label, uint8 [height, width].
+        """Draws the label, uint8 [height, width].
 
         Raises:
-          UserError: what the mask is made of cannot be read, or names a class that is not there.
+          UserError: a file that the mask consists of cannot be read, or a class is unknown.
         """
 
 
@@ -71,9 +86,9 @@ class Pair:
     """One image and its mask.
 
     Attributes:
-      name: the image's name without extension; what records and messages call it.
+      name: the image's name without extension, for records and messages.
       image: path of the image.
-      mask: path of a mask in pixels, or what draws one.
+      mask: path of a mask file, or an object that draws the mask.
     """
 
     name: str
@@ -91,17 +106,17 @@ Splits = Mapping[str, Sequence[Pair]]
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it lies there, before any pixel is read.
+    """A dataset before any pixel is read.
 
     Attributes:
-      splits: pairs by split; the one split UNDIVIDED where the layout knows none.
-      class_names: the layout's own classes in the order of their label values; empty where it has none.
+      splits: pairs by split; the only split is UNDIVIDED if the format has no splits.
+      class_names: the format's own classes in the order of their label values; empty if it has none.
       colors: their colors, or empty.
-      ignore_label: the layout's own ignore label.
-      label_map: what values of mask files mean before anything else is done to them; `label_map` goes in its place.
-      drawn: labels are drawn from named shapes: what no shape covers is the background.
+      ignore_label: the format's own ignore label.
+      label_map: how to map the values of mask files; the setting `label_map` replaces it.
+      drawn: labels are drawn from named shapes, and what no shape covers is the background.
       known: name of a descriptor in datasets/ that gives classes, colors and ignore label instead.
-      palette: path of a palette file that mask files are colored by, used unless `palette` is given.
+      palette: path of a palette file for the colors of mask files, used unless `palette` is set.
     """
 
     splits: Splits
@@ -116,17 +131,3 @@ class Source:
     def pairs(self) -> list[Pair]:
         """All pairs, split after split."""
         return [pair for pairs in self.splits.values() for pair in pairs]
-
-
-def with_background(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names of drawn masks: the background first, names for ignored pixels left out, no name twice."""
-    kept = [name for name in names if name not in _BACKGROUND_NAMES and name not in _IGNORE_NAMES]
-    return (BACKGROUND, *dict.fromkeys(kept))
-
-
-def indices_of(names: Sequence[str], ignore_label: int) -> dict[str, int]:
-    """Label value of every class name, labelme's `_background_` and the names of ignored pixels among them."""
-    indices = dict.fromkeys(_IGNORE_NAMES, ignore_label)
-    if BACKGROUND in names:
-        indices |= {name: names.index(BACKGROUND) for name in _BACKGROUND_NAMES}
-    return {**indices, **{name: index for index, name in enumerate(names)}}

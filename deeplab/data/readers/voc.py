@@ -1,4 +1,4 @@
-"""The layout of PASCAL VOC: a folder of images, one of masks, and lists of names that make the splits."""
+"""The layout of PASCAL VOC: a folder of images, one of masks, and lists of names, which are the splits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, find_lists, pair_by_names, read_list, require_folder
+from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import require_folder
 
 
 @dataclass(frozen=True)
 class BuildVocConfig:
-    """Where images, masks and lists lie."""
+    """Where images, masks and lists are."""
 
     image_folder: str = setting("./VOCdevkit/VOC2012/JPEGImages", "Folder of the images.")
     semantic_segmentation_folder: str = setting(
@@ -23,15 +24,15 @@ class BuildVocConfig:
     )
     list_folder: str = setting(
         "./VOCdevkit/VOC2012/ImageSets/Segmentation",
-        "Folder of the lists: each NAME.txt gives split NAME, one image name a line.",
+        "Folder of the lists: each NAME.txt is split NAME, one image name per line.",
     )
     image_format: str = setting(
         "",
-        "Extension of the images (unset: whichever of them a name has; the reference has png).",
+        "Extension of the images (unset: whichever an image has; the reference has png).",
         choices=("", "jpg", "jpeg", "png"),
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
-    splits: str = setting("", "Lists to take, by name, with commas (unset: all).")
+    splits: str = setting("", "Lists to read, by name, with commas (unset: all).")
     sbd_root: str = setting(
         "", "Folder of the unpacked SBD (benchmark_RELEASE): adds its masks to the train split, as split train_aug."
     )
@@ -39,17 +40,17 @@ class BuildVocConfig:
 
 @register_format("voc", BuildVocConfig, output_dir="./tfrecord")
 def read_voc(config: BuildVocConfig) -> Source:
-    """The pairs of every split that has a list, and of train_aug where SBD is given.
+    """Reads the pairs of every split that has a list, and of train_aug if `sbd_root` is set.
 
     Raises:
       UserError: folders, lists or files are missing.
     """
     wanted = [split.strip() for split in config.splits.split(",") if split.strip()]
     lists = find_lists(config.list_folder, wanted)
-    require_folder(config.image_folder, "`image_folder`")
-    require_folder(config.semantic_segmentation_folder, "`semantic_segmentation_folder`")
+    require_folder(config.image_folder, "image_folder")
+    require_folder(config.semantic_segmentation_folder, "semantic_segmentation_folder")
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
-    images = Folder(config.image_folder, extensions, "`image_format`")
+    images = Folder(config.image_folder, extensions, "image_format")
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     names = {split: read_list(path) for split, path in lists.items()}
     _refuse_other_texts(names, lists, images)
@@ -64,8 +65,8 @@ def read_voc(config: BuildVocConfig) -> Source:
 def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
     lacking = [split for split in ("train", "val") if split not in splits]
     if lacking:
-        rule = f"needs VOC's own lists train and val, without which nobody can tell what train_aug is: no {lacking[0]}"
-        raise UserError("unclassified", rule, "`splits=train`,val takes them", field="sbd_root")
+        rule = f"needs VOC's own lists train and val, which define train_aug: there is no {lacking[0]}"
+        raise UserError("missing-split", rule, "add it to `splits`", field="sbd_root", value=lacking[0])
     from deeplab.data.readers.sbd import train_aug
 
     held_out = [pair.name for pair in splits["val"]]
@@ -73,9 +74,9 @@ def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> 
 
 
 def _refuse_other_texts(names: Mapping[str, Sequence[str]], lists: Mapping[str, pathlib.Path], images: Folder) -> None:
-    """Stops at a README.txt that lies among the lists: none of its lines names an image, those of the others do."""
+    """Stops at a README.txt among the lists: none of its lines names an image, while those of other lists do."""
     real = [split for split, members in names.items() if any(map(images.find, members))]
     for split in names:
         if split not in real and real:
-            rule = f"is no list of images: none of its {len(names[split])} lines names one in {images.path}"
-            raise UserError("unclassified", rule, f"`splits={','.join(real)}` leaves it out", where=lists[split])
+            rule = f"is not a list of images: none of its {len(names[split])} lines names one in {images.path}"
+            raise UserError("wrong-format", rule, f"leave it out with `splits={','.join(real)}`", where=lists[split])

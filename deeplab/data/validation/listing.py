@@ -13,14 +13,14 @@ from typing import Any
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.readers import FORMATS
-from deeplab.data.readers.folder import BuildFolderConfig
+from deeplab.data.readers.folder import BuildFolderConfig, match_config
 from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import finding, from_error
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import require_folder, split_paths
+from deeplab.utils.paths import split_paths
 
 NO_SPLITS = "all"  # the split of pairs that could not be divided
 _EXTENSIONS = re.compile(r" \(\.\w+( or \.\w+)*\)")
@@ -109,10 +109,14 @@ def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
 
 
 def _lists_of_folder(config: BuildFolderConfig, list_files: str) -> Listed:
-    images, masks, _ = _folders(config)
-    splits, met = _pairs_of_lists(
-        _paths_of(list_files), lambda name, path: _pair(name, images, masks, config.mask_suffix, str(path))
-    )
+    images, masks = Folder(config.image_folder, IMAGE_EXTENSIONS), Folder(config.mask_folder, MASK_EXTENSIONS)
+    by_name = {pair.name: pair for pair in match_config(config).pairs}
+
+    def pair_of(name: str, path: pathlib.Path) -> Pair:
+        found = by_name.get(name) or by_name.get(name.rpartition(".")[0])
+        return found or _pair(name, images, masks, config.mask_suffix, str(path))
+
+    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
     return Source(splits), met
 
 
@@ -184,54 +188,24 @@ def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str
 # --- Two folders --------------------------------------------------------------------------------------------
 
 
-def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder, bool]:
-    """Images, masks, and whether they are in one folder."""
-    require_folder(config.image_folder, "image_folder")
-    require_folder(config.mask_folder, "mask_folder")
-    same = pathlib.Path(config.image_folder).resolve() == pathlib.Path(config.mask_folder).resolve()
-    extensions = (".jpg", ".jpeg") if same and not config.mask_suffix else IMAGE_EXTENSIONS
-    return Folder(config.image_folder, extensions), Folder(config.mask_folder, MASK_EXTENSIONS), same
-
-
-def _stems(config: BuildFolderConfig) -> tuple[dict[str, str], dict[str, str]]:
-    """Of the images and of the masks: the name that a mask must have for the two to be a pair -> the file."""
-    images, masks, same = _folders(config)
-    suffix = config.mask_suffix
-    image_stems = images.wanted_stems("" if same else masks.path)
-    mask_stems = masks.wanted_stems("" if same else images.path)
-    if same and suffix:
-        image_stems = [stem for stem in image_stems if not stem.endswith(suffix)]
-        mask_stems = [stem for stem in mask_stems if stem.endswith(suffix)]
-    return (
-        {stem + suffix: images.candidates(stem)[0] for stem in image_stems},
-        {stem: masks.candidates(stem)[0] for stem in mask_stems},
-    )
-
-
 def _unmatched(config: BuildFolderConfig) -> Iterator[Finding]:
     """Images without a mask and masks without an image; nothing where no name matches at all."""
-    images, masks = _stems(config)
-    if not images.keys() & masks.keys():
-        return
-    for name, path in images.items():
-        if name not in masks:
-            yield finding("image-without-mask", path, f"there is no mask {name} in {config.mask_folder}")
-    for name, path in masks.items():
-        if name not in images and name + config.mask_suffix not in images:
-            yield finding("mask-without-image", path, f"there is no image for it in {config.image_folder}")
+    with contextlib.suppress(UserError):
+        found = match_config(config)
+        for path in found.images_without_mask:
+            text = f"there is no mask for it in {config.mask_folder}"
+            yield finding("image-without-mask", pathlib.Path(config.image_folder, path), text)
+        for path in found.masks_without_image:
+            text = f"there is no image for it in {config.image_folder}"
+            yield finding("mask-without-image", pathlib.Path(config.mask_folder, path), text)
 
 
 def _folder(config: BuildFolderConfig) -> Listed:
     """The pairs that have one image and one mask, undivided."""
-    images, masks, _ = _folders(config)
-    of_images, of_masks = _stems(config)
-    pairs: list[Pair] = []
-    met: list[Finding] = []
-    for name, path in of_images.items():
-        if name in of_masks:
-            stem = name.removesuffix(config.mask_suffix)
-            try:
-                pairs.append(_pair(stem, images, masks, config.mask_suffix, config.image_folder))
-            except UserError as error:
-                met.append(finding("name-ambiguous", path, error.rule.rpartition("; ")[0] or error.rule))
-    return (Source({NO_SPLITS: pairs}) if pairs else None), met
+    found = match_config(config)
+    met = []
+    for files in found.ambiguous:
+        kinds = ", ".join(pathlib.Path(file).suffix for file in files)
+        path = pathlib.Path(config.image_folder, files[0])
+        met.append(finding("name-ambiguous", path, f"there are several ({kinds}): {', '.join(files)}"))
+    return (Source({NO_SPLITS: found.pairs}) if found.pairs else None), met

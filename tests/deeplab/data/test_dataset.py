@@ -14,6 +14,7 @@ from support.errors import raises
 import slim
 from deeplab.data import dataset as datasets
 from deeplab.data import records
+from deeplab.data.colormaps import read_color_table
 from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, save
 from deeplab.data.labels import encode_label
 
@@ -291,3 +292,17 @@ def test_datasets_that_cannot_be_loaded(faces, tmp_path):
 def test_describing_a_dataset_needs_no_tensorflow():
     program = "import deeplab.data.dataset as d, sys; d.find('ade20k'); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["lfw_parts", "celeba_hair_skin"])
+def test_hair_and_skin_sets_agree_with_their_palettes(name):
+    described, table = datasets.load_known(name), read_color_table(datasets.KNOWN_FOLDER / f"{name}.palette")
+    assert described.class_names == table.names == ("background", "hair", "skin")
+    assert described.colors == table.class_colors()
+
+
+def test_isic_descriptors():
+    assert datasets.load_known("isic2018_task1").class_names == ("background", "lesion")
+    task2 = datasets.load_known("isic2018_task2")
+    assert task2.class_names[1:] == ("pigment_network", "negative_network", "streaks", "milia_like_cyst", "globules")
+    assert len(set(task2.colors)) == task2.num_classes

@@ -29,7 +29,7 @@ def write(folder, kind="png", image=IMAGE, label=LABEL):
 
 
 def recipe(**tiles):
-    return Recipe(Painter({}, 255, LabelSpec(3)), **tiles)
+    return Recipe(Painter((), LabelSpec(3)), **tiles)
 
 
 def parts_of(converted):

@@ -1,28 +1,31 @@
-"""Guarded JSON, images by the names that annotations call them, pictures inside JSON, and what is told at the end."""
+"""Checked JSON, files by split, images by the names that annotations give them, and what is reported at the end."""
 
-import base64
-import io
 import os
+import unicodedata
 
-import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 
 from deeplab.data.readers.annotation_files import (
+    Collector,
+    DrawnConfig,
     ImageFinder,
-    Tally,
     checked,
     class_name,
+    files_by_split,
+    image_finders,
     image_size,
-    list_files,
+    read_color,
     read_json,
     require,
-    require_pairs,
     safe_parts,
+    shown_size,
+    yes_or_no,
 )
-from deeplab.data.readers.embedded import base64_bytes, png_bitmap
-from deeplab.data.readers.source import Pair
+from deeplab.data.readers.shapes import polygon, rectangle
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import list_files
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
@@ -33,57 +36,57 @@ def test_json_with_byte_order_mark(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "rule"),
+    ("content", "code", "rule"),
     [
-        (b"", "is not JSON: it is empty"),
-        (b'{"a": [1, 2', "is not JSON: .* in line 1, column 12"),
-        (b'{"a": 1}\n{"b": 2}', "extra data in line 2, column 1"),
-        (b"<annotations/>", "it begins like XML or HTML"),
-        (b'{"a": NaN}', "NaN is no number"),
-        (b'{"a": -Infinity}', "-Infinity is no number"),
-        (b'{"a": "\xff"}', "is not UTF-8 at byte 7"),
-        ('{"a": 1}'.encode("utf-16"), "is not UTF-8"),
-        (b"[" * 100_000, "nested too deep"),
-        (b'{"name": "\\ud800"}', "half a character"),
-        (b"9" * 5000, "is not JSON"),
+        (b"", "invalid-json", "it is empty"),
+        (b'{"a": [1, 2', "invalid-json", "in line 1, column 12"),
+        (b'{"a": 1}\n{"b": 2}', "invalid-json", "extra data in line 2, column 1"),
+        (b"<annotations/>", "invalid-json", "it begins like XML or HTML"),
+        (b'{"a": NaN}', "invalid-json", "NaN is not a number"),
+        (b'{"a": -Infinity}', "invalid-json", "-Infinity is not a number"),
+        (b'{"a": "\xff"}', "not-utf-8", "byte 7"),
+        ('{"a": 1}'.encode("utf-16"), "not-utf-8", ""),
+        (b"[" * 100_000, "invalid-json", "nested too deeply"),
+        (b'{"name": "\\ud800"}', "invalid-json", "half a character"),
+        (b"9" * 5000, "invalid-json", ""),
     ],
 )
-def test_what_is_no_json(tmp_path, content, rule):
+def test_what_is_not_json(tmp_path, content, code, rule):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rule) as fault:
+    with raises(code, where=path) as caught:
         read_json(path)
-    assert fault.value.where == str(path) and fault.value.hint
+    assert rule in caught.value.rule and caught.value.hint
 
 
-def test_json_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"a\.json: cannot be read: No such file"):
+def test_json_that_does_not_exist(tmp_path):
+    with raises("file-not-found", where=tmp_path / "a.json"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(UserError, match="is a folder, not a file"):
+    with raises("not-a-file", where=tmp_path):
         read_json(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("holder", "kind", "rule"),
+    ("holder", "kind", "code", "rule"),
     [
-        ({}, list, "`key` is missing"),
-        ([1], list, "must be an object with `key`, not a list"),
-        (None, list, "must be an object with `key`, not null"),
-        ({"key": None}, list, "`key` must be a list, not null"),
-        ({"key": "1"}, float, "`key` must be a number, not the text '1'"),
-        ({"key": True}, int, "`key` must be a whole number, not true"),
-        ({"key": 1.5}, int, "`key` must be a whole number, not 1.5"),
-        ({"key": 1e300}, float, "not 1e\\+300"),
-        ({"key": 10**400}, int, "not one so large"),
-        ({"key": 10**400}, str, "must be text, not a number so large"),
-        ({"key": {}}, (list, str), "`key` must be a list or text, not an object"),
-        ({"key": "x" * 99}, dict, "not the text 'x{40}' \\.\\.\\."),
+        ({}, list, "missing-key", "'key' is missing"),
+        ([1], list, "wrong-type", "must be an object with 'key', not a list"),
+        (None, list, "wrong-type", "must be an object with 'key', not null"),
+        ({"key": None}, list, "wrong-type", "'key' must be a list, not null"),
+        ({"key": "1"}, float, "wrong-type", "'key' must be a number, not the text '1'"),
+        ({"key": True}, int, "wrong-type", "'key' must be a whole number, not true"),
+        ({"key": 1.5}, int, "wrong-type", "'key' must be a whole number, not 1.5"),
+        ({"key": 1e300}, float, "out-of-range", "not 1e+300"),
+        ({"key": 10**400}, int, "out-of-range", "not one so large"),
+        ({"key": 10**400}, str, "wrong-type", "must be text, not a number so large"),
+        ({"key": {}}, (list, str), "wrong-type", "'key' must be a list or text, not an object"),
+        ({"key": "x" * 99}, dict, "wrong-type", f"not the text '{'x' * 40}' ..."),
     ],
 )
-def test_values_of_the_wrong_type(holder, kind, rule):
-    with pytest.raises(UserError, match=rule) as fault:
+def test_values_of_the_wrong_type(holder, kind, code, rule):
+    with raises(code, where="a.json, shape 2") as caught:
         require(holder, "key", kind, "a.json, shape 2")
-    assert fault.value.where == "a.json, shape 2" and fault.value.hint
+    assert rule in caught.value.rule and caught.value.hint
 
 
 def test_values_of_the_right_type():
@@ -91,68 +94,138 @@ def test_values_of_the_right_type():
     assert require({"key": 3}, "key", float, "") == 3
     assert require({"key": True}, "key", bool, "") is True
     assert require({}, "key", list, "", []) == [] and require({"key": None}, "key", str, "", "x") == "x"
-    with pytest.raises(UserError, match="must be a list"):
+    with raises("wrong-type"):
         require({"key": "text"}, "key", list, "", [])
     assert checked([1], (list, dict), "it", "") == [1]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (True, True),
+        (1, True),
+        ("true", True),
+        ("True", True),
+        ("0", False),
+        (0, False),
+        ("false", False),
+        (None, False),
+    ],
+)
+def test_true_and_false_in_any_form(value, expected):
+    assert yes_or_no({"key": value}, "key", "") is expected
+
+
+def test_other_words_are_neither_true_nor_false():
+    assert yes_or_no({}, "key", "", True) is True
+    for value in ("maybe", 2, [], {}):
+        with raises("wrong-type", where="a.json"):
+            yes_or_no({"key": value}, "key", "a.json")
+
+
 def test_class_names_and_sizes():
     assert class_name({"label": " hair "}, "label", "") == "hair" and class_name({"label": 7}, "label", "") == "7"
-    with pytest.raises(UserError, match="`label` is empty"):
+    with raises("empty-name", where="a.json"):
         class_name({"label": " "}, "label", "a.json")
-    with pytest.raises(UserError, match=r"`label` holds control characters: 'hair\\nskin'"):
+    with raises("control-characters", where="a.json"):
         class_name({"label": "hair\nskin"}, "label", "a.json")
     assert image_size({"h": 3, "w": 4}, "h", "w", "") == (3, 4) and image_size({"h": 3}, "h", "w", "") is None
-    with pytest.raises(UserError, match="`h` and `w` must be above 0, not 3 and -4"):
+    with raises("out-of-range", where="a.json") as caught:
         image_size({"h": 3, "w": -4}, "h", "w", "a.json")
+    assert caught.value.value == (3, -4)
 
 
-# --- Pictures inside JSON -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("value", "color"),
+    [
+        ("#ff8000", (255, 128, 0)),
+        ("FF8000", (255, 128, 0)),
+        ("#ff8000ff", (255, 128, 0)),
+        ([1, 2, 3], (1, 2, 3)),
+        ([1, 2, 3, 255], (1, 2, 3)),
+        ([1, 2, 300], None),
+        ("red", None),
+        (None, None),
+        (7, None),
+        ([True, 1, 2], None),
+    ],
+)
+def test_colors_are_only_decoration(value, color):
+    assert read_color(value) == color
 
 
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG")
-    return buffer.getvalue()
+# --- Which files --------------------------------------------------------------------------------------------
 
 
-BITMAP = np.array([[0, 1, 1], [1, 0, 0]], bool)
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
 
 
-def test_kinds_of_bitmaps():
-    palette = Image.fromarray(BITMAP.astype(np.uint8))
-    palette.putpalette([0, 0, 0, 255, 255, 255])
-    buffer = io.BytesIO()
-    palette.save(buffer, "PNG", transparency=0)
-    opaque = np.full([2, 3, 4], 90, np.uint8)
-    opaque[..., 3] = BITMAP * 255
-    for data in (
-        png(BITMAP),
-        png(BITMAP.astype(np.uint8)),
-        png(BITMAP.astype(np.uint8) * 255),
-        png(np.stack([BITMAP.astype(np.uint8) * 9] * 3, axis=-1)),
-        png(opaque),
-        buffer.getvalue(),
-    ):
-        found = png_bitmap(data, "a.json", 2, 3)
-        assert found.dtype == bool
-        np.testing.assert_array_equal(found, BITMAP)
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("instances_train2017.json", "instances_val2017.json"), ["train", "val"]),
+        (("Train.json", "my_valid.json"), ["train", "val"]),
+        (("trainval.json", "test-1.json"), ["trainval", "test"]),
+        (("train_instances.json", "val_instances.json"), ["train", "val"]),
+        (("train/a.json", "valid/a.json", "test/a.json"), ["train", "val", "test"]),
+        (("instances_train.json",), ["train"]),
+        (("train/a.json", "train/b.json"), ["", ""]),  # all of one folder: nothing to keep apart
+        (("test_export.json",), [""]),
+        (("instances_train2017.json", "more.json"), ["", ""]),
+        (("contest.json", "latest.json"), ["", ""]),
+        (("trainset/a.json", "values/a.json"), ["", ""]),
+    ],
+)
+def test_splits_are_read_from_the_names_of_files_or_folders_if_all_tell(tmp_path, names, splits):
+    touch(tmp_path, *names)
+    paths = [str(tmp_path / name) for name in names]
+    assert files_by_split(",".join(paths), "annotations", ".json") == list(zip(splits, paths, strict=True))
 
 
-def test_bitmaps_that_are_refused():
-    with pytest.raises(UserError, match="its bitmap of 3x2 pixels is larger than the image, 3x1"):
-        png_bitmap(png(BITMAP), "a.json", 1, 3)
-    for data in (b"", b"GIF89a", png(BITMAP)[:50], png(np.zeros([50, 50], np.uint8))[:60]):
-        with pytest.raises(UserError, match=r"a\.json: its bitmap cannot be read as PNG"):
-            png_bitmap(data, "a.json", 50, 50)
+def test_a_folder_stands_for_its_files(tmp_path):
+    touch(tmp_path, "train/_annotations.coco.json", "valid/_annotations.coco.json", "train/a.jpg")
+    found = files_by_split(str(tmp_path), "annotations", ".json")
+    assert [split for split, _ in found] == ["train", "val"]
+    with raises("no-files", where=tmp_path):
+        files_by_split(str(tmp_path), "annotations", ".xml")
 
 
-def test_base64():
-    text = base64.b64encode(b"pixels").decode()
-    assert base64_bytes(text, "`mask`", "") == base64_bytes(f"data:image/png;base64,{text}", "`mask`", "") == b"pixels"
-    for broken in (text[:-3], "é", "?" + text):
-        with pytest.raises(UserError, match=r"a\.json: `mask` is no base64"):
-            base64_bytes(broken, "`mask`", "a.json")
+def test_splits_are_named_before_the_paths(tmp_path):
+    touch(tmp_path, "a,b/x.json", "y.json")
+    named = f"one:{tmp_path / 'a,b' / 'x.json'}, two:{tmp_path / 'y.json'}"
+    assert [split for split, _ in files_by_split(named, "annotations", ".json")] == ["one", "two"]
+    with raises("missing-split", field="annotations"):
+        files_by_split(f"{named},{tmp_path / 'y.json'}", "annotations", ".json")
+    with raises("missing-setting", field="annotations"):
+        files_by_split("", "annotations", ".json")
+
+
+def test_every_split_may_have_its_own_folder(tmp_path):
+    touch(tmp_path, "one/a.jpg", "two/a.jpg")
+    files = [("train", str(tmp_path / "train.json")), ("val", str(tmp_path / "val.json"))]
+    finders = image_finders(f"train:{tmp_path / 'one'},val:{tmp_path / 'two'}", files)
+    assert [finder.folder for finder in finders] == [str(tmp_path / "one"), str(tmp_path / "two")]
+    (same, other) = image_finders(str(tmp_path), files)
+    assert same is other
+    beside = image_finders("", [("", str(tmp_path / "one" / "a.json")), ("", str(tmp_path / "two" / "a.json"))])
+    assert [finder.folder for finder in beside] == [str(tmp_path / "one"), str(tmp_path / "two")]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("train:{0}", "missing-split"),
+        ("val:{0},val:{0}", "duplicate-split"),
+        ("{0},{0}", "missing-split"),
+        ("{0}/nowhere", "folder-not-found"),
+    ],
+)
+def test_folders_that_do_not_fit_the_splits(tmp_path, text, code):
+    with raises(code, field="image_folder"):
+        image_finders(text.format(tmp_path), [("train", "a.json"), ("val", "b.json")])
 
 
 # --- Images -------------------------------------------------------------------------------------------------
@@ -199,25 +272,64 @@ def test_images_are_found_beside_the_annotation_first(images):
 @pytest.mark.parametrize(
     "stored", ["x.jpg", "../secret.jpg", "/etc/passwd", "", "..", "/", "a\0.jpg", "\\", "://", "city", ".a.jpg"]
 )
-def test_images_that_are_not_there(images, stored):
-    with pytest.raises(UserError, match=r"a\.json: its image .* is not in .*images\n.*another --image_folder"):
+def test_images_that_do_not_exist(images, stored):
+    with raises("image-not-found", where="a.json") as caught:
         images.find(stored, "a.json")
+    assert caught.value.value == stored and "`image_folder`" in caught.value.hint
 
 
 def test_images_that_are_not_clear(images):
-    with pytest.raises(UserError, match=r"'d\.png' may be any of sea/d\.png, sky/d\.png"):
+    with raises("ambiguous-name", where="a.json") as caught:
         images.find("d.png", "a.json")
-    with pytest.raises(UserError, match=r"may be any of e\.jpg, e\.png"):
+    assert "sea/d.png, sky/d.png" in caught.value.rule
+    with raises("ambiguous-name") as caught:
         images.find("e.tif", "a.json")
+    assert "e.jpg, e.png" in caught.value.rule
 
 
-def test_images_that_nobody_asked_for(images):
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_both_unicode_forms_are_the_same(tmp_path, form):
+    name = unicodedata.normalize(form, "Straße ü")
+    touch(tmp_path, f"{name}/{name}.jpg")
+    images = ImageFinder(tmp_path)
+    for other in ("NFC", "NFD"):
+        found = images.find(unicodedata.normalize(other, "Straße ü/Straße ü.jpg"), "a.json")
+        assert found == str(tmp_path / name / f"{name}.jpg") and os.path.isfile(found)
+    assert images.name(found) == "Straße ü/Straße ü"
+    assert images.unused() == []
+
+
+def test_names_that_differ_only_in_case(tmp_path):
+    touch(tmp_path, "IMG_0.JPG", "b/IMG_1.jpg", "B.png", "b.png")
+    images = ImageFinder(tmp_path)
+    assert images.name(images.find("img_0.jpg", "")) == "IMG_0"
+    assert images.name(images.find("img_1.png", "")) == "b/IMG_1"
+    assert images.name(images.find("b.png", "")) == "b"  # that very name first
+    assert images.name(images.find("B.PNG", "")) == "B"
+
+
+def test_the_folder_of_an_annotation_file_within_that_of_the_images(tmp_path):
+    images = ImageFinder(tmp_path)
+    assert images.beside(str(tmp_path / "train" / "a.json")) == "train"
+    assert images.beside(str(tmp_path / "a.json")) == images.beside(str(tmp_path.parent / "a.json")) == ""
+
+
+def test_the_size_of_an_image_as_viewers_show_it(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (6, 4)).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no image")
+    assert [shown_size(str(tmp_path / name)) for name in ("a.jpg", "b.png", "c.png")] == [(6, 4), (4, 6), None]
+
+
+def test_images_that_were_never_looked_up(images):
     images.find("a.jpg", "")
     assert images.unused() == ["b.JPEG", "city/a.jpg", "city/c.png", "e.jpg", "e.png", "sea/d.png", "sky/d.png"]
 
 
 def test_folder_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="--image_folder: no such folder"):
+    with raises("folder-not-found", field="image_folder"):
         ImageFinder(tmp_path / "images")
 
 
@@ -233,48 +345,107 @@ def test_safe_parts():
     assert safe_parts("a/..") == []
 
 
-# --- What is gathered and told ------------------------------------------------------------------------------
+# --- What is collected and reported -------------------------------------------------------------------------
+
+SQUARE = rectangle("hair", 0, 0, 2, 2)
 
 
-def test_one_warning_a_kind(capsys):
-    tally = Tally()
+def test_one_warning_per_kind(capsys):
+    collector = Collector(DrawnConfig())
     for number in range(9):
-        tally.skipped("line", f"{number // 2}.json")
-        tally.empty(f"image_{number}")
-    tally.skipped("point", "9.json")
-    tally.report()
+        collector.skipped("line", f"{number // 2}.json")
+        collector.add(f"image_{number}", "a.jpg", "a.json", [])
+    collector.skipped("point", "9.json")
+    collector.report()
     said = capsys.readouterr().err
     assert said.count("warning") == 2
     assert "10 shapes without an area left out (9 line, 1 point): 0.json, 1.json, 2.json, 3.json, 4.json, ...\n" in said
-    assert "9 images without a shape: background all over (--skip_empty=true leaves them out): image_0" in said
+    assert "9 images without a shape: they are background (`skip_empty=true` leaves them out): image_0" in said
 
 
-def test_an_image_stands_once_in_a_split():
-    tally = Tally()
-    tally.add(Pair("a", "a.jpg", "a.png"), "one.json")
-    tally.add(Pair("a", "a.jpg", "a.png"), "two.json", "val")
-    with pytest.raises(UserError, match=r"two\.json: image 'a' was there before, in one\.json"):
-        tally.add(Pair("a", "a.jpg", "a.png"), "two.json")
-    require_pairs(tally, "x.json")
-    with pytest.raises(UserError, match=r"x\.json: there is no image with annotations"):
-        require_pairs(Tally(), "x.json")
+def test_an_image_is_listed_once_per_split():
+    collector = Collector(DrawnConfig())
+    collector.add("a", "a.jpg", "one.json", [SQUARE])
+    collector.add("a", "a.jpg", "two.json", [SQUARE], split="val")
+    with raises("duplicate-image", where="two.json") as caught:
+        collector.add("a", "a.jpg", "two.json", [SQUARE])
+    assert "one.json" in caught.value.rule
+    collector.require_pairs("x.json")
+    with raises("no-pairs", where="x.json"):
+        Collector(DrawnConfig()).require_pairs("x.json")
 
 
-def collect(number):
-    tally = Tally()
+def test_shapes_without_an_area_are_left_out(capsys):
+    collector = Collector(DrawnConfig(skip_empty=True))
+    empty = [polygon("ear", [[0, 0], [1, 1]]), rectangle("ear", 1, 1, 1, 3), polygon("ear", [])]
+    collector.add("a", "a.jpg", "a.json", [*empty, SQUARE])
+    collector.add("b", "b.jpg", "a.json", empty)
+    collector.report()
+    (pair,) = collector.splits[""]
+    assert pair.name == "a" and pair.mask.shapes == (SQUARE,)
+    assert collector.class_names() == ("background", "hair")
+    said = capsys.readouterr().err
+    assert "6 shapes without an area left out (6 too small): a, b" in said
+    assert "1 images without a shape: left out: b" in said
+
+
+def test_shapes_far_outside_their_image_are_pointed_out(tmp_path, capsys):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    collector = Collector(DrawnConfig())
+    image = str(tmp_path / "a.png")
+    collector.add("a", image, "a.json", [rectangle("hair", 30, 20, 80, 60), rectangle("hair", -3, -2, 43, 33)])
+    collector.add("b", image, "a.json", [rectangle("hair", 30, 20, 80, 60)], size=(60, 80))
+    collector.add("c", str(tmp_path / "nothing.png"), "a.json", [rectangle("hair", 30, 20, 80, 60)])
+    collector.report()
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "1 shapes reach far outside their image" in said and ": a; `scale_annotations=true`" in said
+
+
+def test_shapes_are_scaled_by_a_factor():
+    collector = Collector(DrawnConfig(annotation_scale=0.5))
+    collector.add("a", "a.jpg", "a.json", [rectangle("hair", 0, 0, 4, 2)], size=(8, 8))
+    mask = collector.splits[""][0].mask
+    assert mask.size is None and mask.shapes[0].bounds() == (0, 0, 2, 1)
+
+
+@pytest.mark.parametrize("settings", [{"annotation_scale": 0}, {"line_width": -1}, {"line_width": float("nan")}])
+def test_settings_out_of_range(settings):
+    with raises("out-of-range", field=next(iter(settings))):
+        DrawnConfig(**settings)
+
+
+def collect(number, code="missing-key", **settings):
+    collector = Collector(DrawnConfig(**settings))
     for index in range(number):
-        with tally.collecting():
-            raise UserError("unclassified", f"rule {index}", f"hint {index}", where=f"{index}.json")
-    tally.report()
+        with collector.catching():
+            raise UserError(code, f"rule {index}", f"hint {index}", where=f"{index}.json", value=f"{index}.jpg")
+    collector.report()
 
 
-def test_faults_are_told_together():
-    with pytest.raises(UserError) as fault:
+def test_errors_are_reported_together():
+    with raises("missing-key", where="0.json") as caught:
         collect(1)
-    assert (fault.value.where, fault.value.rule, fault.value.hint) == ("0.json", "rule 0", "hint 0")
+    assert (caught.value.rule, caught.value.hint) == ("rule 0", "hint 0")
     with pytest.raises(
-        UserError, match=r"(?s)^0\.json: rule 0\n  and 2 more faults:\n    1\.json: rule 1\n    2\.json"
+        UserError, match=r"(?s)^0\.json: rule 0\n  and 2 more errors:\n    1\.json: rule 1\n    2\.json"
     ):
         collect(3)
-    with pytest.raises(UserError, match=r"(?s)and 9 more faults \(and perhaps more.*9\.json: rule 9\n  hint: hint 0"):
+    with pytest.raises(UserError, match=r"(?s)and 9 more errors \(and perhaps more.*9\.json: rule 9\n  hint: hint 0"):
         collect(15)
+
+
+def test_images_that_do_not_exist_can_be_left_out(capsys):
+    with raises("image-not-found"):
+        collect(1, "image-not-found")
+    collect(15, "image-not-found", on_missing="skip")
+    assert "15 images that annotations name do not exist: left out: 0.jpg, 1.jpg" in capsys.readouterr().err
+    with raises("missing-key"):
+        collect(1, on_missing="skip")
+
+
+def test_classes_that_mark_ignored_pixels_are_pointed_out(capsys):
+    collector = Collector(DrawnConfig())
+    collector.add("a", "a.jpg", "a.json", [rectangle(name, 0, 0, 2, 2) for name in ("Void", "hair", "Background")])
+    assert collector.class_names() == ("background", "hair")
+    assert "class 'Void' marks pixels that do not count" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Black and white masks, one a class: which files, which pixels, and what is no binary mask."""
+"""Black-and-white masks, one per class: which files, which pixels, and what is not a binary mask."""
 
 import concurrent.futures
 import pickle
@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.binary import BuildBinaryConfig, ClassMasks, parse_class_masks, read_binary, split_binary
-from deeplab.data.readers.source import Painter, indices_of
-from deeplab.utils.errors import UserError
+from deeplab.data.readers.source import Painter
 
 BLACK, WHITE = 0, 255
 LEFT = [[WHITE, WHITE, BLACK]] * 2
@@ -39,7 +39,7 @@ def config(root, class_masks="network=attr/{name}_network.png,streaks=attr/{name
 
 
 def painter(*names):
-    return Painter(indices_of(["background", *names], 255), 255, LabelRule())
+    return Painter(("background", *names), LabelSpec())
 
 
 def draw(masks, *names, height=2, width=3):
@@ -53,7 +53,7 @@ def one_mask(path, **size):
 # --- Which files --------------------------------------------------------------------------------------------
 
 
-def test_classes_stand_in_the_order_of_the_flag(lesions):
+def test_classes_have_the_order_of_the_setting(lesions):
     source = read_binary(config(lesions))
     assert source.class_names == ("background", "network", "streaks")
     assert source.drawn
@@ -80,57 +80,81 @@ def test_a_class_called_ignore_marks_pixels_that_do_not_count(lesions):
 
 def test_images_without_any_mask(lesions, capsys):
     write(lesions / "photos" / "ISIC_3.jpg", np.zeros([2, 3, 3]))
-    with pytest.raises(UserError) as fault:
+    with raises("files-missing", where=lesions / "photos") as caught:
         read_binary(config(lesions))
-    assert "1 of 3 images have no mask of any class: ISIC_3" in str(fault.value)
-    assert str(lesions / "attr" / "ISIC_3_network.png") in str(fault.value)
-    assert "--skip_unlabeled=true" in str(fault.value)
+    assert caught.value.value == ("ISIC_3",) and "1 of 3 images" in caught.value.rule
+    assert str(lesions / "attr" / "ISIC_3_network.png") in caught.value.hint
+    assert "`skip_unlabeled=true`" in caught.value.hint
     assert len(read_binary(config(lesions, skip_unlabeled=True)).pairs()) == 2
     assert "left out 1 images without a mask: ISIC_3" in capsys.readouterr().err
 
 
 def test_all_masks_can_be_insisted_on(lesions):
-    with pytest.raises(UserError, match=r"1 masks are missing: .*ISIC_2_streaks\.png"):
+    with raises("files-missing", where=lesions / "photos") as caught:
         read_binary(config(lesions, require_all_masks=True))
+    assert caught.value.value == (str(lesions / "attr" / "ISIC_2_streaks.png"),)
     write(lesions / "attr" / "ISIC_2_streaks.png", np.zeros([2, 3]))
     assert len(read_binary(config(lesions, require_all_masks=True)).pairs()) == 2
 
 
 def test_a_pattern_that_matches_nothing_is_a_slip(lesions):
-    with pytest.raises(UserError) as fault:
+    with raises("no-matching-names", field="class_masks") as caught:
         read_binary(config(lesions, "network=attr/{name}_network.png,globules=attr/{name}_globule.png"))
-    assert "no image of" in str(fault.value) and "class 'globules'" in str(fault.value)
-    assert "holds ISIC_1_network.png, ISIC_1_streaks.png, ISIC_2_network.png" in str(fault.value)
-    with pytest.raises(UserError, match=r"there is no folder .*masks"):
+    assert caught.value.value == "globules"
+    assert "contains ISIC_1_network.png, ISIC_1_streaks.png, ISIC_2_network.png" in caught.value.hint
+    with raises("no-matching-names", field="class_masks") as caught:
         read_binary(config(lesions, "network=masks/{name}_network.png"))
-    with pytest.raises(UserError, match=r"path from the current folder: --mask_folder=FOLDER"):
+    assert f"there is no folder {lesions / 'masks'}" in caught.value.hint
+    with raises("no-matching-names", field="class_masks") as caught:
         read_binary(BuildBinaryConfig(str(lesions / "photos"), "network={name}_network.png"))
+    assert "relative to the current folder: set `mask_folder`" in caught.value.hint
 
 
 def test_masks_of_the_image_that_was_looked_for_are_shown_first(lesions):
     for number in range(5):
         write(lesions / "attr" / f"AAA_{number}.png", LEFT)
         write(lesions / "attr" / f"ISIC_1{number}_network.png", LEFT)
-    with pytest.raises(UserError, match=r"attr holds ISIC_1_network\.png, ISIC_1_streaks\.png, AAA_0\.png and 10 more"):
+    with raises("no-matching-names", field="class_masks") as caught:
         read_binary(config(lesions, "network=attr/{name}_net.png"))
+    assert "attr contains ISIC_1_network.png, ISIC_1_streaks.png, AAA_0.png and 10 more" in caught.value.hint
+
+
+def test_images_whose_name_is_a_part_of_a_pattern(tmp_path):
+    for number in range(2):
+        write(tmp_path / "photos" / f"image_{number}.jpg", np.zeros([2, 3, 3]))
+        write(tmp_path / "masks" / f"mask_{number}.png", LEFT)
+    source = read_binary(config(tmp_path, "x=masks/mask_{name}.png", image_pattern="image_{name}"))
+    assert [(pair.name, pair.mask.masks) for pair in source.pairs()] == [
+        (f"image_{number}", (("x", str(tmp_path / "masks" / f"mask_{number}.png")),)) for number in range(2)
+    ]
+
+
+def test_several_masks_per_image_are_put_together(tmp_path):
+    """As in the Data Science Bowl 2018: a folder per image, with a mask for each nucleus."""
+    write(tmp_path / "photos" / "n1" / "images" / "n1.png", np.zeros([2, 3, 3]))
+    write(tmp_path / "photos" / "n1" / "masks" / "x.png", LEFT)
+    write(tmp_path / "photos" / "n1" / "masks" / "y.png", BOTTOM)
+    settings = {"image_pattern": "{name}/images/*.png"}
+    (pair,) = read_binary(config(tmp_path, "nucleus=photos/{name}/masks/*.png", **settings)).pairs()
+    assert pair.name == "n1/images/n1" and len(pair.mask.masks) == 2
+    assert draw(pair.mask, "nucleus") == [[1, 1, 0], [1, 1, 1]]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "code"),
     [
-        ("masks/{name}.png", "'masks/{name}.png' is not CLASS=PATTERN"),
-        ("lesion=", "'lesion=' is not CLASS=PATTERN"),
-        ("lesion=masks/lesion.png", "every image would get the same mask"),
-        ("a=x/{name}.png,a=y/{name}.png", "names 'a' twice"),
-        ("background=x/{name}.png", "'background' is what no mask covers"),
-        (" , ", "names no class"),
+        ("masks/{name}.png", "invalid-pattern"),
+        ("lesion=", "invalid-pattern"),
+        ("lesion=masks/lesion.png", "invalid-pattern"),
+        ("a=x/{name}.png,a=y/{name}.png", "duplicate-name"),
+        ("Background=x/{name}.png", "invalid-pattern"),
+        (" , ", "missing-class-names"),
     ],
 )
-def test_malformed_patterns(text, said):
-    with pytest.raises(UserError) as fault:
+def test_malformed_patterns(text, code):
+    with raises(code, field="class_masks") as caught:
         parse_class_masks(text)
-    assert fault.value.where == "--class_masks"
-    assert said in str(fault.value)
+    assert caught.value.hint
 
 
 def test_patterns_go_from_the_mask_folder():
@@ -148,14 +172,16 @@ def test_masks_among_the_images_are_no_images(tmp_path):
     source = read_binary(config(tmp_path, "x=photos/{name}_mask.png,y=photos/{name}.png"))
     assert [(pair.name, pair.mask.masks[0][0]) for pair in source.pairs()] == [("a", "x"), ("b", "y")]
     write(tmp_path / "only" / "a.png", LEFT)
-    with pytest.raises(UserError, match=r"holds no .*or only masks"):
+    with raises("no-files", field="image_folder") as caught:
         read_binary(BuildBinaryConfig(str(tmp_path / "only"), "x=" + str(tmp_path / "only" / "{name}.png")))
+    assert "or only masks" in caught.value.rule
 
 
 def test_an_image_in_two_formats(lesions):
     write(lesions / "photos" / "ISIC_1.png", np.zeros([2, 3, 3]))
-    with pytest.raises(UserError, match=r"several images of this name: ISIC_1\.jpg, ISIC_1\.png"):
+    with raises("ambiguous-name", where=lesions / "photos" / "ISIC_1") as caught:
         read_binary(config(lesions))
+    assert "ISIC_1.jpg, ISIC_1.png" in caught.value.rule
 
 
 def test_subfolders_that_are_splits(tmp_path):
@@ -185,9 +211,9 @@ def test_all_black_and_all_white(tmp_path):
 def test_modes_of_masks(tmp_path):
     expected = [[1, 1, 0], [1, 1, 0]]
     assert one_mask(write(tmp_path / "wide.png", np.array(LEFT) * 257, np.uint16)) == expected
-    picture = Image.fromarray(np.array(LEFT, np.uint8))
+    image = Image.fromarray(np.array(LEFT, np.uint8))
     for mode in ("1", "RGB", "RGBA", "LA"):
-        picture.convert(mode).save(tmp_path / f"{mode}.png")
+        image.convert(mode).save(tmp_path / f"{mode}.png")
         assert one_mask(str(tmp_path / f"{mode}.png")) == expected
     indexed = Image.fromarray(np.array(LEFT, np.uint8) // 255)
     indexed.putpalette([0, 0, 0, 128, 0, 0])
@@ -215,7 +241,7 @@ def test_smooth_edges_are_split_at_half():
     assert between == 3
 
 
-def test_in_between_pixels_are_said_once_a_data_set(tmp_path, capsys):
+def test_pixels_in_between_are_reported_once_per_dataset(tmp_path, capsys):
     paths = [write(tmp_path / f"{number}.png", [[0, 100, 255]] * 2) for number in range(8)]
     masks = [ClassMasks("photo.jpg", (("lesion", path),), build=-1) for path in paths]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -229,66 +255,69 @@ def test_in_between_pixels_are_said_once_a_data_set(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("values", "shown"),
     [
-        ([[0, 1, 2]], "the values 0, 1, 2,"),  # three classes by index
-        ([[1, 2, 2]], "the values 0, 1, 2,"),  # none of which is black
-        (np.kron([[0, 128, 255]], np.ones([4, 4])), "the values 0, 128, 255,"),  # three by tone
+        ([[0, 1, 2]], (0, 1, 2)),  # three classes by index
+        ([[1, 2, 2]], (0, 1, 2)),  # none of which is black
+        (np.kron([[0, 128, 255]], np.ones([4, 4])), (0, 128, 255)),  # three by tone
     ],
 )
 def test_three_classes_in_one_file(tmp_path, values, shown):
     path = write(tmp_path / "m.png", values)
-    with pytest.raises(UserError) as fault:
+    with raises("not-binary", where=path) as caught:
         one_mask(path, height=len(values), width=len(values[0]))
-    assert fault.value.where == path
-    assert "is no binary mask" in fault.value.rule and shown in fault.value.rule
-    assert "format `folder`, with --label_map" in fault.value.hint
+    assert caught.value.value == shown and ", ".join(map(str, shown)) in caught.value.rule
+    assert "format 'folder' and `label_map`" in caught.value.hint
 
 
 def test_three_classes_in_a_jpeg(tmp_path):
     pixels = disc()
     pixels[40:60, 40:60] = 128
     Image.fromarray(pixels).save(tmp_path / "m.jpg", quality=50)
-    with pytest.raises(UserError, match="is no binary mask"):
+    with raises("not-binary", where="m.jpg"):
         one_mask(str(tmp_path / "m.jpg"), height=64, width=64)
 
 
 def test_colored_masks(tmp_path):
     path = write(tmp_path / "m.png", np.array([[[0, 0, 0], [0, 0, 255], [0, 255, 0]]] * 2))
-    with pytest.raises(UserError, match=r"(?s)m\.png: is no binary mask: it has colors.*--palette"):
+    with raises("not-binary", where="m.png") as caught:
         one_mask(path)
+    assert "`palette`" in caught.value.hint
 
 
 def test_transparent_masks(tmp_path):
     pixels = np.full([2, 3, 4], 255, np.uint8)
-    pixels[0, 0, 3] = 0
+    pixels[:, 2, 3] = 0
     path = write(tmp_path / "m.png", pixels)
-    with pytest.raises(UserError, match=r"m\.png: is partly transparent"):
-        one_mask(path)
+    assert one_mask(path) == [[1, 1, 0], [1, 1, 0]]  # all that can be seen has one color: alpha is the mask
+    pixels[0, 0, :3] = 0
+    with raises("partly-transparent", where="m.png"):
+        one_mask(write(tmp_path / "m.png", pixels))
 
 
 def test_masks_that_cannot_be_read(tmp_path):
     path = write(tmp_path / "m.png", LEFT)
     data = (tmp_path / "m.png").read_bytes()
     (tmp_path / "m.png").write_bytes(data[:-8])
-    with pytest.raises(UserError, match=r"m\.png: cannot be read as a picture"):
+    with raises("unreadable-image", where="m.png"):
         one_mask(path)
-    (tmp_path / "m.png").write_text("no picture")
-    with pytest.raises(UserError, match="its format is not known"):
+    (tmp_path / "m.png").write_text("no image")
+    with raises("unreadable-image", where="m.png"):
         one_mask(path)
     (tmp_path / "m.png").unlink()
-    with pytest.raises(UserError, match=r"m\.png: cannot be read: No such file"):
+    with raises("file-not-found", where="m.png"):
         one_mask(path)
     Image.fromarray(np.array([[0.0, 0.5]], np.float32)).save(tmp_path / "m.tiff")
-    with pytest.raises(UserError, match="numbers that are not whole"):
+    with raises("out-of-range", where="m.tiff"):
         one_mask(str(tmp_path / "m.tiff"), height=1, width=2)
 
 
 def test_a_mask_of_another_size(tmp_path):
     path = write(tmp_path / "m.png", LEFT)
-    with pytest.raises(UserError, match=r"m\.png: the mask is 3x2 pixels, its image photo\.jpg 4x2"):
+    with raises("size-mismatch", where="m.png") as caught:
         one_mask(path, width=4)
+    assert "the mask is 3x2 pixels, its image photo.jpg 4x2" in caught.value.rule
 
 
 def test_a_class_that_the_user_s_names_lack(tmp_path):
     path = write(tmp_path / "m.png", LEFT)
-    with pytest.raises(UserError, match=r"'lesion' is no class of this dataset"):
+    with raises("unknown-class", where="m.png"):
         draw(ClassMasks("photo.jpg", (("lesion", path),)), "lesions")

@@ -1,12 +1,13 @@
-"""Which classes there are: names from files, and sources that contradict each other."""
+"""Which classes the labels have: names from files, sources that contradict each other, and what settles them."""
 
+import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig
 from deeplab.data.dataset import Dataset
-from deeplab.data.readers.classes import classes_from
+from deeplab.data.readers.classes import classes_from, require_several_classes, settle
 from deeplab.data.readers.source import Pair, Source
-from deeplab.utils.errors import UserError
 
 PAIRS = {"train": [Pair("a", "a.jpg", "a.png")]}
 DRAWN = Source(PAIRS, ("background", "skin", "hair"), drawn=True)
@@ -27,12 +28,28 @@ def test_remarks_are_left_out_but_not_a_sharp_within_a_name(tmp_path):
 
 
 def test_files_of_names_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match=r"names\.txt: is not UTF-8 at byte 8"):
+    with raises("not-utf-8", where="names.txt"):
         names(tmp_path, b"ground\nh\xe4user\n")
-    with pytest.raises(UserError, match="control characters"):
+    with raises("control-characters", field="class_names"):
         names(tmp_path, b"ground\nh\x1b[2Jair\n")
-    with pytest.raises(UserError, match="names no class"):
+    with raises("missing-class-names", where="names.txt"):
         names(tmp_path, b"\n# nothing\n")
+    with raises("duplicate-name", field="class_names") as caught:
+        names(tmp_path, b"ground\nhair\nhair\n")
+    assert caught.value.value == ("hair",)
+    with raises("file-not-found", field="class_names"):
+        classes_from(LabelConfig(class_names="nowhere.txt"), Source(PAIRS))
+
+
+def test_files_with_label_values_are_ordered_by_them(tmp_path):
+    assert names(tmp_path, b"Pixel Value, Class\n0, background\n2, wall\n1, road\n") == ("background", "road", "wall")
+
+
+def test_names_that_differ_little_are_pointed_out(capsys):
+    classes_from(LabelConfig(class_names="background,Cat,Cats,dog"), Source(PAIRS))
+    assert "class names that differ little: 'Cat' and 'Cats'" in capsys.readouterr().err
+    classes_from(LabelConfig(class_names="background,cat,car,dog"), Source(PAIRS))
+    assert "differ little" not in capsys.readouterr().err
 
 
 def other(*class_names):
@@ -42,31 +59,90 @@ def other(*class_names):
 def test_records_of_other_names_are_not_mixed():
     """The same numbers with other meanings would make the records that are there wrong."""
     config = LabelConfig(class_names="background,hair,skin")
-    with pytest.raises(UserError, match=r"splits train\) have 'skin' as class 1, these would have 'hair'"):
+    with raises("class-mismatch", field="output_dir") as caught:
         classes_from(config, Source(PAIRS), other("background", "skin", "hair"))
+    assert caught.value.value == "skin" and "as class 1, these would have 'hair'" in caught.value.rule
     assert classes_from(config, Source(PAIRS), other("background", "hair", "skin")).num_classes == 3
+    with raises("class-mismatch", field="output_dir") as caught:
+        classes_from(config, Source(PAIRS), other("background", "skin"))
+    assert caught.value.value == (2, 255)
 
 
-def test_names_that_nobody_gave_contradict_nobody():
+def test_made_up_names_contradict_nothing():
     config = LabelConfig(class_names="ground,hair,skin")
     assert classes_from(config, Source(PAIRS), other("background", "class_1", "class_2")).names[0] == "ground"
 
 
 def test_a_number_of_classes_that_annotations_do_not_have():
-    with pytest.raises(UserError, match=r"--num_classes: is 2, but the annotations have 3 classes: background, skin"):
+    with raises("class-count-mismatch", field="num_classes") as caught:
         classes_from(LabelConfig(num_classes=2), DRAWN)
+    assert caught.value.value == 2 and "3 classes: background, skin" in caught.value.rule
+    with raises("class-count-mismatch", field="num_classes"):
+        classes_from(LabelConfig(num_classes=2, class_names="background,hair,skin"), Source(PAIRS))
     assert classes_from(LabelConfig(num_classes=3), DRAWN).names == ("background", "skin", "hair")
 
 
 def test_an_unknown_class_is_compared_with_those_that_people_named():
     painter = classes_from(LabelConfig(), DRAWN).painter
-    with pytest.raises(UserError, match=r"(?s)'void_' is no class.*choose from background, hair, skin \(or --on_bad"):
-        painter.value("void_", "a.json")
+    with raises("unknown-class", where="a.json") as caught:
+        painter.value("voyd_", "a.json")
+    assert caught.value.hint.startswith("choose from background, hair, skin (`on_bad_label=ignore`")
 
 
-def test_pascal_voc_is_guessed_aloud_only_once(capsys):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("skin", 1), ("Background", 0), ("_background_", 0), ("Void", 255), ("IGNORE", 255), ("neutral", 255)],
+)
+def test_names_that_mean_the_background_or_ignored_pixels(name, value):
+    assert classes_from(LabelConfig(), DRAWN).painter.value(name, "a.json") == value
+
+
+def test_a_class_that_is_called_void_on_request_is_one():
+    config = LabelConfig(class_names="background,void,skin,hair")
+    assert classes_from(config, DRAWN).painter.value("void", "a.json") == 1
+
+
+def test_pascal_voc_is_recognized_and_said_only_once(capsys):
     voc = Source({"train": [Pair("2007_000032", "a.jpg", "a.png")]})
     assert classes_from(LabelConfig(), voc, tell=False).num_classes == 21
     assert capsys.readouterr().err == ""
     assert classes_from(LabelConfig(), voc).num_classes == 21
-    assert "named as PASCAL VOC's" in capsys.readouterr().err
+    assert "named like PASCAL VOC's" in capsys.readouterr().err
+
+
+# --- After the masks were read ------------------------------------------------------------------------------
+
+
+def counted(**pixels):
+    counts = np.zeros(256, np.int64)
+    for value, number in pixels.items():
+        counts[int(value[1:])] = number
+    return counts
+
+
+def test_the_highest_label_settles_the_number_of_classes():
+    found = settle(classes_from(LabelConfig(), Source(PAIRS)), counted(_0=5, _2=1, _255=9))
+    assert (found.num_classes, found.names) == (3, ("background", "class_1", "class_2")) and len(found.colors) == 3
+
+
+def test_gray_tones_are_not_taken_for_indices():
+    with raises("not-indices", where="masks") as caught:
+        settle(classes_from(LabelConfig(), Source(PAIRS)), counted(_0=5, _150=1, _250=1))
+    assert caught.value.value == (0, 150, 250) and "`label_map=150:1,250:2`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("pixels", "drawn", "where", "hint"),
+    [
+        ({"_0": 5}, False, "masks", "right files"),
+        ({"_255": 5}, False, "masks", "`ignore_label`"),
+        ({"_0": 5, "_255": 5}, False, "masks", "`label_map=255:1`"),
+        ({"_0": 5, "_255": 5}, True, "annotations", "crowd regions"),  # mapping 255 would make all one class
+        ({"_255": 5}, True, "annotations", "ignored pixels"),
+    ],
+)
+def test_labels_of_one_class(pixels, drawn, where, hint):
+    counts = counted(**pixels)
+    with raises("single-class", where=where) as caught:
+        require_several_classes([value for value in (0,) if counts[value]], counts, 255, drawn)
+    assert hint in caught.value.hint

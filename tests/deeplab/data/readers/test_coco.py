@@ -1,4 +1,4 @@
-"""COCO JSON: what is painted where, how files and splits go together, and what is said of files that are not right."""
+"""COCO JSON: what is painted where, how files and splits go together, crowds, and what is said about wrong files."""
 
 import json
 import pickle
@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from support.errors import raises
 
 from deeplab.data import dataset as datasets
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.coco import BuildCocoConfig, read_coco
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
+from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.utils.errors import UserError
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}]
@@ -48,7 +49,7 @@ def read(folder, *files, **settings):
 
 def draw(source, name="a", height=5, width=6):
     pair = next(pair for pair in source.pairs() if pair.name == name)
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(pair)).mask.draw(painter, height, width).tolist()
 
 
@@ -66,16 +67,46 @@ def test_paths_with_commas(folder):
 
 
 def test_a_file_of_another_tool(folder):
-    with pytest.raises(UserError, match=r"is no COCO file: it has no `images`, `annotations`, .*but holds a\.jpg123\n"):
+    with raises("wrong-format", where="part0.json") as caught:
         read(folder, {"a.jpg123": {"filename": "a.jpg", "regions": []}})
-    with pytest.raises(UserError, match=r"part0\.json: is no COCO file.*holds a list"):
+    assert "no 'images', 'annotations', 'categories', but contains a.jpg123" in caught.value.rule
+    with raises("wrong-format", where="part0.json"):
         read(folder, [])
 
 
-def test_what_follows_from_a_fault_is_not_told_beside_it(folder, capsys):
-    with pytest.raises(UserError, match=r"its image 'lost\.jpg'"):
+def test_consequences_of_an_error_are_not_reported_beside_it(folder, capsys):
+    with raises("image-not-found", where="image 1") as caught:
         read(folder, content(images=("lost.jpg",)))
+    assert caught.value.value == "lost.jpg"
     assert "left out" not in capsys.readouterr().err
+
+
+def test_images_that_do_not_exist_can_be_left_out(folder, capsys):
+    data = content(annotation([SQUARE]), annotation([SQUARE], image=2), images=("a.jpg", "lost.jpg"))
+    assert [pair.name for pair in read(folder, data, on_missing="skip").pairs()] == ["a"]
+    assert "1 images that annotations name do not exist: left out: lost.jpg" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_file_is_that_of_the_images_unless_another_is_set(folder):
+    path = write(folder, content(annotation([SQUARE])), "images/annotations.json")
+    source = read(folder, annotations=path, image_folder="")
+    assert [pair.image for pair in source.pairs()] == [str(folder / "images" / "a.jpg")]
+
+
+def test_the_layout_of_roboflow(folder):
+    """A folder per split with images and _annotations.coco.json; the names of images may repeat."""
+    categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "dog", "supercategory": "pets"}]
+    for split in ("train", "valid", "test"):
+        (folder / "export" / split).mkdir(parents=True)
+        (folder / "export" / split / "a.jpg").touch()
+        data = content(annotation([SQUARE], 1), categories=categories)
+        write(folder, data, f"export/{split}/_annotations.coco.json")
+    for image_folder in ("", str(folder / "export")):
+        source = read(folder, annotations=str(folder / "export"), image_folder=image_folder)
+        assert list(source.splits) == ["test", "train", "val"]
+        for split, name in (("train", "train"), ("val", "valid")):
+            assert [pair.image for pair in source.splits[split]] == [str(folder / "export" / name / "a.jpg")]
+        assert source.class_names == ("background", "dog")
 
 
 # --- What is painted ----------------------------------------------------------------------------------------
@@ -138,33 +169,89 @@ def test_objects_are_ordered_by_all_of_their_parts_together(folder):
     assert draw(read(folder, content(annotation(dog, 18), annotation(halves, 3, number=2))))[0] == [2] * 6
 
 
+EVERYWHERE = {"size": [5, 6], "counts": [0, 30]}
+
+
 @pytest.mark.parametrize(
     ("crowd", "row"),
     [("ignore", [255, 2, 255, 255, 255, 255]), ("class", [1, 2, 1, 1, 1, 1]), ("skip", [0, 2, 0, 0, 0, 0])],
 )
 def test_crowds_never_hide_single_objects(folder, crowd, row):
-    everywhere = {"size": [5, 6], "counts": [0, 30]}
     single = annotation([[1, 0, 2, 0, 2, 1, 1, 1]], 18)
-    data = content(single, annotation(everywhere, 3, number=2, iscrowd=1))
+    data = content(single, annotation(EVERYWHERE, 3, number=2, iscrowd=1))
     assert draw(read(folder, data, crowd=crowd))[0] == row
 
 
 def test_crowds_that_lose_their_class_are_counted(folder, capsys):
-    """Some tools call every mask a crowd, and nothing would be left to learn."""
-    data = content(annotation({"size": [5, 6], "counts": [0, 30]}, iscrowd=1))
-    read(folder, data)
+    data = content(*(annotation([SQUARE], 18, number=n) for n in (1, 2)), annotation(EVERYWHERE, iscrowd=1, number=3))
+    assert draw(read(folder, data))[0] == [255] * 6
+    assert (
+        "warning: 1 crowd regions become ignored pixels; all of class car are (`crowd=class`" in capsys.readouterr().err
+    )
     read(folder, data, crowd="skip")
-    read(folder, data, crowd="class")
-    said = capsys.readouterr().err
-    told = "1 crowd regions {} (--crowd=class gives them their class): a\n"
-    assert said.count(told.format("taken for pixels that do not count")) == said.count(told.format("left out")) == 1
-    assert said.count("crowd regions") == 2
+    assert "1 crowd regions left out (`crowd=class` gives them their class): a\n" in capsys.readouterr().err
+    assert draw(read(folder, data, crowd="class"))[0] == [1] * 6
+    assert "crowd" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("polygons", [0, 1])
+def test_brush_strokes_that_cvat_calls_crowds_are_objects(folder, capsys, polygons):
+    """CVAT's export gives `iscrowd` 1 and uncompressed run lengths to everything drawn with the brush."""
+    outlines = [annotation([SQUARE], 18, number=1)] * polygons
+    strokes = [annotation({"size": [5, 6], "counts": [n, 3, 27 - n]}, 3, number=9, iscrowd=1) for n in (0, 25)]
+    source = read(folder, content(*outlines, *strokes))
+    label = draw(source)
+    assert [row[0] for row in label] == [1, 1, 1, 0, 0] and [row[5] for row in label] == [1, 1, 1, 0, 0]
+    assert f"2 of {2 + polygons} regions are marked as crowds, as CVAT marks brush strokes" in capsys.readouterr().err
+    ignored = draw(read(folder, content(*outlines, *strokes), crowd="ignore"))
+    assert [row[0] for row in ignored] == [255] * 3 + [0] * 2
+
+
+def test_many_crowds_with_compressed_run_lengths_are_not_guessed(folder):
+    packed = coco_mask.encode(np.asfortranarray(np.ones([5, 6], np.uint8)))["counts"].decode()
+    data = content(annotation({"size": [5, 6], "counts": packed}, iscrowd=1))
+    with raises("unclear-crowds", field="crowd") as caught:
+        read(folder, data)
+    assert caught.value.value == 1 and "`crowd=class`" in caught.value.hint
+    assert draw(read(folder, data, crowd="class")) == [[1] * 6] * 5
 
 
 def test_ignored_crowds_lie_under_larger_objects_too(folder):
     small_crowd = annotation({"size": [5, 6], "counts": [0, 1, 29]}, iscrowd=1)
     data = content(annotation([[0, 0, 6, 0, 6, 5, 0, 5]], 18), small_crowd)
-    assert draw(read(folder, data))[0][0] == 2
+    assert draw(read(folder, data, crowd="ignore"))[0][0] == 2
+
+
+@pytest.mark.parametrize("iscrowd", [True, "1", "true"])
+def test_a_crowd_in_any_form(folder, iscrowd):
+    assert draw(read(folder, content(annotation([SQUARE], iscrowd=iscrowd)), crowd="ignore"))[1][1] == 255
+    assert draw(read(folder, content(annotation([SQUARE], iscrowd="0"))))[1][1] == 1
+
+
+def test_an_outline_without_its_list_is_one_ring(folder):
+    assert draw(read(folder, content(annotation(SQUARE)))) == draw(read(folder, content(annotation([SQUARE]))))
+
+
+def test_outlines_without_an_area_are_left_out(folder, capsys):
+    data = content(annotation([[1, 1, 4, 4]], number=1), annotation([SQUARE, [1, 1]], number=2))
+    assert draw(read(folder, data)) == draw(read(folder, content(annotation([SQUARE]))))
+    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
+
+
+def test_ids_may_be_text(folder):
+    data = content(annotation([SQUARE], "18", image="1"), categories=[{"id": "18", "name": "dog"}])
+    assert draw(read(folder, data))[1][1] == 1
+    named = content(annotation([SQUARE], "d", image="x"), categories=[{"id": "d", "name": "dog"}])
+    named["images"][0]["id"] = "x"
+    assert draw(read(folder, named))[1][1] == 1
+
+
+def test_images_of_another_size_than_stated_are_scaled_on_request(folder):
+    data = content(annotation([SQUARE]))
+    assert read(folder, data).pairs()[0].mask.size == (5, 6)
+    source = read(folder, data, scale_annotations=True)
+    assert source.pairs()[0].mask.size is None
+    assert np.array_equal(draw(source, height=10, width=12), np.kron(draw(source), np.ones((2, 2))))
 
 
 def test_images_of_unstated_size_take_their_own(folder):
@@ -175,11 +262,14 @@ def test_images_of_unstated_size_take_their_own(folder):
     assert draw(source, height=2, width=3) == [[0, 0, 0], [0, 1, 1]]
 
 
-def test_run_lengths_of_another_size_than_the_picture_are_refused_when_drawn(folder):
-    data = content(annotation({"size": [5, 6], "counts": [30]}))
+def test_run_lengths_state_the_size_where_the_image_does_not(folder):
+    data = content(*(annotation({"size": [5, width], "counts": [5 * width]}, number=width) for width in (6, 7)))
     del data["images"][0]["height"]
-    with pytest.raises(UserError, match="image a: run lengths are of 6x5 pixels, the image has 7x5"):
-        draw(read(folder, data), height=5, width=7)
+    with raises("size-mismatch", where="annotation 7 of a") as caught:
+        read(folder, data)
+    assert caught.value.value == (5, 7)
+    data["annotations"].pop()
+    assert read(folder, data).pairs()[0].mask.size == (5, 6)
 
 
 # --- Classes ------------------------------------------------------------------------------------------------
@@ -188,8 +278,26 @@ def test_run_lengths_of_another_size_than_the_picture_are_refused_when_drawn(fol
 def test_colors_are_taken_where_every_category_has_one(folder):
     colored = [{"id": 1, "name": "tree", "color": [0, 99, 0]}, {"id": 2, "name": "sky", "color": [1, 2, 250]}]
     assert read(folder, content(categories=colored)).colors == ((0, 0, 0), (0, 99, 0), (1, 2, 250))
+    colored[1]["color"] = "#0102fa"  # as COCO Annotator writes it
+    assert read(folder, content(categories=colored)).colors == ((0, 0, 0), (0, 99, 0), (1, 2, 250))
     del colored[1]["color"]
     assert read(folder, content(categories=colored)).colors == ()
+
+
+def test_colors_that_cannot_be_read_are_left_out(folder, capsys):
+    colored = [{"id": 1, "name": "tree", "color": [0, 99, 0]}, {"id": 2, "name": "sky", "color": [1, 2, 300]}]
+    assert read(folder, content(categories=colored)).colors == ()
+    assert "1 class colors that cannot be read, left out: sky" in capsys.readouterr().err
+
+
+def test_an_unused_category_0_is_no_class(folder, capsys):
+    categories = [{"id": 0, "name": "pets"}, {"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    assert read(folder, content(annotation([SQUARE], 2), categories=categories)).class_names == (
+        *("background", "dog", "cat"),
+    )
+    assert "category 0, 'pets', is used by no annotation" in capsys.readouterr().err
+    used = content(annotation([SQUARE], 0), categories=categories)
+    assert read(folder, used).class_names == ("background", "pets", "dog", "cat")
 
 
 def test_categories_of_one_name_are_one_class(folder):
@@ -238,23 +346,6 @@ def test_splits_are_named_before_the_files(folder):
     }
 
 
-@pytest.mark.parametrize(
-    ("names", "splits"),
-    [
-        (("instances_train2017.json", "instances_val2017.json"), ["train", "val"]),
-        (("Train.json", "my_valid.json"), ["train", "val"]),
-        (("trainval.json", "test-1.json"), ["trainval", "test"]),
-        (("instances_train2017.json", "more.json"), [UNDIVIDED]),
-        (("contest.json", "latest.json"), [UNDIVIDED]),
-    ],
-)
-def test_splits_are_read_from_file_names_where_all_tell(folder, names, splits):
-    files = [
-        write(folder, content(images=(image,)), name) for name, image in zip(names, ("a.jpg", "b.jpg"), strict=True)
-    ]
-    assert list(read(folder, annotations=",".join(files)).splits) == splits
-
-
 def test_every_split_may_have_its_own_folder(folder):
     for split in ("one", "two"):
         (folder / split).mkdir()
@@ -275,7 +366,7 @@ def test_boxes_and_images_without_annotation_are_counted_once(folder, capsys):
     assert len(read(folder, data).pairs()) == 2
     said = capsys.readouterr().err
     assert "warning: 3 shapes without an area left out (3 boxes): a\n" in said
-    assert "warning: 2 images without a shape: background all over (--skip_empty=true leaves them out): a, b" in said
+    assert "warning: 2 images without a shape: they are background (`skip_empty=true` leaves them out): a, b" in said
 
 
 def test_images_that_no_file_lists_are_counted(folder, capsys):
@@ -286,7 +377,7 @@ def test_images_that_no_file_lists_are_counted(folder, capsys):
 def test_images_without_annotation_can_be_left_out(folder):
     data = content(annotation([SQUARE], image=2), images=("a.jpg", "b.jpg"))
     assert [pair.name for pair in read(folder, data, skip_empty=True).pairs()] == ["b"]
-    with pytest.raises(UserError, match="no image with annotations"):
+    with raises("no-pairs"):
         read(folder, content(), skip_empty=True)
 
 
@@ -309,94 +400,105 @@ FIRST = ("annotations", 0)
 
 
 @pytest.mark.parametrize(
-    ("apply", "text"),
+    ("apply", "code", "place"),
     [
-        (change(("images",), KeyError), "part0.json: is no COCO file: it has no `images`, but holds ann"),
-        (change(("annotations",), None), "part0.json: `annotations` must be a list, not null"),
-        (change(("categories",), []), "`categories` is empty"),
-        (change(("categories", 0, "id"), "18"), "category number 1: `id` must be a whole number, not the text '18'"),
-        (change(("categories", 0, "color"), [1, 2, 300]), "category 18: `color` must be three whole numbers"),
-        (change(("images", 0, "file_name"), KeyError), "image 1: `file_name` is missing"),
-        (change(("images", 0, "file_name"), "../../etc/x.jpg"), "image 1: its image '../../etc/x.jpg' is not in"),
-        (change(("images", 0, "height"), 0), "image 1: `height` and `width` must be above 0, not 0 and 6"),
-        (change(("images", 1, "id"), 1), "image 1: the id was there before"),
-        (change(("images", 1, "file_name"), "a.jpg"), "image 2: a was there before"),
-        (change((*FIRST, "image_id"), 9), "annotation 1: image 9 is not in the list `images`"),
-        (change((*FIRST, "category_id"), 9), "annotation 1 of a: category 9 is not in the list .*\n.*ids are 3, 18"),
-        (change((*FIRST, "category_id"), "car"), "annotation 1 of a: `category_id` must be a whole number"),
-        (change((*FIRST, "segmentation"), "mask.png"), "annotation 1 of a: `segmentation` must be a list or an object"),
-        (
-            change((*FIRST, "segmentation"), [[1, 2, 3, 4]]),
-            "annotation 1 of a: a polygon needs 3 points at least, not 2",
-        ),
-        (change((*FIRST, "segmentation"), [[1, 2, 3, 4, 5]]), "annotation 1 of a: points must be pairs"),
-        (change((*FIRST, "segmentation"), [[1, "2", 3, 4, 5, 6]]), "annotation 1 of a: coordinates must be numbers"),
-        (change((*FIRST, "segmentation"), [[1, 1e300, 3, 4, 5, 6]]), "annotation 1 of a: coordinates are pixels"),
-        (change((*FIRST, "segmentation"), {"size": [5, 6]}), "annotation 1 of a: `counts` is missing"),
-        (change((*FIRST, "segmentation"), {"size": [6, 5], "counts": [30]}), "lengths are of 5x6 pixels, .* has 6x5"),
-        (change((*FIRST, "segmentation"), {"size": [5], "counts": [30]}), "`size` must be the height and the width"),
-        (
-            change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [4, 5]}),
-            "add up to 9 pixels, but the mask has 30",
-        ),
-        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [40, -10]}), "a run length of -10 pixels"),
-        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [30.5]}), "must be a list of whole numbers"),
-        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": "oo"}), "compressed run lengths are damaged"),
-        (change(FIRST, 7), "annotation number 1: must be an object with `image_id`, not the number 7"),
-        (change((*FIRST, "segments_info"), []), "panoptic file.*\n.*instances_"),
-        (change((*FIRST, "caption"), "A dog."), "captions.*\n.*instances_"),
+        (change(("images",), KeyError), "wrong-format", ""),
+        (change(("annotations",), None), "wrong-type", ""),
+        (change(("categories",), []), "missing-class-names", ""),
+        (change(("categories", 0, "id"), 1.5), "wrong-type", "category number 1"),
+        (change(("categories", 0, "name"), ""), "empty-name", "category 18"),
+        (change(("images", 0, "file_name"), KeyError), "missing-key", "image 1"),
+        (change(("images", 0, "file_name"), "../../etc/x.jpg"), "image-not-found", "image 1"),
+        (change(("images", 0, "height"), 0), "out-of-range", "image 1"),
+        (change(("images", 1, "id"), 1), "duplicate-id", "image 1"),
+        (change(("images", 1, "file_name"), "a.jpg"), "duplicate-image", "image 2"),
+        (change((*FIRST, "image_id"), 9), "unknown-id", "annotation 1"),
+        (change((*FIRST, "category_id"), 9), "unknown-id", "annotation 1 of a"),
+        (change((*FIRST, "category_id"), "car"), "unknown-id", "annotation 1 of a"),
+        (change((*FIRST, "category_id"), [3]), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "iscrowd"), "perhaps"), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), "mask.png"), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), [[1, 2, 3, 4, 5]]), "invalid-points", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), [[1, "2", 3, 4, 5, 6]]), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), [[1, 1e300, 3, 4, 5, 6]]), "out-of-range", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 6]}), "missing-key", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [6, 5], "counts": [30]}), "size-mismatch", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5], "counts": [30]}), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 2**40], "counts": [1]}), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [4, 5]}), "invalid-rle", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [40, -10]}), "out-of-range", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": [30.5]}), "wrong-type", "annotation 1 of a"),
+        (change((*FIRST, "segmentation"), {"size": [5, 6], "counts": "oo"}), "invalid-rle", "annotation 1 of a"),
+        (change(FIRST, 7), "wrong-type", "annotation number 1"),
+        (change((*FIRST, "segments_info"), []), "wrong-format", ""),
+        (change((*FIRST, "caption"), "A dog."), "wrong-format", ""),
     ],
 )
-def test_files_that_break_the_format_are_named_with_the_rule(folder, apply, text):
+def test_files_that_break_the_format(folder, apply, code, place):
     data = content(annotation([SQUARE]), images=("a.jpg", "b.jpg"), categories=[dict(entry) for entry in CATEGORIES])
     read(folder, data)
     apply(data)
-    with pytest.raises(UserError, match=text) as caught:
+    with raises(code, where=f"part0.json, {place}" if place else "part0.json") as caught:
         read(folder, data)
-    assert "part0.json" in str(caught.value)
     assert caught.value.hint
 
 
-def test_several_faults_are_told_at_once(folder):
-    data = content(*(annotation([[1, 2]], number=number) for number in (7, 8)))
-    with pytest.raises(UserError, match=r"annotation 7 of a.*\n.*1 more fault.*\n.*annotation 8 of a"):
+def test_unknown_ids_are_shown_beside_the_known_ones(folder):
+    with raises("unknown-id", where="annotation 1 of a") as caught:
+        read(folder, content(annotation([SQUARE], 9)))
+    assert caught.value.value == 9 and caught.value.hint == "its ids are 3, 18"
+
+
+def test_several_errors_are_reported_at_once(folder):
+    data = content(*(annotation([[1, "2"]], number=number) for number in (7, 8)))
+    with pytest.raises(UserError, match=r"annotation 7 of a.*\n.*1 more error.*\n.*annotation 8 of a"):
         read(folder, data)
 
 
-@pytest.mark.parametrize("text", ["", "{", "<annotation/>", "[]", '{"images": NaN}', "[" * 100_000])
-def test_files_that_are_no_json_object_are_refused(folder, text):
-    with pytest.raises(UserError, match=r"annotations\.json"):
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "invalid-json"),
+        ("{", "invalid-json"),
+        ("<annotation/>", "invalid-json"),
+        ("[]", "wrong-format"),
+        ('{"images": NaN}', "wrong-format"),
+        ("[" * 100_000, "invalid-json"),
+    ],
+)
+def test_files_that_are_no_json_object_are_refused(folder, text, code):
+    with raises(code, where="annotations.json"):
         read(folder, annotations=write(folder, text))
 
 
 def test_categories_of_two_files_must_agree(folder):
-    with pytest.raises(UserError, match=r"part1.json, category 3: is 'bus', but was 'car' before\n.*same categories"):
+    with raises("class-mismatch", where="part1.json, category 3") as caught:
         read(folder, content(), content(images=("b.jpg",), categories=[{"id": 3, "name": "bus"}]))
+    assert caught.value.value == "bus" and "'car'" in caught.value.rule
 
 
 def test_more_classes_than_labels_hold_are_refused(folder):
     many = [{"id": number, "name": f"class {number}"} for number in range(300)]
-    with pytest.raises(UserError, match="301 classes with the background; labels of 8 bits hold 255"):
+    with raises("too-many-classes") as caught:
         read(folder, content(categories=many))
+    assert caught.value.value == 301
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
+    ("settings", "code", "field"),
     [
-        ({"annotations": ""}, "--annotations: is empty"),
-        ({"annotations": "train:{0},{0}"}, "--annotations: names a split for some parts, but not for"),
-        ({"annotations": "train:{0}", "image_folder": "val:{1}"}, "--image_folder: has no folder for split 'train'"),
-        ({"image_folder": "train:{1}"}, "--image_folder: names splits, but --annotations does not"),
-        ({"image_folder": "val:{1},val:{1}"}, "--image_folder: names a split twice"),
-        ({"image_folder": "{1},{1}"}, "--image_folder: .* are several folders"),
-        ({"image_folder": "{1}/nowhere"}, "--image_folder: no such folder"),
-        ({"annotations": "{0}x"}, "jsonx: cannot be read"),
+        ({"annotations": ""}, "missing-setting", "annotations"),
+        ({"annotations": "train:{0},{0}"}, "missing-split", "annotations"),
+        ({"annotations": "train:{0}", "image_folder": "val:{1}"}, "missing-split", "image_folder"),
+        ({"image_folder": "train:{1}"}, "missing-split", "image_folder"),
+        ({"image_folder": "{1}/nowhere"}, "folder-not-found", "image_folder"),
+        ({"annotations": "{0}x"}, "file-not-found", None),
     ],
 )
-def test_flags_that_cannot_be_are_refused(folder, settings, text):
+def test_settings_that_do_not_fit(folder, settings, code, field):
     places = write(folder, content()), folder / "images"
     settings = {key: value.format(*places) for key, value in settings.items()}
-    with pytest.raises(UserError, match=text):
+    with raises(code, field=field):
         read(folder, **{"annotations": places[0], **settings})
 
 

@@ -1,14 +1,14 @@
-"""CVAT for images 1.1: every shape pixel by pixel, labels, subsets, and files that are not right."""
+"""CVAT's XML: every shape pixel by pixel, labels, subsets, tracks of videos, and files that are wrong."""
 
 import pickle
 
 import numpy as np
 import pytest
+from support.errors import raises
 
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.cvat import BuildCvatConfig, read_cvat
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
-from deeplab.utils.errors import UserError
+from deeplab.data.readers.source import UNDIVIDED, Painter
 
 LABELS = """
 <label><name>road</name><color>#804080</color><type>any</type><attributes><attribute><name>wet</name>
@@ -49,7 +49,7 @@ def read(folder, *files, **settings):
 
 
 def draw(source, height=5, width=6):
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(source.pairs()[0])).mask.draw(painter, height, width).tolist()
 
 
@@ -114,7 +114,19 @@ def test_shapes_without_an_area_are_counted(folder, capsys):
     assert drawn(folder, f'{lines}{parts}<points label="car" points="1,1"/>') == [[0] * 6] * 5
     said = capsys.readouterr().err
     assert "5 shapes without an area left out (1 cuboid, 1 points, 1 polyline, 1 skeleton, 1 tag): a.jpg\n" in said
-    assert "1 images without a shape: background all over" in said
+    assert "1 images without a shape: they are background" in said
+
+
+def test_lines_have_an_area_if_they_are_closed_or_have_a_width(folder):
+    line = '<polyline label="road" points="{}"/>'
+    assert drawn(folder, line.format("0,1;6,1"), line_width=2)[:3] == [[1] * 6, [1] * 6, [0] * 6]
+    closed = "1,1;4,1;4,4;1,4;1,1"
+    assert drawn(folder, line.format(closed)) == [[0] * 6, *[[0, 1, 1, 1, 0, 0]] * 3, [0] * 6]
+
+
+def test_outlines_without_an_area_are_counted(folder, capsys):
+    assert drawn(folder, '<polygon label="car" points="1,1;2,2"/>') == [[0] * 6] * 5
+    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
 
 
 # --- Labels -------------------------------------------------------------------------------------------------
@@ -144,6 +156,8 @@ def test_a_background_label_is_the_background_and_keeps_its_color(folder):
 
 def test_without_colors_for_all_labels_there_are_none(folder):
     labels = f"{LABELS}<label><name>bus</name></label>"
+    assert read(folder, dump(image(), labels=labels)).colors == ()
+    labels = f"{LABELS}<label><name>bus</name><color>blue</color></label>"  # only decoration
     assert read(folder, dump(image(), labels=labels)).colors == ()
 
 
@@ -184,12 +198,78 @@ def test_several_files_go_together(folder):
     assert source.class_names == ("background", "road", "car", "bus")
 
 
+def test_files_may_name_their_splits(folder):
+    paths = [folder / f"{name}.xml" for name in ("x", "y")]
+    for path, name in zip(paths, ("a.jpg", "b.jpg"), strict=True):
+        path.write_text(dump(image(name=name, subset="Train")))
+    source = read(folder, annotations=f"train:{paths[0]},val:{paths[1]}")
+    assert {split: [pair.name for pair in pairs] for split, pairs in source.splits.items()} == {
+        "train": ["a"],
+        "val": ["b"],
+    }
+
+
 def test_images_without_shapes_and_images_that_are_not_named_are_counted(folder, capsys):
     source = read(folder, dump(image(SQUARE.format("")), image(name="b.jpg")), skip_empty=True)
     assert [pair.name for pair in source.pairs()] == ["a"]
     said = capsys.readouterr().err
     assert "1 images without a shape: left out: b" in said
     assert "1 images that no annotation names left out: night/a.jpg" in said
+
+
+# --- Videos -------------------------------------------------------------------------------------------------
+
+
+def track(label, *shapes):
+    return f'<track id="0" label="{label}" source="manual">{"".join(shapes)}</track>'
+
+
+def box(frame, left, outside=0):
+    corners = f'xtl="{left}" ytl="1" xbr="{left + 2}" ybr="2"'
+    return f'<box frame="{frame}" keyframe="1" outside="{outside}" occluded="0" {corners} z_order="0"/>'
+
+
+@pytest.fixture
+def video(tmp_path):
+    (tmp_path / "images").mkdir()
+    for frame in range(6):
+        (tmp_path / "images" / f"frame_{frame:06}.png").touch()
+    return tmp_path
+
+
+def frames(source):
+    return {pair.name: draw_pair(source, pair)[1] for pair in source.pairs()}
+
+
+def draw_pair(source, pair):
+    return pair.mask.draw(Painter(source.class_names, LabelSpec()), 3, 6).tolist()
+
+
+def test_tracks_are_drawn_on_every_frame_and_between_their_key_frames(video):
+    source = read(video, dump(track("road", box(0, 0), box(4, 4, outside=1)), track("car", box(1, 0), box(3, 4))))
+    assert frames(source) == {
+        "frame_000000": [1, 1, 0, 0, 0, 0],
+        "frame_000001": [2, 2, 0, 0, 0, 0],
+        "frame_000002": [1, 1, 2, 2, 0, 0],  # half way from 0 to 4
+        "frame_000003": [1, 1, 0, 0, 2, 2],
+        "frame_000004": [0] * 6,  # both have ended
+    }
+    assert list(source.splits) == [UNDIVIDED]
+
+
+def test_frames_state_the_size_of_the_video(video):
+    head = "<original_size><width>6</width><height>3</height></original_size><stop_frame>5</stop_frame>"
+    source = read(video, dump(track("car", box(1, 0)), labels=f"{LABELS}</labels>{head}<labels>"))
+    assert {pair.mask.size for pair in source.pairs()} == {(3, 6)} and len(source.pairs()) == 6
+
+
+def test_frames_are_found_by_the_number_at_the_end_of_their_name(video):
+    (video / "images" / "frame_000001.png").rename(video / "images" / "clip-01.jpg")
+    source = read(video, dump(track("car", box(0, 0), box(1, 0))))
+    assert [pair.name for pair in source.pairs()] == ["frame_000000", "clip-01"]
+    (video / "images" / "clip-01.jpg").unlink()
+    with raises("image-not-found", where="part0.xml, frame 1"):
+        read(video, dump(track("car", box(0, 0), box(1, 0))))
 
 
 # --- Files that are not right -------------------------------------------------------------------------------
@@ -204,78 +284,75 @@ BOX = {"label": "car", "xtl": 0, "ytl": 0, "xbr": 1, "ybr": 1}
 
 
 @pytest.mark.parametrize(
-    ("shapes", "text"),
+    ("shapes", "code", "place"),
     [
-        (shape("polygon", points="1,1;2,2;3,3"), "image a.jpg, shape 1: `label` is missing"),
-        (shape("polygon", label="car"), "shape 1: `points` is missing"),
-        (shape("polygon", label="car", points="1,1;2,2"), "shape 1: a polygon needs 3 points at least, not 2"),
-        (shape("polygon", label="car", points="1,1;2,2;x,3"), "shape 1: `points` must be x,y;x,y"),
-        (shape("polygon", label="car", points="1,1;2,2;3"), "shape 1: points must be pairs"),
-        (shape("polygon", label="car", points="1,1;2,nan;3,3"), "shape 1: coordinates are pixels, which nan cannot be"),
-        (
-            shape("tag", label="car") + shape("box", **BOX | {"xbr": "wide"}),
-            "shape 2: `xbr` must be a number, not 'wide'",
-        ),
-        (shape("box", **BOX | {"ybr": "inf"}), "shape 1: `ybr` must be a number, not 'inf'"),
-        (shape("box", **BOX, z_order="1.5"), "shape 1: `z_order` must be a whole number"),
-        (shape("ellipse", label="car", cx=1, cy=1, rx=-1, ry=1), "shape 1: a radius must not be negative"),
-        (shape("mask", **MASK | {"rle": "0,5"}), "shape 1: its run lengths add up to 5 pixels, but the mask has 4"),
-        (shape("mask", **MASK | {"rle": "0;4"}), "shape 1: `rle` must be whole numbers"),
-        (shape("mask", **MASK | {"rle": "9" * 30}), "shape 1: run lengths must be a list of whole numbers"),
-        (shape("mask", **MASK | {"rle": "-1,5"}), "shape 1: a run length of -1 pixels"),
-        (shape("mask", **MASK | {"width": 0}), "shape 1: `width` must be a whole number of 1 or more, not '0'"),
-        (shape("mask", **MASK | {"width": 40, "rle": "80"}), "a.jpg: a mask has 40x2 pixels, its image 6x5"),
-        (shape("sphere", label="car"), "shape 1: <sphere> is no shape that is known"),
-        (shape("box", **BOX | {"label": "cat"}), "image a.jpg: 'cat' is no class"),
+        (shape("polygon", points="1,1;2,2;3,3"), "missing-key", "shape 1"),
+        (shape("polygon", label="car"), "missing-key", "shape 1"),
+        (shape("polygon", label="car", points="1,1;2,2;x,3"), "invalid-points", "shape 1"),
+        (shape("polygon", label="car", points="1,1;2,2;3"), "invalid-points", "shape 1"),
+        (shape("polygon", label="car", points="1,1;2,nan;3,3"), "out-of-range", "shape 1"),
+        (shape("tag", label="car") + shape("box", **BOX | {"xbr": "wide"}), "wrong-type", "shape 2"),
+        (shape("box", **BOX | {"ybr": "inf"}), "wrong-type", "shape 1"),
+        (shape("box", **BOX, z_order="1.5"), "out-of-range", "shape 1"),
+        (shape("ellipse", label="car", cx=1, cy=1, rx=-1, ry=1), "out-of-range", "shape 1"),
+        (shape("mask", **MASK | {"rle": "0,5"}), "invalid-rle", "shape 1"),
+        (shape("mask", **MASK | {"rle": "0;4"}), "invalid-rle", "shape 1"),
+        (shape("mask", **MASK | {"rle": "9" * 30}), "wrong-type", "shape 1"),
+        (shape("mask", **MASK | {"rle": "-1,5"}), "out-of-range", "shape 1"),
+        (shape("mask", **MASK | {"width": 0}), "out-of-range", "shape 1"),
+        (shape("mask", **MASK | {"width": 40, "rle": "0,80"}), "size-mismatch", "image a.jpg"),
+        (shape("sphere", label="car"), "unknown-shape", "shape 1"),
+        (shape("box", **BOX | {"label": "a\tb"}), "control-characters", "shape 1"),
+        (shape("box", **BOX | {"label": "cat"}), "unknown-class", "image a.jpg"),
     ],
 )
-def test_shapes_that_break_the_format_are_named_with_the_rule(folder, shapes, text):
-    with pytest.raises(UserError, match=text) as caught:
-        drawn(folder, shapes)
-    assert "part0.xml" in str(caught.value)
-    assert caught.value.hint
+def test_shapes_that_break_the_format(folder, shapes, code, place):
+    with raises(code, where=place) as caught:
+        drawn(folder, shapes.replace("\t", "&#9;"))
+    assert "part0.xml, image a.jpg" in caught.value.where and caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "place"),
     [
-        ("", "is not XML: no element found.*\n.*CVAT for images 1.1"),
-        (dump(image())[:-20], "is not XML: unclosed token"),
-        ("<annotations><image></annotations>", "is not XML: mismatched tag"),
-        (b'<?xml version="1.0" encoding="utf-99"?><annotations/>', "is not XML: unknown encoding"),
-        ("{}", "is not XML: not well-formed"),
-        ("<annotation><folder>VOC</folder></annotation>", "is no file of CVAT: it begins with <annotation>"),
-        ("<annotations/>", "there is no image with annotations"),
-        ("<annotations><track id='0' label='car'/></annotations>", 'is a dump of "CVAT for video".*\n.*for images 1.1'),
-        (dump(image(width="wide")), "image a.jpg: `width` must be a number, not 'wide'"),
-        (dump(image(name="")), "image 1: `name` is missing"),
-        (dump(image(name="../../../etc/passwd")), "image ../../../etc/passwd: its image .* is not in"),
-        (dump(image(), image()), "image a.jpg: image 'a' was there before"),
-        (dump(image(), labels="<label><name>a\nb</name></label>"), "label 1: `name` holds control characters"),
-        (dump(image(), labels="<label><name>car</name><color>blue</color></label>"), "label 1: 'blue' is no color"),
+        ("", "invalid-xml", ""),
+        (dump(image())[:-20], "invalid-xml", ""),
+        ("<annotations><image></annotations>", "invalid-xml", ""),
+        (b'<?xml version="1.0" encoding="utf-99"?><annotations/>', "invalid-xml", ""),
+        ("{}", "invalid-xml", ""),
+        ("<annotation><folder>VOC</folder></annotation>", "wrong-format", ""),
+        ("<annotations/>", "no-pairs", ""),
+        ("<annotations><track id='0'/></annotations>", "missing-key", "track 1"),
+        (dump(track("car", "<box frame='x' outside='0'/>")), "wrong-type", "track 1, shape 1"),
+        (dump(image(width="wide")), "wrong-type", "image a.jpg"),
+        (dump(image(name="")), "missing-key", "image 1"),
+        (dump(image(name="../../../etc/passwd")), "image-not-found", "image ../../../etc/passwd"),
+        (dump(image(), image()), "duplicate-image", "image a.jpg"),
+        (dump(image(), labels="<label><name>a\nb</name></label>"), "control-characters", "label 1"),
     ],
 )
-def test_files_that_break_the_format_are_named_with_the_rule(folder, text, message):
-    with pytest.raises(UserError, match=message) as caught:
+def test_files_that_break_the_format(folder, text, code, place):
+    with raises(code, where=place) as caught:
         read(folder, text)
-    assert "part0.xml" in str(caught.value)
-    assert caught.value.hint
+    assert "part0.xml" in caught.value.where and caught.value.hint
 
 
 def test_document_types_are_refused_before_anything_grows(folder):
     bomb = '<!DOCTYPE lolz [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>\n<annotations>&b;</annotations>'
-    with pytest.raises(UserError, match=r"part0.xml: has a DOCTYPE, which no file of CVAT has\n.*take it out"):
+    with raises("wrong-format", where="part0.xml") as caught:
         read(folder, bomb)
+    assert "DOCTYPE" in caught.value.rule
 
 
 def test_a_mask_larger_than_its_image_is_never_unpacked(folder):
-    mask = shape("mask", **MASK | {"width": 2_000_000_000, "height": 1, "rle": "2000000000"})
-    with pytest.raises(UserError, match="a mask has 2000000000x1 pixels, its image 6x5"):
+    mask = shape("mask", **MASK | {"width": 2_000_000_000, "height": 1, "rle": "0,2000000000"})
+    with raises("size-mismatch", where="image a.jpg") as caught:
         drawn(folder, mask)
+    assert caught.value.value == (1, 2_000_000_000)
 
 
-def test_files_that_are_not_there_are_named(folder):
-    with pytest.raises(UserError, match=r"nowhere\.xml: cannot be read"):
+def test_files_that_do_not_exist_are_named(folder):
+    with raises("file-not-found", where="nowhere.xml"):
         read(folder, annotations=str(folder / "nowhere.xml"))
-    with pytest.raises(UserError, match="--annotations: there is no image"):
+    with raises("missing-setting", field="annotations"):
         read(folder, annotations="")

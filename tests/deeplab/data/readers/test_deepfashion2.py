@@ -4,12 +4,12 @@ import json
 import pickle
 
 import pytest
+from support.errors import raises
 
 from deeplab.data import dataset as datasets
-from deeplab.data.labels import LabelRule
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.deepfashion2 import CLOTHES, BuildDeepFashion2Config, read_deepfashion2
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
-from deeplab.utils.errors import UserError
+from deeplab.data.readers.source import UNDIVIDED, Painter
 
 SHIRT = [0, 0, 4, 0, 4, 3, 0, 3]  # 12 pixels in the top left corner
 BELT = [1, 1, 3, 1, 3, 2, 1, 2]  # 2 of them, in row 1
@@ -37,7 +37,7 @@ def read(root, **settings):
 
 
 def draw(source):
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(source.pairs()[0])).mask.draw(painter, 4, 5).tolist()
 
 
@@ -55,7 +55,7 @@ def test_parts_of_an_item_are_a_union(tmp_path):
     assert draw(read(tmp_path)) == [[7, 7, 7, 7, 0]] * 3 + [[0, 0, 0, 0, 7]]
 
 
-def test_the_known_data_set_has_the_same_classes():
+def test_the_known_dataset_has_the_same_classes():
     known = datasets.load_known("deepfashion2")
     assert known.class_names == ("background", *CLOTHES)
     assert len(set(known.colors)) == 14
@@ -89,47 +89,59 @@ def test_photos_without_an_annotation_file_are_counted(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("data", "text"),
+    ("data", "code", "place"),
     [
-        ("{", "is not JSON"),
-        ([], "must hold an object with item1"),
-        ({"shapes": []}, "has no item and no `source`"),
-        (content(item1=None), "item1: must be an object with `category_id`, not null"),
-        (content(item1={"segmentation": []}), "item1: `category_id` is missing"),
-        (content(item1=item(13, BELT) | {"category_id": 14}), "item1: `category_id` must be 1 to 13, not 14"),
-        (content(item1=item(13, BELT) | {"category_id": "13"}), "item1: `category_id` must be a whole number"),
-        (content(item2=item(13, BELT) | {"segmentation": None}), "item2: `segmentation` must be a list, not null"),
-        (content(item1=item(13, [1, 2, 3, 4])), "item1: a polygon needs 3 points at least, not 2"),
-        (content(item1=item(13, [1, 2, 3, 4, "a", 6])), "item1: coordinates must be numbers"),
+        ("{", "invalid-json", ""),
+        ([], "wrong-format", ""),
+        ({"shapes": []}, "wrong-format", ""),
+        (content(item1=None), "wrong-type", "item1"),
+        (content(item1={"segmentation": []}), "missing-key", "item1"),
+        (content(item1=item(13, BELT) | {"category_id": 14}), "out-of-range", "item1"),
+        (content(item1=item(13, BELT) | {"category_id": "13"}), "wrong-type", "item1"),
+        (content(item2=item(13, BELT) | {"segmentation": None}), "wrong-type", "item2"),
+        (content(item1=item(13, [1, 2, 3, 4, 5])), "invalid-points", "item1"),
+        (content(item1=item(13, [1, 2, 3, 4, "a", 6])), "wrong-type", "item1"),
     ],
 )
-def test_files_that_break_the_format_are_named_with_the_rule(tmp_path, data, text):
+def test_files_that_break_the_format(tmp_path, data, code, place):
     write(tmp_path, data)
-    with pytest.raises(UserError, match=text) as caught:
+    with raises(code, where=f"000001.json, {place}" if place else "000001.json") as caught:
         draw(read(tmp_path))
-    assert "000001.json" in str(caught.value)
     assert caught.value.hint
+
+
+def test_items_without_an_area_paint_nothing(tmp_path):
+    write(tmp_path, content(item1=item(13, [1, 2, 3, 4])))
+    assert draw(read(tmp_path)) == [[0] * 5] * 4
+    with raises("no-pairs"):
+        read(tmp_path, skip_empty=True)
 
 
 def test_an_annotation_file_without_its_photo_is_named(tmp_path):
     write(tmp_path, content())
     (tmp_path / "annos" / "000002.json").write_text("{}")
-    with pytest.raises(UserError, match=r"000002\.json: its image '000002\.jpg' is not in"):
+    with raises("image-not-found", where="000002.json") as caught:
         read(tmp_path)
+    assert caught.value.value == "000002.jpg"
+    assert len(read(tmp_path, on_missing="skip").pairs()) == 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
+    ("settings", "code", "field"),
     [
-        ({"deepfashion2_root": "{0}", "image_folder": "", "annotation_folder": ""}, "has neither train nor validation"),
-        ({"deepfashion2_root": "{0}"}, "or both other folders must be given"),
-        ({"image_folder": ""}, "or both other folders must be given"),
-        ({"annotation_folder": "{0}/nowhere"}, "--annotation_folder: no such folder"),
-        ({"image_folder": "{0}/nowhere"}, "--image_folder: no such folder"),
-        ({"annotation_folder": "{0}/image"}, "there is no image with annotations"),
+        (
+            {"deepfashion2_root": "{0}", "image_folder": "", "annotation_folder": ""},
+            "wrong-layout",
+            "deepfashion2_root",
+        ),
+        ({"deepfashion2_root": "{0}"}, "conflicting-settings", "deepfashion2_root"),
+        ({"image_folder": ""}, "conflicting-settings", "deepfashion2_root"),
+        ({"annotation_folder": "{0}/nowhere"}, "folder-not-found", "annotation_folder"),
+        ({"image_folder": "{0}/nowhere"}, "folder-not-found", "image_folder"),
+        ({"annotation_folder": "{0}/image"}, "no-pairs", None),
     ],
 )
-def test_folders_that_cannot_be_are_refused(tmp_path, settings, text):
+def test_folders_that_do_not_fit(tmp_path, settings, code, field):
     write(tmp_path, content())
-    with pytest.raises(UserError, match=text):
+    with raises(code, field=field):
         read(tmp_path, **{key: value.format(tmp_path) for key, value in settings.items()})

@@ -1,12 +1,27 @@
 """Which image belongs to which mask, and which pair to which split."""
 
+import re
+import unicodedata
+
 import pytest
+from support.errors import raises
 
 from deeplab.data.readers import pairs
-from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, read_folder
-from deeplab.data.readers.pairs import Folder, find_lists, pair_by_names, pair_folders, read_list
-from deeplab.data.readers.source import UNDIVIDED, Pair
-from deeplab.utils.errors import UserError
+from deeplab.data.readers.pairs import (
+    Folder,
+    NamePattern,
+    find_lists,
+    guess_patterns,
+    match_folders,
+    pair_by_names,
+    pair_folders,
+    paths_by_split,
+    read_list,
+    read_pair_list,
+    refuse_leaks,
+    splits_in_folders,
+)
+from deeplab.data.readers.source import Pair
 
 
 def touch(folder, *names):
@@ -23,7 +38,7 @@ def folders(tmp_path):
 
 
 def images(root, *extensions):
-    return Folder(root / "images", extensions or pairs.IMAGE_EXTENSIONS, "--image_format")
+    return Folder(root / "images", extensions or pairs.IMAGE_EXTENSIONS, "image_format")
 
 
 def masks(root):
@@ -31,7 +46,7 @@ def masks(root):
 
 
 def test_mixed_formats_are_paired_by_stem(folders):
-    found = pair_folders(images(folders), masks(folders), "")
+    found = pair_folders(images(folders), masks(folders))
     assert [(pair.name, pair.image.rsplit("/")[-1], pair.mask.rsplit("/")[-1]) for pair in found] == [
         ("a", "a.jpg", "a.png"),
         ("b", "b.JPEG", "b.png"),
@@ -41,7 +56,7 @@ def test_mixed_formats_are_paired_by_stem(folders):
 
 def test_unmatched_files_are_named(folders, capsys):
     touch(folders, "images/d.jpg", "masks/e.png", "masks/f.png")
-    assert len(pair_folders(images(folders), masks(folders), "")) == 3
+    assert len(pair_folders(images(folders), masks(folders))) == 3
     said = capsys.readouterr().err
     assert "1 images without a mask, left out: d" in said
     assert "2 masks without an image, left out: e, f" in said
@@ -55,9 +70,10 @@ def test_suffix_of_masks(tmp_path):
         "masks/ISIC_1_segmentation.png",
         "masks/ISIC_2_segmentation.png",
     )
-    with pytest.raises(UserError, match="--mask_suffix=_segmentation"):
-        pair_folders(images(tmp_path), masks(tmp_path), "")
-    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "_segmentation")] == [
+    with raises("no-matching-names", where=tmp_path / "masks") as caught:
+        pair_folders(images(tmp_path), masks(tmp_path))
+    assert caught.value.hint == "`mask_suffix=_segmentation`"
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "", "{name}_segmentation")] == [
         "ISIC_1",
         "ISIC_2",
     ]
@@ -65,25 +81,27 @@ def test_suffix_of_masks(tmp_path):
 
 def test_ambiguous_stem(folders):
     touch(folders, "images/a.png")
-    with pytest.raises(UserError, match=r"there are several \(\.jpg, \.png\); choose with --image_format"):
-        pair_folders(images(folders), masks(folders), "")
+    with raises("ambiguous-name", where=folders / "images") as caught:
+        pair_folders(images(folders), masks(folders))
+    assert caught.value.value == ("a.jpg", "a.png") and "`image_format`" in caught.value.hint
 
 
 def test_folders_are_searched_with_their_subfolders(tmp_path):
     touch(tmp_path, "images/day/a.jpg", "images/b.jpg", "masks/day/a.png", "masks/b.png", "images/.hidden/c.jpg")
-    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "")] == ["b", "day/a"]
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path))] == ["b", "day/a"]
 
 
 def test_masks_in_a_folder_among_the_images(tmp_path):
     touch(tmp_path, "images/a.png", "images/masks/a.png")
-    found = pair_folders(images(tmp_path), Folder(tmp_path / "images" / "masks", (".png",)), "")
+    found = pair_folders(images(tmp_path), Folder(tmp_path / "images" / "masks", (".png",)))
     assert [(pair.name, pair.mask) for pair in found] == [("a", str(tmp_path / "images" / "masks" / "a.png"))]
 
 
-def test_folder_without_a_picture(tmp_path):
+def test_folder_without_an_image(tmp_path):
     touch(tmp_path, "images/notes.txt", "images/a.HEIC", "masks/a.png")
-    with pytest.raises(UserError, match=r"images: holds no file with \.jpg.*\n.*what it holds ends in \.heic, \.txt"):
-        pair_folders(images(tmp_path), masks(tmp_path), "")
+    with raises("no-files", where=tmp_path / "images") as caught:
+        pair_folders(images(tmp_path), masks(tmp_path))
+    assert caught.value.hint == "its files end in .heic, .txt"
 
 
 def test_subfolders_that_are_links(tmp_path):
@@ -91,40 +109,141 @@ def test_subfolders_that_are_links(tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "far").symlink_to(tmp_path / "disk" / kind, target_is_directory=True)
-    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path), "")] == ["far/a"]
+    assert [pair.name for pair in pair_folders(images(tmp_path), masks(tmp_path))] == ["far/a"]
 
 
 def test_a_suffix_tells_masks_from_images_in_one_folder(tmp_path, capsys):
     touch(tmp_path, "images/a.png", "images/a_mask.png", "images/b.png")
     together = Folder(tmp_path / "images", (".png",))
-    assert [pair.name for pair in pair_folders(together, together, "_mask")] == ["a"]
+    assert [pair.name for pair in pair_folders(together, together, "", "{name}_mask")] == ["a"]
     said = capsys.readouterr().err
     assert said.count("warning") == 1 and "1 images without a mask, left out: b\n" in said
-    with pytest.raises(UserError, match=r"holds no file with \.jpg\n.*lie together here: --mask_suffix=_mask"):
-        pair_folders(images(tmp_path, ".jpg"), together, "")
+    with raises("no-files", where=tmp_path / "images") as caught:
+        pair_folders(images(tmp_path, ".jpg"), together)
+    assert "`mask_suffix=_mask`" in caught.value.hint
 
 
-def test_masks_that_are_jpeg_are_taken_where_there_are_no_others(tmp_path):
-    touch(tmp_path, "images/a.jpg", "masks/a.jpg")
-    config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
-    assert read_folder(config).pairs()[0].mask.endswith("masks/a.jpg")
-    touch(tmp_path, "masks/a.png")  # a.jpg shows it in colors
-    assert read_folder(config).pairs()[0].mask.endswith("masks/a.png")
+def test_names_differ_only_in_case_or_unicode_form(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Straße ü") for form in ("NFC", "NFD"))
+    touch(tmp_path, f"images/{decomposed}.jpg", f"masks/{composed}.png", "images/IMG_1.JPG", "masks/img_1.png")
+    found = pair_folders(images(tmp_path), masks(tmp_path))
+    assert [pair.name for pair in found] == ["IMG_1", composed]
+    assert [pair.image for pair in found] == [
+        str(tmp_path / "images" / name) for name in ("IMG_1.JPG", f"{decomposed}.jpg")
+    ]
+    listed = pair_by_names([decomposed, composed, "img_1"], images(tmp_path), masks(tmp_path), "", "train.txt")
+    assert [pair.image for pair in listed] == [found[1].image] * 2 + [found[0].image]
+    touch(tmp_path, "images/A.jpg", "images/a.jpg", "masks/a.png", "masks/A.png")
+    assert [(pair.name, pair.mask[-5:]) for pair in pair_folders(images(tmp_path), masks(tmp_path))][:2] == [
+        ("A", "A.png"),  # exact names first
+        ("IMG_1", "1.png"),
+    ]
 
 
-def test_subfolders_called_train_and_val_are_the_splits():
-    pairs_of = {name: Pair(name, "", "") for name in ("train/a", "train/b", "val/a", "c")}
-    splits = by_subfolder([pairs_of[name] for name in ("train/a", "train/b", "val/a")])
-    assert {split: [pair.name for pair in members] for split, members in splits.items()} == {
-        "train": ["train/a", "train/b"],
-        "val": ["val/a"],
-    }
-    assert list(by_subfolder(list(pairs_of.values()))) == [UNDIVIDED]
+# --- Patterns -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "key"),
+    [
+        ("{name}_sat", "100_sat.jpg", ("", "100")),
+        ("{name}_sat.jpg", "100_sat.jpg", ("", "100")),
+        ("{name}_sat.jpg", "day/100_sat.jpg", ("day", "100")),
+        ("{name}_sat.jpg", "100_sat.png", None),
+        ("{name}_sat", "100_mask.png", None),
+        ("image_{name}", "image_3.v2.png", ("", "3.v2")),
+        ("{road}_lane_{name}", "um_lane_000001.png", ("", "000001", "um")),
+        ("{road}_{name}", "um_000001.png", ("", "000001", "um")),
+        ("{split}/masks/{name}", "train/masks/a.png", ("", "a", "train")),
+        ("{name}/images/*.png", "n1/images/x.png", ("", "n1")),
+        ("{name}/images/*.png", "n1/masks/x.png", None),
+        ("{name}.v*", "a.v12.png", ("", "a")),
+    ],
+)
+def test_what_a_pattern_reads_from_a_path(pattern, path, key):
+    assert NamePattern(pattern).key(path) == key
+
+
+@pytest.mark.parametrize("pattern", ["mask.png", "{name}_{name}", "{}"])
+def test_patterns_that_are_none(pattern):
+    with raises("invalid-pattern", field="mask_pattern") as caught:
+        NamePattern(pattern, "mask_pattern")
+    assert caught.value.value == pattern
+
+
+LAYOUTS = {  # names of images, names of masks, patterns: as in DeepGlobe, KITTI, people's own, Cityscapes, IDD
+    "deepglobe": ("{}_sat.jpg", "{}_mask.png", "{name}_sat", "{name}_mask"),
+    "kitti": ("um_{:06}.png", "um_lane_{:06}.png", "um_{name}", "um_lane_{name}"),
+    "prefix": ("image_{}.png", "mask_{}.png", "image_{name}", "mask_{name}"),
+    "cityscapes": (
+        *("a{}_leftImg8bit.png", "a{}_gtFine_labelTrainIds.png"),
+        *("{name}_leftImg8bit", "{name}_gtFine_labelTrainIds"),
+    ),
+    "potsdam": ("top_potsdam_2_{}_RGB.tif", "top_potsdam_2_{}_label.tif", "{name}_RGB", "{name}_label"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_error_proposes_patterns_that_work(tmp_path, layout):
+    image, mask, *expected = LAYOUTS[layout]
+    for number in range(100, 104):
+        touch(tmp_path, f"images/{image.format(number)}", f"masks/{mask.format(number)}")
+    folders = Folder(tmp_path / "images", pairs.IMAGE_EXTENSIONS), Folder(tmp_path / "masks", pairs.MASK_EXTENSIONS)
+    with raises("no-matching-names", where=tmp_path / "masks") as caught:
+        pair_folders(*folders)
+    proposed = dict(re.findall(r"`(\w+)=([^`]*)`", caught.value.hint))
+    assert "of 4 images" not in caught.value.hint
+    found = pair_folders(*folders, proposed["image_pattern"], proposed["mask_pattern"])
+    assert [pair.image for pair in found] == [
+        str(tmp_path / "images" / image.format(number)) for number in range(100, 104)
+    ]
+    assert [pair.mask for pair in found] == [
+        str(tmp_path / "masks" / mask.format(number)) for number in range(100, 104)
+    ]
+    assert len(pair_folders(*folders, *expected)) == 4
+
+
+def test_nothing_is_proposed_for_names_without_a_common_part(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/x.png")
+    with raises("no-matching-names") as caught:
+        pair_folders(images(tmp_path), masks(tmp_path))
+    assert caught.value.value == ("a", "x") and "pattern" not in caught.value.hint
+    assert guess_patterns(["a"], ["x"])[2] == 0
+
+
+def test_images_and_masks_of_patterns_in_one_folder(tmp_path):
+    touch(tmp_path, "images/100_sat.jpg", "images/100_mask.png", "images/101_sat.jpg", "images/notes.txt")
+    together = Folder(tmp_path / "images", pairs.IMAGE_EXTENSIONS)
+    found = match_folders(together, together, "{name}_sat", "{name}_mask")
+    assert [(pair.name, pair.mask) for pair in found.pairs] == [("100_sat", str(tmp_path / "images" / "100_mask.png"))]
+    assert found.images_without_mask == ("101_sat.jpg",) and found.masks_without_image == ()
+
+
+def test_lists_of_pairs(tmp_path):
+    touch(tmp_path, "images/a.jpg", "images/b c.jpg", "masks/x.png", "masks/y.png")
+    for separator in ("\t", ",", ";", ", "):
+        (tmp_path / "list.txt").write_text(f"a.jpg{separator}x.png\n/b c.jpg{separator}y.png\n")
+        found = read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
+        assert found == [
+            Pair("a", str(tmp_path / "images" / "a.jpg"), str(tmp_path / "masks" / "x.png")),
+            Pair("b c", str(tmp_path / "images" / "b c.jpg"), str(tmp_path / "masks" / "y.png")),
+        ]
+    (tmp_path / "list.txt").write_text("a.jpg x.png\na.jpg z.png\n")
+    with raises("files-missing", where="list.txt") as caught:
+        read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert caught.value.value == 1 and "z.png" in caught.value.rule
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with raises("wrong-format", where="list.txt, line 1"):
+        read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
+
+
+# --- Lists of names -----------------------------------------------------------------------------------------
 
 
 def test_missing_folder_lists_its_neighbors(folders):
-    with pytest.raises(UserError, match=r"(?s)--image_folder: no such folder.*holds the folders images, masks"):
-        pairs.require_folder(folders / "image", "--image_folder")
+    with raises("folder-not-found", field="image_folder") as caught:
+        pairs.require_folder(folders / "image", "image_folder")
+    assert "images, masks" in caught.value.hint
 
 
 def test_list_order_is_kept_and_extensions_let_pass(folders):
@@ -139,16 +258,16 @@ def test_names_in_subfolders(tmp_path):
 
 
 def test_all_missing_files_are_named_at_once(folders):
-    with pytest.raises(UserError) as fault:
+    with raises("files-missing", where="train.txt") as caught:
         pair_by_names(["a", "x", "y"], images(folders), masks(folders), "", "train.txt")
-    assert fault.value.where == "train.txt"
-    assert fault.value.rule.startswith("4 files cannot be found")
-    assert "images/x: no such file" in fault.value.rule and "masks/y: no such file" in fault.value.rule
+    assert caught.value.value == 4
+    assert "images/x: no such file" in caught.value.rule and "masks/y: no such file" in caught.value.rule
 
 
-def test_wrong_format_flag_is_worked_out(folders):
-    with pytest.raises(UserError, match=r"no such file \(\.png\), but \.jpg; give --image_format=jpg"):
+def test_the_right_format_is_proposed(folders):
+    with raises("files-missing", where="train.txt") as caught:
         pair_by_names(["a"], images(folders, ".png"), masks(folders), "", "train.txt")
+    assert "no such file (.png), but .jpg; set `image_format=jpg`" in caught.value.rule
 
 
 # --- Lists and splits ---------------------------------------------------------------------------------------
@@ -157,12 +276,12 @@ def test_wrong_format_flag_is_worked_out(folders):
 def test_list_of_names(tmp_path, capsys):
     (tmp_path / "train.txt").write_bytes(b"a\r\nb \r\n\r\na\r\n")
     assert read_list(tmp_path / "train.txt") == ["a", "b", "a"]
-    assert "names that stand there more than once, whose images count as often: a\n" in capsys.readouterr().err
+    assert "these images are listed more than once, and count as often: a\n" in capsys.readouterr().err
 
 
 def test_empty_list(tmp_path):
     (tmp_path / "val.txt").write_text("\n  \n")
-    with pytest.raises(UserError, match=r"val.txt: the list is empty"):
+    with raises("empty-list", where="val.txt"):
         read_list(tmp_path / "val.txt")
 
 
@@ -175,17 +294,47 @@ def test_lists_of_a_folder(tmp_path):
     touch(tmp_path, "train.txt", "val.txt", "._train.txt")
     assert list(find_lists(tmp_path)) == ["train", "val"]
     assert list(find_lists(tmp_path, ["val"])) == ["val"]
-    with pytest.raises(UserError, match="lists there are train, val"):
+    with raises("unknown-split", field="splits") as caught:
         find_lists(tmp_path, ["test"])
-    with pytest.raises(UserError, match=r"write train.txt and val.txt there"):
+    assert caught.value.value == "test" and "train, val" in caught.value.hint
+    with raises("no-files", where=tmp_path.parent):
         find_lists(tmp_path.parent)
+
+
+def test_paths_may_name_splits(tmp_path):
+    touch(tmp_path, "a,b", "c")
+    assert paths_by_split(f"{tmp_path / 'a,b'},{tmp_path / 'c'}", "annotations") == [
+        ("", str(tmp_path / "a,b")),
+        ("", str(tmp_path / "c")),
+    ]
+    assert paths_by_split("train:C:\\x.json,val:y", "annotations") == [("train", "C:\\x.json"), ("val", "y")]
+    assert paths_by_split("C:\\x.json", "annotations") == [("", "C:\\x.json")]
+    assert paths_by_split("https://x.org/a.json", "annotations") == [("", "https://x.org/a.json")]
+
+
+def test_first_folders_are_splits_if_all_are():
+    assert splits_in_folders(["train/a", "valid/b/c"]) == ["train", "valid"]
+    assert splits_in_folders(["train/a", "b"]) == splits_in_folders(["trainer/a", "values/b"]) == ["", ""]
+
+
+# --- Leaks --------------------------------------------------------------------------------------------------
 
 
 def test_shared_images_are_pointed_out(capsys):
     a, b, c = (Pair(name, f"images/{name}.jpg", f"masks/{name}.png") for name in "abc")
-    pairs.warn_of_leaks({"train": [a, b], "val": [b], "trainval": [a, b], "test": [c]})
+    refuse_leaks({"train": [a, b], "val": [b], "trainval": [a, b], "test": [c]})
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert "1 images are in split 'train' and in 'val' (b)" in said
-    pairs.warn_of_leaks({"train": [Pair("1", "train/1.jpg", "")], "val": [Pair("1", "val/1.jpg", "")]})
+    refuse_leaks({"train": [Pair("1", "train/1.jpg", "")], "val": [Pair("1", "val/1.jpg", "")]})
     assert capsys.readouterr().err == ""  # two images of one name
+
+
+def test_many_shared_images_are_an_error():
+    shared = [Pair(str(number), f"images/{number}.jpg", "") for number in range(9)]
+    refuse_leaks({"train": shared, "val": shared[:5]})
+    refuse_leaks({"train": shared, "trainval": shared, "train_aug": shared})
+    refuse_leaks({"train_0": shared, "val_1": shared})  # of different folds
+    with raises("split-leak", where="split val") as caught:
+        refuse_leaks({"train": shared, "val": shared[:6]})
+    assert caught.value.value == 6

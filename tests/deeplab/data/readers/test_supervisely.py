@@ -9,11 +9,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 
-from deeplab.data.labels import LabelRule
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
+from deeplab.data.labels import LabelSpec
+from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.data.readers.supervisely import BuildSuperviselyConfig, read_supervisely
-from deeplab.utils.errors import UserError
 
 META = {
     "classes": [
@@ -80,7 +80,7 @@ def read(project, **settings):
 
 
 def draw(source, size=(4, 6)):
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(source.pairs()[0].mask)).draw(painter, *size).tolist()
 
 
@@ -116,12 +116,15 @@ def test_a_background_of_its_own_keeps_its_place_and_color(project):
     [
         (["train", "val"], {"train": ["train/a"], "val": ["val/a"]}),
         (["Train_1", "train_2", "validation", "test2"], {"train": 2, "val": 1, "test": 1}),
+        (["train", "trainval", "val"], {"train": ["train/a"], "trainval": ["trainval/a"], "val": ["val/a"]}),
+        (["training", "train_val"], {"train": ["training/a"], "trainval": ["train_val/a"]}),
+        (["trains", "values"], {UNDIVIDED: ["trains/a", "values/a"]}),
         (["berlin", "train"], {UNDIVIDED: ["berlin/a", "train/a"]}),
         (["train"], {UNDIVIDED: ["train/a"]}),  # to be divided
         (["berlin", "ulm"], {UNDIVIDED: ["berlin/a", "ulm/a"]}),
     ],
 )
-def test_splits_by_the_names_of_data_sets(project, datasets, splits):
+def test_splits_by_the_names_of_datasets(project, datasets, splits):
     for name in datasets:
         add(project, name, annotation(polygon("hair", SQUARE)))
     found = read(project).splits
@@ -131,7 +134,16 @@ def test_splits_by_the_names_of_data_sets(project, datasets, splits):
         assert {split: [pair.name for pair in pairs] for split, pairs in found.items()} == splits
 
 
-def test_nested_data_sets(project):
+def test_datasets_can_be_chosen(project):
+    for name in ("train", "trainval", "val"):
+        add(project, name, annotation(polygon("hair", SQUARE)))
+    assert list(read(project, datasets="train, val").splits) == ["train", "val"]
+    with raises("unknown-name", field="datasets") as caught:
+        read(project, datasets="train,vla")
+    assert caught.value.value == "vla" and "'val'" in caught.value.hint
+
+
+def test_nested_datasets(project):
     add(project, "city", annotation(polygon("hair", SQUARE)))
     add(project, "city/datasets/night", annotation(polygon("hair", SQUARE)))
     assert [pair.name for pair in read(project).pairs()] == ["city/a", "city/night/a"]
@@ -192,6 +204,11 @@ def test_bitmap_from_supervisely_itself(project):
     assert [row[:5] for row in label[:3]] == [[0, 2, 2, 2, 0], [0, 2, 0, 2, 0], [0, 2, 2, 2, 0]]
 
 
+def test_lines_of_a_width(project):
+    line = figure("skin", "line", points={"exterior": [[0, 1], [5, 1]], "interior": []})
+    assert drawn(project, line, line_width=1) == [[0] * 6, [1] * 6, [0] * 6, [0] * 6]
+
+
 def test_files_of_before_2019_state_no_geometry(project):
     old_bitmap = {"classTitle": "hair", "bitmap": {"data": packed([[1, 1]]), "origin": [0, 0]}, "points": None}
     old_polygon = {"classTitle": "skin", "bitmap": None, "points": {"exterior": SQUARE, "interior": []}}
@@ -207,11 +224,11 @@ def test_order(project):
 def test_other_figures_are_counted(project, capsys):
     line = figure("skin", "line", points={"exterior": [[0, 0], [3, 3]], "interior": []})
     nodes = figure("skin", "graph", nodes={})
-    add(project, "one", annotation(line, nodes, line))
+    add(project, "one", annotation(line, nodes, line, polygon("skin", [[0, 0], [1, 1]])))
     add(project, "one", annotation(polygon("hair", SQUARE)), image="b.jpg")
     assert [pair.name for pair in read(project, skip_empty=True).pairs()] == ["one/b"]
     said = capsys.readouterr().err
-    assert "3 shapes without an area left out (1 graph, 2 line)" in said
+    assert "4 shapes without an area left out (1 graph, 2 line, 1 too small)" in said
     assert "1 images without a shape: left out: one/a" in said
 
 
@@ -222,103 +239,126 @@ def test_images_without_an_annotation_file(project, capsys):
     assert "1 images without an annotation file left out: one/img/b.jpg" in capsys.readouterr().err
 
 
-# --- What is not as it should be ----------------------------------------------------------------------------
+# --- Files that are not right ----------------------------------------------------------------------------
 
 
 def test_where_no_project_is(tmp_path):
-    with pytest.raises(UserError, match=r"meta\.json: is not there\n.*--project_folder is the folder that holds"):
+    with raises("file-not-found", where=tmp_path / "meta.json") as caught:
         read(tmp_path)
+    assert "`project_folder`" in caught.value.hint
     write(tmp_path / "meta.json", META)
-    with pytest.raises(UserError, match=r"holds no dataset, a folder with img/ and ann/"):
+    with raises("wrong-layout", where=tmp_path):
         read(tmp_path)
     add(tmp_path, "one", annotation(polygon("hair", SQUARE)))
-    with pytest.raises(UserError) as fault:
+    with raises("file-not-found", where="meta.json") as caught:
         read(tmp_path / "one")
-    assert fault.value.hint == f"--project_folder={tmp_path}"
+    assert caught.value.hint == f"`project_folder={tmp_path}`"
     write(tmp_path / "two" / "ann" / "a.jpg.json", annotation())
-    with pytest.raises(UserError, match=r"two: there is ann/, but no img/\n.*export the project with its images"):
+    with raises("wrong-layout", where=tmp_path) as caught:
         read(tmp_path)
+    assert "two: there is ann/, but no img/" in caught.value.rule
 
 
 @pytest.mark.parametrize(
-    ("content", "rule"),
+    ("content", "code", "place"),
     [
-        ("", "is not JSON: it is empty"),
-        ({"classes": None}, "`classes` must be a list, not null"),
-        ({"classes": ["hair"]}, "class 1: must be an object"),
-        ({"classes": [{"title": None}]}, "class 1: `title` must be text"),
-        ({"classes": [{"title": "hair", "color": "red"}]}, "class 1: `color` must be like #FF8000, not 'red'"),
-        ({"classes": [{"title": "hair", "color": 5}]}, "class 1: `color` must be text, not the number 5"),
+        ("", "invalid-json", ""),
+        ({"classes": None}, "wrong-type", ""),
+        ({"classes": ["hair"]}, "wrong-type", "class 1"),
+        ({"classes": [{"title": None}]}, "wrong-type", "class 1"),
+        ({"classes": [{"title": "hair", "shape": 5}]}, "wrong-type", "class 1"),
     ],
 )
-def test_faults_of_meta(project, content, rule):
+def test_meta_that_breaks_the_format(project, content, code, place):
     write(project / "meta.json", content)
     add(project, "one", annotation())
-    with pytest.raises(UserError) as fault:
+    meta = project / "meta.json"
+    with raises(code, where=f"{meta}, {place}" if place else meta) as caught:
         read(project)
-    assert fault.value.where.startswith(str(project / "meta.json")) and fault.value.hint
-    assert rule in str(fault.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("color", ["red", 5, None, "#12"])
+def test_colors_are_only_decoration(project, color):
+    write(project / "meta.json", {"classes": [{"title": "hair", "shape": "polygon", "color": color}]})
+    add(project, "one", annotation(polygon("hair", SQUARE)))
+    assert read(project).colors == ((0, 0, 0), (0, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["neutral", "Void", "IGNORE"])
+def test_classes_that_mark_ignored_pixels(project, name, capsys):
+    classes = [{"title": title, "shape": "polygon", "color": "#010203"} for title in ("skin", name)]
+    write(project / "meta.json", {"classes": classes})
+    assert drawn(project, polygon(name, SQUARE))[1] == [0, 255, 255, 0, 0, 0]
+    assert read(project).class_names == ("background", "skin")
+    assert f"class {name!r} marks pixels that do not count" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "rule", "hint"),
+    ("content", "code", "place"),
     [
-        ("{", "is not JSON", "export it again"),
-        ({"size": {}}, "`objects` is missing", "export"),
-        (annotation(objects={}), "`objects` must be a list, not an object", "export"),
-        (annotation("hair"), "object 1: it must be an object, not the text 'hair'", "export"),
-        (annotation(polygon("hair", SQUARE), polygon("hiar", SQUARE)), "object 2: class 'hiar' is not", "mean 'hair'?"),
-        (annotation(polygon(None, SQUARE)), "object 1: `classTitle` must be text", "export"),
-        (annotation(figure("hair", 3)), "object 1: `geometryType` must be text, not the number 3", "export"),
-        (annotation(size=[4, 6]), "`size` must be an object, not a list", "export"),
-        (annotation(size={"height": -4, "width": 6}), "must be above 0, not -4 and 6", "take them out"),
+        ("{", "invalid-json", ""),
+        ({"size": {}}, "missing-key", ""),
+        (annotation(objects={}), "wrong-type", ""),
+        (annotation("hair"), "wrong-type", "object 1"),
+        (annotation(polygon("hair", SQUARE), polygon("hiar", SQUARE)), "unknown-class", "object 2"),
+        (annotation(polygon(None, SQUARE)), "wrong-type", "object 1"),
+        (annotation(figure("hair", 3)), "wrong-type", "object 1"),
+        (annotation(size=[4, 6]), "wrong-type", ""),
+        (annotation(size={"height": -4, "width": 6}), "out-of-range", ""),
     ],
 )
-def test_faults_that_show_on_reading(project, content, rule, hint):
+def test_files_that_break_the_format(project, content, code, place):
     add(project, "one", content)
-    with pytest.raises(UserError) as fault:
+    path = project / "one" / "ann" / "a.jpg.json"
+    with raises(code, where=f"{path}, {place}" if place else path) as caught:
         read(project)
-    assert str(project / "one" / "ann" / "a.jpg.json") in fault.value.where
-    assert rule in str(fault.value) and hint in fault.value.hint
+    assert caught.value.hint
 
 
 def broken_bitmap(**more):
     return figure("hair", "bitmap", bitmap={"data": packed([[1]]), "origin": [0, 0], **more})
 
 
+def deflated(data):
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
 @pytest.mark.parametrize(
-    ("entry", "rule"),
+    ("entry", "code"),
     [
-        (polygon("skin", None), "`exterior` must be a list, not null"),
-        (polygon("skin", [[0, 0], [1, 1]]), "needs 3 points at least, not 2"),
-        (polygon("skin", SQUARE, [[0, 0], [1, 1]]), "needs 3 points at least, not 2"),
-        (polygon("skin", [[0, 0], [1, 1], ["2", 2]]), "coordinates must be numbers"),
-        (figure("skin", "polygon"), "`points` is missing"),
-        (figure("skin", "multipolygon", parts=[]), "has no outline"),
-        (rectangle("skin", [0, 0]), "a rectangle has 2 corners of x and y, not 2 numbers"),
-        (rectangle("skin", [0, 0], [None, 2]), "a coordinate must be a number, not null"),
-        (rectangle("skin", 3, 4), "a corner must be a list, not the number 3"),
-        (broken_bitmap(origin=[1]), "`origin` must be x and y, not 1 numbers"),
-        (broken_bitmap(origin=None), "`origin` must be a list, not null"),
-        (broken_bitmap(origin=["1", 2]), "`origin` must be a number, not the text '1'"),
-        (broken_bitmap(data=None), "`data` must be text, not null"),
-        (broken_bitmap(data="!"), "`data` is no base64"),
-        (broken_bitmap(data=base64.b64encode(b"raw").decode()), "`data` cannot be unpacked"),
-        (broken_bitmap(data=base64.b64encode(zlib.compress(b"raw" * 99)[:-9]).decode()), "`data` breaks off"),
-        (broken_bitmap(data=base64.b64encode(zlib.compress(b"raw")).decode()), "its bitmap cannot be read as PNG"),
-        (broken_bitmap(data=packed(np.ones([7, 7]))), "its bitmap of 7x7 pixels is larger than the image, 6x4"),
-        (broken_bitmap(data=base64.b64encode(zlib.compress(bytes(10**7))).decode()), "more than the image has pixels"),
+        (polygon("skin", None), "wrong-type"),
+        (polygon("skin", [[0, 0], [1, 1], ["2", 2]]), "wrong-type"),
+        (figure("skin", "polygon"), "missing-key"),
+        (figure("skin", "multipolygon", parts=[{}]), "missing-key"),
+        (rectangle("skin", [0, 0]), "invalid-points"),
+        (rectangle("skin", [0, 0], [None, 2]), "wrong-type"),
+        (rectangle("skin", 3, 4), "wrong-type"),
+        (broken_bitmap(origin=[1]), "invalid-points"),
+        (broken_bitmap(origin=None), "wrong-type"),
+        (broken_bitmap(origin=["1", 2]), "wrong-type"),
+        (broken_bitmap(data=None), "wrong-type"),
+        (broken_bitmap(data="!"), "invalid-base64"),
+        (broken_bitmap(data=base64.b64encode(b"raw").decode()), "invalid-bitmap"),
+        (broken_bitmap(data=base64.b64encode(zlib.compress(b"raw" * 99)[:-9]).decode()), "invalid-bitmap"),
+        (broken_bitmap(data=deflated(b"raw")), "unreadable-image"),
+        (broken_bitmap(data=packed(np.ones([7, 7]))), "size-mismatch"),
+        (broken_bitmap(data=deflated(bytes(10**7))), "invalid-bitmap"),
     ],
 )
-def test_faults_that_show_on_drawing(project, entry, rule):
-    with pytest.raises(UserError) as fault:
+def test_figures_that_break_the_format(project, entry, code):
+    with raises(code, where=f"{project / 'one' / 'ann' / 'a.jpg.json'}, object 2") as caught:
         drawn(project, polygon("skin", SQUARE), entry)
-    assert fault.value.where.startswith(f"{project / 'one' / 'ann' / 'a.jpg.json'}, object 2")
-    assert rule in fault.value.rule and fault.value.hint
+    assert caught.value.hint
 
 
-def test_image_that_is_not_there(project):
+def test_figures_without_an_outline_are_left_out(project):
+    assert drawn(project, figure("skin", "multipolygon", parts=[])) == [[0] * 6] * 4
+
+
+def test_image_that_does_not_exist(project):
     add(project, "one", annotation(polygon("hair", SQUARE)))
     (project / "one" / "img" / "a.jpg").unlink()
-    with pytest.raises(UserError, match=r"a\.jpg\.json: its image 'a\.jpg' is not in .*one/img\n.*put it there"):
+    with raises("image-not-found", where="a.jpg.json") as caught:
         read(project)
+    assert caught.value.value == "a.jpg"

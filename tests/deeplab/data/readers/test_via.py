@@ -4,10 +4,13 @@ import json
 import math
 import pickle
 
+import numpy as np
 import pytest
+from PIL import Image
+from support.errors import raises
 
-from deeplab.data.labels import LabelRule
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
+from deeplab.data.labels import LabelSpec
+from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.data.readers.via import BuildViaConfig, read_via
 from deeplab.utils.errors import UserError
 
@@ -56,7 +59,7 @@ def read(folder, content, **settings):
 
 def draw(source, name="a", size=(4, 6)):
     (pair,) = [pair for pair in source.pairs() if pair.name == name]
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(pair.mask)).draw(painter, *size).tolist()
 
 
@@ -117,7 +120,7 @@ def test_lines_and_points_are_counted(folder, capsys):
     line = {"name": "polyline", "all_points_x": [1, 2], "all_points_y": [1, 2]}
     content = export(image(region(line, "x"), region({"name": "point", "cx": 1, "cy": 2}, "x"), region(SQUARE)))
     assert read(folder, content).class_names == ("background", "hair")
-    assert "2 shapes without an area left out (1 point, 1 polyline): a.jpg" in capsys.readouterr().err
+    assert "2 shapes without an area left out (1 point, 1 polyline): a\n" in capsys.readouterr().err
 
 
 # --- Which attribute is the class ---------------------------------------------------------------------------
@@ -125,38 +128,37 @@ def test_lines_and_points_are_counted(folder, capsys):
 
 def test_attribute_must_be_clear(folder):
     content = export(image(region(SQUARE, "hair", sure="yes"), region(SQUARE, "skin", sure="no")))
-    with pytest.raises(UserError) as fault:
+    with raises("unclear-attribute", where=folder / "via.json") as caught:
         read(folder, content)
-    assert fault.value.where == str(folder / "via.json")
-    assert "regions have the attributes 'part', 'sure': which is the class?" in fault.value.rule
-    assert fault.value.hint.startswith("--label_attribute=part")
+    assert caught.value.value == ("part", "sure") and caught.value.hint.startswith("`label_attribute=part`")
     assert read(folder, content, label_attribute="part").class_names == ("background", "hair", "skin")
     assert read(folder, content, label_attribute="sure").class_names == ("background", "no", "yes")
-    with pytest.raises(
-        UserError, match=r"--label_attribute: no region has the attribute 'prat'\n.*did you mean 'part'"
-    ):
+    with raises("unknown-name", field="label_attribute") as caught:
         read(folder, content, label_attribute="prat")
+    assert caught.value.value == "prat" and "'part'" in caught.value.hint
 
 
 def test_check_boxes(folder):
     assert read(folder, export(image(region(SQUARE, {"hair": True, "skin": False})))).class_names[1:] == ("hair",)
-    with pytest.raises(UserError, match=r"image 'a\.jpg', region 1: has several classes: 'hair', 'skin'"):
+    with raises("several-classes", where="image 'a.jpg', region 1"):
         read(folder, export(image(region(SQUARE, {"hair": True, "skin": True}))))
 
 
 @pytest.mark.parametrize("label", ["", "  ", None, {}, {"hair": False}])
 def test_regions_without_a_class(folder, label):
     content = export(image(region(WHOLE, "skin"), region(SQUARE, label)))
-    with pytest.raises(UserError, match=r"region 2: has no class: `part` is empty\n.*--default_class=NAME"):
+    with raises("missing-class", where="image 'a.jpg', region 2") as caught:
         read(folder, content)
+    assert "`default_class=NAME`" in caught.value.hint
     assert draw(read(folder, content, default_class="hair"))[1] == [2, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("attributes", [{}, [], None])
 def test_no_attribute_at_all(folder, attributes):
     content = export(image({"shape_attributes": SQUARE, "region_attributes": attributes}))
-    with pytest.raises(UserError, match=r"no region has an attribute .*\n.*--default_class=NAME"):
+    with raises("missing-class", where="via.json") as caught:
         read(folder, content)
+    assert "`default_class=NAME`" in caught.value.hint
     assert read(folder, content, default_class="balloon").class_names == ("background", "balloon")
 
 
@@ -176,74 +178,153 @@ def test_images_without_a_region_and_unlisted_ones(folder, capsys):
     source = read(folder, content)
     assert [pair.name for pair in source.pairs()] == ["a", "b"] and draw(source, "b") == [[0] * 6] * 4
     said = capsys.readouterr().err
-    assert "1 images without a shape: background all over" in said
-    assert "1 images that the file does not list left out: c.jpg" in said
+    assert "1 images without a shape: they are background" in said
+    assert "1 images that no file lists left out: c.jpg" in said
     assert [pair.name for pair in read(folder, content, skip_empty=True).pairs()] == ["a"]
 
 
 def test_image_listed_twice(folder):
     content = export(image(region(SQUARE)), image(region(SQUARE), size=99))
-    with pytest.raises(UserError, match=r"via\.json, image 'a\.jpg': image 'a' was there before"):
+    with raises("duplicate-image", where="via.json, image 'a.jpg'"):
         read(folder, content)
 
 
-def test_images_that_are_not_there(folder):
+def test_images_that_do_not_exist(folder):
     content = export(image(region(SQUARE)), image(name="x.jpg"), image(name="../via.json"))
-    with pytest.raises(UserError, match=r"(?s)its image 'x\.jpg' is not in .*and 1 more faults.*'\.\./via\.json'"):
+    with pytest.raises(UserError, match=r"(?s)its image 'x\.jpg' is not in .*and 1 more errors.*'\.\./via\.json'"):
         read(folder, content)
 
 
-# --- Files that are not as they should be -------------------------------------------------------------------
+# --- Several files and CSV ----------------------------------------------------------------------------------
+
+
+def write_split(folder, split, label="hair"):
+    (folder / split).mkdir()
+    (folder / split / "a.jpg").touch()
+    (folder / split / "via_region_data.json").write_text(json.dumps(export(image(region(SQUARE, label)))))
+    return str(folder / split / "via_region_data.json")
+
+
+def test_a_file_per_split(folder):
+    """As in the balloon dataset of Mask R-CNN: train/via_region_data.json and val/via_region_data.json."""
+    files = [write_split(folder, "train"), write_split(folder, "val", "skin")]
+    for named in (",".join(files), f"train:{files[0]},val:{files[1]}"):
+        for image_folder in ("", str(folder)):
+            source = read_via(BuildViaConfig(annotations=named, image_folder=image_folder))
+            images = {split: [pair.image for pair in pairs] for split, pairs in source.splits.items()}
+            assert images == {split: [str(folder / split / "a.jpg")] for split in ("train", "val")}
+            assert source.class_names == ("background", "hair", "skin")
+
+
+CSV = """filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes
+a.jpg,0,"{}",2,0,"{""name"":""polygon"",""all_points_x"":[1,3,3,1],""all_points_y"":[1,1,3,3]}","{""part"":""hair""}"
+a.jpg,0,"{}",2,1,"{""name"":""rect"",""x"":4,""y"":0,""width"":2,""height"":1}","{""part"":""skin""}"
+b.jpg,0,"{}",0,0,"{}","{}"
+"""
+
+
+@pytest.mark.parametrize("head", ["", "#"])
+def test_export_as_csv(folder, head):
+    (folder / "images" / "b.jpg").touch()
+    (folder / "via.csv").write_text(head + CSV)
+    source = read_via(BuildViaConfig(annotations=str(folder / "via.csv"), image_folder=str(folder / "images")))
+    assert [pair.name for pair in source.pairs()] == ["a", "b"]
+    assert draw(source) == [[0, 0, 0, 0, 2, 2], *[[0, 1, 1, 0, 0, 0]] * 2, [0] * 6] and not np.any(draw(source, "b"))
 
 
 @pytest.mark.parametrize(
-    ("content", "rule", "hint"),
+    ("text", "code", "place"),
     [
-        ("{", "is not JSON", "export it again"),
-        ("#filename,file_size,region_count", "is not JSON", "export it again"),
-        ([], "must be an object, not a list", "Export Annotations (as JSON)"),
-        ({}, "holds no image", "Export Annotations (as JSON)"),
-        ({"images": [], "annotations": []}, "'images' is no image of VIA", "Export Annotations (as JSON)"),
-        ({"project": {}, "metadata": {}, "file": {}}, "is a project of VIA 3", "VIA 2"),
-        ({"_via_img_metadata": None}, "`_via_img_metadata` must be an object, not null", "export"),
-        (export({**image(), "regions": 3}), "`regions` must be a list or an object, not the number 3", "export"),
-        (export(image("polygon")), "region 1: it must be an object, not the text 'polygon'", "export"),
-        ({"a": {**image(), "filename": None}}, "`filename` must be text, not null", "export"),
-        (export(image(region(None))), "region 1: `shape_attributes` must be an object, not null", "export"),
-        (export(image(region({}))), "region 1: `name` is missing", "export"),
-        (export(image(region({"name": "blob"}))), "region 1: its shape is called 'blob'", "polygon, rect, circle"),
-        (export(image(region(SQUARE, 1.5))), "`part` must be a whole number, not 1.5", "export"),
-        (export(image(region(SQUARE, ["hair"]))), "`part` must be text or a whole number, not a list", "export"),
+        ("name,class\na.jpg,hair\n", "wrong-format", ""),
+        (CSV.replace('"{""part"":""hair""}"', "{part"), "invalid-json", ", line 2"),
+        (CSV.replace("[1,1,3,3]", "[1,1,3]"), "invalid-points", ", image 'a.jpg', region 1"),
+        ("", "wrong-format", ""),
+    ],
+)
+def test_csv_that_breaks_the_format(folder, text, code, place):
+    (folder / "via.csv").write_text(text)
+    with raises(code, where=f"{folder / 'via.csv'}{place}"):
+        read_via(BuildViaConfig(annotations=str(folder / "via.csv"), image_folder=str(folder / "images")))
+
+
+# --- Images that were resized -------------------------------------------------------------------------------
+
+
+def test_shapes_outside_and_another_file_size_are_pointed_out(folder, capsys):
+    Image.new("RGB", (12, 8)).save(folder / "images" / "a.jpg")
+    large = {"name": "rect", "x": 8, "y": 4, "width": 16, "height": 12}  # on an image of 24x16 pixels
+    source = read(folder, export(image(region(large), size=98765)))
+    said = capsys.readouterr().err
+    assert "1 shapes reach far outside their image" in said
+    assert "1 images have another file size than VIA noted" in said
+    halved = read(folder, export(image(region(large), size=98765)), annotation_scale=0.5)
+    assert "outside" not in capsys.readouterr().err
+    label = draw(halved, size=(8, 12))
+    assert label[2][4] == label[7][11] == 1 and label[1][4] == label[2][3] == 0
+    assert draw(source, size=(16, 24))[4][8] == 1
+
+
+# --- Files that are not right -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "place"),
+    [
+        ("{", "invalid-json", ""),
+        ("#filename,file_size,region_count", "invalid-json", ""),
+        ([], "wrong-format", ""),
+        ({}, "wrong-format", ""),
+        ({"images": [], "annotations": []}, "wrong-format", ""),
+        ({"project": {}, "metadata": {}, "file": {}}, "wrong-format", ""),
+        ({"_via_img_metadata": None}, "wrong-type", ""),
+        (export({**image(), "regions": 3}), "wrong-type", ", image 'a.jpg'"),
+        (export(image("polygon")), "wrong-type", ", image 'a.jpg', region 1"),
+        ({"a": {**image(), "filename": None}}, "wrong-type", ", image 'a'"),
+        (export(image(region(None))), "wrong-type", ", image 'a.jpg', region 1"),
+        (export(image(region({}))), "missing-key", ", image 'a.jpg', region 1"),
+        (export(image(region({"name": "blob"}))), "unknown-shape", ", image 'a.jpg', region 1"),
+        (export(image(region(SQUARE, 1.5))), "wrong-type", ", image 'a.jpg', region 1"),
+        (export(image(region(SQUARE, ["hair"]))), "wrong-type", ", image 'a.jpg', region 1"),
         (
             export(image({"shape_attributes": SQUARE, "region_attributes": ["x"]})),
-            "must be an object, not a list",
-            "export",
+            "wrong-type",
+            ", image 'a.jpg', region 1",
         ),
     ],
 )
-def test_faults_of_the_file(folder, content, rule, hint):
-    with pytest.raises(UserError) as fault:
+def test_files_that_break_the_format(folder, content, code, place):
+    with raises(code, where=f"{folder / 'via.json'}{place}") as caught:
         read(folder, content)
-    assert str(folder / "via.json") in fault.value.where
-    assert rule in str(fault.value) and hint in fault.value.hint
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("outline", "rule"),
+    ("outline", "code"),
     [
-        ({**SQUARE, "all_points_x": [1, 2, 3]}, "`all_points_x` has 3 numbers, `all_points_y` 4"),
-        ({**SQUARE, "all_points_x": None}, "`all_points_x` must be a list, not null"),
-        ({**SQUARE, "all_points_x": [1, 2, 3, "4"]}, "coordinates must be numbers"),
-        ({**SQUARE, "all_points_x": [1, 2, 3, [4]]}, "points must be pairs"),
-        ({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}, "needs 3 points at least, not 2"),
-        ({"name": "rect", "x": 0, "y": 0, "width": 6}, "`height` is missing"),
-        ({"name": "circle", "cx": 1, "cy": 1, "r": -1}, "a radius must not be negative, as -1 is"),
-        ({"name": "circle", "cx": 1, "cy": 1, "r": 1e12}, "coordinates are pixels"),
-        ({"name": "ellipse", "cx": 1, "cy": 1, "rx": 2, "ry": "2"}, "`ry` must be a number, not the text '2'"),
+        ({**SQUARE, "all_points_x": None}, "wrong-type"),
+        ({**SQUARE, "all_points_x": [1, 2, 3]}, "invalid-points"),
+        ({**SQUARE, "all_points_x": [1, 2, 3, "4"]}, "wrong-type"),
+        ({**SQUARE, "all_points_x": [1, 2, 3, [4]]}, "invalid-points"),
+        ({"name": "rect", "x": 0, "y": 0, "width": 6}, "missing-key"),
+        ({"name": "circle", "cx": 1, "cy": 1, "r": -1}, "out-of-range"),
+        ({"name": "circle", "cx": 1, "cy": 1, "r": 1e12}, "out-of-range"),
+        ({"name": "ellipse", "cx": 1, "cy": 1, "rx": 2, "ry": "2"}, "wrong-type"),
     ],
 )
-def test_faults_of_a_region(folder, outline, rule):
-    with pytest.raises(UserError) as fault:
+def test_regions_that_break_the_format(folder, outline, code):
+    with raises(code, where=f"{folder / 'via.json'}, image 'a.jpg', region 2") as caught:
         drawn(folder, region(WHOLE), region(outline))
-    assert fault.value.where == f"{folder / 'via.json'}, image 'a.jpg', region 2"
-    assert rule in fault.value.rule and fault.value.hint
+    assert caught.value.hint
+
+
+def test_regions_without_an_area_are_left_out(folder, capsys):
+    two = {"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}
+    assert drawn(folder, region(two), region(SQUARE)) == drawn(folder, region(SQUARE))
+    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
+
+
+def test_lines_have_an_area_if_they_are_closed_or_have_a_width(folder):
+    closed = {"name": "polyline", "all_points_x": [1, 3, 3, 1, 1], "all_points_y": [1, 1, 3, 3, 1]}
+    assert drawn(folder, region(closed)) == drawn(folder, region(SQUARE))
+    line = {"name": "polyline", "all_points_x": [0, 6], "all_points_y": [1, 1]}
+    assert drawn(folder, region(line), line_width=2) == [[1] * 6, [1] * 6, [0] * 6, [0] * 6]

@@ -3,11 +3,11 @@
 import pickle
 
 import pytest
+from support.errors import raises
 
-from deeplab.data.labels import LabelRule
-from deeplab.data.readers.source import UNDIVIDED, Painter, indices_of
+from deeplab.data.labels import LabelSpec
+from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.data.readers.yolo import BuildYoloConfig, read_yolo
-from deeplab.utils.errors import UserError
 
 SQUARE = "0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"  # of an image of 8x4 pixels: columns 2 to 5, rows 1 and 2
 MIDDLE = [[0] * 8, [0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0], [0] * 8]
@@ -35,7 +35,7 @@ def read(root, **settings):
 
 
 def draw(source, place=0, size=(4, 8)):
-    painter = Painter(indices_of(source.class_names, 255), 255, LabelRule())
+    painter = Painter(source.class_names, LabelSpec())
     return pickle.loads(pickle.dumps(source.pairs()[place].mask)).draw(painter, *size).tolist()
 
 
@@ -64,7 +64,7 @@ def test_source(tmp_path):
     assert draw(source)[1] == [0, 0, 2, 2, 2, 2, 0, 0]  # class 1 there is 2 here
 
 
-def test_shares_of_whatever_size_the_image_has(tmp_path):
+def test_fractions_of_whatever_size_the_image_has(tmp_path):
     assert drawn(tmp_path, f"0 {SQUARE}") == MIDDLE
     assert draw(read(tmp_path), size=(2, 4)) == [[0, 1, 1, 0], [0] * 4]  # centers on the lower border are out
 
@@ -94,7 +94,7 @@ def test_images_without_lines(tmp_path, capsys):
     source = read(tmp_path)
     assert members(source) == {"train": ["a", "b", "c"]}
     assert draw(source, 1) == draw(source, 2) == [[0] * 8] * 4
-    assert "2 images without a shape: background all over" in capsys.readouterr().err
+    assert "2 images without a shape: they are background" in capsys.readouterr().err
     assert members(read(tmp_path, skip_empty=True)) == {"train": ["a"]}
 
 
@@ -162,8 +162,30 @@ def test_lists_of_images(tmp_path):
     source = read(tmp_path)
     assert members(source) == {"train": ["b", "a"], "val": ["c"]} and draw(source) == MIDDLE
     (tmp_path / "val.txt").write_text("images/train/c.jpg\n../../etc/passwd\n")
-    with pytest.raises(UserError, match=r"val\.txt, line 2: its image '\.\./\.\./etc/passwd' is not in"):
+    with raises("image-not-found", where="val.txt, line 2") as caught:
         read(tmp_path)
+    assert caught.value.value == "../../etc/passwd"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path: C:\\Users\\me\\data\ntrain: C:\\Users\\me\\data\\images\\train\n",
+        'path: "C:\\Users\\me"\ntrain: "C:\\Users\\me\\images\\train"\n',  # \U is no escape of YAML
+        "train: /home/me/data/images/train\n",
+    ],
+)
+def test_absolute_paths_of_another_machine(tmp_path, text):
+    put(tmp_path, train_a=f"0 {SQUARE}")
+    write_yaml(tmp_path, text)
+    assert members(read(tmp_path)) == {"train": ["a"]}
+
+
+def test_absolute_windows_paths_in_a_list(tmp_path):
+    put(tmp_path, train_a=f"0 {SQUARE}")
+    (tmp_path / "train.txt").write_text("D:\\me\\data\\images\\train\\a.jpg\n")
+    write_yaml(tmp_path, "train: train.txt\n")
+    assert members(read(tmp_path)) == {"train": ["a"]}
 
 
 def test_same_images_in_two_splits(tmp_path):
@@ -173,84 +195,89 @@ def test_same_images_in_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "rule", "hint"),
+    ("text", "code"),
     [
-        ("train: [", "is not YAML", "docs.ultralytics.com"),
-        ("- train", "it must be an object, not a list", ""),
-        ("", "it must be an object, not null", ""),
-        ("a: 2020-99-99", "is not YAML", ""),
-        ("a: !!python/object:os.system {}", "is not YAML", ""),
-        ("train: images/train", "`names` must be a list or an object, not null", ""),
-        ("names: 3", "`names` must be a list or an object, not the number 3", ""),
-        ("names: []", "names no class", ""),
-        ("names: [hair, yes]", "the name of class 1 must be text, not true", "put it in quotes"),
-        ("names: [hair, {}]", "the name of class 1 must be text, not an object", ""),
-        ("names: [hair, skin, hair]", "names hair more than once", "a name of its own"),
-        ("names: {0: hair, 2: skin}", "must number the classes 0, 1, 2 ..., not 0, 2", "without gaps"),
-        ("names: {hair: 0}", "must number the classes 0, 1, 2 ..., not hair", "without gaps"),
-        ("names: [hair]\nnc: 2", "`nc` is the number 2, but `names` has 1 classes", "one of the two"),
-        ("names: [hair]", "names no images", "write train: and val:"),
-        ("names: [hair]\ntrain: 5", "`train` must be text, not the number 5", ""),
-        ("names: [hair]\npath: [a]\ntrain: a", "`path` must be text, not a list", ""),
-        ("names: [hair]\ntrain: images/x", "`train` is 'images/x', but there is no folder", "`path` is relative to"),
-        ("names: [hair]\ntrain: data.yaml", "but there is no folder and no list", "relative to"),
-        ('names: [hair]\ntrain: "a\\0b"', "but there is no folder and no list", "relative to"),
-        ("names: [hair]\ntrain: labels", "holds no image", "give the folder of the images"),
-        ("names: [hair]\ntrain: images/train\nkpt_shape: [17, 3]", "describes key points", "segmentation"),
+        ("train: [", "invalid-yaml"),
+        ("- train", "wrong-type"),
+        ("", "wrong-type"),
+        ("a: 2020-99-99", "invalid-yaml"),
+        ("a: !!python/object:os.system {}", "invalid-yaml"),
+        ("train: images/train", "wrong-type"),
+        ("names: 3", "wrong-type"),
+        ("names: []", "missing-class-names"),
+        ("names: [hair, yes]", "wrong-type"),
+        ("names: [hair, {}]", "wrong-type"),
+        ("names: [hair, skin, hair]", "duplicate-name"),
+        ("names: {0: hair, 2: skin}", "missing-class-names"),
+        ("names: {hair: 0}", "missing-class-names"),
+        ("names: [hair]\nnc: 2", "class-count-mismatch"),
+        ("names: [hair]", "missing-key"),
+        ("names: [hair]\ntrain: 5", "wrong-type"),
+        ("names: [hair]\npath: [a]\ntrain: a", "wrong-type"),
+        ("names: [hair]\ntrain: images/x", "folder-not-found"),
+        ("names: [hair]\ntrain: data.yaml", "folder-not-found"),
+        ('names: [hair]\ntrain: "a\\0b"', "folder-not-found"),
+        ("names: [hair]\ntrain: labels", "no-files"),
+        ("names: [hair]\ntrain: images/train\nkpt_shape: [17, 3]", "wrong-format"),
     ],
 )
-def test_faults_of_the_yaml(tmp_path, text, rule, hint):
+def test_yaml_that_breaks_the_format(tmp_path, text, code):
     put(tmp_path, train_a=f"0 {SQUARE}")
     write_yaml(tmp_path, text, "")
-    with pytest.raises(UserError) as fault:
+    with raises(code, where=tmp_path) as caught:
         read(tmp_path)
-    assert str(tmp_path) in fault.value.where
-    assert rule in fault.value.rule and hint in fault.value.hint
+    assert caught.value.hint
 
 
 def test_yaml_that_is_nested_without_end(tmp_path):
     write_yaml(tmp_path, "[" * 5000)
-    with pytest.raises(UserError, match=r"data\.yaml: is nested too deep"):
+    with raises("invalid-yaml", where="data.yaml"):
         read(tmp_path)
 
 
 def test_no_labels_at_all(tmp_path):
     put(tmp_path, train_a=None)
     write_yaml(tmp_path, "train: images/train\n")
-    with pytest.raises(UserError, match=r"none of the 1 images has labels: .*a\.jpg would have .*labels/train/a\.txt"):
+    with raises("no-files", where="data.yaml") as caught:
         read(tmp_path)
+    assert "labels/train/a.txt" in caught.value.rule
 
 
 @pytest.mark.parametrize(
-    ("line", "rule", "hint"),
+    ("line", "code"),
     [
-        (f"2 {SQUARE}", "class 2 is none of the 2 in `names`", "add its name"),
-        (f"-1 {SQUARE}", "class -1 is none of the 2", "mend the line"),
-        (f"0.5 {SQUARE}", "class 0.5 is none of the 2", "mend the line"),
-        (f"nan {SQUARE}", "class nan is none of the 2", "mend the line"),
-        (f"hair {SQUARE}", "must be `class x1 y1 x2 y2 ...` in numbers, not 'hair 0.25", "mend the line"),
-        ("0", "has 0 numbers after the class", "take it out"),
-        ("0 0.1 0.2", "has 2 numbers after the class", "take it out"),
-        (f"0 {SQUARE} 0.9", "has 9 numbers after the class", "if the last is a confidence, take it out"),
-        ("0 0.5 0.5 0.5 0.5 0.9", "has 5 numbers after the class", "if the last is a confidence"),
-        ("0 12 30 40 30 40 50", "12 is outside of 0 to 1", "divide x by the width"),
-        ("0 0.1 0.1 0.5 0.1 0.5 -0.02", "-0.02 is outside of 0 to 1", "divide"),
-        ("0 0.1 0.1 0.5 nan 0.5 0.2", "nan is outside of 0 to 1", "divide"),
-        ("0 0.1 0.1 0.5 1e999 0.5 0.2", "inf is outside of 0 to 1", "divide"),
+        (f"2 {SQUARE}", "unknown-class"),
+        (f"-1 {SQUARE}", "unknown-class"),
+        (f"0.5 {SQUARE}", "unknown-class"),
+        (f"nan {SQUARE}", "unknown-class"),
+        (f"hair {SQUARE}", "wrong-type"),
+        ("0", "invalid-points"),
+        ("0 0.1 0.2", "invalid-points"),
+        (f"0 {SQUARE} 0.9", "invalid-points"),
+        ("0 0.5 0.5 0.5 0.5 0.9", "invalid-points"),
+        ("0 12 30 40 30 40 50", "out-of-range"),
+        ("0 0.1 0.1 0.5 0.1 0.5 -0.02", "out-of-range"),
+        ("0 0.1 0.1 0.5 nan 0.5 0.2", "out-of-range"),
+        ("0 0.1 0.1 0.5 1e999 0.5 0.2", "out-of-range"),
     ],
 )
-def test_faults_of_a_line(tmp_path, line, rule, hint):
-    with pytest.raises(UserError) as fault:
+def test_lines_that_break_the_format(tmp_path, line, code):
+    with raises(code, where=f"{tmp_path / 'labels' / 'train' / 'a.txt'}, line 3") as caught:
         drawn(tmp_path, f"0 {SQUARE}\n\n{line}\n")
-    assert fault.value.where == f"{tmp_path / 'labels' / 'train' / 'a.txt'}, line 3"
-    assert rule in fault.value.rule and hint in fault.value.hint
+    assert caught.value.hint
+
+
+def test_a_number_too_many_may_be_a_confidence(tmp_path):
+    with raises("invalid-points") as caught:
+        drawn(tmp_path, f"0 {SQUARE} 0.9")
+    assert caught.value.value == 9 and "confidence" in caught.value.hint
 
 
 def test_label_file_that_is_no_text(tmp_path):
     put(tmp_path, train_a="")
     write_yaml(tmp_path, "train: images/train\n")
     (tmp_path / "labels" / "train" / "a.txt").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(UserError, match=r"a\.txt: is not UTF-8 at byte 0"):
+    with raises("not-utf-8", where="a.txt"):
         read(tmp_path)
 
 
@@ -273,20 +300,30 @@ def test_folders(tmp_path, capsys):
     assert members(source) == {UNDIVIDED: ["a", "b", "day/a"]} and source.class_names == ("background", "hair", "skin")
     assert draw(source)[1] == [0, 0, 2, 2, 2, 2, 0, 0]
     assert "labels/all: 1 labels without an image left out: c.txt" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"--names: no such file: .*labels/all/classes\.txt"):
+    with raises("file-not-found", field="names") as caught:
         folders(tmp_path)
+    assert caught.value.value.endswith("labels/all/classes.txt")
     names.rename(tmp_path / "labels" / "all" / "classes.txt")
     assert folders(tmp_path).class_names == ("background", "hair", "skin")
 
 
+def test_subfolders_that_are_called_train_and_val_are_the_splits(tmp_path):
+    put(tmp_path, train_a=f"1 {SQUARE}", valid_a=f"0 {SQUARE}")
+    (tmp_path / "obj.names").write_text("hair\nskin\n")
+    places = {"image_folder": str(tmp_path / "images"), "label_folder": str(tmp_path / "labels")}
+    source = read_yolo(BuildYoloConfig(**places, names=str(tmp_path / "obj.names")))
+    assert members(source) == {"train": ["train/a"], "valid": ["valid/a"]}
+
+
 def test_settings_that_do_not_go_together(tmp_path):
-    with pytest.raises(UserError, match=r"--data_yaml: is not given\n.*--image_folder, --label_folder and --names"):
+    with raises("missing-setting", field="data_yaml"):
         read_yolo(BuildYoloConfig())
-    with pytest.raises(UserError, match="--data_yaml: is not given"):
+    with raises("missing-setting", field="data_yaml"):
         read_yolo(BuildYoloConfig(image_folder=str(tmp_path)))
-    with pytest.raises(UserError, match="--data_yaml: says what --image_folder, --names would say again"):
+    with raises("conflicting-settings", field="data_yaml") as caught:
         read_yolo(BuildYoloConfig(data_yaml="data.yaml", image_folder="images", names="obj.names"))
-    with pytest.raises(UserError, match="--label_folder: no such folder"):
+    assert "`image_folder`, `names`" in caught.value.rule
+    with raises("folder-not-found", field="label_folder"):
         read_yolo(BuildYoloConfig(image_folder=str(tmp_path), label_folder=str(tmp_path / "labels")))
-    with pytest.raises(UserError, match=r"data\.yaml: cannot be read: No such file"):
+    with raises("file-not-found", where="data.yaml"):
         read(tmp_path)

@@ -1,0 +1,182 @@
+"""Names of classes: which of them mean the background or ignored pixels, and files that list classes.
+
+Such files come in many forms: one name per line, CSV with a header (Roboflow's `_classes.csv`, Kaggle's
+`class_dict.csv`), CVAT's `labelmap.txt`, CamVid's `label_colors.txt`, or lines `R G B name`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_text
+
+BACKGROUND = "background"
+IGNORED_NAME = "ignore"  # always means pixels that do not count
+CLASS_FILES = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "_classes.csv")  # what tools write beside masks
+_IGNORED_NAMES = frozenset({"ignore", "ignored", "void", "neutral"})  # in any case, with or without underscores
+
+_COMMENT = re.compile(r"(^|\s)#.*")  # not the one in the class C#
+_COLUMNS = {
+    "name": ("name", "names", "class", "classes", "class name", "class_name", "label", "label_name", "category"),
+    "value": ("value", "pixel value", "pixel_value", "pixel", "id", "idx", "index", "class_id", "class id", "label_id"),
+    "red": ("r", "red"),
+    "green": ("g", "green"),
+    "blue": ("b", "blue"),
+}
+_LABELMAP = re.compile(r"(?P<name>[^:]+):(?P<red>\d+),(?P<green>\d+),(?P<blue>\d+):[^:]*:[^:]*")
+_FORMS = (  # of lines without a header, in the order in which they are tried; all lines must have the same one
+    _LABELMAP,
+    re.compile(r"(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)(?:[\s,;]+(?P<name>\S.*))?"),
+    re.compile(r"(?P<name>\S.*?)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)"),
+    re.compile(r"(?P<value>\d+)\s*[,;:=\t]\s*(?P<name>\S.*)"),
+    re.compile(r"(?P<name>\S.*?)\s*[,;:=\t]\s*(?P<value>\d+)"),
+    re.compile(r"(?P<value>\d+)\s+(?P<name>[^\d\s].*)"),
+)
+_SEPARATORS = (",", ";", "\t")
+_MIN_TYPO = 6  # letters of a name from which one wrong letter counts as a slip
+
+
+def is_background(name: str) -> bool:
+    """Whether a class name means the background: `background`, `Background`, labelme's `_background_`."""
+    return name.strip("_").lower() == BACKGROUND
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a class name marks pixels that do not count: `void`, `Ignore`, `neutral`, labelme's `__ignore__`."""
+    return name.strip("_").lower() in _IGNORED_NAMES
+
+
+def with_background(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names of drawn masks: the background first, names of ignored pixels left out, no name twice."""
+    kept = [name for name in names if not is_background(name) and not is_ignored(name)]
+    return (BACKGROUND, *dict.fromkeys(kept))
+
+
+def near_equal(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that probably mean the same class: `Cat` and `cat`, `Cats` and `Cat`, `cel` and `cell`."""
+    return [
+        (first, second)
+        for place, first in enumerate(names)
+        for second in names[place + 1 :]
+        if first != second and _is_slip(*sorted((_plain(first), _plain(second)), key=len))
+    ]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
+
+def _is_slip(short: str, long: str) -> bool:
+    """Whether two names in lower case, without separators, differ in a plural ending or a single letter."""
+    if short == long:
+        return True
+    if len(short) < 3 or len(long) > len(short) + 2 or any(map(str.isdigit, short + long)):
+        return False
+    if long in (f"{short}s", f"{short}es"):
+        return True
+    steps = difflib.SequenceMatcher(None, short, long, autojunk=False).get_opcodes()
+    changes = [step for step in steps if step[0] != "equal"]
+    kind, first, last, start, stop = changes[0]
+    if len(changes) > 1 or max(last - first, stop - start) > 1 or short[0] != long[0]:
+        return False
+    letter = long[start:stop]
+    doubled = kind == "insert" and letter in (long[start - 1 : start], long[stop : stop + 1])
+    return doubled or len(short) >= _MIN_TYPO
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ListedClass:
+    """A class as a file lists it.
+
+    Attributes:
+      name: empty if the file gives only colors.
+      value: its label value, if the file gives one.
+      color: its color, red, green, blue from 0 to 255, if the file gives one.
+    """
+
+    name: str
+    value: int | None = None
+    color: tuple[int, int, int] | None = None
+
+
+def read_class_file(path: str | os.PathLike) -> list[ListedClass]:
+    """Reads a file that lists classes, in any of the usual forms.
+
+    Raises:
+      UserError: the file cannot be read, or lists no class (`missing-class-names`).
+    """
+    rows = [_COMMENT.sub("", line).strip() for line in read_text(path).splitlines()]
+    rows = [row for row in rows if row]
+    found = _by_header(rows) or _by_form(rows) or [ListedClass(row) for row in rows]
+    if not found:
+        raise UserError("missing-class-names", "names no class", "write one name per line", where=path)
+    return found
+
+
+def _by_header(rows: Sequence[str]) -> list[ListedClass]:
+    """Returns the classes of a file whose first line names its columns; none if it does not."""
+    for separator in _SEPARATORS:
+        columns = [_column(cell) for cell in rows[0].split(separator)] if rows else []
+        if "name" in columns and (len(columns) > 1 or len(rows) > 2):
+            cells = [[cell.strip().strip('"') for cell in row.split(separator)] for row in rows[1:]]
+            if all(len(line) >= len(columns) for line in cells):
+                return [_listed(dict(zip(columns, line, strict=False))) for line in cells]
+    return []
+
+
+def _column(cell: str) -> str:
+    word = cell.strip().strip('"').lower()
+    return next((column for column, words in _COLUMNS.items() if word in words), "")
+
+
+def _by_form(rows: Sequence[str]) -> list[ListedClass]:
+    for form in _FORMS:
+        matches = [form.fullmatch(row) for row in rows]
+        if all(matches):
+            found = [_listed(match.groupdict()) for match in matches if match]
+            colors, values = [entry.color for entry in found], [entry.value for entry in found]
+            is_colored = "red" in form.groupindex and None not in colors
+            if is_colored or ("value" in form.groupindex and len(set(values)) == len(values) > 1):
+                return found
+    return []
+
+
+def _listed(cells: dict[str, str | None]) -> ListedClass:
+    parts = [cells.get(channel) or "" for channel in ("red", "green", "blue")]
+    channels = [int(part) if part.isdecimal() and len(part) < 4 else 256 for part in parts]
+    value = cells.get("value") or ""
+    return ListedClass(
+        (cells.get("name") or "").strip(),
+        int(value) if value.isdecimal() and len(value) < 6 else None,
+        (channels[0], channels[1], channels[2]) if max(channels) < 256 else None,
+    )
+
+
+def names_in(path: str | os.PathLike) -> tuple[str, ...]:
+    """Reads the class names of a file, by label value if it gives values; names of ignored pixels are left out.
+
+    Raises:
+      UserError: the file cannot be read or lists no class (`missing-class-names`), or its label values have gaps
+        (`invalid-class-file`).
+    """
+    listed = read_class_file(path)
+    values = [entry.value for entry in listed]
+    if None in values:
+        return tuple(dict.fromkeys(entry.name for entry in listed) if listed[0].color else (e.name for e in listed))
+    by_value = {entry.value: entry.name for entry in listed if not is_ignored(entry.name)}
+    by_value.setdefault(0, BACKGROUND)
+    missing = [value for value in range(len(by_value)) if value not in by_value]
+    if missing or len(set(values)) < len(values):
+        wrong = f"there is no {missing[0]}" if missing else "one is listed twice"
+        rule = f"its label values must be 0, 1, 2 ... without gaps, but {wrong}"
+        hint = "number the classes without gaps, and map the values of the masks with `label_map`"
+        raise UserError("invalid-class-file", rule, hint, where=path, value=tuple(values))
+    return tuple(by_value[value] for value in range(len(by_value)))

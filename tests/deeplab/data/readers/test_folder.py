@@ -1,0 +1,93 @@
+"""Two parallel folders: patterns, lists of pairs, masks among the images, and subfolders that are splits."""
+
+import pytest
+from support.errors import raises
+from support.mask_files import names_of
+
+from deeplab.data.readers import FORMATS
+from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, match_config, read_folder
+from deeplab.data.readers.source import UNDIVIDED, Pair
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def config(root, images="images", masks="masks", **settings):
+    return BuildFolderConfig(str(root / images), str(root / masks), **settings)
+
+
+def test_masks_that_are_jpeg_are_read_if_there_are_no_others(tmp_path):
+    touch(tmp_path, "images/a.jpg", "masks/a.jpg")
+    assert read_folder(config(tmp_path)).pairs()[0].mask.endswith("masks/a.jpg")
+    touch(tmp_path, "masks/a.png")  # a.jpg shows it in colors
+    assert read_folder(config(tmp_path)).pairs()[0].mask.endswith("masks/a.png")
+
+
+def test_images_and_masks_in_one_folder(tmp_path):
+    touch(tmp_path, "images/a.jpg", "images/a.png", "images/b.jpg", "images/b_mask.png")
+    together = config(tmp_path, masks="images")
+    assert read_folder(together).pairs() == [
+        Pair("a", str(tmp_path / "images" / "a.jpg"), str(tmp_path / "images" / "a.png"))
+    ]
+    (pair,) = read_folder(config(tmp_path, masks="images", mask_suffix="_mask", image_pattern="{name}.jpg")).pairs()
+    assert pair.name == "b"
+
+
+def test_patterns(tmp_path):
+    touch(tmp_path, "all/100_sat.jpg", "all/100_mask.png", "all/101_sat.jpg", "all/101_mask.png")
+    settings = {"image_pattern": "{name}_sat.jpg", "mask_pattern": "{name}_mask.png"}
+    found = config(tmp_path, "all", "all", **settings)
+    assert names_of(read_folder(found)) == {UNDIVIDED: ["100_sat", "101_sat"]}
+    (tmp_path / "all" / "100_mask.png").unlink()
+    matched = match_config(found)
+    assert [pair.name for pair in matched.pairs] == ["101_sat"] and matched.images_without_mask == ("100_sat.jpg",)
+    with raises("conflicting-settings", field="mask_suffix"):
+        config(tmp_path, mask_suffix="_mask", mask_pattern="{name}_mask")
+
+
+def test_patterns_with_folders(tmp_path):
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", "val/images/a.png", "val/masks/a.png")
+    settings = {"image_pattern": "{split}/images/{name}", "mask_pattern": "{split}/masks/{name}"}
+    source = read_folder(config(tmp_path, "", "", **settings))
+    assert names_of(source) == {"train": ["train/images/a"], "val": ["val/images/a"]}
+
+
+def test_lists_of_pairs_may_be_splits(tmp_path):
+    touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/x.png")
+    lists = {"train": "a.jpg\tx.png\n", "val": "b.jpg\tx.png\n"}
+    for split, text in lists.items():
+        (tmp_path / f"{split}.txt").write_text(text)
+    paths = [str(tmp_path / f"{split}.txt") for split in lists]
+    assert names_of(read_folder(config(tmp_path, pair_list=",".join(paths)))) == {"train": ["a"], "val": ["b"]}
+    named = f"one:{paths[0]},two:{paths[1]}"
+    assert names_of(read_folder(config(tmp_path, pair_list=named))) == {"one": ["a"], "two": ["b"]}
+
+
+def test_subfolders_called_train_and_val_are_the_splits():
+    pairs_of = {name: Pair(name, "", "") for name in ("train/a", "train/b", "val/a", "c")}
+    splits = by_subfolder([pairs_of[name] for name in ("train/a", "train/b", "val/a")])
+    assert {split: [pair.name for pair in members] for split, members in splits.items()} == {
+        "train": ["train/a", "train/b"],
+        "val": ["val/a"],
+    }
+    assert list(by_subfolder(list(pairs_of.values()))) == [UNDIVIDED]
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (("train", "valid", "test"), ["test", "train", "val"]),
+        (("Training", "Validation"), ["train", "val"]),
+        (("train", "trainval", "val"), ["train", "trainval", "val"]),
+        (("train", "val", "valid"), ["train", "val", "valid"]),  # no two become one
+        (("trainset", "values"), [UNDIVIDED]),
+    ],
+)
+def test_splits_have_the_names_that_the_commands_use(tmp_path, folders, splits, capsys):
+    touch(tmp_path, *(f"{kind}/{folder}/a.png" for folder in folders for kind in ("images", "masks")))
+    source = FORMATS.get("folder").read(config(tmp_path))
+    assert list(source.splits) == splits
+    assert ("valid is val" in capsys.readouterr().err) == ("valid" in folders and "val" not in folders)

@@ -1,0 +1,111 @@
+"""Names of classes: which mean the background, which are nearly equal, and files that list classes."""
+
+import pytest
+from support.errors import raises
+
+from deeplab.data.class_names import (
+    ListedClass,
+    is_background,
+    is_ignored,
+    names_in,
+    near_equal,
+    read_class_file,
+    with_background,
+)
+from deeplab.data.colormaps import read_color_table
+
+
+def test_names_with_a_meaning():
+    assert all(map(is_background, ("background", "Background", "_background_", "BACKGROUND")))
+    assert all(map(is_ignored, ("void", "Void", "ignore", "__ignore__", "Neutral", "ignored")))
+    assert not any(map(is_ignored, ("avoid", "neutrality", "background"))) and not is_background("back ground")
+    assert with_background(["skin", "Void", "Background", "hair", "skin"]) == ("background", "skin", "hair")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Cat", "cat"), ("Cats", "Cat"), ("cel", "cell"), ("traffic light", "traffic_light"), ("bicycle", "bicicle")],
+)
+def test_nearly_equal_names(first, second):
+    assert near_equal(["dog", first, "sky", second]) == [(first, second)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("cat", "car"), ("car", "cart"), ("sky", "ski"), ("class_1", "class_2"), ("mountain", "fountain"), ("a", "as")],
+)
+def test_names_that_differ(first, second):
+    assert near_equal([first, second]) == []
+
+
+ROBOFLOW = "Pixel Value, Class\n0, background\n1, road\n2, wall\n"
+KAGGLE = "name,r,g,b\nbackground,0,0,0\nthing,224,64,64\n"
+CVAT = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nthing:224,64,64:a,b:\n"
+CAMVID = "64 128 64\tAnimal\n192 0 128\tArchway\n"
+
+
+def write(folder, text):
+    (folder / "classes.txt").write_text(text, encoding="utf-8")
+    return folder / "classes.txt"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("ground\nhair\n", ("ground", "hair")),
+        ("ground  # all else\n\nC# code\n", ("ground", "C# code")),
+        ("a, b\nc\n", ("a, b", "c")),  # not all lines have the same form
+        ("name\nground\nhair\n", ("ground", "hair")),
+        ("class\n", ("class",)),
+        (ROBOFLOW, ("background", "road", "wall")),
+        ("id;label\n1;road\n0;ground\n", ("ground", "road")),
+        ("0,ground\n1,road\n", ("ground", "road")),
+        ("0: ground\n1: road\n", ("ground", "road")),
+        ("ground,0\nroad,1\n", ("ground", "road")),
+        ("0 ground\n1 road\n", ("ground", "road")),
+        ("1,road\n2,wall\n", ("background", "road", "wall")),
+        ("0,ground\n1,road\n255,void\n", ("ground", "road")),
+        (KAGGLE, ("background", "thing")),
+        (CVAT, ("background", "thing")),
+        (CAMVID, ("Animal", "Archway")),
+        ("Idx\tRatio\tName\n1\t0.5\twall\n2\t0.1\tsky\n", ("background", "wall", "sky")),
+    ],
+)
+def test_names_in_files_of_any_form(tmp_path, text, names):
+    assert names_in(write(tmp_path, text)) == names
+
+
+@pytest.mark.parametrize("text", ["0,ground\n2,road\n", "value,name\n0,a\n0,b\n"])
+def test_values_with_gaps_or_twice(tmp_path, text):
+    with raises("invalid-class-file", where="classes.txt") as caught:
+        names_in(write(tmp_path, text))
+    assert "`label_map`" in caught.value.hint
+
+
+def test_files_without_a_class(tmp_path):
+    with raises("missing-class-names", where="classes.txt"):
+        read_class_file(write(tmp_path, "# nothing\n"))
+    with raises("file-not-found"):
+        read_class_file(tmp_path / "nowhere.txt")
+
+
+def test_values_and_colors(tmp_path):
+    assert read_class_file(write(tmp_path, "value,name,r,g,b\n3,hair,1,2,3\n")) == [ListedClass("hair", 3, (1, 2, 3))]
+    assert read_class_file(write(tmp_path, "1 2 3\n4 5 6\n")) == [
+        ListedClass("", None, (1, 2, 3)),
+        ListedClass("", None, (4, 5, 6)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", [KAGGLE, CVAT, "0 0 0 background\n224 64 64 thing\n", "background 0 0 0\nthing 224 64 64"]
+)
+def test_palettes_in_any_form(tmp_path, text):
+    table = read_color_table(write(tmp_path, text))
+    assert table.names == ("background", "thing")
+    assert table.class_colors() == ((0, 0, 0), (224, 64, 64))
+
+
+def test_ignored_colors_and_several_of_one_class(tmp_path):
+    table = read_color_table(write(tmp_path, "name,r,g,b\nVoid,0,0,0\nroad,1,1,1\nroad,2,2,2\nsky,3,3,3\n"))
+    assert table.names == ("road", "sky") and table.classes == (None, 0, 0, 1)
