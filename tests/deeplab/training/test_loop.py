@@ -1,5 +1,6 @@
 """Whole trainings through the command, on tiny records: start, stop, go on, refuse, fail."""
 
+import functools
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from support import tiny_backbone
 
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
@@ -22,11 +24,14 @@ pytestmark = pytest.mark.xdist_group("training")  # one training serves many tes
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(train.__file__)))
 
 
+MOBILENET = {"model_variant": "mobilenet_v2", "depth_multiplier": 0.25}
+
+
 def flags_for(records, logdir, steps=3, **more):
     settings = {
         "dataset_dir": records,
         "train_logdir": logdir,
-        "depth_multiplier": 0.25,
+        "model_variant": "tiny",
         "train_crop_size": "33,33",
         "train_batch_size": 2,
         "training_number_of_steps": steps,
@@ -43,17 +48,32 @@ def train_with(*args, **more):
     return train.COMMAND.main(flags_for(*args, **more))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """A backbone for trainings of which only the loop matters."""
+    with tiny_backbone.registered():
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(disc_records, tmp_path_factory):
     """A finished training of four steps that saved every two."""
     folder = tmp_path_factory.mktemp("trained")
+    assert train_with(disc_records, folder, 4, save_interval_steps=2, **MOBILENET) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_tiny(disc_records, tmp_path_factory):
+    """The same of the tiny network."""
+    folder = tmp_path_factory.mktemp("trained_tiny")
     assert train_with(disc_records, folder, 4, save_interval_steps=2) == 0
     return folder
 
 
 @pytest.fixture
-def copy_of_trained(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "copy")
+def copy_of_trained(trained_tiny, tmp_path):
+    return shutil.copytree(trained_tiny, tmp_path / "copy")
 
 
 def test_checkpoints_stand_at_the_start_the_intervals_and_the_end(trained):
@@ -89,9 +109,9 @@ def test_statistics_are_measured_anew_only_before_the_last_checkpoint(trained):
     assert np.abs(checkpoint.open(trained / "model.ckpt-4").arrays()[name] - 1).max() > 0.1
 
 
-def test_the_same_seed_gives_the_same_weights(disc_records, trained, tmp_path):
+def test_the_same_seed_gives_the_same_weights(disc_records, trained_tiny, tmp_path):
     assert train_with(disc_records, tmp_path / "again", 4, save_interval_steps=2) == 0
-    runs = trained, tmp_path / "again"
+    runs = trained_tiny, tmp_path / "again"
     first, second = (checkpoint.open(run / "model.ckpt-2").arrays() for run in runs)
     np.testing.assert_allclose(first["logits/semantic/weights"], second["logits/semantic/weights"], atol=1e-5)
 
@@ -115,15 +135,15 @@ def test_other_settings_are_refused_with_the_difference(disc_records, copy_of_tr
     assert sorted(os.listdir(copy_of_trained)) == before
 
 
-def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, trained, tmp_path, capsys):
-    source = trained / "model.ckpt-4"
+def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, trained_tiny, tmp_path, capsys):
+    source = trained_tiny / "model.ckpt-4"
     assert (
         train_with(disc_records, tmp_path / "new", 1, tf_initial_checkpoint=source, initialize_last_layer="false") == 0
     )
     said = capsys.readouterr().err
     assert "restored" in said and "excluded" in said
     first, start = (checkpoint.open(path).arrays() for path in (source, tmp_path / "new" / "model.ckpt-0"))
-    np.testing.assert_array_equal(first["MobilenetV2/Conv/weights"], start["MobilenetV2/Conv/weights"])
+    np.testing.assert_array_equal(first["Tiny/conv0/weights"], start["Tiny/conv0/weights"])
     assert np.abs(first["logits/semantic/weights"] - start["logits/semantic/weights"]).max() > 0
     assert start["global_step"] == 0
 
@@ -133,7 +153,7 @@ def test_imagenet_weights_are_keras_own(disc_records, tmp_path, capsys, monkeypa
         raise OSError(f"the ImageNet weights of keras:{name} cannot be fetched")
 
     monkeypatch.setattr(start.keras_applications, "imagenet_weights", offline)
-    assert train_with(disc_records, tmp_path / "a", 1, tf_initial_checkpoint="imagenet") == 1
+    assert train_with(disc_records, tmp_path / "a", 1, tf_initial_checkpoint="imagenet", **MOBILENET) == 1
     assert "not for mobilenet_v2" in capsys.readouterr().err
     given = {"tf_initial_checkpoint": "imagenet", "model_variant": "keras:MobileNetV2"}
     assert train_with(disc_records, tmp_path / "b", 1, **given) == 1
@@ -173,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(disc_records, tmp_p
     (saved,) = tmp_path.glob("new/bad_batch_step_*.npz")
     with np.load(saved) as batch:
         assert batch["image"].shape == (2, 33, 33, 3) and batch["label"].shape == (2, 33, 33)
-    assert np.isfinite(checkpoint.open(tmp_path / "new").arrays()["MobilenetV2/Conv/weights"]).all()
+    assert np.isfinite(checkpoint.open(tmp_path / "new").arrays()["Tiny/conv0/weights"]).all()
 
 
 def test_a_damaged_record_is_named(disc_records, tmp_path, capsys):
@@ -188,8 +208,10 @@ def test_a_damaged_record_is_named(disc_records, tmp_path, capsys):
 
 def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
-    command += flags_for(disc_records, tmp_path / "run", 100000)
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command += flags_for(disc_records, tmp_path / "run", 100000, **MOBILENET)
+    # A shell's background jobs ignore Ctrl-C, and so would their children.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     try:
         wait_for(lambda: (tmp_path / "run" / "model.ckpt-0.index").exists())
         second = subprocess.run(command, stderr=subprocess.PIPE, text=True)
@@ -204,13 +226,13 @@ def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
 @pytest.mark.slow
 def test_a_kill_leaves_a_training_that_goes_on(disc_records, tmp_path, capsys):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
-    command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1)
+    command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1, **MOBILENET)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(manager.all_checkpoints(tmp_path / "run")) > 2)
     process.kill()
     process.wait()
     reached = checkpoint.open(tmp_path / "run").step
-    assert train_with(disc_records, tmp_path / "run", reached + 2, save_interval_steps=1) == 0
+    assert train_with(disc_records, tmp_path / "run", reached + 2, save_interval_steps=1, **MOBILENET) == 0
     assert f"step {reached + 1}/" in capsys.readouterr().err
 
 
@@ -241,7 +263,7 @@ def test_too_little_memory_says_what_to_lower(tmp_path):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     batch = {"image": tf.zeros([1]), "label": tf.zeros([1])}
-    with pytest.raises(Exception, match="lower --train_batch_size"):
+    with pytest.raises(Exception, match="lower `train_batch_size`"):
         guards.run_step(exhausted, batch, 0, str(tmp_path))
 
 
