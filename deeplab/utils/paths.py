@@ -45,7 +45,7 @@ def require_regular(path: str | os.PathLike) -> None:
     if stat.S_ISDIR(mode):
         raise unreadable_file(path, IsADirectoryError())
     if not stat.S_ISREG(mode):
-        raise UserError("not-a-file", "is a device, a pipe or a socket", "give the name of a file", where=path)
+        raise UserError("not-a-file", "is a device, a pipe or a socket", "use a regular file instead", where=path)
 
 
 def read_text(path: str | os.PathLike) -> str:
