@@ -121,9 +121,6 @@ class LabelSpec:
         return UserError("label-out-of-range", f"{self.rule}; found {listed}{more}", hint, where=where, value=bad)
 
 
-LabelRule = LabelSpec  # the name that callers used before; goes when they have changed
-
-
 def _hint_for_build(present: Sequence[int], bad: Sequence[int], spec: LabelSpec) -> str:
     """What to do while the records are not built yet, guessed from which values the mask holds."""
     if spec.num_classes is None:

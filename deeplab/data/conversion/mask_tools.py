@@ -11,8 +11,9 @@ import numpy as np
 
 from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.colormaps import colors_for, read_color_table
+from deeplab.data.image_files import JPEG_EXTENSIONS
 from deeplab.data.labels import LabelSpec, decode_label, encode_index_png
-from deeplab.data.readers.pairs import JPEG_EXTENSIONS, MASK_EXTENSIONS
+from deeplab.data.readers.pairs import MASK_EXTENSIONS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically

@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, pair_by_names
+from deeplab.data.readers.pairs import Folder, pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -19,7 +19,8 @@ from PIL import Image
 
 from deeplab.config.fields import setting
 from deeplab.data.class_names import is_ignored, with_background
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, canonical, paths_by_split
+from deeplab.data.image_files import IMAGE_EXTENSIONS
+from deeplab.data.readers.pairs import canonical, paths_by_split
 from deeplab.data.readers.shapes import FRACTIONS, Shape, ShapesMask
 from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.data.split_names import split_in

@@ -17,10 +17,10 @@ from PIL import Image
 
 from deeplab.config.fields import setting
 from deeplab.data.class_names import is_background, with_background
-from deeplab.data.image_files import UNREADABLE, png_chunks, unreadable
+from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, png_chunks, unreadable
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, NamePattern, existing_file
+from deeplab.data.readers.pairs import Folder, NamePattern, existing_file
 from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -15,7 +15,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data.class_names import is_background, names_in, near_equal, with_background
 from deeplab.data.colormaps import ColorTable, colors_for, read_color_table, table_of
 from deeplab.data.dataset import Color, Dataset
-from deeplab.data.labels import LabelSpec, parse_label_map, spread_map
+from deeplab.data.labels import LabelSpec, are_gray_levels, parse_label_map, spread_map
 from deeplab.data.readers.annotation_files import require_plain
 from deeplab.data.readers.source import Painter, Source
 from deeplab.utils import console
@@ -239,10 +239,10 @@ def require_several_classes(present: Sequence[int], counts: np.ndarray, ignore_l
 
 
 def _require_indices(present: Sequence[int], ignore_label: int) -> None:
-    """Refuses values such as 0, 150, 250, which are gray tones. A few gaps are classes that do not occur."""
-    highest = present[-1]
-    if highest < 8 or 2 * len(present) >= highest:
+    """Refuses values such as 0, 150, 250, which are gray tones."""
+    if not are_gray_levels(present):
         return
+    highest = present[-1]
     shown = ", ".join(map(str, present[:8])) + (" ..." if len(present) > 8 else "")
     rule = f"contain the values {shown}: as class indices they would mean {highest + 1} classes"
     hint = f"`label_map={spread_map(present)}` to number them, or `num_classes={highest + 1}` if that is right"

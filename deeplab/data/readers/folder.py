@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.image_files import IMAGE_EXTENSIONS, JPEG_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import (
-    IMAGE_EXTENSIONS,
-    JPEG_EXTENSIONS,
     MASK_EXTENSIONS,
     Folder,
     FolderMatch,

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from deeplab.config.fields import setting
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
@@ -35,7 +36,6 @@ from deeplab.data.readers.annotation_files import (
     yes_or_no,
 )
 from deeplab.data.readers.bitmaps import brush_pixels
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS
 from deeplab.data.readers.shapes import Shape, bitmap, ellipse, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

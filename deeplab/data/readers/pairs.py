@@ -12,17 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.data.split_names import is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
-JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
-IMAGE_EXTENSIONS = (
-    *(*JPEG_EXTENSIONS, ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
-)
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake

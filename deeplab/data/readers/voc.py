@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deeplab.config.fields import setting
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
+from deeplab.data.readers.pairs import Folder, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder

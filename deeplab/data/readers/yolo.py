@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from deeplab.config.fields import setting
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
@@ -27,7 +28,7 @@ from deeplab.data.readers.annotation_files import (
     require_plain,
     safe_parts,
 )
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, canonical, read_list, splits_in_folders
+from deeplab.data.readers.pairs import canonical, read_list, splits_in_folders
 from deeplab.data.readers.shapes import FRACTIONS, Shape, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

@@ -12,9 +12,10 @@ from typing import Any
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.data.conversion.splits import pooled, read_sources
+from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig, match_config
-from deeplab.data.readers.pairs import IMAGE_EXTENSIONS, MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
+from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding

@@ -98,10 +98,10 @@ def test_masks_in_a_folder_among_the_images(tmp_path):
 
 
 def test_folder_without_an_image(tmp_path):
-    touch(tmp_path, "images/notes.txt", "images/a.HEIC", "masks/a.png")
+    touch(tmp_path, "images/notes.txt", "images/a.CR2", "masks/a.png")
     with raises("no-files", where=tmp_path / "images") as caught:
         pair_folders(images(tmp_path), masks(tmp_path))
-    assert caught.value.hint == "its files end in .heic, .txt"
+    assert caught.value.hint == "its files end in .cr2, .txt"
 
 
 def test_subfolders_that_are_links(tmp_path):
