@@ -257,7 +257,12 @@ def read_color_table(path: str | os.PathLike) -> ColorTable:
             hint = "write '- {name: hair, color: [255, 0, 0]}' for each class"
             raise UserError("missing-colors", "its classes have no colors", hint, where=path)
         return table_of(described)
-    listed = read_class_file(path)
+    try:
+        listed = read_class_file(path)
+    except UserError as error:
+        if error.code != "missing-class-names":
+            raise
+        listed = []  # which is the error of an empty palette
     if all(entry.color for entry in listed):
         if all(entry.value is not None for entry in listed):
             listed.sort(key=lambda entry: entry.value or 0)
