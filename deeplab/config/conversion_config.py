@@ -159,7 +159,9 @@ class RecordConfig(Config):
         because="training decodes a whole image for each crop",
         unit="pixels",
     )
-    tile_overlap: int = setting(0, "Minimum overlap of neighboring tiles.", min=0, max=8192, unit="pixels")
+    tile_overlap: int = setting(
+        0, "Minimum overlap of neighboring tiles.", min=0, max=8192, because="tiles are small images", unit="pixels"
+    )
     beam: bool = setting(
         False, "Convert in an Apache Beam pipeline (extra `beam`), for datasets too large for one machine.", rare=True
     )
@@ -193,11 +195,32 @@ class RecordConfig(Config):
 class DrawnConfig(Config):
     """Masks that are drawn from shapes."""
 
-    skip_empty: bool = setting(False, "Leave out images without a shape (off: they are all background).")
+    skip_empty: bool = setting(False, "Leave out images without a shape (off: they are background everywhere).")
     overlap: str = setting(
         "file",
         "Which of two overlapping shapes covers the other: the later one in the file (or layer), or the smaller one.",
         choices=("file", "area"),
+    )
+    line_width: float = setting(
+        0.0,
+        "Width with which lines are drawn (0: lines are left out; closed ones are always polygons).",
+        min=0,
+        max=32768,
+        because="no image is wider",
+        unit="pixels",
+    )
+    on_missing: str = setting(
+        "fail", "Images that annotations name but that do not exist: stop, or leave them out.", choices=("fail", "skip")
+    )
+    scale_annotations: bool = setting(
+        False, "Scale the shapes of images that have another size than the annotation file states."
+    )
+    annotation_scale: float = setting(
+        1.0,
+        "Factor for all shapes, for images that were resized after annotating: 0.5 for halved ones.",
+        above=0,
+        max=1000,
+        because="shapes would be larger than any image",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import Folder, pair_by_names
@@ -18,7 +18,7 @@ _ROOT = "./ADE20K/ADEChallengeData2016"
 
 
 @dataclass(frozen=True)
-class BuildAde20kConfig:
+class BuildAde20kConfig(Config):
     """Where images and masks are, and the order of the training images."""
 
     train_image_folder: str = setting(f"{_ROOT}/images/training", "Folder of the training images.")

@@ -12,12 +12,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from PIL import Image
 
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.data.class_names import is_ignored, with_background
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.pairs import canonical, paths_by_split
@@ -46,35 +45,6 @@ _TYPE_WORDS = {
     float: "a number",
     type(None): "null",
 }
-
-
-@dataclass(frozen=True)
-class DrawnConfig:
-    """Config of every format whose masks are drawn from shapes."""
-
-    skip_empty: bool = setting(False, "Leave out images without a shape (off: they are background everywhere).")
-    overlap: str = setting(
-        "file",
-        "Which shape covers which: later ones in the file (or layer) the earlier ones, or small ones the large ones.",
-        choices=("file", "area"),
-    )
-    line_width: float = setting(
-        0.0, "Width in pixels with which lines are drawn (0: lines are left out; closed ones are always polygons)."
-    )
-    on_missing: str = setting(
-        "fail", "Images that annotations name but that do not exist: stop, or leave them out.", choices=("fail", "skip")
-    )
-    scale_annotations: bool = setting(
-        False, "Scale the shapes of images that have another size than the annotation file states."
-    )
-    annotation_scale: float = setting(
-        1.0, "Factor for all shapes, for images that were resized after annotating: 0.5 for halved ones."
-    )
-
-    def __post_init__(self) -> None:
-        for name, value in (("line_width", self.line_width), ("annotation_scale", self.annotation_scale)):
-            if not 0 <= value < math.inf or (name == "annotation_scale" and value == 0):
-                raise UserError("out-of-range", f"must be above 0, not {value:g}", field=name, value=value)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------

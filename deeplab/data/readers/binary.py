@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data.class_names import is_background, with_background
 from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, png_chunks, unreadable
 from deeplab.data.readers import register_format
@@ -31,7 +31,7 @@ _MAX_INDEX = 32  # masks whose highest value is no higher contain indices, which
 
 
 @dataclass(frozen=True)
-class BuildBinaryConfig:
+class BuildBinaryConfig(Config):
     """Where the images are, and how the masks of each class are named."""
 
     image_folder: str = setting("", "Folder of the images; subfolders count.", required=True)

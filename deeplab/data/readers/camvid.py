@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data import dataset as datasets
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
@@ -30,7 +30,7 @@ _VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was l
 
 
 @dataclass(frozen=True)
-class BuildCamvidConfig:
+class BuildCamvidConfig(Config):
     """Where CamVid is, and in which form."""
 
     camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the three layouts.")

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import Folder
@@ -40,7 +40,7 @@ _TRAIN_IDS, _LABEL_IDS = "labelTrainIds", "labelIds"
 
 
 @dataclass(frozen=True)
-class BuildCityscapesConfig:
+class BuildCityscapesConfig(Config):
     """Where Cityscapes is, and which annotations and splits to read."""
 
     cityscapes_root: str = setting("./cityscapes", "Folder that contains leftImg8bit/ and gtFine/ or gtCoarse/.")

@@ -18,13 +18,13 @@ from xml.parsers import expat
 
 import numpy as np
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.class_names import BACKGROUND
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
-    DrawnConfig,
     ImageFinder,
     files_by_split,
     image_finders,

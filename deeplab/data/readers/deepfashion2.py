@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import Collector, DrawnConfig, ImageFinder, read_json, require
+from deeplab.data.readers.annotation_files import Collector, ImageFinder, read_json, require
 from deeplab.data.readers.shapes import Shape, polygons
 from deeplab.data.readers.source import UNDIVIDED, Source
 from deeplab.utils import console
@@ -54,8 +55,7 @@ class BuildDeepFashion2Config(DrawnConfig):
         choices=("file", "area"),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
         given = [bool(folder) for folder in (self.annotation_folder, self.image_folder)]
         if bool(self.deepfashion2_root) == any(given) or any(given) != all(given):
             rule = "must be set, or both `annotation_folder` and `image_folder`"

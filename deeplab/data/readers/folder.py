@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS, JPEG_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import (
@@ -27,7 +27,7 @@ from deeplab.utils.paths import require_folder
 
 
 @dataclass(frozen=True)
-class BuildFolderConfig:
+class BuildFolderConfig(Config):
     """Where images and masks are."""
 
     image_folder: str = setting(
@@ -47,7 +47,7 @@ class BuildFolderConfig:
         "", "File with an image and its mask per line, relative to the two folders; train:FILE,val:FILE for splits."
     )
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         if self.mask_suffix and self.mask_pattern:
             rule = "excludes `mask_pattern`, which says how masks are named, too"
             raise UserError("conflicting-settings", rule, "leave one of them out", field="mask_suffix")

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.class_names import BACKGROUND, is_background
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
-    DrawnConfig,
     ImageFinder,
     checked,
     class_name,

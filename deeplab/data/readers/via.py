@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
-    DrawnConfig,
     ImageFinder,
     checked,
     files_by_split,

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import setting
+from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import Folder, find_lists, pair_by_names, read_list
@@ -16,7 +16,7 @@ from deeplab.utils.paths import require_folder
 
 
 @dataclass(frozen=True)
-class BuildVocConfig:
+class BuildVocConfig(Config):
     """Where images, masks and lists are."""
 
     image_folder: str = setting("./VOCdevkit/VOC2012/JPEGImages", "Folder of the images.")

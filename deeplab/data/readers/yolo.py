@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
     Collector,
-    DrawnConfig,
     ImageFinder,
     checked,
     in_words,

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from support.errors import raises
 
+from deeplab.config.conversion_config import DrawnConfig
 from deeplab.data.readers.annotation_files import (
     Collector,
-    DrawnConfig,
     ImageFinder,
     checked,
     class_name,
@@ -409,10 +409,17 @@ def test_shapes_are_scaled_by_a_factor():
     assert mask.size is None and mask.shapes[0].bounds() == (0, 0, 2, 1)
 
 
-@pytest.mark.parametrize("settings", [{"annotation_scale": 0}, {"line_width": -1}, {"line_width": float("nan")}])
-def test_settings_out_of_range(settings):
-    with raises("out-of-range", field=next(iter(settings))):
-        DrawnConfig(**settings)
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("annotation_scale", 0, "out-of-range"),
+        ("line_width", -1, "out-of-range"),
+        ("line_width", float("nan"), "wrong-type"),
+    ],
+)
+def test_settings_out_of_range(field, value, code):
+    with raises(code, field=field):
+        DrawnConfig(**{field: value})
 
 
 def collect(number, code="missing-key", **settings):
