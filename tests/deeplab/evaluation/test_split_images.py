@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from support.errors import raises
 from support.golden_recipe import require_same_labels
 
+from deeplab import checkpoint
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import make
 from deeplab.config.model_config import ModelConfig
@@ -97,13 +99,13 @@ class TestBatches:
         assert matrix.counts.sum() == np.trace(matrix.counts) == 24 * 32
 
     def test_an_image_larger_than_the_crop_is_named(self, split):
-        with pytest.raises(UserError, match=r"pair_100: is 48x64 .*--eval_crop_size=40,64\n.*--eval_crop_size=49,65"):
+        with pytest.raises(UserError, match=r"pair_100: is 48x64 .*`eval_crop_size`=40,64\n.*`eval_crop_size`=49,65"):
             list(with_settings(split, crop_size=(40, 64)).batches())
 
     def test_dataset_yml_tells_before_anything_is_done(self, split):
         known = dataclasses.replace(split.dataset, size_range={"val": SizeRange(10, 300, 20, 64)})
         small = dataclasses.replace(with_settings(split, crop_size=(65, 65)), dataset=known)
-        with pytest.raises(UserError, match=r"images up to 300 pixels high and 64 wide\n.*--eval_crop_size=305,65"):
+        with pytest.raises(UserError, match=r"images up to 300 pixels high and 64 wide\n.*`eval_crop_size`=305,65"):
             small.require_crop_fits_all()
         with_settings(small, crop_size=None).require_crop_fits_all()
         with_settings(small, crop_size=(305, 65)).require_crop_fits_all()
@@ -143,8 +145,11 @@ class TestAnswers:
 
 
 def build_arguments(folder):
-    prefix = str(folder / "model.ckpt-7")
-    return make(ModelConfig, checkpoint_model.resolve({}, prefix, [ModelConfig])), prefix
+    opened = checkpoint.open(folder / "model.ckpt-7")
+    return make(ModelConfig, checkpoint_model.resolve({}, opened, [ModelConfig])), opened
+
+
+OPENED = types.SimpleNamespace(prefix="runs/model.ckpt-7", step=7)  # stands for an opened checkpoint
 
 
 @dataclasses.dataclass
@@ -159,7 +164,7 @@ class StandIn:
 class TestEvaluator:
     def test_every_pixel_counts_once(self, split, monkeypatch):
         monkeypatch.setattr(evaluator, "labels_of", lambda network, settings: by_red)
-        report = evaluator.Evaluator(StandIn(), split).evaluate("runs/model.ckpt-7", {"eval_scales": (1.0,)})
+        report = evaluator.Evaluator(StandIn(), split).evaluate(OPENED, {"eval_scales": (1.0,)})
         assert report.counts.sum() == 4 * 48 * 64 and report.num_images == 4 and report.step == 7
         # The drawn colors differ by more than their noise, so that colors tell the class exactly.
         np.testing.assert_array_equal(report.counts, np.diag(report.counts.diagonal()))
@@ -177,7 +182,7 @@ class TestEvaluator:
         monkeypatch.setattr(evaluator, "labels_of", lambda network, settings: by_red)
         bare = dataclasses.replace(split, folder=str(tmp_path))
         with pytest.raises(UserError, match="no labels to compare with"):
-            evaluator.Evaluator(StandIn(), bare).evaluate("runs/model.ckpt-7", {})
+            evaluator.Evaluator(StandIn(), bare).evaluate(OPENED, {})
 
 
 class TestWords:
