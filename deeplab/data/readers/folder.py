@@ -14,6 +14,7 @@ from deeplab.data.readers.pairs import (
     MASK_EXTENSIONS,
     Folder,
     FolderMatch,
+    classes_beside,
     match_folders,
     pair_folders,
     paths_by_split,
@@ -63,7 +64,10 @@ def read_folder(config: BuildFolderConfig) -> Source:
     _require_folders(config)
     if config.pair_list:
         return Source(_listed_pairs(config))
-    return Source(by_subfolder(pair_folders(*_folders(config), *_patterns(config))))
+    pairs = pair_folders(*_folders(config), *_patterns(config))
+    masks = pathlib.Path(config.mask_folder)
+    inside = sorted({pathlib.Path(pair.mask_file).parent for pair in pairs})
+    return Source(by_subfolder(pairs), **classes_beside(masks, masks.parent, *inside))
 
 
 def match_config(config: BuildFolderConfig) -> FolderMatch:

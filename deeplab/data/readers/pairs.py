@@ -8,10 +8,11 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.data.class_names import CLASS_FILES, names_in, read_class_file
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.data.split_names import is_training, must_not_share, split_in
@@ -440,28 +441,43 @@ def guess_patterns(images: Sequence[str], masks: Sequence[str]) -> tuple[str, st
     tried: set[tuple[str, str]] = set()
     for image in images[:_TRIED]:
         for mask in masks[:_TRIED]:
-            patterns = _patterns_of(image, mask)
-            if patterns is None or patterns in tried:
-                continue
-            tried.add(patterns)
-            of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
-            number = len(set(map(of_image.key, images)) & set(map(of_mask.key, masks)) - {None})
-            best = max(best, (*patterns, number), key=lambda guess: guess[2])
+            for patterns in set(_patterns_of(image, mask)) - tried:
+                tried.add(patterns)
+                of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
+                number = len(set(map(of_image.key, images)) & set(map(of_mask.key, masks)) - {None})
+                best = max(best, (*patterns, number), key=lambda guess: guess[2])
     return best
 
 
-def _patterns_of(image: str, mask: str) -> tuple[str, str] | None:
-    """Returns the patterns of two names of which the longest common part is their own, without separators around it."""
+def class_file_beside(*folders: str | os.PathLike) -> str:
+    """Returns the file that lists classes in one of the folders, as tools write it beside masks; empty if none does."""
+    paths = [os.path.join(folder, name) for name in CLASS_FILES for folder in folders]
+    found = next(filter(os.path.isfile, paths), "")
+    if found:
+        console.note(f"{found} lists the classes (`palette` and `class_names` come before it)")
+    return found
+
+
+def classes_beside(*folders: str | os.PathLike) -> dict[str, Any]:
+    """Returns what `class_file_beside` says about the classes, as fields of a `Source`."""
+    path = class_file_beside(*folders)
+    if not path:
+        return {}
+    if all(entry.color for entry in read_class_file(path)):
+        return {"palette": path}
+    return {"class_names": names_in(path)}
+
+
+def _patterns_of(image: str, mask: str) -> Iterator[tuple[str, str]]:
+    """Yields the patterns of two names for each part that they have in common, without separators around it."""
     image, mask = os.path.basename(image), os.path.basename(mask)
-    common = difflib.SequenceMatcher(None, image, mask, autojunk=False).find_longest_match()
-    own = image[common.a : common.a + common.size].strip("_-. ")
-    if not own:
-        return None
-    (before, after), (mask_before, mask_after) = (
-        (name[: name.index(own, start)], name[name.index(own, start) + len(own) :])
-        for name, start in ((image, common.a), (mask, common.b))
-    )
-    return f"{before}{{name}}{after}", f"{mask_before}{{name}}{mask_after}"
+    for block in difflib.SequenceMatcher(None, image, mask, autojunk=False).get_matching_blocks():
+        own = image[block.a : block.a + block.size].strip("_-. ")
+        if own:
+            starts = image.index(own, block.a), mask.index(own, block.b)
+            before, mask_before = image[: starts[0]], mask[: starts[1]]
+            after, mask_after = image[starts[0] + len(own) :], mask[starts[1] + len(own) :]
+            yield f"{before}{{name}}{after}", f"{mask_before}{{name}}{mask_after}"
 
 
 def read_pair_list(path: str, image_folder: str, mask_folder: str) -> list[Pair]:

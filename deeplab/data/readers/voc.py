@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, find_lists, pair_by_names, read_list
+from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, pair_by_names, read_list
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
@@ -60,7 +60,8 @@ def read_voc(config: BuildVocConfig) -> Source:
     }
     if config.sbd_root:
         splits["train_aug"] = _train_aug(config, splits)
-    return Source(splits)
+    masks_folder = pathlib.Path(config.semantic_segmentation_folder)
+    return Source(splits, **classes_beside(masks_folder, masks_folder.parent))
 
 
 def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:

@@ -91,3 +91,14 @@ def test_splits_have_the_names_that_the_commands_use(tmp_path, folders, splits, 
     source = FORMATS.get("folder").read(config(tmp_path))
     assert list(source.splits) == splits
     assert ("valid is val" in capsys.readouterr().err) == ("valid" in folders and "val" not in folders)
+
+
+@pytest.mark.parametrize("place", ["masks", ".", "masks/train"])
+def test_a_file_of_classes_beside_the_masks_is_read(tmp_path, place, capsys):
+    touch(tmp_path, "images/train/a.png", "masks/train/a.png")
+    (tmp_path / place / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, road\n")
+    assert read_folder(config(tmp_path)).class_names == ("background", "road")
+    (tmp_path / place / "class_dict.csv").write_text("name,r,g,b\nbackground,0,0,0\nroad,1,2,3\n")
+    source = read_folder(config(tmp_path))
+    assert source.palette == str(tmp_path / place / "class_dict.csv") and source.class_names == ()
+    assert "class_dict.csv lists the classes" in capsys.readouterr().err

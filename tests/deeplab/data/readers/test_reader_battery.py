@@ -1,0 +1,206 @@
+"""Every reader reads a minimal dataset, no pixels, refuses empty folders, travels, and survives mutated files."""
+
+import json
+
+import pytest
+from support import reader_battery as battery
+from support.reader_battery import ReaderCase
+
+from deeplab.data import dataset as datasets
+from deeplab.data.readers import FORMATS
+
+SQUARE = [[1, 1], [5, 1], [5, 5], [1, 5]]
+FLAT = [1, 1, 5, 1, 5, 5, 1, 5]
+
+
+def put(root, name, content=b""):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+def folder(root):
+    put(root, "images/a.jpg")
+    put(root, "masks/a.png")
+    return {"image_folder": str(root / "images"), "mask_folder": str(root / "masks")}
+
+
+def binary(root):
+    put(root, "images/a.jpg")
+    put(root, "masks/a_x.png")
+    return {"image_folder": str(root / "images"), "class_masks": f"x={root}/masks/{{name}}_x.png"}
+
+
+def voc(root):
+    put(root, "images/a.jpg")
+    put(root, "masks/a.png")
+    put(root, "lists/train.txt", b"a\n")
+    return {
+        "image_folder": str(root / "images"),
+        "semantic_segmentation_folder": str(root / "masks"),
+        "list_folder": str(root / "lists"),
+    }
+
+
+def cityscapes(root):
+    for split in ("train", "val"):
+        put(root, f"leftImg8bit/{split}/ulm/ulm_0_{split}_leftImg8bit.png")
+        put(root, f"gtFine/{split}/ulm/ulm_0_{split}_gtFine_labelTrainIds.png")
+    return {"cityscapes_root": str(root)}
+
+
+def ade20k(root):
+    folders = {}
+    for part, name in (("train", "training"), ("val", "validation")):
+        put(root, f"images/{name}/a.jpg")
+        put(root, f"annotations/{name}/a.png")
+        folders |= {
+            f"{part}_image_folder": str(root / "images" / name),
+            f"{part}_image_label_folder": str(root / "annotations" / name),
+        }
+    return folders
+
+
+def camvid(root):
+    put(root, "train/0001TP_006690.png")
+    put(root, "trainannot/0001TP_006690.png")
+    return {"camvid_root": str(root)}
+
+
+def coco(root):
+    put(root, "images/a.jpg")
+    put(root, "images/b.jpg")
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 2, "iscrowd": 0, "segmentation": [FLAT], "bbox": [1, 1, 4, 4]},
+        {
+            "id": 2,
+            "image_id": 2,
+            "category_id": 1,
+            "iscrowd": 0,
+            "segmentation": {"size": [8, 8], "counts": [8, 20, 36]},
+        },
+        {"id": 3, "image_id": 2, "category_id": 1, "iscrowd": 1, "segmentation": {"size": [8, 8], "counts": [64]}},
+    ]
+    images = [{"id": 1, "file_name": "a.jpg", "height": 8, "width": 8}, {"id": 2, "file_name": "b.jpg"}]
+    kinds = [{"id": 1, "name": "car", "color": "#010203"}, {"id": 2, "name": "dog"}]
+    put(root, "a.json", {"images": images, "annotations": annotations, "categories": kinds})
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
+def labelme(root):
+    put(root, "a.jpg")
+    kinds = {"polygon": SQUARE, "rectangle": [[0, 0], [2, 2]], "circle": [[4, 4], [6, 4]], "line": [[0, 0], [3, 3]]}
+    shapes = [{"label": "hair", "points": points, "shape_type": kind} for kind, points in kinds.items()]
+    put(root, "a.json", {"shapes": shapes, "imagePath": "a.jpg", "imageHeight": 8, "imageWidth": 8, "imageData": None})
+    return {"annotation_folder": str(root), "line_width": 2.0}
+
+
+def cvat(root):
+    put(root, "images/a.jpg")
+    put(root, "images/frame_000001.png")
+    shapes = (
+        '<polygon label="car" points="1,1;5,1;5,5;1,5" z_order="1"/><box label="car" xtl="0" ytl="0" xbr="2" ybr="2"/>'
+        '<ellipse label="car" cx="3" cy="3" rx="2" ry="1"/><polyline label="car" points="0,0;3,3"/>'
+        '<mask label="car" rle="1,2,1" left="0" top="0" width="2" height="2"/>'
+    )
+    track = '<track id="0" label="car"><box frame="1" outside="0" xtl="0" ytl="0" xbr="2" ybr="2"/></track>'
+    labels = "<meta><task><labels><label><name>car</name><color>#010203</color></label></labels></task></meta>"
+    image = f'<image id="0" name="a.jpg" height="8" width="8">{shapes}</image>'
+    put(root, "a.xml", f"<annotations>{labels}{image}{track}</annotations>".encode())
+    return {"annotations": str(root / "a.xml"), "image_folder": str(root / "images"), "line_width": 2.0}
+
+
+def label_studio(root):
+    put(root, "images/a.jpg")
+    values = (
+        {"points": SQUARE, "polygonlabels": ["car"]},
+        {"x": 1, "y": 1, "width": 50, "height": 50, "rotation": 9, "rectanglelabels": ["car"]},
+        {"x": 50, "y": 50, "radiusX": 20, "radiusY": 9, "ellipselabels": ["car"]},
+        {"format": "rle", "rle": [0, 0, 1, 0, 7, 51, 51], "brushlabels": ["car"]},
+    )
+    sizes = {"original_width": 8, "original_height": 8, "image_rotation": 0}
+    results = [{"id": str(i), "type": "x", "value": value, **sizes} for i, value in enumerate(values[:3])]
+    task = {"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"was_cancelled": False, "result": results}]}
+    put(root, "a.json", [task])
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
+def via(root):
+    put(root, "images/a.jpg")
+    outlines = (
+        {"name": "polygon", "all_points_x": [1, 5, 5, 1], "all_points_y": [1, 1, 5, 5]},
+        {"name": "rect", "x": 1, "y": 1, "width": 3, "height": 3},
+        {"name": "ellipse", "cx": 3, "cy": 3, "rx": 2, "ry": 1, "theta": 0.5},
+        {"name": "polyline", "all_points_x": [1, 5], "all_points_y": [1, 1]},
+    )
+    regions = [{"shape_attributes": outline, "region_attributes": {"part": "hair"}} for outline in outlines]
+    put(root, "a.json", {"a.jpg0": {"filename": "a.jpg", "size": 0, "regions": regions, "file_attributes": {}}})
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images"), "line_width": 2.0}
+
+
+def supervisely(root):
+    put(root, "meta.json", {"classes": [{"title": "hair", "shape": "polygon", "color": "#010203"}]})
+    put(root, "one/img/a.jpg")
+    points = {"points": {"exterior": SQUARE, "interior": []}, "classTitle": "hair"}
+    objects = [{**points, "geometryType": "polygon"}, {**points, "geometryType": "line"}]
+    corners = {"exterior": [[0, 0], [3, 3]], "interior": []}
+    objects.append({"points": corners, "classTitle": "hair", "geometryType": "rectangle"})
+    put(root, "one/ann/a.jpg.json", {"size": {"height": 8, "width": 8}, "objects": objects})
+    return {"project_folder": str(root), "line_width": 2.0}
+
+
+def yolo(root):
+    put(root, "images/train/a.jpg")
+    put(root, "labels/train/a.txt", b"0 0.1 0.1 0.5 0.1 0.5 0.5\n1 0.5 0.5 0.2 0.2\n")
+    put(root, "data.yaml", b"train: images/train\nnames: [hair, skin]\nnc: 2\n")
+    return {"data_yaml": str(root / "data.yaml")}
+
+
+def deepfashion2(root):
+    put(root, "image/000001.jpg")
+    put(
+        root, "annos/000001.json", {"source": "user", "pair_id": 1, "item1": {"category_id": 1, "segmentation": [FLAT]}}
+    )
+    return {"annotation_folder": str(root / "annos"), "image_folder": str(root / "image")}
+
+
+CLOTHES = datasets.load_known("deepfashion2").class_names
+GONE = ("file-not-found",)
+CASES = [
+    ReaderCase("folder", folder, {"": 1}),
+    ReaderCase("binary", binary, {"": 1}, ("background", "x")),
+    ReaderCase("voc", voc, {"train": 1}, (), ("lists/train.txt",)),
+    ReaderCase("cityscapes", cityscapes, {"train_fine": 1, "val_fine": 1}),
+    ReaderCase("ade20k", ade20k, {"train": 1, "val": 1}),
+    ReaderCase("camvid", camvid, {"train": 1}),
+    ReaderCase("coco", coco, {"": 2}, ("background", "car", "dog"), ("a.json",), GONE),
+    ReaderCase("labelme", labelme, {"": 1}, ("background", "hair"), ("a.json",)),
+    ReaderCase("cvat", cvat, {"": 2}, ("background", "car"), ("a.xml",), GONE),
+    ReaderCase("label_studio", label_studio, {"": 1}, ("background", "car"), ("a.json",), GONE),
+    ReaderCase("via", via, {"": 1}, ("background", "hair"), ("a.json",), GONE),
+    ReaderCase("supervisely", supervisely, {"": 1}, ("background", "hair"), ("meta.json", "one/ann/a.jpg.json"), GONE),
+    ReaderCase("yolo", yolo, {"train": 1}, ("background", "hair", "skin"), ("data.yaml", "labels/train/a.txt"), GONE),
+    ReaderCase("deepfashion2", deepfashion2, {"": 1}, CLOTHES, ("annos/000001.json",)),
+]
+
+
+def test_every_format_is_in_the_battery():
+    assert [case.format for case in CASES] == FORMATS.names()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.format)
+class TestReader:
+    def test_reads_a_minimal_dataset(self, case, tmp_path):
+        battery.check_minimal(case, tmp_path)
+
+    def test_reads_no_pixels(self, case, tmp_path):
+        battery.check_no_pixels(case, tmp_path)
+
+    def test_its_source_travels_between_processes(self, case, tmp_path):
+        battery.check_picklable(case, tmp_path)
+
+    def test_refuses_a_dataset_without_files(self, case, tmp_path):
+        battery.check_empty(case, tmp_path)
+
+    def test_survives_mutated_files(self, case, tmp_path):
+        battery.check_mutants(case, tmp_path)
