@@ -51,9 +51,9 @@ class Report:
     colors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _require_one_a_class("class_names", self.class_names, self.matrix.num_classes)
+        _require_one_per_class("class_names", self.class_names, self.matrix.num_classes)
         if self.colors is not None:
-            _require_one_a_class("colors", self.colors, self.matrix.num_classes)
+            _require_one_per_class("colors", self.colors, self.matrix.num_classes)
 
     @property
     def counts(self) -> np.ndarray:
@@ -120,8 +120,7 @@ class Report:
         return [name for name, chosen in zip(self.class_names, which, strict=True) if chosen]
 
 
-def _require_one_a_class(what: str, values: Sequence | np.ndarray, num_classes: int) -> None:
+def _require_one_per_class(what: str, values: Sequence | np.ndarray, num_classes: int) -> None:
     if len(values) != num_classes:
-        raise UserError(
-            "unclassified", f"there must be one for each of the {num_classes} classes, not {len(values)}", where=what
-        )
+        rule = f"there must be one for each of the {num_classes} classes, not {len(values)}"
+        raise UserError("class-count-mismatch", rule, where=what)

@@ -53,12 +53,8 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         write_atomically(paths[2], plots.iou_png(report))
         summaries.write_scalars(report, folder)
     except OSError as fault:
-        raise UserError(
-            "unclassified",
-            f"cannot be written to: {fault.strerror or fault}",
-            "give `eval_logdir` another folder",
-            where=folder,
-        ) from fault
+        rule = f"{folder} cannot be written to: {fault.strerror or fault}"
+        raise UserError("unwritable-folder", rule, "choose another folder", field="eval_logdir") from fault
     return paths
 
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.evaluation.report_text import listed, percent
-from deeplab.utils.errors import UserError
 
 TABLE = """\
 runs/face/model.ckpt-500 (step 500), split val: 4 images in 01:05
@@ -86,8 +86,9 @@ def test_tags_of_the_reference(make_report, settings, prefix):
 
 
 def test_names_and_colors_must_fit_the_classes(make_report):
-    with pytest.raises(UserError, match="class_names: there must be one for each of the 3 classes, not 2"):
-        report = make_report(np.eye(3, dtype=int))
+    report = make_report(np.eye(3, dtype=int))
+    with raises("class-count-mismatch", where="class_names") as info:
         type(report)(report.matrix, ["a", "b"], "c", 1, "val", 1)
-    with pytest.raises(UserError, match="colors"):
+    assert info.value.rule == "there must be one for each of the 3 classes, not 2"
+    with raises("class-count-mismatch", where="colors"):
         make_report(np.eye(3, dtype=int), colors=np.zeros((2, 3), np.uint8))

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 import deeplab
 from deeplab.evaluation import ConfusionMatrix, metrics, report_files, summaries, write_report
-from deeplab.utils.errors import UserError
 
 SETTINGS = {"eval_scales": (0.5, 1.0), "add_flipped_images": True, "eval_crop_size": None, "dataset_dir": "data"}
 
@@ -131,15 +131,17 @@ def test_a_failed_write_leaves_the_former_file(portrait_report, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(UserError, match="No space left on device"):
+    with raises("unwritable-file", where=tmp_path) as info:
         write_report(portrait_report, tmp_path)
+    assert "No space left on device" in info.value.rule
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_is_a_file(portrait_report, tmp_path):
     (tmp_path / "taken").write_text("something of the user's")
-    with pytest.raises(UserError, match=r"taken: cannot be written to(.|\n)*--eval_logdir"):
+    with raises("unwritable-folder", "eval_logdir") as info:
         write_report(portrait_report, tmp_path / "taken")
+    assert "taken cannot be written to" in info.value.rule
     assert (tmp_path / "taken").read_text() == "something of the user's"
 
 
