@@ -98,17 +98,17 @@ def _terminal() -> rich.console.Console:
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Return rows as aligned text: numbers to the right, words to the left; the header bold on a terminal."""
-    from rich.box import Box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     cells = [[str(cell) for cell in row] for row in rows]
-    box = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-    grid = Table(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, title in enumerate(header):
         is_numeric = all(map(_is_numeric, (row[index] for row in cells)))
         grid.add_column(Text(title), justify="right" if is_numeric else "left", no_wrap=True)
+    grid.add_row(*("-" * max(map(cell_len, column)) for column in zip(header, *cells, strict=True)))
     for row in cells:
         grid.add_row(*map(Text, row))
     color = None if _is_terminal(sys.stdout) else False

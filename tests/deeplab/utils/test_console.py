@@ -37,16 +37,16 @@ def terminal(monkeypatch):
 
 def test_tables_put_numbers_to_the_right_and_words_to_the_left():
     text = console.table([("hair", "1.5"), ("background", "12.25")], ["class", "IoU"])
-    assert text == "class         IoU\n-----------------\nhair          1.5\nbackground  12.25"
+    assert text == "class         IoU\n----------  -----\nhair          1.5\nbackground  12.25"
 
 
 def test_tables_show_texts_as_they_are():
     text = console.table([("[red]a", "1"), ("\u6f22\u5b57", "-")], ["x[b]", "n"])
-    assert text == "x[b]    n\n---------\n[red]a  1\n\u6f22\u5b57    -"
+    assert text == "x[b]    n\n------  -\n[red]a  1\n\u6f22\u5b57    -"
 
 
 def test_a_table_may_have_no_rows():
-    assert console.table([], ["a", "b"]) == "a  b\n----"
+    assert console.table([], ["a", "b"]) == "a  b\n-  -"
 
 
 def test_a_table_on_a_terminal_has_a_bold_header(monkeypatch):
