@@ -13,6 +13,7 @@ from PIL import Image
 from deeplab.data.image_files import UNREADABLE
 from deeplab.data.images import PreparedImage, decode_prepared, encode_png, prepare
 from deeplab.data.labels import DecodedLabel, LabelSpec, count_values, decode_label, encode_label, to_label
+from deeplab.data.readers.shapes import ShapesMask
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
 from deeplab.utils.errors import UserError
@@ -167,6 +168,9 @@ def _drawn(mask: Mask, painter: Painter, image: PreparedImage) -> DecodedLabel:
 def _sizes_differ(pair: Pair, image: PreparedImage, height: int, width: int) -> UserError:
     rule = f"the mask is {width}x{height} pixels, its image {pair.image} {image.width}x{image.height}"
     hint = "resize the mask (nearest neighbor) or the image, or leave the pair out"
+    if isinstance(pair.mask, ShapesMask):
+        rule = f"was annotated at {width}x{height} pixels, its image {pair.image} has {image.width}x{image.height}"
+        hint = "`scale_annotations=true` scales the outlines, if the image was resized after annotating"
     if (image.height, image.width) == (width, height):
         has_exif = "turned" in image.notes or "unturned" in image.notes
         hint = "the EXIF data turn the image: use `exif=auto`" if has_exif else "rotate one of the two"

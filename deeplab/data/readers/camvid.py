@@ -1,6 +1,6 @@
-"""CamVid as its makers published it, as SegNet's authors did, and as images, masks and lists of names.
+"""CamVid as its makers published it, as SegNet's authors did, as on Kaggle, and as images with lists of names.
 
-All three give the 11 classes and the splits of Badrinarayanan et al., "SegNet", 2015: 367 train, 101 val, 233 test.
+All of them give the 11 classes and the splits of Badrinarayanan et al., "SegNet", 2015: 367 train, 101 val, 233 test.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ _VAL_FRAMES = range(7959, 8160, 2)  # of sequence 0016E5: the stretch that was l
 class BuildCamvidConfig(Config):
     """Where CamVid is, and in which form."""
 
-    camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the three layouts.")
+    camvid_root: str = setting("./CamVid", "Folder of CamVid, in any of the four layouts.")
     layout: str = setting(
         "",
-        f"original: {_STILLS}/ and {_LABELED}/, in colors; segnet: train/ and trainannot/, and so on; lists: "
-        "images/, masks/ and train.txt, and so on (unset: the one that exists).",
-        choices=("", "original", "segnet", "lists"),
+        f"original: {_STILLS}/ and {_LABELED}/, in colors; segnet: train/ and trainannot/, and so on; "
+        "kaggle: train/ and train_labels/, and so on, in colors; lists: images/, masks/ and train.txt, and so on "
+        "(unset: the one that exists).",
+        choices=("", "original", "segnet", "kaggle", "lists"),
     )
 
 
@@ -74,6 +75,7 @@ def _layout_of(root: pathlib.Path) -> str:
     signs = {
         "original": (_STILLS, _LABELED),
         "segnet": ("train", "trainannot"),
+        "kaggle": ("train", "train_labels"),
         "lists": ("images", "masks"),
     }
     found = [layout for layout, names in signs.items() if all((root / name).is_dir() for name in names)]
@@ -96,7 +98,7 @@ def _layout_of(root: pathlib.Path) -> str:
     raise UserError("wrong-layout", rule, "set the folder that contains two of these", field="camvid_root")
 
 
-# --- The three layouts --------------------------------------------------------------------------------------
+# --- The layouts --------------------------------------------------------------------------------------------
 
 
 def _read_original(root: pathlib.Path) -> Source:
@@ -114,11 +116,20 @@ def _read_original(root: pathlib.Path) -> Source:
 
 
 def _read_segnet(root: pathlib.Path) -> Source:
+    return Source(_split_folders(root, "annot", ""), known="camvid", label_map=_VOID)
+
+
+def _read_kaggle(root: pathlib.Path) -> Source:
+    return Source(_split_folders(root, "_labels", "_L"), known="camvid", palette=palette())
+
+
+def _split_folders(root: pathlib.Path, ending: str, mask_suffix: str) -> dict[str, list[Pair]]:
+    """Returns the pairs of the folders train, val and test, and of those of their masks, train + ending."""
     splits = {}
-    for split in (split for split in _SPLITS if (root / split).is_dir() or (root / f"{split}annot").is_dir()):
-        images, masks = _folders(root, split, f"{split}annot")
-        splits[split] = pair_by_names(_names(images), images, masks, "", str(masks.path))
-    return Source(splits, known="camvid", label_map=_VOID)
+    for split in (split for split in _SPLITS if (root / split).is_dir() or (root / f"{split}{ending}").is_dir()):
+        images, masks = _folders(root, split, f"{split}{ending}")
+        splits[split] = pair_by_names(_names(images), images, masks, mask_suffix, str(masks.path))
+    return splits
 
 
 def _read_lists(root: pathlib.Path) -> Source:
@@ -134,6 +145,7 @@ def _read_lists(root: pathlib.Path) -> Source:
 _READERS: Mapping[str, Callable[[pathlib.Path], Source]] = {
     "original": _read_original,
     "segnet": _read_segnet,
+    "kaggle": _read_kaggle,
     "lists": _read_lists,
 }
 

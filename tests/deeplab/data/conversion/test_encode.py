@@ -12,8 +12,9 @@ from support.errors import raises
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import records
 from deeplab.data.conversion import local
-from deeplab.data.conversion.encode import Recipe, convert, convert_tiles, tile_starts
+from deeplab.data.conversion.encode import Recipe, convert, convert_tiles, read_pair, tile_starts
 from deeplab.data.labels import LabelSpec
+from deeplab.data.readers.shapes import ShapesMask, rectangle
 from deeplab.data.readers.source import Painter, Pair, Source
 
 RNG = np.random.default_rng(0)
@@ -104,3 +105,13 @@ def test_tile_settings_that_do_not_fit():
         RecordConfig(tile_size=65, tile_overlap=65)
     with raises("out-of-range", field="tile_size"):
         RecordConfig(tile_size=7)
+
+
+def test_outlines_of_another_size_are_scaled_not_resized(tmp_path):
+
+    path = str(tmp_path / "a.png")
+    Image.new("RGB", (6, 4)).save(path)
+    pair = Pair("a", path, ShapesMask("a.json", (rectangle("hair", 0, 0, 6, 4),), (8, 12)))
+    with raises("size-mismatch", where="a.json") as caught:
+        read_pair(pair, Recipe(Painter(("background", "hair"), LabelSpec())))
+    assert caught.value.value == (8, 12) and "`scale_annotations=true`" in caught.value.hint

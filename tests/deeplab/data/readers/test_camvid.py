@@ -92,6 +92,16 @@ def test_of_segnet_ignores_eleven(tmp_path):
     assert built_labels(source, tmp_path / "out", "train") == {"0001TP_006690": [[0, 10], [255, 3]]}
 
 
+def test_of_kaggle_is_in_colors(tmp_path):
+    for split, frame in (("train", "0001TP_006690"), ("val", "0016E5_07959")):
+        write_gray(tmp_path / split / f"{frame}.png", 1, 3)
+        write_image(tmp_path / f"{split}_labels" / f"{frame}_L.png", [[(128, 128, 128), (0, 128, 64), (0, 0, 0)]])
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nSky,128,128,128\n")  # 32 classes, of which 11 count
+    source = read_camvid(camvid_config(tmp_path))
+    assert names_of(source) == {"train": ["0001TP_006690"], "val": ["0016E5_07959"]}
+    assert built_labels(source, tmp_path / "out", "val") == {"0016E5_07959": [[0, 1, 255]]}
+
+
 def test_with_lists(tmp_path):
     for frame in ("a", "b"):
         write_gray(tmp_path / "images" / f"{frame}.jpg")
