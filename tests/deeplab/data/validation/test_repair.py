@@ -10,6 +10,7 @@ from PIL import Image
 from support.disc_files import draw, encoded
 
 from deeplab import build_data, check_data
+from deeplab.config.command_line import CHECK_FAILED
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import ColorTable
 from deeplab.data.labels import LabelSpec
@@ -169,7 +170,7 @@ class TestTheCommand:
         (tmp_path / "palette").write_text("0 0 255 ground\n255 0 0 disc\n0 255 0 bar\n")
         flags = [flag.format(palette=tmp_path / "palette") for flag in flags]
         self.damage(discs, kind, change)
-        assert run(check_data, *files, *flags) == 1
+        assert run(check_data, *files, *flags) == CHECK_FAILED
         printed = capsys.readouterr().out.splitlines()
         (command,) = (line.strip() for line in printed if line.startswith("  deeplab build-data "))
         words = shlex.split(command)
@@ -207,26 +208,26 @@ class TestTheCommand:
     def test_what_no_flag_repairs_is_named(self, discs, files, run, capsys):
         discs.change_labels(lambda label: np.array([0, 150, 250], np.uint8)[label])
         discs.image("a1").write_bytes(b"")
-        assert run(check_data, *files, "--num_classes=3") == 1
+        assert run(check_data, *files, "--num_classes=3") == CHECK_FAILED
         shown = capsys.readouterr().out
         assert "repairs label-out-of-range; it does not repair image-unreadable:" in shown
 
     def test_nothing_to_repair_no_command(self, discs, files, run, capsys):
         discs.image("a1").write_bytes(b"")
-        assert run(check_data, *files, "--num_classes=3") == 1
+        assert run(check_data, *files, "--num_classes=3") == CHECK_FAILED
         assert "deeplab build-data" not in capsys.readouterr().out
 
     def test_flags_that_were_given_are_kept(self, discs, files, run, capsys):
         discs.change_labels(lambda label: label + 1)
         flags = ["--class_names=a b,c,d", "--train_pct=0.5", "--stratify=true", "--seed=3"]
-        assert run(check_data, *files, *flags) == 1
+        assert run(check_data, *files, *flags) == CHECK_FAILED
         (command,) = (line for line in capsys.readouterr().out.splitlines() if "deeplab build-data" in line)
         assert set(flags) | {"--label_map=1:0,2:1,3:2", "--output_dir=tfrecord"} <= set(shlex.split(command))
 
     def test_of_records_the_settings_are_named(self, discs, run, tmp_path, capsys):
         folder = discs.records(tmp_path / "records")
         discs.change_record(folder, label=encoded(with_stray(draw(8)[1][::8, ::8].copy())[:64, :80]))
-        assert run(check_data, f"--dataset_dir={folder}") == 1
+        assert run(check_data, f"--dataset_dir={folder}") == CHECK_FAILED
         shown = capsys.readouterr().out
         assert "building the records again with --label_map=70:255 repairs label-out-of-range" in shown
         assert "deeplab build-data" not in shown
