@@ -207,12 +207,12 @@ def test_every_format_has_a_summary_and_no_flag_twice():
 
 
 def assert_refused(root, code, *texts, where="", field=None, **settings):
-    """A build that stops with this code (None: any), place and texts, and changes nothing in the output folder."""
+    """A build that stops with this code, place and texts, and changes nothing in the output folder."""
     before = contents(root / "out")
     with pytest.raises(UserError) as caught:
         voc(root, **settings)
     error = caught.value
-    assert code in (None, error.code), error
+    assert error.code == code, error
     assert where in error.where and field in (None, error.field), error
     for text in texts:
         assert text in str(error)
@@ -221,12 +221,12 @@ def assert_refused(root, code, *texts, where="", field=None, **settings):
 
 def test_missing_image(images):
     (images / "images" / "b.jpg").unlink()
-    assert_refused(images, None, "lists/train.txt", "images/b: no such file")
+    assert_refused(images, "files-missing", "images/b: no such file", where="lists/train.txt")
 
 
 def test_missing_mask(images):
     (images / "masks" / "b.png").unlink()
-    assert_refused(images, None, "masks/b: no such file")
+    assert_refused(images, "files-missing", "masks/b: no such file", where="lists/train.txt")
 
 
 def test_unreadable_image(images):
@@ -290,7 +290,7 @@ def test_rgb_mask_without_table(images):
 def test_masks_of_0_and_255_only(images):
     for name in "abcde":
         cv2.imwrite(str(images / "masks" / f"{name}.png"), np.array([[0, 0, 255, 255]] * 3, np.uint8))
-    assert_refused(images, None, "only 0 and 255", "255 is the ignore label", "`label_map=255:1`")
+    assert_refused(images, "single-class", "only 0 and 255", "255 is the ignore label", "`label_map=255:1`")
     assert voc(images, LabelConfig(label_map="255:1")).num_classes == 2
 
 
@@ -299,29 +299,29 @@ def test_early_word_on_masks_of_0_and_255(tmp_path, monkeypatch, capsys):
     for name in "abc":
         write_pair(tmp_path, name, np.array([[0, 255]], np.uint8))
     write_lists(tmp_path, train="abc")
-    assert_refused(tmp_path, None, "only 0 and 255")
+    assert_refused(tmp_path, "single-class", "only 0 and 255")
     assert "the first 2 masks: every pixel that counts is class 0" in capsys.readouterr().err
 
 
 def test_gray_tones_are_no_indices(images):
     for name in "abcde":
         cv2.imwrite(str(images / "masks" / f"{name}.png"), np.array([[0, 150, 250, 250]] * 3, np.uint8))
-    assert_refused(images, None, "0, 150, 250", "`label_map=150:1,250:2`")
+    assert_refused(images, "not-indices", "0, 150, 250", "`label_map=150:1,250:2`")
 
 
 def test_everything_ignored(images):
     labels = LabelConfig(ignore_label=0, label_map="1:0,2:0,255:0")
-    assert_refused(images, None, "every pixel has the ignore label 0", labels=labels)
+    assert_refused(images, "single-class", "every pixel has the ignore label 0", labels=labels)
 
 
 def test_empty_list(images):
     (images / "lists" / "val.txt").write_text("\n")
-    assert_refused(images, None, where="lists/val.txt")
+    assert_refused(images, "empty-list", where="lists/val.txt")
 
 
 def test_readme_among_the_lists(images):
     (images / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
-    assert_refused(images, None, "`splits=train,val`", where="README.txt")
+    assert_refused(images, "wrong-format", "`splits=train,val`", where="README.txt")
     assert set(voc(images, splits="train, val").splits) == {"train", "val"}
 
 
@@ -342,16 +342,16 @@ def test_more_than_ten_bad_pairs_stop_the_build(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "text"),
+    ("labels", "code", "text"),
     [
-        ({"class_names": "a,b,c", "num_classes": 4}, "is 4, but there are 3 class names"),
-        ({"class_names": "a,b,a"}, "names a more than once"),
-        ({"class_names": "no_file.txt"}, "no such file: no_file.txt"),
-        ({"dataset": "pascal_vo"}, "did you mean 'pascal_voc_seg'"),
+        ({"class_names": "a,b,c", "num_classes": 4}, "class-count-mismatch", "is 4, but there are 3 class names"),
+        ({"class_names": "a,b,a"}, "duplicate-name", "names a more than once"),
+        ({"class_names": "no_file.txt"}, "file-not-found", "no such file: no_file.txt"),
+        ({"dataset": "pascal_vo"}, "unknown-name", "did you mean 'pascal_voc_seg'"),
     ],
 )
-def test_classes_that_contradict_each_other(images, labels, text):
-    assert_refused(images, None, text, labels=LabelConfig(**labels))
+def test_classes_that_contradict_each_other(images, labels, code, text):
+    assert_refused(images, code, text, labels=LabelConfig(**labels))
 
 
 def test_help_of_a_format_is_about_that_format(capsys):
