@@ -34,9 +34,9 @@ from deeplab.data import labels, records
 from deeplab.data.dataset import Dataset
 from deeplab.evaluation import ConfusionMatrix
 from deeplab.evaluation.evaluator import count
-from deeplab.evaluation.split_images import LabelsOf, Split, labels_of
-from deeplab.inference.checkpoint_model import Network
+from deeplab.evaluation.split_images import SplitImages, predict_labels
 from deeplab.inference.prediction import PredictionSettings, prepare
+from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import build_model
 from deeplab.utils import console
 
@@ -80,24 +80,24 @@ def write_split(folder: str, images: int) -> None:
         writer.publish()
 
 
-def split_in(folder: str, crop: int) -> Split:
+def split_in(folder: str, crop: int) -> SplitImages:
     """The split of those records, for a MobileNetV2 with its flagship head."""
     dataset = Dataset("noise", tuple(f"class_{index}" for index in range(CLASSES)))
     settings = PredictionSettings(ModelConfig(), crop_size=(crop, crop) if crop else None)
-    return Split(dataset, folder, "val", settings)
+    return SplitImages(dataset, folder, "val", settings)
 
 
-def measure(split: Split, rounds: int) -> dict[str, tuple[float, ...]]:
+def measure(split: SplitImages, rounds: int) -> dict[str, tuple[float, ...]]:
     """Median seconds an image of each way of running: by the clock, and of processor time."""
     model = build_model(split.settings.model, CLASSES)
-    predict = labels_of(Network(model, split.settings.model, CLASSES), split.settings)
+    predictor = ModelPredictor(model, split.settings, CLASSES)
     first = next(split.batches())
     pixels = prepare(first.images[0], split.settings).pixels[tf.newaxis]
     images = len(split)
     ways: dict[str, Callable[[], object]] = {
-        "the network alone": lambda: [predict(first) for _ in range(images)],
+        "the network alone": lambda: [predict_labels(predictor, first) for _ in range(images)],
         "the records alone": lambda: [batch.names for batch in split.batches()],
-        "the whole evaluation": lambda: evaluate(split, predict),
+        "the whole evaluation": lambda: evaluate(split, predictor),
         "the network by predict_on_batch": lambda: [model.predict_on_batch(pixels) for _ in range(images)],
     }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -110,11 +110,11 @@ def measure(split: Split, rounds: int) -> dict[str, tuple[float, ...]]:
     return {name: tuple(map(statistics.median, zip(*pairs[1:], strict=True))) for name, pairs in seconds.items()}
 
 
-def evaluate(split: Split, predict: LabelsOf) -> ConfusionMatrix:
+def evaluate(split: SplitImages, predictor: ModelPredictor) -> ConfusionMatrix:
     """What `deeplab/eval.py` does for a checkpoint, without restoring and reporting."""
     matrix = ConfusionMatrix(CLASSES)
     for batch in split.batches():
-        count(batch, predict(batch), split, matrix)
+        count(batch, predict_labels(predictor, batch), split, matrix)
     return matrix
 
 

@@ -29,9 +29,9 @@ import tensorflow as tf
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph, saved_model
 from deeplab.export.freeze import freeze
-from deeplab.inference.checkpoint_model import Network
+from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings, predict_image
-from deeplab.inference.runtimes import frozen_graph as graphs
+from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import build_model
 from deeplab.utils import console
 
@@ -52,7 +52,7 @@ def main() -> None:
     settings = PredictionSettings(model, crop_size=(arguments.size,) * 2, may_outgrow_crop=True)
     runs = contenders(settings)
     if arguments.reference:
-        runs["the other program's graph"] = graphs.load_frozen(arguments.reference).run
+        runs["the other program's graph"] = load(arguments.reference).run
     image = np.random.default_rng(0).integers(0, 256, (1, arguments.size, arguments.size, 3)).astype(np.uint8)
     agree({name: run for name, run in runs.items() if "other" not in name}, image)
     for probabilities in (False, True):
@@ -63,7 +63,7 @@ def main() -> None:
 
 def contenders(settings: PredictionSettings) -> dict[str, Run]:
     """Functions that answer a picture uint8 [1, H, W, 3], the `tf.function` first."""
-    network = Network(build_model(settings.model, NUM_CLASSES), settings.model, NUM_CLASSES)
+    network = ModelPredictor(build_model(settings.model, NUM_CLASSES), settings, NUM_CLASSES)
     settle(network)
     runs: dict[str, Run] = {BASE: of_model(network, settings)}
     with tempfile.TemporaryDirectory() as folder:
@@ -71,21 +71,21 @@ def contenders(settings: PredictionSettings) -> dict[str, Run]:
             path = pathlib.Path(folder) / f"{folded}.pb"
             definition = frozen_graph.graph_definition(freeze(network, settings, folded))
             path.write_bytes(definition.SerializeToString())
-            runs[name] = graphs.load_frozen(str(path)).run
+            runs[name] = load(str(path)).run
         path = pathlib.Path(folder) / "saved_model"
         saved_model.write(freeze(network, settings), str(path))
-        runs["SavedModel, folded"] = graphs.load_saved_model(str(path)).run
+        runs["SavedModel, folded"] = load(str(path)).run
     return runs
 
 
-def settle(network: Network) -> None:
+def settle(network: ModelPredictor) -> None:
     """Gives batch norm statistics under which random weights keep the signal alive, as trained ones do."""
     picture = np.random.default_rng(1).uniform(0, 255, (2, 129, 129, 3)).astype(np.float32)
     for _ in range(3):
         network.model(picture, training=True)
 
 
-def of_model(network: Network, settings: PredictionSettings) -> Run:
+def of_model(network: ModelPredictor, settings: PredictionSettings) -> Run:
     """The network with its variables, as evaluation runs it."""
     signature = [tf.TensorSpec([1, None, None, 3], tf.uint8)]
 

@@ -2,20 +2,20 @@ r"""Evaluates a trained model on a split of records.
 
 Example, 0.1 seconds per image of 513x513 on two processor cores (MobileNetV2, output stride 16):
 
-    python deeplab/eval.py --checkpoint_dir=runs/first --eval_logdir=runs/first/eval --dataset_dir=data/tfrecord
+    python deeplab/eval.py --model=runs/first --eval_logdir=runs/first/eval --dataset_dir=data/tfrecord
 
-Prints the table of classes and writes metrics.json, plots and TensorBoard scalars into the folder `eval_logdir`. The
-architecture comes from config.yml beside the checkpoint. Evaluates the latest checkpoint and ends; `watch` waits for
-further ones. With `min_resize_value`, labels are resized like the images and compared at that size, as in the research
-DeepLab.
+The model is a training folder, a checkpoint or an exported file. Prints the table of classes and writes metrics.json,
+plots and TensorBoard scalars into the folder `eval_logdir`. The settings come from config.yml beside the checkpoint.
+Evaluates the latest checkpoint and ends; `watch` waits for further ones. With `min_resize_value`, labels are resized
+like the images and compared at that size, as in the research DeepLab.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -24,50 +24,53 @@ from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.fields import as_dict
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.prediction_config import EvalConfig, InferenceConfig
+from deeplab.config.prediction_config import EvalConfig, InferenceConfig, model_source
 from deeplab.utils import console
 
 if TYPE_CHECKING:
-    from deeplab.checkpoint.bundle import Checkpoint
+    from deeplab.evaluation.evaluator import Evaluator
+    from deeplab.inference.predictor import Predictor
 
 GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def run(given: Given) -> None:
-    """Runs the command: one checkpoint after the other."""
+    """Runs the command: every checkpoint that comes, or the one model."""
     (config,) = configs_from(given, [EvalConfig])
+    source = model_source(config)
     console.import_tensorflow()
-    from deeplab.checkpoint import watch
+    from deeplab.evaluation import evaluator as evaluation
+    from deeplab.inference.load import each_model
 
-    most = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
-    measure = None
-    for checkpoint in watch.checkpoints(config.checkpoint_dir, most, config.eval_interval_secs):
-        measure = measure or prepared(given, checkpoint)
-        measure(checkpoint)
+    number = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
+    evaluator = None
+    models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
+    for predictor, resolved in models:
+        evaluator = evaluator or prepared(predictor, resolved)
+        excluded = evaluation.class_numbers(config.exclude_classes, evaluator.images.dataset.class_names)
+        evaluation.tell(evaluator.evaluate(reported(predictor, resolved)), config.eval_logdir, excluded)
 
 
-def prepared(given: Given, checkpoint: Checkpoint) -> Callable[[Checkpoint], None]:
-    """Everything that stays the same for all checkpoints; gives the function that evaluates one."""
+def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
+    """Makes what stays the same for all checkpoints."""
     from deeplab.data import dataset as datasets
-    from deeplab.evaluation import evaluator as measure
-    from deeplab.evaluation.split_images import Split
-    from deeplab.inference import checkpoint_model
-    from deeplab.inference.prediction import PredictionSettings
+    from deeplab.evaluation.evaluator import Evaluator, warn_of_other_names
+    from deeplab.evaluation.split_images import SplitImages
 
-    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
-    config, data, inference, resize, model = configs_from(resolved, GROUPS)
+    config, data = configs_from(dict(resolved), [EvalConfig, DatasetConfig])
     described = datasets.find(data.dataset, data.dataset_dir)
-    excluded = measure.class_numbers(config.exclude_classes, described.class_names)
-    settings = PredictionSettings(
-        model, resize, config.eval_crop_size, inference.eval_scales, inference.add_flipped_images
-    )
-    split = Split(described, data.dataset_dir, config.eval_split, settings, config.eval_batch_size)
-    split.require_crop_fits_all()
-    evaluator = measure.Evaluator(checkpoint_model.build(model, checkpoint, settings.one_pass), split)
-    measure.warn_of_other_names(resolved.get("class_names"), described.class_names, described.name)
-    flat = {name: value for group in (config, data, inference, resize, model) for name, value in as_dict(group).items()}
+    images = SplitImages(described, data.dataset_dir, config.eval_split, predictor.settings, config.eval_batch_size)
+    images.require_crop_fits_all()
+    evaluator = Evaluator(predictor, images)
+    if predictor.names_are_known:
+        warn_of_other_names(predictor.class_names, described.class_names, described.name)
+    return evaluator
 
-    return lambda opened: measure.tell(evaluator.evaluate(opened, flat), config.eval_logdir, excluded)
+
+def reported(predictor: Predictor, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all settings by name, for the report; those that an exported file has built in are left out."""
+    configs = configs_from(dict(resolved), GROUPS if predictor.settings else GROUPS[:2])
+    return {name: value for config in configs for name, value in as_dict(config).items()}
 
 
 COMMAND = Command("eval", run, GROUPS, __doc__)

@@ -2,20 +2,21 @@ r"""Draws the predictions of a trained model for a split of records.
 
 Example, 0.1 seconds per image of 500x375 on two processor cores (MobileNetV2, output stride 16):
 
-    python deeplab/vis.py --checkpoint_dir=runs/first --vis_logdir=runs/first/vis --dataset_dir=data/tfrecord
+    python deeplab/vis.py --model=runs/first --vis_logdir=runs/first/vis --dataset_dir=data/tfrecord
 
-Writes segmentation_results/000000_image.png, ..._prediction.png and ..._overlay.png for each image, in the order of the
-records; with `also_save_raw_predictions` index masks under the images' names (palette PNG: pixels are class numbers;
-Cityscapes: its label ids); and image_grid.png, a grid of the first images beside prediction and label. The
-architecture comes from config.yml beside the checkpoint.
+The model is a training folder, a checkpoint or an exported file. Writes segmentation_results/000000_image.png,
+..._prediction.png and ..._overlay.png for each image, in the order of the records; with `also_save_raw_predictions`
+index masks under the images' names (palette PNG: pixels are class numbers; Cityscapes: its label ids); and
+image_grid.png, a grid of the first images beside prediction and label. The settings come from config.yml beside the
+checkpoint.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -23,54 +24,54 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.prediction_config import InferenceConfig, VisConfig
+from deeplab.config.prediction_config import InferenceConfig, VisConfig, model_source
 from deeplab.utils import console
 from deeplab.utils.files import made_folder
 from deeplab.utils.locks import folder_lock
 
 if TYPE_CHECKING:
-    from deeplab.checkpoint.bundle import Checkpoint
+    from deeplab.evaluation.split_images import SplitImages
+    from deeplab.inference.predictor import Predictor
+    from deeplab.visualization.prediction_images import Drawing
 
 GROUPS = (VisConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def run(given: Given) -> None:
-    """Runs the command: one checkpoint after the other."""
+    """Runs the command: every checkpoint that comes, or the one model."""
     (config,) = configs_from(given, [VisConfig])
+    source = model_source(config)
     console.import_tensorflow()
-    from deeplab.checkpoint import watch
-
-    most = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
-    draw = None
-    folder = config.vis_logdir
-    with made_folder(folder, "vis_logdir"), folder_lock(folder, "drawing", "give another `vis_logdir`"):
-        for checkpoint in watch.checkpoints(config.checkpoint_dir, most, config.eval_interval_secs):
-            draw = draw or prepared(given, checkpoint)
-            draw(checkpoint)
-
-
-def prepared(given: Given, checkpoint: Checkpoint) -> Callable[[Checkpoint], None]:
-    """Everything that stays the same for all checkpoints; gives the function that draws one."""
-    from deeplab.data import colormaps
-    from deeplab.data import dataset as datasets
-    from deeplab.evaluation.split_images import Split, labels_of
-    from deeplab.inference import checkpoint_model, load
-    from deeplab.inference.prediction import PredictionSettings
+    from deeplab.inference.load import each_model
     from deeplab.visualization import prediction_images
 
-    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
-    config, data, inference, resize, model = configs_from(resolved, GROUPS)
+    number = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
+    plan = None
+    folder = config.vis_logdir
+    with made_folder(folder, "vis_logdir"), folder_lock(folder, "drawing", "give another `vis_logdir`"):
+        models = each_model(source, given, GROUPS, "vis_crop_size", number, config.eval_interval_secs)
+        for predictor, resolved in models:
+            plan = plan or prepared(predictor, resolved)
+            images, drawing = plan
+            print("written: " + ", ".join(prediction_images.draw(images, predictor, drawing)), flush=True)
+
+
+def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:
+    """Makes what stays the same for all checkpoints: the images, and how they are drawn."""
+    from deeplab.data import colormaps
+    from deeplab.data import dataset as datasets
+    from deeplab.evaluation.split_images import SplitImages
+    from deeplab.inference.predictor import require_same_classes
+    from deeplab.visualization import prediction_images
+
+    config, data = configs_from(dict(resolved), [VisConfig, DatasetConfig])
     described = datasets.find(data.dataset, data.dataset_dir)
-    settings = PredictionSettings(
-        model, resize, config.vis_crop_size, inference.eval_scales, inference.add_flipped_images
-    )
-    split = Split(described, data.dataset_dir, config.vis_split, settings, config.vis_batch_size, "`vis_crop_size`")
-    split.require_crop_fits_all()
-    trained = checkpoint_model.build(model, checkpoint, settings.one_pass)
-    load.require_same_classes(described.num_classes, trained.num_classes, checkpoint.prefix, described.name)
+    images = SplitImages(described, data.dataset_dir, config.vis_split, predictor.settings, config.vis_batch_size)
+    images.require_crop_fits_all()
+    require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
     folder = pathlib.Path(config.vis_logdir)
     raw_folder = pathlib.Path(config.raw_save_dir or folder / prediction_images.RAW_RESULTS)
-    plan = prediction_images.Drawing(
+    return images, prediction_images.Drawing(
         folder=folder,
         colors=colormaps.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
         opacity=config.overlay_opacity,
@@ -79,14 +80,6 @@ def prepared(given: Given, checkpoint: Checkpoint) -> Callable[[Checkpoint], Non
         ids=prediction_images.CITYSCAPES_IDS if described.name == "cityscapes" else None,
         sheet_images=config.sheet_images,
     )
-    answer = labels_of(trained, settings)
-
-    def draw(opened: Checkpoint) -> None:
-        if opened.prefix != trained.checkpoint:
-            trained.restore(opened)
-        print("written: " + ", ".join(prediction_images.draw(split, answer, plan)), flush=True)
-
-    return draw
 
 
 COMMAND = Command("vis", run, GROUPS, __doc__)

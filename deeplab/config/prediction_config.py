@@ -11,7 +11,11 @@ from deeplab.utils.errors import UserError
 
 SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
-_CHECKPOINT_DIR = "Training folder, checkpoint prefix, or zoo:NAME."
+_MODEL = "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder."
+_SAME = "The same as `model`."
+_TRUST_MODEL = (
+    "Run a model file although its operations may write files, run programs or use the network; no time limit."
+)
 _CROP = "Height,width to which each image is padded (unset: each image keeps its size; the reference has 513,513)."
 _BATCH: dict[str, Any] = {"min": 1, "max": 65536, "because": "such a batch does not fit into memory", "unit": "images"}
 _INTERVAL = "Minimum time between two rounds while waiting for checkpoints."
@@ -27,13 +31,15 @@ class InferenceConfig(Config):
 
     eval_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
+    trust_model: bool = setting(False, _TRUST_MODEL, rare=True)
 
 
 @dataclass(frozen=True)
 class EvalConfig(Config):
     """Evaluation."""
 
-    checkpoint_dir: str = setting("", _CHECKPOINT_DIR, required=True)
+    model: str = setting("", _MODEL)
+    checkpoint_dir: str = setting("", _SAME)
     eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True)
     eval_split: str = setting("val", "Split to evaluate.")
     eval_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
@@ -53,7 +59,8 @@ class EvalConfig(Config):
 class VisConfig(Config):
     """Drawing."""
 
-    checkpoint_dir: str = setting("", _CHECKPOINT_DIR, required=True)
+    model: str = setting("", _MODEL)
+    checkpoint_dir: str = setting("", _SAME)
     vis_logdir: str = setting("", "Folder for the images.", required=True)
     vis_split: str = setting("val", "Split to draw.")
     vis_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
@@ -91,12 +98,10 @@ class PredictConfig(Config):
 
     input: Texts = setting((), "Image, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
     output_dir: str = setting("", "Folder for the results; made if it does not exist.", required=True)
-    model: str = setting(
-        "", "Training folder, checkpoint prefix, frozen graph (.pb), SavedModel folder, or zoo:NAME; required."
-    )
-    checkpoint_dir: str = setting("", "The same as `model`.", rare=True)
-    checkpoint_path: str = setting("", "The same as `model`.", rare=True)
-    export_path: str = setting("", "The same as `model`.", rare=True)
+    model: str = setting("", _MODEL)
+    checkpoint_dir: str = setting("", _SAME, rare=True)
+    checkpoint_path: str = setting("", _SAME, rare=True)
+    export_path: str = setting("", _SAME, rare=True)
     recursive: bool = setting(False, "Include the subfolders of input folders.")
     overwrite: bool = setting(False, "Replace the results of an earlier run.")
     save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")
@@ -122,3 +127,22 @@ def _require_crop_for_batch(batch_size: int, crop_size: Size | None, command: st
     if batch_size > 1 and not crop_size:
         rule, hint = "images of different sizes cannot form a batch", f"add `{command}_crop_size=HEIGHT,WIDTH`"
         raise UserError("missing-setting", rule, hint, field=f"{command}_batch_size")
+
+
+def model_source(config: EvalConfig | VisConfig | PredictConfig) -> str:
+    """The model, under whichever of its names it was given.
+
+    Raises:
+      UserError: none was given, or several that differ.
+    """
+    names = ("model", "checkpoint_dir", "checkpoint_path", "export_path")
+    given = {name: getattr(config, name) for name in names if getattr(config, name, "")}
+    if not given:
+        from deeplab.config.command_line import UsageError  # here: it imports what the library does without
+
+        hint = "give a training folder, a checkpoint or an exported file"
+        raise UsageError("missing-setting", "must be given", hint, field="model")
+    if len(set(given.values())) != 1:
+        rule = f"{' and '.join(f'`{name}`' for name in given)} name different models"
+        raise UserError("conflicting-settings", rule, "give one of them", field="model")
+    return next(iter(given.values()))

@@ -1,4 +1,4 @@
-"""Counts how a network's labels agree with a split's, and tells the result."""
+"""Measures how a Predictor's labels agree with those of a split, and prints the result."""
 
 from __future__ import annotations
 
@@ -8,83 +8,76 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.evaluation import ConfusionMatrix, Report, write_report
 from deeplab.evaluation.metrics import present_classes
-from deeplab.evaluation.split_images import Batch, Split, labels_of, resized_label
-from deeplab.inference import load
-from deeplab.inference.checkpoint_model import Network
+from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
+from deeplab.inference.predictor import Predictor, require_same_classes
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 
 
 class Evaluator:
-    """Evaluates one checkpoint after the other on one split.
+    """Evaluates a Predictor on a split, as often as its weights change.
 
     Args:
-      network: takes the weights of each checkpoint in turn.
-      split: images, labels and prediction settings.
+      predictor: a live model, a checkpoint or an exported file.
+      images: the split, with the Predictor's `settings`.
 
     Raises:
-      UserError: network and dataset differ in their number of classes.
+      UserError: model and dataset differ in their number of classes.
     """
 
-    def __init__(self, network: Network, split: Split):
-        described = split.dataset
-        load.require_same_classes(described.num_classes, network.num_classes, network.checkpoint, described.name)
-        self._network, self._split = network, split
-        self._labels_of = labels_of(network, split.settings)
+    def __init__(self, predictor: Predictor, images: SplitImages):
+        described = images.dataset
+        require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
+        self.predictor, self.images = predictor, images
 
-    def evaluate(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Report:
-        """Runs a checkpoint over the whole split.
+    def evaluate(self, settings: Mapping[str, Any] | None = None) -> Report:
+        """Predict the whole split with the present weights and compare.
 
         Args:
-          checkpoint: the opened checkpoint.
-          settings: every flag by name as it was resolved, for the report.
+          settings: settings by name, for the report.
 
         Raises:
-          UserError: damaged checkpoint or records, an image that does not fit, label values outside the classes.
+          UserError: damaged records, an image that does not fit, label values outside the classes.
         """
-        if checkpoint.prefix != self._network.checkpoint:
-            self._network.restore(checkpoint)
         started = time.monotonic()
         matrix = self._count()
-        dataset = self._split.dataset
+        dataset = self.images.dataset
         return Report(
             matrix,
             dataset.class_names,
-            checkpoint.prefix,
-            self._network.step,
-            self._split.name,
-            len(self._split),
-            settings,
+            self.predictor.source,
+            self.predictor.step,
+            self.images.name,
+            len(self.images),
+            settings or {},
             time.monotonic() - started,
             np.array(dataset.colors, np.uint8) if dataset.colors else None,
         )
 
     def _count(self) -> ConfusionMatrix:
-        """The confusion matrix over all images, with a progress bar meanwhile."""
-        split = self._split
-        matrix = ConfusionMatrix(split.dataset.num_classes, split.dataset.ignore_label)
-        with console.progress(total=len(split), what=f"evaluating {split.name}", unit="image") as bar:
-            for batch in split.batches():
-                count(batch, self._labels_of(batch), split, matrix)
+        """The confusion matrix over all images, with a progress bar."""
+        images = self.images
+        matrix = ConfusionMatrix(images.dataset.num_classes, images.dataset.ignore_label)
+        with console.progress(total=len(images), what=f"evaluating {images.name}", unit="image") as bar:
+            for batch in images.batches():
+                count(batch, predict_labels(self.predictor, batch), images, matrix)
                 bar.update(len(batch.names))
         return matrix
 
 
-def count(batch: Batch, answers: Sequence[np.ndarray], split: Split, matrix: ConfusionMatrix) -> None:
-    """Adds a batch's answers, int32 [h, w] each, to a confusion matrix.
+def count(batch: ImageBatch, predictions: Sequence[np.ndarray], images: SplitImages, matrix: ConfusionMatrix) -> None:
+    """Add a batch's predictions, int32 [h, w] each, to a confusion matrix.
 
     Raises:
       UserError: the images have no labels.
     """
     if not batch.labels:
-        raise UserError(
-            "unclassified", "has no labels to compare with", "vis.py draws images without labels", where=split.name
-        )
-    for label, answer, name in zip(batch.labels, answers, batch.names, strict=True):
-        matrix.add(resized_label(label, split.settings.resize), answer, name)
+        hint = "the vis command draws images without labels"
+        raise UserError("missing-label", "has no labels to compare with", hint, where=images.name)
+    for label, prediction, name in zip(batch.labels, predictions, batch.names, strict=True):
+        matrix.add(resized_label(label, images.resize), prediction, name)
 
 
 def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:
@@ -114,12 +107,8 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]
         elif word.isdigit() and int(word) < len(class_names):
             numbers.append(int(word))
         else:
-            raise UserError(
-                "unclassified",
-                f"no class is called {word!r}",
-                nearest(word, list(class_names)),
-                field="exclude_classes",
-            )
+            rule = f"there is no class called {word!r}"
+            raise UserError("unknown-name", rule, nearest(word, class_names), field="exclude_classes", value=word)
     return sorted(set(numbers))
 
 

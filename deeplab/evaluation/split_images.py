@@ -1,9 +1,9 @@
-"""The images of a split of records, and a network's answers to them: what evaluation and drawing share."""
+"""The images of a split of records, and a Predictor's labels of them: shared by evaluation and visualization."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,21 +12,21 @@ import tensorflow as tf
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import pipeline, records, transforms
 from deeplab.data.dataset import Dataset
-from deeplab.inference.checkpoint_model import Network
-from deeplab.inference.prediction import PredictionSettings, fitting, predict_batch, prepare, require_fit
+from deeplab.inference.prediction import PredictionSettings, fitting_crop, prepare, require_fit, size_after_resizing
+from deeplab.inference.predictor import ModelPredictor, Predictor
 from deeplab.utils.errors import UserError
 
 
-class Batch(NamedTuple):
-    """Some images of a split; lists with one entry an image.
+class ImageBatch(NamedTuple):
+    """Some images of a split; lists with one entry per image.
 
     Attributes:
       names: the images' names.
       images: uint8 [H, W, 3], as stored.
       labels: int32 [H, W], as stored; empty without labels.
       sizes: (height, width) after resizing, before padding.
-      pixels: float32 tensor [B, h, w, 3], 0..255, resized and padded; None for a single image, which the network's
-        graph prepares itself: its operations use all cores, those of an input pipeline one each.
+      pixels: float32 tensor [B, h, w, 3], 0..255, resized and padded; None for a single image, which the model's graph
+        prepares itself: its operations use all cores, those of an input pipeline one each.
     """
 
     names: list[str]
@@ -36,56 +36,61 @@ class Batch(NamedTuple):
     pixels: tf.Tensor | None
 
 
-LabelsOf = Callable[[Batch], list[np.ndarray]]
-
-
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """The images of a split, ready for a network.
+class SplitImages:
+    """The images of a split of records, ready for a Predictor.
 
     Attributes:
-      dataset: what the dataset is.
+      dataset: description of the dataset.
       folder, name: of the records and of the split.
-      settings: sizes.
-      batch_size: images in a batch; more than 1 needs a crop size.
-      crop_flag: the command's flag of the crop size, for messages.
+      settings: the Predictor's: sizes; None for an exported file, which prepares images itself.
+      batch_size: images per batch; more than 1 needs a crop size.
     """
 
     dataset: Dataset
     folder: str
     name: str
-    settings: PredictionSettings
+    settings: PredictionSettings | None = None
     batch_size: int = 1
-    crop_flag: str = "`eval_crop_size`"
+
+    def __post_init__(self) -> None:
+        if self.batch_size > 1 and (self.settings is None or self.settings.crop_size is None):
+            rule = "images of different sizes cannot be in one batch"
+            hint = "set a crop size and predict from a checkpoint, or use a batch size of 1"
+            raise UserError("missing-setting", rule, hint, where=self.name, value=self.batch_size)
 
     def __len__(self) -> int:
         """Number of images."""
         return records.count(self.shards())
+
+    @property
+    def resize(self) -> ResizeConfig:
+        """How images and labels are resized before they are compared."""
+        return self.settings.resize if self.settings else ResizeConfig()
 
     def shards(self) -> list[str]:
         """Paths of the record files, in order."""
         return records.list_shards(self.folder, self.name)
 
     def require_crop_fits_all(self) -> None:
-        """Stops before anything is done when `dataset.yml` says that some image is larger than the crop size.
+        """Stop before the first image if `dataset.yml` says that some image is larger than the crop size.
 
         Raises:
-          UserError: with the crop size that would do.
+          UserError: with a crop size that holds all images.
         """
-        crop, largest = self.settings.crop_size, self.dataset.size_range.get(self.name)
-        if crop is None or largest is None or self.settings.resize.min_resize_value:
+        largest = self.dataset.size_range.get(self.name)
+        if self.settings is None or self.settings.crop_size is None or largest is None or self.resize.min_resize_value:
             return
         height, width = largest.max_height, largest.max_width
+        crop, field = self.settings.crop_size, self.settings.crop_field
         if height > crop[0] or width > crop[1]:
-            raise UserError(
-                "unclassified",
-                f"split {self.name} has images up to {height} pixels high and {width} wide",
-                fitting((height, width), self.settings, self.crop_flag),
-                where=f"{self.crop_flag}={crop[0]},{crop[1]}",
-            )
+            size = f"{height} pixels high and {width} wide"
+            rule = f"split {self.name} has images up to {size}, the crop is {crop[0]},{crop[1]}"
+            hint = fitting_crop((height, width), self.settings)
+            raise UserError("larger-than-crop", rule, hint, field=field, value=crop)
 
-    def batches(self) -> Iterator[Batch]:
-        """All images, in the order of the records; the next ones are decoded meanwhile.
+    def batches(self) -> Iterator[ImageBatch]:
+        """Yield all images in the order of the records; the next ones are decoded in the background.
 
         Raises:
           UserError: damaged records, an image larger than the crop size, label values outside the classes.
@@ -93,19 +98,20 @@ class Split:
         shards = self.shards()
         try:
             for arrays in self._pipeline(shards):
-                batch = _as_batch(arrays, self.settings.resize)
+                batch = _as_batch(arrays, self.resize)
                 for name, size in zip(batch.names, batch.sizes, strict=True):
-                    require_fit(size, self.settings, name, self.crop_flag)
+                    if self.settings:
+                        require_fit(size, self.settings, name)
                 yield batch
-        except tf.errors.OpError as fault:
-            raise pipeline.explain(fault, shards) from fault
+        except tf.errors.OpError as error:
+            raise pipeline.explain(error, shards) from error
 
     def _pipeline(self, shards: list[str]) -> tf.data.Dataset:
         dataset = self.dataset
         images = pipeline.eval_images(shards, ignore_label=dataset.ignore_label, num_classes=dataset.num_classes)
-        if self.batch_size == 1:
+        if self.batch_size == 1 or self.settings is None:
             return images.batch(1).prefetch(2)
-        # Larger images grow beyond the crop here, so that the check of `batches` can name them.
+        # Images larger than the crop keep their size here, so that the check of `batches` can name them.
         settings = dataclasses.replace(self.settings, may_outgrow_crop=True)
 
         def make(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -114,61 +120,31 @@ class Split:
         return images.map(make, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(self.batch_size).prefetch(2)
 
 
-def _as_batch(arrays: dict[str, tf.Tensor], resize: ResizeConfig) -> Batch:
+def _as_batch(arrays: dict[str, tf.Tensor], resize: ResizeConfig) -> ImageBatch:
     stored = list(zip(arrays["height"].numpy().tolist(), arrays["width"].numpy().tolist(), strict=True))
 
     def cut(values: tf.Tensor) -> list[np.ndarray]:
         return [one[:height, :width] for one, (height, width) in zip(values.numpy(), stored, strict=True)]
 
-    return Batch(
+    return ImageBatch(
         names=[name.decode("utf-8", "replace") for name in arrays["image_name"].numpy()],
         images=cut(arrays["image"]),
         labels=cut(arrays["label"]) if "label" in arrays else [],
-        sizes=[_resized(size, resize) for size in stored],
+        sizes=[size_after_resizing(size, resize) for size in stored],
         pixels=arrays.get("pixels"),
     )
 
 
-def _resized(size: tuple[int, int], resize: ResizeConfig) -> tuple[int, int]:
-    if resize.min_resize_value is None:
-        return size
-    height, width = transforms.resized_size(tf.constant(size), resize).numpy().tolist()
-    return height, width
+# ---- predictions -----------------------------------------------------------------------------------------
 
 
-# ---- answers ---------------------------------------------------------------------------------------------
-
-
-def labels_of(network: Network, settings: PredictionSettings) -> LabelsOf:
-    """The network as a function from a batch to a list of labels, int32 [h, w], at the size after resizing.
-
-    It follows the network's weights, and is traced once for all sizes.
-    """
-    height, width = settings.crop_size or (None, None)
-    channels = settings.model.input_channels
-
-    @tf.function(input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32)])
-    def of_pixels(pixels):
-        return predict_batch(network.logits_of, pixels, settings).labels
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, channels], tf.uint8)])
-    def of_image(image):
-        frame = prepare(image, settings)
-        return of_pixels(frame.pixels[tf.newaxis])[0, : frame.size[0], : frame.size[1]]
-
-    def run(batch: Batch) -> list[np.ndarray]:
-        try:
-            if batch.pixels is None:
-                return [of_image(image).numpy() for image in batch.images]
-            raw = of_pixels(batch.pixels).numpy()
-            return [one[:height, :width] for one, (height, width) in zip(raw, batch.sizes, strict=True)]
-        except tf.errors.ResourceExhaustedError:
-            hint = "fewer images a batch, fewer scales, or smaller images: `min_resize_value`, `max_resize_value`"
-            raise UserError(
-                "unclassified", "there is not enough memory for the network", hint, where=", ".join(batch.names)
-            ) from None
-
-    return run
+def predict_labels(predictor: Predictor, batch: ImageBatch) -> list[np.ndarray]:
+    """Labels of a batch, int32 [h, w] each, at the size after resizing, where evaluation compares."""
+    if batch.pixels is None:
+        return [predictor.predict_resized(image) for image in batch.images]
+    assert isinstance(predictor, ModelPredictor)
+    padded = predictor.predict_padded(batch.pixels)
+    return [one[:height, :width] for one, (height, width) in zip(padded, batch.sizes, strict=True)]
 
 
 def resized_label(label: np.ndarray, resize: ResizeConfig) -> np.ndarray:
@@ -177,5 +153,5 @@ def resized_label(label: np.ndarray, resize: ResizeConfig) -> np.ndarray:
 
 
 def original_labels(labels: np.ndarray, stored: tuple[int, int], resize: ResizeConfig) -> np.ndarray:
-    """Answers [h, w] at the size after resizing, brought to the stored image's size: int32 [H, W]."""
+    """Labels [h, w] at the size after resizing, resized to the stored image's size: int32 [H, W]."""
     return transforms.resize_nearest(labels, stored).numpy() if resize.min_resize_value else labels

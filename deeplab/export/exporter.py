@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +25,10 @@ from deeplab.export.formats.frozen_graph import GRAPH_TEXT
 from deeplab.export.freeze import FrozenModel, freeze
 from deeplab.export.metadata import LABELS_FILE, METADATA_FILE, NamedClasses, labels_text, metadata_text
 from deeplab.export.parity import Expected, Parity
-from deeplab.inference import checkpoint_model
-from deeplab.inference.checkpoint_model import Network
-from deeplab.inference.load import require_same_classes
+from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
-from deeplab.inference.runtimes import frozen_graph as graphs
+from deeplab.inference.predictor import ModelPredictor, require_same_classes
+from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
 from deeplab.model.resize import fitting_size
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
@@ -95,16 +93,16 @@ def export_checkpoint(given: Mapping[str, Any]) -> Exported:
       UserError: settings that do not fit the checkpoint, and as `export`.
     """
     checkpoint = checkpoints.open(given["checkpoint_path"])
-    resolved = checkpoint_model.resolve(given, checkpoint, GROUPS)
+    resolved = checkpoint_runtime.resolve(given, checkpoint, GROUPS)
     config, model, resize = make(ExportConfig, resolved), make(ModelConfig, resolved), make(ResizeConfig, resolved)
-    settings = prediction_settings(config, model, resize)
-    network = checkpoint_model.build(model, checkpoint, settings.one_pass)
-    if config.num_classes not in (None, network.num_classes):
-        count = network.num_classes
-        rule = f"is {config.num_classes}, but the logits of {network.checkpoint} have {count} classes"
+    predictor = checkpoint_runtime.build(checkpoint, resolved, prediction_settings(config, model, resize))
+    settings = predictor.settings
+    if config.num_classes not in (None, predictor.num_classes):
+        count = predictor.num_classes
+        rule = f"is {config.num_classes}, but the logits of {predictor.checkpoint} have {count} classes"
         raise UserError("class-count-mismatch", rule, f"`num_classes={count}`, or leave it out", field="num_classes")
     names, colors = resolved.get("class_names") or (), resolved.get("colors") or ()
-    return export(network, settings, config, classes_of(network, given.get("dataset", ""), names, colors))
+    return export(predictor, settings, config, classes_of(predictor, given.get("dataset", ""), names, colors))
 
 
 def export_model(model: SegmentationModel, given: dict[str, Any]) -> Exported:
@@ -119,8 +117,8 @@ def export_model(model: SegmentationModel, given: dict[str, Any]) -> Exported:
     """
     config, resize = make(ExportConfig, given), make(ResizeConfig, given)
     settings = prediction_settings(config, model.config, resize)
-    network = Network(model.core, model.config, model.num_classes, model.name)
-    return export(network, settings, config, classes_of(network, config.dataset, model.class_names, model.colors))
+    predictor = ModelPredictor(model.core, settings, model.num_classes, model.name)
+    return export(predictor, settings, config, classes_of(predictor, config.dataset, model.class_names, model.colors))
 
 
 def prediction_settings(config: ExportConfig, model: ModelConfig, resize: ResizeConfig) -> PredictionSettings:
@@ -135,7 +133,7 @@ def prediction_settings(config: ExportConfig, model: ModelConfig, resize: Resize
 
 
 def classes_of(
-    network: Network, dataset: str, names: Sequence[str] = (), colors: Sequence[Sequence[int]] = ()
+    predictor: ModelPredictor, dataset: str, names: Sequence[str] = (), colors: Sequence[Sequence[int]] = ()
 ) -> NamedClasses:
     """Return class names and colors: those of a dataset if it is given, else the known ones, else numbers.
 
@@ -144,19 +142,21 @@ def classes_of(
     """
     if dataset:
         described = datasets.find(dataset)
-        require_same_classes(described.num_classes, network.num_classes, network.checkpoint, described.name)
+        require_same_classes(described.num_classes, predictor.num_classes, predictor.checkpoint, described.name)
         names, colors = described.class_names, described.colors
-    if len(names) != network.num_classes:
+    if len(names) != predictor.num_classes:
         console.note("no class names are known: labels.txt gets numbers (`dataset` names the classes)")
-        names, colors = [f"class_{index}" for index in range(network.num_classes)], ()
+        names, colors = [f"class_{index}" for index in range(predictor.num_classes)], ()
     return NamedClasses(tuple(names), tuple((red, green, blue) for red, green, blue in colors))
 
 
-def export(network: Network, settings: PredictionSettings, config: ExportConfig, classes: NamedClasses) -> Exported:
+def export(
+    predictor: ModelPredictor, settings: PredictionSettings, config: ExportConfig, classes: NamedClasses
+) -> Exported:
     """Writes a model in the formats of `config`, with `labels.txt` and a description beside them.
 
     Args:
-      network: with a checkpoint's weights.
+      predictor: with a checkpoint's weights.
       settings: how images become masks; `crop_size` must be set.
       config: where to write, which formats, and on what to check.
       classes: for `labels.txt`.
@@ -165,8 +165,8 @@ def export(network: Network, settings: PredictionSettings, config: ExportConfig,
       UserError: the weights are not finite, something cannot be written, or an exported file predicts something else
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
-    job = _Job(network, settings, config, classes, _target(config))
-    require_finite(variables_by_name(network.model), network.checkpoint)
+    job = _Job(predictor, settings, config, classes, _target(config))
+    require_finite(variables_by_name(predictor.model), predictor.checkpoint)
     folder = job.target.folder
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
         for name, is_export in job.target.files(config).items():
@@ -193,7 +193,7 @@ def _staging(folder: str) -> Iterator[str]:
 class _Job:
     """What is to be exported, how, and where."""
 
-    network: Network
+    predictor: ModelPredictor
     settings: PredictionSettings
     config: ExportConfig
     classes: NamedClasses
@@ -203,10 +203,10 @@ class _Job:
         """The model as formats take it."""
         assets = {
             LABELS_FILE: labels_text(self.classes.names).encode(),
-            METADATA_FILE: metadata_text(self.network, self.settings, self.classes, folded).encode(),
+            METADATA_FILE: metadata_text(self.predictor, self.settings, self.classes, folded).encode(),
         }
         return dataclasses.replace(
-            freeze(self.network, self.settings, folded),
+            freeze(self.predictor, self.settings, folded),
             config=self.config,
             class_names=self.classes.names,
             colors=self.classes.colors,
@@ -253,7 +253,7 @@ def _cases(job: _Job) -> list[Case]:
     chosen = parity_images.choose(
         config.parity_images, config.parity_folder, config.dataset_dir, settings.crop_size, channels
     )
-    expected = parity.model_predictions(job.network.logits_of, settings)
+    expected = parity.model_predictions(job.predictor.logits_of, settings)
     running = console.progress(chosen, what="predicting with the model", unit="image")
     return [(name, image, expected(image)) for name, image in running]
 
@@ -289,9 +289,9 @@ def _compare(target: _Destination, cases: list[Case], folder: str) -> Results:
     results = {}
     for name in target.formats:
         path = os.path.join(folder, name)
-        graph = graphs.load_saved_model(path) if os.path.isdir(path) else graphs.load_frozen(path)
+        written = load(path, {"trust_model": True})
         running = console.progress(cases, what=f"checking {name}", unit="image")
-        results[name] = parity.compare(running, functools.partial(graph.answer, probabilities=True))
+        results[name] = parity.compare(running, written.predict)
     return results
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.export_config import ExportConfig
-from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import LogitsOf, PredictionSettings
+from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import MERGED_LOGITS, build_model
 from slim.layers import BatchNorm, variables_by_name
 
@@ -33,7 +33,7 @@ class FrozenModel:
       values: TensorFlow-1 name -> array, one for every variable.
       folded: whether batch norm is folded into the convolutions.
       settings: how images become masks; `crop_size` is set.
-      network: the model as it was trained, with batch norm.
+      predictor: the model as it was trained, with batch norm.
       config: what the user asked for; formats read their own options from it.
       class_names, colors: of the classes.
       assets: file name -> content of the files that describe the export: class names, metadata.
@@ -43,7 +43,7 @@ class FrozenModel:
     values: Mapping[str, np.ndarray]
     folded: bool
     settings: PredictionSettings
-    network: Network
+    predictor: ModelPredictor
     config: ExportConfig = field(default_factory=ExportConfig)
     class_names: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
@@ -66,13 +66,13 @@ class FrozenModel:
         return logits_of
 
 
-def freeze(network: Network, settings: PredictionSettings, fold_batch_norm: bool = True) -> FrozenModel:
+def freeze(predictor: ModelPredictor, settings: PredictionSettings, fold_batch_norm: bool = True) -> FrozenModel:
     """Takes a model's weights as constants, with batch norm folded or as it is."""
     if not fold_batch_norm:
-        values = {name: np.asarray(variable) for name, variable in variables_by_name(network.model).items()}
-        return FrozenModel(network.model, values, False, settings, network)
-    model = build_model(network.config, network.num_classes, fold_batch_norm=True)
-    return FrozenModel(model, folded_weights(network.model, model), True, settings, network)
+        values = {name: np.asarray(variable) for name, variable in variables_by_name(predictor.model).items()}
+        return FrozenModel(predictor.model, values, False, settings, predictor)
+    model = build_model(predictor.config, predictor.num_classes, fold_batch_norm=True)
+    return FrozenModel(model, folded_weights(predictor.model, model), True, settings, predictor)
 
 
 # ---- folding ---------------------------------------------------------------------------------------------

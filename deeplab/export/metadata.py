@@ -10,8 +10,8 @@ from typing import Any
 import slim
 from deeplab import __version__
 from deeplab.config.fields import as_dict
-from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings
+from deeplab.inference.predictor import ModelPredictor
 
 LABELS_FILE, METADATA_FILE = "labels.txt", "contract.json"
 
@@ -29,13 +29,13 @@ def labels_text(names: Sequence[str]) -> str:
     return "".join(f"{' '.join(name.split())}\n" for name in names)
 
 
-def metadata_text(network: Network, settings: PredictionSettings, classes: NamedClasses, folded: bool) -> str:
+def metadata_text(predictor: ModelPredictor, settings: PredictionSettings, classes: NamedClasses, folded: bool) -> str:
     """Return the description of an export as JSON."""
     height, width = settings.crop_size or (None, None)
     content: dict[str, Any] = {
         "written_by": f"deeplab {__version__}",
-        "checkpoint": network.checkpoint,
-        "step": network.step,
+        "checkpoint": predictor.checkpoint,
+        "step": predictor.step,
         "input": {
             "dtype": "uint8",
             "shape": [None, None, None, settings.model.input_channels],

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.inference import prediction
-from deeplab.inference.prediction import LogitsOf, PredictionSettings
-from deeplab.inference.runtimes.frozen_graph import Answer
+from deeplab.inference.prediction import LogitsOf, PredictionSettings, TensorPrediction
+from deeplab.inference.predictor import Prediction
 from deeplab.utils import console
 from slim import kernels
 
@@ -64,7 +64,7 @@ class Parity:
 
 def compare(
     expected: Iterable[tuple[str, np.ndarray, Expected]],
-    predict: Callable[[np.ndarray], Answer],
+    predict: Callable[[np.ndarray], Prediction],
 ) -> list[Parity]:
     """Compares a file's predictions with the model's.
 
@@ -105,7 +105,7 @@ def model_predictions(logits_of: LogitsOf, settings: PredictionSettings) -> Call
     return lambda image: Expected(*(part.numpy() for part in traced(tf.constant(image))))
 
 
-def _margin(predicted: prediction.Prediction, logits: Sequence[tf.Tensor], settings: PredictionSettings) -> tf.Tensor:
+def _margin(predicted: TensorPrediction, logits: Sequence[tf.Tensor], settings: PredictionSettings) -> tf.Tensor:
     """Best minus second-best probability at the padded size, where the label was decided: float32 [h, w]."""
     if settings.one_pass and not settings.model.prediction_with_upsampled_logits:
         coarse = _lead(tf.nn.softmax(logits[0]))[..., tf.newaxis]

@@ -1,12 +1,12 @@
-"""The one way from a picture to a mask, made of TensorFlow operations.
+"""The one way from an image to a mask, made of TensorFlow operations.
 
-Evaluation, drawing, prediction and the exported graphs all run `predict_image`, or its three stages:
+Evaluation, visualization, prediction and the exported graphs all run `predict_image`, or its three stages:
 
     frame = prepare(image, settings)                    # resize, pad
-    raw = predict_batch(logits_of, frame.pixels[tf.newaxis], settings)   # the network; scales and mirror images
-    labels = restore_labels(raw.labels[0], frame.size, original_size)    # cut, back to the image's own size
+    raw = predict_batch(logits_of, frame.pixels[tf.newaxis], settings)   # the model; scales and mirrored images
+    labels = restore_labels(raw.labels[0], frame.size, original_size)    # crop, back to the image's own size
 
-Every operation exists in TensorFlow 1.15, so that the frozen graph made of them runs there.
+Every operation exists in TensorFlow 1.15, so that a frozen graph made of them runs there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LargerThanCrop(UserError):
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """How a picture becomes a mask.
+    """How an image becomes a mask.
 
     Attributes:
       model: the architecture: padding color, strides, pooling window, and whether logits are upsampled before
@@ -45,10 +45,11 @@ class PredictionSettings:
       resize: images are resized like this first.
       crop_size: height, width in pixels to which every image is padded; None = each image's own size, raised to
         k * output_stride + 1 pixels, where feature maps and image corners coincide.
-      scales: the network sees the image at each of these; their probabilities are averaged.
-      flip: it sees each mirrored, too. The research DeepLab ignores this for the single scale 1.0; we do it.
+      scales: the model runs at each of these; their probabilities are averaged.
+      flip: it runs on the mirrored image as well. The research DeepLab ignores this for the single scale 1.0.
       may_outgrow_crop: an image larger than `crop_size` is padded to its own k * output_stride + 1 instead of
-        stopping the graph; the raw outputs then have no size that is known beforehand.
+        stopping the graph; the size of the raw outputs is then unknown before it runs.
+      crop_field: the setting that `crop_size` comes from, for messages.
     """
 
     model: ModelConfig
@@ -57,29 +58,30 @@ class PredictionSettings:
     scales: Floats = (1.0,)
     flip: bool = False
     may_outgrow_crop: bool = False
+    crop_field: str = "crop_size"
 
     def __post_init__(self) -> None:
-        least = _least_size(self)
+        least = _min_size(self)
         if self.crop_size and (self.crop_size[0] < least[0] or self.crop_size[1] < least[1]):
             window = ",".join(map(str, self.model.image_pooling_crop_size or ()))
-            rule = f"its window {window} must lie within the crop {self.crop_size[0]},{self.crop_size[1]} at all scales"
-            raise UserError(
-                "unclassified", rule, f"a crop size of {least[0]},{least[1]} or more", field="image_pooling_crop_size"
-            )
+            crop = f"{self.crop_size[0]},{self.crop_size[1]}"
+            rule = f"the pooling window {window} must fit into the crop {crop} at all scales"
+            hint = f"`{self.crop_field}={least[0]},{least[1]}`, or a smaller window"
+            raise UserError("crop-too-small", rule, hint, field="image_pooling_crop_size", value=crop)
 
     @property
     def one_pass(self) -> bool:
-        """Whether the network runs once an image: the plain scale, not mirrored."""
+        """Whether the model runs once per image: at scale 1, not mirrored."""
         return self.scales == (1.0,) and not self.flip
 
     def passes(self) -> Iterator[tuple[float, bool]]:
-        """(scale, mirrored) of every run of the network, in the order of the research DeepLab."""
+        """(scale, mirrored) of every run of the model, in the order of the research DeepLab."""
         for scale in self.scales:
             yield from ((scale, mirrored) for mirrored in ((False, True) if self.flip else (False,)))
 
 
 class Frame(NamedTuple):
-    """An image as the network wants it.
+    """An image as the model takes it.
 
     Attributes:
       pixels: float32 [h, w, C], 0..255: resized, then padded at the bottom and right with the mean pixel.
@@ -91,7 +93,7 @@ class Frame(NamedTuple):
 
 
 class RawPrediction(NamedTuple):
-    """The network's answers, still with padding.
+    """The model's output, still with padding.
 
     Attributes:
       labels: int32 [B, h, w], the most probable class.
@@ -102,13 +104,13 @@ class RawPrediction(NamedTuple):
     probabilities: tf.Tensor
 
 
-class Prediction(NamedTuple):
-    """The answer to one image.
+class TensorPrediction(NamedTuple):
+    """The result for one image, as tensors.
 
     Attributes:
       labels: int32 [H, W], the most probable class of every pixel, at the image's own size.
       probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes.
-      raw_labels: int32 [h, w], before cutting and resizing: the padded size.
+      raw_labels: int32 [h, w], before cropping and resizing: the padded size.
       raw_probabilities: float32 [h, w, classes], likewise.
     """
 
@@ -118,13 +120,13 @@ class Prediction(NamedTuple):
     raw_probabilities: tf.Tensor
 
 
-def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSettings) -> Prediction:
-    """An image's labels and probabilities.
+def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSettings) -> TensorPrediction:
+    """Return an image's labels and probabilities.
 
     Args:
-      logits_of: the network: float32 [B, h, w, C], 0..255 -> logits float32 [B, h', w', classes].
+      logits_of: the model: float32 [B, h, w, C], 0..255 -> logits float32 [B, h', w', classes].
       image: uint8 or float [H, W, C], RGB, 0..255; H and W may be unknown when the graph is made.
-      settings: sizes, scales, mirror images.
+      settings: sizes, scales, mirrored images.
 
     Raises:
       tf.errors.InvalidArgumentError: at run time, when the image is larger than the crop size.
@@ -133,7 +135,7 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
     raw = predict_batch(logits_of, frame.pixels[tf.newaxis], settings)
     labels, probabilities = raw.labels[0], raw.probabilities[0]
     original = tf.shape(image)[:2] if settings.resize.min_resize_value else None
-    return Prediction(
+    return TensorPrediction(
         restore_labels(labels, frame.size, original),
         restore_probabilities(probabilities, frame.size, original),
         labels,
@@ -141,11 +143,11 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
     )
 
 
-# ---- before the network --------------------------------------------------------------------------------
+# ---- before the model ----------------------------------------------------------------------------------
 
 
 def prepare(image: tf.Tensor, settings: PredictionSettings) -> Frame:
-    """Resizes and pads one image [H, W, C], 0..255."""
+    """Resize and pad one image [H, W, C], 0..255."""
     pixels = transforms.resize_to_range(tf.cast(image, tf.float32), settings.resize)
     size = tf.shape(pixels)[:2]
     if settings.crop_size and not settings.may_outgrow_crop:
@@ -172,44 +174,48 @@ def padded_size(size, settings: PredictionSettings):
     if settings.crop_size:
         crop = settings.crop_size
         return tuple(_where(size[i] <= crop[i], crop[i], fitting_length(size[i], stride)) for i in (0, 1))
-    least = _least_size(settings)  # at least 2 pixels, so that k is at least 1
+    least = _min_size(settings)  # at least 2 pixels, so that k is at least 1
     return tuple(fitting_length(_maximum(size[i], max(2, least[i])), stride) for i in (0, 1))
 
 
-def _least_size(settings: PredictionSettings) -> Size:
-    """The smallest image at whose smallest scale the pooling window still lies within the feature map."""
+def _min_size(settings: PredictionSettings) -> Size:
+    """The smallest image at whose smallest scale the pooling window still fits into the feature map."""
     window = settings.model.image_pooling_crop_size or (1, 1)
     shrink = min(1.0, *settings.scales, *settings.model.image_pyramid)
     return math.ceil((window[0] - 1) / shrink) + 1, math.ceil((window[1] - 1) / shrink) + 1
 
 
-def require_fit(size: Size, settings: PredictionSettings, image_name: str, flag: str) -> None:
-    """Stops when an image is larger than the crop size.
+def size_after_resizing(size: Size, resize: ResizeConfig) -> Size:
+    """Height and width of an image of a size after `resize`."""
+    if resize.min_resize_value is None:
+        return size
+    height, width = transforms.resized_size(tf.constant(size), resize).numpy().tolist()
+    return height, width
+
+
+def require_fit(size: Size, settings: PredictionSettings, image_name: str) -> None:
+    """Stop if an image is larger than the crop size.
 
     Args:
-      size: height and width of the image, after resizing.
+      size: height and width of the image after resizing.
+      settings: with the crop size, and the setting that it comes from.
       image_name: for the message.
-      flag: the command's flag of the crop size, e.g. `eval_crop_size`.
 
     Raises:
-      LargerThanCrop: it is; the message has the crop size that would do for it.
+      LargerThanCrop: it is larger; the hint has a crop size that holds it.
     """
     crop = settings.crop_size
-    if crop is None or (size[0] <= crop[0] and size[1] <= crop[1]):
+    if crop is None or settings.may_outgrow_crop or (size[0] <= crop[0] and size[1] <= crop[1]):
         return
-    raise LargerThanCrop(
-        "unclassified",
-        f"is {size[0]}x{size[1]} pixels (height x width), more than {flag}={crop[0]},{crop[1]}",
-        fitting(size, settings, flag),
-        where=image_name,
-    )
+    rule = f"is {size[0]}x{size[1]} pixels (height x width), more than `{settings.crop_field}={crop[0]},{crop[1]}`"
+    raise LargerThanCrop("larger-than-crop", rule, fitting_crop(size, settings), where=image_name, value=size)
 
 
-def fitting(size: Size, settings: PredictionSettings, flag: str) -> str:
+def fitting_crop(size: Size, settings: PredictionSettings) -> str:
     """The hint for images of up to this height and width: a crop size that holds them, or none."""
-    crop = settings.crop_size or (1, 1)
+    field, crop = settings.crop_field, settings.crop_size or (1, 1)
     better = ",".join(str(max(crop[i], fitting_length(size[i], settings.model.output_stride))) for i in (0, 1))
-    return f"{flag}={better}, or leave {flag} out: every image then keeps its own size"
+    return f"`{field}={better}`, or leave `{field}` out: every image then keeps its own size"
 
 
 def _assert_fits(size: tf.Tensor, crop: Size) -> tf.Operation:
@@ -229,20 +235,20 @@ def _maximum(one, other):
     return tf.maximum(one, other) if tf.is_tensor(one) else max(one, other)
 
 
-# ---- the network ---------------------------------------------------------------------------------------
+# ---- the model -----------------------------------------------------------------------------------------
 
 
 def predict_batch(logits_of: LogitsOf, pixels: tf.Tensor, settings: PredictionSettings) -> RawPrediction:
     """Labels and probabilities of prepared images.
 
-    With several passes the probabilities of all are averaged, the labels are the average's largest, and the
-    probabilities given are a softmax of the average: flatter than the average itself, but what the research
-    DeepLab's `semantic_prob` and exported graphs hold, so that numbers can be compared.
+    With several passes, the probabilities of all are averaged, the labels are those of the average, and the returned
+    probabilities are a softmax of the average: flatter than the average itself, but equal to the research DeepLab's
+    `semantic_prob` and its exported graphs, so that numbers can be compared.
 
     Args:
-      logits_of: the network: float32 [B, h, w, C] -> logits float32 [B, h', w', classes].
+      logits_of: the model: float32 [B, h, w, C] -> logits float32 [B, h', w', classes].
       pixels: float32 [B, h, w, C], 0..255, resized and padded.
-      settings: scales, mirror images, order of upsampling.
+      settings: scales, mirrored images, order of upsampling.
     """
     height, width = _height_width(pixels)
     if not settings.one_pass:
@@ -259,7 +265,7 @@ def predict_batch(logits_of: LogitsOf, pixels: tf.Tensor, settings: PredictionSe
 
 
 def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, settings: PredictionSettings):
-    """Logits of one run of the network, on the grid that the research DeepLab resizes them to at this scale."""
+    """Logits of one run of the model, on the grid to which the research DeepLab resizes them at this scale."""
     if mirrored:
         pixels = tf.reverse(pixels, [2])
     height, width = _height_width(pixels)
@@ -281,16 +287,16 @@ def _argmax(scores: tf.Tensor) -> tf.Tensor:
     return tf.argmax(scores, axis=-1, output_type=tf.int32)
 
 
-# ---- after the network ---------------------------------------------------------------------------------
+# ---- after the model -----------------------------------------------------------------------------------
 
 
 def restore_labels(labels: tf.Tensor, size: tf.Tensor, original: tf.Tensor | None = None) -> tf.Tensor:
-    """Cuts the padding off and brings the labels to the image's own size (nearest).
+    """Crop the padding off and resize the labels to the image's own size (nearest).
 
     Args:
       labels: int32 [h, w].
       size: int32 [2], the part that is not padding.
-      original: int32 [2], the image's height and width before it was resized; None = it was not.
+      original: int32 [2], the image's height and width before resizing; None = it was not resized.
 
     Returns:
       int32 [H, W].

@@ -1,39 +1,42 @@
-"""The door for pictures: `Segmenter` turns a picture into a `Segmentation`."""
+"""`Segmenter` turns images into `Segmentation`s: the Python interface for images."""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import pathlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
-from deeplab.config.fields import coerce
+from deeplab.config.fields import coerce, fields_of
 from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
-from deeplab.inference import load
+from deeplab.inference.load import load
+from deeplab.inference.predictor import Predictor
+from deeplab.inference.runtimes import checkpoint
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import write_atomically
 
-_AHEAD = 2  # pictures that are read while the network is busy
+_AHEAD = 2  # images that are read while the model is busy
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The answer to one picture.
+    """The result for one image.
 
     Attributes:
-      image: the picture, uint8 [H, W, 3], RGB.
+      image: the image, uint8 [H, W, 3], RGB.
       labels: uint8 [H, W], the class of every pixel.
-      probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes; None if they were not asked for, or if a
-        frozen graph has none.
-      class_names: one name a class; empty where nobody knows how many there are.
+      probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes; None if they were not asked for, or if an
+        exported file has none.
+      class_names: one name per class; empty if their number is unknown.
       colors: RGB of each class, uint8 [256, 3].
     """
 
@@ -44,7 +47,7 @@ class Segmentation:
     colors: np.ndarray = field(repr=False)
 
     def color_mask(self) -> np.ndarray:
-        """Every pixel in its class's color: uint8 [H, W, 3], RGB."""
+        """Every pixel in the color of its class: uint8 [H, W, 3], RGB."""
         return colormaps.color_label(self.labels, self.colors)
 
     def overlay(self, opacity: float = 0.5, background: bool = False) -> np.ndarray:
@@ -56,16 +59,16 @@ class Segmentation:
         """
         return colormaps.overlay(self.image, self.color_mask(), opacity, None if background else self.labels)
 
-    def shares(self) -> dict[str, float]:
-        """Each class's part of the picture, 0..1, by name; classes that do not occur are among them."""
+    def fractions(self) -> dict[str, float]:
+        """Each class's fraction of the image, 0..1, by name; classes that do not occur are included."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names))
         names = [*self.class_names, *(f"class_{index}" for index in range(len(self.class_names), len(counts)))]
         return dict(zip(names, (counts / self.labels.size).tolist(), strict=True))
 
     def save(self, folder: str | os.PathLike, name: str, opacity: float = 0.5) -> dict[str, pathlib.Path]:
-        """Writes `mask/NAME.png` (palette PNG: pixels are class numbers), `color/NAME.png` and `overlay/NAME.png`.
+        """Write `mask/NAME.png` (palette PNG: pixels are class numbers), `color/NAME.png` and `overlay/NAME.png`.
 
-        Files of these names are replaced. `name` may hold folders (`day1/img7`).
+        Existing files are replaced. `name` may hold folders (`day1/img7`).
 
         Returns:
           The paths by kind: mask, color, overlay.
@@ -79,36 +82,36 @@ class Segmentation:
         return paths
 
     def save_mask(self, path: str | os.PathLike) -> None:
-        """Writes the labels as palette PNG: pixels are class numbers, viewers show the colors."""
+        """Write the labels as palette PNG: pixels are class numbers, viewers show the colors."""
         masks.write_index_png(path, self.labels, [tuple(color) for color in self.colors.tolist()])
 
 
-def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] or [H, W] as PNG, whole or not at all."""
+def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
     write_atomically(path, buffer.getvalue())
 
 
 class Segmenter:
-    """Turns pictures into masks.
+    """Turns images into masks.
 
     Args:
-      source: a training folder (its latest checkpoint), a checkpoint's prefix, a frozen graph (`.pb`), or a
-        SavedModel folder.
+      source: a training folder (its latest checkpoint), a checkpoint's prefix, `zoo:NAME`, an exported file, or a model
+        of `deeplab.create_model`.
       dataset: known name or `dataset.yml` from which class names and colors are taken (default: as trained).
-      crop_size: height, width in pixels to which pictures are padded (default: each picture at its own size).
-      shrink_large_images: shrink pictures that exceed the crop, and enlarge their masks again.
-      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig`, where it shall differ from the
-        training's: `eval_scales=(0.5, 1.0, 1.5)`, `add_flipped_images=True`, `output_stride=8`. For a checkpoint of
-        TensorFlow 1 with no `config.yml` beside it, the architecture is told from its variables as far as they show it.
+      crop_size: height, width in pixels to which images are padded (default: each image keeps its own size).
+      shrink_large_images: shrink images that exceed the crop, and enlarge their masks again.
+      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that shall differ from the training:
+        `eval_scales=(0.5, 1.0, 1.5)`, `add_flipped_images=True`, `output_stride=8`. For a checkpoint of TensorFlow 1
+        without a `config.yml`, the architecture is inferred from its variables as far as they show it.
 
     Attributes:
-      class_names: one name a class.
+      class_names: one name per class.
       colors: RGB of each class, uint8 [256, 3].
 
     Raises:
-      UserError: no such model, or settings that do not fit it.
+      UserError: there is no such model, it is unsafe, or settings do not fit it.
 
     Example:
       from deeplab import Segmenter
@@ -117,15 +120,15 @@ class Segmenter:
       result = segmenter("portrait.jpg")
       result.labels              # uint8 [H, W]
       result.probabilities       # float32 [H, W, classes]
-      result.shares()            # {"background": 0.61, "hair": 0.14, "skin": 0.25}
+      result.fractions()         # {"background": 0.61, "hair": 0.14, "skin": 0.25}
       result.save("out", "portrait")
       for path, result in segmenter.folder("holiday"):
-          print(path, result.shares())
+          print(path, result.fractions())
     """
 
     def __init__(
         self,
-        source: str | os.PathLike,
+        source: str | os.PathLike | keras.Model | Predictor,
         *,
         dataset: str = "",
         crop_size: tuple[int, int] | int | None = None,
@@ -133,64 +136,72 @@ class Segmenter:
         **settings: Any,
     ):
         crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
-        self._predictor = load.load(source, _typed(settings), dataset, crop, shrink_large_images)
+        self._predictor = load(source, _typed(settings), dataset, crop, shrink_large_images)
+        _require_rgb(self._predictor)
         self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
 
     def __call__(self, image: Any, probabilities: bool = True) -> Segmentation:
-        """Segments one picture.
+        """Segment one image.
 
         Args:
-          image: path of a picture (its EXIF rotation is applied), PIL image, or uint8 array [H, W, 3] RGB, [H, W]
-            gray, [H, W, 4] RGBA (alpha is dropped). Any size.
-          probabilities: whether to give them, too; without, it is faster and takes less memory.
+          image: a path, an image file's bytes, an open file, a PIL image, or a uint8 array [H, W, 3] RGB, [H, W] gray
+            or [H, W, 4] RGBA (alpha is dropped); any size. The EXIF orientation of files is applied.
+          probabilities: whether to return them as well; without, it is faster and takes less memory.
 
         Raises:
-          UserError: unreadable picture, wrong dtype or shape, or larger than the model takes.
+          UserError: an unreadable image, a wrong dtype or shape, or an image larger than the model takes.
         """
         pixels = images.to_rgb(image)
-        labels, scores = self._predictor.answer(pixels, probabilities)
+        labels, scores = self._predictor.predict(pixels, probabilities)
         return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colors)
 
     def folder(
         self, folder: str | os.PathLike, recursive: bool = False, probabilities: bool = False
     ) -> Iterator[tuple[str, Segmentation]]:
-        """(path, segmentation) of every picture in a folder, by name; the next ones are read meanwhile.
+        """Yield (path, segmentation) of every image in a folder, by name; the next ones are read in the background.
 
         Raises:
-          UserError: no picture there, or one that cannot be read: nothing after it is done.
+          UserError: there is no image, or one cannot be read; the ones after it are not processed.
         """
-        for picture, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive)):
+        for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive)):
             if isinstance(pixels, UserError):
                 raise pixels
-            yield picture.path, self(pixels, probabilities)
+            yield image.path, self(pixels, probabilities)
 
 
 def read_ahead(
-    pictures: Sequence[image_files.ImageFile],
+    files: Sequence[image_files.ImageFile],
 ) -> Iterator[tuple[image_files.ImageFile, np.ndarray | UserError]]:
-    """Every picture with its pixels, uint8 [H, W, 3], or with the fault that kept it from being read."""
+    """Yield every image file with its pixels, uint8 [H, W, 3], or with the error that kept it from being read."""
 
-    def pixels_of(picture: image_files.ImageFile) -> np.ndarray | UserError:
+    def pixels_of(file: image_files.ImageFile) -> np.ndarray | UserError:
         try:
-            return images.read_image(picture.path)
-        except UserError as fault:
-            return fault
+            return images.read_image(file.path)
+        except UserError as error:
+            return error
 
     with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting = []
-        for picture in pictures:
-            waiting.append((picture, pool.submit(pixels_of, picture)))
+        waiting: deque[tuple[image_files.ImageFile, Future]] = deque()
+        for file in files:
+            waiting.append((file, pool.submit(pixels_of, file)))
             if len(waiting) > _AHEAD:
-                done, future = waiting.pop(0)
+                done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:
             yield done, future.result()
 
 
+def _require_rgb(predictor: Predictor) -> None:
+    if predictor.settings and predictor.settings.model.input_channels != 3:
+        rule = f"the model takes images of {predictor.settings.model.input_channels} channels; image files have 3"
+        hint = "call its Predictor with arrays: deeplab.inference.load.load(...).predict(image)"
+        raise UserError("wrong-channels", rule, hint, where=predictor.source)
+
+
 def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments as settings, each in its field's type."""
-    known = {field.name: (field, group) for group in load.GROUPS for field in dataclasses.fields(group)}
+    known = fields_of(checkpoint.GROUPS)
     for name in settings:
         if name not in known:
-            raise UserError("unclassified", f"{name!r} is no setting", nearest(name, list(known)), where="Segmenter")
+            raise UserError("unknown-name", f"there is no setting {name!r}", nearest(name, list(known)), value=name)
     return {name: coerce(*known[name], value) for name, value in settings.items()}

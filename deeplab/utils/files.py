@@ -192,7 +192,7 @@ def made_folder(folder: str | os.PathLike, field: str = "output_dir") -> Iterato
 
 def _make_folder(folder: pathlib.Path, field: str) -> list[pathlib.Path]:
     """Makes a folder; those of it and its parents that did not exist, the innermost first."""
-    missing = [part for part in (folder.absolute(), *folder.absolute().parents) if not part.exists()]
+    missing = [part for part in (folder.absolute(), *folder.absolute().parents) if not os.path.exists(part)]
     place: dict[str, object] = {"field": field, "value": str(folder)} if field else {"where": folder}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -47,3 +47,31 @@ def ordered_map(
         finally:  # a reader that stops early leaves no work behind
             for future in pending:
                 future.cancel()
+
+
+class WriteBehind:
+    """Runs calls in two threads, so that compressing images does not hold up the model.
+
+    At most a few wait, so memory stays bounded. An error of a call is raised by a later `submit` or at the end.
+    """
+
+    MAX_WAITING = 16
+
+    def __enter__(self) -> WriteBehind:
+        self._pool = ThreadPoolExecutor(2)
+        self._waiting: collections.deque[Future] = collections.deque()
+        return self
+
+    def submit(self, function: Callable, *args: object) -> Future:
+        """Call `function(*args)` soon."""
+        future = self._pool.submit(function, *args)
+        self._waiting.append(future)
+        while len(self._waiting) > self.MAX_WAITING:
+            self._waiting.popleft().result()
+        return future
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for future in self._waiting:
+                future.result()

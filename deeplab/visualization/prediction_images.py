@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from deeplab.data import colormaps, labels
-from deeplab.evaluation.split_images import LabelsOf, Split, original_labels
+from deeplab.evaluation.split_images import SplitImages, original_labels, predict_labels
+from deeplab.inference.predictor import Predictor
 from deeplab.inference.segmenter import write_png
 from deeplab.utils import console
+from deeplab.utils.parallel import WriteBehind
 from deeplab.visualization.prediction_grid import Row, contact_sheet
 
 RESULTS = "segmentation_results"
@@ -51,7 +51,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class PredictedImage:
     """One image of a split with its answer.
 
     Attributes:
@@ -69,32 +69,32 @@ class Answer:
     label: np.ndarray | None = field(repr=False, default=None)
 
 
-def answers(split: Split, labels_of: LabelsOf) -> Iterator[Answer]:
+def predicted_images(split: SplitImages, predictor: Predictor) -> Iterator[PredictedImage]:
     """Every image of a split with the network's labels, with a progress bar meanwhile.
 
     Raises:
-      UserError: as `Split.batches`.
+      UserError: as `SplitImages.batches`.
     """
     number = 0
     with console.progress(total=len(split), what=f"drawing {split.name}", unit="image") as bar:
         for batch in split.batches():
-            for index, answer in enumerate(labels_of(batch)):
+            for index, resized in enumerate(predict_labels(predictor, batch)):
                 image = batch.images[index]
-                prediction = original_labels(answer, image.shape[:2], split.settings.resize)
+                prediction = original_labels(resized, image.shape[:2], split.resize)
                 label = batch.labels[index] if batch.labels else None
-                yield Answer(number, batch.names[index], image, prediction, label)
+                yield PredictedImage(number, batch.names[index], image, prediction, label)
                 number += 1
             bar.update(len(batch.names))
 
 
-def draw(split: Split, labels_of: LabelsOf, drawing: Drawing) -> list[str]:
+def draw(split: SplitImages, predictor: Predictor, drawing: Drawing) -> list[str]:
     """Writes all pictures of a split.
 
     Returns:
       Paths to look at: the folders and the sheet.
 
     Raises:
-      UserError: as `Split.batches`, or a folder that cannot be written to.
+      UserError: as `SplitImages.batches`, or a folder that cannot be written to.
     """
     results = drawing.folder / RESULTS
     folders = [results, *([drawing.raw_folder] if drawing.raw_folder else [])]
@@ -102,7 +102,7 @@ def draw(split: Split, labels_of: LabelsOf, drawing: Drawing) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     rows, names = [], RawNames()
     with WriteBehind() as writer:
-        for answer in answers(split, labels_of):
+        for answer in predicted_images(split, predictor):
             row = row_of(answer, drawing)
             stem = f"{answer.number:06d}"
             writer.submit(write_png, results / f"{stem}_image.png", row.image)
@@ -120,7 +120,7 @@ def draw(split: Split, labels_of: LabelsOf, drawing: Drawing) -> list[str]:
     return shown
 
 
-def row_of(answer: Answer, drawing: Drawing) -> Row:
+def row_of(answer: PredictedImage, drawing: Drawing) -> Row:
     """An answer's pictures."""
     prediction = colormaps.color_label(answer.prediction, drawing.colors)
     seen = np.unique(answer.prediction if answer.label is None else np.stack([answer.prediction, answer.label]))
@@ -152,7 +152,7 @@ class RawNames:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def of(self, answer: Answer) -> str:
+    def of(self, answer: PredictedImage) -> str:
         """The last part of the image's name, without a picture's suffix; a number is added where it came before."""
         stem, suffix = os.path.splitext(os.path.basename(answer.name))
         name = stem if suffix.lower() in _PICTURE_SUFFIXES else stem + suffix
@@ -161,29 +161,3 @@ class RawNames:
             console.note(f"image {answer.number} ({answer.name!r}) shares its name: its mask is {name}.png")
         self._taken.add(name)
         return name
-
-
-class WriteBehind:
-    """Runs calls in two threads, so that compressing pictures does not hold up the network.
-
-    At most a few wait, so memory stays bounded. A call's error is raised by a later `submit` or at the end.
-    """
-
-    MOST_WAITING = 16
-
-    def __enter__(self) -> WriteBehind:
-        self._pool = ThreadPoolExecutor(2)
-        self._waiting: deque[Future] = deque()
-        return self
-
-    def submit(self, function: Callable, *args: object) -> None:
-        """Calls `function(*args)` soon."""
-        self._waiting.append(self._pool.submit(function, *args))
-        while len(self._waiting) > self.MOST_WAITING:
-            self._waiting.popleft().result()
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            for future in self._waiting:
-                future.result()

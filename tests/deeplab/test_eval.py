@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.small_graphs import freeze
 
 import deeplab.eval as command
 from deeplab import Segmenter
@@ -28,31 +29,22 @@ def run(monkeypatch, small_run, disc_records, tmp_path):
     return run
 
 
-def counted_by_hand(small_run, disc_records):
-    """The confusion matrix through the other door, `Segmenter`, image by image; and how many pixels are undecided."""
-    from deeplab.evaluation.split_images import Split
-
-    segmenter = Segmenter(small_run)
+def counted_by_hand(model, disc_pairs):
+    """The confusion matrix through `Segmenter`, image by image, and the number of undecided pixels."""
+    segmenter = Segmenter(model)
     matrix, undecided = ConfusionMatrix(3), 0
-    settings = command_settings()
-    for batch in Split(dataset.find("", str(disc_records)), str(disc_records), "val", settings).batches():
-        answer = segmenter(batch.images[0])
-        matrix.add(batch.labels[0], answer.labels.astype(np.int32))
-        undecided += int((np.diff(np.sort(answer.probabilities)[..., -2:]) < 1e-5).sum())
+    for image, label in disc_pairs.values():
+        predicted = segmenter(image)
+        matrix.add(label.astype(np.int32), predicted.labels.astype(np.int32))
+        if predicted.probabilities is not None:
+            undecided += int((np.diff(np.sort(predicted.probabilities)[..., -2:]) < 1e-5).sum())
     return matrix.counts, undecided
 
 
-def command_settings():
-    from deeplab.config.model_config import ModelConfig
-    from deeplab.inference.prediction import PredictionSettings
-
-    return PredictionSettings(ModelConfig())
-
-
-def test_table_tags_and_files(run, small_run, disc_records, tmp_path, capsys):
+def test_table_tags_and_files(run, small_run, disc_pairs, tmp_path, capsys):
     assert run("--exclude_classes=ground") == 0
     written = json.loads((tmp_path / "log" / "metrics.json").read_text())
-    counts, undecided = counted_by_hand(small_run, disc_records)
+    counts, undecided = counted_by_hand(small_run, disc_pairs)
     assert undecided < 10  # each moves at most one pixel from one field of the matrix to another
     assert np.abs(written["confusion_matrix"] - counts).sum() <= 2 * undecided
     np.testing.assert_array_equal(np.sum(written["confusion_matrix"], 1), counts.sum(1))
@@ -62,6 +54,17 @@ def test_table_tags_and_files(run, small_run, disc_records, tmp_path, capsys):
     assert f"eval/miou_1.0_overall[{overall:.9g}]" in out and "eval/miou_1.0_class_2[" in out
     assert "mean IoU without ground: " in out
     assert {"confusion_matrix.png", "class_iou.png"} <= {path.name for path in (tmp_path / "log").iterdir()}
+
+
+def test_an_exported_file(run, disc_records, disc_pairs, tmp_path, capsys):
+    path = freeze(tmp_path / "graph.pb", with_probabilities=False)
+    assert run(f"--model={path}", f"--dataset_dir={disc_records}", checkpoint="") == 0
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    np.testing.assert_array_equal(written["confusion_matrix"], counted_by_hand(path, disc_pairs)[0])
+    assert written["checkpoint"] == path and written["step"] == 0
+    assert "depth_multiplier" not in written["settings"] and written["settings"]["eval_split"] == "val"
+    assert run(f"--model={path}", "--eval_crop_size=65", checkpoint="") == 1
+    assert "[settings-built-in]" in capsys.readouterr().err
 
 
 def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
@@ -105,7 +108,8 @@ def test_other_number_of_classes(run, tmp_path, capsys):
     two = dataset.Dataset("two", ("ground", "thing"))
     dataset.save(two, tmp_path / "two.yml")
     assert run(f"--dataset={tmp_path}/two.yml") == 1
-    assert "two has 2 classes, the network in" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "--dataset: two has 2 classes, the model in" in printed and "[class-count-mismatch]" in printed
 
 
 def test_no_checkpoint(run, tmp_path, capsys):

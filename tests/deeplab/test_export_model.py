@@ -12,7 +12,7 @@ from support import golden_recipe
 from deeplab import export_model
 from deeplab.checkpoint import manager
 from deeplab.config.model_config import ModelConfig
-from deeplab.inference.runtimes import frozen_graph
+from deeplab.inference.load import load
 from deeplab.model import build_model
 from slim.layers import variables_by_name
 
@@ -56,7 +56,7 @@ def test_a_trained_folder_needs_no_model_flags(small_run, tmp_path, monkeypatch,
     assert "SemanticPredictions:0" in printed and "1 x 65 x 65 x 3" in printed
     assert f'Segmenter("{path}")' in printed
     assert (tmp_path / "labels.txt").read_text() == "ground\ndisc\nsquare\n"
-    assert frozen_graph.load_frozen(str(path)).num_classes == 3
+    assert load(path).num_classes == 3
 
 
 def test_a_tensorflow_1_checkpoint_takes_the_old_flags(flags_of_tf1, tmp_path, monkeypatch, capsys):

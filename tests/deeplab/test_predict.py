@@ -1,4 +1,4 @@
-"""The command that makes masks of one's own pictures."""
+"""The command that makes masks of image files."""
 
 import csv
 import sys
@@ -11,14 +11,12 @@ from support.errors import raises
 
 import deeplab.predict as command
 from deeplab import Segmenter
-from deeplab.config.prediction_config import PredictConfig
-from deeplab.inference import folder as batch_prediction
-from deeplab.utils.errors import UserError
+from deeplab.config.prediction_config import PredictConfig, model_source
 
 
 @pytest.fixture
 def album(tmp_path):
-    """A folder with two pictures."""
+    """A folder with two images."""
     folder = tmp_path / "album"
     folder.mkdir()
     for name, height in (("one", 40), ("two", 33)):
@@ -55,8 +53,8 @@ def test_results(run, small_run, tmp_path, capsys):
     assert saved["probabilities"].dtype == np.float16 and list(saved["class_names"]) == ["ground", "disc", "square"]
     np.testing.assert_allclose(saved["probabilities"], result.probabilities, atol=1e-3)
     rows = list(csv.DictReader((out / "summary.csv").open()))
-    assert [row["picture"] for row in rows] == ["one", "two"]
-    assert float(rows[0]["disc"]) == pytest.approx(result.shares()["disc"], abs=1e-6)
+    assert [row["image"] for row in rows] == ["one", "two"]
+    assert float(rows[0]["disc"]) == pytest.approx(result.fractions()["disc"], abs=1e-6)
     assert "written: 2 of 2 images" in capsys.readouterr().out
 
 
@@ -66,11 +64,11 @@ def test_nothing_is_overwritten_unasked(run, tmp_path, capsys):
     mask = tmp_path / "out" / "mask" / "two.png"
     mask.write_bytes(b"mine")
     assert run(*flags) == 1
-    assert "2 results are there already" in capsys.readouterr().err and mask.read_bytes() == b"mine"
+    assert "holds 2 results already" in capsys.readouterr().err and mask.read_bytes() == b"mine"
     assert run(*flags, "--overwrite") == 0 and mask.read_bytes() != b"mine"
 
 
-def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
+def test_bad_images_do_not_stop_the_others(run, album, tmp_path, capsys):
     (album / "broken.jpg").write_bytes(b"no picture")
     assert run() == 1
     err = capsys.readouterr().err
@@ -78,7 +76,7 @@ def test_bad_pictures_do_not_stop_the_others(run, album, tmp_path, capsys):
     assert (tmp_path / "out" / "mask" / "two.png").exists()
 
 
-def test_probabilities_as_pictures(run, tmp_path):
+def test_probabilities_as_images(run, tmp_path):
     assert run("--save_probabilities=png", "--nosave_mask", "--nosave_color", "--nosave_overlay") == 0
     names = ["000_ground.png", "001_disc.png", "002_square.png"]
     shares = [np.asarray(Image.open(tmp_path / "out" / "probabilities" / "one" / name), int) for name in names]
@@ -101,32 +99,33 @@ def test_bad_flags_are_refused(run, capsys, flags, words):
     assert words in capsys.readouterr().err
 
 
-def test_results_among_the_pictures(run, album, capsys):
+def test_results_among_the_images(run, album, capsys):
     assert run(f"--output_dir={album}") == 1
-    assert "lies in --output_dir" in capsys.readouterr().err
+    assert "is in --output_dir" in capsys.readouterr().err
 
 
 def test_one_name_for_the_model():
-    assert command.source_of(PredictConfig(export_path="a.pb")) == "a.pb"
-    assert command.source_of(PredictConfig(model="a", checkpoint_dir="a")) == "a"
+    assert model_source(PredictConfig(export_path="a.pb")) == "a.pb"
+    assert model_source(PredictConfig(model="a", checkpoint_dir="a")) == "a"
     with raises("missing-setting", "model"):
-        command.source_of(PredictConfig())
+        model_source(PredictConfig())
+    with raises("conflicting-settings", "model"):
+        model_source(PredictConfig(model="a", export_path="b"))
 
 
-class TestSummary:
-    def test_earlier_rows_stay(self, tmp_path):
-        path = tmp_path / "summary.csv"
-        path.write_text(batch_prediction.summary({"a": {"x": 0.25, "y": 0.75}, "b": {"x": 1.0}}))
-        assert path.read_text() == "picture,x,y\na,0.250000,0.750000\nb,1.000000,0.000000\n"
-        assert batch_prediction.earlier_shares(path)["a"] == {"x": 0.25, "y": 0.75}
-        assert batch_prediction.earlier_shares(tmp_path / "none.csv") == {}
-        path.write_text("name,size\nx,1\n")
-        with pytest.raises(UserError, match="is no summary of this command"):
-            batch_prediction.earlier_shares(path)
+@pytest.mark.parametrize("kind", ["file", "below a file", "too long"])
+def test_an_output_folder_that_cannot_be_made_is_refused_before_the_model_loads(run, tmp_path, capsys, kind):
+    (tmp_path / "taken").touch()
+    folders = {
+        "file": tmp_path / "taken",
+        "below a file": tmp_path / "taken" / "in",
+        "too long": tmp_path / ("x" * 300),
+    }
+    assert run(f"--output_dir={folders[kind]}", model="--model=/none/at/all") == 1
+    printed = capsys.readouterr().err
+    assert "--output_dir" in printed and "unwritable-folder" in printed
 
-    def test_table_of_many_pictures_is_short(self):
-        shares = {f"p{index}": {"x": 1.0, "y": 0.0} for index in range(30)}
-        shares["p0"] = {"x": 0.0, "y": 1.0}
-        lines = batch_prediction.table(shares).splitlines()
-        assert len(lines) == 2 + 20 + 2 and lines[2].split() == ["p0", "y", "100.0%"]
-        assert lines[-1] == "mean of 30       x 96.7%, y 3.3%"
+
+def test_a_failed_start_leaves_no_folder(run, tmp_path, capsys):
+    assert run(model="--model=/none/at/all") == 1
+    assert "checkpoint-not-found" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -56,11 +56,11 @@ class ExportBattery:
     def test_it_predicts_the_same_as_the_model(self, network, predictor, size):
         pixels = image(*size)[0]
         expected = predict_image(network.logits_of, pixels, make_settings())
-        labels, probabilities = predictor.answer(pixels, True)
+        labels, probabilities = predictor.predict(pixels, True)
         assert labels.dtype == np.int32 and probabilities.dtype == np.float32
         np.testing.assert_array_equal(labels, expected.labels)
         np.testing.assert_allclose(probabilities, expected.probabilities, atol=self.tolerance)
-        alone, none = predictor.answer(pixels, False)
+        alone, none = predictor.predict(pixels, False)
         np.testing.assert_array_equal(alone, labels)
         assert none is None
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph
 from deeplab.export.freeze import freeze
-from deeplab.inference.checkpoint_model import Network
 from deeplab.inference.prediction import PredictionSettings
+from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import build_model
 from slim.layers import variables_by_name
 from support import golden_recipe
@@ -18,11 +18,11 @@ NARROW = ModelConfig(
 )
 
 
-def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> Network:
+def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> ModelPredictor:
     """A network whose weights are those of the golden recipe."""
     with zeros_for_random_values():
         model = build_model(config, num_classes)
-    network = Network(model, config, num_classes, "made/model.ckpt-3", 3)
+    network = ModelPredictor(model, PredictionSettings(config), num_classes, "made/model.ckpt-3", 3)
     for name, variable in variables_by_name(network.model).items():
         variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
     return network
@@ -32,7 +32,7 @@ def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> Pred
     return PredictionSettings(config, crop_size=crop, may_outgrow_crop=True, **others)
 
 
-def make_graph(network: Network, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
+def make_graph(network: ModelPredictor, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
     with zeros_for_random_values():
         frozen = freeze(network, settings, folded)
     return frozen_graph.graph_definition(frozen)

@@ -27,7 +27,7 @@ from deeplab.config.fields import Size
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.freeze import FrozenModel
 from deeplab.export.graph_optimizer import speed_up
-from deeplab.inference.prediction import Prediction, predict_image
+from deeplab.inference.prediction import TensorPrediction, predict_image
 from deeplab.utils.files import write_atomically
 
 tf1 = tf.compat.v1
@@ -82,7 +82,7 @@ def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
     return needed_in_order(definition)
 
 
-def _name_outputs(prediction: Prediction, crop: Size) -> None:
+def _name_outputs(prediction: TensorPrediction, crop: Size) -> None:
     """Adds the named outputs. The raw ones are cut to the crop, so that their size is static."""
     probabilities = tf.expand_dims(prediction.raw_probabilities, 0)
     tf.slice(probabilities, [0, 0, 0, 0], [1, *crop, probabilities.shape[-1]], name=RAW_PROBABILITIES)

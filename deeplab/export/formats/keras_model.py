@@ -25,23 +25,23 @@ from slim.layers import variables_by_name
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes the model as it was trained, with the settings of its predictions."""
-    settings, network = model.settings, model.network
+    settings, predictor = model.settings, model.predictor
     prediction = {"crop_size": settings.crop_size, "scales": settings.scales, "flip": settings.flip}
     saved = SegmentationModel(
         settings.model,
-        network.num_classes,
+        predictor.num_classes,
         model.class_names,
         model.colors,
         prediction={**prediction, "resize": as_dict(settings.resize)},
     )
-    values = variables_by_name(network.model)
+    values = variables_by_name(predictor.model)
     for name, variable in variables_by_name(saved).items():
         variable.assign(np.asarray(values[name]))
     with writing(path):
         saved.save(path)
     channels = settings.model.input_channels
     shape = "? x ? x ? x"
-    return [("image", "float32", f"{shape} {channels}"), ("logits", "float32", f"{shape} {network.num_classes}")]
+    return [("image", "float32", f"{shape} {channels}"), ("logits", "float32", f"{shape} {predictor.num_classes}")]
 
 
 def _is_segmentation_model(path: str) -> bool:

@@ -23,7 +23,7 @@ from deeplab.checkpoint.watch import checkpoints
 from deeplab.config import run_file
 from deeplab.config.fields import make
 from deeplab.config.model_config import ModelConfig
-from deeplab.inference import checkpoint_model
+from deeplab.inference.runtimes.checkpoint import resolve
 from deeplab.utils import download
 from deeplab.utils.errors import UserError
 
@@ -139,16 +139,16 @@ def test_name_becomes_a_checkpoint_with_its_settings(entry, server):
 
 def test_later_commands_read_the_settings_by_path(entry):
     assert zoo.SETTINGS == run_file.FILE_NAME
-    resolved = checkpoint_model.resolve({}, checkpoint.open("zoo:small"), [ModelConfig])
+    resolved = resolve({}, checkpoint.open("zoo:small"), [ModelConfig])
     assert resolved["atrous_rates"] == (6, 12, 18) and resolved["model_variant"] == "xception_65"
     assert resolved["class_names"][:2] == ["background", "aeroplane"] and len(resolved["colors"]) == 21
 
 
 def test_rates_follow_another_output_stride_unless_they_are_given(entry):
     opened = checkpoint.open("zoo:small")
-    assert checkpoint_model.resolve({"output_stride": 8}, opened, [ModelConfig])["atrous_rates"] == (12, 24, 36)
+    assert resolve({"output_stride": 8}, opened, [ModelConfig])["atrous_rates"] == (12, 24, 36)
     own = {"output_stride": 8, "atrous_rates": (1, 2, 3)}
-    assert checkpoint_model.resolve(own, opened, [ModelConfig])["atrous_rates"] == (1, 2, 3)
+    assert resolve(own, opened, [ModelConfig])["atrous_rates"] == (1, 2, 3)
 
 
 def test_waiting_for_checkpoints_takes_a_name_once(entry):

@@ -1,181 +1,151 @@
-"""From what a person has to something that predicts."""
+"""From whatever predicts to a Predictor."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from support import golden_recipe
+from support.errors import raises
+from support.small_graphs import freeze, save_model
 
 from deeplab import checkpoint
 from deeplab.checkpoint import manager
-from deeplab.config import run_file
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
-from deeplab.inference import checkpoint_model, load
-from deeplab.inference.runtimes import frozen_graph
-from deeplab.utils.errors import UserError
+from deeplab.config.prediction_config import EvalConfig, InferenceConfig
+from deeplab.inference.load import each_model, find_model, load
+from deeplab.model import build_model
+from deeplab.model.segmentation_model import SegmentationModel
+from slim.layers import variables_by_name
 
 IMAGE = golden_recipe.image(33, 40)[0]
+GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
+NARROW = {"depth_multiplier": 0.25, "aspp_convs_filters": 32, "add_image_level_feature": False}
 
 
-class TestSettings:
-    def test_saved_settings_come_from_beside_the_checkpoint(self, small_run):
-        settings = checkpoint_model.resolve(
-            {"output_stride": 8}, checkpoint.open(small_run / "model.ckpt-7"), [ModelConfig]
-        )
-        assert settings["depth_multiplier"] == 0.25 and settings["output_stride"] == 8
-        assert settings["class_names"] == ["ground", "disc", "square"]
-
-    def test_a_contradiction_is_refused(self, small_run):
-        with pytest.raises(UserError, match=r"--depth_multiplier=0\.5, trained with 0\.25"):
-            checkpoint_model.resolve(
-                {"depth_multiplier": 0.5}, checkpoint.open(small_run / "model.ckpt-7"), [ModelConfig]
-            )
-
-    def test_without_config_the_variables_tell(self, small_run, tmp_path, capsys):
-        for file in small_run.glob("model.ckpt-7.*"):
-            shutil.copy(file, tmp_path)
-        settings = checkpoint_model.resolve({}, checkpoint.open(tmp_path / "model.ckpt-7"), [ModelConfig])
-        assert settings["depth_multiplier"] == 0.25 and settings["aspp_convs_filters"] == 32
-        assert "has no config.yml beside it; its variables show mobilenet_v2" in capsys.readouterr().err
-
-    def test_no_head(self, tmp_path):
-        prefix = manager.save_step(tmp_path, 1, {"MobilenetV2/Conv/weights": np.zeros([3, 3, 3, 32], np.float32)})
-        with pytest.raises(UserError, match=r"no segmentation head.*\n.*tf_initial_checkpoint"):
-            checkpoint_model.classes_in(prefix)
-
-
-def freeze(path, with_probabilities=True, assert_within=None):
-    """A frozen graph as the reference's: class 1 where red is above 100; dies beyond `assert_within` pixels."""
-    with tf.Graph().as_default() as graph:
-        image = tf.compat.v1.placeholder(tf.uint8, [1, None, None, 3], name="ImageTensor")
-        red = tf.cast(image[..., 0], tf.float32)
-        if assert_within:
-            fits = tf.reduce_all(tf.shape(image)[1:3] <= assert_within)
-            with tf.control_dependencies([tf.debugging.Assert(fits, ["too large"])]):
-                red = tf.identity(red)
-            tf.zeros([1, assert_within, assert_within], name="RawSemanticPredictions")
-        tf.cast(red > 100, tf.int64, name="SemanticPredictions")
-        if with_probabilities:
-            tf.stack([1 - red / 255, red / 255], -1, name="SemanticProbabilities")
-    path.write_bytes(graph.as_graph_def().SerializeToString())
-    return str(path)
-
-
-class TestFrozenGraphs:
-    def test_labels_and_probabilities(self, tmp_path):
-        predictor = load.load(freeze(tmp_path / "graph.pb"))
-        labels, probabilities = predictor.answer(IMAGE, True)
-        np.testing.assert_array_equal(labels, IMAGE[..., 0] > 100)
-        np.testing.assert_allclose(probabilities[..., 1], IMAGE[..., 0] / 255, atol=1e-6)
-        assert labels.dtype == np.int32 and predictor.class_names == ("class_0", "class_1")
-
-    def test_without_probabilities(self, tmp_path):
-        predictor = load.load(freeze(tmp_path / "graph.pb", with_probabilities=False))
-        labels, probabilities = predictor.answer(IMAGE, True)
-        assert probabilities is None and labels.shape == (33, 40) and predictor.class_names == ()
-
-    def test_larger_than_its_crop(self, tmp_path):
-        path = freeze(tmp_path / "graph.pb", assert_within=33)
-        with pytest.raises(UserError, match=r"takes pictures up to 33x33 .*; this one is 33x40\n.*shrink_large_images"):
-            load.load(path).answer(IMAGE, False)
-        labels, probabilities = load.load(path, shrink_large_images=True).answer(
-            np.full([66, 80, 3], 200, np.uint8), True
-        )
-        assert labels.shape == (66, 80) and (labels == 1).all() and probabilities.shape == (66, 80, 2)
-
-    def test_settings_cannot_be_changed(self, tmp_path):
-        with pytest.raises(UserError, match="--eval_scales cannot be set any more"):
-            load.load(freeze(tmp_path / "graph.pb"), {"eval_scales": (0.5,)})
-
-    def test_damaged_and_foreign(self, tmp_path):
-        whole = freeze(tmp_path / "graph.pb")
-        (tmp_path / "cut.pb").write_bytes((tmp_path / "graph.pb").read_bytes()[:-7])
-        (tmp_path / "empty.pb").touch()
-        with tf.Graph().as_default() as graph:
-            tf.compat.v1.placeholder(tf.float32, [1], name="input")
-        (tmp_path / "other.pb").write_bytes(graph.as_graph_def().SerializeToString())
-        for name, words in (("cut", "truncated"), ("empty", "empty graph"), ("other", r"its inputs are \['input'\]")):
-            with pytest.raises(UserError, match=words):
-                load.load(tmp_path / f"{name}.pb")
-        assert load.identify(whole) == (whole, "frozen graph")
-
-    def test_class_names_beside_it(self, tmp_path):
-        path = freeze(tmp_path / "graph.pb")
-        (tmp_path / "labels.txt").write_text("0 ground\n1 disc\n")
-        assert load.load(path).class_names == ("ground", "disc")
-        contract = {"classes": ["floor", "ball"], "colors": [[1, 2, 3], [4, 5, 6]]}
-        (tmp_path / "graph_contract.json").write_text(json.dumps(contract))
-        predictor = load.load(path)
-        assert predictor.class_names == ("floor", "ball")
-        np.testing.assert_array_equal(predictor.colors[:2], contract["colors"])
-        (tmp_path / "labels.txt").write_text("3 wheeler\ncar\n")
-        assert frozen_graph.classes_beside(str(tmp_path / "another.pb"))[0] == ("3 wheeler", "car")
-
-    def test_a_data_set_of_other_classes_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match=r"pascal_voc_seg has 21 classes, the network in .* 2"):
-            load.load(freeze(tmp_path / "graph.pb"), dataset="pascal_voc_seg")
-
-
-class Threshold(tf.Module):
-    """A SavedModel with the signature of our exports."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
-    def serve(self, images):
-        return {"SemanticPredictions": tf.cast(images[..., 0] > 100, tf.int32)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-    def other(self, x):
-        return {"y": x}
-
-
-class TestSavedModels:
-    def test_labels(self, tmp_path):
-        module = Threshold()
-        tf.saved_model.save(module, tmp_path / "saved_model", {"serving_default": module.serve})
-        for given in (tmp_path / "saved_model", tmp_path / "saved_model" / "saved_model.pb", tmp_path):
-            labels, probabilities = load.load(given).answer(IMAGE, True)
-            np.testing.assert_array_equal(labels, IMAGE[..., 0] > 100)
-            assert probabilities is None
-
-    def test_another_signature(self, tmp_path):
-        module = Threshold()
-        tf.saved_model.save(module, tmp_path, {"serving_default": module.other})
-        with pytest.raises(UserError, match=r"must take one uint8 image.*'x', 'float32'"):
-            load.load(tmp_path)
-
-    def test_damaged(self, tmp_path):
-        (tmp_path / "saved_model.pb").write_bytes(b"no model")
-        with pytest.raises(UserError, match="cannot be loaded as a SavedModel"):
-            load.load(tmp_path)
-
-
-class TestSources:
+class TestFinding:
     def test_nothing_of_use(self, tmp_path):
-        with pytest.raises(UserError, match="does not exist"):
-            load.load(tmp_path / "none")
-        with pytest.raises(UserError, match="it is empty"):
-            load.load(tmp_path)
-        (tmp_path / "model.tflite").touch()
-        with pytest.raises(UserError, match=r"a \.tflite file is none of"):
-            load.load(tmp_path / "model.tflite")
+        with raises("checkpoint-not-found", where=tmp_path / "none"):
+            load(tmp_path / "none")
+        with raises("checkpoint-not-found", where=tmp_path):
+            load(tmp_path)
+        (tmp_path / "model.zip").write_bytes(b"PK\x03\x04" + bytes(30))
+        with raises("not-a-checkpoint", where="model.zip"):
+            load(tmp_path / "model.zip")
 
     def test_several_graphs(self, tmp_path):
         for name in ("a.pb", "b.pb"):
             freeze(tmp_path / name)
-        with pytest.raises(UserError, match=r"several graphs: a\.pb, b\.pb"):
-            load.load(tmp_path)
+        with raises("ambiguous-model", where=tmp_path) as caught:
+            load(tmp_path)
+        assert "a.pb, b.pb" in caught.value.rule and caught.value.hint == f"give one: {tmp_path}/a.pb"
 
     def test_checkpoints_come_before_exports(self, tmp_path):
         freeze(tmp_path / "a.pb")
         manager.save_step(tmp_path, 3, {"weights": [1.0]})
-        assert load.identify(str(tmp_path)) == (str(tmp_path), "checkpoint")
+        assert find_model(str(tmp_path)) == (str(tmp_path), "checkpoint")
 
-    def test_config_file_name(self):
-        assert run_file.FILE_NAME == "config.yml"  # messages and documents call it so
+    def test_a_folder_of_an_export(self, tmp_path):
+        save_model(tmp_path / "saved_model")
+        assert find_model(str(tmp_path)) == (str(tmp_path / "saved_model"), "saved_model")
+        graph = freeze(tmp_path / "frozen_inference_graph.pb")
+        assert find_model(str(tmp_path)) == (graph, "frozen_graph")
+
+    def test_a_predictor_and_an_opened_checkpoint(self, small_run):
+        predictor = load(checkpoint.open(small_run))
+        assert load(predictor) is predictor and predictor.step == 7
+        assert predictor.source == str(small_run / "model.ckpt-7")
 
 
-def test_shrunk_size_keeps_the_aspect_ratio():
-    assert load.shrunk_size((1000, 2000), (513, 513)) == (256, 513)
-    assert load.shrunk_size((4000, 3), (513, 513)) == (513, 1)
+class TestClasses:
+    def test_names_beside_an_exported_file(self, tmp_path):
+        path = freeze(tmp_path / "graph.pb")
+        assert load(path).class_names == ("class_0", "class_1")
+        (tmp_path / "labels.txt").write_text("0 ground\n1 disc\n")
+        assert load(path).class_names == ("ground", "disc")
+        description = {"classes": ["floor", "ball"], "colors": [[1, 2, 3], [4, 5, 6]]}
+        (tmp_path / "graph_contract.json").write_text(json.dumps(description))
+        predictor = load(path)
+        assert predictor.class_names == ("floor", "ball") and predictor.names_are_known
+        np.testing.assert_array_equal(predictor.colors[:2], description["colors"])
+
+    def test_unknown_names_are_said_once(self, small_run, tmp_path, capsys):
+        load(freeze(tmp_path / "graph.pb"))
+        assert "graph.pb has no class names" in capsys.readouterr().err
+        load(small_run)
+        assert "class names" not in capsys.readouterr().err
+
+    def test_names_of_a_dataset(self, small_run, disc_records):
+        predictor = load(small_run, dataset=str(disc_records))
+        assert len(predictor.class_names) == 3 and predictor.names_are_known
+        with raises("class-count-mismatch", "dataset") as caught:
+            load(small_run, dataset="pascal_voc_seg")
+        assert caught.value.value == 21
+
+
+class TestLiveModels:
+    @pytest.fixture(scope="class")
+    def model(self):
+        model = SegmentationModel(ModelConfig(**NARROW), 3, ("ground", "disc", "square"))
+        for name, variable in variables_by_name(model).items():
+            variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+        return model
+
+    def test_it_predicts_as_its_checkpoint_does(self, model, small_run):
+        live = load(model)
+        labels, probabilities = live.predict(IMAGE)
+        expected = load(small_run).predict(IMAGE)
+        np.testing.assert_array_equal(labels, expected.labels)
+        np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
+        assert live.class_names == ("ground", "disc", "square")
+
+    def test_it_follows_the_weights(self, model):
+        live = load(model)
+        before = live.predict(IMAGE).probabilities
+        bias = variables_by_name(model)["logits/semantic/biases"]
+        kept = np.array(bias)
+        bias.assign(kept + np.float32([9, 0, 0]))
+        after = live.predict(IMAGE).probabilities
+        bias.assign(kept)
+        assert (after[..., 0] > before[..., 0]).all() and (after.argmax(-1) == 0).all()
+
+    def test_weights_that_are_not_finite(self, model):
+        bias = variables_by_name(model)["logits/semantic/biases"]
+        kept = np.array(bias)
+        bias.assign(kept * np.nan)
+        with raises("not-finite"):
+            load(model)
+        bias.assign(kept)
+
+    def test_other_models_are_refused(self):
+        with raises("not-a-deeplab-model"):
+            load(build_model(ModelConfig(**NARROW), 3))
+
+
+class TestEachModel:
+    def test_a_checkpoint_with_its_settings(self, small_run):
+        (found,) = each_model(str(small_run), {"eval_crop_size": (65, 65)}, GROUPS, "eval_crop_size")
+        predictor, resolved = found
+        assert predictor.settings.crop_size == (65, 65) and predictor.settings.crop_field == "eval_crop_size"
+        assert resolved["depth_multiplier"] == 0.25 and resolved["class_names"] == ["ground", "disc", "square"]
+
+    def test_an_exported_file_comes_once(self, tmp_path):
+        path = freeze(tmp_path / "graph.pb")
+        given = {"eval_split": "val", "trust_model": True}
+        assert [predictor.source for predictor, _ in each_model(path, given, GROUPS, "eval_crop_size", 0)] == [path]
+        with raises("settings-built-in", where=path) as caught:
+            list(each_model(path, {"eval_crop_size": (65, 65), "output_stride": 8}, GROUPS, "eval_crop_size"))
+        assert caught.value.value == ["output_stride", "eval_crop_size"]
+
+    def test_further_checkpoints_are_the_same_predictor_with_new_weights(self, small_run, tmp_path):
+        (tmp_path / "config.yml").write_text((small_run / "config.yml").read_text() + "train:\n  x: 1\n")
+        arrays = checkpoint.open(small_run).arrays()
+        manager.save_step(tmp_path, 1, arrays)
+        steps, seen = [], set()
+        for predictor, _ in each_model(str(tmp_path), {}, GROUPS, "eval_crop_size", 2, 0):
+            steps.append(predictor.step)
+            seen.add(id(predictor))
+            arrays["logits/semantic/biases"] = arrays["logits/semantic/biases"] + np.float32([0, 0, 50])
+            manager.save_step(tmp_path, 2, arrays)
+        assert steps == [1, 2] and len(seen) == 1
+        assert (predictor.predict(IMAGE).labels == 2).all()

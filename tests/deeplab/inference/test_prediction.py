@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import golden_recipe
+from support.errors import raises
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.inference import prediction
 from deeplab.inference.prediction import LargerThanCrop, PredictionSettings, predict_batch, predict_image, prepare
 from deeplab.model import MERGED_LOGITS, build_model
-from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
 
@@ -125,10 +125,12 @@ class TestSizes:
         assert answer.raw_labels.shape == (33, 20) and answer.labels.shape == (21, 5)
 
     def test_crop_that_would_do_is_worked_out(self):
-        settings = PredictionSettings(ModelConfig(output_stride=16), crop_size=(513, 513))
-        prediction.require_fit((513, 400), settings, "a", "--eval_crop_size")
-        with pytest.raises(LargerThanCrop, match=r"big: is 2448x300 .*\n.*--eval_crop_size=2449,513, or leave"):
-            prediction.require_fit((2448, 300), settings, "big", "--eval_crop_size")
+        settings = PredictionSettings(ModelConfig(), crop_size=(513, 513), crop_field="eval_crop_size")
+        prediction.require_fit((513, 400), settings, "a")
+        with raises("larger-than-crop", where="big") as caught:
+            prediction.require_fit((2448, 300), settings, "big")
+        assert caught.value.value == (2448, 300) and isinstance(caught.value, LargerThanCrop)
+        assert caught.value.hint.startswith("`eval_crop_size=2449,513`, or leave `eval_crop_size` out")
 
     def test_raw_shapes_are_static_with_a_crop(self):
         settings = PredictionSettings(ModelConfig(), crop_size=(33, 49))
@@ -179,5 +181,5 @@ class TestPasses:
 
 
 def test_a_window_beyond_the_crop_is_refused():
-    with pytest.raises(UserError, match="--image_pooling_crop_size"):
+    with raises("crop-too-small", "image_pooling_crop_size"):
         PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769)), crop_size=(513, 513))

@@ -1,15 +1,18 @@
-"""Pictures in, masks out."""
+"""Images in, masks out."""
 
+import io
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import golden_recipe
+from support.errors import raises
 
 from deeplab import Segmenter
+from deeplab.config.model_config import ModelConfig
 from deeplab.inference.segmenter import Segmentation
-from deeplab.utils.errors import UserError
+from deeplab.model.segmentation_model import SegmentationModel
 
 IMAGE = golden_recipe.image(40, 52)[0]
 
@@ -20,7 +23,7 @@ def segmenter(small_run):
 
 
 class TestSegmenter:
-    def test_answer(self, segmenter):
+    def test_prediction(self, segmenter):
         result = segmenter(IMAGE)
         assert result.labels.shape == (40, 52) and result.labels.dtype == np.uint8
         np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-5)
@@ -28,33 +31,48 @@ class TestSegmenter:
         assert result.class_names == ("ground", "disc", "square")
         assert len(np.unique(result.labels)) > 1  # or the comparisons below mean nothing
 
-    def test_all_kinds_of_pictures_agree(self, segmenter, tmp_path):
+    def test_all_kinds_of_images_agree(self, segmenter, tmp_path):
         Image.fromarray(IMAGE).save(tmp_path / "a.png")
         expected = segmenter(IMAGE).labels
         rgba = np.dstack([IMAGE, np.full([40, 52], 255, np.uint8)])
-        for picture in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(IMAGE), rgba):
-            np.testing.assert_array_equal(segmenter(picture).labels, expected)
+        data = (tmp_path / "a.png").read_bytes()
+        for given in (
+            tmp_path / "a.png",
+            str(tmp_path / "a.png"),
+            Image.fromarray(IMAGE),
+            rgba,
+            data,
+            io.BytesIO(data),
+        ):
+            np.testing.assert_array_equal(segmenter(given).labels, expected)
 
     def test_without_probabilities(self, segmenter):
         result = segmenter(IMAGE, probabilities=False)
         assert result.probabilities is None
         np.testing.assert_array_equal(result.labels, segmenter(IMAGE).labels)
 
-    def test_scales_and_mirror_images_change_the_answer(self, segmenter, small_run):
+    def test_scales_and_mirror_images_change_the_prediction(self, segmenter, small_run):
         other = Segmenter(small_run, eval_scales=[0.5, 1.0], add_flipped_images=True)
         assert np.abs(other(IMAGE).probabilities - segmenter(IMAGE).probabilities).max() > 0.01
 
     def test_crop(self, small_run):
         small = Segmenter(small_run, crop_size=33)
-        with pytest.raises(UserError, match="more than --crop_size=33,33"):
+        with raises("larger-than-crop", where="the image"):
             small(IMAGE)
         assert Segmenter(small_run, crop_size=33, shrink_large_images=True)(IMAGE).labels.shape == (40, 52)
 
     def test_wrong_settings(self, small_run):
-        with pytest.raises(UserError, match=r"'eval_scale' is no setting\n.*'eval_scales'"):
+        with raises("unknown-name") as caught:
             Segmenter(small_run, eval_scale=1.0)
-        with pytest.raises(UserError, match="trained with mobilenet_v2"):
+        assert caught.value.value == "eval_scale" and "'eval_scales'" in caught.value.hint
+        with raises("checkpoint-mismatch", where="config.yml") as caught:
             Segmenter(small_run, model_variant="xception_65")
+        assert "trained with mobilenet_v2" in caught.value.rule
+
+    def test_other_channels_are_refused(self):
+        model = SegmentationModel(ModelConfig(depth_multiplier=0.25, input_channels=4), 3)
+        with raises("wrong-channels"):
+            Segmenter(model)
 
     def test_several_threads(self, segmenter):
         expected = segmenter(IMAGE).labels
@@ -71,8 +89,8 @@ class TestSegmenter:
             Image.fromarray(IMAGE[:height]).save(tmp_path / f"{name}.png")
         shapes = [(path[-5:], result.labels.shape) for path, result in segmenter.folder(tmp_path)]
         assert shapes == [("a.png", (30, 52)), ("b.png", (20, 52))]
-        (tmp_path / "c.png").write_text("no picture")
-        with pytest.raises(UserError, match=r"c\.png"):
+        (tmp_path / "c.png").write_text("no image")
+        with raises("unsupported-format", where="c.png"):
             list(segmenter.folder(tmp_path))
 
 
@@ -90,8 +108,8 @@ class TestSegmentation:
         untouched, outlined = [100, 100, 100], [10, 20, 30]
         np.testing.assert_array_equal(result.overlay(0.25)[0], [untouched, outlined, outlined, untouched])
 
-    def test_shares(self, result):
-        assert result.shares() == {"ground": 0.5, "disc": 0.5, "square": 0.0}
+    def test_fractions(self, result):
+        assert result.fractions() == {"ground": 0.5, "disc": 0.5, "square": 0.0}
 
     def test_save(self, result, tmp_path):
         paths = result.save(tmp_path, "day/one")

@@ -30,3 +30,14 @@ def test_worker_count(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
     monkeypatch.setattr("os.cpu_count", lambda: None)
     assert parallel.worker_count() == 1
+
+
+def test_a_failed_write_behind_is_not_lost():
+    def fail():
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), parallel.WriteBehind() as writer:
+        writer.submit(fail)
+    with parallel.WriteBehind() as writer:
+        future = writer.submit(lambda: 3)
+    assert future.result() == 3

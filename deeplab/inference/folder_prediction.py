@@ -1,0 +1,249 @@
+"""Predicts many image files into a folder: the files per image, the summary, bad images and full disks."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplab.config.prediction_config import PredictConfig
+from deeplab.data.image_files import ImageFile
+from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import partial_path, remove, write_atomically, writing
+from deeplab.utils.parallel import WriteBehind
+from deeplab.utils.text import harmless
+
+SUMMARY = "summary.csv"
+_MAX_ROWS = 20  # images in the table on the terminal; all are in the summary file
+_MAX_NAME = 255  # bytes of a file name, on all common file systems
+_NAME_COLUMN, _OLD_NAME_COLUMN = "image", "picture"  # the second: written before version 0.2
+
+Fractions = dict[str, dict[str, float]]  # image name -> class name -> fraction of the image, 0..1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result for many images.
+
+    Attributes:
+      fractions: each class's fraction of the image, 0..1, by image name.
+      errors: of the images that failed.
+    """
+
+    fractions: Fractions
+    errors: list[UserError]
+
+
+def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: PredictConfig) -> Outcome:
+    """Predict every image; one that cannot be read is reported, and the others are still predicted.
+
+    The summary lists what was finished, even if the disk is full or the user interrupts.
+
+    Raises:
+      UserError: there are results of an earlier run, or a result cannot be written.
+    """
+    folder = pathlib.Path(config.output_dir)
+    refuse_to_overwrite(files, segmenter.class_names, config)
+    earlier = earlier_fractions(folder / SUMMARY)
+    jobs: list[tuple[str, dict[str, float], Future]] = []
+    errors: list[UserError] = []
+    size = len(files) * (len(segmenter.class_names) + 10) * 10
+    with (
+        _summary_at_the_end(folder / SUMMARY, earlier, jobs, size),
+        WriteBehind() as writer,
+        console.progress(total=len(files), what="predicting", unit="image") as bar,
+    ):
+        for file, pixels in read_ahead(files):
+            try:
+                if isinstance(pixels, UserError):
+                    raise pixels
+                result = segmenter(pixels, probabilities=bool(config.save_probabilities))
+            except UserError as error:
+                if error.code == "used-after-fork":
+                    raise
+                errors.append(_about(file, error))
+                console.error(errors[-1])
+            else:
+                outputs = results_of(folder, file.name, segmenter.class_names, config)
+                jobs.append((file.name, result.fractions(), writer.submit(_write_all, outputs, result)))
+            bar.update()
+    return Outcome(_finished(jobs), errors)
+
+
+def _about(file: ImageFile, error: UserError) -> UserError:
+    """The error with the image's name, if it does not have it."""
+    if error.where == file.path:
+        return error
+    return UserError(error.code, error.rule, error.hint, field=error.field, where=file.path, value=error.value)
+
+
+@contextlib.contextmanager
+def _summary_at_the_end(path: pathlib.Path, earlier: Fractions, jobs: list, size: int) -> Iterator[None]:
+    """Write the summary after the block, however it ends; its room on the disk is reserved before."""
+    reserve = partial_path(path.with_name(f"{path.name}.reserve"))
+    with writing(path, size):
+        reserve.write_bytes(bytes(size))
+    try:
+        yield
+    finally:
+        remove(reserve)
+        done = _finished(jobs)
+        if done or not path.exists():
+            write_atomically(path, summary({**earlier, **done}))
+
+
+def _finished(jobs: Sequence[tuple[str, dict[str, float], Future]]) -> Fractions:
+    def is_written(future: Future) -> bool:
+        return future.done() and not future.cancelled() and future.exception() is None
+
+    return {name: fractions for name, fractions, future in jobs if is_written(future)}
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+Write = Callable[[pathlib.Path, Segmentation], None]
+
+
+def results_of(
+    folder: pathlib.Path, name: str, class_names: Sequence[str], config: PredictConfig
+) -> dict[pathlib.Path, Write]:
+    """The files that one image's prediction becomes, each with the function that writes it."""
+    files: dict[pathlib.Path, Write] = {}
+    if config.save_mask:
+        files[folder / "mask" / f"{name}.png"] = lambda path, result: result.save_mask(path)
+    if config.save_color:
+        files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
+    if config.save_overlay:
+        look = (config.overlay_opacity, config.overlay_background)
+        files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(*look))
+    if config.save_probabilities == "npz":
+        files[folder / "probabilities" / f"{name}.npz"] = _write_npz
+    if config.save_probabilities == "png":
+        for index, class_name in enumerate(class_names):
+            file = folder / "probabilities" / name / f"{index:03d}_{_as_file_name(class_name)}.png"
+            files[file] = _probability_png(index)
+    return files
+
+
+def _write_all(outputs: dict[pathlib.Path, Write], result: Segmentation) -> None:
+    for path, write in outputs.items():
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, result)
+
+
+def _write_npz(path: pathlib.Path, result: Segmentation) -> None:
+    """probabilities float16 [H, W, classes] and class_names."""
+    buffer = io.BytesIO()
+    scores = _scores(result).astype(np.float16)
+    np.savez_compressed(buffer, probabilities=scores, class_names=np.array(result.class_names))
+    write_atomically(path, buffer.getvalue())
+
+
+def _probability_png(index: int) -> Write:
+    """Write one class's probabilities as 8-bit gray: 255 = 1.0."""
+
+    def write(path: pathlib.Path, result: Segmentation) -> None:
+        write_png(path, np.rint(_scores(result)[..., index] * 255).astype(np.uint8))
+
+    return write
+
+
+def _scores(result: Segmentation) -> np.ndarray:
+    if result.probabilities is None:
+        hint = "leave it out, or predict from the checkpoint"
+        raise UserError("no-probabilities", "this model file has no probabilities", hint, field="save_probabilities")
+    return result.probabilities
+
+
+def _as_file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
+
+
+def refuse_to_overwrite(files: Sequence[ImageFile], class_names: Sequence[str], config: PredictConfig) -> None:
+    """Stop if there are results already and `overwrite` is not set, or if a result's name would be too long.
+
+    Raises:
+      UserError: with their number and the first of them.
+    """
+    folder = pathlib.Path(config.output_dir)
+    paths = [path for file in files for path in results_of(folder, file.name, class_names, config)]
+    too_long = next((path for path in paths if len(os.fsencode(path.name)) > _MAX_NAME - 20), None)  # 20: .PID.partial
+    if too_long is not None:
+        rule, hint = "this name of a result would be too long", "rename the image"
+        raise UserError("name-too-long", rule, hint, where=too_long, value=len(os.fsencode(too_long.name)))
+    existing = [path for path in paths if path.exists()]
+    if existing and not config.overwrite:
+        rule = f"holds {len(existing)} results already, the first is {existing[0]}"
+        hint = "`overwrite=true` replaces them; or give another `output_dir`"
+        raise UserError("would-overwrite", rule, hint, where=config.output_dir, value=len(existing))
+
+
+def refuse_own_results(files: Sequence[ImageFile], output_dir: str) -> None:
+    """Stop if the output folder holds images to predict: the next run would take results for images.
+
+    Raises:
+      UserError: with the first such image.
+    """
+    inside = os.path.realpath(output_dir) + os.sep
+    for file in files:
+        if os.path.realpath(file.path).startswith(inside):
+            rule = f"{file.path} is an image to predict, but is in `output_dir={output_dir}`"
+            hint = "give an `output_dir` beside the images, not around them"
+            raise UserError("output-among-input", rule, hint, field="input", value=file.path)
+
+
+# ---- summary ---------------------------------------------------------------------------------------------
+
+
+def summary(fractions: Fractions) -> str:
+    """Format a CSV table: one line per image, one column per class, fractions from 0 to 1."""
+    columns = list(dict.fromkeys(name for row in fractions.values() for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([_NAME_COLUMN, *map(harmless, columns)])
+    for name, row in fractions.items():
+        writer.writerow([harmless(name), *(f"{row.get(column, 0.0):.6f}" for column in columns)])
+    return buffer.getvalue()
+
+
+def earlier_fractions(path: pathlib.Path) -> Fractions:
+    """Read the rows of an existing summary, of other images in the same folder."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        column = _OLD_NAME_COLUMN if rows and _OLD_NAME_COLUMN in rows[0] else _NAME_COLUMN
+        return {row.pop(column): {name: float(value) for name, value in row.items()} for row in rows}
+    except FileNotFoundError:
+        return {}
+    except (KeyError, TypeError, ValueError, OSError):
+        rule, hint = "is not a summary of this command", "move it away, or give another `output_dir`"
+        raise UserError("would-overwrite", rule, hint, where=path) from None
+
+
+def table(fractions: Fractions) -> str:
+    """Format each image's classes for the terminal, the largest first; of many images the first ones and the mean."""
+    rows = [(harmless(name), _largest(row)) for name, row in list(fractions.items())[:_MAX_ROWS]]
+    if len(fractions) > _MAX_ROWS:
+        rows.append((f"... and {len(fractions) - _MAX_ROWS} more", ""))
+    if len(fractions) > 1:
+        columns = dict.fromkeys(name for row in fractions.values() for name in row)
+        means = {c: sum(row.get(c, 0.0) for row in fractions.values()) / len(fractions) for c in columns}
+        rows.append((f"mean of {len(fractions)}", _largest(means)))
+    return console.table(rows, ("image", "fraction of each class"))
+
+
+def _largest(row: dict[str, float], limit: int = 6) -> str:
+    present = sorted(((fraction, name) for name, fraction in row.items() if fraction > 0), reverse=True)
+    more = f", {len(present) - limit} more" if len(present) > limit else ""
+    return ", ".join(f"{name} {100 * fraction:.1f}%" for fraction, name in present[:limit]) + more

@@ -1,0 +1,78 @@
+"""SavedModels: ours, and others whose `serving_default` takes one uint8 image and returns labels."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from deeplab.inference.predictor import Predictor
+
+LABELS, PROBABILITIES = ("SemanticPredictions", "labels"), ("SemanticProbabilities", "probabilities")
+FILE = "saved_model.pb"
+
+
+def recognizes(path: str) -> bool:
+    """Whether this is a SavedModel's folder, or the `saved_model.pb` in it."""
+    return os.path.isfile(path if os.path.basename(path) == FILE else os.path.join(path, FILE))
+
+
+def load(path: str, options: LoadOptions) -> Predictor:
+    """Load a SavedModel.
+
+    Raises:
+      UserError: it is damaged, unsafe, or has another signature, which the message shows.
+    """
+    import tensorflow as tf
+
+    from deeplab.checkpoint.restore import require_finite
+    from deeplab.inference.file_predictor import FilePredictor, first_line
+    from deeplab.inference.runtimes import graph_safety
+
+    folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
+    try:
+        limited = graph_safety.check_saved_model(folder, options.trust_model) and not options.trust_model
+        loaded = graph_safety.run_limited(lambda: tf.saved_model.load(folder), folder, limited)
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes raise OSError, ValueError, KeyError, OpError and others
+        rule = f"cannot be loaded as a SavedModel: {first_line(error)}"
+        raise UserError("damaged-model", rule, "export the model again", where=folder) from error
+    signature = loaded.signatures.get("serving_default")
+    inputs = dict(signature.structured_input_signature[1]) if signature else {}
+    outputs = dict(signature.structured_outputs) if signature else {}
+    labels, scores = _find(outputs, LABELS), _find(outputs, PROBABILITIES)
+    if signature is None or len(inputs) != 1 or _takes(inputs) != tf.uint8 or labels is None:
+        shown = f"inputs {[(name, spec.dtype.name) for name, spec in inputs.items()]}, outputs {sorted(outputs)}"
+        rule = f"its serving_default must take one uint8 image and return {LABELS[0]}; it has {shown}"
+        raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=folder)
+    require_finite({each.name: each for each in signature.variables}, folder)
+    (input_name,) = inputs
+
+    def run(image: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        _ = loaded  # keeps the variables alive
+        call = functools.partial(signature, **{input_name: tf.constant(image)})
+        found = graph_safety.run_limited(call, folder, limited, image.size / 3e6)
+        return found[labels].numpy(), found[scores].numpy() if scores and probabilities else None
+
+    shape = outputs[scores].shape if scores else None
+    return FilePredictor(folder, run, shape[-1] if shape is not None and shape.rank == 4 else None)
+
+
+def _takes(inputs: dict[str, Any]) -> Any:
+    return next(iter(inputs.values())).dtype
+
+
+def _find(outputs: Iterable[str], names: tuple[str, ...]) -> str | None:
+    by_lower = {name.lower(): name for name in outputs}
+    return next((by_lower[name.lower()] for name in names if name.lower() in by_lower), None)
+
+
+RUNTIMES.register("saved_model")(Runtime(recognizes, load))

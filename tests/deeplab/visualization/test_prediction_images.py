@@ -1,0 +1,56 @@
+"""The images drawn of a split's predictions."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.threshold_predictor import ByRed
+
+from deeplab.visualization import prediction_images
+from deeplab.visualization.prediction_grid import CELL, GAP, Row, contact_sheet
+
+
+class TestDrawing:
+    @pytest.fixture
+    def plan(self, tmp_path):
+        colors = np.zeros([256, 3], np.uint8)
+        colors[1], colors[2], colors[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
+        return prediction_images.Drawing(tmp_path, colors, raw_folder=tmp_path / "raw", sheet_images=2)
+
+    def test_files(self, disc_images, disc_pairs, plan):
+        prediction_images.draw(disc_images, ByRed(), plan)
+        names = sorted(path.name for path in (plan.folder / "segmentation_results").iterdir())
+        kinds = ("image", "overlay", "prediction")
+        assert names == [f"{number:06d}_{kind}.png" for number in range(4) for kind in kinds]
+        image, label = disc_pairs["pair_102"]
+        results = plan.folder / "segmentation_results"
+        np.testing.assert_array_equal(np.asarray(Image.open(results / "000002_image.png")), image)
+        prediction = np.asarray(Image.open(results / "000002_prediction.png"))
+        np.testing.assert_array_equal(prediction, plan.colors[label])
+        mask = Image.open(plan.folder / "raw" / "pair_102.png")
+        assert mask.mode == "P" and mask.getpalette()[3:6] == [255, 0, 0]
+        np.testing.assert_array_equal(np.asarray(mask), label)
+
+    def test_label_ids_of_cityscapes(self, plan, tmp_path):
+        other = dataclasses.replace(plan, ids=prediction_images.CITYSCAPES_IDS)
+        prediction_images.write_index_mask(tmp_path / "a.png", np.array([[0, 1, 2, 18]]), other)
+        mask = Image.open(tmp_path / "a.png")
+        np.testing.assert_array_equal(np.asarray(mask), [[7, 8, 11, 33]])
+        assert mask.getpalette()[3 * 8 : 3 * 9] == [255, 0, 0]
+
+    def test_names_of_index_masks(self, capsys):
+        names, empty = prediction_images.RawNames(), np.zeros([1, 1, 3], np.uint8)
+        given = ("2007_000033", "a/b/ADE_val.jpg", "other/ADE_val.png", "frame.v2", "")
+        found = [names.of(prediction_images.PredictedImage(n, name, empty, empty)) for n, name in enumerate(given)]
+        assert found == ["2007_000033", "ADE_val", "ADE_val_000002", "frame.v2", "image_000004"]
+        assert "shares its name" in capsys.readouterr().err
+
+    def test_sheet(self):
+        red, green = np.full([10, 20, 3], (255, 0, 0), np.uint8), np.full([10, 20, 3], (0, 255, 0), np.uint8)
+        rows = [Row("a", red, green, red, label=green, classes=frozenset({1, 255})), Row("b", red, green, red)]
+        sheet = contact_sheet(rows, ("ground", "disc"), np.full([256, 3], 77, np.uint8))
+        assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
+        first_row = sheet[60, GAP + CELL // 2 :: CELL + GAP]
+        np.testing.assert_array_equal(first_row[:4], [red[0, 0], green[0, 0], green[0, 0], red[0, 0]])
+        assert (sheet == 77).all(-1).any()  # the square of the legend
