@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from PIL import Image
 
 from deeplab.config.conversion_config import DrawnConfig
@@ -497,10 +498,15 @@ class Collector:
         if size is None or size == FRACTIONS:
             return
         height, width = size
-        across, down = 2 + width / 20, 2 + height / 20  # people draw a little over the border
+        margin = np.array([2 + width / 20, 2 + height / 20])  # people draw a little over the border
+        points = [ring for shape in shapes for ring in shape.rings]
+        if points and all(shape.bitmap is None for shape in shapes):  # fast, since most images have no such shape
+            every = np.concatenate(points)
+            if (every.min(axis=0) >= -margin).all() and (every.max(axis=0) - margin <= [width, height]).all():
+                return
         for shape in shapes:
             left, top, right, bottom = shape.bounds()
-            if left < -across or top < -down or right > width + across or bottom > height + down:
+            if left < -margin[0] or top < -margin[1] or right > width + margin[0] or bottom > height + margin[1]:
                 self.note(_OUTSIDE, name)
 
     def class_names(self, names: Iterable[str] | None = None) -> tuple[str, ...]:

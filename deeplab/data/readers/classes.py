@@ -67,7 +67,8 @@ def classes_from(
     Raises:
       UserError: two sources contradict each other.
     """
-    palette = config.palette or source.palette
+    # A palette that only lies beside the masks does not replace the classes of a known dataset.
+    palette = config.palette or ("" if config.dataset and not source.known else source.palette)
     table = read_color_table(palette) if palette else None
     described = _described(config, other_splits, source) or _voc(config, table, source, tell)
     names = _names(config, table, described, source.drawn)

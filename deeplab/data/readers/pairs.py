@@ -200,7 +200,9 @@ class _Listing:
         return self.by_stem[alike[0]] if len(alike) == 1 else []
 
 
-def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suffix: str, where: str) -> list[Pair]:
+def pair_by_names(
+    names: Iterable[str], images: Folder, masks: Folder, mask_suffix: str, where: str, skip_missing: bool = False
+) -> list[Pair]:
     """Pairs the images and masks of a list of names, in the list's order.
 
     Args:
@@ -208,6 +210,7 @@ def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suff
       images, masks: the folders.
       mask_suffix: what a mask has between its image's name and its extension: `_segmentation` in ISIC.
       where: the list, for messages.
+      skip_missing: leave names out whose image or mask is missing or ambiguous, with a warning, unless all are.
 
     Raises:
       UserError: files are missing or ambiguous; the first ten are named, the others counted.
@@ -218,8 +221,11 @@ def pair_by_names(names: Iterable[str], images: Folder, masks: Folder, mask_suff
         image, image_error = _only(images, stem, name)
         mask, mask_error = _only(masks, stem + mask_suffix, stem + mask_suffix)
         errors += [error for error in (image_error, mask_error) if error]
-        pairs.append(Pair(canonical(stem), image, mask))
-    if errors:
+        if not (skip_missing and (image_error or mask_error)):
+            pairs.append(Pair(canonical(stem), image, mask))
+    if errors and skip_missing and pairs:
+        console.warning(f"{where}: {len(errors)} files cannot be found, their names are left out: {shorten(errors, 3)}")
+    elif errors:
         shown = errors[:_MAX_LISTED] + [f"and {len(errors) - _MAX_LISTED} more"] * (len(errors) > _MAX_LISTED)
         rule = f"{len(errors)} files cannot be found:\n    " + "\n    ".join(shown)
         raise UserError("files-missing", rule, where=where, value=len(errors))

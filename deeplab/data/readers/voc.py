@@ -34,6 +34,9 @@ class BuildVocConfig(Config):
     )
     label_format: str = setting("png", "Extension of the masks.", choices=("png",))
     splits: str = setting("", "Lists to read, by name, with commas (unset: all).")
+    on_missing: str = setting(
+        "fail", "Names in lists whose image or mask does not exist: stop, or leave them out.", choices=("fail", "skip")
+    )
     sbd_root: str = setting(
         "", "Folder of the unpacked SBD (benchmark_RELEASE): adds its masks to the train split, as split train_aug."
     )
@@ -56,7 +59,8 @@ def read_voc(config: BuildVocConfig) -> Source:
     names = {split: read_list(path) for split, path in lists.items()}
     _refuse_other_texts(names, lists, images)
     splits: dict[str, list[Pair]] = {
-        split: pair_by_names(names[split], images, masks, "", str(path)) for split, path in lists.items()
+        split: pair_by_names(names[split], images, masks, "", str(path), config.on_missing == "skip")
+        for split, path in lists.items()
     }
     if config.sbd_root:
         splits["train_aug"] = _train_aug(config, splits)

@@ -264,6 +264,14 @@ def test_all_missing_files_are_named_at_once(folders):
     assert "images/x: no such file" in caught.value.rule and "masks/y: no such file" in caught.value.rule
 
 
+def test_names_without_files_can_be_left_out(folders, capsys):
+    found = pair_by_names(["a", "x"], images(folders), masks(folders), "", "train.txt", skip_missing=True)
+    assert [pair.name for pair in found] == ["a"]
+    assert "train.txt: 2 files cannot be found, their names are left out" in capsys.readouterr().err
+    with raises("files-missing", where="train.txt"):
+        pair_by_names(["x"], images(folders), masks(folders), "", "train.txt", skip_missing=True)
+
+
 def test_the_right_format_is_proposed(folders):
     with raises("files-missing", where="train.txt") as caught:
         pair_by_names(["a"], images(folders, ".png"), masks(folders), "", "train.txt")
