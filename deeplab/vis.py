@@ -42,6 +42,7 @@ def run(given: Given) -> None:
     (config,) = configs_from(given, [VisConfig])
     source = model_source(config)
     console.import_tensorflow()
+    from deeplab.evaluation.split_images import predicted_images
     from deeplab.inference.load import each_model
     from deeplab.visualization import prediction_images
 
@@ -53,7 +54,9 @@ def run(given: Given) -> None:
         for predictor, resolved in models:
             plan = plan or prepared(predictor, resolved)
             images, drawing = plan
-            print("written: " + ", ".join(prediction_images.draw(images, predictor, drawing)), flush=True)
+            predicted = predicted_images(images, predictor)
+            written = prediction_images.draw(predicted, images.dataset.class_names, drawing)
+            print("written: " + ", ".join(written), flush=True)
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:
@@ -78,7 +81,7 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitIm
         overlay_background=config.overlay_background,
         raw_folder=raw_folder if config.also_save_raw_predictions else None,
         ids=prediction_images.CITYSCAPES_IDS if described.name == "cityscapes" else None,
-        sheet_images=config.sheet_images,
+        grid_images=config.sheet_images,
     )
 
 

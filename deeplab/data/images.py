@@ -24,6 +24,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa
 from deeplab.data.image_files import inspect_image, kind_of, read_orientation, require_short_sides, unreadable
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
 
 NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
@@ -450,3 +451,13 @@ def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
     if most and least > most * length:
         rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
         raise UserError("unreadable-image", rule, "copy the file again", where=where)
+
+
+# --- Writing ------------------------------------------------------------------------------------------------
+
+
+def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
+    write_atomically(path, buffer.getvalue())

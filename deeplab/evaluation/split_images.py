@@ -14,7 +14,9 @@ from deeplab.data import pipeline, records, transforms
 from deeplab.data.dataset import Dataset
 from deeplab.inference.prediction import PredictionSettings, fitting_crop, prepare, require_fit, size_after_resizing
 from deeplab.inference.predictor import ModelPredictor, Predictor
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.visualization.prediction_images import PredictedImage
 
 
 class ImageBatch(NamedTuple):
@@ -136,6 +138,24 @@ def _as_batch(arrays: dict[str, tf.Tensor], resize: ResizeConfig) -> ImageBatch:
 
 
 # ---- predictions -----------------------------------------------------------------------------------------
+
+
+def predicted_images(images: SplitImages, predictor: Predictor) -> Iterator[PredictedImage]:
+    """Every image of a split with the model's prediction at its own size, with a progress bar meanwhile.
+
+    Raises:
+      UserError: as `SplitImages.batches`.
+    """
+    number = 0
+    with console.progress(total=len(images), what=f"drawing {images.name}", unit="image") as bar:
+        for batch in images.batches():
+            for index, resized in enumerate(predict_labels(predictor, batch)):
+                image = batch.images[index]
+                prediction = original_labels(resized, image.shape[:2], images.resize)
+                label = batch.labels[index] if batch.labels else None
+                yield PredictedImage(number, batch.names[index], image, prediction, label)
+                number += 1
+            bar.update(len(batch.names))
 
 
 def predict_labels(predictor: Predictor, batch: ImageBatch) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pathlib
 from collections import deque
@@ -13,16 +12,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
 
 from deeplab.config.fields import coerce, fields_of
 from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
+from deeplab.data.images import write_png
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Predictor
 from deeplab.inference.runtimes import checkpoint
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.files import write_atomically
 
 _AHEAD = 2  # images that are read while the model is busy
 
@@ -84,13 +82,6 @@ class Segmentation:
     def save_mask(self, path: str | os.PathLike) -> None:
         """Write the labels as palette PNG: pixels are class numbers, viewers show the colors."""
         masks.write_index_png(path, self.labels, [tuple(color) for color in self.colors.tolist()])
-
-
-def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
-    write_atomically(path, buffer.getvalue())
 
 
 class Segmenter:

@@ -1,29 +1,27 @@
-"""Draws a network's answers to a split of records: numbered pictures, index masks, and a sheet to look at."""
+"""Draws a model's predictions for a split: numbered images, index masks, and a grid of the first ones."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from deeplab.data import colormaps, labels
-from deeplab.evaluation.split_images import SplitImages, original_labels, predict_labels
-from deeplab.inference.predictor import Predictor
-from deeplab.inference.segmenter import write_png
+from deeplab.data.images import write_png
 from deeplab.utils import console
 from deeplab.utils.parallel import WriteBehind
-from deeplab.visualization.prediction_grid import Row, contact_sheet
+from deeplab.visualization.image_grid import ImageGrid, LegendKey, Tile, plain_swatch
 
 RESULTS = "segmentation_results"
 RAW_RESULTS = "raw_segmentation_results"
-SHEET = "image_grid.png"
+GRID = "image_grid.png"
 
 # Cityscapes' own ids of its 19 training classes: its evaluation server wants these.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Drawing:
       opacity: of the colors in overlays, 0..1.
       overlay_background: overlays color class 0, too, and have no outlines.
       raw_folder: gets index masks (palette PNG) under the images' names; None = none are written.
-      ids: label ids that stand in index masks for classes 0, 1, ...; None = the classes themselves.
-      sheet_images: images on the sheet; 0 = no sheet.
+      ids: label ids that index masks hold for classes 0, 1, ...; None = the classes themselves.
+      grid_images: images in the grid; 0 = no grid.
     """
 
     folder: pathlib.Path
@@ -47,12 +45,12 @@ class Drawing:
     overlay_background: bool = False
     raw_folder: pathlib.Path | None = None
     ids: Sequence[int] | None = None
-    sheet_images: int = 12
+    grid_images: int = 12
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedImage:
-    """One image of a split with its answer.
+    """One image of a split with its prediction.
 
     Attributes:
       number: place in the split, from 0.
@@ -68,72 +66,90 @@ class PredictedImage:
     prediction: np.ndarray
     label: np.ndarray | None = field(repr=False, default=None)
 
+    def drawn(self, drawing: Drawing) -> DrawnPrediction:
+        """Its prediction, label and overlay in colors."""
+        prediction = colormaps.color_label(self.prediction, drawing.colors)
+        label = None if self.label is None else colormaps.color_label(self.label, drawing.colors)
+        outlined = None if drawing.overlay_background else self.prediction
+        overlay = colormaps.overlay(self.image, prediction, drawing.opacity, outlined)
+        present = np.unique(self.prediction if self.label is None else np.stack([self.prediction, self.label]))
+        return DrawnPrediction(self.name, self.image, prediction, overlay, label, frozenset(present.tolist()))
 
-def predicted_images(split: SplitImages, predictor: Predictor) -> Iterator[PredictedImage]:
-    """Every image of a split with the network's labels, with a progress bar meanwhile.
 
-    Raises:
-      UserError: as `SplitImages.batches`.
+@dataclass(frozen=True, eq=False)
+class DrawnPrediction:
+    """A prediction in colors; all images uint8 [H, W, 3], RGB.
+
+    Attributes:
+      name: the image's name.
+      image, prediction, overlay: the image, the prediction in colors, and one over the other.
+      label: the label in colors; None = there is none.
+      classes: values that occur in prediction or label, perhaps with the ignore label.
     """
-    number = 0
-    with console.progress(total=len(split), what=f"drawing {split.name}", unit="image") as bar:
-        for batch in split.batches():
-            for index, resized in enumerate(predict_labels(predictor, batch)):
-                image = batch.images[index]
-                prediction = original_labels(resized, image.shape[:2], split.resize)
-                label = batch.labels[index] if batch.labels else None
-                yield PredictedImage(number, batch.names[index], image, prediction, label)
-                number += 1
-            bar.update(len(batch.names))
+
+    name: str
+    image: np.ndarray
+    prediction: np.ndarray
+    overlay: np.ndarray
+    label: np.ndarray | None = None
+    classes: frozenset[int] = frozenset()
 
 
-def draw(split: SplitImages, predictor: Predictor, drawing: Drawing) -> list[str]:
-    """Writes all pictures of a split.
+def draw(images: Iterable[PredictedImage], class_names: Sequence[str], drawing: Drawing) -> list[str]:
+    """Writes all images of a split.
 
     Returns:
-      Paths to look at: the folders and the sheet.
+      Paths to look at: the folders and the grid.
 
     Raises:
-      UserError: as `SplitImages.batches`, or a folder that cannot be written to.
+      UserError: a folder cannot be written to, or what `images` raises.
     """
     results = drawing.folder / RESULTS
     folders = [results, *([drawing.raw_folder] if drawing.raw_folder else [])]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    rows, names = [], RawNames()
+    first, names = [], RawNames()
     with WriteBehind() as writer:
-        for answer in predicted_images(split, predictor):
-            row = row_of(answer, drawing)
-            stem = f"{answer.number:06d}"
-            writer.submit(write_png, results / f"{stem}_image.png", row.image)
-            writer.submit(write_png, results / f"{stem}_prediction.png", row.prediction)
-            writer.submit(write_png, results / f"{stem}_overlay.png", row.overlay)
+        for predicted in images:
+            drawn = predicted.drawn(drawing)
+            stem = f"{predicted.number:06d}"
+            writer.submit(write_png, results / f"{stem}_image.png", drawn.image)
+            writer.submit(write_png, results / f"{stem}_prediction.png", drawn.prediction)
+            writer.submit(write_png, results / f"{stem}_overlay.png", drawn.overlay)
             if drawing.raw_folder:
-                path = drawing.raw_folder / f"{names.of(answer)}.png"
-                writer.submit(write_index_mask, path, answer.prediction, drawing)
-            if answer.number < drawing.sheet_images:
-                rows.append(row)
+                path = drawing.raw_folder / f"{names.of(predicted)}.png"
+                writer.submit(write_index_mask, path, predicted.prediction, drawing)
+            if predicted.number < drawing.grid_images:
+                first.append(drawn)
     shown = [str(folder) for folder in folders]
-    if rows:
-        write_png(drawing.folder / SHEET, contact_sheet(rows, split.dataset.class_names, drawing.colors))
-        shown.append(str(drawing.folder / SHEET))
+    if first:
+        write_png(drawing.folder / GRID, prediction_grid(first, class_names, drawing.colors))
+        shown.append(str(drawing.folder / GRID))
     return shown
 
 
-def row_of(answer: PredictedImage, drawing: Drawing) -> Row:
-    """An answer's pictures."""
-    prediction = colormaps.color_label(answer.prediction, drawing.colors)
-    seen = np.unique(answer.prediction if answer.label is None else np.stack([answer.prediction, answer.label]))
-    return Row(
-        name=answer.name,
-        image=answer.image,
-        prediction=prediction,
-        label=None if answer.label is None else colormaps.color_label(answer.label, drawing.colors),
-        overlay=colormaps.overlay(
-            answer.image, prediction, drawing.opacity, None if drawing.overlay_background else answer.prediction
-        ),
-        classes=frozenset(seen.tolist()),
-    )
+def prediction_grid(drawn: Sequence[DrawnPrediction], class_names: Sequence[str], colors: np.ndarray) -> np.ndarray:
+    """Images, predictions, labels and overlays side by side, with a legend of the classes that occur.
+
+    Args:
+      drawn: at least one.
+      class_names: one per class.
+      colors: RGB of each class, uint8 [256, 3].
+
+    Returns:
+      uint8 [height, width, 3], RGB.
+    """
+    with_label = any(one.label is not None for one in drawn)
+    titles = ["image", "prediction", *(["label"] if with_label else []), "overlay"]
+    tiles = [
+        Tile([one.image, one.prediction, *([one.label] if with_label else []), one.overlay], [one.name])
+        for one in drawn
+    ]
+    present = frozenset().union(*(one.classes for one in drawn))
+    legend = [
+        LegendKey(name, plain_swatch(colors[index])) for index, name in enumerate(class_names) if index in present
+    ]
+    return ImageGrid(titles, tiles, legend).draw()
 
 
 def write_index_mask(path: pathlib.Path, prediction: np.ndarray, drawing: Drawing) -> None:
@@ -152,12 +168,14 @@ class RawNames:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def of(self, answer: PredictedImage) -> str:
-        """The last part of the image's name, without a picture's suffix; a number is added where it came before."""
-        stem, suffix = os.path.splitext(os.path.basename(answer.name))
-        name = stem if suffix.lower() in _PICTURE_SUFFIXES else stem + suffix
+    def of(self, predicted: PredictedImage) -> str:
+        """The last part of the image's name, without an image suffix; a number is added where it came before."""
+        stem, suffix = os.path.splitext(os.path.basename(predicted.name))
+        name = stem if suffix.lower() in _IMAGE_SUFFIXES else stem + suffix
         if not name or name in self._taken:
-            name = f"{name or 'image'}_{answer.number:06d}"
-            console.note(f"image {answer.number} ({answer.name!r}) shares its name: its mask is {name}.png")
+            name = f"{name or 'image'}_{predicted.number:06d}"
+            console.note(
+                f"image {predicted.number} ({predicted.name!r}) has the name of another: its mask is {name}.png"
+            )
         self._taken.add(name)
         return name

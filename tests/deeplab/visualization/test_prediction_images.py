@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from support.threshold_predictor import ByRed
 
+from deeplab.evaluation.split_images import predicted_images
 from deeplab.visualization import prediction_images
-from deeplab.visualization.prediction_grid import CELL, GAP, Row, contact_sheet
+from deeplab.visualization.image_grid import CELL, GAP
+from deeplab.visualization.prediction_images import DrawnPrediction, prediction_grid
 
 
 class TestDrawing:
@@ -16,10 +18,11 @@ class TestDrawing:
     def plan(self, tmp_path):
         colors = np.zeros([256, 3], np.uint8)
         colors[1], colors[2], colors[255] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
-        return prediction_images.Drawing(tmp_path, colors, raw_folder=tmp_path / "raw", sheet_images=2)
+        return prediction_images.Drawing(tmp_path, colors, raw_folder=tmp_path / "raw", grid_images=2)
 
     def test_files(self, disc_images, disc_pairs, plan):
-        prediction_images.draw(disc_images, ByRed(), plan)
+        prediction_images.draw(predicted_images(disc_images, ByRed()), disc_images.dataset.class_names, plan)
+        assert (plan.folder / "image_grid.png").exists()
         names = sorted(path.name for path in (plan.folder / "segmentation_results").iterdir())
         kinds = ("image", "overlay", "prediction")
         assert names == [f"{number:06d}_{kind}.png" for number in range(4) for kind in kinds]
@@ -44,13 +47,16 @@ class TestDrawing:
         given = ("2007_000033", "a/b/ADE_val.jpg", "other/ADE_val.png", "frame.v2", "")
         found = [names.of(prediction_images.PredictedImage(n, name, empty, empty)) for n, name in enumerate(given)]
         assert found == ["2007_000033", "ADE_val", "ADE_val_000002", "frame.v2", "image_000004"]
-        assert "shares its name" in capsys.readouterr().err
+        assert "has the name of another" in capsys.readouterr().err
 
-    def test_sheet(self):
+    def test_grid(self):
         red, green = np.full([10, 20, 3], (255, 0, 0), np.uint8), np.full([10, 20, 3], (0, 255, 0), np.uint8)
-        rows = [Row("a", red, green, red, label=green, classes=frozenset({1, 255})), Row("b", red, green, red)]
-        sheet = contact_sheet(rows, ("ground", "disc"), np.full([256, 3], 77, np.uint8))
-        assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
-        first_row = sheet[60, GAP + CELL // 2 :: CELL + GAP]
+        drawn = [
+            DrawnPrediction("a", red, green, red, label=green, classes=frozenset({1, 255})),
+            DrawnPrediction("b", red, green, red),
+        ]
+        grid = prediction_grid(drawn, ("ground", "disc"), np.full([256, 3], 77, np.uint8))
+        assert grid.shape[1] == 4 * (CELL + GAP) + GAP
+        first_row = grid[60, GAP + CELL // 2 :: CELL + GAP]
         np.testing.assert_array_equal(first_row[:4], [red[0, 0], green[0, 0], green[0, 0], red[0, 0]])
-        assert (sheet == 77).all(-1).any()  # the square of the legend
+        assert (grid == 77).all(-1).any()  # the square of the legend
