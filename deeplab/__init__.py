@@ -33,6 +33,7 @@ __all__ = [
     "UserError",
     "__version__",
     "create_model",
+    "evaluate",
     "export",
     "load_dataset",
     "losses",
@@ -43,6 +44,7 @@ _HOMES = {
     "SegmentationModel": "deeplab.model.segmentation_model",
     "Segmenter": "deeplab.inference.segmenter",
     "UserError": "deeplab.utils.errors",
+    "evaluate": "deeplab.evaluation.evaluator",
     "load_dataset": "deeplab.data.dataset",
 }
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from deeplab.config.fields import Size, typed
+from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report, write_report
 from deeplab.evaluation.metrics import present_classes
 from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
+from deeplab.inference.load import load
 from deeplab.inference.predictor import Predictor, require_same_classes
+from deeplab.inference.runtimes import checkpoint
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 
@@ -65,6 +71,42 @@ class Evaluator:
                 count(batch, predict_labels(self.predictor, batch), images, matrix)
                 bar.update(len(batch.names))
         return matrix
+
+
+def evaluate(
+    model: str | os.PathLike | keras.Model | Predictor,
+    data: Dataset | str | os.PathLike,
+    split: str = "val",
+    *,
+    crop_size: Size | None = None,
+    batch_size: int = 1,
+    **settings: Any,
+) -> Report:
+    """Evaluate a model on a split of records.
+
+    Args:
+      model: from `deeplab.create_model`, or whatever `deeplab.Segmenter` takes: a training folder, a checkpoint, an
+        exported file.
+      data: from `deeplab.load_dataset`, or its folder of records.
+      split: name of the split.
+      crop_size: height, width to which every image is padded; None = each keeps its own size.
+      batch_size: images per batch; more than 1 needs `crop_size`.
+      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that shall differ from the training.
+
+    Raises:
+      UserError: as `load` and `Evaluator`.
+
+    Example:
+      report = deeplab.evaluate("runs/first", "data/tfrecord")
+      report.mean_iou
+      report.save("runs/first/eval")
+    """
+    described = data if isinstance(data, Dataset) else load_dataset(data)
+    given = typed(checkpoint.GROUPS, settings)
+    predictor = load(model, given, crop_size=crop_size)
+    images = SplitImages(described, described.folder, split, predictor.settings, batch_size)
+    images.require_crop_fits_all()
+    return Evaluator(predictor, images).evaluate({"eval_split": split, "dataset_dir": described.folder, **given})
 
 
 def count(batch: ImageBatch, predictions: Sequence[np.ndarray], images: SplitImages, matrix: ConfusionMatrix) -> None:

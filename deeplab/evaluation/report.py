@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +104,17 @@ class Report:
         by_class = metrics.reference_class_iou(self.counts).tolist()
         scalars = {f"{prefix}_overall": metrics.reference_mean_iou(self.counts)}
         return scalars | {f"{prefix}_class_{index}": value for index, value in enumerate(by_class)}
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU of the classes that occur in the labels; NaN when no pixel was counted."""
+        return metrics.mean_iou(self.counts)
+
+    def save(self, folder: str | os.PathLike) -> list[pathlib.Path]:
+        """Write `metrics.json`, plots and TensorBoard scalars into a folder, created if missing; returns the paths."""
+        from deeplab.evaluation.report_files import write_report  # here: it imports Matplotlib
+
+        return write_report(self, folder)
 
     def rule(self) -> str:
         """One line that says what the numbers mean."""

@@ -9,6 +9,7 @@ from support.errors import raises
 from support.small_graphs import freeze
 from support.threshold_predictor import ByRed
 
+import deeplab
 from deeplab.data import records
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.evaluator import Evaluator, class_numbers, mean_without, warn_of_other_names
@@ -41,6 +42,24 @@ class TestEvaluator:
             writer.publish()
         with raises("missing-label", where="val"):
             Evaluator(ByRed(), dataclasses.replace(disc_images, folder=str(tmp_path))).evaluate()
+
+
+class TestEvaluate:
+    def test_a_checkpoint_on_a_folder_of_records(self, small_run, disc_records, tmp_path):
+        report = deeplab.evaluate(small_run, disc_records)
+        assert report.split == "val" and report.num_images == 4 and report.step == 7
+        assert report.mean_iou == report.overall()["mean_iou"] > 0
+        paths = report.save(tmp_path / "out")
+        assert [path.name for path in paths] == ["metrics.json", "confusion_matrix.png", "class_iou.png"]
+
+    def test_batches_and_settings(self, small_run, disc_records):
+        data = deeplab.load_dataset(disc_records)
+        one = deeplab.evaluate(small_run, data, crop_size=(49, 65))
+        four = deeplab.evaluate(small_run, data, crop_size=(49, 65), batch_size=4)
+        assert abs(one.counts - four.counts).sum() < 20
+        with raises("unknown-name") as caught:
+            deeplab.evaluate(small_run, data, eval_scale=1.0)
+        assert caught.value.value == "eval_scale"
 
 
 class TestWords:
