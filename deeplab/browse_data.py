@@ -32,7 +32,7 @@ from deeplab.utils import console
 from deeplab.utils.locks import folder_lock
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
-    from deeplab.training.settings import Settings
+    from deeplab.training.setup import TrainingConfigs
     from deeplab.visualization.dataset_browser import GridStyle, RecordSplit
     from deeplab.visualization.image_grid import ImageGrid
 
@@ -71,13 +71,13 @@ def run(given: Given) -> None:
         print("written: " + ", ".join(files.finish()), flush=True)
 
 
-def training_settings(given: Given) -> tuple[Settings, dict[str, Any]]:
+def training_settings(given: Given) -> tuple[TrainingConfigs, dict[str, Any]]:
     """Return the config of the training, from flags and from what it saved; and what it saved, if anything.
 
     Raises:
       UserError: a flag that contradicts the saved model, or no `dataset_dir`.
     """
-    from deeplab.training.settings import Settings
+    from deeplab.training.setup import TrainingConfigs
 
     folder = given.get("train_logdir", "")
     saved = run_file.load(folder) if folder else {}
@@ -87,7 +87,7 @@ def training_settings(given: Given) -> tuple[Settings, dict[str, Any]]:
     merged = run_file.merge(dict(given), saved, TRAINING, where)
     configs_from(merged, [DatasetConfig])  # `dataset_dir` is required
     groups: list[Any] = [make(group, merged) for group in TRAINING]
-    return Settings(*groups), saved
+    return TrainingConfigs(*groups), saved
 
 
 def record_grids(config: BrowseConfig, source: RecordSplit, style: GridStyle) -> Iterator[tuple[str, ImageGrid]]:
@@ -105,7 +105,7 @@ def record_grids(config: BrowseConfig, source: RecordSplit, style: GridStyle) ->
 
 
 def batch_grids(
-    config: BrowseConfig, settings: Settings, saved: Mapping[str, Any], source: RecordSplit, style: GridStyle
+    config: BrowseConfig, settings: TrainingConfigs, saved: Mapping[str, Any], source: RecordSplit, style: GridStyle
 ) -> Iterator[tuple[str, ImageGrid]]:
     """Grids of the batches that the training gets, with the number of the step.
 
@@ -116,7 +116,7 @@ def batch_grids(
 
     import slim
     from deeplab.training import guards
-    from deeplab.training.batches import training_batches
+    from deeplab.training.setup import training_batches
     from deeplab.visualization import dataset_browser as drawing
 
     seed = seed_of(settings, saved)
@@ -125,7 +125,7 @@ def batch_grids(
     number = config.batches or -(-config.images // settings.train.train_batch_size)
     about = f"seed {seed}, {about_crops(settings)}"
     for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="batch"):
-        batch = guards.next_batch(batches, source.shards, step)
+        batch = guards.next_batch(batches, source.shards)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
         padding = slim.find(settings.model.model_variant).padding_color
         grids = list(drawing.batch_grids(source, batch, padding, (title, about), style))
@@ -133,7 +133,7 @@ def batch_grids(
             yield f"{step:06d}-{part}" if len(grids) > 1 else f"{step:06d}", grid
 
 
-def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:
+def seed_of(settings: TrainingConfigs, saved: Mapping[str, Any]) -> int:
     """The training's seed; says how to get the same batches where it has none yet, and what differs where it has."""
     from deeplab.training import setup
 
@@ -147,7 +147,7 @@ def seed_of(settings: Settings, saved: Mapping[str, Any]) -> int:
     return seed
 
 
-def about_crops(settings: Settings) -> str:
+def about_crops(settings: TrainingConfigs) -> str:
     """The settings of the augmentation in words."""
     train, resize = settings.train, settings.resize
     step = f" by {train.scale_factor_step_size:g}" if train.scale_factor_step_size else ""

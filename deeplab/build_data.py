@@ -19,7 +19,7 @@ import os
 import pathlib
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -29,9 +29,6 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitCon
 from deeplab.config.fields import Config
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from deeplab.data.readers.source import Source
 
 
 def build_data(
@@ -67,7 +64,7 @@ def build_data(
         dataset = local.build(source, folder, labels, named)
         if not records.check:
             print(summary.fraction_table(dataset))
-        elif not _is_fit(folder, source, records.num_workers):
+        elif not _is_fit(folder, list(source.splits), records.num_workers):
             unfit.append(folder)
     if unfit:
         rule = "the records are written, but unfit for training: see the errors above"
@@ -76,13 +73,12 @@ def build_data(
     console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")
 
 
-def _is_fit(folder: str, source: Source, num_workers: int) -> bool:
+def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
     """Checks records, prints the findings, and returns whether training may start."""
     from deeplab.check_data import check_records
     from deeplab.config.validation_config import CheckConfig, RecordsToCheck
 
-    config = CheckConfig(split=",".join(source.splits), num_workers=num_workers)
-    return not check_records(config, RecordsToCheck(folder), drawn=source.drawn)
+    return not check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder))
 
 
 def run(format_name: str, given: Given) -> None:

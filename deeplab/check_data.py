@@ -36,13 +36,12 @@ if TYPE_CHECKING:
     from deeplab.data.validation.check_report import CheckReport
 
 
-def check_records(config: CheckConfig, records: RecordsToCheck, drawn: bool = False) -> int:
+def check_records(config: CheckConfig, records: RecordsToCheck) -> int:
     """The command for a folder of records.
 
     Args:
       config: a CheckConfig.
       records: a RecordsToCheck.
-      drawn: the labels were drawn from shapes, so they are not blurred, however thin the shapes are.
 
     Returns:
       The exit code.
@@ -54,7 +53,7 @@ def check_records(config: CheckConfig, records: RecordsToCheck, drawn: bool = Fa
 
     folder, dataset = folder_of(records.dataset_dir, records.dataset)
     found = subject.of_records(folder, dataset=dataset, num_classes=records.num_classes, splits=config.splits)
-    return conclude(analysis.check(dataclasses.replace(found, drawn=drawn), config), config)
+    return conclude(analysis.check(found, config), config)
 
 
 def folder_of(dataset_dir: str, dataset: str) -> tuple[str, str]:

@@ -34,11 +34,10 @@ def run(given: Given) -> None:
     console.import_tensorflow()
     from deeplab.training import setup
     from deeplab.training.loop import train
-    from deeplab.training.settings import Settings
 
-    settings = Settings(model, resize, dataset_config, loss, optimizer, train_config)
-    with setup.prepared(settings) as (dataset, seed):
-        train(settings, dataset, seed)
+    configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config)
+    with setup.prepare(configs) as prepared:
+        train(configs, prepared)
 
 
 COMMAND = Command("train", run, GROUPS, __doc__, grace=SECONDS_TO_SAVE)

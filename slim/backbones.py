@@ -1,4 +1,4 @@
-"""The register of backbones: a name, what it needs, and the function that builds it.
+"""The registry of backbones: a name, what it needs, and the function that builds it.
 
 To add a backbone: write a file with a build function, import it in `slim/__init__.py`, and register it there.
 """
@@ -21,9 +21,9 @@ class OptionError(ValueError):
     """A backbone cannot be built with these options.
 
     Args:
-      option: name of the field of `Options` at fault.
-      rule: what must hold, with the value met.
-      hint: what to ask for instead.
+      option: the field of `Options` that is wrong.
+      rule: what must hold, with the value that was given.
+      hint: what to choose instead.
     """
 
     def __init__(self, option: str, rule: str, hint: str = ""):
@@ -33,19 +33,19 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may ask of a backbone; each family takes what concerns it.
+    """How a backbone is built; each family reads the options that concern it.
 
     Attributes:
       output_stride: input size over feature size: 8, 16 or 32.
-      train_batch_norm: whether batch norm's statistics learn in training.
+      train_batch_norm: whether the statistics of batch norm are updated in training.
       batch_norm_decay: of the moving averages; None = the family's own.
       fold_batch_norm: build without batch norm, with biases.
       depth_multiplier, divisible_by: MobileNet channel counts.
       multi_grid: atrous rate multipliers of the last block's units.
       bounded_activation: ReLU6 and clipping instead of ReLU.
       nas_stem_filters: base filter count of NAS cells.
-      nas_classification_head: NAS networks end in their 2048-channel head.
-      nas_remove_os32_stride: the last stride of NAS networks becomes 1.
+      nas_classification_head: NAS backbones end in their 2048-channel head.
+      nas_remove_os32_stride: the last stride of NAS backbones becomes 1.
       drop_path_keep_probability: of a path in the last NAS cell, in training; earlier cells keep more.
       training_progress: gives the fraction of training done so far, a scalar 0..1, when a training step runs;
         dropping paths grows with it. None = all of it at once.
@@ -66,16 +66,16 @@ class Options:
     training_progress: Callable[[], Any] | None = None
 
     def norm(self, decay: float, epsilon: float) -> Norm:
-        """Batch norm as these options and the family's own decay and epsilon want it."""
+        """Batch norm by these options and the family's own decay and epsilon."""
         own = decay if self.batch_norm_decay is None else self.batch_norm_decay
         return Norm(own, epsilon, self.train_batch_norm, self.fold_batch_norm)
 
 
 def multi_grid(options: Options, units: int) -> tuple[int, ...]:
-    """The rate multipliers of a last block of so many units; all 1 when none are asked for.
+    """The rate multipliers of a last block with this number of units; all 1 unless the options give some.
 
     Raises:
-      OptionError: their number is another one.
+      OptionError: the options give another number of them.
     """
     if not options.multi_grid:
         return (1,) * units
@@ -92,7 +92,7 @@ def multi_grid(options: Options, units: int) -> tuple[int, ...]:
 
 @dataclass
 class Features:
-    """What a backbone gives.
+    """The output of a backbone.
 
     Attributes:
       final: [B, H/s, W/s, C], s = output stride.
@@ -133,28 +133,28 @@ class Backbone:
         return self.own_padding_color or (IMAGENET_MEAN if self.subtract_imagenet_mean else MID_GRAY)
 
 
-_REGISTER: dict[str, Backbone] = {}
+_REGISTRY: dict[str, Backbone] = {}
 _FAMILIES: dict[str, Callable[[str], Backbone]] = {}
 
 
 def register(backbone: Backbone) -> None:
-    """Adds a backbone; a name can be taken once."""
-    if backbone.name in _REGISTER:
+    """Adds a backbone; each name can be registered once."""
+    if backbone.name in _REGISTRY:
         raise ValueError(f"backbone {backbone.name!r} is registered twice")
-    _REGISTER[backbone.name] = backbone
+    _REGISTRY[backbone.name] = backbone
 
 
 def register_family(prefix: str, find_in_family: Callable[[str], Backbone]) -> None:
-    """Adds backbones that are too many to list: all names that begin with a prefix, found by a function.
+    """Adds a family with too many backbones to list: all names that begin with a prefix, found by a function.
 
-    The function raises KeyError for a name it does not know, and its text suggests the nearest.
+    The function raises KeyError for an unknown name; the text suggests the nearest.
     """
     _FAMILIES[prefix] = find_in_family
 
 
 def names() -> list[str]:
     """All registered names, sorted."""
-    return sorted(_REGISTER)
+    return sorted(_REGISTRY)
 
 
 def find(name: str) -> Backbone:
@@ -166,12 +166,12 @@ def find(name: str) -> Backbone:
     for prefix, find_in_family in _FAMILIES.items():
         if name.startswith(prefix):
             return find_in_family(name)
-    if name not in _REGISTER:
+    if name not in _REGISTRY:
         near = difflib.get_close_matches(name, names(), n=1)
-        there = [*names(), *(f"{prefix}NAME" for prefix in _FAMILIES)]
-        hint = f"did you mean {near[0]!r}?" if near else "there are: " + ", ".join(there)
-        raise KeyError(f"no backbone is called {name!r}; {hint}")
-    return _REGISTER[name]
+        known = [*names(), *(f"{prefix}NAME" for prefix in _FAMILIES)]
+        hint = f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(known)
+        raise KeyError(f"there is no backbone called {name!r}; {hint}")
+    return _REGISTRY[name]
 
 
 def build(name: str, image, options: Options) -> Features:

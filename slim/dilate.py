@@ -1,6 +1,6 @@
-"""Turns a finished Keras classification network into one of a smaller output stride.
+"""Turns the layers of a finished Keras classification model into those of one with a smaller output stride.
 
-Strides beyond the output stride become 1, and every layer behind them is dilated instead, so that the dense result,
+Strides beyond the output stride become 1, and every layer after them is dilated instead, so that the dense result,
 subsampled, is the old one with the same weights (Chen et al. 2017, arXiv:1706.05587, section 3.1).
 """
 
@@ -12,17 +12,19 @@ from typing import Any
 import keras
 from keras import ops
 
+from slim.layers import ConfiguredLayer, serializable
+
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a layer stands in the original network.
+class LayerPosition:
+    """The strides around a layer in the original model.
 
     Attributes:
       stride_in, stride_out: image size over the size of its input and output.
-      zeros: (before, after) rows of explicit zeros that the layer ahead adds.
+      zeros: (before, after) rows of explicit zeros that the layer before it adds.
     """
 
     stride_in: int
@@ -34,25 +36,25 @@ class CannotDilate(ValueError):
     """A layer for which no dilated twin is known; the text names it."""
 
 
-def dilated(layer: Any, place: Place, output_stride: int) -> Any:
+def dilated(layer: Any, position: LayerPosition, output_stride: int) -> Any:
     """The twin of a layer at the smaller output stride, not yet built; the layer's copy where nothing changes.
 
     Args:
-      layer: a Keras layer of the original network.
-      place: where it stands.
-      output_stride: the wanted one.
+      layer: a Keras layer of the original model.
+      position: its strides there.
+      output_stride: of the new model.
 
     Raises:
       CannotDilate: no twin is known.
     """
-    rate = max(1, place.stride_in // output_stride)
-    loses_stride = place.stride_out > max(place.stride_in, output_stride)
+    rate = max(1, position.stride_in // output_stride)
+    loses_stride = position.stride_out > max(position.stride_in, output_stride)
     if rate == 1 and not loses_stride:
         return copy(layer)
     if isinstance(layer, CONVOLUTIONS):
-        return _convolution(layer, place, rate)
+        return _convolution(layer, position, rate)
     if isinstance(layer, POOLINGS):
-        return _pooling(layer, place, rate)
+        return _pooling(layer, position, rate)
     if isinstance(layer, keras.layers.ZeroPadding2D):
         return copy(layer, padding=[[side * rate for side in sides] for sides in layer.padding])
     if isinstance(layer, keras.layers.Cropping2D) or loses_stride:
@@ -65,23 +67,23 @@ def copy(layer: Any, kind: Any = None, **changes: Any) -> Any:
     return (kind or type(layer)).from_config({**layer.get_config(), **changes})
 
 
-def _convolution(layer, place: Place, rate: int):
+def _convolution(layer, position: LayerPosition, rate: int):
     kernel = layer.kernel_size[0]
     changes: dict[str, Any] = {"strides": (1, 1), "dilation_rate": (layer.dilation_rate[0] * rate,) * 2}
-    missing = rate * (kernel - 1 - sum(place.zeros))
+    missing = rate * (kernel - 1 - sum(position.zeros))
     if layer.padding == "same" or missing == 0:
         return copy(layer, **changes)
     twin = next(twin for kind, twin in PADDED.items() if isinstance(layer, kind))
     return copy(layer, twin, zeros_after=missing, **changes)
 
 
-def _pooling(layer, place: Place, rate: int):
+def _pooling(layer, position: LayerPosition, rate: int):
     size = layer.pool_size[0]
     before = (size - 1) // 2 if layer.padding == "same" else 0
     return AtrousPooling(
         size,
         rate,
-        zeros=(rate * before, rate * (size - 1 - before - sum(place.zeros))),
+        zeros=(rate * before, rate * (size - 1 - before - sum(position.zeros))),
         average=isinstance(layer, keras.layers.AveragePooling2D),
         name=layer.name,
     )
@@ -111,17 +113,17 @@ class ZerosAfter:
         return {**super().get_config(), "zeros_after": self.zeros_after}  # type: ignore[misc]
 
 
-@keras.saving.register_keras_serializable("slim")
+@serializable
 class PaddedConv2D(ZerosAfter, keras.layers.Conv2D):
     """See `ZerosAfter`."""
 
 
-@keras.saving.register_keras_serializable("slim")
+@serializable
 class PaddedDepthwiseConv2D(ZerosAfter, keras.layers.DepthwiseConv2D):
     """See `ZerosAfter`."""
 
 
-@keras.saving.register_keras_serializable("slim")
+@serializable
 class PaddedSeparableConv2D(ZerosAfter, keras.layers.SeparableConv2D):
     """See `ZerosAfter`."""
 
@@ -133,7 +135,8 @@ PADDED = {
 }
 
 
-class AtrousPooling(keras.Layer):
+@serializable
+class AtrousPooling(ConfiguredLayer):
     """Maximum or mean over size x size cells that lie `rate` apart: [B, H, W, C] -> [B, H', W', C].
 
     Args:
@@ -142,6 +145,8 @@ class AtrousPooling(keras.Layer):
       zeros: (before, after) cells added on each side, which never win and never count.
       average: mean rather than maximum.
     """
+
+    arguments = ("size", "rate", "zeros", "average")
 
     def __init__(self, size: int, rate: int, *, zeros: tuple[int, int], average: bool, **kwargs):
         super().__init__(**kwargs)

@@ -1,6 +1,6 @@
-"""Any network of `keras.applications` as a backbone: `keras:EfficientNetV2B0`, `keras:ConvNeXtTiny` and so on.
+"""Any model of `keras.applications` as a backbone: `keras:EfficientNetV2B0`, `keras:ConvNeXtTiny` and so on.
 
-The network is built without its top, its maps at strides 4, 8 and 16 are found by their sizes, and it is dilated
+The model is built without its top, its maps at strides 4, 8 and 16 are found by their sizes, and it is dilated
 where an output stride below 32 is wanted. It normalizes its input (0..255) itself, each in its own way.
 """
 
@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from slim.backbones import Backbone, Features, OptionError, Options, register_family
-from slim.dilate import CannotDilate, Place, copy, dilated
+from slim.dilate import CannotDilate, LayerPosition, copy, dilated
+from slim.layers import ConfiguredLayer, serializable
 
 PREFIX = "keras:"
 PROBE = 512  # side in pixels of the image on which sizes are read off
@@ -29,18 +30,18 @@ def find(name: str) -> Backbone:
     """The backbone for a name with its prefix.
 
     Raises:
-      KeyError: Keras has no such network; the text suggests the nearest.
+      KeyError: Keras has no such model; the text suggests the nearest.
     """
     application = name.removeprefix(PREFIX)
     if application not in applications():
         near = difflib.get_close_matches(application, applications(), n=1, cutoff=0.4)
-        hint = f"did you mean {PREFIX}{near[0]}?" if near else "there are: " + ", ".join(applications())
-        raise KeyError(f"keras.applications has no network {application!r}; {hint}")
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "choose from " + ", ".join(applications())
+        raise KeyError(f"keras.applications has no model {application!r}; {hint}")
     return Backbone(name, partial(build, application), application, own_normalization=True)
 
 
 def applications() -> list[str]:
-    """Names of all networks in `keras.applications`."""
+    """Names of all models in `keras.applications`."""
     return [name for name, value in vars(keras.applications).items() if name[0].isupper() and callable(value)]
 
 
@@ -48,34 +49,34 @@ def build(application: str, image, options: Options) -> Features:
     """The features of an image [B, H, W, 3] in 0..255, with random weights (`imagenet_weights` gives trained ones).
 
     Raises:
-      OptionError: the network cannot be dilated to that output stride, wants images of one size, or the image does
+      OptionError: the model cannot be dilated to that output stride, needs images of one size, or the image does
         not have 3 channels.
     """
     if image.shape[-1] != 3:
         raise OptionError(
             "input_channels",
-            f"{PREFIX}{application} takes images of 3 channels, not {image.shape[-1]}",
+            f"{PREFIX}{application} needs images of 3 channels, not {image.shape[-1]}",
             "choose another `model_variant` for other images",
         )
     original = _original(application, None)
-    places, low_level = _survey(application, original)
+    positions, low_level = _survey(application, original)
     names = _layer_names(original)
 
     def twin(operation):
         if not isinstance(operation, keras.Layer):
             return operation  # arithmetic without weights or settings
-        return _clone(application, names[operation], places[operation], options, operation)
+        return _clone(application, names[operation], positions[operation], options, operation)
 
     try:
-        network = keras.models.clone_model(original, clone_function=twin)
-    except CannotDilate as fault:
+        model = keras.models.clone_model(original, clone_function=twin)
+    except CannotDilate as error:
         raise OptionError(
             "output_stride",
-            f"{PREFIX}{application} cannot be dilated to {options.output_stride}, because of its layer {fault}",
-            _hint(places, options.output_stride),
+            f"{PREFIX}{application} cannot be dilated to {options.output_stride}, because of its layer {error}",
+            _hint(positions, options.output_stride),
         ) from None
-    outputs = {stride: _output(network.operations[index]) for stride, index in low_level.items()}
-    extractor = keras.Model(network.input, [network.output, *outputs.values()], name=f"{application}.features")
+    outputs = {stride: _output(model.operations[index]) for stride, index in low_level.items()}
+    extractor = keras.Model(model.input, [model.output, *outputs.values()], name=f"{application}.features")
     normalized = Preprocess(application, name=f"{application}.preprocess")(image)
     final, *maps = extractor(normalized)
     return Features(final, dict(zip(outputs, maps, strict=True)), {})
@@ -85,17 +86,17 @@ def imagenet_weights(application: str) -> dict[str, np.ndarray]:
     """ImageNet weights by the TensorFlow-1 style names of the variables that `build` makes.
 
     Raises:
-      OSError: the weights are not in Keras' cache and cannot be fetched; the text says what to put where.
+      OSError: the weights are not in Keras' cache and cannot be downloaded; the text says which file to put where.
     """
     try:
         original = _original(application, "imagenet")
-    except Exception as fault:  # Keras raises bare Exceptions here
-        address = re.search(r"https?://\S+?(?=[:\s]*(\s|$))", str(fault))
+    except Exception as error:  # Keras raises bare Exceptions here
+        address = re.search(r"https?://\S+?(?=[:\s]*(\s|$))", str(error))
         source = address.group(0) if address else "the address that Keras names"
         raise OSError(
-            f"the ImageNet weights of {PREFIX}{application} cannot be fetched ({str(fault).splitlines()[0]}); "
-            f"on a machine with network, download {source} and put it into ~/.keras/models, or train without them"
-        ) from fault
+            f"the ImageNet weights of {PREFIX}{application} cannot be downloaded ({str(error).splitlines()[0]}); "
+            f"download {source} elsewhere and put it into ~/.keras/models, or train without them"
+        ) from error
     weights = {}
     for layer, name in _layer_names(original).items():
         if not isinstance(layer, keras.layers.Normalization):  # constants in the backbone, see `_normalization`
@@ -104,12 +105,12 @@ def imagenet_weights(application: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def _hint(places: dict[Any, Place], output_stride: int) -> str:
+def _hint(positions: dict[Any, LayerPosition], output_stride: int) -> str:
     for stride in (16, NATURAL_STRIDE):
         try:
-            for layer, place in places.items():
+            for layer, position in positions.items():
                 if stride > output_stride and isinstance(layer, keras.Layer):
-                    dilated(layer, place, stride)
+                    dilated(layer, position, stride)
         except CannotDilate:
             continue
         if stride > output_stride:
@@ -122,25 +123,31 @@ def _inner_name(application: str, layer, name: str, variable) -> str:
     return f"{application}/{name}/" + re.sub(r"^variable(_\d+)?$", "gamma", inner)
 
 
-class Preprocess(keras.Layer):
-    """The network's own `preprocess_input`: [B, H, W, 3] in 0..255 -> what its ImageNet weights expect."""
+@serializable
+class Preprocess(ConfiguredLayer):
+    """The model's own `preprocess_input`: [B, H, W, 3] in 0..255 -> what its ImageNet weights expect."""
+
+    arguments = ("application",)
 
     def __init__(self, application: str, **kwargs):
         super().__init__(**kwargs)
+        self.application = application
         self.function: Any = inspect.getmodule(getattr(keras.applications, application)).preprocess_input  # type: ignore[union-attr]
 
     def call(self, image):
         return self.function(image)
 
 
-@keras.saving.register_keras_serializable("slim")
-class LayerScale(keras.Layer):
+@serializable
+class LayerScale(ConfiguredLayer):
     """A factor for each channel: ConvNeXt's own layer, whose variable is named by a running number in Keras.
 
     Args:
-      init_values: where the factors begin.
+      init_values: initial value of the factors.
       projection_dim: number of channels.
     """
+
+    arguments = ("init_values", "projection_dim")
 
     def __init__(self, init_values: float, projection_dim: int, **kwargs):
         super().__init__(**kwargs)
@@ -153,13 +160,10 @@ class LayerScale(keras.Layer):
     def call(self, inputs):
         return inputs * self.gamma
 
-    def get_config(self):
-        return {**super().get_config(), "init_values": self.init_values, "projection_dim": self.projection_dim}
 
-
-@keras.saving.register_keras_serializable("slim")
+@serializable
 class FrozenStatisticsBatchNorm(keras.layers.BatchNormalization):
-    """Batch norm that uses its averages in training, too, while gamma and beta still learn."""
+    """Batch norm that uses its averages in training as well, while gamma and beta still learn."""
 
     def call(self, inputs, training=None, mask=None):
         return super().call(inputs, training=False, mask=mask)
@@ -170,11 +174,11 @@ def _original(application: str, weights: str | None) -> keras.Model:
     return function(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
-def _layer_names(network: keras.Model) -> dict[Any, str]:
-    """Layer -> name that is the same in every process: Keras' running numbers start at 0 for each network."""
+def _layer_names(model: keras.Model) -> dict[Any, str]:
+    """Layer -> name that is the same in every process: Keras' running numbers start at 0 for each model."""
     counts: dict[str, int] = {}
     names = {}
-    for layer in network.layers:
+    for layer in model.layers:
         stem = re.sub(r"_\d+$", "", layer.name)
         automatic = stem == re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
         if not automatic:
@@ -185,30 +189,30 @@ def _layer_names(network: keras.Model) -> dict[Any, str]:
     return names
 
 
-def _survey(application: str, network: keras.Model) -> tuple[dict[Any, Place], dict[int, int]]:
+def _survey(application: str, model: keras.Model) -> tuple[dict[Any, LayerPosition], dict[int, int]]:
     """Where each layer stands, and stride -> index of the last operation with a map of that stride."""
-    operations = list(network.operations)
-    shapes = _output_shapes(application, network, operations)
+    operations = list(model.operations)
+    shapes = _output_shapes(application, model, operations)
     strides = {operation: _stride(shape) for operation, shape in zip(operations, shapes, strict=True)}
-    places, last = {}, {}
+    positions, last = {}, {}
     for index, operation in enumerate(operations):
         parents = [node.operation for node in operation._inbound_nodes[-1].parent_nodes]
         stride_in = max((strides[parent] for parent in parents if strides[parent]), default=1)
-        places[operation] = Place(stride_in, strides[operation] or stride_in, _zeros(parents))
+        positions[operation] = LayerPosition(stride_in, strides[operation] or stride_in, _zeros(parents))
         if strides[operation] and not isinstance(operation, keras.layers.ZeroPadding2D):
             last[strides[operation]] = index
-    return places, {stride: last[stride] for stride in LOW_LEVEL_STRIDES if stride in last}
+    return positions, {stride: last[stride] for stride in LOW_LEVEL_STRIDES if stride in last}
 
 
-def _output_shapes(application: str, network: keras.Model, operations: list) -> list[tuple]:
-    everything = keras.Model(network.input, [_output(operation) for operation in operations])
+def _output_shapes(application: str, model: keras.Model, operations: list) -> list[tuple]:
+    everything = keras.Model(model.input, [_output(operation) for operation in operations])
     try:
         specification = everything.compute_output_spec(keras.KerasTensor((1, PROBE, PROBE, 3)))
     except ValueError:  # NASNet pads by the size it is built for
         raise OptionError(
             "model_variant",
-            f"{PREFIX}{application} runs on images of one size only",
-            "choose another network, for example keras:EfficientNetV2B0 or nas_pnasnet",
+            f"{PREFIX}{application} needs images of one size",
+            "choose another backbone, for example keras:EfficientNetV2B0 or nas_pnasnet",
         ) from None
     return [tuple(tensor.shape) for tensor in specification]
 
@@ -231,14 +235,14 @@ def _zeros(parents: list) -> tuple[int, int]:
     return 0, 0
 
 
-def _clone(application: str, name: str, place: Place, options: Options, layer):
+def _clone(application: str, name: str, position: LayerPosition, options: Options, layer):
     """A layer's counterpart in the backbone: renamed, dilated, with batch norm as asked for."""
     if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
         return _normalization(f"{application}.{name}")
     if isinstance(layer, keras.Sequential):
-        parts = [_dilated_part(part, place, options) for part in layer.layers]
+        parts = [_dilated_part(part, position, options) for part in layer.layers]
         return keras.Sequential(parts, name=f"{application}.{name}")
-    twin = dilated(layer, place, options.output_stride)
+    twin = dilated(layer, position, options.output_stride)
     changes: dict[str, Any] = {"name": f"{application}.{name}"}
     kind = LayerScale if type(layer).__name__ == "LayerScale" else None
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -247,9 +251,10 @@ def _clone(application: str, name: str, place: Place, options: Options, layer):
     return copy(twin, kind, **changes)
 
 
-def _dilated_part(part, place: Place, options: Options):
+def _dilated_part(part, position: LayerPosition, options: Options):
     strided = max(getattr(part, "strides", (1,))) > 1
-    return dilated(part, place if strided else Place(place.stride_in, place.stride_in), options.output_stride)
+    unstrided = LayerPosition(position.stride_in, position.stride_in)
+    return dilated(part, position if strided else unstrided, options.output_stride)
 
 
 def _normalization(name: str) -> keras.Layer:

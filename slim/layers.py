@@ -1,13 +1,13 @@
 """The few layers that all backbones and heads are made of, with TensorFlow-1 variable names.
 
 A layer called `MobilenetV2.expanded_conv.project` holds the variables that TensorFlow 1 called
-`MobilenetV2/expanded_conv/project/weights` and so on: Keras forbids slashes in layer names, so dots stand for
+`MobilenetV2/expanded_conv/project/weights` and so on: Keras forbids slashes in layer names, so dots replace
 them (`variable_name` turns them back). Tensors are [B, H, W, C], channels last, float.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -16,11 +16,12 @@ from keras import ops
 from slim import kernels
 
 TRUNCATED_NORMAL = keras.initializers.TruncatedNormal
+serializable = keras.saving.register_keras_serializable("deeplab")  # every layer of a model, for `model.save`
 
 
 @dataclass(frozen=True)
 class Norm:
-    """How batch norm behaves in a part of a network.
+    """How batch norm behaves in a part of a model.
 
     Attributes:
       decay: weight of the old value in the moving averages, 0 to 1.
@@ -62,7 +63,7 @@ def spatial_lengths(shape, kernel_size: int, stride: int, rate, padding: str) ->
 
     Layers that say it spare Keras the tracing of their `call` while a model is built, which takes as long as all else.
     """
-    rates = rate if isinstance(rate, tuple) else (rate, rate)
+    rates = (rate, rate) if isinstance(rate, int) else rate
     lost = [0, 0] if padding != "valid" else [(kernel_size - 1) * one for one in rates]
     return tuple(
         None if length is None else (length - less - 1) // stride + 1
@@ -70,7 +71,24 @@ def spatial_lengths(shape, kernel_size: int, stride: int, rate, padding: str) ->
     )
 
 
-class Convolution(keras.Layer):
+class ConfiguredLayer(keras.Layer):
+    """A layer that Keras can save: attributes named as the constructor's arguments make up its config.
+
+    Attributes:
+      arguments: names of the constructor's arguments, which are attributes of the same names.
+    """
+
+    arguments: tuple[str, ...] = ()
+
+    def get_config(self):
+        values = {name: getattr(self, name) for name in self.arguments}
+        if isinstance(values.get("initializer"), keras.Initializer):
+            values["initializer"] = keras.initializers.serialize(values["initializer"])
+        return {**super().get_config(), **values}
+
+
+@serializable
+class Convolution(ConfiguredLayer):
     """2-D convolution with variables `weights` [kh, kw, in, out] and, if asked for, `biases` [out].
 
     Args:
@@ -84,12 +102,15 @@ class Convolution(keras.Layer):
       initializer: of `weights`.
     """
 
+    arguments = ("filters", "kernel_size", "stride", "rate", "padding", "use_bias", "initializer")
+
     def __init__(
         self, filters: int, kernel_size: int, *, stride=1, rate=1, padding="same", use_bias=False, initializer, **kwargs
     ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.stride, self.rate = filters, kernel_size, stride, rate
-        self.padding, self.use_bias, self.initializer = padding, use_bias, initializer
+        self.padding, self.use_bias = padding, use_bias
+        self.initializer = keras.initializers.get(initializer)
 
     def build(self, input_shape):
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
@@ -108,16 +129,20 @@ class Convolution(keras.Layer):
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
 
 
-class DepthwiseConvolution(keras.Layer):
+@serializable
+class DepthwiseConvolution(ConfiguredLayer):
     """Depthwise 2-D convolution with `depthwise_weights` [kh, kw, in, 1] and, if asked for, `biases` [in].
 
     Args: as `Convolution`, without `filters`.
     """
 
+    arguments = Convolution.arguments[1:]
+
     def __init__(self, kernel_size: int, *, stride=1, rate=1, padding="same", use_bias=False, initializer, **kwargs):
         super().__init__(**kwargs)
         self.kernel_size, self.stride, self.rate = kernel_size, stride, rate
-        self.padding, self.use_bias, self.initializer = padding, use_bias, initializer
+        self.padding, self.use_bias = padding, use_bias
+        self.initializer = keras.initializers.get(initializer)
 
     def build(self, input_shape):
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], 1)
@@ -135,17 +160,21 @@ class DepthwiseConvolution(keras.Layer):
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
 
 
+@serializable
 class BatchNorm(keras.Layer):
-    """Batch norm with TF1's names and update rule: gamma, beta, moving_mean, moving_variance, each [C].
+    """Batch norm with TensorFlow 1's names and update rule: gamma, beta, moving_mean, moving_variance, each [C].
 
     Normalizes by the biased batch variance and averages the unbiased one, as TensorFlow's fused kernel does
     (Ioffe and Szegedy 2015, algorithm 2). Under several replicas each normalizes its own part of the batch and
     the first one's statistics are kept, as the reference's clones do.
+
+    Args:
+      norm: decay, epsilon, and whether the statistics are trained; a dict of them from a saved model.
     """
 
-    def __init__(self, norm: Norm, **kwargs):
+    def __init__(self, norm: Norm | dict[str, Any], **kwargs):
         super().__init__(**kwargs)
-        self.norm = norm
+        self.norm = norm if isinstance(norm, Norm) else Norm(**norm)
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
@@ -172,6 +201,21 @@ class BatchNorm(keras.Layer):
     def _average(self, moving: keras.Variable, value) -> None:
         moving.assign(moving - (moving - value) * (1.0 - self.norm.decay))
 
+    def get_config(self):
+        return {**super().get_config(), "norm": asdict(self.norm)}
+
+
+@serializable
+class ResizeLike(keras.Layer):
+    """Bilinear resize of features [B, h, w, C] to the height and width of another map [B, H, W, *], dtype kept."""
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, features, like):
+        height, width = ops.shape(like)[1:3]
+        return ops.cast(kernels.resize_bilinear(features, height, width), features.dtype)
+
 
 def conv_unit(
     inputs,
@@ -186,12 +230,12 @@ def conv_unit(
     padding: str = "same",
     initializer: Any,
 ):
-    """Convolution, batch norm, activation; without `norm`, a bias stands in for batch norm.
+    """Convolution, batch norm, activation; without `norm`, a bias replaces batch norm.
 
     Args:
       inputs: [B, H, W, C].
       name: TensorFlow-1 scope, with slashes.
-      norm: batch norm's settings, or None for a bias.
+      norm: batch norm, or None for a bias.
       activation: a key of `ACTIVATIONS`, or None.
 
     Returns:
@@ -248,18 +292,18 @@ def dotted(name: str) -> str:
 
 
 def hard_swish(inputs):
-    """x * relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
+    """Return x * relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
     return inputs * ops.relu6(inputs + 3.0) / 6.0
 
 
 def quantized_sigmoid(inputs):
-    """relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
+    """Return relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
     # A division, because Keras takes a symbolic tensor times a number for a sparse tensor.
     return ops.relu6(inputs + 3.0) / (1.0 / 0.16667)
 
 
 def clip6(inputs):
-    """inputs kept within -6..6: the linear companion of ReLU6."""
+    """Clip to -6..6: the linear companion of ReLU6."""
     return ops.clip(inputs, -6.0, 6.0)
 
 
@@ -280,7 +324,7 @@ def make_divisible(channels: float, divisor: int, minimum: int | None = None) ->
 
 
 class AtrousPlan:
-    """Hands out stride and atrous rate layer by layer, so that the output stride is kept.
+    """Gives stride and atrous rate layer by layer, so that the output stride is kept.
 
     Once the strides so far have reached the output stride, later strides become 1 and dilate the layers that
     follow instead (Chen et al. 2017, section 3.1).

@@ -7,7 +7,7 @@ It has no low-level features for a decoder, as in the reference.
 from __future__ import annotations
 
 from slim.backbones import Backbone, Features, Options, register
-from slim.mobilenet_v3 import BATCH_NORM_DECAY, Block, build_blocks
+from slim.mobilenet_v3 import BATCH_NORM_DECAY, InvertedResidual, build_blocks
 
 SCOPE = "MobilenetEdgeTPU"
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
@@ -26,12 +26,12 @@ DEPTHWISE_STAGES = (
 )
 BLOCKS = (
     *(
-        Block(3, expanded, channels, False, "relu", stride, fused=True)
+        InvertedResidual(3, expanded, channels, False, "relu", stride, fused=True)
         for expanded, channels, stride, count in FUSED_STAGES
         for _ in range(count)
     ),
     *(
-        Block(kernel, expanded, channels, False, "relu", stride, residual=residual)
+        InvertedResidual(kernel, expanded, channels, False, "relu", stride, residual=residual)
         for kernel, expanded, channels, stride, residual, count in DEPTHWISE_STAGES
         for _ in range(count)
     ),

@@ -21,7 +21,7 @@ STEM_CHANNELS = 16
 SQUEEZE_FACTOR = 4
 
 
-class Block(NamedTuple):
+class InvertedResidual(NamedTuple):
     """A row of the paper's tables, at full width.
 
     Attributes:
@@ -31,7 +31,7 @@ class Block(NamedTuple):
       gated: whether squeeze-and-excitation follows the depthwise convolution.
       activation: of expansion and depthwise convolution.
       stride: nominal stride.
-      fused: one full convolution stands for expansion and depthwise convolution (MobileNet-EdgeTPU).
+      fused: one full convolution replaces expansion and depthwise convolution (MobileNet-EdgeTPU).
       residual: whether the input is added where shapes agree.
     """
 
@@ -47,51 +47,51 @@ class Block(NamedTuple):
 
 # Table 1 of the paper.
 LARGE = (
-    Block(3, 16, 16, False, "relu", 1),
-    Block(3, 64, 24, False, "relu", 2),
-    Block(3, 72, 24, False, "relu", 1),
-    Block(5, 72, 40, True, "relu", 2),
-    Block(5, 120, 40, True, "relu", 1),
-    Block(5, 120, 40, True, "relu", 1),
-    Block(3, 240, 80, False, "hard_swish", 2),
-    Block(3, 200, 80, False, "hard_swish", 1),
-    Block(3, 184, 80, False, "hard_swish", 1),
-    Block(3, 184, 80, False, "hard_swish", 1),
-    Block(3, 480, 112, True, "hard_swish", 1),
-    Block(3, 672, 112, True, "hard_swish", 1),
-    Block(5, 672, 160, True, "hard_swish", 2),
-    Block(5, 960, 160, True, "hard_swish", 1),
-    Block(5, 960, 160, True, "hard_swish", 1),
+    InvertedResidual(3, 16, 16, False, "relu", 1),
+    InvertedResidual(3, 64, 24, False, "relu", 2),
+    InvertedResidual(3, 72, 24, False, "relu", 1),
+    InvertedResidual(5, 72, 40, True, "relu", 2),
+    InvertedResidual(5, 120, 40, True, "relu", 1),
+    InvertedResidual(5, 120, 40, True, "relu", 1),
+    InvertedResidual(3, 240, 80, False, "hard_swish", 2),
+    InvertedResidual(3, 200, 80, False, "hard_swish", 1),
+    InvertedResidual(3, 184, 80, False, "hard_swish", 1),
+    InvertedResidual(3, 184, 80, False, "hard_swish", 1),
+    InvertedResidual(3, 480, 112, True, "hard_swish", 1),
+    InvertedResidual(3, 672, 112, True, "hard_swish", 1),
+    InvertedResidual(5, 672, 160, True, "hard_swish", 2),
+    InvertedResidual(5, 960, 160, True, "hard_swish", 1),
+    InvertedResidual(5, 960, 160, True, "hard_swish", 1),
 )
 LARGE_LAST = 960
 LARGE_SEG = (
     *LARGE[:12],
-    Block(5, 336, 80, True, "hard_swish", 2),
-    Block(5, 480, 80, True, "hard_swish", 1),
-    Block(5, 480, 80, True, "hard_swish", 1),
+    InvertedResidual(5, 336, 80, True, "hard_swish", 2),
+    InvertedResidual(5, 480, 80, True, "hard_swish", 1),
+    InvertedResidual(5, 480, 80, True, "hard_swish", 1),
 )
 LARGE_SEG_LAST = 480
 
 # Table 2 of the paper.
 SMALL = (
-    Block(3, 16, 16, True, "relu", 2),
-    Block(3, 72, 24, False, "relu", 2),
-    Block(3, 88, 24, False, "relu", 1),
-    Block(5, 96, 40, True, "hard_swish", 2),
-    Block(5, 240, 40, True, "hard_swish", 1),
-    Block(5, 240, 40, True, "hard_swish", 1),
-    Block(5, 120, 48, True, "hard_swish", 1),
-    Block(5, 144, 48, True, "hard_swish", 1),
-    Block(5, 288, 96, True, "hard_swish", 2),
-    Block(5, 576, 96, True, "hard_swish", 1),
-    Block(5, 576, 96, True, "hard_swish", 1),
+    InvertedResidual(3, 16, 16, True, "relu", 2),
+    InvertedResidual(3, 72, 24, False, "relu", 2),
+    InvertedResidual(3, 88, 24, False, "relu", 1),
+    InvertedResidual(5, 96, 40, True, "hard_swish", 2),
+    InvertedResidual(5, 240, 40, True, "hard_swish", 1),
+    InvertedResidual(5, 240, 40, True, "hard_swish", 1),
+    InvertedResidual(5, 120, 48, True, "hard_swish", 1),
+    InvertedResidual(5, 144, 48, True, "hard_swish", 1),
+    InvertedResidual(5, 288, 96, True, "hard_swish", 2),
+    InvertedResidual(5, 576, 96, True, "hard_swish", 1),
+    InvertedResidual(5, 576, 96, True, "hard_swish", 1),
 )
 SMALL_LAST = 576
 SMALL_SEG = (
     *SMALL[:8],
-    Block(5, 144, 48, True, "hard_swish", 2),
-    Block(5, 288, 48, True, "hard_swish", 1),
-    Block(5, 288, 48, True, "hard_swish", 1),
+    InvertedResidual(5, 144, 48, True, "hard_swish", 2),
+    InvertedResidual(5, 288, 48, True, "hard_swish", 1),
+    InvertedResidual(5, 288, 48, True, "hard_swish", 1),
 )
 SMALL_SEG_LAST = 288
 
@@ -100,7 +100,9 @@ LARGE_DECODER = {4: "layer_4/depthwise_output", 8: "layer_7/depthwise_output", 1
 SMALL_DECODER = {4: "layer_2/depthwise_output", 8: "layer_4/depthwise_output", 16: "layer_9/depthwise_output"}
 
 
-def build(blocks: Sequence[Block], last_channels: int, decoder: dict[int, str], image, options: Options) -> Features:
+def build(
+    blocks: Sequence[InvertedResidual], last_channels: int, decoder: dict[int, str], image, options: Options
+) -> Features:
     """MobileNetV3's features of an image [B, H, W, C] in -1..1."""
     return build_blocks(image, options, SCOPE, STEM_CHANNELS, "hard_swish", blocks, last_channels, decoder)
 
@@ -111,7 +113,7 @@ def build_blocks(
     scope: str,
     stem_channels: int,
     activation: str,
-    blocks: Sequence[Block],
+    blocks: Sequence[InvertedResidual],
     last_channels: int,
     decoder: dict[int, str],
 ) -> Features:
@@ -136,7 +138,7 @@ def build_blocks(
     return Features(net, {stride: end_points[name] for stride, name in decoder.items()}, end_points)
 
 
-def inverted_residual(net, scope: str, layer: str, end_points: dict, block: Block, rate: int, norm: Norm):
+def inverted_residual(net, scope: str, layer: str, end_points: dict, block: InvertedResidual, rate: int, norm: Norm):
     """Expansion, depthwise convolution, gate, linear projection, and the input added (figure 4 of the paper)."""
     initializer = TRUNCATED_NORMAL(stddev=0.09)
     unit = partial(conv_unit, norm=norm, initializer=initializer)

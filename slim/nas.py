@@ -1,4 +1,4 @@
-"""Networks found by search: PNASNet (Liu et al. 2018, arXiv:1712.00559) and HNASNet, the network of Auto-DeepLab
+"""Backbones found by search: PNASNet (Liu et al. 2018, arXiv:1712.00559) and HNASNet, the backbone of Auto-DeepLab
 (Liu et al. 2019, arXiv:1901.02985).
 
 Both stack one cell twelve times; a cell adds five pairs of operations and concatenates the sums. Batch norm keeps its
@@ -16,7 +16,17 @@ from keras import ops
 
 from slim import kernels
 from slim.backbones import Backbone, Features, OptionError, Options, register
-from slim.layers import BatchNorm, Convolution, Norm, dotted, padded, spatial_lengths
+from slim.layers import (
+    BatchNorm,
+    ConfiguredLayer,
+    Convolution,
+    Norm,
+    ResizeLike,
+    dotted,
+    padded,
+    serializable,
+    spatial_lengths,
+)
 
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.9997, 1e-3
 STEM = ((64, 2), (64, 1), (128, 2))  # channels, stride of the 3x3 convolutions
@@ -25,8 +35,8 @@ HEAD_CHANNELS = 2048
 HEAD_DOWNSAMPLING = {3: 256, 4: 512, 5: 1024}  # log2 of stride -> channels on the way to the head
 
 
-class Network(NamedTuple):
-    """A searched network.
+class Architecture(NamedTuple):
+    """A searched architecture.
 
     Attributes:
       scope: start of the variables' names.
@@ -42,7 +52,7 @@ class Network(NamedTuple):
     decoder: dict[int, str]
 
 
-PNASNET = Network(  # figure 1 (left) of arXiv:1712.00559
+PNASNET = Architecture(  # figure 1 (left) of arXiv:1712.00559
     "pnasnet",
     (
         ("separable_5x5", 1, "max_pool_3x3", 1),
@@ -54,7 +64,7 @@ PNASNET = Network(  # figure 1 (left) of arXiv:1712.00559
     {8: (3,) * 12, 16: (3,) * 4 + (4,) * 8, 32: (3,) * 4 + (4,) * 4 + (5,) * 4},
     {4: "Stem", 8: "Cell_3", 16: "Cell_7"},
 )
-HNASNET = Network(  # figure 3 of arXiv:1901.02985
+HNASNET = Architecture(  # figure 3 of arXiv:1901.02985
     "hnasnet",
     (
         ("atrous_5x5", 1, "separable_3x3", 0),
@@ -75,34 +85,34 @@ class Map(NamedTuple):
     path: str
 
 
-def build(network: Network, image, options: Options) -> Features:
-    """A searched network's features of an image [B, H, W, C] in -1..1.
+def build(architecture: Architecture, image, options: Options) -> Features:
+    """The features of an image [B, H, W, C] in -1..1.
 
     Raises:
-      OptionError: the network cannot give that output stride.
+      OptionError: the backbone cannot give that output stride.
     """
-    _check_stride(network, options)
+    _check_stride(architecture, options)
     norm = replace(options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON), folded=False)
-    outputs = _stem(image, network.scope, norm)
+    outputs = _stem(image, architecture.scope, norm)
     end_points = {"Stem": outputs[-1].tensor}
-    levels = network.levels[options.output_stride]
+    levels = architecture.levels[options.output_stride]
     for index, (last_level, level) in enumerate(zip((STEM_LEVEL, *levels), levels, strict=False)):
         resizes = not (options.nas_remove_os32_stride and max(last_level, level) == 5)
-        scope = f"{network.scope}/cell_{index}"
+        scope = f"{architecture.scope}/cell_{index}"
         net = _doubled(outputs[-1], f"{scope}/double") if level < last_level and resizes else outputs[-1]
         filters = options.nas_stem_filters * 2 ** (level - STEM_LEVEL)
         stride = 2 if level > last_level and resizes else 1
-        cell = Cell(network, scope, filters, stride, norm, _drop_path(options, (index + 1) / len(levels)))
+        cell = Cell(architecture, scope, filters, stride, norm, _drop_path(options, (index + 1) / len(levels)))
         outputs.append(cell(net, outputs[-2]))
         end_points[f"Cell_{index}"] = outputs[-1].tensor
     net = ops.relu(outputs[-1].tensor)
     if options.nas_classification_head:
-        net = _classification_head(net, network.scope, levels[-1], options.output_stride, norm, end_points)
-    return Features(net, {stride: end_points[name] for stride, name in network.decoder.items()}, end_points)
+        net = _classification_head(net, architecture.scope, levels[-1], options.output_stride, norm, end_points)
+    return Features(net, {stride: end_points[name] for stride, name in architecture.decoder.items()}, end_points)
 
 
-def _check_stride(network: Network, options: Options) -> None:
-    own = 2 ** network.levels[options.output_stride][-1]
+def _check_stride(architecture: Architecture, options: Options) -> None:
+    own = 2 ** architecture.levels[options.output_stride][-1]
     if options.nas_remove_os32_stride and own == 32:
         raise OptionError(
             "nas_remove_os32_stride", "takes away the stride that output stride 32 is made of", "`output_stride=16`"
@@ -110,7 +120,7 @@ def _check_stride(network: Network, options: Options) -> None:
     if options.output_stride != own and not options.nas_classification_head:
         raise OptionError(
             "output_stride",
-            f"nas_{network.scope} gives features of stride {own}, not {options.output_stride}",
+            f"nas_{architecture.scope} gives features of stride {own}, not {options.output_stride}",
             f"`output_stride={own}` (with atrous rates 12, 24, 36), or `nas_use_classification_head`",
         )
 
@@ -128,10 +138,10 @@ def _stem(image, scope: str, norm: Norm) -> list[Map]:
 
 
 class Cell(NamedTuple):
-    """One cell of a network.
+    """One cell of a backbone.
 
     Attributes:
-      network: whose pairs of operations it runs.
+      architecture: the pairs of operations it runs.
       scope: start of its variables' names.
       filters: channels of every operation; the output has five times as many.
       stride: of the operations on the cell's inputs.
@@ -139,7 +149,7 @@ class Cell(NamedTuple):
       drop_path: how its paths are dropped, or None.
     """
 
-    network: Network
+    architecture: Architecture
     scope: str
     filters: int
     stride: int
@@ -149,7 +159,7 @@ class Cell(NamedTuple):
     def __call__(self, newer: Map, older: Map) -> Map:
         """The output of the cell on the outputs of the last cell and the one before it."""
         states = self._inputs(newer, older)
-        for index, (left, left_input, right, right_input) in enumerate(self.network.pairs):
+        for index, (left, left_input, right, right_input) in enumerate(self.architecture.pairs):
             scope = f"{self.scope}/comb_iter_{index}"
             first = self._operation(left, states[left_input], f"{scope}/left", self._stride_on(left_input))
             second = self._operation(right, states[right_input], f"{scope}/right", self._stride_on(right_input))
@@ -244,7 +254,8 @@ def _doubled(features: Map, name: str) -> Map:
     return Map(Double(name=dotted(name))(features.tensor), features.path + "u")
 
 
-class SeparableConvolution(keras.Layer):
+@serializable
+class SeparableConvolution(ConfiguredLayer):
     """Depthwise and 1x1 convolution with nothing in between: `depthwise_weights` [kh, kw, in, 1] and
     `pointwise_weights` [1, 1, in, out].
 
@@ -253,6 +264,8 @@ class SeparableConvolution(keras.Layer):
       kernel_size: height and width of the depthwise kernel.
       stride: of the depthwise convolution.
     """
+
+    arguments = ("filters", "kernel_size", "stride")
 
     def __init__(self, filters: int, kernel_size: int, *, stride: int = 1, **kwargs):
         super().__init__(**kwargs)
@@ -275,14 +288,7 @@ class SeparableConvolution(keras.Layer):
         return ops.conv(net, self.pointwise, 1, "same", "channels_last")
 
 
-class ResizeLike(keras.Layer):
-    """Bilinear resize of features [B, h, w, C] to the height and width of another map [B, H, W, *]."""
-
-    def call(self, features, like):
-        height, width = ops.shape(like)[1:3]
-        return ops.cast(kernels.resize_bilinear(features, height, width), features.dtype)
-
-
+@serializable
 class Double(keras.Layer):
     """Bilinear resize of [B, h, w, C] to 2 h - 1 by 2 w - 1."""
 
@@ -291,6 +297,7 @@ class Double(keras.Layer):
         return ops.cast(kernels.resize_bilinear(features, height * 2 - 1, width * 2 - 1), features.dtype)
 
 
+@serializable
 class Halve(keras.Layer):
     """Bilinear resize of [B, h, w, C] to (h + 1) // 2 by (w + 1) // 2."""
 
@@ -307,13 +314,16 @@ def _drop_path(options: Options, depth: float) -> dict | None:
     return {"final_keep_probability": final, "progress": options.training_progress}
 
 
-class DropPath(keras.Layer):
+@serializable
+class DropPath(ConfiguredLayer):
     """In training, sets whole examples of a path to zero and scales the others up (Zoph et al. 2018, section A.7).
 
     Args:
       final_keep_probability: of an example, at the end of training; it starts at 1 and falls linearly.
-      progress: gives the fraction of training done, a scalar 0..1; None = 1.
+      progress: gives the fraction of training done, a scalar 0..1; None = 1. It is not saved with a model.
     """
+
+    arguments = ("final_keep_probability",)
 
     def __init__(self, final_keep_probability: float, progress=None, **kwargs):
         super().__init__(**kwargs)
@@ -331,7 +341,12 @@ class DropPath(keras.Layer):
         return 1.0 if self.progress is None else ops.clip(ops.cast(self.progress(), "float32"), 0.0, 1.0)
 
 
-for _network in (PNASNET, HNASNET):
+for _architecture in (PNASNET, HNASNET):
     register(
-        Backbone(f"nas_{_network.scope}", partial(build, _network), _network.scope, batch_norm_decay=BATCH_NORM_DECAY)
+        Backbone(
+            f"nas_{_architecture.scope}",
+            partial(build, _architecture),
+            _architecture.scope,
+            batch_norm_decay=BATCH_NORM_DECAY,
+        )
     )

@@ -86,27 +86,27 @@ def _stem(net, variant: Variant, norm: Norm):
     return net
 
 
-def bottleneck(inputs, network: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
+def bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
     """1x1, 3x3 and 1x1 convolutions and a shortcut (figure 5, right): [B, H, W, C] -> [B, H/s, W/s, 4 width]."""
     module = f"{scope}/bottleneck_v1"
     unit = partial(conv_unit, norm=norm, initializer=initializer())
     channels = BOTTLENECK_EXPANSION * width
-    residual = unit(inputs, f"{network}/{module}/conv1", width)
-    residual = unit(residual, f"{network}/{module}/conv2", width, 3, stride=stride, rate=rate, padding="fixed")
-    residual = unit(residual, f"{network}/{module}/conv3", channels, activation=None)
+    residual = unit(inputs, f"{root}/{module}/conv1", width)
+    residual = unit(residual, f"{root}/{module}/conv2", width, 3, stride=stride, rate=rate, padding="fixed")
+    residual = unit(residual, f"{root}/{module}/conv3", channels, activation=None)
     end_points[f"{module}/conv3"] = residual
-    end_points[module] = ops.relu(_shortcut(inputs, f"{network}/{module}", channels, stride, norm) + residual)
+    end_points[module] = ops.relu(_shortcut(inputs, f"{root}/{module}", channels, stride, norm) + residual)
     return end_points[module]
 
 
-def lite_bottleneck(inputs, network: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
+def lite_bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
     """Two 3x3 convolutions and a shortcut (figure 5, left): [B, H, W, C] -> [B, H/s, W/s, width]."""
     module = f"{scope}/lite_bottleneck_v1"
     unit = partial(conv_unit, norm=norm, padding="fixed", initializer=initializer())
-    residual = unit(inputs, f"{network}/{module}/conv1", width, 3, rate=rate)
-    residual = unit(residual, f"{network}/{module}/conv2", width, 3, stride=stride, rate=rate, activation=None)
+    residual = unit(inputs, f"{root}/{module}/conv1", width, 3, rate=rate)
+    residual = unit(residual, f"{root}/{module}/conv2", width, 3, stride=stride, rate=rate, activation=None)
     end_points[f"{module}/conv2"] = residual
-    end_points[module] = ops.relu(_shortcut(inputs, f"{network}/{module}", width, stride, norm) + residual)
+    end_points[module] = ops.relu(_shortcut(inputs, f"{root}/{module}", width, stride, norm) + residual)
     return end_points[module]
 
 

@@ -54,9 +54,9 @@ def build(name: str, image, options: Options) -> Features:
     return Features(net, low_level, end_points)
 
 
-def bottleneck(inputs, network: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
+def bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
     """Batch norm and ReLU; 1x1, 3x3 and 1x1 convolutions; a shortcut: [B, H, W, C] -> [B, H/s, W/s, 4 width]."""
-    name = f"{network}/{scope}"
+    name = f"{root}/{scope}"
     unit = partial(conv_unit, initializer=initializer())
     channels = BOTTLENECK_EXPANSION * width
     active = _batch_norm_relu(inputs, f"{name}/preact", norm)

@@ -16,7 +16,7 @@ BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.9997, 1e-3
 STEM_CHANNELS = (32, 64)
 
 
-class Block(NamedTuple):
+class XceptionBlock(NamedTuple):
     """Units of three separable convolutions each.
 
     Attributes:
@@ -35,25 +35,25 @@ class Block(NamedTuple):
 
 
 SHALLOW_ENTRY = (
-    Block("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
-    Block("entry_flow/block2", (256, 256, 256), "conv", 1, 2),
-    Block("entry_flow/block3", (728, 728, 728), "conv", 1, 2),
+    XceptionBlock("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
+    XceptionBlock("entry_flow/block2", (256, 256, 256), "conv", 1, 2),
+    XceptionBlock("entry_flow/block3", (728, 728, 728), "conv", 1, 2),
 )
 DEEP_ENTRY = (
-    Block("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
-    Block("entry_flow/block2", (256, 256, 256), "conv", 1, 1),
-    Block("entry_flow/block3", (256, 256, 256), "conv", 1, 2),
-    Block("entry_flow/block4", (728, 728, 728), "conv", 1, 1),
-    Block("entry_flow/block5", (728, 728, 728), "conv", 1, 2),
+    XceptionBlock("entry_flow/block1", (128, 128, 128), "conv", 1, 2),
+    XceptionBlock("entry_flow/block2", (256, 256, 256), "conv", 1, 1),
+    XceptionBlock("entry_flow/block3", (256, 256, 256), "conv", 1, 2),
+    XceptionBlock("entry_flow/block4", (728, 728, 728), "conv", 1, 1),
+    XceptionBlock("entry_flow/block5", (728, 728, 728), "conv", 1, 2),
 )
 EXIT = (
-    Block("exit_flow/block1", (728, 1024, 1024), "conv", 1, 2),
-    Block("exit_flow/block2", (1536, 1536, 2048), "none", 1, 1),
+    XceptionBlock("exit_flow/block1", (728, 1024, 1024), "conv", 1, 2),
+    XceptionBlock("exit_flow/block2", (1536, 1536, 2048), "none", 1, 1),
 )
 
 
-def _middle(units: int) -> tuple[Block]:
-    return (Block("middle_flow/block1", (728, 728, 728), "sum", units, 1),)
+def _middle(units: int) -> tuple[XceptionBlock]:
+    return (XceptionBlock("middle_flow/block1", (728, 728, 728), "sum", units, 1),)
 
 
 # Variant -> blocks; the number in the name counts layers of convolution.
@@ -125,7 +125,7 @@ class Module(NamedTuple):
     norm: Norm
     bounded: bool
 
-    def __call__(self, inputs, block: Block, stride: int, rates: tuple[int, ...], end_points: dict):
+    def __call__(self, inputs, block: XceptionBlock, stride: int, rates: tuple[int, ...], end_points: dict):
         """inputs [B, H, W, C] -> [B, H/stride, W/stride, C']; adds its parts to `end_points`."""
         net = inputs
         activate_inside = block.shortcut == "none"
@@ -149,7 +149,7 @@ class Module(NamedTuple):
         net = depthwise_unit(net, f"{scope}_depthwise", stride=stride, rate=rate, padding=padding, **settings)
         return conv_unit(net, f"{scope}_pointwise", channels, **settings)
 
-    def _add_shortcut(self, net, inputs, block: Block, stride: int):
+    def _add_shortcut(self, net, inputs, block: XceptionBlock, stride: int):
         if block.shortcut == "none":
             return net
         shortcut = inputs

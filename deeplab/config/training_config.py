@@ -38,11 +38,11 @@ class LossConfig(Config):
 class OptimizerConfig(Config):
     """Optimizer and learning rate."""
 
-    optimizer: str = setting("momentum", "Optimizer.", choices=("momentum", "adam"))
+    optimizer: str = setting("momentum", "Optimizer: momentum or adam.")
     momentum: float = setting(0.9, "Momentum coefficient.", min=0, max=1, rare=True)
     adam_learning_rate: float = setting(0.001, "Learning rate of Adam; constant, without a schedule.", min=0)
     adam_epsilon: float = setting(1e-8, "Epsilon of Adam.", min=0, rare=True)
-    learning_policy: str = setting("poly", "Schedule of the learning rate.", choices=("poly", "step"))
+    learning_policy: str = setting("poly", "Schedule of the learning rate: poly, step or cosine.")
     base_learning_rate: float = setting(1e-4, "Learning rate at the start of the schedule.", min=0)
     learning_power: float = setting(0.9, "Exponent of the poly schedule.", min=0, rare=True)
     decay_steps: float = setting(

@@ -6,12 +6,12 @@ import keras
 from keras import ops
 
 from deeplab.config.model_config import ModelConfig
-from deeplab.model.head_layers import GlobalMean, ResizeLike
+from deeplab.model.head_layers import GlobalMean
 from deeplab.model.resize import strided_length
-from slim.layers import TRUNCATED_NORMAL, Norm, conv_unit, depthwise_unit
+from slim.layers import TRUNCATED_NORMAL, Norm, ResizeLike, conv_unit, depthwise_unit
 
 XAVIER = keras.initializers.GlorotUniform
-KEEP_PROBABILITY = 0.9  # of the features behind the projection, in training
+KEEP_PROBABILITY = 0.9  # of the features after the projection, in training
 
 
 def aspp(features, config: ModelConfig, norm: Norm):
@@ -19,7 +19,7 @@ def aspp(features, config: ModelConfig, norm: Norm):
 
     Args:
       features: [B, h, w, C] of the backbone.
-      config: which branches there are.
+      config: its branches.
       norm: batch norm of the head.
 
     Returns:

@@ -21,7 +21,7 @@ def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: Mo
       features: [B, h, w, C] of ASPP or the dense prediction cell.
       low_level: output stride -> [B, H/stride, W/stride, C'] of the backbone.
       image: [B, H, W, C]; only its size counts.
-      config: strides, filters and kind of convolution.
+      config: strides, filters and type of convolution.
       norm: batch norm of the decoder.
 
     Returns:
@@ -32,12 +32,9 @@ def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: Mo
     """
     for index, stride in enumerate(config.decoder_output_stride):
         if stride not in low_level:
-            there = ", ".join(map(str, sorted(low_level))) or "none"
-            raise UserError(
-                "unclassified",
-                f"{config.model_variant} has no low-level features of stride {stride}; it has: {there}",
-                field="decoder_output_stride",
-            )
+            strides = ", ".join(map(str, sorted(low_level))) or "none"
+            rule = f"{config.model_variant} has no low-level features of stride {stride}; it has: {strides}"
+            raise UserError("unsupported-by-backbone", rule, field="decoder_output_stride", value=stride)
         suffix = f"_{index}" if index else ""
         features = _stage(features, low_level[stride], image, stride, suffix, config, norm)
     return features

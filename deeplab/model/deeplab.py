@@ -1,4 +1,4 @@
-"""Assembles a network: backbone, head, decoder, logits, and the image pyramid around them."""
+"""Assembles a model: backbone, head, decoder, logits, and the image pyramid around them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_model(
     drop_path_keep_probability: float = 1.0,
     training_progress: Callable[[], Any] | None = None,
 ) -> keras.Model:
-    """The network that `config` describes.
+    """The model that `config` describes.
 
     Args:
       config: architecture.
@@ -44,10 +44,11 @@ def build_model(
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
       [B, h, w, num_classes]: `merged_logits`, and with an image pyramid `logits_0.50` and so on for each scale.
       h = (H-1)//s+1, s being the decoder's last stride, or the output stride. Weights carry TensorFlow-1 names,
-      see `slim.layers.variables_by_name`.
+      see `slim.layers.variables_by_name`. `model.save` and
+      `keras.models.load_model` work.
 
     Raises:
-      UserError: unknown backbone, or settings that do not go together.
+      UserError: unknown backbone, or a config that contradicts itself.
     """
     _check(config, num_classes)
     image = keras.Input((None, None, config.input_channels), name="image")
@@ -68,8 +69,8 @@ def build_model(
     )
     logits = _single_scale(image, config, num_classes, options)
     if len(config.image_pyramid) > 1 or config.image_pyramid not in ((), (1.0,)):
-        network = keras.Model(image, logits, name="single_scale")
-        return keras.Model(image, _pyramid(image, network, config), name="deeplab")
+        single_scale = keras.Model(image, logits, name="single_scale")
+        return keras.Model(image, _pyramid(image, single_scale, config), name="deeplab")
     return keras.Model(image, {MERGED_LOGITS: logits}, name="deeplab")
 
 
@@ -80,30 +81,20 @@ def logits_stride(config: ModelConfig) -> int:
 
 def _check(config: ModelConfig, num_classes: int) -> None:
     if num_classes < 2:
-        raise UserError(
-            "unclassified",
-            f"a segmentation has at least 2 classes, not {num_classes}",
-            "count background",
-            where="num_classes",
-        )
+        rule = f"a segmentation has at least 2 classes, not {num_classes}"
+        raise UserError("out-of-range", rule, "count the background", field="num_classes", value=num_classes)
     if config.decoder_output_is_logits and config.decoder_filters != num_classes:
-        raise UserError(
-            "unclassified",
-            f"the decoder gives the logits, so it must be the {num_classes} classes, not {config.decoder_filters}",
-            f"`decoder_filters={num_classes}`",
-            field="decoder_filters",
-        )
+        rule = f"the decoder's output is the logits, so it needs {num_classes} filters, one per class"
+        hint = f"`decoder_filters={num_classes}`"
+        raise UserError("conflicting-settings", rule, hint, field="decoder_filters", value=config.decoder_filters)
     if config.quantize_delay_step >= 0:
-        raise UserError(
-            "unclassified",
-            "quantization-aware training is not there yet",
-            "leave it at -1, or leave it out",
-            field="quantize_delay_step",
-        )
+        rule = "quantization-aware training is not implemented"
+        raise UserError("not-supported", rule, "leave it at -1, or leave it out", field="quantize_delay_step")
     try:
         slim.find(config.model_variant)
-    except KeyError as unknown:
-        raise UserError("unclassified", str(unknown.args[0]), field="model_variant") from None
+    except KeyError as error:
+        rule = str(error.args[0])
+        raise UserError("unknown-name", rule, field="model_variant", value=config.model_variant) from None
 
 
 def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Options):
@@ -125,12 +116,13 @@ def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Feature
         normalized = NormalizeInput(backbone.subtract_imagenet_mean, name="normalize")(image)
     try:
         return backbone.build(normalized, options)
-    except slim.OptionError as fault:
-        raise UserError("unclassified", fault.rule, fault.hint, field=_FLAGS.get(fault.option, fault.option)) from None
+    except slim.OptionError as error:
+        field = _FIELDS.get(error.option, error.option)
+        raise UserError("unsupported-by-backbone", error.rule, error.hint, field=field) from None
 
 
-# Options of backbones -> flags, where their names differ.
-_FLAGS = {
+# Options of backbones -> fields of the config, where their names differ.
+_FIELDS = {
     "bounded_activation": "use_bounded_activation",
     "nas_classification_head": "nas_use_classification_head",
     "nas_stem_filters": "nas_stem_output_num_conv_filters",
@@ -164,8 +156,8 @@ def _float32(logits):
     return logits if logits.dtype == "float32" else ops.cast(logits, "float32")
 
 
-def _pyramid(image, network: keras.Model, config: ModelConfig) -> dict:
-    """The network at several scales with shared weights, merged by maximum or mean."""
+def _pyramid(image, model: keras.Model, config: ModelConfig) -> dict:
+    """The model at several scales with shared weights, merged by maximum or mean."""
     top = max(1.0, *config.image_pyramid)
     reference = image if top == 1.0 else Rescale(top, name="pyramid_largest")(image)
     outputs = {}
@@ -173,7 +165,7 @@ def _pyramid(image, network: keras.Model, config: ModelConfig) -> dict:
         name = f"{scale:.2f}"
         scaled = image if scale == 1.0 else Rescale(scale, name=f"pyramid_{name}".replace(".", "_"))(image)
         resize = ResizeToStride(logits_stride(config), name=f"pyramid_logits_{name}".replace(".", "_"))
-        outputs[f"logits_{name}"] = resize(network(scaled), reference)
+        outputs[f"logits_{name}"] = resize(model(scaled), reference)
     stacked = ops.stack(list(outputs.values()), axis=-1)
     merged = ops.max(stacked, axis=-1) if config.merge_method == "max" else ops.mean(stacked, axis=-1)
     return {MERGED_LOGITS: merged, **outputs}

@@ -1,4 +1,4 @@
-"""Keras layers whose result depends on a size known only when the network runs."""
+"""Keras layers of heads and decoders; their results depend on sizes that are known only when the model runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from keras import ops
 
 from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
+from slim.layers import ConfiguredLayer, serializable
 
 
-class ResizeToStride(keras.Layer):
+@serializable
+class ResizeToStride(ConfiguredLayer):
     """Bilinear resize of a map to the size of a given stride over an image.
 
     Inputs: features [B, h, w, C] and the image [B, H, W, *] whose size counts.
     Output: [B, (H-1)//stride+1, (W-1)//stride+1, C], float32.
     """
+
+    arguments = ("stride",)
 
     def __init__(self, stride: int, **kwargs):
         super().__init__(**kwargs)
@@ -25,26 +29,22 @@ class ResizeToStride(keras.Layer):
         return kernels.resize_bilinear(features, height, width)
 
 
-class ResizeLike(keras.Layer):
-    """Bilinear resize of features [B, h, w, C] to the height and width of another map [B, H, W, *]."""
+@serializable
+class Rescale(ConfiguredLayer):
+    """Bilinear resize of an image [B, H, W, C] by a factor: int((H - 1) * scale + 1) rows, float32."""
 
-    def call(self, features, like):
-        height, width = ops.shape(like)[1:3]
-        return kernels.resize_bilinear(features, height, width)
-
-
-class Rescale(keras.Layer):
-    """Bilinear resize of an image [B, H, W, C] by a factor: int((H - 1) * scale + 1) rows."""
+    arguments = ("scale",)
 
     def __init__(self, scale: float, **kwargs):
         super().__init__(**kwargs)
         self.scale = scale
 
     def call(self, image):
-        height, width = ops.shape(image)[1:3]
-        return kernels.resize_bilinear(image, scaled_length(height, self.scale), scaled_length(width, self.scale))
+        height, width = (scaled_length(side, self.scale) for side in ops.shape(image)[1:3])
+        return kernels.resize_bilinear(image, height, width)
 
 
+@serializable
 class GlobalMean(keras.Layer):
     """Mean over height and width: [B, H, W, C] -> [B, 1, 1, C]."""
 
@@ -52,13 +52,46 @@ class GlobalMean(keras.Layer):
         return ops.mean(features, axis=[1, 2], keepdims=True)
 
 
-class NormalizeInput(keras.Layer):
+@serializable
+class WindowMean(ConfiguredLayer):
+    """Means over sliding windows of a fraction of the image: [B, h, w, C] -> [B, h - a + 1, w - b + 1, C].
+
+    Args:
+      grid_size: number of windows, along height and width, that the image is divided into.
+      output_stride: image size over feature size.
+      crop_size: height, width in pixels that replace the image's own; None = the image's.
+    """
+
+    arguments = ("grid_size", "output_stride", "crop_size")
+
+    def __init__(self, grid_size, output_stride: int, crop_size, **kwargs):
+        super().__init__(**kwargs)
+        self.grid_size, self.output_stride, self.crop_size = grid_size, output_stride, crop_size
+
+    def call(self, features, image):
+        size = ops.shape(image)[1:3] if self.crop_size is None else self.crop_size
+        height, width = (
+            ops.minimum(strided_length(length, self.output_stride * grid), limit)
+            for length, grid, limit in zip(size, self.grid_size, ops.shape(features)[1:3], strict=True)
+        )
+        # Sums over windows as differences of running sums: the window's size may be known only at run time.
+        sums = ops.cumsum(ops.cumsum(ops.cast(features, "float32"), axis=1), axis=2)
+        sums = ops.pad(sums, ((0, 0), (1, 0), (1, 0), (0, 0)))
+        rows = sums[:, height:] - sums[:, : ops.shape(sums)[1] - height]
+        windows = rows[:, :, width:] - rows[:, :, : ops.shape(sums)[2] - width]
+        return ops.cast(windows / ops.cast(height * width, "float32"), features.dtype)
+
+
+@serializable
+class NormalizeInput(ConfiguredLayer):
     """Brings pixel values 0..255 to the range a backbone was trained on: [B, H, W, C] -> same shape.
 
     Args:
       subtract_imagenet_mean: subtract the ImageNet mean from the first three channels, nothing from others;
         otherwise scale to -1..1.
     """
+
+    arguments = ("subtract_imagenet_mean",)
 
     def __init__(self, subtract_imagenet_mean: bool, **kwargs):
         super().__init__(**kwargs)

@@ -11,7 +11,7 @@ import keras
 from deeplab.config.fields import as_dict, make
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.deeplab import MERGED_LOGITS, build_model
-from deeplab.model.head_layers import ResizeLike
+from slim.layers import ResizeLike
 
 _RESIZE = "logits_at_image_size"
 

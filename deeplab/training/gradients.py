@@ -1,12 +1,15 @@
-"""How far each variable's gradient is stretched: biases learn at twice the rate, the head at its own.
+"""What is done to gradients before the update: weight decay is added, then each is multiplied by its own factor.
 
-The factors depend on names alone. They apply to the whole gradient, the L2 term included, so add that first
-(`regularization.add_gradients`).
+The weight decay term is `weight_decay * sum(w ** 2) / 2` over convolution kernels, once per step however many devices
+share the batch. Its gradient, `weight_decay * w`, is added directly: automatic differentiation gives the same numbers
+with more operations. Biases learn at twice the rate, the head at its own; these factors apply to the whole gradient,
+weight decay included. Everything depends on the names of the variables alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,6 +17,68 @@ from deeplab.checkpoint.names import head_scopes
 from deeplab.config.training_config import OptimizerConfig
 
 BIAS_MULTIPLIER = 2.0
+NAS_SCOPES = ("pnasnet", "hnasnet")
+
+Gradients = Mapping[str, Any]  # variable name -> float32 gradient of the variable's shape; None where there is none
+
+
+# ---- weight decay --------------------------------------------------------------------------------------
+
+
+def carries_l2(name: str) -> bool:
+    """Whether weight decay applies to a variable.
+
+    It applies to full and pointwise convolution kernels, not to biases, batch norm and depthwise kernels. The two NAS
+    backbones decay both kernels of their separable convolutions. Backbones of keras.applications keep the names of
+    Keras: their `kernel` counts, unless the layer's name says that it is depthwise.
+
+    Args:
+      name: TensorFlow-1 name, e.g. `MobilenetV2/Conv/weights`, without `:0`.
+    """
+    scope, leaf = name.split("/", 1)[0], name.rsplit("/", 1)[-1]
+    if leaf in ("kernel", "pointwise_kernel"):
+        return "depthwise" not in name and "dwconv" not in name
+    return leaf == "weights" or (scope in NAS_SCOPES and leaf in ("depthwise_weights", "pointwise_weights"))
+
+
+def l2(variables_by_name: Mapping[str, Any], weight_decay: float) -> tf.Tensor:
+    """The value of the weight decay term, a float32 scalar.
+
+    Args:
+      variables_by_name: TensorFlow-1 name -> float32 variable; those without weight decay are skipped.
+      weight_decay: coefficient, per step.
+    """
+    kernels = [variable for name, variable in variables_by_name.items() if carries_l2(name)]
+    if not kernels or not weight_decay:
+        return tf.zeros([])
+    return weight_decay * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(kernel)) for kernel in kernels])
+
+
+def add_l2(gradients: Gradients, variables_by_name: Mapping[str, Any], weight_decay: float) -> dict[str, Any]:
+    """Gradients of the loss plus those of the weight decay term.
+
+    With several devices, call it once on the gradients summed over all of them, not on each device's part.
+
+    Args:
+      gradients: of the loss; a variable on which it does not depend then has the gradient of weight decay alone.
+      variables_by_name: TensorFlow-1 name -> float32 variable, at least for every name of `gradients`.
+      weight_decay: coefficient, per step.
+    """
+    if not weight_decay:
+        return dict(gradients)
+    return {
+        name: _sum(gradient, weight_decay * tf.convert_to_tensor(variables_by_name[name]))
+        if carries_l2(name)
+        else gradient
+        for name, gradient in gradients.items()
+    }
+
+
+def _sum(gradient: tf.Tensor | None, more: tf.Tensor) -> tf.Tensor:
+    return more if gradient is None else gradient + more
+
+
+# ---- factors -------------------------------------------------------------------------------------------
 
 
 def multipliers(names: Iterable[str], config: OptimizerConfig) -> dict[str, float]:
@@ -36,16 +101,8 @@ def _multiplier(name: str, scopes: tuple[str, ...], head_multiplier: float) -> f
     return bias * head_multiplier if any(scope in name for scope in scopes) else bias
 
 
-def scale(gradients: Mapping[str, tf.Tensor], factors: Mapping[str, float]) -> dict[str, tf.Tensor]:
-    """Gradients times their factors.
-
-    Args:
-      gradients: variable name -> float32 gradient of the variable's shape, or None where there is none.
-      factors: variable name -> factor; names that are not in it keep their gradient.
-
-    Returns:
-      A new dict with the names of `gradients`.
-    """
+def scale(gradients: Gradients, factors: Mapping[str, float]) -> dict[str, Any]:
+    """Gradients times their factors; names without a factor keep their gradient."""
     return {
         name: gradient if gradient is None or name not in factors else factors[name] * gradient
         for name, gradient in gradients.items()

@@ -1,103 +1,175 @@
-"""What stops a training in the middle: data that cannot be read, a loss that is no number, too little memory."""
+"""What stops a training: records that cannot be read, a loss that is not finite, too little memory, a signal.
+
+Losses are checked on the device's own time: a GPU works ahead, and waiting for it after each step would leave it idle.
+So the scalars of steps stay on the device until they are needed: for a progress line (every `log_steps` steps), or
+before a checkpoint is written, which never holds weights of a training whose loss was not finite. On a CPU, where
+results cost nothing, they are checked after each step. The bad batch is saved in either case: batches follow from the
+seed and the step, so it is made again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab.data import pipeline
-from deeplab.training.step import Batch
+from deeplab.data.decoding import reported
+from deeplab.training.step import TrainingBatch
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
 
 
-def next_batch(batches: Iterator[Batch], shards: list[str], step: int) -> Batch:
-    """The next batch; a fault in the records is explained by file and record.
+def next_batch(batches: Iterator[TrainingBatch], shards: list[str]) -> TrainingBatch:
+    """The next batch; an error in the records is explained by file and record.
 
     Raises:
       UserError: a record that cannot be read or used.
     """
     try:
         return next(batches)
-    except tf.errors.OpError as fault:
-        raise pipeline.explain(fault, shards) from fault
+    except tf.errors.OpError as error:
+        raise pipeline.explain(error, shards) from error
 
 
-def run_step(train_step: Callable, batch: Batch, step: int, folder: str) -> dict[str, float]:
-    """Runs a step and looks at its loss.
-
-    Returns:
-      The step's scalars as Python numbers.
+def run_step(train_step: Callable, batch: TrainingBatch, step: int, folder: str) -> dict[str, tf.Tensor]:
+    """Runs step number `step`, counted from 0, and returns its scalars, on the device.
 
     Raises:
-      UserError: the loss is not finite (the batch is saved in `folder`), or memory ran out.
+      UserError: the batch has a label that is no class (it is saved in `folder`), or memory ran out.
     """
     try:
         tensors = {name: value for name, value in batch.items() if name in ("image", "label")}
-        results = {name: float(value) for name, value in train_step(tensors, tf.constant(step, tf.int64)).items()}
+        return train_step(tensors, tf.constant(step, tf.int64))
     except tf.errors.ResourceExhaustedError:
         raise UserError(
-            "unclassified",
-            f"step {step + 1} does not fit",
-            "lower `train_batch_size` (with `fine_tune_batch_norm=false` below 12), then `train_crop_size`; "
-            "`output_stride=16` needs a quarter of 8's memory",
-            where="memory",
+            "out-of-memory",
+            f"step {step + 1} does not fit into memory",
+            "lower `train_batch_size`, then `train_crop_size`; `output_stride=16` needs a quarter of the memory of 8",
+            field="train_batch_size",
         ) from None
-    except tf.errors.InvalidArgumentError as fault:
-        raise _unusable(batch, step, fault, folder) from fault
-    if not np.isfinite(results["total_loss"]):
-        raise _not_finite(batch, step, results, folder)
-    if results["labeled_share"] == 0:
-        console.warning(f"step {step + 1}: no pixel of the batch is labeled, so it teaches nothing")
-    return results
+    except tf.errors.InvalidArgumentError as error:
+        raise _unusable(batch, step, error, folder) from error
 
 
-def _unusable(batch: Batch, step: int, fault: tf.errors.OpError, folder: str) -> UserError:
-    """A batch that the step refused, for instance for labels that are no classes."""
+def _unusable(batch: TrainingBatch, step: int, error: tf.errors.OpError, folder: str) -> UserError:
+    """The error of a batch that the step refused, for instance for labels that are no classes."""
     path = save_batch(batch, pathlib.Path(folder) / f"bad_batch_step_{step + 1}.npz")
-    reason = str(fault.message).splitlines()[0]
-    return UserError(
-        "unclassified",
-        f"{reason}; images: {_names(batch)}; the batch is saved in {path}",
-        "mend those images' masks and build the records anew",
-        where=f"step {step + 1}",
-    )
+    known = reported(error) or UserError("unusable-batch", str(error.message).splitlines()[0])
+    rule = f"{known.rule}; images: {_names(batch)}; the batch is saved in {path}"
+    hint = known.hint or "correct the masks of those images and build the records again"
+    return UserError(known.code, rule, hint, where=f"step {step + 1}", value=path)
 
 
-def _not_finite(batch: Batch, step: int, results: dict[str, float], folder: str) -> UserError:
-    path = save_batch(batch, pathlib.Path(folder) / f"bad_batch_step_{step + 1}.npz")
-    values, counts = np.unique(_merged(batch["label"]), return_counts=True)
-    histogram = ", ".join(f"{value}: {count}" for value, count in zip(values, counts, strict=True))
-    return UserError(
-        "unclassified",
-        f"the loss is {results['total_loss']} (task {results['task_loss']}, weight decay "
-        f"{results['regularization_loss']}) at learning rate {results['learning_rate']:.3g}; images: {_names(batch)}; "
-        f"pixels by label: {histogram}; the batch is saved in {path}",
-        "lower `base_learning_rate`, or start with `slow_start_step`; checkpoints before this step are intact",
-        where=f"step {step + 1}",
-    )
+class UncheckedResults:
+    """Scalars of steps that are still on the device.
+
+    Args:
+      batch_of: the batch of a step, counted from 0.
+      folder: where a batch whose loss is not finite is saved.
+    """
+
+    def __init__(self, batch_of: Callable[[int], TrainingBatch], folder: str):
+        self._batch_of, self._folder = batch_of, folder
+        self._pending: list[tuple[int, Mapping[str, tf.Tensor]]] = []
+        self._latest: dict[str, float] = {}
+
+    def add(self, step: int, results: Mapping[str, tf.Tensor]) -> None:
+        """Takes the scalars of a step, counted from 1."""
+        self._pending.append((step, results))
+
+    def latest(self) -> dict[str, float]:
+        """Fetches the scalars of all steps since the last call and returns those of the newest, by name.
+
+        Raises:
+          UserError: the loss of one of these steps is not finite; its batch is saved.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return self._latest
+        names = list(pending[0][1])
+        table = tf.stack([results[name] for _, results in pending for name in names]).numpy()
+        for (step, _), values in zip(pending, table.reshape(len(pending), len(names)).tolist(), strict=True):
+            self._latest = dict(zip(names, values, strict=True))
+            if not np.isfinite(self._latest["total_loss"]):
+                raise self._not_finite(step)
+            if self._latest["labeled_fraction"] == 0:
+                console.warning(f"step {step}: no pixel of the batch is labeled, so the step changes little")
+        return self._latest
+
+    def _not_finite(self, step: int) -> UserError:
+        batch, results = self._batch_of(step - 1), self._latest
+        path = save_batch(batch, pathlib.Path(self._folder) / f"bad_batch_step_{step}.npz")
+        values, counts = np.unique(_merged(batch["label"]), return_counts=True)
+        histogram = ", ".join(f"{value}: {count}" for value, count in zip(values, counts, strict=True))
+        return UserError(
+            "loss-not-finite",
+            f"the loss is {results['total_loss']} (task {results['task_loss']}, weight decay "
+            f"{results['regularization_loss']}) at learning rate {results['learning_rate']:.3g}; images: "
+            f"{_names(batch)}; pixels by label: {histogram}; the batch is saved in {path}",
+            "lower `base_learning_rate`, or start with a warm-up (`slow_start_step`); earlier checkpoints are intact",
+            where=f"step {step}",
+            value=path,
+        )
 
 
-def save_batch(batch: Batch, path: str | os.PathLike) -> str:
+def save_batch(batch: TrainingBatch, path: pathlib.Path) -> str:
     """Writes a batch's images, labels and names as an .npz file, whole or not at all, and returns its path."""
-    path, temporary = os.fspath(path), f"{os.fspath(path)}.{os.getpid()}.partial.npz"
+    content = io.BytesIO()
     arrays: dict[str, Any] = {name: _merged(value) for name, value in batch.items()}
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
-    return path
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue())
+    return str(path)
 
 
-def _merged(value: tf.Tensor) -> np.ndarray:
+def _merged(value: Any) -> np.ndarray:
     """A batch's tensor as one array, also where several devices hold parts of it."""
-    if isinstance(value, tf.distribute.DistributedValues):
-        return np.concatenate([part.numpy() for part in value.values])
-    return value.numpy()
+    return np.concatenate([part.numpy() for part in getattr(value, "values", (value,))])
 
 
-def _names(batch: Batch) -> str:
+def _names(batch: TrainingBatch) -> str:
     return ", ".join(name.decode(errors="replace") for name in _merged(batch["image_name"]))
+
+
+# ---- signals -------------------------------------------------------------------------------------------
+
+
+class StopRequest:
+    """Whether Ctrl-C or SIGTERM has asked the training to stop."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """Takes a signal: the first is noted, the second ends the program at once."""
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
+        with contextlib.suppress(OSError):  # not through the console, which may be in the middle of a line
+            os.write(2, b"\nstopping with a checkpoint after this step (again: at once, without)\n")
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[StopRequest]:
+    """Notes Ctrl-C and SIGTERM instead of raising them, so that no step is counted half.
+
+    Outside the main thread, which alone receives signals, it changes nothing.
+    """
+    request = StopRequest()
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not the main thread
+                before[number] = signal.signal(number, request)
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,80 +1,85 @@
-"""Batch-norm statistics measured anew, for trainings too short for the moving averages to settle.
+"""Batch-norm recalibration, for trainings too short for the moving averages to settle (precise BN, arXiv:2105.07576).
 
 The reference's averages keep 99.97 % of their old value in the head at each step: after 500 steps 86 % of a
-head average is still its initial value, and evaluation uses it. Before the last checkpoint the statistics are
-therefore measured over training batches with the weights as they are, where the training was that short.
+head average is still its initial value, and evaluation uses it. Where the training was that short, the averages are
+computed again before the last checkpoint, over training batches and with the final weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from deeplab.training.randomness import StepClock
 from deeplab.utils import console
 from slim.layers import BatchNorm
 
 DEFAULT_BATCHES = 60
-SETTLED = 0.01  # share of the initial value that may be left in an average
+SETTLED = 0.01  # fraction of the initial value that may be left in an average
 
 
 def batch_norm_layers(model: keras.Model) -> list[BatchNorm]:
-    """All batch norms of a model, those inside an image pyramid's network among them."""
+    """All batch norms of a model, those inside an image pyramid's model among them."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
 
 
-def batches_needed(layers: Iterable[BatchNorm], steps: int, asked: int | None) -> int:
-    """Number of batches to measure over.
+def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None) -> int:
+    """Number of batches to average over.
 
     Args:
       layers: the model's batch norms.
       steps: length of the training so far.
-      asked: what the user asked for, or None for our choice.
+      wanted: the user's number, or None for ours.
 
     Returns:
-      `asked`, or DEFAULT_BATCHES when some average still holds more than SETTLED of its first value, else 0.
+      `wanted`, or DEFAULT_BATCHES when some average still holds more than SETTLED of its first value, else 0.
     """
     trained = [layer for layer in layers if layer.norm.train_statistics]
     if not trained:
         return 0
-    if asked is not None:
-        return asked
+    if wanted is not None:
+        return wanted
     slowest = max(layer.norm.decay for layer in trained)
     return DEFAULT_BATCHES if slowest**steps > SETTLED else 0
 
 
-def calibrate(model: keras.Model, images: Iterator[tf.Tensor], batches: int) -> None:
+def recalibrate(model: keras.Model, images: Iterator[tf.Tensor], batches: int, clock: StepClock, step: int = 0) -> None:
     """Sets every moving mean and variance to its mean over training batches.
 
     Args:
       model: called with `training=True`, as in a training step; its weights stay as they are.
-      images: float32 [B, H, W, C] batches, 0..255.
+      images: float32 [B, H, W, C] batches, 0..255, as large as one device has them in training.
       batches: how many of them to use.
+      clock: gives dropout its step.
+      step: updates done so far.
     """
     layers = [layer for layer in batch_norm_layers(model) if layer.norm.train_statistics]
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
-    measure = _measuring_function(model, layers)
-    for _ in console.progress(range(batches), what="batch-norm statistics", unit="batch"):
-        measure(next(images))
+    measure = _measuring_function(model, layers, clock)
+    for index in console.progress(range(batches), what="batch-norm statistics", unit="batch"):
+        measure(next(images), tf.constant(step + index, tf.int64))
         for total, variable in zip(sums, statistics, strict=True):
             total += variable.numpy()
     for total, variable in zip(sums, statistics, strict=True):
         variable.assign((total / batches).astype(np.float32))
 
 
-def _measuring_function(model: keras.Model, layers: list[BatchNorm]):
+def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: StepClock) -> Callable[..., Any]:
     """A forward pass after which each average holds the last batch's own statistics (decay 0 while traced)."""
 
-    def forward(images):
+    def forward(images, step):
         originals = [layer.norm for layer in layers]
         for layer in layers:
             layer.norm = dataclasses.replace(layer.norm, decay=0.0)
         try:
-            model(images, training=True)
+            with clock.at(step):
+                model(images, training=True)
         finally:
             for layer, original in zip(layers, originals, strict=True):
                 layer.norm = original

@@ -1,22 +1,27 @@
-"""Learning rate of a step: pure functions for Python integers and for tensors alike.
+"""Learning-rate schedules by name: pure functions for Python integers and for tensors alike.
 
 All arithmetic is float32, as in the reference, so that a schedule read in Python and one computed inside a
-`tf.function` agree with each other and with TensorFlow 1's. Each policy takes the steps since the slow start
-ended and gives the rate before the slow start is laid over it. `learning_rate` puts the pieces together from
-the settings; the policies that no flag reaches (cosine, piecewise constant, linear burn-in) are for callers
-from Python.
+`tf.function` agree with each other and with TensorFlow 1's. A schedule gives the rate from the steps since the warm-up
+ended; `learning_rate` lays the warm-up over it. Piecewise constant rates and a linear warm-up have no setting: they
+are for callers from Python.
+
+A new schedule is one function and one registration: `@registry.register("name")` on a function of (config, elapsed,
+steps), the steps after the warm-up being `steps` in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab.config.training_config import OptimizerConfig
-from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.errors import UserError
+from deeplab.utils.registry import Registry
+
+registry: Registry[Callable[[OptimizerConfig, Any, int], Any]] = Registry("schedule", field="learning_policy")
 
 
 def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
@@ -25,7 +30,7 @@ def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     Adam has a constant rate; any other optimizer follows `scheduled_rate`.
 
     Args:
-      config: the settings; a rate is the length of a step along the negative gradient.
+      config: the optimizer config; a rate is the length of a step along the negative gradient.
       step: number of updates done before this one: an int, or an integer scalar tensor or variable.
       total_steps: step at which the training ends.
 
@@ -33,7 +38,7 @@ def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
       A float for an int, a float32 scalar tensor for a tensor.
 
     Raises:
-      UserError: the schedule has no such name.
+      UserError: no schedule has that name.
     """
     if config.optimizer == "adam":
         return _like(step, np.float32(config.adam_learning_rate))
@@ -42,27 +47,52 @@ def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
 
 def scheduled_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     """The rate of the schedule, whatever the optimizer; arguments and result as in `learning_rate`."""
-    elapsed = steps_after_slow_start(step, config.slow_start_step)
-    remaining_steps = total_steps - config.slow_start_step
-    if config.learning_policy == "poly":
-        decay_steps = config.decay_steps or remaining_steps
-        rate = poly(elapsed, config.base_learning_rate, decay_steps, config.end_learning_rate, config.learning_power)
-    elif config.learning_policy == "step":
-        period, factor = config.learning_rate_decay_step, config.learning_rate_decay_factor
-        rate = staircase(elapsed, config.base_learning_rate, period, factor)
-    elif config.learning_policy == "cosine":
-        rate = cosine(elapsed, config.base_learning_rate, remaining_steps)
-    else:
-        hint = nearest(config.learning_policy, ["poly", "step", "cosine"])
-        raise UserError(
-            "unclassified", f"no schedule is called {config.learning_policy!r}", hint, field="learning_policy"
-        )
-    return _like(step, slow_start(rate, step, config.slow_start_step, config.slow_start_learning_rate))
+    schedule = registry.get(config.learning_policy)
+    rate = schedule(config, steps_after_warm_up(step, config.slow_start_step), total_steps - config.slow_start_step)
+    return _like(step, warm_up(rate, step, config.slow_start_step, config.slow_start_learning_rate))
 
 
-def steps_after_slow_start(step: Any, slow_start_step: int) -> Any:
-    """Steps since the slow start ended, as float32; 0 while it lasts."""
-    return _float32(_library(step).maximum(step - slow_start_step, 0))
+def steps_after_warm_up(step: Any, warm_up_steps: int) -> Any:
+    """Steps since the warm-up ended, as float32; 0 while it lasts."""
+    return _float32(_library(step).maximum(step - warm_up_steps, 0))
+
+
+def warm_up(rate: Any, step: Any, steps: int, start_rate: float, linear_to: float | None = None) -> Any:
+    """`start_rate` during the first `steps` steps, `rate` after them.
+
+    Args:
+      rate: float32 scalar, the schedule's rate.
+      step: int or integer scalar tensor, updates done so far.
+      steps: length of the warm-up.
+      start_rate: rate during it, or at its beginning.
+      linear_to: when given, the rate climbs in a straight line from `start_rate` to this rate.
+    """
+    early: Any = np.float32(start_rate)
+    if linear_to is not None:
+        climb = np.float32(linear_to) - np.float32(start_rate)
+        early = early + climb * _float32(step) / np.float32(max(steps, 1))
+    return _library(step).where(step < steps, early, rate)
+
+
+# ---- schedules -----------------------------------------------------------------------------------------
+
+
+@registry.register("poly")
+def _poly(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    decay_steps = config.decay_steps or steps
+    return poly(elapsed, config.base_learning_rate, decay_steps, config.end_learning_rate, config.learning_power)
+
+
+@registry.register("step")
+def _step(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    del steps
+    period, factor = config.learning_rate_decay_step, config.learning_rate_decay_factor
+    return staircase(elapsed, config.base_learning_rate, period, factor)
+
+
+@registry.register("cosine")
+def _cosine(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    return cosine(elapsed, config.base_learning_rate, steps)
 
 
 def poly(elapsed: Any, base_rate: float, decay_steps: float, end_rate: float = 0.0, power: float = 0.9) -> Any:
@@ -71,7 +101,7 @@ def poly(elapsed: Any, base_rate: float, decay_steps: float, end_rate: float = 0
     The schedule of ParseNet (Liu et al., arXiv:1506.04579), used in all DeepLab papers with power 0.9.
 
     Args:
-      elapsed: float32 scalar, steps since the slow start ended.
+      elapsed: float32 scalar, steps since the warm-up ended.
       base_rate: rate at 0.
       decay_steps: steps until `end_rate` is reached; below 1 counts as 1.
       end_rate: rate at the end.
@@ -99,33 +129,15 @@ def piecewise_constant(elapsed: Any, boundaries: Sequence[float], rates: Sequenc
       UserError: there is not exactly one rate more than boundaries, or these do not ascend.
     """
     if len(rates) != len(boundaries) + 1:
-        rule = f"needs {len(boundaries) + 1} rates for {len(boundaries)} boundaries, not {len(rates)}"
-        raise UserError("unclassified", rule, where="boundary_learning_rates")
+        rule = f"{len(boundaries)} boundaries need {len(boundaries) + 1} rates, not {len(rates)}"
+        raise UserError("wrong-number-of-values", rule, where="rates", value=list(rates))
     if list(boundaries) != sorted(boundaries):
-        raise UserError(
-            "unclassified", f"must ascend, not {list(boundaries)}", f"{sorted(boundaries)}", where="boundaries"
-        )
+        rule = f"must ascend, not {list(boundaries)}"
+        raise UserError("not-ascending", rule, f"{sorted(boundaries)}", where="boundaries", value=list(boundaries))
     rate: Any = np.float32(rates[0])
     for boundary, later_rate in zip(boundaries, rates[1:], strict=True):
         rate = _library(elapsed).where(elapsed > np.float32(boundary), np.float32(later_rate), rate)
     return rate
-
-
-def slow_start(rate: Any, step: Any, steps: int, start_rate: float, linear_to: float | None = None) -> Any:
-    """`start_rate` during the first `steps` steps, `rate` after them.
-
-    Args:
-      rate: float32 scalar, the schedule's rate.
-      step: int or integer scalar tensor, updates done so far.
-      steps: length of the slow start.
-      start_rate: rate during it, or at its beginning.
-      linear_to: when given, the slow start climbs in a straight line from `start_rate` to this rate.
-    """
-    early: Any = np.float32(start_rate)
-    if linear_to is not None:
-        climb = np.float32(linear_to) - np.float32(start_rate)
-        early = early + climb * _float32(step) / np.float32(max(steps, 1))
-    return _library(step).where(step < steps, early, rate)
 
 
 def _progress(elapsed: Any, steps: float) -> Any:

@@ -1,147 +1,367 @@
-"""What is checked, said and written before the first step of a training."""
+"""What comes before the first step: the config is checked, the starting point found, and `config.yml` written.
+
+Nothing is written before everything has been checked, so that a failed start leaves the folder as it was.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import keras
+import tensorflow as tf
+
+import slim
 from deeplab import checkpoint
+from deeplab.checkpoint import names, zoo
+from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import latest
+from deeplab.checkpoint.restore import RestoreReport
+from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.config import run_file
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
-from deeplab.data import records
+from deeplab.data import pipeline, records
 from deeplab.data.dataset import Dataset
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
-from deeplab.training.settings import Settings
-from deeplab.training.start import IMAGENET
+from deeplab.training import schedules
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import made_folder
 from deeplab.utils.locks import folder_lock
+from slim import keras_applications
 
-LEAST_BATCH_FOR_BATCH_NORM = 12
+IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
+MIN_BATCH_FOR_BATCH_NORM = 12
+
+
+@dataclass(frozen=True)
+class TrainingConfigs:
+    """All config groups of one training."""
+
+    model: ModelConfig
+    resize: ResizeConfig
+    dataset: DatasetConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+
+    def groups(self) -> tuple[Any, ...]:
+        """The groups in the order of the help page."""
+        return (self.train, self.dataset, self.model, self.loss, self.optimizer, self.resize)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked start.
+
+    Attributes:
+      dataset: classes, ignore label and what is known of the pixels.
+      shards: paths of the TFRecord files.
+      seed: of initial weights, shuffling, augmentation and dropout; a resumed training has the one it began with.
+      resumed: the checkpoint from which the training resumes; None = it starts at step 0.
+    """
+
+    dataset: Dataset
+    shards: list[str]
+    seed: int
+    resumed: Checkpoint | None
 
 
 @contextlib.contextmanager
-def prepared(settings: Settings) -> Iterator[tuple[Dataset, int]]:
-    """Checks the settings against dataset and folder, saves them, and holds the folder meanwhile.
-
-    Yields:
-      The dataset, and the seed of this training (the one it began with, when it goes on).
+def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
+    """Checks a training against its data and its folder, and holds the folder meanwhile. Writes nothing.
 
     Raises:
-      UserError: the settings do not fit the data, or not the training that the folder holds.
+      UserError: the config does not fit the data, or not the training in the folder.
     """
-    folder = settings.train.train_logdir
-    dataset = datasets.find(settings.dataset.dataset, settings.dataset.dataset_dir)
-    check_against_dataset(settings, dataset)
-    records.list_shards(settings.dataset.dataset_dir, settings.train.train_split)
-    os.makedirs(folder, exist_ok=True)
-    with folder_lock(folder, "training", "give another `train_logdir`"):
-        goes_on = latest(folder) is not None
-        if settings.train.tf_initial_checkpoint not in ("", IMAGENET) and not goes_on:
-            checkpoint.open(
-                settings.train.tf_initial_checkpoint
-            )  # a wrong path or zoo name shows before TensorFlow works
-        saved = run_file.load(folder) if goes_on else {}
-        refuse_other_settings(settings, saved, folder)
-        seed = choose_seed(settings.train.random_seed, saved)
-        run_file.save(folder, settings.groups(), {**facts_of(dataset), "seed": seed})
-        say_what_matters(settings, dataset)
-        yield dataset, seed
+    train = configs.train
+    dataset = datasets.find(configs.dataset.dataset, configs.dataset.dataset_dir)
+    require_one_weight_per_class(configs.loss.label_weights, dataset)
+    schedules.learning_rate(configs.optimizer, 0, train.training_number_of_steps)  # an unknown name shows at once
+    shards = records.list_shards(configs.dataset.dataset_dir, train.train_split)
+    with (
+        made_folder(train.train_logdir, "train_logdir"),
+        folder_lock(train.train_logdir, "training", "choose another `train_logdir`"),
+    ):
+        resumed, seed = find_start(configs, dataset)
+        if resumed is None:
+            require_initial_weights(train)
+        tell(configs, dataset, from_scratch=not (resumed or train.tf_initial_checkpoint))
+        yield Prepared(dataset, shards, seed, resumed)
 
 
-def facts_of(dataset: Dataset) -> dict:
-    """What later commands need to know of the dataset, for `config.yml`."""
+def save_config(configs: TrainingConfigs, prepared: Prepared) -> None:
+    """Writes `config.yml`: the config, the seed, and what later commands need to know of the dataset."""
+    facts = facts_of(prepared.dataset, configs.train.train_split)
+    run_file.save(configs.train.train_logdir, configs.groups(), {**facts, "seed": prepared.seed})
+
+
+def facts_of(dataset: Dataset, split: str) -> dict[str, Any]:
+    """The dataset's part of `config.yml`."""
     return {
         "dataset_name": dataset.name,
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
         "colors": [list(color) for color in dataset.colors],
         "ignore_label": dataset.ignore_label,
+        "training_images": dataset.splits.get(split),
     }
 
 
-def check_against_dataset(settings: Settings, dataset: Dataset) -> None:
-    """Refuses settings that cannot go with the dataset's classes.
+# ---- starting point ------------------------------------------------------------------------------------
+
+
+def find_start(configs: TrainingConfigs, dataset: Dataset) -> tuple[Checkpoint | None, int]:
+    """The checkpoint to resume from, if there is one, and the seed.
+
+    A training that has not completed a step has learned nothing: with another config it starts again.
 
     Raises:
-      UserError: not one label weight a class.
+      UserError: the folder holds a training of other data or with another config.
     """
-    weights = settings.loss.label_weights
-    if weights and len(weights) != dataset.num_classes:
-        names = ", ".join(dataset.class_names)
-        raise UserError(
-            "unclassified",
-            f"{len(weights)} weights for {dataset.num_classes} classes ({names})",
-            "give one for each class, background included, the ignore label not",
-            field="label_weights",
-        )
+    folder, wanted = configs.train.train_logdir, configs.train.random_seed
+    resumed = latest(folder, checksums=True)
+    saved = run_file.load(folder) if resumed else {}
+    try:
+        require_same_dataset(dataset, configs.train.train_split, saved, folder)
+        require_same_config(configs, saved, folder)
+    except UserError:
+        if resumed is None or resumed.step > 0:
+            raise
+        console.note(f"{folder} holds a training at step 0 with another config or dataset: starting again")
+        resumed, saved = None, {}
+    return resumed, choose_seed(wanted, saved)
 
 
-def refuse_other_settings(settings: Settings, saved: dict, folder: str) -> None:
-    """Going on with a training needs the settings it began with.
-
-    Raises:
-      UserError: they differ; the message lists how.
-    """
-    different = run_file.differences(saved, settings.groups())
-    if different:
-        raise UserError(
-            "unclassified",
-            "holds a training with other settings:\n    " + "\n    ".join(different),
-            "give the same settings to go on, or another `train_logdir` to start anew",
-            where=folder,
-        )
-    if saved.get("training_number_of_steps") not in (None, settings.train.training_number_of_steps):
-        console.note(
-            f"the learning rate now runs over {settings.train.training_number_of_steps} steps; it was planned for "
-            f"{saved['training_number_of_steps']}"
-        )
-
-
-def choose_seed(wanted: int | None, saved: dict) -> int:
-    """The seed to use: the one a stopped training had, else the wanted one, else a new one."""
+def choose_seed(wanted: int | None, saved: Mapping[str, Any]) -> int:
+    """The seed to use: the one that the training in the folder has, else the wanted one, else a new one."""
     if "seed" in saved:
         return int(saved["seed"])
-    return wanted if wanted is not None else random.SystemRandom().randrange(2**31)
+    return random.SystemRandom().randrange(2**31) if wanted is None else wanted
 
 
-def say_what_matters(settings: Settings, dataset: Dataset) -> None:
-    """Notes and warnings on settings that work but often disappoint."""
-    train, split = settings.train, settings.train.train_split
-    if dataset.pixels.get(split):
-        console.note(class_table(dataset, split, settings.loss.label_weights))
-    uneven = class_balance.ratio(settings.loss.label_weights)
-    if uneven > class_balance.MAX_RATIO:
-        recommended = class_balance.recommended_weights(dataset.pixels.get(split, ()))
-        instead = f"try {class_balance.setting_text(recommended)}" if recommended else "try their square roots"
-        console.warning(
-            f"`label_weights` differ by a factor of {uneven:.0f}: such models tend to predict the heavy class "
-            f"everywhere; {instead}"
+def _keep_what_was_learned(folder: str) -> str:
+    return f"to keep what was learned, start in another folder: `train_logdir=NEW` `tf_initial_checkpoint={folder}`"
+
+
+def require_same_dataset(dataset: Dataset, split: str, saved: Mapping[str, Any], folder: str) -> None:
+    """Refuses to resume a training on another dataset; the same one in another place is welcome.
+
+    Raises:
+      UserError: other classes, another ignore label, or another number of images.
+    """
+    now = facts_of(dataset, split)
+    words = {"class_names": "the classes", "ignore_label": "the ignore label", "training_images": "the training images"}
+    for name, what in words.items():
+        was, current = saved.get(name), now[name]
+        if None not in (was, current) and was != current:
+            was_text, text = run_file.show(was), run_file.show(current)
+            rule = f"{what} of the training in {folder} were {was_text}; of this dataset they are {text}"
+            hint = f"resume with the dataset it was trained on; {_keep_what_was_learned(folder)}"
+            raise UserError("other-dataset", rule, hint, field="dataset_dir", value=current)
+
+
+def require_same_config(configs: TrainingConfigs, saved: Mapping[str, Any], folder: str) -> None:
+    """Refuses to resume a training with another config, except for what its fields declare resumable.
+
+    Raises:
+      UserError: the config differs; the message lists how.
+    """
+    different = run_file.differences(dict(saved), configs.groups())
+    wanted = configs.train.random_seed
+    if wanted is not None and saved.get("seed", wanted) != wanted:
+        different.append(f"`random_seed`: was {saved['seed']}, is {wanted}")
+    if different:
+        rule = "holds a training with another config:\n    " + "\n    ".join(different)
+        hint = f"resume with the same config; {_keep_what_was_learned(folder)}"
+        raise UserError("changed-config", rule, hint, where=folder, value=tuple(different))
+    planned, steps = saved.get("training_number_of_steps"), configs.train.training_number_of_steps
+    if planned not in (None, steps):
+        console.note(f"the learning rate schedule now covers {steps} steps; it was planned for {planned}")
+
+
+def require_initial_weights(train: TrainConfig) -> None:
+    """Opens the initial checkpoint, so that a wrong path or zoo name shows at once; frozen statistics need one.
+
+    Raises:
+      UserError: there is no such checkpoint, or batch norm would be frozen at random weights.
+    """
+    if train.tf_initial_checkpoint not in ("", IMAGENET):
+        checkpoint.open(train.tf_initial_checkpoint)
+    if not train.fine_tune_batch_norm and not train.tf_initial_checkpoint:
+        rule = "frozen batch norm needs the statistics of an initial checkpoint: from scratch the model cannot learn"
+        hint = "start from a checkpoint (`tf_initial_checkpoint`), or leave `fine_tune_batch_norm` out"
+        raise UserError("conflicting-settings", rule, hint, field="fine_tune_batch_norm")
+
+
+def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: TrainingConfigs, prepared: Prepared) -> int:
+    """Sets weights and optimizer slots, and returns the number of updates that they have seen.
+
+    When resuming, the whole checkpoint must fit. Otherwise `tf_initial_checkpoint` sets what fits, which is shown as
+    a table, and training starts at step 0.
+
+    Raises:
+      UserError: the checkpoint is damaged, of another model, holds values that are not finite, or (when resuming) does
+        not fit entirely.
+    """
+    train, model = configs.train, configs.model
+    if prepared.resumed:
+        restore_variables(variables, prepared.resumed, require_all=True)
+        console.note(f"resuming from {prepared.resumed.prefix}, step {prepared.resumed.step}")
+        return prepared.resumed.step
+    if train.tf_initial_checkpoint:
+        logits_only = configs.optimizer.last_layers_contain_logits_only
+        exclude = names.initial_exclusion(train.initialize_last_layer, logits_only)
+        weights = (
+            zoo.imagenet_weights(model) if train.tf_initial_checkpoint == IMAGENET else train.tf_initial_checkpoint
         )
-    stride = settings.model.output_stride
+        report = restore_variables(variables, weights, exclude)
+        console.note(report.table())
+        if not train.fine_tune_batch_norm:
+            warn_of_frozen_defaults(report)
+    elif model.model_variant.startswith(keras_applications.PREFIX):
+        console.note(f"training from scratch; `tf_initial_checkpoint={IMAGENET}` takes Keras' ImageNet weights")
+    return 0
+
+
+def warn_of_frozen_defaults(report: RestoreReport) -> None:
+    """Warns of batch norms that stay at mean 0 and variance 1, because the checkpoint does not have them."""
+    frozen = [name for name in (*report.missing, *report.excluded) if name.endswith("/moving_variance")]
+    if frozen:
+        console.warning(
+            f"the statistics of {len(frozen)} batch norms are not in the initial checkpoint and stay at mean 0, "
+            f"variance 1, for example {frozen[0]}; without `fine_tune_batch_norm=false` they are trained"
+        )
+
+
+# ---- data ----------------------------------------------------------------------------------------------
+
+
+def training_batches(
+    configs: TrainingConfigs,
+    dataset: Dataset,
+    shards: list[str],
+    strategy: tf.distribute.Strategy,
+    seed: int,
+    start: int = 0,
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Endless batches as `pipeline.train_batches` gives them, spread over the devices where there are several.
+
+    Args:
+      configs: crop, batch and augmentation.
+      dataset: classes and ignore label.
+      shards: paths of the TFRecord files.
+      strategy: the devices.
+      seed: the same seed gives the same batches.
+      start: number of steps already done; the batches continue from there.
+
+    Raises:
+      UserError: as `pipeline.train_batches`.
+    """
+    train = configs.train
+    batches = pipeline.train_batches(
+        shards,
+        crop_size=train.train_crop_size,
+        batch_size=train.train_batch_size,
+        padding_color=slim.find(configs.model.model_variant).padding_color,
+        ignore_label=dataset.ignore_label,
+        num_classes=dataset.num_classes,
+        min_scale_factor=train.min_scale_factor,
+        max_scale_factor=train.max_scale_factor,
+        scale_factor_step_size=train.scale_factor_step_size,
+        resize=configs.resize,
+        seed=seed,
+        start=start,
+    )
+    return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
+
+
+def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -> None:
+    """Refuses label weights whose number is not that of the classes.
+
+    Raises:
+      UserError: it is another one.
+    """
+    if weights and len(weights) != dataset.num_classes:
+        rule = f"there are {len(weights)} weights for {dataset.num_classes} classes: {', '.join(dataset.class_names)}"
+        hint = "give one per class, with the background, without the ignore label"
+        raise UserError("class-count-mismatch", rule, hint, field="label_weights", value=weights)
+
+
+# ---- notes and warnings --------------------------------------------------------------------------------
+
+
+def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> None:
+    """Prints the class table, and warnings about configs that work but often disappoint."""
+    train, stride = configs.train, configs.model.output_stride
+    if dataset.pixels.get(train.train_split):
+        console.note(class_table(dataset, train.train_split, configs.loss.label_weights))
     if train.train_crop_size != fitting_size(train.train_crop_size, stride):
         better = run_file.show(fitting_size(train.train_crop_size, stride))
-        console.note(f"`train_crop_size={better}` would fit the output stride {stride} (multiples of it, plus one)")
+        console.note(f"`train_crop_size={better}` would fit the output stride {stride} (a multiple of it, plus 1)")
+    for text in warnings(configs, dataset, from_scratch):
+        console.warning(text)
+
+
+def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> Iterator[str]:
+    """What is likely to disappoint.
+
+    Args:
+      configs: of the training.
+      dataset: on which it trains.
+      from_scratch: no checkpoint gives the first weights.
+    """
+    train, weights = configs.train, configs.loss.label_weights
+    pixels, images = dataset.pixels.get(train.train_split, ()), dataset.splits.get(train.train_split)
+    absent = [name for name, count in zip(dataset.class_names, pixels, strict=False) if not count]
+    if absent:
+        yield f"no training image has a pixel of {', '.join(absent)}: the model cannot learn these classes"
+    if images is not None and train.train_batch_size > images:
+        yield f"a batch of {train.train_batch_size} is larger than the split {train.train_split} with {images} images"
+    sizes = dataset.size_range.get(train.train_split)
+    if sizes and all(
+        side > largest * train.max_scale_factor
+        for side, largest in zip(train.train_crop_size, (sizes.max_height, sizes.max_width), strict=True)
+    ):
+        yield (
+            f"`train_crop_size={run_file.show(train.train_crop_size)}` is larger than every image even at "
+            f"`max_scale_factor={train.max_scale_factor:g}` (at most {sizes.max_height}x{sizes.max_width} pixels): "
+            "much of each crop is padding"
+        )
+    if class_balance.ratio(weights) > class_balance.MAX_RATIO:
+        recommended = class_balance.recommended_weights(pixels)
+        instead = f"try {class_balance.setting_text(recommended)}" if recommended else "try their square roots"
+        yield (
+            f"`label_weights` differ by a factor of {class_balance.ratio(weights):.0f}: such models tend to predict "
+            f"the heavy class everywhere; {instead}"
+        )
     per_device = train.train_batch_size // train.num_clones
-    if train.fine_tune_batch_norm and per_device < LEAST_BATCH_FOR_BATCH_NORM:
-        console.warning(
-            f"batch norm learns from {per_device} images a device; with fewer than {LEAST_BATCH_FOR_BATCH_NORM} its "
-            "statistics are noisy. `fine_tune_batch_norm=false` keeps those of the initial checkpoint"
+    if train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
+        remedy = (
+            "raise the batch, or start from a checkpoint (`tf_initial_checkpoint`)"
+            if from_scratch
+            else "`fine_tune_batch_norm=false` keeps those of the initial checkpoint"
+        )
+        yield (
+            f"batch norm learns from {per_device} images per device; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
+            f"statistics are noisy: {remedy}"
         )
 
 
 def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str:
-    """Class, share of the pixels, weight in the loss: a table."""
+    """Class, fraction of the pixels, weight in the loss: a table."""
     pixels = dataset.pixels[split]
     total = max(1, sum(pixels))
+    weights = weights or (1.0,) * dataset.num_classes
     rows = [
         (index, name, f"{100 * count / total:.2f}%", f"{weight:g}")
-        for index, (name, count, weight) in enumerate(
-            zip(dataset.class_names, pixels, weights or (1.0,) * dataset.num_classes, strict=True)
-        )
+        for index, (name, count, weight) in enumerate(zip(dataset.class_names, pixels, weights, strict=True))
     ]
     return console.table(rows, ["label", "class", "pixels", "loss weight"])

@@ -1,4 +1,4 @@
-"""Libraries that only some features need: extras of the installation, imported at their first use."""
+"""Libraries that only some layouts need: they are extras of the installation, imported when they are first used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ DISTRIBUTION = "deeplab-tensorflow"
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Return a module of an extra.
+    """A module of an extra.
 
     Raises:
       UserError: it is not installed; the hint is the command that installs it.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as problem:
-        rule = f"cannot be imported ({problem}); it belongs to the extra {extra!r}"
-        hint = f"pip install '{DISTRIBUTION}[{extra}]', or pip install -e '.[{extra}]' in the repository"
-        raise UserError("missing-library", rule, hint, where=module) from None
+    except ImportError as fault:
+        rule = f"cannot be imported ({fault}); it belongs to the extra {extra!r}"
+        raise UserError(
+            "missing-library",
+            rule,
+            f"pip install '{DISTRIBUTION}[{extra}]', or pip install -e '.[{extra}]' here",
+            where=module,
+        ) from None

@@ -1,4 +1,4 @@
-"""Reading files and listing folders, with errors that name the file and the rule."""
+"""Files and folders of a dataset: how they are found and read, in words that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from deeplab.utils.errors import UserError
 
 
-def shorten(names: Sequence[str], maximum: int = 5) -> str:
-    """Return the first names, and the number of further ones."""
-    more = f" and {len(names) - maximum} more" if len(names) > maximum else ""
-    return ", ".join(names[:maximum]) + more
+def shorten(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 # --- Files --------------------------------------------------------------------------------------------------
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """Return the bytes of a file.
+    """A file's bytes.
 
     Raises:
       UserError: it cannot be read, or is a device, a pipe or a socket, which would never end.
@@ -33,10 +33,10 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 
 def require_regular(path: str | os.PathLike) -> None:
-    """Raises a UserError for a path that is no regular file, nor a link to one.
+    """Stops at a path that is no regular file, nor a link to one.
 
     Raises:
-      UserError: it does not exist (`file-not-found`), or it is a folder, device, pipe or socket (`not-a-file`).
+      UserError: there is nothing (`file-not-found`), or it is a folder, device, pipe or socket (`not-a-file`).
     """
     try:
         mode = os.stat(path).st_mode
@@ -49,7 +49,7 @@ def require_regular(path: str | os.PathLike) -> None:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """Return the content of a text file in UTF-8, with or without a byte order mark.
+    """The content of a text file in UTF-8, with or without a byte order mark.
 
     Raises:
       UserError: it cannot be read, or is in another encoding.
@@ -72,11 +72,11 @@ def unreadable_file(path: str | os.PathLike, fault: OSError) -> UserError:
 
 
 def split_paths(text: str, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
-    """Return the paths in a setting that takes several, separated by commas; commas in existing paths are kept.
+    """The paths in a flag that takes several, with commas between them; commas within paths that exist are kept.
 
     Args:
-      text: the value.
-      exists: whether a path exists.
+      text: the flag's value.
+      exists: whether there is what a part names.
     """
     parts = text.split(",")
     found: list[str] = []
@@ -106,9 +106,9 @@ def require_folder(folder: str | os.PathLike, field: str) -> None:
 
 
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:
-    """Yields each folder below one, as a path within it (itself first, as ""), with the sorted names of its files.
+    """Every folder below one, as a path within it (itself first, as ""), with the names of its files, sorted.
 
-    Links are followed, but each folder is visited once, under its own name rather than under that of a link. Hidden
+    Links are followed, but no folder is looked into twice, and under its own name rather than under a link's. Hidden
     files and folders are left out.
     """
     seen: set[tuple[int, int]] = set()
@@ -127,14 +127,14 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:
 
 
 def list_files(folder: str | os.PathLike) -> Iterator[str]:
-    """Yields the paths, with slashes, of all files in a folder and its subfolders; see `walk`."""
+    """Paths, with slashes, of all files in a folder and its subfolders; see `walk`."""
     for inside, files in walk(folder):
         for name in files:
             yield f"{inside}/{name}" if inside else name
 
 
 def files_of(folder: str | os.PathLike) -> list[str]:
-    """Return the sorted names of the files directly in a folder, without hidden ones; none if it does not exist."""
+    """Names of the files that lie in a folder itself, sorted, hidden ones left out; none where there is no folder."""
     if not os.path.isdir(folder):
         return []
     with os.scandir(str(folder)) as entries:

@@ -13,8 +13,7 @@ from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset, pipeline, records
-from deeplab.training.settings import Settings
-from deeplab.training.setup import facts_of
+from deeplab.training.setup import TrainingConfigs, facts_of
 from deeplab.visualization import dataset_browser
 
 CROP = ("--train_crop_size=41,57", "--train_batch_size=4", "--min_scale_factor=0.5", "--max_scale_factor=1.25")
@@ -72,8 +71,8 @@ def training(disc_records, tmp_path):
     folder.mkdir()
     train = TrainConfig(str(folder), train_crop_size=(41, 57), train_batch_size=4, max_scale_factor=1.25)
     data = DatasetConfig(str(disc_records))
-    settings = Settings(ModelConfig(), ResizeConfig(), data, LossConfig(), OptimizerConfig(), train)
-    run_file.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records)), "seed": SEED})
+    settings = TrainingConfigs(ModelConfig(), ResizeConfig(), data, LossConfig(), OptimizerConfig(), train)
+    run_file.save(folder, settings.groups(), {**facts_of(dataset.find("", disc_records), "train"), "seed": SEED})
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The register of backbones and its options."""
+"""The registry of backbones and its options."""
 
 import keras
 import pytest
@@ -11,7 +11,7 @@ from slim import backbones
 def test_find_suggests_the_nearest_name():
     with pytest.raises(KeyError, match="did you mean 'xception_65'"):
         slim.find("xception65")
-    with pytest.raises(KeyError, match=r"there are: .*mobilenet_v2.*resnet_v1_50.*keras:NAME"):
+    with pytest.raises(KeyError, match=r"choose from .*mobilenet_v2.*resnet_v1_50.*keras:NAME"):
         slim.find("qqq")
 
 
@@ -21,7 +21,7 @@ def test_a_name_can_be_taken_once():
 
 
 def test_a_new_backbone_is_a_function_and_a_registration(monkeypatch):
-    monkeypatch.setattr(backbones, "_REGISTER", {})
+    monkeypatch.setattr(backbones, "_REGISTRY", {})
 
     def build(image, options):
         return slim.Features(keras.layers.AveragePooling2D(options.output_stride)(image))
@@ -74,6 +74,6 @@ def test_multi_grid_is_all_ones_unless_asked_for():
     ],
 )
 def test_a_new_backbone_is_padded_with_the_color_of_its_input_range(monkeypatch, given, color):
-    monkeypatch.setattr(backbones, "_REGISTER", {})
+    monkeypatch.setattr(backbones, "_REGISTRY", {})
     slim.register(slim.Backbone("new", lambda image, options: slim.Features(image), "new", **given))
     assert slim.find("new").padding_color == color

@@ -10,7 +10,7 @@ from support.golden_recipe import generator, image
 
 import slim
 from slim import keras_applications
-from slim.dilate import AtrousPooling, CannotDilate, Place, dilated
+from slim.dilate import AtrousPooling, CannotDilate, LayerPosition, dilated
 from slim.layers import variables_by_name
 
 
@@ -134,9 +134,9 @@ def test_atrous_pooling_by_hand(average):
 
 def test_layers_without_a_twin_are_named():
     with pytest.raises(CannotDilate, match=r"cut \(Cropping2D\)"):
-        dilated(keras.layers.Cropping2D(1, name="cut"), Place(32, 32), 16)
+        dilated(keras.layers.Cropping2D(1, name="cut"), LayerPosition(32, 32), 16)
 
 
 def test_layers_before_the_output_stride_stay_as_they_are():
     layer = keras.layers.Conv2D(4, 3, strides=2, padding="valid", name="early")
-    assert dilated(layer, Place(8, 16), 16).get_config() == layer.get_config()
+    assert dilated(layer, LayerPosition(8, 16), 16).get_config() == layer.get_config()

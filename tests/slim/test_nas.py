@@ -51,7 +51,7 @@ def test_pnasnet_doubles_its_width_with_each_halving(stride, width):
 def test_hnasnet_refuses_strides_it_does_not_have():
     with pytest.raises(slim.OptionError, match="stride 8, not 16") as caught:
         slim.build("nas_hnasnet", keras.Input((None, None, 3)), slim.Options(output_stride=16))
-    assert "output_stride=8" in caught.value.hint
+    assert "`output_stride=8`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

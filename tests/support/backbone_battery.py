@@ -28,7 +28,6 @@ from support.golden_recipe import image, weight
 FOLDER = pathlib.Path(__file__).parent.parent / "golden"
 OUTPUT_STRIDE = 16  # unless asked for another
 CHANNEL_STEP = 8  # the stored maps hold every eighth channel
-IMAGENET_MEAN = (123.15, 115.90, 103.06)
 
 
 class Golden(NamedTuple):
@@ -162,6 +161,16 @@ class Battery(Reference):
             np.testing.assert_array_equal(array, arrays[name], err_msg=name)
         np.testing.assert_array_equal(again(batch)["features"], model(batch)["features"])
 
+    def test_keras_saves_and_loads_it(self, tmp_path):
+        model = golden_model(self.variant, self.options)
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        assert shapes(again) == shapes(model)
+        batch = normalized(self.variant, image(33, 47))
+        for key, expected in model(batch).items():
+            np.testing.assert_array_equal(again(batch)[key], expected, err_msg=key)
+        assert own_configs(again) == own_configs(model)
+
     def test_mixed_precision(self):
         full = golden_model(self.variant, self.options)
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -190,6 +199,12 @@ def build(variant: str, options: dict, end_point: str | None = None, random_valu
     outputs = {"features": features.end_points[end_point] if end_point else features.final}
     outputs |= {f"low_level_os{stride}": tensor for stride, tensor in features.low_level.items()}
     return keras.Model(given, outputs)
+
+
+def own_configs(model: keras.Model) -> list[str]:
+    """The configs of the layers that are this project's own."""
+    own = (layer for layer in model._flatten_layers() if type(layer).__module__.startswith("slim"))
+    return [json.dumps(layer.get_config(), default=str) for layer in own]
 
 
 def golden_model(variant: str, options: dict) -> keras.Model:
@@ -239,7 +254,7 @@ def normalized(variant: str, pixels: np.ndarray) -> np.ndarray:
     if backbone.own_normalization:
         return pixels.astype(np.float32)
     if backbone.subtract_imagenet_mean:
-        return pixels.astype(np.float32) - np.float32(IMAGENET_MEAN)
+        return pixels.astype(np.float32) - np.float32(slim.IMAGENET_MEAN)
     return pixels.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
 
 

@@ -13,7 +13,7 @@ PAGE = pathlib.Path(__file__).parents[2] / "docs" / "add_a_backbone.md"
 @contextlib.contextmanager
 def registered():
     """`tiny` is a backbone inside, as the page's code registers it."""
-    with mock.patch.object(backbones, "_REGISTER", dict(backbones._REGISTER)):
+    with mock.patch.object(backbones, "_REGISTRY", dict(backbones._REGISTRY)):
         code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL).group(1)
         exec(compile(code, PAGE, "exec"), {"__name__": "tiny"})
         yield

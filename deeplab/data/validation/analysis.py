@@ -89,7 +89,6 @@ class _Run:
             subject.exif,
             lambda rule: draw and self.log.wants(rule),
             thumbnails.label_colors(subject.classes),
-            subject.drawn,
         )
 
     # --- Examining ---

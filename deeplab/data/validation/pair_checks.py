@@ -32,15 +32,13 @@ class PairTask:
       classes: what labels should hold.
       exif: as `LabelConfig.exif`.
       wants_preview: whether the report still wants a preview of a finding of that rule.
-      colors: how labels are drawn in previews.
-      drawn: all labels were drawn from shapes.
+      colors: how labels are drawn.
     """
 
     classes: Classes
     exif: str
     wants_preview: Callable[[str], bool]
     colors: LabelColors
-    drawn: bool = False
 
 
 @dataclass

@@ -40,7 +40,6 @@ class Subject:
       described: dataset.yml of records; None where there is none.
       findings: problems that were found while listing.
       stored: the pairs are in records.
-      drawn: all labels were drawn from shapes, so they cannot be blurred.
     """
 
     checked: str
@@ -51,7 +50,6 @@ class Subject:
     described: Dataset | None = None
     findings: Sequence[Finding] = ()
     stored: bool = False
-    drawn: bool = False
 
     @property
     def total(self) -> int:

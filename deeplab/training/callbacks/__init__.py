@@ -1,1 +1,62 @@
-"""What happens around training steps: one file per callback."""
+"""What happens around training steps: one file per callback.
+
+A callback is a class with a constructor without arguments and the four methods of `Callback`, registered under a name.
+All registered callbacks take part in every training, in the order of their registration; one that has nothing to do
+returns at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from deeplab.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from deeplab.training.state import TrainState
+
+
+class Callback:
+    """Takes part in a training; every method may be left out."""
+
+    def on_start(self, state: TrainState) -> None:
+        """Called before the first step, after weights were restored and `config.yml` was written."""
+
+    def after_step(self, state: TrainState) -> None:
+        """Called after each step. `state.results` waits for the device, so read it only when it is needed."""
+
+    def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
+        """Called with the metrics of the model as it is, by name."""
+
+    def on_end(self, state: TrainState) -> None:
+        """Called after the last step, and when the training is stopped by a signal, not after an error."""
+
+
+registry: Registry[type[Callback]] = Registry("callback")
+for _name in ("profiler", "progress", "summaries", "checkpoints"):
+    registry.register_lazily(_name, f"deeplab.training.callbacks.{_name}")
+
+register = registry.register
+
+
+def make_all() -> list[Callback]:
+    """A new instance of every registered callback."""
+    return [registry.get(name)() for name in registry.names()]
+
+
+class Pace:
+    """Seconds per step, measured from one call to the next.
+
+    Args:
+      step: updates done so far.
+    """
+
+    def __init__(self, step: int):
+        self._step, self._at = step, time.monotonic()
+
+    def lap(self, step: int) -> float:
+        """Seconds per step since the last lap."""
+        now = time.monotonic()
+        seconds = (now - self._at) / max(1, step - self._step)
+        self._step, self._at = step, now
+        return seconds

@@ -1,15 +1,19 @@
-"""What TensorBoard shows of a training, under the reference's tags."""
+"""TensorBoard summaries, under the reference's tags."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from deeplab.data import colormaps
+from deeplab.model import MERGED_LOGITS
+from deeplab.training.callbacks import Callback, Pace, register
+from deeplab.training.state import TrainState
+from deeplab.utils.errors import UserError
 from slim import kernels
 from slim.layers import variables_by_name
 
@@ -19,54 +23,67 @@ TAGS = {
     "regularization_loss": "Losses/regularization_loss",
     "learning_rate": "learning_rate",
 }
-MOST_IMAGES = 4  # of a batch
+MAX_IMAGES = 4  # of a batch
 
 
-class SummaryWriter:
-    """Writes scalars, histograms and images of a training into its folder.
+@register("summaries")
+class Summaries(Callback):
+    """Writes scalars every `log_steps` steps; histograms of all weights, and images, every `save_summaries_secs`."""
+
+    def on_start(self, state: TrainState) -> None:
+        self._pace, self._summarized_at = Pace(state.step), time.monotonic()
+        self._colors = colormaps.colors_for(state.dataset.colors, state.dataset.num_classes)
+        with writing(state):
+            self._writer = tf.summary.create_file_writer(state.config.train_logdir)
+
+    def after_step(self, state: TrainState) -> None:
+        with writing(state), self._writer.as_default(state.step):
+            if state.is_log_step:
+                for name, tag in TAGS.items():
+                    tf.summary.scalar(tag, state.results[name])
+                tf.summary.scalar("global_step/sec", 1.0 / self._pace.lap(state.step))
+            if state.is_last_step or time.monotonic() - self._summarized_at >= state.config.save_summaries_secs:
+                self._summarize(state)
+
+    def on_end(self, state: TrainState) -> None:
+        with writing(state):
+            self._writer.flush()
+
+    def _summarize(self, state: TrainState) -> None:
+        for name, variable in variables_by_name(state.model).items():
+            tf.summary.histogram(f"{name}_1", variable.value)
+        if state.config.save_summaries_images:
+            for tag, images in samples(state, self._colors).items():
+                tf.summary.image(tag, images, max_outputs=MAX_IMAGES)
+        self._writer.flush()
+        self._summarized_at = time.monotonic()
+
+
+def samples(state: TrainState, colors: np.ndarray) -> dict[str, np.ndarray]:
+    """Images, labels and predictions of the last batch, uint8 [MAX_IMAGES or fewer, H, W, 3], by their tag.
 
     Args:
-      folder: the training folder.
+      state: its batch is of the first device where there are several.
       colors: uint8 [256, 3], RGB of each label value.
     """
+    batch = state.replica_batches()[0]
+    labels = batch["label"][:MAX_IMAGES].numpy()
+    images = batch["image"][:MAX_IMAGES]
+    logits = kernels.resize_bilinear(state.model(images, training=False)[MERGED_LOGITS], *labels.shape[1:3])
+    predictions = tf.argmax(logits, axis=-1, output_type=tf.int32).numpy()
+    return {
+        "samples/image": tf.cast(images[..., :3], tf.uint8).numpy(),
+        "samples/label": colormaps.color_label(labels, colors),
+        "samples/semantic": colormaps.color_label(predictions, colors),
+    }
 
-    def __init__(self, folder: str | os.PathLike, colors: np.ndarray):
-        self._writer = tf.summary.create_file_writer(os.fspath(folder))
-        self._colors = colors
 
-    def scalars(self, results: Mapping[str, float], steps_per_second: float, step: int) -> None:
-        """Losses and learning rate of one step, and the speed."""
-        with self._writer.as_default(step):
-            for name, tag in TAGS.items():
-                tf.summary.scalar(tag, results[name])
-            tf.summary.scalar("global_step/sec", steps_per_second)
-
-    def histograms(self, model: keras.Model, step: int) -> None:
-        """The spread of every weight."""
-        with self._writer.as_default(step):
-            for name, variable in variables_by_name(model).items():
-                tf.summary.histogram(f"{name}_1", variable.value)
-
-    def images(self, batch: Mapping[str, tf.Tensor], logits: tf.Tensor, step: int) -> None:
-        """Images, labels and predictions of a batch, side by side in three rows of pictures.
-
-        Args:
-          batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W].
-          logits: float32 [B, h, w, classes].
-          step: global step.
-        """
-        labels = batch["label"][:MOST_IMAGES].numpy()
-        resized = kernels.resize_bilinear(logits[:MOST_IMAGES], *labels.shape[1:3])
-        predictions = tf.argmax(resized, axis=-1, output_type=tf.int32).numpy()
-        pictures = {
-            "samples/image": tf.cast(batch["image"][:MOST_IMAGES, ..., :3], tf.uint8),
-            "samples/label": colormaps.color_label(labels, self._colors),
-            "samples/semantic": colormaps.color_label(predictions, self._colors),
-        }
-        with self._writer.as_default(step):
-            for tag, picture in pictures.items():
-                tf.summary.image(tag, picture, max_outputs=MOST_IMAGES)
-
-    def flush(self) -> None:
-        """Brings everything to the disk."""
-        self._writer.flush()
+@contextlib.contextmanager
+def writing(state: TrainState) -> Iterator[None]:
+    """Turns an error of TensorBoard's writer, a full disk for instance, into a UserError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        rule = f"the TensorBoard summaries cannot be written: {str(error.message).splitlines()[0]}"
+        hint = "free space on the disk; the same command resumes from the last checkpoint"
+        raise UserError("unwritable-file", rule, hint, where=state.config.train_logdir) from error

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model import MERGED_LOGITS, build_model, logits_stride
-from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
 
@@ -58,30 +58,53 @@ def test_folding_replaces_every_batch_norm_by_a_bias():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "code", "field", "word"),
     [
-        ({"model_variant": "mobilenet_v4"}, "--model_variant: .*did you mean 'mobilenet_v2'"),
-        ({"model_variant": "keras:Nothing"}, "--model_variant: keras.applications has no network 'Nothing'"),
-        ({"model_variant": "xception_41", "multi_grid": (1, 2)}, "--multi_grid: .*3 units, not 2"),
-        ({"model_variant": "nas_hnasnet"}, "--output_stride: nas_hnasnet gives features of stride 8, not 16"),
+        ({"model_variant": "mobilenet_v4"}, "unknown-name", "model_variant", "did you mean 'mobilenet_v2'"),
+        ({"model_variant": "keras:Nothing"}, "unknown-name", "model_variant", "has no model 'Nothing'"),
+        (
+            {"model_variant": "xception_41", "multi_grid": (1, 2)},
+            "unsupported-by-backbone",
+            "multi_grid",
+            "3 units, not 2",
+        ),
+        (
+            {"model_variant": "nas_hnasnet"},
+            "unsupported-by-backbone",
+            "output_stride",
+            "nas_hnasnet gives features of stride 8, not 16",
+        ),
         (
             {"model_variant": "mobilenet_edgetpu", "decoder_output_stride": (4,)},
-            "--decoder_output_stride: mobilenet_edgetpu has no low-level features of stride 4; it has: none",
+            "unsupported-by-backbone",
+            "decoder_output_stride",
+            "mobilenet_edgetpu has no low-level features of stride 4; it has: none",
         ),
         (
             {"decoder_output_is_logits": True, "decoder_output_stride": (4,)},
-            "--decoder_filters: .*must be the 3 classes",
+            "conflicting-settings",
+            "decoder_filters",
+            "needs 3 filters",
+        ),
+        ({"quantize_delay_step": 0}, "not-supported", "quantize_delay_step", ""),
+        (
+            {"model_variant": "nas_pnasnet", "nas_remove_os32_stride": True, "output_stride": 32},
+            "unsupported-by-backbone",
+            "nas_remove_os32_stride",
+            "",
         ),
     ],
 )
-def test_settings_that_do_not_go_together_name_the_flag(settings, message):
-    with pytest.raises(UserError, match=message):
+def test_a_config_that_contradicts_itself_names_the_field(settings, code, field, word):
+    with raises(code, field) as caught:
         build_model(ModelConfig(**settings), 3)
+    assert word in caught.value.rule
 
 
 def test_one_class_is_no_segmentation():
-    with pytest.raises(UserError, match="at least 2 classes, not 1"):
+    with raises("out-of-range", "num_classes") as caught:
         build_model(ModelConfig(), 1)
+    assert caught.value.value == 1
 
 
 def test_drop_path_reaches_the_backbone():

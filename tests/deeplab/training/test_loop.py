@@ -1,4 +1,4 @@
-"""Whole trainings through the command, on tiny records: start, stop, go on, refuse, fail."""
+"""Whole trainings through the command, on tiny records: start, stop, resume, refuse, fail."""
 
 import functools
 import os
@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,8 +18,11 @@ from support import tiny_backbone
 
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
-from deeplab.data import pipeline
-from deeplab.training import guards, start
+from deeplab.data import dataset
+from deeplab.training import guards, loop, precise_bn, setup
+from deeplab.training.randomness import StepClock
+from deeplab.utils.errors import UserError
+from slim.layers import BatchNorm, Norm
 
 pytestmark = pytest.mark.xdist_group("training")  # one training serves many tests, so they stay in one process
 
@@ -65,7 +70,7 @@ def trained(disc_records, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained_tiny(disc_records, tmp_path_factory):
-    """The same of the tiny network."""
+    """The same with the tiny backbone."""
     folder = tmp_path_factory.mktemp("trained_tiny")
     assert train_with(disc_records, folder, 4, save_interval_steps=2) == 0
     return folder
@@ -76,7 +81,7 @@ def copy_of_trained(trained_tiny, tmp_path):
     return shutil.copytree(trained_tiny, tmp_path / "copy")
 
 
-def test_checkpoints_stand_at_the_start_the_intervals_and_the_end(trained):
+def test_checkpoints_are_written_at_the_start_the_intervals_and_the_end(trained):
     steps = [checkpoint.open(prefix).step for prefix in manager.all_checkpoints(trained)]
     assert steps == [0, 2, 4]
     tensors = checkpoint.open(trained).arrays()
@@ -103,7 +108,7 @@ def test_tensorboard_has_the_references_tags(trained):
     assert "MobilenetV2/Conv/weights_1" in tags
 
 
-def test_statistics_are_measured_anew_only_before_the_last_checkpoint(trained):
+def test_statistics_are_recalibrated_only_before_the_last_checkpoint(trained):
     name = "image_pooling/BatchNorm/moving_variance"  # starts at 1 and moves by .0003 a step
     assert np.abs(checkpoint.open(trained / "model.ckpt-2").arrays()[name] - 1).max() < 0.01
     assert np.abs(checkpoint.open(trained / "model.ckpt-4").arrays()[name] - 1).max() > 0.1
@@ -116,10 +121,10 @@ def test_the_same_seed_gives_the_same_weights(disc_records, trained_tiny, tmp_pa
     np.testing.assert_allclose(first["logits/semantic/weights"], second["logits/semantic/weights"], atol=1e-5)
 
 
-def test_going_on_starts_at_the_last_step(disc_records, copy_of_trained, capsys):
+def test_resuming_starts_at_the_last_step(disc_records, copy_of_trained, capsys):
     assert train_with(disc_records, copy_of_trained, 6) == 0
     said = capsys.readouterr().err
-    assert "going on from" in said and "step 4" in said and "step 5/6" in said and "step 4/6" not in said
+    assert "resuming from" in said and "step 4" in said and "step 5/6" in said and "step 4/6" not in said
     assert checkpoint.open(copy_of_trained).step == 6
 
 
@@ -128,11 +133,50 @@ def test_a_finished_training_says_so(disc_records, copy_of_trained, capsys):
     assert "--training_number_of_steps=4 is reached; raise it" in capsys.readouterr().err
 
 
-def test_other_settings_are_refused_with_the_difference(disc_records, copy_of_trained, capsys):
-    before = sorted(os.listdir(copy_of_trained))
+def test_another_config_is_refused_and_nothing_is_written(disc_records, copy_of_trained, capsys):
+    before = {path.name: path.read_bytes() for path in copy_of_trained.iterdir()}
     assert train_with(disc_records, copy_of_trained, 6, base_learning_rate=0.5) == 1
-    assert "--base_learning_rate: was 0.01, is 0.5" in capsys.readouterr().err
-    assert sorted(os.listdir(copy_of_trained)) == before
+    said = capsys.readouterr().err
+    assert "[changed-config]" in said and "--base_learning_rate: was 0.01, is 0.5" in said
+    assert f"--tf_initial_checkpoint={copy_of_trained}" in said
+    assert {path.name: path.read_bytes() for path in copy_of_trained.iterdir()} == before
+
+
+def test_another_dataset_is_refused_and_nothing_is_written(disc_records, copy_of_trained, tmp_path, capsys):
+    other = shutil.copytree(disc_records, tmp_path / "other")
+    before = {path.name: path.read_bytes() for path in copy_of_trained.iterdir()}
+    for classes in (("void", "road", "hair"), ("void", "road", "hair", "nose")):
+        dataset.save(dataset.Dataset("other", classes, splits={"train": 12}), other / dataset.FILE_NAME)
+        assert train_with(other, copy_of_trained, 6) == 1
+        said = capsys.readouterr().err
+        assert "[other-dataset]" in said and "ground,disc,square" in said and "void,road,hair" in said
+    assert {path.name: path.read_bytes() for path in copy_of_trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("values", [np.nan, np.inf])
+def test_a_start_that_fails_leaves_no_folder(disc_records, trained_tiny, tmp_path, capsys, values):
+    tensors = dict(checkpoint.open(trained_tiny).arrays())
+    tensors["Tiny/conv0/weights"] = tensors["Tiny/conv0/weights"] * np.float32(values)
+    writer.write(str(tmp_path / "bad" / "model.ckpt-4"), tensors)
+    assert train_with(disc_records, tmp_path / "new", 1, tf_initial_checkpoint=tmp_path / "bad" / "model.ckpt-4") == 1
+    said = capsys.readouterr().err
+    assert "[not-finite]" in said and "Tiny/conv0/weights" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_smaller_batch_after_a_death_at_step_1_starts_again(disc_records, tmp_path, capsys, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "make_train_step", lambda *_: exhausted)
+        assert train_with(disc_records, tmp_path / "run", 1, train_batch_size=4) == 1
+    assert "[out-of-memory]" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.ckpt-0.index").exists()
+    assert train_with(disc_records, tmp_path / "run", 1, train_batch_size=2) == 0
+    assert "at step 0" in capsys.readouterr().err
+    assert checkpoint.open(tmp_path / "run").step == 1
+    assert yaml.safe_load((tmp_path / "run" / "config.yml").read_text())["train"]["train_batch_size"] == 2
 
 
 def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, trained_tiny, tmp_path, capsys):
@@ -148,16 +192,26 @@ def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, tr
     assert start["global_step"] == 0
 
 
-def test_imagenet_weights_are_keras_own(disc_records, tmp_path, capsys, monkeypatch):
-    def offline(name):
-        raise OSError(f"the ImageNet weights of keras:{name} cannot be fetched")
+def test_imagenet_weights_are_those_published_for_the_backbone(disc_records, tmp_path, capsys, monkeypatch):
+    wanted = []
 
-    monkeypatch.setattr(start.keras_applications, "imagenet_weights", offline)
+    def offline(config):
+        wanted.append(config.model_variant)
+        raise UserError("download-failed", "no network", field="model_variant")
+
+    monkeypatch.setattr(setup.zoo, "imagenet_weights", offline)
     assert train_with(disc_records, tmp_path / "a", 1, tf_initial_checkpoint="imagenet", **MOBILENET) == 1
-    assert "not for mobilenet_v2" in capsys.readouterr().err
-    given = {"tf_initial_checkpoint": "imagenet", "model_variant": "keras:MobileNetV2"}
-    assert train_with(disc_records, tmp_path / "b", 1, **given) == 1
-    assert "the ImageNet weights of keras:MobileNetV2 cannot be fetched" in capsys.readouterr().err
+    assert "[download-failed]" in capsys.readouterr().err
+    assert wanted == ["mobilenet_v2"] and not (tmp_path / "a").exists()
+
+
+def test_frozen_statistics_that_the_initial_checkpoint_lacks_are_said(disc_records, trained_tiny, tmp_path, capsys):
+    tensors = {name: value for name, value in checkpoint.open(trained_tiny).arrays().items() if "Tiny" in name}
+    writer.write(str(tmp_path / "backbone" / "model.ckpt-4"), tensors)
+    given = {"tf_initial_checkpoint": tmp_path / "backbone" / "model.ckpt-4", "fine_tune_batch_norm": "false"}
+    assert train_with(disc_records, tmp_path / "new", 1, **given) == 0
+    said = capsys.readouterr().err
+    assert "3 batch norms are not in the initial checkpoint" in said and "image_pooling/BatchNorm" in said
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path, capsys):
@@ -168,28 +222,79 @@ def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("more", "word"),
+    ("more", "code", "word"),
     [
-        ({"train_split": "trian"}, "train"),
-        ({"label_weights": "1,2"}, "--label_weights"),
-        ({"dataset": "pascal_voc_seg"}, "21 classes"),
-        ({"model_variant": "mobilnet_v2"}, "mobilenet_v2"),
-        ({"quantize_delay_step": 0}, "--quantize_delay_step"),
-        ({"num_replicas": 2}, "--num_replicas"),
-        ({"tf_initial_checkpoint": "nowhere/model.ckpt"}, "nowhere"),
+        ({"train_split": "trian"}, "", "train"),
+        ({"label_weights": "1,2"}, "class-count-mismatch", "--label_weights"),
+        ({"dataset": "pascal_voc_seg"}, "", "21 classes"),
+        ({"model_variant": "mobilnet_v2"}, "unknown-name", "mobilenet_v2"),
+        ({"optimizer": "adan"}, "unknown-name", "--optimizer"),
+        ({"learning_policy": "polly"}, "unknown-name", "--learning_policy"),
+        ({"loss": "cross_entropi"}, "unknown-name", "--loss"),
+        ({"quantize_delay_step": 0}, "not-supported", "--quantize_delay_step"),
+        ({"num_replicas": 2}, "not-supported", "--num_replicas"),
+        ({"fine_tune_batch_norm": "false"}, "conflicting-settings", "--tf_initial_checkpoint"),
+        ({"tf_initial_checkpoint": "nowhere/model.ckpt"}, "checkpoint-not-found", "nowhere"),
     ],
 )
-def test_bad_settings_stop_before_the_first_step(disc_records, tmp_path, capsys, more, word):
+def test_bad_settings_stop_before_anything_is_written(disc_records, tmp_path, capsys, more, code, word):
     assert train_with(disc_records, tmp_path / "new", 1, **more) == 1
     said = capsys.readouterr().err
     assert "error:" in said and word in said
-    assert not list(tmp_path.glob("new/model.ckpt*"))
+    assert not code or f"[{code}]" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one_with_dropout(disc_records, trained_tiny, copy_of_trained):
+    for path in copy_of_trained.glob("model.ckpt-4*"):
+        path.unlink()
+    assert train_with(disc_records, copy_of_trained, 4, save_interval_steps=2) == 0
+    whole, resumed = (checkpoint.open(run / "model.ckpt-4").arrays() for run in (trained_tiny, copy_of_trained))
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_signal_within_a_step_saves_the_steps_that_were_done(disc_records, tmp_path, monkeypatch, capsys):
+    assert train_with(disc_records, tmp_path / "whole", 4, save_interval_steps=1, max_checkpoints_to_keep=9) == 0
+    run_step = guards.run_step
+
+    def interrupted(train_step, batch, step, folder):
+        results = run_step(train_step, batch, step, folder)
+        if step == 1:
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # after the update, before it is counted
+        return results
+
+    monkeypatch.setattr(guards, "run_step", interrupted)
+    assert train_with(disc_records, tmp_path / "run", 4) == 130
+    assert "step 2 is saved; the same command resumes" in capsys.readouterr().err
+    assert checkpoint.open(tmp_path / "run").step == 2
+    found, *expected = (
+        checkpoint.open(tmp_path / name).arrays()["logits/semantic/weights"]
+        for name in ("run/model.ckpt-2", "whole/model.ckpt-2", "whole/model.ckpt-1", "whole/model.ckpt-3")
+    )
+    distances = [np.abs(found - other).max() for other in expected]
+    assert distances[0] < 1e-5 and min(distances[1:]) > 1e-3
+
+
+def test_recalibration_takes_the_parts_of_all_replicas():
+    image = keras.Input((1, 2, 1))
+    model = keras.Model(image, BatchNorm(Norm(0.9, 1e-3))(image))
+    state = SimpleNamespace(
+        model=model,
+        step=5,
+        config=SimpleNamespace(batch_norm_calibration_batches=1),
+        trainer=SimpleNamespace(clock=StepClock(10)),
+    )
+    parts = tuple(tf.reshape(tf.constant([mean - 1, mean + 1]), [1, 1, 2, 1]) for mean in (2.0, 6.0))
+    loop._recalibrate(state, iter([{"image": SimpleNamespace(values=parts)}]), replicas=2)
+    np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean, [4.0])
 
 
 def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(disc_records, tmp_path, capsys):
     assert train_with(disc_records, tmp_path / "new", 20, base_learning_rate=1e30) == 1
     said = capsys.readouterr().err
-    assert "the loss is" in said and "pair_" in said and "lower --base_learning_rate" in said
+    assert "[loss-not-finite]" in said and "pair_" in said and "lower --base_learning_rate" in said
     (saved,) = tmp_path.glob("new/bad_batch_step_*.npz")
     with np.load(saved) as batch:
         assert batch["image"].shape == (2, 33, 33, 3) and batch["label"].shape == (2, 33, 33)
@@ -215,16 +320,16 @@ def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
     try:
         wait_for(lambda: (tmp_path / "run" / "model.ckpt-0.index").exists())
         second = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-        assert second.returncode == 1 and "another process is training in this folder" in second.stderr
+        assert second.returncode == 1 and "[folder-in-use]" in second.stderr
     finally:
         first.send_signal(signal.SIGINT)
         said = first.communicate(timeout=120)[1]
-    assert first.returncode == 130 and "is saved; the same command goes on" in said
+    assert first.returncode == 130 and "is saved; the same command resumes" in said
     assert checkpoint.open(tmp_path / "run").step > 0
 
 
 @pytest.mark.slow
-def test_a_kill_leaves_a_training_that_goes_on(disc_records, tmp_path, capsys):
+def test_a_kill_leaves_a_training_that_resumes(disc_records, tmp_path, capsys):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
     command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1, **MOBILENET)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -246,33 +351,3 @@ def wait_for(condition, seconds=120):
 def test_a_profile_is_written_when_asked_for(disc_records, tmp_path):
     assert train_with(disc_records, tmp_path / "run", 12, profile_logdir=tmp_path / "profile") == 0
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-
-
-def test_labels_that_are_no_classes_stop_the_step(tmp_path):
-    def refuse(*_):
-        raise tf.errors.InvalidArgumentError(None, None, "labels must lie in 0..2")
-
-    batch = {name: tf.zeros([1, 2, 2]) for name in ("image", "label")} | {"image_name": tf.constant([b"seven"])}
-    with pytest.raises(Exception, match=r"step 5: labels must lie in 0..2; images: seven"):
-        guards.run_step(refuse, batch, 4, str(tmp_path))
-    assert (tmp_path / "bad_batch_step_5.npz").exists()
-
-
-def test_too_little_memory_says_what_to_lower(tmp_path):
-    def exhausted(*_):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
-
-    batch = {"image": tf.zeros([1]), "label": tf.zeros([1])}
-    with pytest.raises(Exception, match="lower `train_batch_size`"):
-        guards.run_step(exhausted, batch, 0, str(tmp_path))
-
-
-def test_input_faults_are_explained(disc_records):
-    shards = [str(disc_records / "train-00000-of-00001.tfrecord")]
-    batches = pipeline.train_batches(
-        shards, crop_size=(33, 33), batch_size=2, padding_color=(127.5,) * 3, ignore_label=255, num_classes=2, seed=0
-    )
-    iterator = iter(batches)
-    with pytest.raises(Exception, match="pair_"):
-        for step in range(6):
-            guards.next_batch(iterator, shards, step)

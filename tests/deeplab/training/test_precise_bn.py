@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured anew."""
+"""Batch-norm recalibration."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab.training import precise_bn
+from deeplab.training.randomness import StepClock
 from slim.layers import BatchNorm, Norm
 
 
@@ -25,7 +26,7 @@ def two_batches():
 
 def test_statistics_become_the_mean_over_batches():
     model = small_model()
-    precise_bn.calibrate(model, two_batches(), 2)
+    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
     layer = precise_bn.batch_norm_layers(model)[0]
     np.testing.assert_allclose(layer.moving_mean.numpy(), [4.0, 0.0])
     np.testing.assert_allclose(layer.moving_variance.numpy(), [5.0, 0.0])
@@ -33,7 +34,7 @@ def test_statistics_become_the_mean_over_batches():
 
 def test_decay_is_as_before_afterwards():
     model = small_model()
-    precise_bn.calibrate(model, two_batches(), 2)
+    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
     assert precise_bn.batch_norm_layers(model)[0].norm.decay == 0.9
     model(np.full((1, 1, 2, 2), 14.0, np.float32), training=True)
     moved = precise_bn.batch_norm_layers(model)[0].moving_mean.numpy()
@@ -42,12 +43,12 @@ def test_decay_is_as_before_afterwards():
 
 def test_frozen_statistics_stay():
     model = small_model(train_statistics=False)
-    precise_bn.calibrate(model, two_batches(), 2)
+    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
     np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean.numpy(), [0.0, 0.0])
 
 
 @pytest.mark.parametrize(
-    ("decay", "steps", "asked", "expected"),
+    ("decay", "steps", "wanted", "expected"),
     [
         (0.9, 10, None, 60),  # .9 ** 10 = .35 of the first value is left
         (0.9, 50, None, 0),  # .005 is left
@@ -57,9 +58,9 @@ def test_frozen_statistics_stay():
         (0.9, 500, 7, 7),
     ],
 )
-def test_only_short_trainings_are_measured_anew(decay, steps, asked, expected):
+def test_only_short_trainings_are_recalibrated(decay, steps, wanted, expected):
     layers = [BatchNorm(Norm(decay, 1e-3))]
-    assert precise_bn.batches_needed(layers, steps, asked) == expected
+    assert precise_bn.batches_needed(layers, steps, wanted) == expected
 
 
 def test_frozen_batch_norm_needs_no_batches():

@@ -19,7 +19,8 @@ from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainCon
 from deeplab.losses.segmentation_loss import from_config
 from deeplab.model import build_model
 from deeplab.training import distribution, optimizers
-from deeplab.training.step import Task, make_train_step
+from deeplab.training.randomness import StepClock
+from deeplab.training.step import Trainer, make_train_step
 from slim.layers import variables_by_name
 
 GROUPS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig)
@@ -46,9 +47,10 @@ def make_training(case):
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0  # the golden steps were run without dropout's chance
     total_steps = train.training_number_of_steps
-    task = Task(model, optimizer, from_config(loss, ignore_label=255), loss.weight_decay, schedule, total_steps)
+    of_batch, clock = from_config(loss, ignore_label=255), StepClock(total_steps)
+    trainer = Trainer(model, optimizer, of_batch, loss.weight_decay, schedule, total_steps, clock)
     state = {**{name: v.value for name, v in variables.items()}, **optimizer.variables_by_name()}
-    return make_train_step(task, strategy), state, strategy
+    return make_train_step(trainer, strategy), state, strategy
 
 
 def golden_batch(golden):

@@ -93,8 +93,6 @@ def test_progress_counts_to_its_end(capsys):
     assert capsys.readouterr().err == "unpacking: 1.0/2.5 MB in 00:00\n"
     assert list(console.progress(iter("ab"), what="reading", unit="file")) == ["a", "b"]
     assert capsys.readouterr().err == "reading: 2 files in 00:00\n"
-    assert list(console.progress(range(2), what="drawing", unit="batch")) == [0, 1]
-    assert capsys.readouterr().err == "drawing: 2/2 batches in 00:00\n"
 
 
 def test_progress_says_the_time_left_now_and_then(capsys, monkeypatch):

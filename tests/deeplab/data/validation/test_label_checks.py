@@ -1,6 +1,5 @@
 """Masks that are bad: each is found, by file, rule and hint, and nothing else is."""
 
-import dataclasses
 import io
 
 import cv2
@@ -298,27 +297,6 @@ def test_borders_drawn_on_purpose_are_not_blurred():
     assert fraction_between(border, np.bincount(border.ravel(), minlength=256)) == 0
     border[:, 390:] = 1  # now class 1 has an area, too, and the lines are suspicious
     assert fraction_between(border, np.bincount(border.ravel(), minlength=256)) > 0.9
-
-
-def thin_shapes():
-    """Thin polygons of class 1 between areas of 0 and 2, and an area of class 1: as blurred edges would look."""
-    label = np.zeros((320, 400), np.uint8)
-    for top in range(20, 300, 40):
-        cv2.rectangle(label, (20, top), (360, top + 20), 1, thickness=-1)
-        cv2.rectangle(label, (21, top + 1), (359, top + 19), 2, thickness=-1)
-    label[:, 390:] = 1
-    return label
-
-
-def test_labels_drawn_from_thin_shapes_are_not_blurred(discs, tmp_path):
-    label = thin_shapes()
-    assert fraction_between(label, np.bincount(label.ravel(), minlength=256)) > 0.9
-    photo = np.kron(draw(5)[0], np.ones((5, 5, 1), np.uint8))
-    discs.write("a5", photo, label)
-    folder = discs.records(tmp_path / "records")
-    found = subject.of_records(folder)
-    assert analysis.check(found).numbers == {"mask-blurred": 1}
-    assert analysis.check(dataclasses.replace(found, drawn=True)).findings == []
 
 
 def test_two_values_cannot_be_blurred():

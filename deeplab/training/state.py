@@ -1,0 +1,89 @@
+"""The state of a training, as the loop keeps it and callbacks see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from deeplab.config.training_config import TrainConfig
+from deeplab.data.dataset import Dataset
+from deeplab.training.guards import UncheckedResults
+from deeplab.training.step import Trainer, TrainingBatch
+
+
+@dataclass
+class TrainState:
+    """One training between two steps.
+
+    Attributes:
+      config: when and where things are written.
+      dataset: classes and colors.
+      trainer: model, optimizer and loss.
+      variables: what a checkpoint holds, by TensorFlow-1 name.
+      step: updates done so far.
+      batch: the last batch; with several devices each tensor holds a part per device. Empty before the first step.
+      unchecked: results of steps that have not been fetched from the device.
+      checkpoint: prefix of the last checkpoint written; empty before the first.
+    """
+
+    config: TrainConfig
+    dataset: Dataset
+    trainer: Trainer
+    variables: Mapping[str, keras.Variable | tf.Variable]
+    step: int
+    unchecked: UncheckedResults
+    batch: TrainingBatch = field(default_factory=dict)
+    checkpoint: str = ""
+
+    @property
+    def model(self) -> keras.Model:
+        """The model in training."""
+        return self.trainer.model
+
+    @property
+    def total_steps(self) -> int:
+        """Step at which the training ends."""
+        return self.config.training_number_of_steps
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step just done was the last one."""
+        return self.step >= self.total_steps
+
+    @property
+    def is_log_step(self) -> bool:
+        """Whether the step just done is to be reported: the first, the last, and every `log_steps`."""
+        return self.step % self.config.log_steps == 0 or self.step == 1 or self.is_last_step
+
+    @property
+    def results(self) -> dict[str, float]:
+        """Scalars of the step just done, by name; see `step.make_train_step`. Waits for the device.
+
+        Raises:
+          UserError: the loss of a step since the last call was not finite.
+        """
+        return self.unchecked.latest()
+
+    def require_finite_loss(self) -> None:
+        """Raises the UserError of `results`, so that no checkpoint is written after a loss that is not finite."""
+        self.unchecked.latest()
+
+    def advance(self, batch: TrainingBatch, results: Mapping[str, tf.Tensor]) -> None:
+        """Counts a step that has been done."""
+        self.step += 1
+        self.batch = batch
+        self.unchecked.add(self.step, results)
+
+    def replica_batches(self) -> list[dict[str, Any]]:
+        """The parts of the last batch, one per device."""
+        return replica_parts(self.batch)
+
+
+def replica_parts(batch: TrainingBatch) -> list[dict[str, Any]]:
+    """The parts of a batch, one per device; with one device the batch itself."""
+    parts = {name: getattr(value, "values", (value,)) for name, value in batch.items()}
+    return [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]

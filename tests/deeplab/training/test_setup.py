@@ -1,0 +1,169 @@
+"""What is checked before the first step: the folder's training, the dataset, the starting point, and the warnings."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.errors import raises
+
+from deeplab.checkpoint.manager import save_step
+from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.data.dataset import Dataset, SizeRange
+from deeplab.training import setup
+from deeplab.training.setup import Prepared, TrainingConfigs
+
+DATASET = Dataset("discs", ("ground", "disc", "square"), splits={"train": 12, "val": 4})
+
+
+def make_configs(folder="run", *, loss=None, data="records", **train):
+    train = {"train_crop_size": (33, 33), "train_batch_size": 12, **train}
+    return TrainingConfigs(
+        ModelConfig(),
+        ResizeConfig(),
+        DatasetConfig("", str(data)),
+        loss or LossConfig(),
+        OptimizerConfig(),
+        TrainConfig(str(folder), **train),
+    )
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Makes a folder whose training has reached a step."""
+
+    def begin(step=3, configs=None, dataset=DATASET, seed=5):
+        save_step(tmp_path, step, {"Conv/weights": np.ones(2, np.float32)})
+        setup.save_config(configs or make_configs(tmp_path), Prepared(dataset, [], seed, None))
+        return tmp_path
+
+    return begin
+
+
+class TestStart:
+    def test_an_empty_folder_starts_with_the_wanted_seed(self, tmp_path):
+        assert setup.find_start(make_configs(tmp_path, random_seed=7), DATASET) == (None, 7)
+        drawn = {setup.find_start(make_configs(tmp_path), DATASET)[1] for _ in range(5)}
+        assert len(drawn) == 5
+
+    def test_the_same_command_resumes_with_the_seed_it_began_with(self, begun):
+        resumed, seed = setup.find_start(make_configs(begun()), DATASET)
+        assert (resumed.step, seed) == (3, 5)
+
+    def test_another_config_is_refused_and_the_way_to_keep_the_weights_named(self, begun):
+        folder = begun()
+        configs = make_configs(folder, train_batch_size=4, min_scale_factor=0.75)
+        with raises("changed-config", where=folder) as caught:
+            setup.find_start(configs, DATASET)
+        assert caught.value.value == (
+            "`train_batch_size`: was 12, is 4",
+            "`min_scale_factor`: was 0.5, is 0.75",
+        )
+        assert f"`train_logdir=NEW` `tf_initial_checkpoint={folder}`" in caught.value.hint
+
+    def test_what_a_field_declares_resumable_may_change(self, begun):
+        configs = make_configs(begun(), training_number_of_steps=99, log_steps=3, tf_initial_checkpoint="other")
+        assert setup.find_start(configs, DATASET)[0].step == 3
+
+    def test_another_seed_is_not_ignored(self, begun):
+        folder = begun()
+        with raises("changed-config", where=folder) as caught:
+            setup.find_start(make_configs(folder, random_seed=6), DATASET)
+        assert caught.value.value == ("`random_seed`: was 5, is 6",)
+        assert setup.find_start(make_configs(folder, random_seed=5), DATASET)[1] == 5
+
+    def test_nothing_is_learned_at_step_0_so_another_config_starts_again(self, begun, capsys):
+        folder = begun(step=0)
+        assert setup.find_start(make_configs(folder, train_batch_size=2, random_seed=9), DATASET) == (None, 9)
+        assert "at step 0" in capsys.readouterr().err
+        resumed, seed = setup.find_start(make_configs(folder), DATASET)
+        assert (resumed.step, seed) == (0, 5)
+
+
+class TestDataset:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"class_names": ("void", "road", "hair")},
+            {"class_names": ("ground", "disc")},
+            {"ignore_label": 0},
+            {"splits": {"train": 13}},
+        ],
+    )
+    def test_another_one_is_refused(self, begun, changes):
+        folder, other = begun(), dataclasses.replace(DATASET, **changes)
+        before = (folder / "config.yml").read_text()
+        with raises("other-dataset", "dataset_dir") as caught:
+            setup.find_start(make_configs(folder, data="elsewhere"), other)
+        assert f"`tf_initial_checkpoint={folder}`" in caught.value.hint
+        assert (folder / "config.yml").read_text() == before
+
+    def test_the_same_one_in_another_place_is_welcome(self, begun):
+        moved = dataclasses.replace(DATASET, name="other name", colors=((0, 0, 0),) * 3)
+        assert setup.find_start(make_configs(begun(), data="elsewhere"), moved)[0].step == 3
+        unknown = dataclasses.replace(DATASET, splits={})
+        assert setup.find_start(make_configs(begun(), data="elsewhere"), unknown)[0].step == 3
+
+    def test_one_weight_per_class(self):
+        setup.require_one_weight_per_class((), DATASET)
+        setup.require_one_weight_per_class((1.0, 2.0, 3.0), DATASET)
+        with raises("class-count-mismatch", "label_weights") as caught:
+            setup.require_one_weight_per_class((1.0, 2.0), DATASET)
+        assert "2 weights for 3 classes: ground, disc, square" in caught.value.rule
+
+
+class TestInitialWeights:
+    def test_a_wrong_path_shows_at_once(self):
+        with raises("checkpoint-not-found", where="nowhere"):
+            setup.require_initial_weights(TrainConfig("run", tf_initial_checkpoint="nowhere/model.ckpt"))
+
+    def test_statistics_of_random_weights_are_not_frozen(self):
+        with raises("conflicting-settings", "fine_tune_batch_norm"):
+            setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False))
+        setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False, tf_initial_checkpoint="imagenet"))
+
+
+class TestWarnings:
+    def warnings(self, dataset=DATASET, from_scratch=False, **changes):
+        return list(setup.warnings(make_configs(**changes), dataset, from_scratch))
+
+    def test_a_usual_training_has_none(self):
+        pixels = {"train": (1000, 10, 10)}
+        sizes = {"train": SizeRange(48, 48, 64, 64)}
+        assert self.warnings(dataclasses.replace(DATASET, pixels=pixels, size_range=sizes)) == []
+
+    def test_a_class_without_a_pixel(self):
+        (text,) = self.warnings(dataclasses.replace(DATASET, pixels={"train": (1000, 10, 0)}))
+        assert "no training image has a pixel of square" in text
+
+    def test_a_batch_larger_than_the_split(self):
+        (text,) = self.warnings(train_batch_size=16)
+        assert "16" in text and "12 images" in text
+
+    def test_a_crop_larger_than_every_image(self):
+        dataset = dataclasses.replace(DATASET, size_range={"train": SizeRange(20, 48, 20, 64)})
+        (text,) = self.warnings(dataset, train_crop_size=(129, 129))
+        assert "48x64" in text and "`train_crop_size=129,129`" in text
+        assert self.warnings(dataset, train_crop_size=(97, 129)) == [text.replace("129,129", "97,129")]
+        assert self.warnings(dataset, train_crop_size=(97, 113)) == []  # at scale 2 an image is 128 wide
+
+    def test_label_weights_far_apart(self):
+        (text,) = self.warnings(loss=LossConfig(label_weights=(0.01, 1, 1)))
+        assert "factor of 100" in text and "square roots" in text
+
+    def test_small_batches_are_told_to_freeze_only_what_a_checkpoint_has(self):
+        (text,) = self.warnings(train_batch_size=2)
+        assert "2 images per device" in text and "`fine_tune_batch_norm=false`" in text
+        (text,) = self.warnings(train_batch_size=2, from_scratch=True)
+        assert "`tf_initial_checkpoint`" in text and "fine_tune_batch_norm" not in text
+        assert self.warnings(train_batch_size=2, fine_tune_batch_norm=False) == []
+
+
+def test_class_table_shows_fractions_and_weights():
+    table = setup.class_table(dataclasses.replace(DATASET, pixels={"train": (75, 25, 0)}), "train", (1.0, 2.5, 1.0))
+    assert [line.split() for line in table.splitlines()[2:]] == [
+        ["0", "ground", "75.00%", "1"],
+        ["1", "disc", "25.00%", "2.5"],
+        ["2", "square", "0.00%", "1"],
+    ]
