@@ -93,7 +93,7 @@ def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
         resumed, seed = find_start(configs, dataset)
         if resumed is None:
             require_initial_weights(train)
-        tell(configs, dataset, from_scratch=not (resumed or train.tf_initial_checkpoint))
+        tell(configs, dataset, from_scratch=not train.tf_initial_checkpoint)
         yield Prepared(dataset, shards, seed, resumed)
 
 
