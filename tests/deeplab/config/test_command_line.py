@@ -89,7 +89,7 @@ def test_switches_are_read_in_every_style(word, expected):
         (["--train_batch_size=4.5"], "wrong-type", "train_batch_size", ""),
         (["--train_batch_size=0"], "out-of-range", "train_batch_size", ""),
         (["--train_crop_size=1,2,3"], "wrong-type", "train_crop_size", ""),
-        (["--optimizer=sgd"], "unknown-name", "optimizer", ""),
+        (["--merge_method=sum"], "unknown-name", "merge_method", ""),
         (["--top_k_percent_pixels=25"], "out-of-range", "top_k_percent_pixels", "`top_k_percent_pixels=0.25` if"),
         (["--num_clones=3", "--train_batch_size=8"], "indivisible-batch", "train_batch_size", "`train_batch_size=9`"),
         (["--decoder_output_stride=4,8"], "out-of-range", "decoder_output_stride", "`decoder_output_stride=8,4`"),
@@ -150,9 +150,9 @@ def test_messages_say_what_is_wanted_and_what_was_given():
     with raises("wrong-type", "train_batch_size") as info:
         made("--train_batch_size=4.5")
     assert str(info.value) == "`train_batch_size`: needs a whole number, not '4.5'"
-    with raises("unknown-name", "optimizer") as info:
-        made("--optimizer=sgd")
-    assert "must be one of momentum, adam" in str(info.value)
+    with raises("unknown-name", "merge_method") as info:
+        made("--merge_method=sum")
+    assert str(info.value) == "`merge_method`: must be one of max, avg, not 'sum'"
 
 
 def test_required_flags_are_named():
