@@ -6,6 +6,7 @@ Nothing is written before everything has been checked, so that a failed start le
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainCon
 from deeplab.data import dataset as datasets
 from deeplab.data import pipeline, records
 from deeplab.data.dataset import Dataset
+from deeplab.data.validation.check_report import Finding
+from deeplab.data.validation.size_checks import training_findings
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
 from deeplab.training import schedules
@@ -319,22 +322,9 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
       from_scratch: no checkpoint gives the first weights.
     """
     train, weights = configs.train, configs.loss.label_weights
-    pixels, images = dataset.pixels.get(train.train_split, ()), dataset.splits.get(train.train_split)
-    absent = [name for name, count in zip(dataset.class_names, pixels, strict=False) if not count]
-    if absent:
-        yield f"no training image has a pixel of {', '.join(absent)}: the model cannot learn these classes"
-    if images is not None and train.train_batch_size > images:
-        yield f"a batch of {train.train_batch_size} is larger than the split {train.train_split} with {images} images"
-    sizes = dataset.size_range.get(train.train_split)
-    if sizes and all(
-        side > largest * train.max_scale_factor
-        for side, largest in zip(train.train_crop_size, (sizes.max_height, sizes.max_width), strict=True)
-    ):
-        yield (
-            f"`train_crop_size={run_file.show(train.train_crop_size)}` is larger than every image even at "
-            f"`max_scale_factor={train.max_scale_factor:g}` (at most {sizes.max_height}x{sizes.max_width} pixels): "
-            "much of each crop is padding"
-        )
+    pixels = dataset.pixels.get(train.train_split, ())
+    for item in data_findings(configs, dataset):
+        yield f"{item.rule}: {item.text}; {item.hint}"
     if class_balance.ratio(weights) > class_balance.MAX_RATIO:
         recommended = class_balance.recommended_weights(pixels)
         instead = f"try {class_balance.setting_text(recommended)}" if recommended else "try their square roots"
@@ -353,6 +343,15 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
             f"batch norm learns from {per_device} images per device; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
             f"statistics are noisy: {remedy}"
         )
+
+
+def data_findings(configs: TrainingConfigs, dataset: Dataset) -> Iterator[Finding]:
+    """What `check-data` says of absent classes, the batch and the crop, from dataset.yml alone."""
+    train, stride = configs.train, configs.model.output_stride
+    # Sizes in dataset.yml are those of the stored images.
+    known = dataclasses.replace(dataset, size_range={}) if configs.resize.min_resize_value else dataset
+    scales = (train.min_scale_factor, train.max_scale_factor)
+    return training_findings(known, train.train_split, train.train_crop_size, train.train_batch_size, scales, stride)
 
 
 def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str:
