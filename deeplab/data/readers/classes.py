@@ -50,9 +50,6 @@ class DatasetClasses:
         return Painter(self.names, self.rule)
 
 
-Classes = DatasetClasses  # the name that callers used before; goes when they have changed
-
-
 def classes_from(
     config: LabelConfig, source: Source, other_splits: Dataset | None = None, tell: bool = True
 ) -> DatasetClasses:
@@ -67,7 +64,7 @@ def classes_from(
     Raises:
       UserError: two sources contradict each other.
     """
-    # A palette that only lies beside the masks does not replace the classes of a known dataset.
+    # A palette that was only found beside the masks does not replace the classes of a known dataset.
     palette = config.palette or ("" if config.dataset and not source.known else source.palette)
     table = read_color_table(palette) if palette else None
     described = _described(config, other_splits, source) or _voc(config, table, source, tell)

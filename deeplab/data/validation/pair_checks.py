@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.classes import Classes
+from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.validation import thumbnails
 from deeplab.data.validation.check_report import Finding, Sample, size_text
 from deeplab.data.validation.image_checks import SeenImage, examine_image
@@ -35,7 +35,7 @@ class PairTask:
       colors: how labels are drawn.
     """
 
-    classes: Classes
+    classes: DatasetClasses
     exif: str
     wants_preview: Callable[[str], bool]
     colors: LabelColors

@@ -17,7 +17,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import table_of
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec, are_gray_levels
-from deeplab.data.readers.classes import Classes
+from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.validation.check_report import Finding
 from deeplab.utils.text import counted
 
@@ -99,7 +99,7 @@ def map_setting(mapping: Mapping[int, int]) -> dict[str, str]:
 # --- Colors -------------------------------------------------------------------------------------------------
 
 
-def known_palette(colors: Sequence[int], classes: Classes, mixed: bool = False) -> Dataset | None:
+def known_palette(colors: Sequence[int], classes: DatasetClasses, mixed: bool = False) -> Dataset | None:
     """The one dataset that has all these colors; None where there is none, or more than one.
 
     Args:
@@ -126,7 +126,7 @@ def known_palette(colors: Sequence[int], classes: Classes, mixed: bool = False) 
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _known_name(classes: Classes) -> str:
+def _known_name(classes: DatasetClasses) -> str:
     """Name of the known dataset that has these classes and colors; empty where none has."""
     for name in datasets.known_names():
         known = datasets.load_known(name)

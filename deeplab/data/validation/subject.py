@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from deeplab.data import dataset as datasets
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.classes import Classes
+from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.readers.source import Mask, Pair, Source
 from deeplab.data.split_names import in_order
 from deeplab.data.validation.check_report import Finding
@@ -45,7 +45,7 @@ class Subject:
     checked: str
     numbers: Mapping[str, int]
     pairs: Callable[[], Iterator[UnreadPair | Finding]]
-    classes: Classes
+    classes: DatasetClasses
     exif: str = "auto"
     described: Dataset | None = None
     findings: Sequence[Finding] = ()
@@ -137,7 +137,7 @@ class FilePair:
 
 def of_source(
     source: Source,
-    classes: Classes,
+    classes: DatasetClasses,
     checked: str,
     *,
     exif: str = "auto",
@@ -168,7 +168,7 @@ def of_source(
 
 def of_nothing(checked: str, findings: Sequence[Finding]) -> Subject:
     """A dataset that could not be listed: nothing but findings."""
-    return Subject(checked, {}, lambda: iter(()), Classes(None, (), (), LabelSpec()), findings=findings)
+    return Subject(checked, {}, lambda: iter(()), DatasetClasses(None, (), (), LabelSpec()), findings=findings)
 
 
 def _wanted(asked: Sequence[str], present: Sequence[str], checked: str) -> list[str]:
@@ -328,9 +328,9 @@ def _described(folder: pathlib.Path, dataset: str) -> tuple[Dataset | None, list
         return None, [from_error("description-unusable", error)]
 
 
-def _classes(described: Dataset | None, num_classes: int | None) -> Classes:
+def _classes(described: Dataset | None, num_classes: int | None) -> DatasetClasses:
     ignore = described.ignore_label if described else 255
     if described and num_classes in (None, described.num_classes):
         spec = LabelSpec(described.num_classes, ignore)
-        return Classes(described.num_classes, described.class_names, described.colors, spec)
-    return Classes(num_classes, (), (), LabelSpec(num_classes, ignore))
+        return DatasetClasses(described.num_classes, described.class_names, described.colors, spec)
+    return DatasetClasses(num_classes, (), (), LabelSpec(num_classes, ignore))

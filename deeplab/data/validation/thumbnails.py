@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data.colormaps import TABLE_SIZE, colors_for, overlay
-from deeplab.data.readers.classes import Classes
+from deeplab.data.readers.classes import DatasetClasses
 from deeplab.visualization.label_rendering import LabelColors
 
 SIDE = 320  # longest side of an image in the report, in pixels
@@ -88,7 +88,7 @@ def gray_of(image: Image.Image) -> np.ndarray | None:
 # --- Color --------------------------------------------------------------------------------------------------
 
 
-def label_colors(classes: Classes) -> LabelColors:
+def label_colors(classes: DatasetClasses) -> LabelColors:
     """How labels are drawn: classes in their colors, ignored pixels and values that are no class in patterns."""
     number = classes.num_classes or TABLE_SIZE
     names = classes.names or tuple(map(str, range(number)))

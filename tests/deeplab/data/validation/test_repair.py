@@ -14,7 +14,7 @@ from deeplab.config.command_line import CHECK_FAILED
 from deeplab.data import dataset as datasets
 from deeplab.data.colormaps import ColorTable
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.classes import Classes
+from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.validation import repair
 from deeplab.data.validation.repair import certain_map, known_palette
 
@@ -66,7 +66,7 @@ class TestKnownPalette:
     CODES = (0x0000FF, 0xFF0000, 0x00FF00)
 
     def known(self, codes=CODES, number=None, names=(), colors=(), **options):
-        found = known_palette(codes, Classes(number, names, colors, LabelSpec(number)), **options)
+        found = known_palette(codes, DatasetClasses(number, names, colors, LabelSpec(number)), **options)
         return found.name if found else None
 
     def test_one_dataset_has_these_colors(self):
