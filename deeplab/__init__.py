@@ -19,6 +19,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 if TYPE_CHECKING:
     from deeplab import losses
     from deeplab.data.dataset import Dataset, load_dataset
+    from deeplab.evaluation.evaluator import evaluate
+    from deeplab.evaluation.report import Report
     from deeplab.export import export
     from deeplab.inference.segmenter import Segmentation, Segmenter
     from deeplab.model.segmentation_model import SegmentationModel
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "Dataset",
+    "Report",
     "Segmentation",
     "SegmentationModel",
     "Segmenter",
@@ -36,10 +39,12 @@ __all__ = [
     "evaluate",
     "export",
     "load_dataset",
+    "load_model",
     "losses",
 ]
 _HOMES = {
     "Dataset": "deeplab.data.dataset",
+    "Report": "deeplab.evaluation.report",
     "Segmentation": "deeplab.inference.segmenter",
     "SegmentationModel": "deeplab.model.segmentation_model",
     "Segmenter": "deeplab.inference.segmenter",
@@ -110,4 +115,34 @@ def create_model(
     if weights is not None:
         source = imagenet_weights(config) if weights == "imagenet" else os.fspath(weights)
         console.note(restore(variables_by_name(model), source).table())
+    return model
+
+
+def load_model(source: str | os.PathLike, **settings: Any) -> SegmentationModel:
+    """Returns a trained model as a `keras.Model`, like `create_model`.
+
+    Args:
+      source: a `.keras` file; a training folder or checkpoint; "zoo:NAME" for a published checkpoint.
+      **settings: for a checkpoint, flags of the model by name that differ from the training's: `output_stride=8`.
+
+    Raises:
+      UserError: there is no such model, it is damaged, or a setting contradicts its training.
+    """
+    from deeplab.config.fields import typed
+    from deeplab.config.model_config import ModelConfig
+    from deeplab.inference.load import load
+    from deeplab.inference.predictor import ModelPredictor
+    from deeplab.model.segmentation_model import SegmentationModel
+    from deeplab.utils.errors import UserError
+    from slim.layers import variables_by_name
+
+    predictor = load(os.fspath(source), typed([ModelConfig], settings))
+    if not isinstance(predictor, ModelPredictor):
+        hint = "give the checkpoint or the .keras file; deeplab.Segmenter takes exported files"
+        raise UserError("not-a-keras-model", "is an exported file without Keras layers", hint, where=source)
+    colors = predictor.colors[: predictor.num_classes].tolist() if predictor.names_are_known else ()
+    model = SegmentationModel(predictor.config, predictor.num_classes, predictor.class_names, colors)
+    values = variables_by_name(predictor.model)
+    for name, variable in variables_by_name(model).items():
+        variable.assign(values[name])
     return model

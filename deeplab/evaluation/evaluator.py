@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplab.config.fields import Size, typed
 from deeplab.data.dataset import Dataset, load_dataset
-from deeplab.evaluation import ConfusionMatrix, Report, write_report
+from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.metrics import present_classes
 from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
 from deeplab.inference.load import load
@@ -132,7 +132,7 @@ def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:
         print(f"{tag}[{value:.9g}]")
     for warning in report.warnings():
         console.warning(warning)
-    paths = write_report(report, folder)
+    paths = report.save(folder)
     print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
 
 

@@ -133,6 +133,41 @@ def test_export_settings_are_checked(model, tmp_path):
     assert error.value.value == "output_stride"
 
 
+# ---- load_model, evaluate ------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_loaded_as_a_keras_model_that_predicts_the_same(small_run):
+    model = deeplab.load_model(small_run)
+    assert isinstance(model, deeplab.SegmentationModel)
+    assert (model.class_names, model.colors[1]) == (("ground", "disc", "square"), (255, 0, 0))
+    pixels = golden_recipe.image(48, 64)[0]
+    expected, found = (deeplab.Segmenter(one)(pixels) for one in (small_run, model))
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    assert found.labels.max() > 0
+
+
+def test_keras_files_are_loaded_and_exported_graphs_are_not(model, tmp_path):
+    model.save(tmp_path / "m.keras")
+    loaded = deeplab.load_model(tmp_path / "m.keras")
+    pixels = golden_recipe.image(33, 49).astype(np.float32)
+    np.testing.assert_array_equal(loaded(pixels), model(pixels))
+    deeplab.export(model, tmp_path / "m.pb", ["frozen_graph"], crop_size=65, parity_images=1)
+    with raises("not-a-keras-model", where=tmp_path / "m.pb"):
+        deeplab.load_model(tmp_path / "m.pb")
+
+
+def test_a_model_and_its_checkpoint_have_the_same_report(small_run, disc_records, tmp_path):
+    data = deeplab.load_dataset(disc_records)
+    live, stored = (deeplab.evaluate(one, data) for one in (deeplab.load_model(small_run), small_run))
+    np.testing.assert_array_equal(live.counts, stored.counts)
+    assert live.num_images == 4 and 0 < live.mean_iou < 1 and live.mean_iou == live.overall()["mean_iou"]
+    live.save(tmp_path / "report")
+    assert (tmp_path / "report" / "metrics.json").is_file()
+    padded = deeplab.evaluate(small_run, disc_records, "train", crop_size=(65, 65), eval_scales=(0.5, 1.0))
+    assert padded.num_images == 12 and padded.passes == "0.5_1.0"
+
+
 # ---- the examples --------------------------------------------------------------------------------------
 
 

@@ -1,35 +1,28 @@
-"""The `.keras` file: read back by Keras, trained further, and recognized."""
+"""The `.keras` file: what every format does, and that Keras reads it back to train it further."""
 
 import keras
 import numpy as np
-import pytest
-from support.export_battery import CLASSES
+from support.export_battery import CLASSES, ExportBattery, export
 from support.golden_recipe import image
+from support.small_exports import make_settings
 
-from deeplab.export.formats import FORMATS
+from deeplab.inference.load import load
 from deeplab.model import MERGED_LOGITS
 from deeplab.model.segmentation_model import SegmentationModel
 from slim import kernels
 
 
-@pytest.fixture(scope="module")
-def written(network, tmp_path_factory):
-    import dataclasses
-
-    from support.small_exports import make_settings
-
-    from deeplab.export.freeze import freeze  # until its runtime is there, without the comparison
-
-    path = tmp_path_factory.mktemp("keras") / "model.keras"
-    frozen = dataclasses.replace(freeze(network, make_settings(scales=(0.5, 1.0))), class_names=CLASSES.names)
-    return FORMATS.get("keras").write(frozen, str(path)), path
+class TestKeras(ExportBattery):
+    name = "keras"
+    types = ("float32",)
 
 
-def test_keras_loads_a_model_with_the_same_logits(network, written):
-    tensors, path = written
-    assert tensors == [("image", "float32", "? x ? x ? x 3"), ("logits", "float32", "? x ? x ? x 4")]
-    loaded = keras.models.load_model(path)
+def test_keras_loads_a_model_with_the_same_logits_and_batch_norm(network, tmp_path):
+    export(
+        network, tmp_path / "m.keras", formats=("keras",), settings=make_settings(scales=(0.5, 1.0)), parity_images=1
+    )
+    loaded = keras.models.load_model(tmp_path / "m.keras")
     assert isinstance(loaded, SegmentationModel) and loaded.class_names == CLASSES.names
     pixels = image(65, 97).astype(np.float32)
     np.testing.assert_array_equal(loaded(pixels), kernels.resize_bilinear(network.model(pixels)[MERGED_LOGITS], 65, 97))
-    assert loaded.prediction["crop_size"] == [65, 97] and loaded.prediction["scales"] == [0.5, 1.0]
+    assert load(tmp_path / "m.keras").settings.scales == (0.5, 1.0)
