@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import __version__
-from deeplab.evaluation import plots, summaries
+from deeplab.evaluation import plots, report_scalars
 from deeplab.evaluation.report import Report
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -51,7 +51,7 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         write_atomically(paths[0], _as_json(metrics_of(report)).encode())
         write_atomically(paths[1], plots.confusion_png(report))
         write_atomically(paths[2], plots.iou_png(report))
-        summaries.write_scalars(report, folder)
+        report_scalars.write_scalars(report, folder)
     except OSError as fault:
         rule = f"{folder} cannot be written to: {fault.strerror or fault}"
         raise UserError("unwritable-folder", rule, "choose another folder", field="eval_logdir") from fault

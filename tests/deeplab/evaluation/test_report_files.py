@@ -11,7 +11,7 @@ import pytest
 from support.errors import raises
 
 import deeplab
-from deeplab.evaluation import ConfusionMatrix, metrics, report_files, summaries, write_report
+from deeplab.evaluation import ConfusionMatrix, metrics, report_files, report_scalars, write_report
 
 SETTINGS = {"eval_scales": (0.5, 1.0), "add_flipped_images": True, "eval_crop_size": None, "dataset_dir": "data"}
 
@@ -98,7 +98,7 @@ def test_scalars(make_report, tmp_path, tensorboard_values):
 
 
 def test_scalars_of_nothing_counted(make_report):
-    found = summaries.scalars(make_report(np.zeros((2, 2), int), class_names=["a", "b"]))
+    found = report_scalars.scalars(make_report(np.zeros((2, 2), int), class_names=["a", "b"]))
     assert found.pop("eval/miou_1.0_overall") == 0.0
     assert set(found) == {"eval/miou_1.0_class_0", "eval/miou_1.0_class_1"}
 
