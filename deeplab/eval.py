@@ -69,7 +69,8 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
 
 def reported(predictor: Predictor, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all settings by name, for the report; those that an exported file has built in are left out."""
-    configs = configs_from(dict(resolved), GROUPS if predictor.settings else GROUPS[:2])
+    settings = getattr(predictor, "inner", predictor).settings  # of the model inside, where labels are post-processed
+    configs = configs_from(dict(resolved), GROUPS if settings else GROUPS[:2])
     return {name: value for config in configs for name, value in as_dict(config).items()}
 
 

@@ -13,6 +13,7 @@ SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with i
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
 _MODEL = "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder."
 _SAME = "The same as `model`."
+_POSTPROCESS = "Steps after prediction: min_area:PIXELS, fill_holes, largest_component; e.g. min_area:200,fill_holes."
 _TRUST_MODEL = (
     "Run a model file although its operations may write files, run programs or use the network; no time limit."
 )
@@ -31,6 +32,7 @@ class InferenceConfig(Config):
 
     eval_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
+    postprocess: str = setting("", _POSTPROCESS)
     trust_model: bool = setting(False, _TRUST_MODEL, rare=True)
 
 

@@ -13,6 +13,7 @@ from deeplab.checkpoint import watch
 from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.config.fields import Size
 from deeplab.data import dataset as datasets
+from deeplab.inference import postprocess
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, checkpoint, keras_model
 from deeplab.utils import console
@@ -45,6 +46,7 @@ def load(
     if isinstance(source, Predictor):
         return source
     values = dict(given or {})
+    steps = postprocess.parse(values.pop("postprocess", ""))
     options = LoadOptions(values, crop_size, crop_field, bool(values.pop("trust_model", False)))
     if isinstance(source, keras.Model):
         predictor: Predictor = keras_model.of_model(source, options)
@@ -54,7 +56,7 @@ def load(
         predictor = _from_path(os.fspath(source), options)
     predictor.shrinks_large_images = shrink_large_images
     _name_classes(predictor, dataset)
-    return predictor
+    return postprocess.PostprocessedPredictor(predictor, steps) if steps else predictor
 
 
 def find_model(source: str) -> tuple[str, str]:
@@ -107,14 +109,19 @@ def each_model(
         yield load(path, own, crop_size=given.get(crop_field), crop_field=crop_field), dict(given)
         return
     predictor: ModelPredictor | None = None
+    steps = postprocess.parse(given.get("postprocess", ""))
+    processed: Predictor | None = None
     for opened in watch.checkpoints(source, max_number, interval_secs):
         if predictor is None:
             resolved = checkpoint.resolve(given, opened, groups)
             settings = checkpoint.settings_of(resolved, resolved.get(crop_field), crop_field)
             predictor = checkpoint.build(opened, resolved, settings)
+            processed = postprocess.PostprocessedPredictor(predictor, steps) if steps else None
         else:
             predictor.restore(opened)
-        yield predictor, resolved
+            if processed:
+                processed.source = predictor.source
+        yield processed or predictor, resolved
 
 
 def _from_path(source: str, options: LoadOptions) -> Predictor:

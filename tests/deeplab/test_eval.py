@@ -130,3 +130,12 @@ def test_help_as_a_file_from_anywhere(script, tmp_path):
     """Without installation, and without the package's own folder hiding other libraries."""
     done = subprocess.run([sys.executable, ROOT / "deeplab" / script, "--help"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0 and f"python deeplab/{script}".encode() in done.stdout
+
+
+def test_postprocessing(run, tmp_path):
+    assert run() == 0
+    plain = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert run("--postprocess=min_area:60", "--eval_scales=0.5,1.0") == 0
+    processed = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert processed["settings"]["postprocess"] == "min_area:60" and processed["step"] == 7
+    assert processed["evaluation"].endswith("0.5_1.0") and processed["confusion_matrix"] != plain["confusion_matrix"]

@@ -1,0 +1,86 @@
+"""Post-processing steps, their setting, and the Predictor that applies them."""
+
+import numpy as np
+import pytest
+from support.errors import raises
+from support.postprocess_battery import PostprocessBattery, probabilities_of
+from support.small_graphs import freeze
+
+from deeplab import Segmenter
+from deeplab.inference import postprocess
+from deeplab.inference.load import load
+
+IMAGE = np.zeros((12, 12, 3), np.uint8)
+
+
+class TestMinArea(PostprocessBattery):
+    step = staticmethod(postprocess.min_area(20))
+
+
+class TestFillHoles(PostprocessBattery):
+    step = staticmethod(postprocess.fill_holes())
+
+
+class TestLargestComponent(PostprocessBattery):
+    step = staticmethod(postprocess.largest_component())
+
+
+@pytest.fixture
+def labels():
+    """A square of class 1 with a hole, a speck of class 2 inside, and a second, smaller square."""
+    labels = np.zeros((12, 12), int)
+    labels[1:8, 1:8] = 1
+    labels[3, 3] = 0
+    labels[5, 5] = 2
+    labels[9:11, 9:11] = 1
+    return labels
+
+
+def after(step, labels):
+    return step(probabilities_of(labels), IMAGE).argmax(-1)
+
+
+def test_small_regions_go(labels):
+    found = after(postprocess.min_area(4), labels)
+    assert found[5, 5] != 2 and found[3, 3] != 0 and (found[9:11, 9:11] == 1).all()
+    assert (after(postprocess.min_area(5), labels)[9:11, 9:11] != 1).all()
+
+
+def test_the_largest_region_stays(labels):
+    found = after(postprocess.largest_component(), labels)
+    assert (found[9:11, 9:11] == 0).all() and found[1, 1] == 1 and found[5, 5] == 2
+
+
+def test_holes_are_filled_by_the_class_around_them(labels):
+    found = after(postprocess.fill_holes(), labels)
+    assert found[3, 3] == 1 and found[5, 5] == 2 and found[0, 0] == 0
+    labels[3, 3:5] = 0
+    assert after(postprocess.fill_holes(1), labels)[3, 3] == 0
+
+
+def test_the_setting():
+    assert len(postprocess.parse("min_area:200, fill_holes")) == 2 and postprocess.parse("") == []
+    for text, code in (("min_aera:3", "unknown-name"), ("min_area", "wrong-type"), ("min_area:x", "wrong-type")):
+        with raises(code, "postprocess"):
+            postprocess.parse(text)
+    with raises("out-of-range", "postprocess"):
+        postprocess.parse("min_area:-1")
+
+
+def test_a_predictor_with_steps(small_run):
+    image = np.random.default_rng(1).integers(0, 256, (40, 52, 3), np.uint8)
+    plain, processed = load(small_run), load(small_run, {"postprocess": "min_area:60"})
+    labels, probabilities = processed.predict(image)
+    assert processed.class_names == plain.class_names and processed.step == 7
+    changed = plain.predict(image).labels != labels
+    assert 0 < changed.sum() < labels.size
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert (Segmenter(small_run, postprocess="min_area:60")(image).labels == labels).all()
+
+
+def test_files_without_probabilities(tmp_path):
+    path = freeze(tmp_path / "graph.pb", with_probabilities=False)
+    with raises("no-probabilities", "postprocess"):
+        load(path, {"postprocess": "fill_holes"}).predict(IMAGE)
+    with_them = load(freeze(tmp_path / "b.pb"), {"postprocess": "fill_holes"})
+    assert with_them.predict(IMAGE).labels.shape == (12, 12)
