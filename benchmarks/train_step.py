@@ -94,17 +94,21 @@ def our_step(args: argparse.Namespace) -> Callable[[], None]:
     """The project's step, as the training loop calls it."""
     import tensorflow as tf
 
+    from deeplab import losses
     from deeplab.config.training_config import LossConfig, OptimizerConfig
     from deeplab.model import build_model
     from deeplab.training import optimizers
-    from deeplab.training.step import Task, make_train_step
+    from deeplab.training.randomness import StepClock
+    from deeplab.training.step import Trainer, make_train_step
     from slim.layers import variables_by_name
 
     model = build_model(settings(args), CLASSES)
     trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
     schedule = OptimizerConfig(base_learning_rate=0.001)
-    task = Task(model, optimizers.make(schedule, trainable), LossConfig(), schedule, 10**6, 255)
-    step, batch = make_train_step(task, tf.distribute.get_strategy()), batch_of(args)
+    optimizer, clock, decay = optimizers.make(schedule, trainable), StepClock(10**6), LossConfig().weight_decay
+    clock.control(model, 0)
+    trainer = Trainer(model, optimizer, losses.get(ignore_label=255), decay, schedule, 10**6, clock)
+    step, batch = make_train_step(trainer, tf.distribute.get_strategy()), batch_of(args)
     zero = tf.constant(0, tf.int64)
     return lambda: float(step(batch, zero)["total_loss"])
 

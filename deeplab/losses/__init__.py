@@ -24,8 +24,18 @@ Loss = Callable[..., Any]  # (logits, labels, weights, **options) -> scalar
 IGNORED = -1  # the label of ignored pixels, whatever the dataset's ignore label is
 
 registry: Registry[Loss] = Registry("loss", field="loss")
-for _name in ("cross_entropy",):
-    registry.register_lazily(_name, f"deeplab.losses.{_name}")
+_MODULES = {
+    "cross_entropy": ("cross_entropy",),
+    "focal": ("focal",),
+    "label_smoothing": ("label_smoothing",),
+    "bootstrapped_cross_entropy": ("bootstrapped_cross_entropy",),
+    "boundary_cross_entropy": ("boundary_cross_entropy",),
+    "regions": ("dice", "jaccard", "tversky", "focal_tversky"),
+    "lovasz": ("lovasz",),
+}
+for _module, _names in _MODULES.items():
+    for _name in _names:
+        registry.register_lazily(_name, f"deeplab.losses.{_module}")
 
 register = registry.register
 names = registry.names
