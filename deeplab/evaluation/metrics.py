@@ -13,9 +13,19 @@ were taken from under both rules.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from deeplab.utils.registry import Registry
 
+# Metrics of the whole split and of each class by name; a report shows and stores all of them. To add one, register a
+# function of the confusion matrix.
+OVERALL: Registry[Callable[[np.ndarray], float]] = Registry("metric of the split")
+PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric of a class")
+
+
+@PER_CLASS.register("iou")
 def class_iou(counts: np.ndarray) -> np.ndarray:
     """Intersection over union of each class, 0..1; NaN for classes absent from the labels."""
     hits = np.diagonal(counts)
@@ -23,21 +33,25 @@ def class_iou(counts: np.ndarray) -> np.ndarray:
     return np.where(present_classes(counts), iou, np.nan)
 
 
+@PER_CLASS.register("accuracy")
 def class_accuracy(counts: np.ndarray) -> np.ndarray:
     """Recall: the part of each class's labeled pixels that was found, 0..1; NaN for absent classes."""
     return _ratio(np.diagonal(counts), counts.sum(axis=1))
 
 
+@PER_CLASS.register("precision")
 def class_precision(counts: np.ndarray) -> np.ndarray:
     """The part of each class's predicted pixels that is right, 0..1; NaN for classes never predicted."""
     return _ratio(np.diagonal(counts), counts.sum(axis=0))
 
 
+@PER_CLASS.register("label_share")
 def label_share(counts: np.ndarray) -> np.ndarray:
     """Each class's part of all labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=1), counts.sum())
 
 
+@PER_CLASS.register("predicted_share")
 def predicted_share(counts: np.ndarray) -> np.ndarray:
     """Each class's part of the predictions at labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=0), counts.sum())
@@ -48,21 +62,25 @@ def present_classes(counts: np.ndarray) -> np.ndarray:
     return counts.sum(axis=1) > 0
 
 
+@OVERALL.register("mean_iou")
 def mean_iou(counts: np.ndarray) -> float:
     """Mean IoU of the classes that occur in the labels (the module's docstring compares the rules)."""
     return _mean(class_iou(counts)[present_classes(counts)])
 
 
+@OVERALL.register("pixel_accuracy")
 def pixel_accuracy(counts: np.ndarray) -> float:
     """The part of all labeled pixels that was predicted rightly."""
     return float(_ratio(np.trace(counts), counts.sum()))
 
 
+@OVERALL.register("mean_accuracy")
 def mean_accuracy(counts: np.ndarray) -> float:
     """Mean recall of the classes that occur in the labels."""
     return _mean(class_accuracy(counts)[present_classes(counts)])
 
 
+@OVERALL.register("frequency_weighted_iou")
 def frequency_weighted_iou(counts: np.ndarray) -> float:
     """Mean IoU with each class weighted by its label share (Long et al. 2015, section 5)."""
     present = present_classes(counts)

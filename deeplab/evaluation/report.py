@@ -81,22 +81,11 @@ class Report:
 
     def overall(self) -> dict[str, float]:
         """The metrics of the whole split by name; NaN when no pixel was counted."""
-        return {
-            "mean_iou": metrics.mean_iou(self.counts),
-            "pixel_accuracy": metrics.pixel_accuracy(self.counts),
-            "mean_accuracy": metrics.mean_accuracy(self.counts),
-            "frequency_weighted_iou": metrics.frequency_weighted_iou(self.counts),
-        }
+        return {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL}
 
     def per_class(self) -> dict[str, np.ndarray]:
         """The metrics of the classes by name: float64 [classes]; NaN where a class has no such metric."""
-        return {
-            "iou": metrics.class_iou(self.counts),
-            "accuracy": metrics.class_accuracy(self.counts),
-            "precision": metrics.class_precision(self.counts),
-            "label_share": metrics.label_share(self.counts),
-            "predicted_share": metrics.predicted_share(self.counts),
-        }
+        return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS}
 
     def reference_scalars(self) -> dict[str, float]:
         """The research DeepLab's tags and, by its rule, their values: `eval/miou_1.0_overall`, `..._class_0`."""

@@ -72,7 +72,8 @@ def _means(report: Report) -> str:
     present = int(metrics.present_classes(report.counts).sum())
     remarks = {"mean_iou": f"  over {present} of {report.matrix.num_classes} classes"}
     return "\n".join(
-        f"{_TITLES[name]:<22}  {decimal(value):>5}{remarks.get(name, '')}" for name, value in report.overall().items()
+        f"{_TITLES.get(name, name.replace('_', ' ')):<22}  {decimal(value):>5}{remarks.get(name, '')}"
+        for name, value in report.overall().items()
     )
 
 

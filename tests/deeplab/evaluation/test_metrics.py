@@ -97,3 +97,10 @@ def test_a_real_evaluation_of_the_reference(golden):
     assert metrics.reference_mean_iou(matrix.counts) == pytest.approx(run["tags"]["eval/miou_1.0_overall"], abs=1e-7)
     for index, iou in enumerate(metrics.reference_class_iou(matrix.counts)):
         assert iou == pytest.approx(run["tags"][f"eval/miou_1.0_class_{index}"], abs=1e-7)
+
+
+def test_a_registered_metric_is_shown_and_stored(portrait_report, monkeypatch):
+    monkeypatch.setattr(metrics.OVERALL, "_items", dict(metrics.OVERALL._items))
+    metrics.OVERALL.register("worst_iou")(lambda counts: float(np.nanmin(metrics.class_iou(counts))))
+    assert portrait_report.overall()["worst_iou"] == pytest.approx(20 / 44)
+    assert "worst iou" in portrait_report.text()
