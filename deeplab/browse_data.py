@@ -124,7 +124,7 @@ def batch_grids(
     batches = iter(training_batches(settings, source.dataset, source.shards, device, seed, done))
     number = config.batches or -(-config.images // settings.train.train_batch_size)
     about = f"seed {seed}, {about_crops(settings)}"
-    for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="batch"):
+    for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="step"):
         batch = guards.next_batch(batches, source.shards)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
         padding = slim.find(settings.model.model_variant).padding_color

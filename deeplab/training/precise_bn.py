@@ -62,7 +62,7 @@ def recalibrate(model: keras.Model, images: Iterator[tf.Tensor], batches: int, c
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
     measure = _measuring_function(model, layers, clock)
-    for index in console.progress(range(batches), what="batch-norm statistics", unit="batch"):
+    for index in console.progress(range(batches), what="batch-norm statistics", unit="step"):
         measure(next(images), tf.constant(step + index, tf.int64))
         for total, variable in zip(sums, statistics, strict=True):
             total += variable.numpy()
