@@ -77,7 +77,7 @@ def test_a_data_set_names_the_classes(flags_of_tf1, tmp_path, monkeypatch):
     "flag, rule, hint",
     [
         ("--num_classes=5", "is 5, but the logits", "--num_classes=21, or leave it out"),
-        ("--dataset=cityscapes", "cityscapes has 19 classes", "the dataset it was trained on"),
+        ("--dataset=cityscapes", "cityscapes has 19 classes", "the dataset that it was trained on"),
         ("--depth_multiplier=0.5", "another model", "--depth_multiplier=0.25"),
         ("--decoder_output_stride=4", "is missing", "--decoder_output_stride="),
         ("--export_path=graph.txt", "must end in .pb", "graph.txt.pb"),
