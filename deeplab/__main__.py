@@ -29,6 +29,9 @@ COMMANDS = {
         "predict": "predict masks for your own images",
         "inspect_checkpoint": "show what a checkpoint is, or how two differ",
     },
+    "Help": {
+        "doctor": "examine the installation, and say what to fix",
+    },
 }
 _MODULES = {"export": "deeplab.export_model", "convert_color_masks": "deeplab.convert_masks"}
 _ALIASES = {

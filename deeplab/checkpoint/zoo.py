@@ -32,6 +32,7 @@ from deeplab.data import dataset as datasets
 from deeplab.utils import archive, console, download
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.locks import folder_lock
+from deeplab.utils.paths import cache_root
 
 PREFIX = "zoo:"
 DATA = pathlib.Path(__file__).with_name("zoo.yml")
@@ -150,7 +151,7 @@ def imagenet_weights(config: ModelConfig) -> str | Mapping[str, Any]:
 
 def cache_folder() -> str:
     """Folder of archives and unpacked checkpoints: `$DEEPLAB_CACHE/zoo`, else `~/.cache/deeplab/zoo`."""
-    return os.path.join(os.path.expanduser(os.environ.get("DEEPLAB_CACHE") or "~/.cache/deeplab"), "zoo")
+    return os.path.join(cache_root(), "zoo")
 
 
 def fetch(name: str) -> str:

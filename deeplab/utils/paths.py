@@ -139,3 +139,8 @@ def files_of(folder: str | os.PathLike) -> list[str]:
         return []
     with os.scandir(str(folder)) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
+
+
+def cache_root() -> str:
+    """Return the folder of everything that is downloaded once: `$DEEPLAB_CACHE`, else `~/.cache/deeplab`."""
+    return os.path.expanduser(os.environ.get("DEEPLAB_CACHE") or "~/.cache/deeplab")
