@@ -12,12 +12,12 @@ from deeplab.utils.errors import UserError
 
 
 class ConfusionMatrix:
-    """Pixel counts of label against prediction; every metric is read from it.
+    """Pixel counts of label against prediction, the input of the metrics.
 
     Args:
       num_classes: number of classes, background included, ignore label not.
-      ignore_label: label value of pixels that are not counted. It may lie inside the class range (0 in
-        ADE20K): the class of that number then never has a label.
+      ignore_label: label value of pixels that are not counted. It may be inside the class range (0 in
+        ADE20K): the class of that number then has no labels.
       counts: counts to start from, integers [num_classes, num_classes] as in the attribute below; zeros if None.
 
     Attributes:
@@ -38,7 +38,7 @@ class ConfusionMatrix:
             self.counts += _checked_counts(counts, self.counts.shape)
 
     def add(self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = "") -> None:
-        """Counts one image or one batch.
+        """Count one image or one batch.
 
         Args:
           label: integers [H, W] or [B, H, W], classes 0..num_classes-1 or the ignore label.
@@ -46,7 +46,7 @@ class ConfusionMatrix:
           image_name: the image's name, or one name for each image of the batch; only for messages.
 
         Raises:
-          UserError: shapes differ, or a value lies outside the classes; nothing has been counted then.
+          UserError: shapes differ, or a value is outside the classes; then nothing is counted.
           TypeError: an array does not hold integers.
         """
         label, prediction = np.asarray(label), np.asarray(prediction)
@@ -57,7 +57,7 @@ class ConfusionMatrix:
         self.counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
-        """The counts of two workers together."""
+        """Add the counts of two workers."""
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         mine, theirs = (self.num_classes, self.ignore_label), (other.num_classes, other.ignore_label)
@@ -70,7 +70,7 @@ class ConfusionMatrix:
 def confusion_counts(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int
 ) -> np.ndarray | None:
-    """Counts of label against prediction.
+    """Count label against prediction.
 
     Args:
       label: integers of any shape.
@@ -85,17 +85,17 @@ def confusion_counts(
     if label.size == 0:
         return np.zeros((num_classes, num_classes), np.int64)
     ignored = label == ignore_label
-    # One row below the classes takes the ignored pixels: faster than picking the others out with a mask.
+    # One row below the classes takes the ignored pixels: faster than selecting the others with a mask.
     row = label.astype(np.int64)  # wide enough for num_classes and for the cell's number
     np.putmask(row, ignored, num_classes)
     if min(row.min(), prediction.min()) < 0 or row.max() > num_classes or prediction.max() >= num_classes:
         return None
     cell = np.multiply(row, num_classes, out=row)
-    # Added in place: a copy of the prediction as int64 costs more (fresh memory) than all the rest.
+    # Added in place: a copy of the prediction as int64 (new memory) costs more than everything else.
     np.add(cell, prediction, out=cell, casting="unsafe")  # values are checked, so only the type is unsafe
     counts = np.bincount(cell.ravel(), minlength=(num_classes + 1) * num_classes)
     counts = counts.astype(np.int64, copy=False).reshape(num_classes + 1, num_classes)
-    # A label of exactly num_classes fell into the extra row as well; it shows as a surplus there.
+    # A label of exactly num_classes is in the extra row as well; it appears as a surplus there.
     return counts[:-1] if counts[-1].sum() == np.count_nonzero(ignored) else None
 
 
@@ -123,7 +123,7 @@ def _check_arrays(label: np.ndarray, prediction: np.ndarray, image_name: str | S
 def _refuse_values_outside(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int, image_name: str | Sequence[str]
 ) -> NoReturn:
-    """Raises the error for values outside the classes; it may take its time, since the run ends here."""
+    """Raise the error for values outside the classes; speed does not matter here."""
     spec = LabelSpec(num_classes, ignore_label)
     bad_label = spec.is_outside(label)
     if bad_label.any():
@@ -143,7 +143,7 @@ def _refuse_values_outside(
 
 
 def _named(image_name: str | Sequence[str], where: np.ndarray | None = None) -> str:
-    """The image a message is about: of a batch, the first with a true pixel in `where` (bool [B, H, W])."""
+    """Return the image name for a message: of a batch, the first with a true pixel in `where` (bool [B, H, W])."""
     if isinstance(image_name, str):
         return image_name or "image"
     if where is None:
@@ -151,6 +151,6 @@ def _named(image_name: str | Sequence[str], where: np.ndarray | None = None) -> 
     return str(image_name[int(np.argmax(where.reshape(len(where), -1).any(axis=1)))])
 
 
-def _listed(values: list[int], most: int = 8) -> str:
-    shown = ", ".join(map(str, values[:most]))
-    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+def _listed(values: list[int], max_names: int = 8) -> str:
+    shown = ", ".join(map(str, values[:max_names]))
+    return shown + (f" and {len(values) - max_names} more" if len(values) > max_names else "")

@@ -1,4 +1,4 @@
-"""What is suspicious in a report's numbers, and how to find the cause."""
+"""Warnings about suspicious numbers in a report, with the likely causes and a command that tests each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from deeplab.utils.errors import UserError
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
 
-DOMINANT_SHARE = 0.99  # of all predictions: beyond it, one class may have swallowed the others
+DOMINANT_FRACTION = 0.99  # of all predictions; above it, one class may have replaced the others
 
 
 def warnings(report: Report) -> list[str]:
-    """One text for each suspicion; empty when there is none."""
+    """Return one text per suspicious finding; empty if there is none."""
     present = metrics.present_classes(report.counts)
     if not present.any():
         return [_nothing_counted(report)]
@@ -35,10 +35,10 @@ def warnings(report: Report) -> list[str]:
 
 
 def dominant_class(counts: np.ndarray) -> int | None:
-    """The class that has swallowed the others, if there is one.
+    """Return the class that the model predicts almost everywhere, if there is one.
 
-    It takes more than 99 % of the predictions, and more than half of the other classes' labeled pixels: a
-    dataset that is 99.5 % background gives no alarm as long as the rest is found.
+    It has more than 99 % of the predictions, and covers more than half of the other classes' labeled pixels. A
+    dataset that is 99.5 % background gives no warning as long as the other classes are found.
 
     Args:
       counts: integers [classes, classes], rows = label, columns = prediction.
@@ -46,18 +46,18 @@ def dominant_class(counts: np.ndarray) -> int | None:
     predicted, labeled = counts.sum(axis=0), counts.sum(axis=1)
     dominant = int(predicted.argmax())
     others = labeled.sum() - labeled[dominant]
-    swallowed = predicted[dominant] - counts[dominant, dominant]
-    if predicted[dominant] > DOMINANT_SHARE * predicted.sum() and 2 * swallowed > others > 0:
+    covered = predicted[dominant] - counts[dominant, dominant]
+    if predicted[dominant] > DOMINANT_FRACTION * predicted.sum() and 2 * covered > others > 0:
         return dominant
     return None
 
 
 def training_pixels(report: Report) -> Sequence[int]:
-    """Pixels of each class in the training split as dataset.yml counts them, else in the labels of this evaluation."""
+    """Return the pixels per class of the training split from dataset.yml, else those of the labels evaluated here."""
     folder = str(report.settings.get("dataset_dir") or "")
     try:
         described = datasets.find(str(report.settings.get("dataset") or ""), folder).pixels if folder else {}
-    except UserError:  # moved since
+    except UserError:  # the dataset was moved
         described = {}
     counted = described.get(training_split(list(described)), ())
     same_classes = len(counted) == report.matrix.num_classes and any(counted)
@@ -67,23 +67,23 @@ def training_pixels(report: Report) -> Sequence[int]:
 def _nothing_counted(report: Report) -> str:
     return (
         f"no pixel was counted: every label of split {report.split} is the ignore label {report.matrix.ignore_label}.\n"
-        f"  Look at the labels' values, and at ignore_label in dataset.yml:\n    {_check(report)}"
+        f"  Check the label values, and 'ignore_label' in dataset.yml:\n    {_check(report)}"
     )
 
 
 def _one_class_labeled(report: Report) -> str:
     (only,) = report.names_of(metrics.present_classes(report.counts))
     return (
-        f"the labels of split {report.split} hold nothing but {only}: these numbers say nothing of the other classes.\n"
-        f"  Look at the labels' values, and at the split's list of images:\n    {_check(report)}"
+        f"the labels of split {report.split} contain only {only}: these numbers do not measure the other classes.\n"
+        f"  Check the label values, and the split's list of images:\n    {_check(report)}"
     )
 
 
 def _one_class_predicted(report: Report, dominant: int) -> str:
-    shares = metrics.label_share(report.counts)
-    order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
-    labels = listed([f"{report.class_names[index]} {percent(shares[index])}" for index in order], most=6)
-    taken = percent(metrics.predicted_share(report.counts)[dominant])
+    fractions = metrics.label_fraction(report.counts)
+    order = [index for index in np.argsort(-fractions, kind="stable") if fractions[index] > 0]
+    labels = listed([f"{report.class_names[index]} {percent(fractions[index])}" for index in order], max_names=6)
+    predicted = percent(metrics.predicted_fraction(report.counts)[dominant])
     causes = [
         _cause_masks(report),
         _cause_imbalance(report),
@@ -92,8 +92,8 @@ def _one_class_predicted(report: Report, dominant: int) -> str:
         _cause_flags(report),
     ]
     lines = [
-        f"{report.class_names[dominant]} takes {taken} of the predictions, while the labels hold {labels}.",
-        "  Known causes, in the order in which to test them:",
+        f"{report.class_names[dominant]} has {predicted} of the predictions, but the labels contain {labels}.",
+        "  Possible causes; test them in this order:",
     ]
     lines += [f"  {number}. {cause}" for number, cause in enumerate(causes, start=1)]
     return "\n".join(lines)
@@ -102,17 +102,17 @@ def _one_class_predicted(report: Report, dominant: int) -> str:
 def _cause_masks(report: Report) -> str:
     allowed = LabelSpec(report.matrix.num_classes, report.matrix.ignore_label).allowed
     return (
-        "Wrong values in the masks the network was trained on; the label shares above would then be wrong, too. "
-        f"They must hold nothing but {allowed}:\n     {_check(report)}"
+        "Wrong values in the masks used for training; the label fractions above are then wrong, too. "
+        f"Only {allowed} are allowed:\n     {_check(report)}"
     )
 
 
 def _cause_imbalance(report: Report) -> str:
-    weights = "ONE_WEIGHT_A_CLASS"
+    weights = "ONE_WEIGHT_PER_CLASS"
     if report.matrix.num_classes <= class_balance.MAX_CLASSES_IN_TEXT:
         weights = class_balance.value_text(class_balance.recommended_weights(training_pixels(report)))
     command = _command("train", {"train_logdir": "NEW_FOLDER", "label_weights": weights})
-    return f"Class imbalance: rare classes cost too little. Train as before, but with weights:\n     {command}"
+    return f"Class imbalance: rare classes add too little to the loss. Train again with weights:\n     {command}"
 
 
 def _cause_training(report: Report) -> str:
@@ -120,9 +120,9 @@ def _cause_training(report: Report) -> str:
     split = _setting(report, "train_split", "train")
     command = _command("eval", {"eval_split": split, "eval_logdir": logdir, **_sources(report)})
     return (
-        f"Too few steps (these are {report.step}), a wrong learning rate, or a starting checkpoint of which nothing "
-        "was restored. The training images then come out no better; train.py's loss and its table of restored "
-        f"variables tell which it is:\n     {command}"
+        f"Too few steps (this is step {report.step}), a wrong learning rate, or an initial checkpoint from which "
+        "nothing was restored. Predictions on the training images are then no better. The loss and the table of "
+        f"restored variables in the output of train.py show which one it is:\n     {command}"
     )
 
 
@@ -130,8 +130,8 @@ def _cause_viewer(report: Report) -> str:
     logdir = _setting(report, "vis_logdir", "VIS_LOGDIR")
     command = _command("vis", {"vis_split": report.split, "vis_logdir": logdir, **_sources(report)})
     return (
-        "Pictures of class numbers look black in a viewer although they are right. The shares above are counted from "
-        f"numbers, so this is not their cause; to see the predictions in color:\n     {command}"
+        "Masks of class numbers look black in a viewer even if they are correct. The fractions above are counted "
+        f"from the numbers, so a viewer does not explain them. To see the predictions in color:\n     {command}"
     )
 
 
@@ -139,8 +139,8 @@ def _cause_flags(report: Report) -> str:
     logdir = _setting(report, "eval_logdir", "EVAL_LOGDIR")
     command = _command("eval", {"eval_split": report.split, "eval_logdir": logdir, **_sources(report)})
     return (
-        "Other flags than in training (model_variant, atrous_rates, decoder_output_stride, resizing). Give none of "
-        f"them, so that all come from config.yml beside the checkpoint:\n     {command}"
+        "Other flags than in training (model_variant, atrous_rates, decoder_output_stride, resizing). Leave them "
+        f"out, so that they come from config.yml beside the checkpoint:\n     {command}"
     )
 
 
@@ -149,7 +149,7 @@ def _check(report: Report) -> str:
 
 
 def _sources(report: Report) -> dict[str, str]:
-    """The flags that say what is evaluated on what."""
+    """Return the flags of the model and the dataset."""
     folder = os.path.dirname(report.checkpoint) or "CHECKPOINT_DIR"
     found = {
         "checkpoint_dir": _setting(report, "checkpoint_dir", folder),

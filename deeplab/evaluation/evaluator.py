@@ -1,4 +1,4 @@
-"""Measures how a Predictor's labels agree with those of a split, and prints the result."""
+"""Compare a Predictor's labels with those of a split, and print the result."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def evaluate(
       split: name of the split.
       crop_size: height, width to which every image is padded; None = each keeps its own size.
       batch_size: images per batch; more than 1 needs `crop_size`.
-      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that shall differ from the training.
+      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that differ from the training.
 
     Raises:
       UserError: as `load` and `Evaluator`.
@@ -123,7 +123,7 @@ def count(batch: ImageBatch, predictions: Sequence[np.ndarray], images: SplitIma
 
 
 def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:
-    """Prints a report, its warnings and the research DeepLab's tag lines, and writes its files into a folder."""
+    """Print a report, its warnings and the research DeepLab's tag lines, and write its files into a folder."""
     print(report.text())
     if excluded:
         print(mean_without(report, excluded))
@@ -137,7 +137,7 @@ def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:
 
 
 def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Numbers of classes that are given by name or number, one or several (with commas) a text.
+    """Return the numbers of classes given by name or number; a text may hold several, separated by commas.
 
     Raises:
       UserError: no such class.
@@ -155,9 +155,9 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]
 
 
 def mean_without(report: Report, excluded: Sequence[int]) -> str:
-    """A line with the mean IoU over the classes that occur in the labels and are not excluded.
+    """Format a line with the mean IoU over the classes that occur in the labels and are not excluded.
 
-    The excluded classes' pixels still count in the other classes' IoU: taken for another class, they are its error.
+    Pixels of the excluded classes still count in the IoU of the other classes, as false positives.
     """
     counted = present_classes(report.counts)
     counted[list(excluded)] = False
@@ -167,7 +167,7 @@ def mean_without(report: Report, excluded: Sequence[int]) -> str:
 
 
 def warn_of_other_names(trained: Sequence[str] | None, dataset: Sequence[str], where: str) -> None:
-    """Says when the classes had other names in training: the numbers may then mean other things."""
+    """Warn if the classes had other names in training: the numbers may then mean something else."""
     if trained and list(trained) != list(dataset):
         differing = [f"{a} / {b}" for a, b in zip(trained, dataset, strict=False) if a != b][:4]
         console.warning(f"class names differ between training and {where}: {', '.join(differing)}; are they the same?")

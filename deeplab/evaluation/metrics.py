@@ -1,14 +1,14 @@
-"""Every metric as a pure function of the confusion matrix.
+"""Metrics as pure functions of the confusion matrix.
 
 All take `counts`: integers [classes, classes], rows = label, columns = prediction, in pixels, as in
-`ConfusionMatrix.counts`. Metrics of one class come back as float64 [classes] with NaN where the class has no
-such metric; metrics of the whole split as a float, NaN when no pixel was counted.
+`ConfusionMatrix.counts`. Metrics per class are float64 [classes] with NaN where the class has no such
+metric; metrics of the whole split are a float, NaN if no pixel was counted.
 
-Two rules for the mean IoU live here. Ours averages over the classes that occur in the labels. The research
+There are two rules for the mean IoU. Ours averages over the classes that occur in the labels. The research
 DeepLab's (`tf.metrics.mean_iou`) averages over the classes that occur in the labels or in the predictions, and
-gives 0 when there are none. They differ for a class that is predicted somewhere but labeled nowhere: we
-leave it out and name it, the research DeepLab counts it as 0. Its pixels lower the IoU of the classes they
-were taken from under both rules.
+gives 0 if there are none. They differ for a class that is predicted but never labeled: we leave it out and
+name it, the research DeepLab counts it as 0. Under both rules its pixels lower the IoU of the classes that
+they belong to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deeplab.utils.registry import Registry
 # Metrics of the whole split and of each class by name; a report shows and stores all of them. To add one, register a
 # function of the confusion matrix.
 OVERALL: Registry[Callable[[np.ndarray], float]] = Registry("metric of the split")
-PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric of a class")
+PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric per class")
 
 
 @PER_CLASS.register("iou")
@@ -35,30 +35,30 @@ def class_iou(counts: np.ndarray) -> np.ndarray:
 
 @PER_CLASS.register("accuracy")
 def class_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Recall: the part of each class's labeled pixels that was found, 0..1; NaN for absent classes."""
+    """Recall: the fraction of each class's labeled pixels that was found, 0..1; NaN for absent classes."""
     return _ratio(np.diagonal(counts), counts.sum(axis=1))
 
 
 @PER_CLASS.register("precision")
 def class_precision(counts: np.ndarray) -> np.ndarray:
-    """The part of each class's predicted pixels that is right, 0..1; NaN for classes never predicted."""
+    """The fraction of each class's predicted pixels that is right, 0..1; NaN for classes never predicted."""
     return _ratio(np.diagonal(counts), counts.sum(axis=0))
 
 
-@PER_CLASS.register("label_share")
-def label_share(counts: np.ndarray) -> np.ndarray:
-    """Each class's part of all labeled pixels, 0..1; NaN when no pixel was counted."""
+@PER_CLASS.register("label_fraction")
+def label_fraction(counts: np.ndarray) -> np.ndarray:
+    """Each class's fraction of all labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=1), counts.sum())
 
 
-@PER_CLASS.register("predicted_share")
-def predicted_share(counts: np.ndarray) -> np.ndarray:
-    """Each class's part of the predictions at labeled pixels, 0..1; NaN when no pixel was counted."""
+@PER_CLASS.register("predicted_fraction")
+def predicted_fraction(counts: np.ndarray) -> np.ndarray:
+    """Each class's fraction of the predictions at labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=0), counts.sum())
 
 
 def present_classes(counts: np.ndarray) -> np.ndarray:
-    """Which classes occur in the labels: bool [classes]."""
+    """Tell which classes occur in the labels: bool [classes]."""
     return counts.sum(axis=1) > 0
 
 
@@ -70,7 +70,7 @@ def mean_iou(counts: np.ndarray) -> float:
 
 @OVERALL.register("pixel_accuracy")
 def pixel_accuracy(counts: np.ndarray) -> float:
-    """The part of all labeled pixels that was predicted rightly."""
+    """The fraction of all labeled pixels with the right prediction."""
     return float(_ratio(np.trace(counts), counts.sum()))
 
 
@@ -82,22 +82,22 @@ def mean_accuracy(counts: np.ndarray) -> float:
 
 @OVERALL.register("frequency_weighted_iou")
 def frequency_weighted_iou(counts: np.ndarray) -> float:
-    """Mean IoU with each class weighted by its label share (Long et al. 2015, section 5)."""
+    """Mean IoU with classes weighted by their label fraction (Long et al. 2015, section 5)."""
     present = present_classes(counts)
     if not present.any():
         return float("nan")
-    return float((label_share(counts) * class_iou(counts))[present].sum())
+    return float((label_fraction(counts) * class_iou(counts))[present].sum())
 
 
-def row_shares(counts: np.ndarray) -> np.ndarray:
-    """What each label was taken for: float64 [classes, classes], rows sum to 1; NaN rows for absent classes."""
+def row_fractions(counts: np.ndarray) -> np.ndarray:
+    """Fractions of each label's predictions: float64 [classes, classes], rows sum to 1; NaN rows for absent classes."""
     return _ratio(counts, counts.sum(axis=1, keepdims=True))
 
 
 def reference_class_iou(counts: np.ndarray) -> np.ndarray:
     """Per-class IoU as the research DeepLab reports it: NaN unless the class is labeled somewhere.
 
-    The same as `class_iou`; it has its own name so that its tags do not move should ours ever change.
+    The same as `class_iou`; the separate name keeps the reference's tags unchanged if ours change.
     """
     return class_iou(counts)
 

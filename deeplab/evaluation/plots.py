@@ -1,6 +1,6 @@
-"""Pictures of a report: the confusion matrix, and the classes' IoU as sorted bars.
+"""Plots of a report: the confusion matrix, and the IoU per class as sorted bars.
 
-Figures are made without pyplot: no display is needed, and nobody's own plots are touched.
+Figures are made without pyplot: they need no display and do not affect other plots of the process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# A notebook hands its own MPLBACKEND to the commands it starts; Matplotlib cannot even be imported under a
-# backend that is not installed there.
+# A notebook passes its MPLBACKEND to the commands it starts; importing Matplotlib fails if that backend is not
+# installed there.
 _backend = os.environ.get("MPLBACKEND", "")
 if _backend.startswith("module://") and not importlib.util.find_spec(_backend[len("module://") :].split(".")[0]):
     del os.environ["MPLBACKEND"]
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
 
 DPI = 150
-_MOST_NUMBERED = 30  # classes: beyond it, cells are too many to hold percentages
-_MOST_BARS = 60  # in one column of the bar plot
-_LONGEST_NAME = 26
+_MAX_NUMBERED = 30  # classes; with more, the cells are too small for percentages
+_MAX_BARS = 60  # in one column of the bar plot
+_MAX_NAME = 26  # characters
 _PLAIN_COLOR = np.array([70, 130, 180], np.uint8)
 _GRAY = "#8a8a8a"
 _FONTS_FOR_MORE_SCRIPTS = (
@@ -51,13 +51,13 @@ _FONTS_FOR_MORE_SCRIPTS = (
 
 
 def confusion_png(report: Report) -> bytes:
-    """The confusion matrix, each row in percent of the label's pixels, as a PNG file's bytes."""
+    """Draw the confusion matrix, each row in percent of the label's pixels: the bytes of a PNG file."""
     with _style():
         return _png(_confusion_figure(report))
 
 
 def iou_png(report: Report) -> bytes:
-    """The classes' IoU as bars in the classes' colors, best first, as a PNG file's bytes."""
+    """Draw the IoU per class as bars in the classes' colors, best first: the bytes of a PNG file."""
     with _style():
         return _png(_iou_figure(report))
 
@@ -80,7 +80,7 @@ def _style() -> AbstractContextManager[None]:
 def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script without a font shows as boxes; its class number stands beside it.
+        # A name in a script without a font appears as boxes; the class number is beside it.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()
@@ -95,29 +95,29 @@ def _confusion_figure(report: Report) -> Figure:
         facecolor="white",
     )
     axes = figure.add_subplot()
-    shares = metrics.row_shares(report.counts)
+    fractions = metrics.row_fractions(report.counts)
     colors = matplotlib.colormaps["Blues"].with_extremes(bad="#ececec")
-    # The root keeps confusions of a few percent visible beside a full diagonal.
-    image = axes.imshow(shares, cmap=colors, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    # The square root keeps confusions of a few percent visible next to a full diagonal.
+    image = axes.imshow(fractions, cmap=colors, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     _name_both_axes(axes, report, cell)
     _draw_grid(axes, classes)
-    if classes <= _MOST_NUMBERED:
-        _write_percentages(axes, shares, cell)
+    if classes <= _MAX_NUMBERED:
+        _write_percentages(axes, fractions, cell)
     figure.suptitle(_title(report, "Confusion matrix"), x=0.01, ha="left", fontsize=11)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label (gray: none in this split)" if report.absent_classes else "label")
     bar = figure.colorbar(image, ax=axes, shrink=min(0.8, 4 / (classes * cell)), pad=0.02, aspect=18)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1], labels=["0 %", "1", "5", "10", "25", "50", "75", "100 %"])
-    bar.set_label("part of the label's pixels")
+    bar.set_label("fraction of the label's pixels")
     bar.outline.set_visible(False)
     return figure
 
 
 def _cell_inches(classes: int) -> float:
-    """Side of a matrix cell: room for a percentage where there is one, else for the class name beside it."""
+    """Return the side of a matrix cell: enough for a percentage, or for the class name beside it if there is none."""
     if classes <= 10:
         return 0.62
-    return 0.42 if classes <= _MOST_NUMBERED else 0.14
+    return 0.42 if classes <= _MAX_NUMBERED else 0.14
 
 
 def _name_both_axes(axes: Axes, report: Report, cell: float) -> None:
@@ -127,7 +127,7 @@ def _name_both_axes(axes: Axes, report: Report, cell: float) -> None:
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if cell > 0.5 else {"rotation": 90}
     axes.set_xticks(range(len(names)), names, fontsize=size, **slant)
     axes.set_yticks(range(len(names)), names, fontsize=size)
-    many = len(names) > _MOST_NUMBERED
+    many = len(names) > _MAX_NUMBERED
     axes.tick_params(length=0, labeltop=many, labelright=many)
     for tick, labeled in zip(axes.yaxis.get_major_ticks(), present, strict=True):
         for text in (tick.label1, tick.label2):
@@ -144,29 +144,29 @@ def _draw_grid(axes: Axes, classes: int) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def _write_percentages(axes: Axes, shares: np.ndarray, cell: float) -> None:
+def _write_percentages(axes: Axes, fractions: np.ndarray, cell: float) -> None:
     digits, size = (1, 9) if cell > 0.5 else (0, 7)
-    for row, column in np.ndindex(shares.shape):
-        share = float(shares[row, column])
-        if share > 0:  # absent rows (NaN) and empty cells stay blank
-            text = _cell_text(share, digits)
-            color = "white" if share > 0.35 else "#a0a8b0" if text.startswith("<") else "#222222"
+    for row, column in np.ndindex(fractions.shape):
+        fraction = float(fractions[row, column])
+        if fraction > 0:  # absent rows (NaN) and empty cells stay blank
+            text = _cell_text(fraction, digits)
+            color = "white" if fraction > 0.35 else "#a0a8b0" if text.startswith("<") else "#222222"
             axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
-def _cell_text(share: float, digits: int) -> str:
-    """A share as a percentage; never 0 for something, never 100 for less than all."""
+def _cell_text(fraction: float, digits: int) -> str:
+    """Format a fraction as a percentage; 0 and 100 appear only if they are exact."""
     smallest = 10.0**-digits
-    if 100 * share < smallest / 2:
+    if 100 * fraction < smallest / 2:
         return f"<{smallest:g}"
-    text = f"{100 * share:.{digits}f}"
-    return f">{100 - smallest:g}" if share < 1 and float(text) == 100 else text
+    text = f"{100 * fraction:.{digits}f}"
+    return f">{100 - smallest:g}" if fraction < 1 and float(text) == 100 else text
 
 
 def _iou_figure(report: Report) -> Figure:
     iou = metrics.class_iou(report.counts)
     order = _best_first(iou)
-    columns = math.ceil(len(order) / _MOST_BARS)
+    columns = math.ceil(len(order) / _MAX_BARS)
     bars = math.ceil(len(order) / columns)
     figure = Figure(figsize=(5.6 * columns + 0.4, 0.215 * bars + 1.5), layout="constrained", facecolor="white")
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
@@ -176,7 +176,7 @@ def _iou_figure(report: Report) -> Figure:
 
 
 def _best_first(iou: np.ndarray) -> np.ndarray:
-    """Class numbers by falling IoU, classes without one last: int [classes]."""
+    """Sort class numbers by decreasing IoU, classes without one last: int [classes]."""
     return np.argsort(np.where(np.isnan(iou), np.inf, -iou), kind="stable")
 
 
@@ -228,4 +228,4 @@ def _title(report: Report, what: str) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"

@@ -1,4 +1,4 @@
-"""What one evaluation found."""
+"""`Report`: the result of one evaluation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Report:
 
     Attributes:
       matrix: the confusion matrix over all images of the split.
-      class_names: one name a class, in the order of the class numbers.
+      class_names: one name per class, in the order of the class numbers.
       checkpoint: the checkpoint's prefix.
       step: its global step.
       split: name of the split.
       num_images: images counted.
-      settings: every flag by name as it was resolved, flat: `{"eval_scales": (1.0,), "dataset_dir": ...}`.
+      settings: every setting by name as resolved, flat: `{"eval_scales": (1.0,), "dataset_dir": ...}`.
         `eval_scales` and `add_flipped_images` go into the tags, folders into the commands that warnings name.
       seconds: wall time of the evaluation.
       colors: uint8 [classes, 3] RGB of the classes for plots; None = one color for all.
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def passes(self) -> str:
-        """Scales and flips that were averaged, as the research DeepLab's tags have them: `0.5_1.0_flipped`."""
+        """Scales and flips that were averaged, as in the research DeepLab's tags: `0.5_1.0_flipped`."""
         scales = "_".join(str(float(scale)) for scale in self.settings.get("eval_scales") or (1.0,))
         return scales + ("_flipped" if self.settings.get("add_flipped_images") else "")
 
@@ -80,15 +80,15 @@ class Report:
         return self.class_names[ignored] if 0 <= ignored < self.matrix.num_classes else None
 
     def overall(self) -> dict[str, float]:
-        """The metrics of the whole split by name; NaN when no pixel was counted."""
+        """Return the metrics of the whole split by name; NaN if no pixel was counted."""
         return {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL}
 
     def per_class(self) -> dict[str, np.ndarray]:
-        """The metrics of the classes by name: float64 [classes]; NaN where a class has no such metric."""
+        """Return the metrics per class by name: float64 [classes]; NaN where a class has no such metric."""
         return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS}
 
     def reference_scalars(self) -> dict[str, float]:
-        """The research DeepLab's tags and, by its rule, their values: `eval/miou_1.0_overall`, `..._class_0`."""
+        """Return the research DeepLab's tags with values by its rule: `eval/miou_1.0_overall`, `..._class_0`."""
         prefix = f"eval/miou_{self.passes}"
         by_class = metrics.reference_class_iou(self.counts).tolist()
         scalars = {f"{prefix}_overall": metrics.reference_mean_iou(self.counts)}
@@ -106,19 +106,19 @@ class Report:
         return write_report(self, folder)
 
     def rule(self) -> str:
-        """One line that says what the numbers mean."""
+        """Return one line that says what the numbers mean."""
         return report_text.rule(self)
 
     def text(self) -> str:
-        """The table for the terminal: a line a class, the means, the rule."""
+        """Return the table for the terminal: one line per class, the means, the rule."""
         return report_text.table(self)
 
     def warnings(self) -> list[str]:
-        """What in these numbers is likely not what the user wants; empty when all is well."""
+        """Return warnings about suspicious numbers; empty if there are none."""
         return diagnosis.warnings(self)
 
     def names_of(self, which: np.ndarray) -> list[str]:
-        """Names of the classes where `which` (bool [classes]) is true."""
+        """Return the names of the classes where `which` (bool [classes]) is true."""
         return [name for name, chosen in zip(self.class_names, which, strict=True) if chosen]
 
 

@@ -1,4 +1,4 @@
-"""A report as files: `metrics.json`, two pictures, and a TensorBoard events file."""
+"""A report as files: `metrics.json`, two plots, and a TensorBoard events file."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ IOU_FILE = "class_iou.png"
 
 
 def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Writes a report into a folder, each file whole or not at all.
+    """Write a report into a folder, each file atomically.
 
-    The files are those of the latest evaluation. A `metrics.json` of another checkpoint, split or set of scales
-    is kept under a name of its own (`metrics-val-700-1.0.json`); scalars of all evaluations stand side by
-    side in TensorBoard.
+    The files are of the latest evaluation. A `metrics.json` of another checkpoint, split or set of scales is
+    kept under a different name (`metrics-val-700-1.0.json`); TensorBoard shows the scalars of all evaluations.
 
     Args:
       report: the evaluation.
-      folder: the folder (`eval_logdir`); made when missing.
+      folder: the folder (`eval_logdir`); created if missing.
 
     Returns:
       Paths of `metrics.json`, `confusion_matrix.png` and `class_iou.png`.
 
     Raises:
-      UserError: the folder cannot be made or written to.
+      UserError: the folder cannot be created or written to.
     """
     folder = pathlib.Path(folder)
     try:
@@ -52,17 +51,17 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         write_atomically(paths[1], plots.confusion_png(report))
         write_atomically(paths[2], plots.iou_png(report))
         report_scalars.write_scalars(report, folder)
-    except OSError as fault:
-        rule = f"{folder} cannot be written to: {fault.strerror or fault}"
-        raise UserError("unwritable-folder", rule, "choose another folder", field="eval_logdir") from fault
+    except OSError as error:
+        rule = f"{folder} cannot be written to: {error.strerror or error}"
+        raise UserError("unwritable-folder", rule, "choose another folder", field="eval_logdir") from error
     return paths
 
 
 def metrics_of(report: Report) -> dict[str, Any]:
-    """The content of `metrics.json`, ready for JSON: what has no value (NaN) is None.
+    """Return the content of `metrics.json` in the types of JSON; NaN is None.
 
-    `confusion_matrix` holds pixels, rows = label, columns = prediction, so that every other number can be
-    worked out anew.
+    `confusion_matrix` holds pixels, rows = label, columns = prediction, from which the other numbers can be
+    computed.
     """
     labeled, predicted = report.counts.sum(axis=1).tolist(), report.counts.sum(axis=0).tolist()
     per_class = {name: values.tolist() for name, values in report.per_class().items()}
@@ -96,7 +95,7 @@ def metrics_of(report: Report) -> dict[str, Any]:
 
 
 def _evaluation_name(report: Report) -> str:
-    """Tells evaluations in one folder apart; part of a file's name."""
+    """Return a name that identifies an evaluation within its folder; part of a file name."""
     return _as_file_name(f"{report.split}-{report.step}-{report.passes}")
 
 
@@ -105,20 +104,20 @@ def _as_file_name(text: str) -> str:
 
 
 def _keep_earlier(path: pathlib.Path, evaluation: str) -> None:
-    """Gives the metrics of another evaluation a name of their own before this one's take their place."""
+    """Rename the metrics of another evaluation, so that they are not overwritten."""
     try:
         earlier = _as_file_name(str(json.loads(path.read_text(encoding="utf-8"))["evaluation"]))
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        earlier = "unknown"  # not of this program, or damaged: kept all the same
+        earlier = "unknown"  # not from this program, or damaged: kept as well
     if earlier != evaluation:
-        with contextlib.suppress(FileNotFoundError):  # another evaluation into this folder was quicker
+        with contextlib.suppress(FileNotFoundError):  # another evaluation renamed it first
             os.replace(path, path.with_name(f"metrics-{earlier}.json"))
 
 
 def _as_json(content: dict[str, Any]) -> str:
-    """Indented JSON with each row of the confusion matrix on a line of its own."""
+    """Format indented JSON with one line per row of the confusion matrix."""
     head = {name: value for name, value in content.items() if name != "confusion_matrix"}
     rows = ",\n    ".join(json.dumps(row) for row in content["confusion_matrix"])
     text = json.dumps(head, indent=2, allow_nan=False, ensure_ascii=False).removesuffix("\n}")
@@ -126,7 +125,7 @@ def _as_json(content: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's types: no NaN, tuples as lists, anything else by its text."""
+    """Convert to the types of JSON: no NaN, tuples as lists, other objects as text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, np.generic):
@@ -143,6 +142,6 @@ def _versions() -> dict[str, str]:
     for package in ("tensorflow", "keras", "numpy"):
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # TensorFlow is also sold as tensorflow-cpu and the like
+        except PackageNotFoundError:  # TensorFlow also comes as tensorflow-cpu and the like
             continue
     return found

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def scalars(report: Report) -> dict[str, float]:
-    """Tags and values of a report.
+    """Return the tags and values of a report.
 
     The research DeepLab's tags come first, with the values of its rule: NaN for classes without labels. Ours
     are by class name (`eval/iou/hair`) and leave such classes out.
@@ -23,8 +23,8 @@ def scalars(report: Report) -> dict[str, float]:
 
 
 def write_scalars(report: Report, folder: str | os.PathLike) -> None:
-    """Writes the scalars into a new events file in `folder`, at the checkpoint's step."""
-    import tensorflow as tf  # here, so that reading a report costs no TensorFlow start
+    """Write the scalars into a new events file in `folder`, at the checkpoint's step."""
+    import tensorflow as tf  # here: reading a report does not need TensorFlow
 
     writer = tf.summary.create_file_writer(os.fspath(folder))
     with writer.as_default(step=report.step):

@@ -1,4 +1,4 @@
-"""A report as text: the table by class name, and the rule that stands under it."""
+"""A report as text: the table of classes, and the rule below it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeplab.utils import console
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
 
-_HEADER = ("class", "IoU", "accuracy", "label share", "predicted share")
+_HEADER = ("class", "IoU", "accuracy", "label fraction", "predicted fraction")
 _TITLES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -22,9 +22,9 @@ _TITLES = {
 
 
 def table(report: Report) -> str:
-    """Title, a line a class, the metrics of the whole split, the rule."""
+    """Format the title, one line per class, the metrics of the whole split, and the rule."""
     of = report.per_class()
-    columns = (of["iou"], of["accuracy"], of["label_share"], of["predicted_share"])
+    columns = (of["iou"], of["accuracy"], of["label_fraction"], of["predicted_fraction"])
     rows = [
         (name, decimal(iou), decimal(accuracy), percent(labeled), percent(predicted))
         for name, iou, accuracy, labeled, predicted in zip(report.class_names, *columns, strict=True)
@@ -33,9 +33,9 @@ def table(report: Report) -> str:
 
 
 def rule(report: Report) -> str:
-    """One line that says what the numbers mean."""
+    """Format one line that says what the numbers mean."""
     parts = [
-        "IoU is counted over all pixels of the split together, not image by image",
+        "IoU is counted over all pixels of the split together, not per image",
         _rule_for_background(report),
         _rule_for_absent(report),
         _rule_of_the_reference(report),
@@ -44,22 +44,22 @@ def rule(report: Report) -> str:
 
 
 def decimal(value: float) -> str:
-    """A metric from 0 to 1 with three digits; `-` where there is none."""
+    """Format a metric from 0 to 1 with three digits; `-` for NaN."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def percent(share: float) -> str:
-    """A share from 0 to 1 as a percentage; `-` where there is none."""
-    if math.isnan(share):
+def percent(fraction: float) -> str:
+    """Format a fraction from 0 to 1 as a percentage; `-` for NaN."""
+    if math.isnan(fraction):
         return "-"
-    # A class with few pixels must not look like one with none.
-    return f"{100 * share:.4f}%" if 0 < share < 5e-5 else f"{100 * share:.2f}%"
+    # A class with few pixels must not look like a class without any.
+    return f"{100 * fraction:.4f}%" if 0 < fraction < 5e-5 else f"{100 * fraction:.2f}%"
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names in a row; beyond `most` of them, how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def listed(names: Sequence[str], max_names: int = 12) -> str:
+    """Join names with commas; of more than `max_names`, the first ones and the number of the others."""
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(names[:max_names]) + more
 
 
 def _title(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Warnings: when they come, what they name, and when they keep still."""
+"""Warnings: when they appear, what they name, and when there are none."""
 
 import dataclasses
 import shlex
@@ -36,10 +36,10 @@ def test_one_class_predicted(make_report):
     (text,) = make_report([[700, 0, 0], [200, 0, 0], [99, 0, 1]], settings=settings).warnings()
     lines = text.splitlines()
     assert lines[0] == (
-        "background takes 99.90% of the predictions, while the labels hold background 70.00%, skin 20.00%, hair 10.00%."
+        "background has 99.90% of the predictions, but the labels contain background 70.00%, skin 20.00%, hair 10.00%."
     )
     causes = [line.strip() for line in lines if line.strip()[:2] in ("1.", "2.", "3.", "4.", "5.")]
-    words = ["values in the masks", "imbalance", "Too few steps (these are 500)", "look black", "flags"]
+    words = ["values in the masks", "imbalance", "Too few steps (this is step 500)", "look black", "flags"]
     assert len(causes) == 5
     assert all(word in cause for word, cause in zip(words, causes, strict=True))
     commands = [line.strip() for line in lines if line.strip().startswith("python ")]
@@ -73,7 +73,7 @@ def test_every_label_ignored(make_report):
 
 def test_one_class_labeled(make_report):
     (text,) = make_report([[90, 10, 0], [0, 0, 0], [0, 0, 0]]).warnings()
-    assert text.startswith("the labels of split val hold nothing but background")
+    assert text.startswith("the labels of split val contain only background")
 
 
 def test_weights_are_those_that_check_data_recommends(make_report, disc_records, tmp_path):

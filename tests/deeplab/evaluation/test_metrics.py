@@ -22,15 +22,15 @@ EMPTY = np.zeros((2, 2), np.int64)
         (metrics.class_iou, THREE, [50 / 70, 20 / 44, 5 / 11]),
         (metrics.class_accuracy, THREE, [50 / 60, 20 / 30, 5 / 10]),
         (metrics.class_precision, THREE, [50 / 60, 20 / 34, 5 / 6]),
-        (metrics.label_share, THREE, [0.60, 0.30, 0.10]),
-        (metrics.predicted_share, THREE, [0.60, 0.34, 0.06]),
+        (metrics.label_fraction, THREE, [0.60, 0.30, 0.10]),
+        (metrics.predicted_fraction, THREE, [0.60, 0.34, 0.06]),
         (metrics.class_iou, ABSENT, [6 / 9, NAN, NAN, 3 / 5]),
         (metrics.class_accuracy, ABSENT, [6 / 8, NAN, NAN, 3 / 4]),
         (metrics.class_precision, ABSENT, [6 / 7, 0, NAN, 3 / 4]),
-        (metrics.label_share, ABSENT, [8 / 12, 0, 0, 4 / 12]),
-        (metrics.predicted_share, ABSENT, [7 / 12, 1 / 12, 0, 4 / 12]),
+        (metrics.label_fraction, ABSENT, [8 / 12, 0, 0, 4 / 12]),
+        (metrics.predicted_fraction, ABSENT, [7 / 12, 1 / 12, 0, 4 / 12]),
         (metrics.class_iou, EMPTY, [NAN, NAN]),
-        (metrics.label_share, EMPTY, [NAN, NAN]),
+        (metrics.label_fraction, EMPTY, [NAN, NAN]),
     ],
 )
 def test_metrics_of_a_class(metric, counts, expected):
@@ -65,9 +65,9 @@ def test_present_classes():
     assert metrics.present_classes(ABSENT).tolist() == [True, False, False, True]
 
 
-def test_row_shares():
-    np.testing.assert_allclose(metrics.row_shares(THREE)[0], [50 / 60, 9 / 60, 1 / 60])
-    assert np.isnan(metrics.row_shares(ABSENT)[1]).all()
+def test_row_fractions():
+    np.testing.assert_allclose(metrics.row_fractions(THREE)[0], [50 / 60, 9 / 60, 1 / 60])
+    assert np.isnan(metrics.row_fractions(ABSENT)[1]).all()
 
 
 def test_counts_beyond_float32():

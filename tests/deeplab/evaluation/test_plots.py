@@ -1,4 +1,4 @@
-"""The pictures: that they show every class, in its place and color, whatever the names."""
+"""The plots show every class in its place and color, whatever the names."""
 
 import io
 import os
@@ -13,12 +13,12 @@ from deeplab.evaluation import plots
 
 
 def decoded(png: bytes) -> np.ndarray:
-    """uint8 [H, W, 3] picture of a PNG file's bytes."""
+    """uint8 [H, W, 3] image of a PNG file's bytes."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 21])
-def test_pictures_are_drawn_and_grow_with_the_classes(make_report, classes):
+def test_plots_are_drawn_and_grow_with_the_classes(make_report, classes):
     counts = np.full((classes, classes), 2) + 30 * np.eye(classes, dtype=int)
     report = make_report(counts, class_names=[f"class {number}" for number in range(classes)])
     confusion, iou = decoded(plots.confusion_png(report)), decoded(plots.iou_png(report))
@@ -39,19 +39,19 @@ def test_151_classes_stay_legible(make_report):
 
 def test_bars_have_the_colors_of_the_classes(make_report):
     colors = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
-    picture = decoded(plots.iou_png(make_report([[50, 0, 0], [0, 25, 25], [10, 0, 0]], colors=colors)))
-    areas = [(picture == color).all(axis=-1).sum() for color in colors]
+    image = decoded(plots.iou_png(make_report([[50, 0, 0], [0, 25, 25], [10, 0, 0]], colors=colors)))
+    areas = [(image == color).all(axis=-1).sum() for color in colors]
     assert areas[0] > areas[1] > 1000  # IoU 50/60 and 25/50
     assert areas[2] == 0  # IoU 0: no bar
-    rows = [np.flatnonzero((picture == color).all(axis=-1).any(axis=1)).mean() for color in colors[:2]]
+    rows = [np.flatnonzero((image == color).all(axis=-1).any(axis=1)).mean() for color in colors[:2]]
     assert rows[0] < rows[1]  # the best class on top
 
 
 def test_rows_are_labels_and_columns_predictions(make_report):
     """All of class 0 was taken for class 2: one dark cell, right in the upper row; the other rows are gray."""
-    picture = decoded(plots.confusion_png(make_report([[0, 0, 9], [0, 0, 0], [0, 0, 0]])))
-    dark = (picture == [8, 48, 107]).all(axis=-1)  # the upper end of the color scale
-    gray = (picture == [0xEC, 0xEC, 0xEC]).all(axis=-1)
+    image = decoded(plots.confusion_png(make_report([[0, 0, 9], [0, 0, 0], [0, 0, 0]])))
+    dark = (image == [8, 48, 107]).all(axis=-1)  # the upper end of the color scale
+    gray = (image == [0xEC, 0xEC, 0xEC]).all(axis=-1)
     gray_columns = np.flatnonzero(gray.sum(axis=0) > 100)  # not the soft edges of letters
     dark_rows, dark_columns = np.nonzero(dark[:, : gray_columns.max()])  # the color bar beside it is dark as well
     assert dark_rows.size > 5000
@@ -64,7 +64,7 @@ def test_order_of_bars():
 
 
 @pytest.mark.parametrize(
-    ("share", "digits", "text"),
+    ("fraction", "digits", "text"),
     [
         (0.25, 1, "25.0"),
         (1.0, 1, "100.0"),
@@ -76,8 +76,8 @@ def test_order_of_bars():
         (0.5, 0, "50"),
     ],
 )
-def test_text_of_a_cell(share, digits, text):
-    assert plots._cell_text(share, digits) == text
+def test_text_of_a_cell(fraction, digits, text):
+    assert plots._cell_text(fraction, digits) == text
 
 
 @pytest.mark.filterwarnings("error")

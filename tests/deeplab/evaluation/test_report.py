@@ -11,18 +11,18 @@ from deeplab.evaluation.report_text import listed, percent
 TABLE = """\
 runs/face/model.ckpt-500 (step 500), split val: 4 images in 01:05
 
-class         IoU  accuracy  label share  predicted share
-----------  -----  --------  -----------  ---------------
-background  0.714     0.833       60.00%           60.00%
-skin        0.455     0.667       30.00%           34.00%
-hair        0.455     0.500       10.00%            6.00%
+class         IoU  accuracy  label fraction  predicted fraction
+----------  -----  --------  --------------  ------------------
+background  0.714     0.833          60.00%              60.00%
+skin        0.455     0.667          30.00%              34.00%
+hair        0.455     0.500          10.00%               6.00%
 
 mean IoU                0.541  over 3 of 3 classes
 pixel accuracy          0.750
 mean accuracy           0.667
 frequency-weighted IoU  0.610
 
-IoU is counted over all pixels of the split together, not image by image; background is a class like the others, \
+IoU is counted over all pixels of the split together, not per image; background is a class like the others, \
 pixels labeled 255 do not count (ignore label)."""
 
 
@@ -58,15 +58,15 @@ def test_ignore_label_among_the_classes(make_report):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "0.00%"), (1.0, "100.00%"), (0.12345, "12.35%"), (2e-6, "0.0002%"), (math.nan, "-")]
+    ("fraction", "text"), [(0.0, "0.00%"), (1.0, "100.00%"), (0.12345, "12.35%"), (2e-6, "0.0002%"), (math.nan, "-")]
 )
-def test_a_rare_class_does_not_look_like_an_absent_one(share, text):
-    assert percent(share) == text
+def test_a_rare_class_does_not_look_like_an_absent_one(fraction, text):
+    assert percent(fraction) == text
 
 
 def test_long_lists_are_cut():
     assert listed(["a", "b"]) == "a, b"
-    assert listed([str(number) for number in range(80)], most=3) == "0, 1, 2 and 77 more"
+    assert listed([str(number) for number in range(80)], max_names=3) == "0, 1, 2 and 77 more"
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_metrics_json_holds_everything(make_report, tmp_path):
         "iou": 20 / 39,
         "accuracy": 20 / 30,
         "precision": 20 / 29,
-        "label_share": 30 / 90,
-        "predicted_share": 29 / 90,
+        "label_fraction": 30 / 90,
+        "predicted_fraction": 29 / 90,
         "label_pixels": 30,
         "predicted_pixels": 29,
     }
@@ -67,7 +67,7 @@ def test_values_that_json_does_not_know(make_report):
     assert content["settings"] == {"size": 0.5, "f": str(print)}
 
 
-def test_pictures_and_their_names(portrait_report, tmp_path):
+def test_plots_and_their_names(portrait_report, tmp_path):
     paths = write_report(portrait_report, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["metrics.json", "confusion_matrix.png", "class_iou.png"]
     assert all(path.parent == tmp_path / "new" / "folder" for path in paths)
