@@ -190,7 +190,8 @@ class progress:
             size = f"{self.n / 1e6:.1f}"
             return f"{size}/{self.total / 1e6:.1f} MB" if self.total else f"{size} MB"
         number = self.total if self.total is not None else self.n
-        unit = self._unit if number == 1 else f"{self._unit}s"
+        plural = "es" if self._unit.endswith("ch") else "s"
+        unit = self._unit if number == 1 else self._unit + plural
         return f"{self.n}/{self.total} {unit}" if self.total is not None else f"{self.n} {unit}"
 
     def _left(self) -> str:

@@ -139,3 +139,8 @@ def test_settings_are_spelled(capsys):
     finally:
         console.spell_settings(str)
     assert capsys.readouterr() == ("B\n", "A\n")
+
+
+def test_progress_uses_the_plural_of_its_unit(capsys):
+    assert list(console.progress(range(2), what="reading", unit="batch")) == [0, 1]
+    assert "2/2 batches" in capsys.readouterr().err
