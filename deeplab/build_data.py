@@ -74,11 +74,21 @@ def build_data(
 
 
 def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
-    """Checks records, prints the findings, and returns whether training may start."""
-    from deeplab.check_data import check_records
-    from deeplab.config.validation_config import CheckConfig, RecordsToCheck
+    """Checks records, prints the findings, notes errors in `dataset.yml`; returns whether training may start."""
+    from deeplab.check_data import conclude
+    from deeplab.config.validation_config import CheckConfig
+    from deeplab.data import dataset as datasets
+    from deeplab.data.validation import analysis, subject
 
-    return not check_records(CheckConfig(split=",".join(splits), num_workers=num_workers), RecordsToCheck(folder))
+    config = CheckConfig(split=",".join(splits), num_workers=num_workers)
+    report = analysis.check(subject.of_records(folder, splits=config.splits), config)
+    conclude(report, config)
+    if not report.may_train:
+        path = os.path.join(folder, datasets.FILE_NAME)
+        described = datasets.load(path)
+        errors = {**described.errors, **{split: report.errors_of(split) for split in splits}}
+        datasets.save(dataclasses.replace(described, errors=errors), path)
+    return report.may_train
 
 
 def run(format_name: str, given: Given) -> None:

@@ -67,6 +67,9 @@ class TrainConfig(Config):
 
     train_logdir: str = setting("", "Folder for checkpoints and summaries.", required=True, resumable=True)
     train_split: str = setting("train", "Split to train on.")
+    ignore_data_errors: bool = setting(
+        False, "Train although the check of the data found errors (off: refuse).", rare=True, resumable=True
+    )
     train_crop_size: Size = setting((513, 513), "Height,width of the training crop.", **IMAGE_SIDE, unit="pixels")
     train_batch_size: int = setting(
         8,

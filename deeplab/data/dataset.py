@@ -70,6 +70,7 @@ class Dataset:
       pixels: for each split the number of pixels of each class; empty where they were not counted.
       ignored_pixels: for each split the number of pixels with the ignore label.
       size_range: for each split the range of image sizes.
+      errors: for each split the rules that the check found violated so that training must not start.
       image_formats: encodings of the stored images: "jpeg", "png".
       label_format: encoding of the stored labels.
       folder: folder of the TFRecord shards; empty where none is known. Not part of `dataset.yml`.
@@ -94,6 +95,7 @@ class Dataset:
     pixels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignored_pixels: Mapping[str, int] = field(default_factory=dict)
     size_range: Mapping[str, SizeRange] = field(default_factory=dict)
+    errors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_formats: tuple[str, ...] = ("jpeg",)
     label_format: str = "png"
     folder: str = field(default="", compare=False)
@@ -266,6 +268,7 @@ class _DescriptorReader:
             pixels={name: fact["pixels"] for name, fact in facts.items() if "pixels" in fact},
             ignored_pixels={name: fact["ignored_pixels"] for name, fact in facts.items() if "ignored_pixels" in fact},
             size_range={name: fact["size"] for name, fact in facts.items() if "size" in fact},
+            errors={name: fact["errors"] for name, fact in facts.items() if "errors" in fact},
             image_formats=tuple(formats),
             label_format=str(content.get("label_format", "png")),
         )
@@ -320,14 +323,19 @@ class _DescriptorReader:
         where = f"splits.{name}"
         if not isinstance(value, dict):
             return {"images": self.whole(where, value)}
-        unknown = set(value) - {"images", "height", "width", "pixels", "ignored_pixels"}
+        unknown = set(value) - {"images", "height", "width", "pixels", "ignored_pixels", "errors"}
         if unknown or "images" not in value:
-            raise self.error(where, "must hold images, and may hold height, width, pixels, ignored_pixels", value)
+            rule = "must hold images, and may hold height, width, pixels, ignored_pixels, errors"
+            raise self.error(where, rule, value)
         facts: dict[str, Any] = {"images": self.whole(f"{where}.images", value["images"])}
         if "pixels" in value:
             facts["pixels"] = self.whole_list(f"{where}.pixels", value["pixels"], num_classes)
         if "ignored_pixels" in value:
             facts["ignored_pixels"] = self.whole(f"{where}.ignored_pixels", value["ignored_pixels"])
+        if value.get("errors"):
+            if not isinstance(value["errors"], list) or not all(isinstance(rule, str) for rule in value["errors"]):
+                raise self.error(f"{where}.errors", "must be a list of names of rules", value["errors"])
+            facts["errors"] = tuple(value["errors"])
         if "height" in value and "width" in value:
             heights = self.whole_list(f"{where}.height", value["height"], 2)
             facts["size"] = SizeRange(*heights, *self.whole_list(f"{where}.width", value["width"], 2))
@@ -375,6 +383,8 @@ def _split_facts(dataset: Dataset, split: str) -> dict[str, Any]:
         facts["pixels"] = list(dataset.pixels[split])
     if split in dataset.ignored_pixels:
         facts["ignored_pixels"] = dataset.ignored_pixels[split]
+    if dataset.errors.get(split):
+        facts["errors"] = list(dataset.errors[split])
     return facts
 
 
@@ -472,11 +482,13 @@ def replace_splits(dataset: Dataset, others: Dataset) -> Dataset:
         return {**getattr(others, name), **getattr(dataset, name)}
 
     formats = tuple(sorted({*dataset.image_formats, *others.image_formats}))
+    kept = {split: rules for split, rules in others.errors.items() if split not in dataset.splits}
     return dataclasses.replace(
         dataset,
         splits=merged("splits"),
         pixels=merged("pixels"),
         ignored_pixels=merged("ignored_pixels"),
         size_range=merged("size_range"),
+        errors={**kept, **dataset.errors},
         image_formats=formats,
     )

@@ -86,6 +86,7 @@ def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
     """
     train = configs.train
     dataset = datasets.find(configs.dataset.dataset, configs.dataset.dataset_dir)
+    require_fit_data(configs, dataset)
     require_one_weight_per_class(configs.loss.label_weights, dataset)
     schedules.learning_rate(configs.optimizer, 0, train.training_number_of_steps)  # an unknown name shows at once
     shards = records.list_shards(configs.dataset.dataset_dir, train.train_split)
@@ -284,6 +285,28 @@ def training_batches(
         start=start,
     )
     return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
+
+
+def require_fit_data(configs: TrainingConfigs, dataset: Dataset) -> None:
+    """Refuses data in which a check found errors, as `dataset.yml` notes them; a warning with `ignore_data_errors`.
+
+    Raises:
+      UserError: there are such errors, and they are not to be ignored.
+    """
+    errors = {split: ", ".join(rules) for split, rules in dataset.errors.items() if rules}
+    if not errors:
+        return
+    found = "; ".join(f"split {split}: {rules}" for split, rules in errors.items())
+    rule = f"training must not start, by the check when the records were built: {found}"
+    if configs.train.ignore_data_errors:
+        console.warning(rule)
+        return
+    folder = configs.dataset.dataset_dir
+    hint = (
+        f"deeplab check-data `dataset_dir={folder}` shows the errors: correct the data and build the records again; "
+        "`ignore_data_errors=true` trains in spite of them"
+    )
+    raise UserError("unfit-dataset", rule, hint, where=folder)
 
 
 def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -> None:

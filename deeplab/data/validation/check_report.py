@@ -136,6 +136,11 @@ class CheckReport:
         """Whether training may start."""
         return not any(finding.severity == "error" for finding in self.findings)
 
+    def errors_of(self, split: str) -> tuple[str, ...]:
+        """Rules of errors in a split, or in the whole dataset."""
+        errors = (finding for finding in self.findings if finding.severity == "error")
+        return tuple(dict.fromkeys(finding.rule for finding in errors if finding.split in ("", split)))
+
     @property
     def repair(self) -> dict[str, str]:
         """Settings of `build-data` that together repair what settings can repair."""

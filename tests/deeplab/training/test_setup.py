@@ -114,6 +114,15 @@ class TestDataset:
 
 
 class TestInitialWeights:
+    def test_data_that_a_check_found_unfit_is_refused(self, capsys):
+        unfit = dataclasses.replace(DATASET, errors={"val": ("labels-all-same",)})
+        with raises("unfit-dataset"):
+            setup.require_fit_data(make_configs(), unfit)
+        setup.require_fit_data(make_configs(), DATASET)
+        assert capsys.readouterr().err == ""
+        setup.require_fit_data(make_configs(ignore_data_errors=True), unfit)
+        assert "training must not start" in capsys.readouterr().err
+
     def test_a_wrong_path_shows_at_once(self):
         with raises("checkpoint-not-found", where="nowhere"):
             setup.require_initial_weights(TrainConfig("run", tf_initial_checkpoint="nowhere/model.ckpt"))

@@ -515,6 +515,27 @@ def test_all_folds_are_built_before_one_that_is_unfit_ends_the_command(pairs, tm
     assert (tmp_path / "out" / "fold_1" / "dataset.yml").is_file()
 
 
+def test_errors_that_the_check_finds_are_noted_until_the_split_is_built_again(pairs, tmp_path):
+    config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
+    folder = tmp_path / "out"
+
+    def build(**settings):
+        build_data("folder", config, LabelConfig(), SplitConfig(), RecordConfig(str(folder), **settings))
+        return datasets.load(folder / "dataset.yml")
+
+    described = build(check=False)
+    assert described.errors == {}
+    split = next(iter(described.splits))
+    for path in (tmp_path / "masks").iterdir():
+        write_pair(tmp_path, path.stem, np.array([[0, 1, 1]] * 4, np.uint8), extension="png")
+    with raises("unfit-dataset"):
+        build(overwrite=True)
+    described = datasets.load(folder / "dataset.yml")
+    assert described.errors[split] and described.splits[split]
+    assert datasets.parse(datasets.as_text(described), "x") == described
+    assert build(overwrite=True, check=False).errors == {}
+
+
 def test_the_next_command_is_shown(pairs, tmp_path, capsys):
     build_folds(tmp_path)
     assert f"deeplab browse_data --dataset_dir={tmp_path}/out/fold_1\n" in capsys.readouterr().err
