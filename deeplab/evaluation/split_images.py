@@ -162,7 +162,7 @@ def predict_labels(predictor: Predictor, batch: ImageBatch) -> list[np.ndarray]:
     """Labels of a batch, int32 [h, w] each, at the size after resizing, where evaluation compares."""
     if batch.pixels is None:
         return [predictor.predict_resized(image) for image in batch.images]
-    assert isinstance(predictor, ModelPredictor)
+    assert isinstance(predictor, ModelPredictor)  # nosec B101  # for the type checker
     padded = predictor.predict_padded(batch.pixels)
     return [one[:height, :width] for one, (height, width) in zip(padded, batch.sizes, strict=True)]
 

@@ -248,7 +248,7 @@ def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite:
 def _cases(job: _Job) -> list[Case]:
     """The images to check on, with the model's predictions."""
     config, settings = job.config, job.settings
-    assert settings.crop_size is not None
+    assert settings.crop_size is not None  # nosec B101  # for the type checker
     channels = settings.model.input_channels
     chosen = parity_images.choose(
         config.parity_images, config.parity_folder, config.dataset_dir, settings.crop_size, channels

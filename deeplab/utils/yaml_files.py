@@ -47,7 +47,7 @@ def parse_mapping(text: str, where: object) -> dict[str, Any]:
             "unreadable-yaml", f"has {len(text):,} characters; at most {_MAX_BYTES:,} are read", where=where
         )
     try:
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, _Loader)  # nosec B506  # a SafeLoader
         _count(content, 0, 0)
     except (yaml.YAMLError, ValueError) as problem:  # ValueError: a date that does not exist
         raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=where) from None

@@ -149,7 +149,8 @@ def choose(split: RecordSplit, selection: Selection) -> list[int]:
         raise UserError("no-images", rule, "try another split", field="classes" if selection.classes else "split")
     if selection.seed is None:
         return possible[: selection.images]
-    return sorted(random.Random(selection.seed).sample(possible, min(selection.images, len(possible))))
+    chance = random.Random(selection.seed)  # nosec B311  # draws images, no secrets
+    return sorted(chance.sample(possible, min(selection.images, len(possible))))
 
 
 def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

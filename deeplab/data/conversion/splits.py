@@ -300,7 +300,7 @@ def _finer(groups: Sequence[str] | None) -> str:
 
 def _drawn(names: Sequence[str], seed: int) -> list[int]:
     drawn = sorted(range(len(names)), key=names.__getitem__)
-    random.Random(seed).shuffle(drawn)
+    random.Random(seed).shuffle(drawn)  # nosec B311  # shuffles data, no secrets
     return drawn
 
 
@@ -336,7 +336,7 @@ def _places(
         ordered = itertools.chain.from_iterable(itertools.repeat(place, size) for place, size in enumerate(sizes))
         return dict(zip(drawn, ordered, strict=True))
     units = units_of(drawn, groups, classes)
-    chosen = place_units(units, sizes, random.Random(seed))
+    chosen = place_units(units, sizes, random.Random(seed))  # nosec B311  # shuffles data, no secrets
     if groups is not None:
         _warn_of_uneven_sizes(units, chosen, dict(zip(fractions, sizes, strict=True)), groups)
     return {member: place for unit, place in zip(units, chosen, strict=True) for member in unit.members}

@@ -42,7 +42,7 @@ def read_ade20k(config: BuildAde20kConfig) -> Source:
       UserError: a folder does not exist or is empty, or images have no mask; the first ten are named.
     """
     train = _pairs(config, "train")
-    random.Random(config.shuffle_seed).shuffle(train)
+    random.Random(config.shuffle_seed).shuffle(train)  # nosec B311  # shuffles data, no secrets
     return Source({"train": train, "val": _pairs(config, "val")}, known="ade20k")
 
 
