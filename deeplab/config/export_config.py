@@ -17,7 +17,9 @@ class ExportConfig(Config):
     export_path: str = setting(
         "", "File to write (.pb or the suffix of another format), or a folder for the usual names.", required=True
     )
-    formats: Texts = setting(("frozen_graph", "saved_model"), "Formats to write: frozen_graph, saved_model, keras.")
+    formats: Texts = setting(
+        ("frozen_graph", "saved_model"), "Formats to write: frozen_graph, saved_model, keras, litert."
+    )
     num_classes: int | None = setting(
         None,
         "Number of classes (unset: that of the checkpoint).",

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from deeplab.config.export_config import ExportConfig
+from deeplab.data import transforms
 from deeplab.export import exporter
 from deeplab.export.formats import FORMATS
 from deeplab.export.metadata import NamedClasses
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
+from deeplab.inference.predictor import Prediction, shrunk_size
 from support.golden_recipe import image
 from support.small_exports import make_settings
 
@@ -37,11 +39,13 @@ class ExportBattery:
       name: of the format.
       tolerance: largest difference of a probability.
       types: of its tensors.
+      fixed_size: whether larger images than the crop are shrunk to fit, and their predictions enlarged again.
     """
 
     name = ""
     tolerance = 1e-5
     types: tuple[str, ...] = ("uint8", "int32", "float32")
+    fixed_size = False
 
     @pytest.fixture(scope="class")
     def exported(self, network, tmp_path_factory):
@@ -57,7 +61,7 @@ class ExportBattery:
     @pytest.mark.parametrize("size", [(65, 97), (40, 60), (70, 130)], ids=["crop", "smaller", "larger"])
     def test_it_predicts_the_same_as_the_model(self, network, predictor, size):
         pixels = image(*size)[0]
-        expected = predict_image(network.logits_of, pixels, make_settings())
+        expected = self.expected(network, pixels)
         labels, probabilities = predictor.predict(pixels, True)
         assert labels.dtype == np.int32 and probabilities.dtype == np.float32
         np.testing.assert_array_equal(labels, expected.labels)
@@ -65,6 +69,19 @@ class ExportBattery:
         alone, none = predictor.predict(pixels, False)
         np.testing.assert_array_equal(alone, labels)
         assert none is None
+
+    def expected(self, network, pixels) -> Prediction:
+        """The model's own prediction."""
+        settings = make_settings()
+        if not self.fixed_size or all(np.less_equal(pixels.shape[:2], settings.crop_size)):
+            labels, probabilities = predict_image(network.logits_of, pixels, settings)[:2]
+            return Prediction(labels.numpy(), probabilities.numpy())
+        size = pixels.shape[:2]
+        small = transforms.resize_bilinear(pixels, shrunk_size(size, settings.crop_size))
+        labels, probabilities = predict_image(network.logits_of, small, settings)[:2]
+        return Prediction(
+            transforms.resize_nearest(labels, size).numpy(), transforms.resize_bilinear(probabilities, size).numpy()
+        )
 
     def test_it_knows_its_classes(self, predictor):
         assert predictor.class_names == CLASSES.names

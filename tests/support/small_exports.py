@@ -28,6 +28,15 @@ def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> ModelPre
     return network
 
 
+def make_balanced_network(pixels: np.ndarray) -> ModelPredictor:
+    """The narrow network with biases by which it predicts several classes on an image, uint8 [H, W, C]."""
+    network = make_network()
+    logits = np.asarray(network.logits_of(pixels[np.newaxis].astype(np.float32)))
+    biases = variables_by_name(network.model)["logits/semantic/biases"]
+    biases.assign(np.asarray(biases) - np.median(logits, axis=(0, 1, 2)))
+    return network
+
+
 def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> PredictionSettings:
     return PredictionSettings(config, crop_size=crop, may_outgrow_crop=True, **others)
 

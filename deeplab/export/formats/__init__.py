@@ -51,7 +51,12 @@ class ExportFormat:
 
 
 FORMATS: Registry[ExportFormat] = Registry("export format", field="formats")
-_MODULES = {"frozen_graph": "frozen_graph", "saved_model": "saved_model", "keras": "keras_model"}
+_MODULES = {
+    "frozen_graph": "frozen_graph",
+    "saved_model": "saved_model",
+    "keras": "keras_model",
+    "litert": "litert",
+}
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")
 

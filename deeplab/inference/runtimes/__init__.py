@@ -57,6 +57,7 @@ _MODULES = {  # in a folder of several, files of the first are preferred
     "frozen_graph": "frozen_graph",
     "saved_model": "saved_model",
     "keras": "keras_model",
+    "litert": "litert",
     "checkpoint": "checkpoint",
 }
 for _name, _module in _MODULES.items():

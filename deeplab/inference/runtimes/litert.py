@@ -1,0 +1,123 @@
+"""LiteRT (TensorFlow Lite) files of `deeplab export`, run by ai-edge-litert where it is installed, else TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_file, require_regular
+
+if TYPE_CHECKING:
+    from deeplab.inference.fixed_size import FixedInput
+    from deeplab.inference.predictor import Predictor
+
+DESCRIPTION_FILE = "deeplab.json"
+_SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities"}
+_HINT = "copy the file again, or export the model again"
+
+
+def recognizes(path: str) -> bool:
+    """Whether this is a `.tflite` file."""
+    return path.endswith(".tflite") and os.path.isfile(path)
+
+
+def load(path: str, options: LoadOptions) -> Predictor:
+    """Load a LiteRT file.
+
+    Raises:
+      UserError: it is damaged, of another program, or has operations of its own or of TensorFlow, which may do anything
+        (`unsafe-operation`).
+    """
+    from deeplab.inference.file_predictor import first_line
+    from deeplab.inference.fixed_size import FixedSizePredictor
+
+    require_regular(path)
+    content = read_file(path)
+    try:
+        operations = _operations(content)
+        fixed = read_description(path)
+        _require_builtin(operations, path, options.trust_model)
+        interpreter = _interpreter(content)
+        found = interpreter.get_signature_list()
+        if set(found) != set(_SIGNATURES):
+            raise _another_model(path, f"the signatures {sorted(found)}")
+        runners = {name: interpreter.get_signature_runner(name) for name in _SIGNATURES}
+        (image,) = runners["labels"].get_input_details()
+        num_classes = int(runners["probabilities"].get_output_details()[_SIGNATURES["probabilities"]]["shape"][-1])
+    except UserError:
+        raise
+    except zipfile.BadZipFile:
+        raise _another_model(path, f"no {DESCRIPTION_FILE}, or it was cut off") from None
+    except Exception as error:  # damaged bytes raise struct.error, ValueError, RuntimeError, KeyError and others
+        rule = f"is a damaged LiteRT file: {first_line(error)}"
+        raise UserError("damaged-model", rule, _HINT, where=path) from error
+    lock = threading.Lock()  # an interpreter has one set of buffers
+
+    def run(pixels: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        with lock:
+            results = {
+                name: runners[name](**{image: pixels})[output]
+                for name, output in _SIGNATURES.items()
+                if probabilities or name == "labels"
+            }
+        return results["labels"], results.get("probabilities")
+
+    return FixedSizePredictor(path, run, num_classes, fixed)
+
+
+def read_description(path: str) -> FixedInput:
+    """The description in the archive at the file's end; damage raises BadZipFile, ValueError, KeyError, TypeError."""
+    from deeplab.inference.fixed_size import FixedInput
+
+    with zipfile.ZipFile(path) as archive:
+        return FixedInput.from_json(archive.read(DESCRIPTION_FILE))
+
+
+def _interpreter(content: bytes) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's says that it will be removed
+        return Interpreter(model_content=content)
+
+
+def _operations(content: bytes) -> list[tuple[int, str]]:
+    """Number and custom name of all operations. Reads the whole file, so that offsets out of bounds are found first."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise ValueError("it does not begin as such files do")
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    return [
+        (max(code.builtinCode, code.deprecatedBuiltinCode), (code.customCode or b"").decode("utf-8", "replace"))
+        for code in model.operatorCodes
+    ]
+
+
+def _require_builtin(operations: list[tuple[int, str]], path: str, trusted: bool) -> None:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    for number, name in operations:
+        if number == schema.BuiltinOperator.CUSTOM and not trusted:
+            rule = f"its operation {name} is none of LiteRT's own, and may do anything"
+            hint = "do not run files of unknown origin; if you trust this one, `trust_model=true` runs it"
+            raise UserError("unsafe-operation", rule, hint, where=path, value=name)
+
+
+def _another_model(path: str, found: str) -> UserError:
+    rule = f"is not a LiteRT file of this program: it has {found}"
+    return UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=path)
+
+
+RUNTIMES.register("litert")(Runtime(recognizes, load))
