@@ -1,0 +1,226 @@
+"""The fit command on a few small images: all stages, a second run, kills between stages, unfit data."""
+
+import json
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from support import tiny_backbone
+
+from deeplab import fit, predict
+from deeplab.checkpoint import manager
+
+ROOT = pathlib.Path(__file__).parents[2]
+STAGES = ["build_data", "check_data", "train", "eval", "export"]
+SMALL = {
+    "class_names": "ground,disc",
+    "tf_initial_checkpoint": "",
+    "model_variant": "tiny",
+    "aspp_convs_filters": 8,
+    "train_crop_size": "33,33",
+    "train_batch_size": 2,
+    "training_number_of_steps": 2,
+    "random_seed": 0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with tiny_backbone.registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Five images of a bright disc, and their masks."""
+    folder = tmp_path_factory.mktemp("discs")
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    for number in range(5):
+        mask = cv2.circle(np.zeros((40, 48), np.uint8), (16 + 4 * number, 20), 10, 1, -1)
+        noise = np.random.default_rng(number).integers(0, 60, (40, 48, 3))
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), (mask[..., None] * 150 + noise).astype(np.uint8))
+        cv2.imwrite(str(folder / "masks" / f"{number}.png"), mask)
+    return folder / "images", folder / "masks"
+
+
+def words_for(folders, output, **more):
+    return [*map(str, folders), f"--output={output}", *(f"--{name}={value}" for name, value in (SMALL | more).items())]
+
+
+def run(folders, output, **more):
+    return fit.COMMAND.main(words_for(folders, output, **more))
+
+
+def lines_of(printed):
+    """The printed command lines: those that ran, and those that were done."""
+    shown = [line.partition("] ")[2] for line in printed.splitlines() if line.startswith("[")]
+    done = [line.removeprefix("done: ") for line in shown if line.startswith("done: ")]
+    return [line for line in shown if not line.startswith("done: ")], done
+
+
+def names_of(lines):
+    return [shlex.split(line)[1] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def fitted(folders, tmp_path_factory):
+    """A folder in which all stages are done."""
+    output = tmp_path_factory.mktemp("fit") / "mine"
+    assert run(folders, output) == 0
+    return output
+
+
+def test_all_stages_and_a_model_that_predicts(fitted, folders, tmp_path, capsys):
+    state = json.loads((fitted / fit.STATE_FILE).read_text())
+    assert list(state) == STAGES and all(stage["done"] for stage in state.values())
+    assert manager.latest(fitted / "train").step == 2
+    metrics = json.loads((fitted / "eval" / "metrics.json").read_text())
+    assert [entry["name"] for entry in metrics["classes"]] == ["ground", "disc"]
+    assert (fitted / "check.html").is_file() and (fitted / "export" / "saved_model" / "saved_model.pb").is_file()
+    assert run(folders, fitted) == 0
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("  deeplab predict "))
+    words = [word.replace("PHOTOS", str(folders[0])) for word in shlex.split(line)[2:]]
+    assert predict.COMMAND.main(words) == 0
+    assert len(list((fitted / "predicted" / "mask").glob("*.png"))) == 5
+
+
+def test_the_recipe(fitted):
+    train = json.loads((fitted / fit.STATE_FILE).read_text())["train"]["line"]
+    advice = json.loads((fitted / "check.json").read_text())
+    ground, disc = (entry["pixels"]["train"] for entry in advice["classes"])
+    weights = next(word for word in shlex.split(train) if word.startswith("--label_weights="))
+    low, high = map(float, weights.partition("=")[2].split(","))
+    assert high / low == pytest.approx((ground / disc) ** 0.5, rel=0.01)
+    assert "--optimizer=adam --adam_learning_rate=0.002" in train and "tf_initial_checkpoint" not in train
+
+
+def test_the_recipe_from_a_checkpoint_and_with_flags(folders, fitted):
+    config = fit.FitConfig(image_folder="a", mask_folder="b", output=str(fitted))
+    stage = next(stage for stage in fit.stages(config, {"base_learning_rate": 0.1}) if stage.command == "train")
+    words = stage.words()
+    assert "--tf_initial_checkpoint=imagenet" in words and "--base_learning_rate=0.1" in words
+    assert not any(word.startswith("--optimizer") for word in words)
+    assert "--train_crop_size=49,49" in words  # as the check recommends for images of 40x48
+
+
+def test_a_second_run_skips_what_is_done(fitted, folders, capsys):
+    before = {path: path.stat().st_mtime_ns for path in fitted.rglob("*") if path.is_file()}
+    assert run(folders, fitted) == 0
+    ran, done = lines_of(capsys.readouterr().out)
+    assert ran == [] and names_of(done) == STAGES
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_more_steps_resume_the_training(fitted, folders, tmp_path, capsys):
+    output = shutil.copytree(fitted, tmp_path / "copy")
+    state = (output / fit.STATE_FILE).read_text().replace(str(fitted), str(output))
+    (output / fit.STATE_FILE).write_text(state)
+    assert run(folders, output, training_number_of_steps=3) == 0
+    ran, done = lines_of(capsys.readouterr().out)
+    assert names_of(done) == STAGES[:2] and names_of(ran) == STAGES[2:]
+    assert manager.latest(output / "train").step == 3
+    assert json.loads((output / "eval" / "metrics.json").read_text())["step"] == 3
+
+
+def test_other_labels_need_another_folder(fitted, folders, capsys):
+    assert run(folders, fitted, class_names="ground,circle") == 1
+    assert "[would-overwrite]" in capsys.readouterr().err
+    assert "ground" in (fitted / "tfrecord" / "dataset.yml").read_text()
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stop_at_any_stage_is_resumed(fitted, folders, tmp_path, stage, where, monkeypatch, capsys):
+    """The commands are replaced by ones that only leave their results, so that every stage can be tried."""
+    output = tmp_path / "mine"
+    results = {stage.command: stage.result for stage in fit.stages(fit.FitConfig("a", "b", str(output)), {})}
+    stops = [stage]
+
+    def leave_result(name, words):
+        stop = stops and name == stops[0]
+        if stop and where == "before":
+            raise KeyboardInterrupt
+        results[name].parent.mkdir(parents=True, exist_ok=True)
+        results[name].write_text((fitted / "check.json").read_text() if name == "check_data" else "")
+        if stop:
+            raise KeyboardInterrupt
+        return 0
+
+    monkeypatch.setattr(fit, "_run", leave_result)
+    assert run(folders, output) == 130
+    stops.clear()
+    capsys.readouterr()
+    assert run(folders, output) == 0
+    ran, done = lines_of(capsys.readouterr().out)
+    at = STAGES.index(stage)
+    assert names_of(done) == STAGES[:at] and names_of(ran) == STAGES[at:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "export"])
+def test_a_kill_before_a_stage_is_resumed(folders, tmp_path, stage, capsys):
+    """The process is killed when the stage has been entered in fit.json, before it begins."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from support import tiny_backbone
+from deeplab import fit
+run = fit._run
+fit._run = lambda name, words: os.kill(os.getpid(), 9) if name == {stage!r} else run(name, words)
+with tiny_backbone.registered():
+    sys.exit(fit.COMMAND.main({words_for(folders, tmp_path / "mine")!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert run(folders, tmp_path / "mine") == 0
+    ran, done = lines_of(capsys.readouterr().out)
+    at = STAGES.index(stage)
+    assert names_of(done) == STAGES[:at] and names_of(ran) == STAGES[at:]
+    assert (tmp_path / "mine" / "export" / "frozen_inference_graph.pb").is_file()
+
+
+def test_records_that_are_built_but_not_entered_are_kept(folders, tmp_path, monkeypatch, capsys):
+    """A kill after the records are whole and before fit.json says so."""
+    build = fit._run
+
+    def stop(name, words):
+        build(name, words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "_run", stop)
+    assert run(folders, tmp_path / "mine") == 130
+    shard = next((tmp_path / "mine" / "tfrecord").glob("train*"))
+    written = shard.stat().st_mtime_ns
+    monkeypatch.setattr(fit, "_run", lambda name, words: build(name, words) if name == "build_data" else 3)
+    assert run(folders, tmp_path / "mine") == 3
+    assert shard.stat().st_mtime_ns == written
+
+
+def test_unfit_data_stop_it_before_the_training(folders, tmp_path, capsys):
+    images = shutil.copytree(folders[1], tmp_path / "images")  # each image is a copy of its own mask
+    assert run((images, folders[1]), tmp_path / "mine") == 3
+    ran, _ = lines_of(capsys.readouterr().out)
+    assert names_of(ran) == STAGES[:2] and not (tmp_path / "mine" / "train").exists()
+    assert run((images, folders[1]), tmp_path / "mine") == 3  # it is not taken for done
+
+
+def test_required_folders(capsys):
+    assert fit.COMMAND.main([]) == 2
+    assert "--image_folder: must be given; so must --mask_folder, --output [missing-setting]" in capsys.readouterr().err
+    assert fit.COMMAND.main(["a", "b", "c", "--output=x"]) == 2
+    assert "left-over words ['c']" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_named(fitted, folders, tmp_path, capsys):
+    (tmp_path / fit.STATE_FILE).write_text("{")
+    assert run(folders, tmp_path) == 1
+    printed = capsys.readouterr().err
+    assert fit.STATE_FILE in printed and "[unreadable-file]" in printed
