@@ -4,8 +4,9 @@ Example, 0.1 seconds per image of 513x513 on two processor cores (MobileNetV2, o
 
     python deeplab/eval.py --model=runs/first --eval_logdir=runs/first/eval --dataset_dir=data/tfrecord
 
-The model is a training folder, a checkpoint or an exported file. Prints the table of classes and writes metrics.json,
-plots and TensorBoard scalars into the folder `eval_logdir`. The settings come from config.yml beside the checkpoint.
+The model is a training folder, a checkpoint or an exported file. Prints the table of classes, with 95 % bootstrap
+intervals over the images, and writes metrics.json, per_image.csv, plots and TensorBoard scalars into the folder
+`eval_logdir`. The settings come from config.yml beside the checkpoint.
 Evaluates the latest checkpoint and ends; `watch` waits for further ones. With `min_resize_value`, labels are resized
 like the images and compared at that size, as in the research DeepLab.
 """

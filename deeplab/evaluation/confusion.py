@@ -37,13 +37,16 @@ class ConfusionMatrix:
         if counts is not None:
             self.counts += _checked_counts(counts, self.counts.shape)
 
-    def add(self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = "") -> None:
+    def add(self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = "") -> np.ndarray:
         """Count one image or one batch.
 
         Args:
           label: integers [H, W] or [B, H, W], classes 0..num_classes-1 or the ignore label.
           prediction: integers of the same shape, classes 0..num_classes-1.
           image_name: the image's name, or one name for each image of the batch; only for messages.
+
+        Returns:
+          The counts of these images alone, as `counts`.
 
         Raises:
           UserError: shapes differ, or a value is outside the classes; then nothing is counted.
@@ -55,6 +58,7 @@ class ConfusionMatrix:
         if counts is None:
             _refuse_values_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
         self.counts += counts
+        return counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Add the counts of two workers."""

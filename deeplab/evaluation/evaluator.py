@@ -13,6 +13,7 @@ import numpy as np
 from deeplab.config.fields import Size, typed
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
+from deeplab.evaluation.image_counts import ImageCounts
 from deeplab.evaluation.metrics import present_classes
 from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
 from deeplab.inference.load import load
@@ -48,7 +49,7 @@ class Evaluator:
           UserError: damaged records, an image that does not fit, label values outside the classes.
         """
         started = time.monotonic()
-        matrix = self._count()
+        matrix, per_image = self._count()
         dataset = self.images.dataset
         return Report(
             matrix,
@@ -60,17 +61,19 @@ class Evaluator:
             settings or {},
             time.monotonic() - started,
             np.array(dataset.colors, np.uint8) if dataset.colors else None,
+            per_image,
         )
 
-    def _count(self) -> ConfusionMatrix:
-        """The confusion matrix over all images, with a progress bar."""
+    def _count(self) -> tuple[ConfusionMatrix, ImageCounts]:
+        """Count all images, with a progress bar."""
         images = self.images
         matrix = ConfusionMatrix(images.dataset.num_classes, images.dataset.ignore_label)
+        per_image = ImageCounts()
         with console.progress(total=len(images), what=f"evaluating {images.name}", unit="image") as bar:
             for batch in images.batches():
-                count(batch, predict_labels(self.predictor, batch), images, matrix)
+                count(batch, predict_labels(self.predictor, batch), images, matrix, per_image)
                 bar.update(len(batch.names))
-        return matrix
+        return matrix, per_image
 
 
 def evaluate(
@@ -109,8 +112,14 @@ def evaluate(
     return Evaluator(predictor, images).evaluate({"eval_split": split, "dataset_dir": described.folder, **given})
 
 
-def count(batch: ImageBatch, predictions: Sequence[np.ndarray], images: SplitImages, matrix: ConfusionMatrix) -> None:
-    """Add a batch's predictions, int32 [h, w] each, to a confusion matrix.
+def count(
+    batch: ImageBatch,
+    predictions: Sequence[np.ndarray],
+    images: SplitImages,
+    matrix: ConfusionMatrix,
+    per_image: ImageCounts | None = None,
+) -> None:
+    """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to counts per image.
 
     Raises:
       UserError: the images have no labels.
@@ -119,7 +128,9 @@ def count(batch: ImageBatch, predictions: Sequence[np.ndarray], images: SplitIma
         hint = "the vis command draws images without labels"
         raise UserError("missing-label", "has no labels to compare with", hint, where=images.name)
     for label, prediction, name in zip(batch.labels, predictions, batch.names, strict=True):
-        matrix.add(resized_label(label, images.resize), prediction, name)
+        counts = matrix.add(resized_label(label, images.resize), prediction, name)
+        if per_image is not None:
+            per_image.add(name, counts)
 
 
 def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:

@@ -45,6 +45,25 @@ def class_precision(counts: np.ndarray) -> np.ndarray:
     return _ratio(np.diagonal(counts), counts.sum(axis=0))
 
 
+def class_f_beta(counts: np.ndarray, beta: float) -> np.ndarray:
+    """F-beta per class, 0..1: recall weighs beta times as much as precision; NaN for absent classes."""
+    hits, weight = np.diagonal(counts), beta * beta
+    score = _ratio((1 + weight) * hits, weight * counts.sum(axis=1) + counts.sum(axis=0))
+    return np.where(present_classes(counts), score, np.nan)
+
+
+@PER_CLASS.register("dice")
+def class_dice(counts: np.ndarray) -> np.ndarray:
+    """Dice coefficient per class (F-beta with beta 1), 0..1; NaN for absent classes."""
+    return class_f_beta(counts, 1.0)
+
+
+@PER_CLASS.register("f2")
+def class_f2(counts: np.ndarray) -> np.ndarray:
+    """F-beta with beta 2 per class (recall counts more), 0..1; NaN for absent classes."""
+    return class_f_beta(counts, 2.0)
+
+
 @PER_CLASS.register("label_fraction")
 def label_fraction(counts: np.ndarray) -> np.ndarray:
     """Each class's fraction of all labeled pixels, 0..1; NaN when no pixel was counted."""
@@ -87,6 +106,19 @@ def frequency_weighted_iou(counts: np.ndarray) -> float:
     if not present.any():
         return float("nan")
     return float((label_fraction(counts) * class_iou(counts))[present].sum())
+
+
+@OVERALL.register("mean_dice")
+def mean_dice(counts: np.ndarray) -> float:
+    """Mean Dice coefficient of the classes that occur in the labels."""
+    return _mean(class_dice(counts)[present_classes(counts)])
+
+
+@OVERALL.register("kappa")
+def kappa(counts: np.ndarray) -> float:
+    """Cohen's kappa, -1..1: agreement beyond chance (Cohen 1960); NaN if label and prediction are one same class."""
+    by_chance = float((label_fraction(counts) * predicted_fraction(counts)).sum())
+    return (pixel_accuracy(counts) - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
 
 
 def row_fractions(counts: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from deeplab.evaluation import diagnosis, metrics, report_text
 from deeplab.evaluation.confusion import ConfusionMatrix
+from deeplab.evaluation.image_counts import ImageCounts, Intervals
 from deeplab.utils.errors import UserError
 
 
@@ -30,6 +32,7 @@ class Report:
         `eval_scales` and `add_flipped_images` go into the tags, folders into the commands that warnings name.
       seconds: wall time of the evaluation.
       colors: uint8 [classes, 3] RGB of the classes for plots; None = one color for all.
+      images: counts per image, for `per_image.csv` and intervals; None = unknown.
 
     Raises:
       UserError: the number of names or colors is not the number of classes.
@@ -51,6 +54,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     colors: np.ndarray | None = None
+    images: ImageCounts | None = None
 
     def __post_init__(self) -> None:
         _require_one_per_class("class_names", self.class_names, self.matrix.num_classes)
@@ -86,6 +90,18 @@ class Report:
     def per_class(self) -> dict[str, np.ndarray]:
         """Return the metrics per class by name: float64 [classes]; NaN where a class has no such metric."""
         return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS}
+
+    @cached_property
+    def intervals(self) -> Intervals | None:
+        """95 % bootstrap intervals over images; None without counts of at least two images."""
+        return self.images.intervals() if self.images else None
+
+    @property
+    def image_mean_iou(self) -> float:
+        """Mean over images of their mean IoU; NaN without counts per image."""
+        values = self.images.mean_iou() if self.images and self.images.names else np.zeros(0)
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if values.size else float("nan")
 
     def reference_scalars(self) -> dict[str, float]:
         """Return the research DeepLab's tags with values by its rule: `eval/miou_1.0_overall`, `..._class_0`."""

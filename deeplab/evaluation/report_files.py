@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import __version__
-from deeplab.evaluation import plots, report_scalars
+from deeplab.evaluation import image_counts, plots, report_scalars
 from deeplab.evaluation.report import Report
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -24,6 +25,7 @@ from deeplab.utils.files import write_atomically
 METRICS_FILE = "metrics.json"
 CONFUSION_FILE = "confusion_matrix.png"
 IOU_FILE = "class_iou.png"
+PER_IMAGE_FILE = "per_image.csv"
 
 
 def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -37,7 +39,7 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
       folder: the folder (`eval_logdir`); created if missing.
 
     Returns:
-      Paths of `metrics.json`, `confusion_matrix.png` and `class_iou.png`.
+      Paths of `metrics.json`, `confusion_matrix.png`, `class_iou.png` and, with counts per image, `per_image.csv`.
 
     Raises:
       UserError: the folder cannot be created or written to.
@@ -50,6 +52,9 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
         write_atomically(paths[0], _as_json(metrics_of(report)).encode())
         write_atomically(paths[1], plots.confusion_png(report))
         write_atomically(paths[2], plots.iou_png(report))
+        if report.images:
+            paths.append(folder / PER_IMAGE_FILE)
+            write_atomically(paths[-1], report.images.csv(report.class_names).encode())
         report_scalars.write_scalars(report, folder)
     except OSError as error:
         rule = f"{folder} cannot be written to: {error.strerror or error}"
@@ -75,11 +80,14 @@ def metrics_of(report: Report) -> dict[str, Any]:
         {
             "evaluation": _evaluation_name(report),
             "checkpoint": report.checkpoint,
+            "checkpoint_sha256": _sha256(report.checkpoint),
             "step": report.step,
             "split": report.split,
             "num_images": report.num_images,
             "seconds": round(report.seconds, 3),
             **report.overall(),
+            "image_mean_iou": report.image_mean_iou,
+            "intervals": _intervals(report),
             "rule": report.rule(),
             "absent_classes": report.absent_classes,
             "classes": classes,
@@ -92,6 +100,28 @@ def metrics_of(report: Report) -> dict[str, Any]:
             "confusion_matrix": report.counts.tolist(),
         }
     )
+
+
+def _intervals(report: Report) -> dict[str, Any] | None:
+    found = report.intervals
+    if found is None:
+        return None
+    method = {"confidence": image_counts.CONFIDENCE, "resamples": image_counts.RESAMPLES, "seed": image_counts.SEED}
+    by_class = dict(zip(report.class_names, found.class_iou.T.tolist(), strict=True))
+    return method | {
+        "mean_iou": found.mean_iou.tolist(),
+        "image_mean_iou": found.image_mean_iou.tolist(),
+        "class_iou": by_class,
+    }
+
+
+def _sha256(source: str) -> str | None:
+    """Return the hash of a model file, or of a checkpoint's index, which holds a checksum of every variable."""
+    for path in (f"{source}.index", source):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def _evaluation_name(report: Report) -> str:

@@ -18,6 +18,9 @@ _TITLES = {
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
     "frequency_weighted_iou": "frequency-weighted IoU",
+    "mean_dice": "mean Dice",
+    "kappa": "Cohen's kappa",
+    "image_mean_iou": "mean IoU per image",
 }
 
 
@@ -71,9 +74,16 @@ def _title(report: Report) -> str:
 def _means(report: Report) -> str:
     present = int(metrics.present_classes(report.counts).sum())
     remarks = {"mean_iou": f"  over {present} of {report.matrix.num_classes} classes"}
+    values = report.overall()
+    if report.images:
+        values["image_mean_iou"] = report.image_mean_iou
+    for name in ("mean_iou", "image_mean_iou") if report.intervals else ():
+        low, high = getattr(report.intervals, name).tolist()
+        comma = "," if name in remarks else " "
+        remarks[name] = f"{remarks.get(name, '')}{comma} 95 % interval {decimal(low)} to {decimal(high)}"
     return "\n".join(
         f"{_TITLES.get(name, name.replace('_', ' ')):<22}  {decimal(value):>5}{remarks.get(name, '')}"
-        for name, value in report.overall().items()
+        for name, value in values.items()
     )
 
 

@@ -23,6 +23,8 @@ class TestEvaluator:
         # The drawn colors differ by more than their noise, so that colors tell the class exactly.
         np.testing.assert_array_equal(report.counts, np.diag(report.counts.diagonal()))
         assert (report.counts.diagonal() > 0).all()
+        assert len(report.images.names) == 4 and report.image_mean_iou == 1.0
+        np.testing.assert_array_equal(np.sum(report.images.sums, axis=0)[1], report.counts.sum(axis=1))
 
     def test_an_exported_file(self, disc_images, tmp_path):
         path = freeze(tmp_path / "graph.pb", with_probabilities=False)
@@ -50,7 +52,12 @@ class TestEvaluate:
         assert report.split == "val" and report.num_images == 4 and report.step == 7
         assert report.mean_iou == report.overall()["mean_iou"] > 0
         paths = report.save(tmp_path / "out")
-        assert [path.name for path in paths] == ["metrics.json", "confusion_matrix.png", "class_iou.png"]
+        assert [path.name for path in paths] == [
+            "metrics.json",
+            "confusion_matrix.png",
+            "class_iou.png",
+            "per_image.csv",
+        ]
 
     def test_batches_and_settings(self, small_run, disc_records):
         data = deeplab.load_dataset(disc_records)

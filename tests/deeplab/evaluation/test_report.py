@@ -21,6 +21,8 @@ mean IoU                0.541  over 3 of 3 classes
 pixel accuracy          0.750
 mean accuracy           0.667
 frequency-weighted IoU  0.610
+mean Dice               0.694
+Cohen's kappa           0.530
 
 IoU is counted over all pixels of the split together, not per image; background is a class like the others, \
 pixels labeled 255 do not count (ignore label)."""
