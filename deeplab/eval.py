@@ -62,7 +62,8 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
     described = datasets.find(data.dataset, data.dataset_dir)
     images = SplitImages(described, data.dataset_dir, config.eval_split, predictor.settings, config.eval_batch_size)
     images.require_crop_fits_all()
-    evaluator = Evaluator(predictor, images)
+    extra = [name.strip() for text in config.extra_metrics for name in text.split(",") if name.strip()]
+    evaluator = Evaluator(predictor, images, extra)
     if predictor.names_are_known:
         warn_of_other_names(predictor.class_names, described.class_names, described.name)
     return evaluator

@@ -49,6 +49,7 @@ class EvalConfig(Config):
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_evaluations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_evaluations=0`.")
+    extra_metrics: Texts = setting((), "Metrics that take more time, separated by commas: boundary_iou.")
     exclude_classes: Texts = setting((), "Names or numbers of classes that a second mean IoU leaves out.")
     label_weights: Floats = setting((), "Loss weight per class.", retired=_NO_LOSS)
     master: str = setting("", "Session target.", retired=_NO_SESSION)

@@ -14,7 +14,7 @@ from deeplab.config.fields import Size, typed
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.image_counts import ImageCounts
-from deeplab.evaluation.metrics import present_classes
+from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, present_classes
 from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Predictor, require_same_classes
@@ -29,15 +29,17 @@ class Evaluator:
     Args:
       predictor: a live model, a checkpoint or an exported file.
       images: the split, with the Predictor's `settings`.
+      extra_metrics: names in `metrics.ACCUMULATORS`.
 
     Raises:
-      UserError: model and dataset differ in their number of classes.
+      UserError: model and dataset differ in their number of classes, or there is no such metric.
     """
 
-    def __init__(self, predictor: Predictor, images: SplitImages):
+    def __init__(self, predictor: Predictor, images: SplitImages, extra_metrics: Sequence[str] = ()):
         described = images.dataset
         require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
         self.predictor, self.images = predictor, images
+        self.extra_metrics = {name: ACCUMULATORS.get(name) for name in extra_metrics}
 
     def evaluate(self, settings: Mapping[str, Any] | None = None) -> Report:
         """Predict the whole split with the present weights and compare.
@@ -49,8 +51,9 @@ class Evaluator:
           UserError: damaged records, an image that does not fit, label values outside the classes.
         """
         started = time.monotonic()
-        matrix, per_image = self._count()
         dataset = self.images.dataset
+        extra = {name: make(dataset.num_classes, dataset.ignore_label) for name, make in self.extra_metrics.items()}
+        matrix, per_image = self._count(list(extra.values()))
         return Report(
             matrix,
             dataset.class_names,
@@ -62,16 +65,17 @@ class Evaluator:
             time.monotonic() - started,
             np.array(dataset.colors, np.uint8) if dataset.colors else None,
             per_image,
+            {name: metric.per_class() for name, metric in extra.items()},
         )
 
-    def _count(self) -> tuple[ConfusionMatrix, ImageCounts]:
+    def _count(self, extra: Sequence[Accumulator]) -> tuple[ConfusionMatrix, ImageCounts]:
         """Count all images, with a progress bar."""
         images = self.images
         matrix = ConfusionMatrix(images.dataset.num_classes, images.dataset.ignore_label)
         per_image = ImageCounts()
         with console.progress(total=len(images), what=f"evaluating {images.name}", unit="image") as bar:
             for batch in images.batches():
-                count(batch, predict_labels(self.predictor, batch), images, matrix, per_image)
+                count(batch, predict_labels(self.predictor, batch), images, matrix, per_image, extra)
                 bar.update(len(batch.names))
         return matrix, per_image
 
@@ -83,6 +87,7 @@ def evaluate(
     *,
     crop_size: Size | None = None,
     batch_size: int = 1,
+    extra_metrics: Sequence[str] = (),
     **settings: Any,
 ) -> Report:
     """Evaluate a model on a split of records.
@@ -94,6 +99,7 @@ def evaluate(
       split: name of the split.
       crop_size: height, width to which every image is padded; None = each keeps its own size.
       batch_size: images per batch; more than 1 needs `crop_size`.
+      extra_metrics: metrics that take more time: `boundary_iou`.
       **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that differ from the training.
 
     Raises:
@@ -109,7 +115,9 @@ def evaluate(
     predictor = load(model, given, crop_size=crop_size)
     images = SplitImages(described, described.folder, split, predictor.settings, batch_size)
     images.require_crop_fits_all()
-    return Evaluator(predictor, images).evaluate({"eval_split": split, "dataset_dir": described.folder, **given})
+    return Evaluator(predictor, images, extra_metrics).evaluate(
+        {"eval_split": split, "dataset_dir": described.folder, **given}
+    )
 
 
 def count(
@@ -118,8 +126,9 @@ def count(
     images: SplitImages,
     matrix: ConfusionMatrix,
     per_image: ImageCounts | None = None,
+    extra: Sequence[Accumulator] = (),
 ) -> None:
-    """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to counts per image.
+    """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to the metrics per image.
 
     Raises:
       UserError: the images have no labels.
@@ -128,9 +137,12 @@ def count(
         hint = "the vis command draws images without labels"
         raise UserError("missing-label", "has no labels to compare with", hint, where=images.name)
     for label, prediction, name in zip(batch.labels, predictions, batch.names, strict=True):
-        counts = matrix.add(resized_label(label, images.resize), prediction, name)
+        resized = resized_label(label, images.resize)
+        counts = matrix.add(resized, prediction, name)
         if per_image is not None:
             per_image.add(name, counts)
+        for metric in extra:
+            metric.add(resized, prediction)
 
 
 def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:

@@ -14,6 +14,7 @@ they belong to.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,21 @@ from deeplab.utils.registry import Registry
 # function of the confusion matrix.
 OVERALL: Registry[Callable[[np.ndarray], float]] = Registry("metric of the split")
 PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric per class")
+
+
+class Accumulator(Protocol):
+    """A metric that needs the pixels of each image; made of the number of classes and the ignore label."""
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Add one image: integers [H, W], checked already."""
+
+    def per_class(self) -> np.ndarray:
+        """Return the metric per class over all images: float64 [classes]; NaN where a class has none."""
+
+
+# Metrics that the setting `extra_metrics` adds; to add one, register an `Accumulator`.
+ACCUMULATORS: Registry[Callable[[int, int], Accumulator]] = Registry("extra metric", field="extra_metrics")
+ACCUMULATORS.register_lazily("boundary_iou", "deeplab.evaluation.boundary_iou")
 
 
 @PER_CLASS.register("iou")
@@ -149,6 +165,11 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    return _mean(values[np.isfinite(values)])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -33,6 +33,7 @@ class Report:
       seconds: wall time of the evaluation.
       colors: uint8 [classes, 3] RGB of the classes for plots; None = one color for all.
       images: counts per image, for `per_image.csv` and intervals; None = unknown.
+      extra: results of `extra_metrics` by name: float64 [classes], NaN where a class has none.
 
     Raises:
       UserError: the number of names or colors is not the number of classes.
@@ -55,6 +56,7 @@ class Report:
     seconds: float = 0.0
     colors: np.ndarray | None = None
     images: ImageCounts | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_one_per_class("class_names", self.class_names, self.matrix.num_classes)
@@ -85,11 +87,12 @@ class Report:
 
     def overall(self) -> dict[str, float]:
         """Return the metrics of the whole split by name; NaN if no pixel was counted."""
-        return {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL}
+        means = {f"mean_{name}": metrics.mean_of_known(values) for name, values in self.extra.items()}
+        return {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL} | means
 
     def per_class(self) -> dict[str, np.ndarray]:
         """Return the metrics per class by name: float64 [classes]; NaN where a class has no such metric."""
-        return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS}
+        return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS} | dict(self.extra)
 
     @cached_property
     def intervals(self) -> Intervals | None:
@@ -99,9 +102,7 @@ class Report:
     @property
     def image_mean_iou(self) -> float:
         """Mean over images of their mean IoU; NaN without counts per image."""
-        values = self.images.mean_iou() if self.images and self.images.names else np.zeros(0)
-        values = values[np.isfinite(values)]
-        return float(values.mean()) if values.size else float("nan")
+        return metrics.mean_of_known(self.images.mean_iou() if self.images and self.images.names else np.zeros(0))
 
     def reference_scalars(self) -> dict[str, float]:
         """Return the research DeepLab's tags with values by its rule: `eval/miou_1.0_overall`, `..._class_0`."""

@@ -19,6 +19,7 @@ _TITLES = {
     "mean_accuracy": "mean accuracy",
     "frequency_weighted_iou": "frequency-weighted IoU",
     "mean_dice": "mean Dice",
+    "mean_boundary_iou": "mean boundary IoU",
     "kappa": "Cohen's kappa",
     "image_mean_iou": "mean IoU per image",
 }

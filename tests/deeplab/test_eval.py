@@ -42,7 +42,7 @@ def counted_by_hand(model, disc_pairs):
 
 
 def test_table_tags_and_files(run, small_run, disc_pairs, tmp_path, capsys):
-    assert run("--exclude_classes=ground") == 0
+    assert run("--exclude_classes=ground", "--extra_metrics=boundary_iou") == 0
     written = json.loads((tmp_path / "log" / "metrics.json").read_text())
     counts, undecided = counted_by_hand(small_run, disc_pairs)
     assert undecided < 10  # each moves at most one pixel from one field of the matrix to another
@@ -53,6 +53,8 @@ def test_table_tags_and_files(run, small_run, disc_pairs, tmp_path, capsys):
     overall = written["reference"]["eval/miou_1.0_overall"]
     assert f"eval/miou_1.0_overall[{overall:.9g}]" in out and "eval/miou_1.0_class_2[" in out
     assert "mean IoU without ground: " in out
+    assert written["settings"]["extra_metrics"] == ["boundary_iou"] and 0 <= written["mean_boundary_iou"] <= 1
+    assert (tmp_path / "log" / "per_image.csv").read_text().count("\n") == 5
     assert {"confusion_matrix.png", "class_iou.png"} <= {path.name for path in (tmp_path / "log").iterdir()}
 
 
@@ -83,6 +85,7 @@ def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
         (["--dataset=pascal_voc_seg"], "3 classes"),
         (["--model_variant=xception_65"], "trained with mobilenet_v2"),
         (["--eval_batch_size=2"], "add --eval_crop_size"),
+        (["--extra_metrics=boundary"], "boundary_iou"),
         (["--exclude_classes=disk"], "did you mean 'disc'?"),
     ],
 )
