@@ -18,7 +18,7 @@ from deeplab.data.image_files import ImageFile
 from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import partial_path, remove, write_atomically, writing
+from deeplab.utils.files import partial_path, remove, remove_partial, write_atomically, writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.utils.text import harmless
 
@@ -54,6 +54,7 @@ def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: Pred
     folder = pathlib.Path(config.output_dir)
     refuse_to_overwrite(files, segmenter.class_names, config)
     earlier = earlier_fractions(folder / SUMMARY)
+    _remove_unfinished(folder, files, segmenter.class_names, config)
     jobs: list[tuple[str, dict[str, float], Future]] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
@@ -187,6 +188,16 @@ def refuse_to_overwrite(files: Sequence[ImageFile], class_names: Sequence[str], 
         rule = f"holds {len(existing)} results already, the first is {existing[0]}"
         hint = "`overwrite=true` replaces them; or give another `output_dir`"
         raise UserError("would-overwrite", rule, hint, where=config.output_dir, value=len(existing))
+
+
+def _remove_unfinished(
+    folder: pathlib.Path, files: Sequence[ImageFile], class_names: Sequence[str], config: PredictConfig
+) -> None:
+    """Removes temporary files that a killed run left where this one writes."""
+    folders = {path.parent for file in files for path in results_of(folder, file.name, class_names, config)}
+    for place in {folder, *folders}:
+        if place.is_dir():
+            remove_partial(place)
 
 
 def refuse_own_results(files: Sequence[ImageFile], output_dir: str) -> None:

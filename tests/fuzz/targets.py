@@ -332,3 +332,58 @@ def json_state(folder: pathlib.Path) -> Read:
         catalog_download._stamps(folder)
 
     return read
+
+
+@target("readers", weight=2)
+def readers(folder: pathlib.Path) -> Read:
+    """The annotation files of every reader's minimal dataset: names and shapes, drawn on a small image."""
+    from support import reader_battery
+
+    from tests.deeplab.data.readers.test_reader_battery import CASES
+
+    datasets = []
+    for case in CASES:
+        root = folder / case.format
+        root.mkdir()
+        settings = case.write(root)
+        datasets += [(case, settings, root / name, (root / name).read_bytes()) for name in case.annotations]
+
+    def read(chance: random.Random) -> None:
+        case, settings, path, whole = chance.choice(datasets)
+        path.write_bytes(pick([whole.decode()], _mutated_annotation(path.suffix), chance))
+        try:
+            source = case.read(settings)
+            if source.drawn:
+                reader_battery.drawn(source)
+        finally:
+            path.write_bytes(whole)
+
+    return read
+
+
+def _mutated_annotation(suffix: str) -> Callable[[str, random.Random], bytes]:
+    def mutate(text: str, chance: random.Random) -> bytes:
+        if suffix == ".json" and chance.random() < 0.7:
+            with contextlib.suppress(RecursionError, ValueError):  # what JSON cannot hold
+                return json.dumps(mutate_value(json.loads(text), chance)).encode("utf-8", "surrogatepass")
+        return mutate_text(text, chance)
+
+    return mutate
+
+
+@target("graphs")
+def graphs(folder: pathlib.Path) -> Read:
+    """Frozen graphs: damaged files, and graphs that do something else."""
+    from support import small_graphs
+
+    from deeplab.inference.load import load
+
+    path = folder / "frozen_inference_graph.pb"
+    whole = small_graphs.threshold_graph(assert_within=20).SerializeToString()
+    image = np.zeros((9, 9, 3), np.uint8)
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(pick([whole], mutate_bytes, chance))
+        load(str(path)).predict(image, False)
+
+    return read

@@ -9,7 +9,14 @@ from tests.fuzz.mutation import mutate_bytes, mutate_text, mutate_value
 from tests.fuzz.targets import TARGETS
 
 INPUTS = 24_000  # over all targets
-SLOW = {"flags": 300, "records": 600, "checkpoints": 500, "archives": 1200}  # inputs of targets that take milliseconds
+SLOW = {
+    "graphs": 600,
+    "readers": 1500,
+    "flags": 300,
+    "records": 600,
+    "checkpoints": 500,
+    "archives": 1200,
+}  # inputs of targets that take milliseconds
 
 
 def number_of_inputs(name: str) -> int:

@@ -1,6 +1,10 @@
 """Many images into a folder: the summary, and what happens when writing fails."""
 
 import csv
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -122,3 +126,20 @@ def test_no_probabilities_to_save(files, small, tmp_path):
     result = small(np.zeros([3, 4, 3], np.uint8), probabilities=False)
     with raises("no-probabilities", "save_probabilities"):
         folder_prediction._write_npz(tmp_path / "a.npz", result)
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_whole_masks_and_the_next_run_completes_them(tmp_path):
+    (tmp_path / "album").mkdir()
+    for name in ("one", "two"):
+        Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(tmp_path / "album" / f"{name}.png")
+    command = [sys.executable, "-m", "support.killed_prediction", str(tmp_path)]
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    everything = ["one", "two"]
+    assert len(outcomes) > 10
+    for masks, rows, *after in outcomes:
+        assert set(rows) <= set(masks) <= set(everything)
+        assert after == [everything, everything, []]
+    assert outcomes[-1][:2] == [everything, everything]
