@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,8 +175,11 @@ def export(
         tensors, results, folded = _write_and_compare(job, _cases(job), staging)
         for name in sorted(os.listdir(staging), key=lambda name: (name not in tensors, name)):
             os.replace(os.path.join(staging, name), transaction.temporary(name))
-        _keep_other_labels(os.path.join(folder, LABELS_FILE), classes)
-        return Exported([str(path) for path in transaction.commit()], tensors, results, folded)
+        kept = _keep_other_labels(transaction, classes)
+        paths = [str(path) for path in transaction.commit() if path.name != kept]
+    if kept:
+        console.note(f"{os.path.join(folder, LABELS_FILE)} had other class names: they are now in {kept}")
+    return Exported(paths, tensors, results, folded)
 
 
 @contextlib.contextmanager
@@ -313,14 +317,15 @@ def _not_equal(export_path: str, results: Results) -> UserError:
     return UserError("export-differs", rule, hint, where=export_path)
 
 
-def _keep_other_labels(path: str, classes: NamedClasses) -> None:
-    """Renames an existing `labels.txt` with other names, which may be written by hand."""
-    if not os.path.isfile(path):
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        if file.read() == labels_text(classes.names):
-            return
-    stem, suffix = os.path.splitext(path)
-    aside = next(name for n in range(1, 1000) if not os.path.exists(name := f"{stem}.previous-{n}{suffix}"))
-    os.rename(path, aside)
-    console.note(f"{path} had other class names: it is now called {os.path.basename(aside)}")
+def _keep_other_labels(transaction: Transaction, classes: NamedClasses) -> str:
+    """Adds a copy of an existing `labels.txt` with other names, which may be written by hand; its name, or ""."""
+    path = transaction.folder / LABELS_FILE
+    if not path.is_file():
+        return ""
+    content = path.read_bytes()
+    if content == labels_text(classes.names).encode():
+        return ""
+    names = (f"{path.stem}.previous-{number}{path.suffix}" for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.lexists(transaction.folder / name))
+    transaction.temporary(kept).write_bytes(content)
+    return kept

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,6 +160,19 @@ def test_other_class_names_are_set_aside(network, tmp_path):
     export(network, tmp_path / "graph.pb")
     assert (tmp_path / "labels.previous-1.txt").read_text() == "my own\n"
     assert names(tmp_path) == ["graph.pb", "graph_contract.json", "labels.previous-1.txt", "labels.txt"]
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_the_old_export_or_the_new(tmp_path):
+    command = [sys.executable, "-m", "support.killed_export", str(tmp_path / "out")]
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    old, new = outcomes[0], outcomes[-1]
+    assert old["labels.txt"] != new["labels.txt"] and "labels.previous-1.txt" not in old
+    assert new["labels.previous-1.txt"] == old["labels.txt"]
+    assert [found for found in outcomes if found not in (old, new)] == []
+    assert outcomes.count(old) > 5
 
 
 @pytest.mark.parametrize(("suffix", "is_folder"), [(".txt", False), (".saved", False), (".pb", True)])
