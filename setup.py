@@ -36,6 +36,7 @@ setup(
         "heif": ["pillow-heif>=0.16"],  # HEIC images, as iPhones write them
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
+        "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx
         "dev": requirements("requirements-dev.txt"),
     },
     entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},

@@ -18,7 +18,7 @@ class ExportConfig(Config):
         "", "File to write (.pb or the suffix of another format), or a folder for the usual names.", required=True
     )
     formats: Texts = setting(
-        ("frozen_graph", "saved_model"), "Formats to write: frozen_graph, saved_model, keras, litert."
+        ("frozen_graph", "saved_model"), "Formats to write: frozen_graph, saved_model, keras, litert, onnx."
     )
     num_classes: int | None = setting(
         None,

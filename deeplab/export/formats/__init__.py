@@ -56,6 +56,7 @@ _MODULES = {
     "saved_model": "saved_model",
     "keras": "keras_model",
     "litert": "litert",
+    "onnx": "onnx",
 }
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")

@@ -58,6 +58,7 @@ _MODULES = {  # in a folder of several, files of the first are preferred
     "saved_model": "saved_model",
     "keras": "keras_model",
     "litert": "litert",
+    "onnx": "onnx",
     "checkpoint": "checkpoint",
 }
 for _name, _module in _MODULES.items():
