@@ -43,7 +43,7 @@ class EvalConfig(Config):
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME)
     eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True)
-    eval_split: str = setting("val", "Split to evaluate.")
+    eval_split: str = setting("val", "Split to evaluate (unset: that of the training, else val).")
     eval_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
     eval_batch_size: int = setting(1, "Images per step; more than 1 needs `eval_crop_size`.", **_BATCH)
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")

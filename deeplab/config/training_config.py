@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,20 @@ class TrainConfig(Config):
     max_checkpoints_to_keep: int = setting(
         5, "Number of checkpoints to keep; older ones are removed.", min=1, unit="checkpoints", resumable=True
     )
+    eval_every: str = setting(
+        "",
+        "Evaluate the model in training this often: a number of steps, or epochs such as '1 epoch' (unset: never). The "
+        "best checkpoint is kept in TRAIN_LOGDIR/best, all numbers in history.csv.",
+        resumable=True,
+    )
+    eval_split: str = setting("val", "Split that `eval_every` evaluates on.", resumable=True)
+    early_stopping: int = setting(
+        0,
+        "End the training after so many evaluations in a row without a better mean IoU; 0 = never.",
+        min=0,
+        unit="evaluations",
+        resumable=True,
+    )
     save_summaries_secs: int = setting(600, "Time between two summaries.", min=1, unit="seconds", resumable=True)
     save_summaries_images: bool = setting(
         False, "Show images, labels and predictions in the summaries.", resumable=True
@@ -169,6 +184,27 @@ class TrainConfig(Config):
         if size > _MAX_BATCH_GB:
             rule = f"a batch of {self.train_batch_size} crops of {height}x{width} pixels takes {size:,.0f} GB"
             raise UserError("out-of-range", rule, "lower it, or `train_crop_size`", field="train_batch_size")
+        steps_between(self.eval_every, 1.0)
+        if self.early_stopping and not self.eval_every:
+            rule = "needs evaluations during the training"
+            raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="early_stopping")
         if self.num_replicas > 1:
             rule = "training over several machines is not implemented"
             raise UserError("not-supported", rule, "leave it at 1", field="num_replicas")
+
+
+def steps_between(interval: str, steps_per_epoch: float) -> int:
+    """Steps of an interval such as `100` or `1.5 epochs`, at least 1; 0 for an empty one.
+
+    Raises:
+      UserError: it is something else, or not above 0.
+    """
+    if not interval:
+        return 0
+    found = re.fullmatch(r"(\d+)(?: steps?)?|(\d+(?:\.\d+)?|\.\d+) epochs?", interval.strip())
+    steps, epochs = found.groups() if found else (None, None)
+    number = float(steps or epochs or 0)
+    if not 0 < number < 2**31:
+        rule = f"needs a number of steps or epochs above 0, not {interval!r}"
+        raise UserError("wrong-type", rule, "`eval_every=500`, or '1 epoch'", field="eval_every", value=interval)
+    return max(1, round(number if steps else number * steps_per_epoch))

@@ -81,11 +81,16 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
     unchecked = guards.UncheckedResults(lambda step: next(batches_from(step)), config.train_logdir)
     state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
     check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
-    actors = callbacks.make_all()
+    actors = state.actors = callbacks.make_all()
+    state.configs = configs
+    replicas = strategy.num_replicas_in_sync
+    state.recalibrate = lambda: _recalibrate(state, batches_from(state.step), replicas)
     with guards.deferred_signals() as stop:
         for actor in actors:
             actor.on_start(state)
-        while state.step < total_steps and not stop.received:
+        if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
+            return prepared.resumed.prefix
+        while not state.is_last_step and not stop.received:
             batch = guards.next_batch(batches, prepared.shards)
             state.advance(batch, guards.run_step(train_step, batch, state.step, config.train_logdir))
             if state.step % check_every == 0:
@@ -93,7 +98,7 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
             for actor in actors:
                 actor.after_step(state)
         if state.is_last_step:
-            _recalibrate(state, batches, strategy.num_replicas_in_sync)
+            _recalibrate(state, batches, replicas)
         for actor in actors:
             actor.on_end(state)
     if stop.received and not state.is_last_step:

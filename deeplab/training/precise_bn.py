@@ -7,6 +7,7 @@ computed again before the last checkpoint, over training batches and with the fi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -46,6 +47,19 @@ def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None) 
         return wanted
     slowest = max(layer.norm.decay for layer in trained)
     return DEFAULT_BATCHES if slowest**steps > SETTLED else 0
+
+
+@contextlib.contextmanager
+def kept_statistics(model: keras.Model) -> Iterator[None]:
+    """Gives every moving mean and variance its present value back at the end of the block."""
+    layers = batch_norm_layers(model)
+    statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    values = [np.array(variable.numpy()) for variable in statistics]
+    try:
+        yield
+    finally:
+        for variable, value in zip(statistics, values, strict=True):
+            variable.assign(value)
 
 
 def recalibrate(model: keras.Model, images: Iterator[tf.Tensor], batches: int, clock: StepClock, step: int = 0) -> None:

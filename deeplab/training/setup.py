@@ -90,6 +90,8 @@ def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
     require_one_weight_per_class(configs.loss.label_weights, dataset)
     schedules.learning_rate(configs.optimizer, 0, train.training_number_of_steps)  # an unknown name shows at once
     shards = records.list_shards(configs.dataset.dataset_dir, train.train_split)
+    if train.eval_every:
+        records.list_shards(configs.dataset.dataset_dir, train.eval_split)
     with (
         made_folder(train.train_logdir, "train_logdir"),
         folder_lock(train.train_logdir, "training", "choose another `train_logdir`"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -13,6 +13,10 @@ from deeplab.config.training_config import TrainConfig
 from deeplab.data.dataset import Dataset
 from deeplab.training.guards import UncheckedResults
 from deeplab.training.step import Trainer, TrainingBatch
+
+if TYPE_CHECKING:
+    from deeplab.training.callbacks import Callback
+    from deeplab.training.setup import TrainingConfigs
 
 
 @dataclass
@@ -28,6 +32,10 @@ class TrainState:
       batch: the last batch; with several devices each tensor holds a part per device. Empty before the first step.
       unchecked: results of steps that have not been fetched from the device.
       checkpoint: prefix of the last checkpoint written; empty before the first.
+      configs: all config groups, for what is evaluated during the training.
+      recalibrate: computes the batch-norm statistics again, where the training was too short for them to settle.
+      actors: the callbacks, which are told of evaluations.
+      stopped_early: evaluations have not improved for long enough, so that this step is the last.
     """
 
     config: TrainConfig
@@ -38,6 +46,10 @@ class TrainState:
     unchecked: UncheckedResults
     batch: TrainingBatch = field(default_factory=dict)
     checkpoint: str = ""
+    configs: TrainingConfigs | None = None
+    recalibrate: Callable[[], None] = lambda: None
+    actors: Sequence[Callback] = ()
+    stopped_early: bool = False
 
     @property
     def model(self) -> keras.Model:
@@ -52,7 +64,7 @@ class TrainState:
     @property
     def is_last_step(self) -> bool:
         """Whether the step just done was the last one."""
-        return self.step >= self.total_steps
+        return self.stopped_early or self.step >= self.total_steps
 
     @property
     def is_log_step(self) -> bool:

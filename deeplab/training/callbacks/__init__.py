@@ -26,14 +26,14 @@ class Callback:
         """Called after each step. `state.results` waits for the device, so read it only when it is needed."""
 
     def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
-        """Called with the metrics of the model as it is, by name."""
+        """Called with the metrics of the model as it is, by name, after each evaluation during the training."""
 
     def on_end(self, state: TrainState) -> None:
         """Called after the last step, and when the training is stopped by a signal, not after an error."""
 
 
 registry: Registry[type[Callback]] = Registry("callback")
-for _name in ("profiler", "progress", "summaries", "checkpoints"):
+for _name in ("profiler", "progress", "summaries", "live_evaluation", "checkpoints"):
     registry.register_lazily(_name, f"deeplab.training.callbacks.{_name}")
 
 register = registry.register
@@ -60,3 +60,7 @@ class Pace:
         seconds = (now - self._at) / max(1, step - self._step)
         self._step, self._at = step, now
         return seconds
+
+    def pause(self, seconds: float) -> None:
+        """Leaves out time that was not spent on steps."""
+        self._at += seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from deeplab.training.callbacks import Callback, Pace, register
 from deeplab.training.state import TrainState
 from deeplab.utils import console
@@ -28,3 +30,6 @@ class Progress(Callback):
             f"learning rate {results['learning_rate']:.3g}  "
             f"{config.train_batch_size / seconds:.1f} images/s  left {left}"
         )
+
+    def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
+        self._pace.pause(metrics["seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +29,10 @@ MAX_IMAGES = 4  # of a batch
 
 @register("summaries")
 class Summaries(Callback):
-    """Writes scalars every `log_steps` steps; histograms of all weights, and images, every `save_summaries_secs`."""
+    """Writes scalars every `log_steps` steps and after evaluations.
+
+    Histograms of all weights, and images, are written every `save_summaries_secs`.
+    """
 
     def on_start(self, state: TrainState) -> None:
         self._pace, self._summarized_at = Pace(state.step), time.monotonic()
@@ -44,6 +48,12 @@ class Summaries(Callback):
                 tf.summary.scalar("global_step/sec", 1.0 / self._pace.lap(state.step))
             if state.is_last_step or time.monotonic() - self._summarized_at >= state.config.save_summaries_secs:
                 self._summarize(state)
+
+    def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
+        self._pace.pause(metrics["seconds"])
+        with writing(state), self._writer.as_default(state.step):
+            for name, value in metrics.items():
+                tf.summary.scalar(f"evaluation/{name}", value)
 
     def on_end(self, state: TrainState) -> None:
         with writing(state):

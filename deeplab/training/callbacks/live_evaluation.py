@@ -1,0 +1,174 @@
+"""Evaluation of the model in training: the best checkpoint, the history, and the end of a training that stagnates.
+
+The numbers are those that the eval command gives for the checkpoint in `best/`, which is a folder like a training
+folder: `config.yml` beside `model.ckpt-STEP`. Where the training was too short for the batch-norm averages to settle,
+they are computed again for the evaluation, as before the last checkpoint; the training goes on with its own.
+
+All state is in files: a resumed training drops the lines of `history.csv` after the step it resumes from, and reads the
+best mean IoU from `best/best.json`, so that it decides as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from deeplab.checkpoint import manager
+from deeplab.config import run_file
+from deeplab.config.training_config import steps_between
+from deeplab.data import records
+from deeplab.evaluation.evaluator import Evaluator
+from deeplab.evaluation.report import Report
+from deeplab.evaluation.split_images import SplitImages
+from deeplab.inference.prediction import PredictionSettings
+from deeplab.inference.predictor import ModelPredictor
+from deeplab.training import precise_bn
+from deeplab.training.callbacks import Callback, register
+from deeplab.training.state import TrainState
+from deeplab.utils import console
+from deeplab.utils.files import write_atomically
+
+FOLDER = "best"  # inside the training folder
+RECORD = "best.json"  # in that folder: step and mean IoU
+HISTORY = "history.csv"
+
+
+@register("live_evaluation")
+class LiveEvaluation(Callback):
+    """Evaluates every `eval_every` and at the end, keeps the best checkpoint, and stops by `early_stopping`."""
+
+    def on_start(self, state: TrainState) -> None:
+        self._every = 0
+        self._evaluator: Evaluator | None = None
+        if not state.config.eval_every:
+            return
+        self._folder = pathlib.Path(state.config.train_logdir)
+        self._every = steps_between(state.config.eval_every, self._steps_per_epoch(state))
+        if state.step == 0:  # files of an earlier training that starts again
+            (self._folder / FOLDER / RECORD).unlink(missing_ok=True)
+            (self._folder / HISTORY).unlink(missing_ok=True)
+        self._best = self._read_best()
+        if self._best.get("split") != state.config.eval_split:
+            self._best = {}
+        self._rows = [row for row in self._read_history() if int(row["step"]) <= state.step]
+        self._stop_if_stagnant(state)
+
+    def after_step(self, state: TrainState) -> None:
+        if self._every and state.step % self._every == 0 and not state.is_last_step:
+            with precise_bn.kept_statistics(state.model):
+                state.recalibrate()
+                self._evaluate(state)
+            self._stop_if_stagnant(state)
+
+    def on_end(self, state: TrainState) -> None:
+        """Evaluates the final weights, whose batch-norm statistics have been computed again where needed."""
+        if self._every and state.is_last_step and not any(int(row["step"]) == state.step for row in self._rows):
+            self._evaluate(state)
+
+    # ---- one evaluation
+
+    def _evaluate(self, state: TrainState) -> None:
+        state.require_finite_loss()
+        started = time.monotonic()
+        self._evaluator = evaluator = self._evaluator or make_evaluator(state)
+        evaluator.predictor.step = state.step
+        report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
+        if report.mean_iou > self._best.get("mean_iou", -1.0):  # never for NaN, where no pixel is labeled
+            self._save_best(state, report)
+        metrics = metrics_of(report)
+        self._add_row(state, metrics)
+        for warning in report.warnings():
+            console.warning(warning)
+        best = f"best {self._best['mean_iou']:.4f} at step {self._best['step']}" if self._best else "no best yet"
+        console.note(f"{report.text()}\nstep {state.step}: mean IoU {report.mean_iou:.4f} on {report.split}, {best}")
+        seconds = time.monotonic() - started
+        for actor in state.actors:
+            actor.on_evaluation(state, {**metrics, "seconds": seconds})
+
+    def _save_best(self, state: TrainState, report: Report) -> None:
+        """Writes weights and settings, then the record: a kill in between leaves an older record, not a wrong one."""
+        folder = self._folder / FOLDER
+        folder.mkdir(exist_ok=True)
+        config = self._folder / run_file.FILE_NAME
+        if config.exists():
+            write_atomically(folder / run_file.FILE_NAME, config.read_bytes())
+        tensors = {name: np.asarray(variable.numpy()) for name, variable in state.variables.items()}
+        manager.save_step(folder, state.step, tensors, keep=1)
+        self._best = {"step": state.step, "mean_iou": report.mean_iou, "split": report.split}
+        write_atomically(folder / RECORD, json.dumps(self._best).encode())
+
+    def _stop_if_stagnant(self, state: TrainState) -> None:
+        patience = state.config.early_stopping
+        if not patience or not self._best or state.is_last_step:
+            return
+        same_split = [row for row in self._rows if row["split"] == state.config.eval_split]
+        since = [row for row in same_split if int(row["step"]) > self._best["step"]]
+        if len(since) >= patience:
+            state.stopped_early = True
+            console.note(
+                f"stopping early at step {state.step}: {len(since)} evaluations without a better mean IoU than "
+                f"{self._best['mean_iou']:.4f}, of step {self._best['step']} "
+                f"({self._folder / FOLDER}); a higher `early_stopping` trains on"
+            )
+
+    # ---- files
+
+    def _steps_per_epoch(self, state: TrainState) -> float:
+        return steps_per_epoch(state) if "epoch" in state.config.eval_every else 1.0
+
+    def _read_best(self) -> dict[str, Any]:
+        path = self._folder / FOLDER / RECORD
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def _read_history(self) -> list[dict[str, str]]:
+        path = self._folder / HISTORY
+        if not path.is_file():
+            return []
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _add_row(self, state: TrainState, metrics: dict[str, float]) -> None:
+        rates = {name: f"{state.results[name]:.6g}" for name in ("total_loss", "learning_rate")}
+        row = {
+            "step": str(state.step),
+            "split": state.config.eval_split,
+            **rates,
+            **{name: f"{value:.6f}" for name, value in metrics.items()},
+        }
+        self._rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(row), restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._folder / HISTORY, text.getvalue().encode())
+
+
+def steps_per_epoch(state: TrainState) -> float:
+    """Steps in which every training image is seen once."""
+    assert state.configs
+    shards = records.list_shards(state.configs.dataset.dataset_dir, state.config.train_split)
+    return records.count(shards) / state.config.train_batch_size
+
+
+def make_evaluator(state: TrainState) -> Evaluator:
+    """An Evaluator of the live model on `eval_split`, with the defaults of the eval command."""
+    assert state.configs
+    dataset = state.dataset
+    settings = PredictionSettings(state.configs.model, state.configs.resize)
+    predictor = ModelPredictor(
+        state.model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
+    )
+    folder = state.configs.dataset.dataset_dir
+    return Evaluator(predictor, SplitImages(dataset, folder, state.config.eval_split, settings))
+
+
+def metrics_of(report: Report) -> dict[str, float]:
+    """The metrics of the split by name, and the IoU of each class as `iou/CLASS`."""
+    by_class = zip(report.class_names, report.per_class()["iou"].tolist(), strict=True)
+    return {**report.overall(), **{f"iou/{name}": value for name, value in by_class}}

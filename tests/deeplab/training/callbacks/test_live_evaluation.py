@@ -1,0 +1,164 @@
+"""Evaluation during a training: numbers, the best checkpoint, the history, early stopping, and resuming."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from support import tiny_backbone
+from support.callback_battery import CallbackBattery
+from support.errors import raises
+
+import deeplab
+from deeplab import checkpoint, train
+from deeplab.checkpoint import manager
+from deeplab.config.training_config import TrainConfig, steps_between
+from deeplab.training.callbacks import live_evaluation
+
+pytestmark = pytest.mark.xdist_group("training")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with tiny_backbone.registered():
+        yield
+
+
+class TestLiveEvaluation(CallbackBattery):
+    name = "live_evaluation"
+
+
+def train_with(records, logdir, steps=6, **more):
+    settings = {
+        "dataset_dir": records,
+        "train_logdir": logdir,
+        "model_variant": "tiny",
+        "train_crop_size": "33,33",
+        "train_batch_size": 2,
+        "training_number_of_steps": steps,
+        "base_learning_rate": 0.02,
+        "random_seed": 1,
+        "batch_norm_calibration_batches": 2,
+        "eval_every": 2,
+        **more,
+    }
+    return train.COMMAND.main([f"--{name}={value}" for name, value in settings.items()])
+
+
+def history(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(disc_records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated")
+    assert train_with(disc_records, folder) == 0
+    return folder
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """Makes every evaluation give the mean IoU that this dict has for its step."""
+    by_step = {}
+    monkeypatch.setattr(
+        live_evaluation.Report, "mean_iou", property(lambda self: by_step.get(self.step, 0.1)), raising=True
+    )
+    return by_step
+
+
+def test_the_history_has_a_line_an_evaluation(trained):
+    rows = history(trained)
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    assert {"total_loss", "learning_rate", "mean_iou", "pixel_accuracy", "iou/ground", "iou/disc"} <= rows[0].keys()
+    assert all(0 <= float(row["mean_iou"]) <= 1 and row["split"] == "val" for row in rows)
+
+
+def test_the_best_folder_works_like_a_training_folder_and_has_the_same_numbers(trained, disc_records):
+    best = json.loads((trained / "best" / "best.json").read_text())
+    row = max(history(trained), key=lambda row: float(row["mean_iou"]))
+    assert row["step"] == str(best["step"]) and best["mean_iou"] == pytest.approx(float(row["mean_iou"]), abs=1e-6)
+    report = deeplab.evaluate(trained / "best", disc_records)
+    assert report.step == best["step"] and report.mean_iou == best["mean_iou"]
+    assert list(report.class_names) == ["ground", "disc", "square"]
+    assert (trained / "best" / "config.yml").read_bytes() == (trained / "config.yml").read_bytes()
+
+
+def test_the_last_line_is_of_the_last_checkpoint(trained, disc_records):
+    assert deeplab.evaluate(trained, disc_records).mean_iou == pytest.approx(
+        float(history(trained)[-1]["mean_iou"]), abs=1e-6
+    )
+
+
+def test_evaluation_changes_nothing_in_the_training(trained, disc_records, tmp_path):
+    assert train_with(disc_records, tmp_path, eval_every="") == 0
+    with_it, without = (checkpoint.open(run).arrays() for run in (trained, tmp_path))
+    assert with_it.keys() == without.keys()
+    for name, value in without.items():
+        np.testing.assert_allclose(with_it[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert not (tmp_path / "best").exists() and not (tmp_path / "history.csv").exists()
+
+
+def test_the_best_is_kept_apart_from_the_rotation(disc_records, tmp_path, scores):
+    scores.update({2: 0.5, 4: 0.3})
+    assert train_with(disc_records, tmp_path, save_interval_steps=2, max_checkpoints_to_keep=1) == 0
+    assert [checkpoint.open(path).step for path in manager.all_checkpoints(tmp_path)] == [6]
+    assert [checkpoint.open(path).step for path in manager.all_checkpoints(tmp_path / "best")] == [2]
+
+
+def test_patience_ends_the_training_and_survives_resuming(disc_records, tmp_path, scores, capsys):
+    scores.update({2: 0.5, 4: 0.3, 6: 0.5, 8: 0.6})
+    given = {"early_stopping": 2, "save_interval_steps": 1}
+    assert train_with(disc_records, tmp_path / "whole", 20, **given) == 0
+    assert "stopping early at step 6" in capsys.readouterr().err
+    assert checkpoint.open(tmp_path / "whole").step == 6
+    assert json.loads((tmp_path / "whole/best/best.json").read_text())["step"] == 2
+
+    assert train_with(disc_records, tmp_path / "parts", 5, **given) == 0
+    (tmp_path / "parts" / "model.ckpt-5.index").unlink()  # as if killed before the end
+    assert train_with(disc_records, tmp_path / "parts", 20, **given) == 0
+    assert "stopping early at step 6" in capsys.readouterr().err
+    assert [row["step"] for row in history(tmp_path / "parts")] == ["2", "4", "6"]
+
+    before = {path.name: path.read_bytes() for path in pathlib.Path(tmp_path / "whole").glob("model*")}
+    assert train_with(disc_records, tmp_path / "whole", 20, **given) == 0  # it has stopped: nothing more to do
+    assert "stopping early at step 6" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in pathlib.Path(tmp_path / "whole").glob("model*")} == before
+    assert train_with(disc_records, tmp_path / "whole", 8, early_stopping=3, save_interval_steps=1) == 0
+    assert json.loads((tmp_path / "whole/best/best.json").read_text())["step"] == 8
+
+
+def test_a_training_that_starts_again_forgets_the_old_numbers(disc_records, tmp_path, scores):
+    scores.update({2: 0.9})
+    assert train_with(disc_records, tmp_path, 2) == 0
+    for path in tmp_path.glob("model.ckpt*"):
+        path.unlink()
+    scores.update({2: 0.2})
+    assert train_with(disc_records, tmp_path, 2) == 0
+    assert json.loads((tmp_path / "best" / "best.json").read_text())["mean_iou"] == 0.2
+    assert len(history(tmp_path)) == 1
+
+
+def test_a_split_without_records_stops_before_anything_is_written(disc_records, tmp_path, capsys):
+    assert train_with(disc_records, tmp_path / "new", eval_split="test") == 1
+    assert "[unknown-split]" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("", 0), ("7", 7), ("7 steps", 7), ("1 epoch", 40), (".5 epochs", 20), ("0.001 epochs", 1)]
+)
+def test_intervals(text, steps):
+    assert steps_between(text, 40.0) == steps
+    assert TrainConfig("run", eval_every=text).eval_every == text
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "often", "1.5", "epoch", "0 epochs"])
+def test_other_intervals_are_refused(text):
+    with raises("wrong-type", "eval_every"):
+        TrainConfig("run", eval_every=text)
+
+
+def test_early_stopping_needs_evaluations():
+    with raises("missing-setting", "early_stopping"):
+        TrainConfig("run", early_stopping=3)
