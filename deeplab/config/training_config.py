@@ -43,7 +43,9 @@ class OptimizerConfig(Config):
     momentum: float = setting(0.9, "Momentum coefficient.", min=0, max=1, rare=True)
     adam_learning_rate: float = setting(0.001, "Learning rate of Adam; constant, without a schedule.", min=0)
     adam_epsilon: float = setting(1e-8, "Epsilon of Adam.", min=0, rare=True)
-    learning_policy: str = setting("poly", "Schedule of the learning rate: poly, step or cosine.")
+    learning_policy: str = setting(
+        "poly", "Schedule of the learning rate: poly, step, cosine, exponential, constant or one_cycle."
+    )
     base_learning_rate: float = setting(1e-4, "Learning rate at the start of the schedule.", min=0)
     learning_power: float = setting(0.9, "Exponent of the poly schedule.", min=0, rare=True)
     decay_steps: float = setting(
@@ -51,11 +53,25 @@ class OptimizerConfig(Config):
     )
     end_learning_rate: float = setting(0.0, "Learning rate at the end of the poly schedule.", min=0, rare=True)
     learning_rate_decay_factor: float = setting(
-        0.1, "Factor by which the step schedule lowers the learning rate.", min=0, rare=True
+        0.1,
+        "Factor by which the step and exponential schedules lower the learning rate in each period.",
+        min=0,
+        rare=True,
     )
-    learning_rate_decay_step: int = setting(2000, "Period of the step schedule.", min=1, unit="steps", rare=True)
-    slow_start_step: int = setting(0, "Length of the warm-up at `slow_start_learning_rate`.", min=0, unit="steps")
-    slow_start_learning_rate: float = setting(1e-4, "Learning rate of the warm-up.", min=0)
+    learning_rate_decay_step: int = setting(
+        2000, "Period of the step and exponential schedules.", min=1, unit="steps", rare=True
+    )
+    slow_start_step: int = setting(0, "Length of the warm-up, before the schedule begins.", min=0, unit="steps")
+    slow_start_learning_rate: float = setting(1e-4, "Learning rate of the warm-up, or at its beginning.", min=0)
+    slow_start_burnin_type: str = setting(
+        "none",
+        "Course of the warm-up: none = `slow_start_learning_rate` throughout; linear = from there to "
+        "`base_learning_rate`.",
+        choices=("none", "linear"),
+    )
+    gradient_clip_norm: float = setting(
+        0.0, "Largest global norm of all gradients together; larger ones are scaled down to it; 0 = no limit.", min=0
+    )
     last_layer_gradient_multiplier: float = setting(1.0, "Gradient multiplier of the variables of the head.", min=0)
     last_layers_contain_logits_only: bool = setting(
         False, "The head is the logits layer alone (off: also ASPP and decoder)."

@@ -1,4 +1,5 @@
-"""What is done to gradients before the update: weight decay is added, then each is multiplied by its own factor.
+"""What is done to gradients before the update: weight decay is added, each is multiplied by its own factor, and all
+are scaled down together where their norm exceeds a limit.
 
 The weight decay term is `weight_decay * sum(w ** 2) / 2` over convolution kernels, once per step however many devices
 share the batch. Its gradient, `weight_decay * w`, is added directly: automatic differentiation gives the same numbers
@@ -107,3 +108,23 @@ def scale(gradients: Gradients, factors: Mapping[str, float]) -> dict[str, Any]:
         name: gradient if gradient is None or name not in factors else factors[name] * gradient
         for name, gradient in gradients.items()
     }
+
+
+# ---- limit ---------------------------------------------------------------------------------------------
+
+
+def clip(gradients: Gradients, max_norm: float) -> dict[str, Any]:
+    """Gradients scaled down together so that the norm of all of them is at most `max_norm`; 0 = no limit.
+
+    With several devices, call it once on the gradients summed over all of them. Gradients that are not finite stay
+    so, and the loss shows it at the next step.
+
+    Args:
+      gradients: what the optimizer will apply: with weight decay and multipliers.
+      max_norm: limit of the Euclidean norm over all gradients.
+    """
+    if not max_norm:
+        return dict(gradients)
+    norm = tf.linalg.global_norm([gradient for gradient in gradients.values() if gradient is not None])
+    factor = max_norm / tf.maximum(norm, max_norm)
+    return {name: None if gradient is None else factor * gradient for name, gradient in gradients.items()}

@@ -2,8 +2,8 @@
 
 All arithmetic is float32, as in the reference, so that a schedule read in Python and one computed inside a
 `tf.function` agree with each other and with TensorFlow 1's. A schedule gives the rate from the steps since the warm-up
-ended; `learning_rate` lays the warm-up over it. Piecewise constant rates and a linear warm-up have no setting: they
-are for callers from Python.
+ended; `learning_rate` lays the warm-up over it. Piecewise constant rates have no setting: they are for callers from
+Python.
 
 A new schedule is one function and one registration: `@registry.register("name")` on a function of (config, elapsed,
 steps), the steps after the warm-up being `steps` in all.
@@ -49,7 +49,10 @@ def scheduled_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     """The rate of the schedule, whatever the optimizer; arguments and result as in `learning_rate`."""
     schedule = registry.get(config.learning_policy)
     rate = schedule(config, steps_after_warm_up(step, config.slow_start_step), total_steps - config.slow_start_step)
-    return _like(step, warm_up(rate, step, config.slow_start_step, config.slow_start_learning_rate))
+    linear_to = None
+    if config.slow_start_burnin_type == "linear":  # up to the rate at which the schedule begins
+        linear_to = float(schedule(config, np.float32(0), total_steps - config.slow_start_step))
+    return _like(step, warm_up(rate, step, config.slow_start_step, config.slow_start_learning_rate, linear_to))
 
 
 def steps_after_warm_up(step: Any, warm_up_steps: int) -> Any:
@@ -95,6 +98,24 @@ def _cosine(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
     return cosine(elapsed, config.base_learning_rate, steps)
 
 
+@registry.register("exponential")
+def _exponential(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    del steps
+    period, factor = config.learning_rate_decay_step, config.learning_rate_decay_factor
+    return exponential(elapsed, config.base_learning_rate, period, factor)
+
+
+@registry.register("constant")
+def _constant(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    del steps
+    return _library(elapsed).zeros_like(elapsed) + np.float32(config.base_learning_rate)
+
+
+@registry.register("one_cycle")
+def _one_cycle(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    return one_cycle(elapsed, config.base_learning_rate, steps)
+
+
 def poly(elapsed: Any, base_rate: float, decay_steps: float, end_rate: float = 0.0, power: float = 0.9) -> Any:
     """From `base_rate` to `end_rate` as (1 - elapsed / decay_steps) ** power; `end_rate` from there on.
 
@@ -120,6 +141,40 @@ def cosine(elapsed: Any, base_rate: float, decay_steps: float) -> Any:
     """From `base_rate` to 0 along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, without restarts)."""
     turn = _library(elapsed).cos(np.float32(np.pi) * _progress(elapsed, decay_steps))
     return np.float32(base_rate) * (np.float32(0.5) * (np.float32(1.0) + turn))
+
+
+def exponential(elapsed: Any, base_rate: float, period: int, factor: float) -> Any:
+    """`base_rate` times `factor` to the power of the periods gone by, fractions included."""
+    return np.float32(base_rate) * np.float32(factor) ** (elapsed * (np.float32(1.0) / np.float32(period)))
+
+
+def one_cycle(
+    elapsed: Any, top_rate: float, steps: float, rising: float = 0.3, divisor: float = 25.0, final_divisor: float = 1e4
+) -> Any:
+    """Half a cosine up from `top_rate / divisor` to `top_rate`, and half a cosine down to almost 0.
+
+    The schedule of Smith and Topin (arXiv:1708.07120) with the defaults of PyTorch's OneCycleLR: the last step
+    (`steps - 1`) has `top_rate / divisor / final_divisor`.
+
+    Args:
+      elapsed: float32 scalar, steps since the warm-up ended.
+      top_rate: the largest rate.
+      steps: length of the cycle.
+      rising: fraction of the cycle before the largest rate.
+      divisor: `top_rate` over the first rate.
+      final_divisor: the first rate over the last.
+    """
+    library, start = _library(elapsed), top_rate / divisor
+    top = max(rising * steps - 1.0, 1.0)
+
+    def between(first: float, last: float, progress: Any) -> Any:
+        turn = np.float32(0.5) * (np.float32(1.0) + library.cos(np.float32(np.pi) * progress))
+        return np.float32(last) + (np.float32(first) - np.float32(last)) * turn
+
+    up = between(start, top_rate, _progress(elapsed, top))
+    since_top = library.maximum(elapsed - np.float32(top), np.float32(0.0))
+    down = between(top_rate, start / final_divisor, _progress(since_top, steps - 1.0 - top))
+    return library.where(elapsed < np.float32(top), up, down)
 
 
 def piecewise_constant(elapsed: Any, boundaries: Sequence[float], rates: Sequence[float]) -> Any:

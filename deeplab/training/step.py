@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, weight decay, gradient multipliers, update."""
+"""One training step: forward, loss, backward, weight decay, gradient multipliers, clipping, update."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ def _replica_step(trainer: Trainer, batch: TrainingBatch, step: tf.Tensor, repli
     # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
     by_name = gradients.add_l2(dict(zip(variables, of_loss, strict=True)), variables, trainer.weight_decay)
     by_name = gradients.scale(by_name, gradients.multipliers(by_name, trainer.schedule))
+    by_name = gradients.clip(by_name, trainer.schedule.gradient_clip_norm)
     penalty = gradients.l2(variables, trainer.weight_decay)
     rate = schedules.learning_rate(trainer.schedule, step, trainer.total_steps)
     trainer.optimizer.apply(by_name, rate)

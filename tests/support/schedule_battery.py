@@ -22,10 +22,12 @@ class ScheduleBattery:
     Attributes:
       config: names the schedule.
       falling: whether the rate never rises.
+      first_fraction: the first rate over the base rate.
     """
 
     config = OptimizerConfig()
     falling = True
+    first_fraction = 1.0
 
     def rates(self, steps=range(STEPS + 10), total_steps=STEPS, **changes):
         config = dataclasses.replace(self.config, **changes)
@@ -44,7 +46,7 @@ class ScheduleBattery:
 
     def test_it_begins_at_the_base_rate_and_stays_finite(self):
         rates = self.rates()
-        assert rates[0] == pytest.approx(self.config.base_learning_rate)
+        assert rates[0] == pytest.approx(self.first_fraction * self.config.base_learning_rate)
         assert np.isfinite(rates).all() and min(rates) >= 0
         if self.falling:
             assert np.all(np.diff(rates) <= 0)

@@ -138,3 +138,18 @@ def test_no_decay_leaves_gradients_as_they_are():
 )
 def test_where_weight_decay_applies_in_keras_backbones(name, expected):
     assert gradients.carries_l2(name) is expected
+
+
+def test_gradients_are_scaled_down_together_to_the_limit():
+    given = {"a": tf.constant([3.0, 0.0]), "b": tf.constant([[4.0]]), "c": None}
+    clipped = gradients.clip(given, 1.0)
+    np.testing.assert_allclose(clipped["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(clipped["b"], [[0.8]], rtol=1e-6)
+    assert clipped["c"] is None
+
+
+@pytest.mark.parametrize("limit", [0.0, 5.0, 100.0])
+def test_smaller_gradients_stay_as_they_are(limit):
+    given = {"a": tf.constant([3.0, 0.0]), "b": tf.constant([[4.0]])}
+    for name, gradient in gradients.clip(given, limit).items():
+        np.testing.assert_array_equal(gradient, given[name])

@@ -1,12 +1,13 @@
 """Learning rates: every golden row, in Python and inside a `tf.function`, and the edges by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.errors import raises
-from support.schedule_battery import ScheduleBattery
+from support.schedule_battery import STEPS, ScheduleBattery
 
 from deeplab.config.training_config import OptimizerConfig
 from deeplab.training import schedules
@@ -25,6 +26,43 @@ class TestCosine(ScheduleBattery):
 
     def test_half_way_it_is_half(self):
         assert self.rates([0, 10, 20, 40, 45]) == pytest.approx([0.5, 0.25 * (1 + np.sqrt(0.5)), 0.25, 0, 0], abs=1e-7)
+
+
+class TestExponential(ScheduleBattery):
+    config = OptimizerConfig(learning_policy="exponential", base_learning_rate=0.5, learning_rate_decay_step=9)
+
+    def test_each_period_lowers_it_by_the_factor(self):
+        assert self.rates([0, 9, 18, 4.5]) == pytest.approx([0.5, 0.05, 0.005, 0.5 * np.sqrt(0.1)], rel=1e-5)
+
+
+class TestConstant(ScheduleBattery):
+    config = OptimizerConfig(learning_policy="constant", base_learning_rate=0.5)
+
+    def test_it_stays(self):
+        assert self.rates() == [0.5] * (STEPS + 10)
+
+
+class TestOneCycle(ScheduleBattery):
+    config = OptimizerConfig(learning_policy="one_cycle", base_learning_rate=0.5)
+    falling = False
+    first_fraction = 1 / 25
+
+    def test_it_rises_to_the_top_and_falls_to_almost_nothing(self):
+        """The first, the top and the last rate, and the middle of both halves, of PyTorch's OneCycleLR."""
+        low = 0.5 / 25
+        rates = self.rates([0, 5.5, 11, 25, 39, 45])
+        expected = [low, (low + 0.5) / 2, 0.5, (0.5 + low / 1e4) / 2, low / 1e4, low / 1e4]
+        assert rates == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_a_linear_warm_up_climbs_to_where_the_schedule_begins():
+    config = OptimizerConfig(
+        base_learning_rate=1.0, slow_start_step=4, slow_start_learning_rate=0.2, slow_start_burnin_type="linear"
+    )
+    rates = [schedules.learning_rate(config, step, 14) for step in range(6)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 0.9**0.9], rel=1e-6)
+    cycle = dataclasses.replace(config, learning_policy="one_cycle", slow_start_learning_rate=0.0)
+    assert schedules.learning_rate(cycle, 2, 14) == pytest.approx(0.5 / 25, rel=1e-6)
 
 
 def golden_rate(row, step):
