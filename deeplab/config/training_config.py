@@ -23,6 +23,11 @@ class LossConfig(Config):
         "cross_entropy", "Loss, or a sum of losses with factors and options: cross_entropy + 0.5*focal(gamma=2)."
     )
     label_weights: Floats = setting((), "Loss weight per class, background included (unset: 1 for all).", min=0)
+    class_balance: str = setting(
+        "none",
+        "Loss weights computed from the pixels of each class in the training split; `label_weights` replace them.",
+        choices=("none", "inverse", "sqrt", "median", "enet", "effective"),
+    )
     upsample_logits: bool = setting(
         True, "Compute the loss at label size (off: at the size of the logits, with subsampled labels).", rare=True
     )

@@ -6,6 +6,7 @@ and checkpoints on the way. What can go wrong in between stops it with the last 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import keras
@@ -57,7 +58,8 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
         clock.control(model, seed)
         trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
         optimizer = optimizers.make(configs.optimizer, trainable)
-    loss = segmentation_loss.from_config(configs.loss, dataset.ignore_label)
+    weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
+    loss = segmentation_loss.from_config(weighted, dataset.ignore_label)
     trainer = Trainer(model, optimizer, loss, configs.loss.weight_decay, configs.optimizer, total_steps, clock)
     train_step = make_train_step(trainer, strategy)
 

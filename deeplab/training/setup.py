@@ -33,7 +33,7 @@ from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
-from deeplab.training import schedules
+from deeplab.training import class_weights, schedules
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder
@@ -69,12 +69,14 @@ class Prepared:
       shards: paths of the TFRecord files.
       seed: of initial weights, shuffling, augmentation and dropout; a resumed training has the one it began with.
       resumed: the checkpoint from which the training resumes; None = it starts at step 0.
+      label_weights: loss weight of each class; empty = 1 for all.
     """
 
     dataset: Dataset
     shards: list[str]
     seed: int
     resumed: Checkpoint | None
+    label_weights: tuple[float, ...] = ()
 
 
 @contextlib.contextmanager
@@ -99,8 +101,10 @@ def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
         resumed, seed = find_start(configs, dataset)
         if resumed is None:
             require_initial_weights(train)
-        tell(configs, dataset, from_scratch=not train.tf_initial_checkpoint)
-        yield Prepared(dataset, shards, seed, resumed)
+        weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
+        weighted = dataclasses.replace(configs, loss=dataclasses.replace(configs.loss, label_weights=weights))
+        tell(weighted, dataset, from_scratch=not train.tf_initial_checkpoint)
+        yield Prepared(dataset, shards, seed, resumed, weights)
 
 
 def save_config(configs: TrainingConfigs, prepared: Prepared) -> None:

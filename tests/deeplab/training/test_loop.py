@@ -351,3 +351,26 @@ def wait_for(condition, seconds=120):
 def test_a_profile_is_written_when_asked_for(disc_records, tmp_path):
     assert train_with(disc_records, tmp_path / "run", 12, profile_logdir=tmp_path / "profile") == 0
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_balance_clipping_schedule_and_warm_up_train_and_resume(disc_records, tmp_path, capsys):
+    given = {
+        "class_balance": "sqrt",
+        "gradient_clip_norm": 0.1,
+        "learning_policy": "one_cycle",
+        "slow_start_step": 1,
+        "slow_start_burnin_type": "linear",
+        "save_interval_steps": 2,
+    }
+    assert train_with(disc_records, tmp_path / "whole", 4, **given) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    for path in tmp_path.glob("parts/model.ckpt-4*"):
+        path.unlink()
+    assert train_with(disc_records, tmp_path / "parts", 4, **given) == 0
+    whole, resumed = (checkpoint.open(tmp_path / run / "model.ckpt-4").arrays() for run in ("whole", "parts"))
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    saved = yaml.safe_load((tmp_path / "whole" / "config.yml").read_text())
+    assert saved["loss"]["class_balance"] == "sqrt" and saved["optimizer"]["gradient_clip_norm"] == 0.1
+    assert train_with(disc_records, tmp_path / "parts", 6, **{**given, "class_balance": "none"}) == 1
+    assert "--class_balance: was sqrt, is none" in capsys.readouterr().err
