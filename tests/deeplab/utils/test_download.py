@@ -54,7 +54,7 @@ def test_whole_file_and_nothing_else(server, target, capfd):
     assert content(target) == CONTENT
     assert os.listdir(os.path.dirname(target)) == ["file.tar.gz"]
     shown = capfd.readouterr().err
-    assert "file.tar.gz" in shown and "1.00M/1.00M" in shown
+    assert "file.tar.gz" in shown and "1.0/1.0 MB" in shown
 
 
 def test_goes_on_where_it_broke_off(server, target):
