@@ -11,7 +11,10 @@ from deeplab.utils.errors import UserError
 
 SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
-_MODEL = "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder."
+_MODEL = (
+    "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder, .keras, "
+    ".tflite, .onnx."
+)
 _SAME = "The same as `model`."
 _POSTPROCESS = "Steps after prediction: min_area:PIXELS, fill_holes, largest_component; e.g. min_area:200,fill_holes."
 _TRUST_MODEL = (
