@@ -49,6 +49,8 @@ def run(given: Given) -> None:
             source,
             dataset=config.dataset,
             crop_size=config.crop_size,
+            tile_size=config.tile_size,
+            tile_overlap=config.tile_overlap,
             shrink_large_images=config.shrink_large_images,
             **{name: value for name, value in given.items() if name not in own},
         )

@@ -124,6 +124,13 @@ class PredictConfig(Config):
     crop_size: Size | None = setting(
         None, "Height,width to which images are padded (unset: each keeps its size).", **IMAGE_SIDE, unit="pixels"
     )
+    tile_size: int | None = setting(
+        None,
+        "Predict larger images in overlapping tiles of this height and width (unset: as a whole).",
+        **IMAGE_SIDE,
+        unit="pixels",
+    )
+    tile_overlap: int = setting(64, "Minimum overlap of tiles, at most half a tile.", min=0, unit="pixels")
     shrink_large_images: bool = setting(
         False, "Shrink images that are larger than the crop, and enlarge their masks again."
     )

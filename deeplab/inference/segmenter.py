@@ -18,8 +18,10 @@ from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
 from deeplab.data.images import write_png
 from deeplab.inference.load import load
+from deeplab.inference.postprocess import PostprocessedPredictor
 from deeplab.inference.predictor import Predictor
 from deeplab.inference.runtimes import checkpoint
+from deeplab.inference.tiles import TiledPredictor
 from deeplab.utils.errors import UserError, nearest
 
 _AHEAD = 2  # images that are read while the model is busy
@@ -93,6 +95,8 @@ class Segmenter:
       dataset: known name or `dataset.yml` from which class names and colors are taken (default: as trained).
       crop_size: height, width in pixels to which images are padded (default: each image keeps its own size).
       shrink_large_images: shrink images that exceed the crop, and enlarge their masks again.
+      tile_size: predict larger images in overlapping tiles of this many pixels, blended (default: as a whole).
+      tile_overlap: minimum overlap of tiles in pixels, at most half a tile.
       **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that shall differ from the training:
         `eval_scales=(0.5, 1.0, 1.5)`, `add_flipped_images=True`, `output_stride=8`. For a checkpoint of TensorFlow 1
         without a `config.yml`, the architecture is inferred from its variables as far as they show it.
@@ -124,10 +128,14 @@ class Segmenter:
         dataset: str = "",
         crop_size: tuple[int, int] | int | None = None,
         shrink_large_images: bool = False,
+        tile_size: int | None = None,
+        tile_overlap: int = 64,
         **settings: Any,
     ):
         crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self._predictor = load(source, _typed(settings), dataset, crop, shrink_large_images)
+        if tile_size:
+            self._predictor = _tiled(self._predictor, tile_size, tile_overlap)
         _require_rgb(self._predictor)
         self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
 
@@ -180,6 +188,13 @@ def read_ahead(
                 yield done, future.result()
         for done, future in waiting:
             yield done, future.result()
+
+
+def _tiled(predictor: Predictor, tile_size: int, overlap: int) -> Predictor:
+    """Predict in tiles; post-processing sees the whole image."""
+    if isinstance(predictor, PostprocessedPredictor):
+        return PostprocessedPredictor(TiledPredictor(predictor.inner, tile_size, overlap), predictor.steps)
+    return TiledPredictor(predictor, tile_size, overlap)
 
 
 def _require_rgb(predictor: Predictor) -> None:

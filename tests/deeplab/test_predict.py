@@ -58,6 +58,12 @@ def test_results(run, small_run, tmp_path, capsys):
     assert "written: 2 of 2 images" in capsys.readouterr().out
 
 
+def test_tiles(run, small_run, tmp_path):
+    assert run("--tile_size=33", "--tile_overlap=8", "--nosave_overlay") == 0
+    result = Segmenter(small_run, tile_size=33, tile_overlap=8)(golden_recipe.image(40, 52)[0])
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "mask" / "one.png")), result.labels)
+
+
 def test_nothing_is_overwritten_unasked(run, tmp_path, capsys):
     flags = ("--nosave_color", "--nosave_overlay")
     assert run(*flags) == 0
