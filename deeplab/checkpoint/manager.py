@@ -148,7 +148,7 @@ def _named(folder: str) -> str | None:
     stems = {prefix.removesuffix(f"-{step_in_name(prefix)}") for prefix in prefixes}
     if len(prefixes) > 1 and (len(stems) > 1 or None in map(step_in_name, prefixes)):
         names = ", ".join(map(os.path.basename, prefixes))
-        rule = f"holds several checkpoints ({names}) and no file `{STATE}` that names the latest"
+        rule = f"holds several checkpoints ({names}) and no file '{STATE}' that names the latest"
         raise UserError("ambiguous-checkpoint", rule, f"give one of them, e.g. {prefixes[-1]}", where=folder)
     return prefixes[-1] if prefixes else None
 
@@ -163,7 +163,7 @@ def _tell_choice(
     elif state is None:
         count = len(all_checkpoints(folder))
         which = "its only checkpoint" if count == 1 else f"the newest of {count}"
-        _say_once(console.note, f"{folder} has no file `{STATE}`; taking {which}, {os.path.basename(chosen)}")
+        _say_once(console.note, f"{folder} has no file '{STATE}'; taking {which}, {os.path.basename(chosen)}")
 
 
 @functools.lru_cache(maxsize=256)

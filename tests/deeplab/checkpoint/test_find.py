@@ -25,7 +25,7 @@ def test_any_file_name_of_a_checkpoint_is_accepted(prefix, suffix):
 def test_folder_without_state_file_but_one_checkpoint(prefix, capsys):
     folder = pathlib.Path(prefix).parent
     assert checkpoint.open(folder).prefix == prefix
-    assert "no file `checkpoint`; taking its only checkpoint, model.ckpt-300" in capsys.readouterr().err
+    assert "no file 'checkpoint'; taking its only checkpoint, model.ckpt-300" in capsys.readouterr().err
 
 
 def test_state_file_means_its_folder(tmp_path, tensors):
