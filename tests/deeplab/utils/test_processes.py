@@ -1,5 +1,6 @@
 """The process: streams that are closed, full or not read, and how it ends on signals."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -29,7 +30,9 @@ def start(folder, redirection="", work="pass", grace=1.0, **streams):
     program.write_text(PROGRAM.format(work=work, grace=grace))
     shell = f"exec {sys.executable} {program} {redirection}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(["bash", "-c", shell], cwd=folder, env=environment, **streams)
+    # A process that a shell has put into the background ignores Ctrl-C, and so would everything that it starts.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(["bash", "-c", shell], cwd=folder, env=environment, preexec_fn=heed, **streams)
 
 
 @pytest.mark.parametrize(
