@@ -357,7 +357,7 @@ def as_user_error(problem: Exception) -> UserError | None:
 
 
 def _bug(problem: Exception, command: Command | None, words: Sequence[str]) -> UserError:
-    """Return the error for an exception that nobody expected, after writing a report on it."""
+    """Return the error for an unexpected exception, after writing a report on it."""
     text = _report(problem, command, words)
     try:
         name = f"deeplab-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"

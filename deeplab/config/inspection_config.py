@@ -32,7 +32,7 @@ class BrowseConfig(Config):
         "Number of images; fewer if the split has fewer.",
         min=1,
         max=1000000,
-        because="nobody looks at more",
+        because="an image grid of more is not readable",
         unit="images",
     )
     output_dir: str = setting("browse", "Folder for the image grids; made if it does not exist.")
@@ -45,7 +45,7 @@ class BrowseConfig(Config):
         "Number of those batches (unset: as many as `images` needs); implies `augmented`.",
         min=0,
         max=100000,
-        because="nobody looks at more",
+        because="an image grid of more is not readable",
         unit="batches",
     )
     first_step: int = setting(

@@ -1,6 +1,6 @@
 """`config.yml`: what a training was, saved beside its checkpoints and read by every later command.
 
-Nobody repeats model flags: eval, vis, export and predict take them from here. A flag that contradicts the
+Model flags are given once, to train: eval, vis, export and predict read them from here. A flag that contradicts the
 saved settings where the weights depend on it stops the command, with the difference shown; one that does not
 shape weights (output stride, atrous rates of equal number, scales) takes effect and is named in a note.
 """

@@ -363,14 +363,14 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
         )
     per_device = train.train_batch_size // train.num_clones
     if train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
-        remedy = (
+        advice = (
             "raise the batch, or start from a checkpoint (`tf_initial_checkpoint`)"
             if from_scratch
             else "`fine_tune_batch_norm=false` keeps those of the initial checkpoint"
         )
         yield (
             f"batch norm learns from {per_device} images per device; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
-            f"statistics are noisy: {remedy}"
+            f"statistics are noisy: {advice}"
         )
 
 
