@@ -58,12 +58,3 @@ def disc_records(tmp_path_factory) -> pathlib.Path:
     facts = dataset.Dataset("discs", ("ground", "disc", "square"), splits={"train": 12, "val": 4})
     dataset.save(facts, folder / dataset.FILE_NAME)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def settings_spelled_as_in_the_library():
-    """Commands that a test runs in this process must not change how the next one's messages name settings."""
-    from deeplab.utils import console
-
-    yield
-    console.spell_settings(str)
