@@ -26,7 +26,7 @@ setup(
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
     package_data={
-        "deeplab": ["py.typed", "*/*.json", "*/*.yml", "*/*/*.yml", "*/*/*.j2"],
+        "deeplab": ["py.typed", "*/*.json", "*/*.yml", "*/*/*.yml", "*/*.j2", "*/*/*.j2"],
         "slim": ["py.typed"],
         "deeplab.known_datasets": ["*.yml", "*.palette"],
     },

@@ -1,19 +1,17 @@
-"""The report as one HTML file that needs nothing beside it: no script, no font, no image from elsewhere.
+"""The report as one HTML file.
 
-`report.html.j2` is the page; this module gives it numbers, groups and the geometry of the charts. It reads in light and
-dark, on a phone and on paper. Jinja2 is imported only when a page is written.
+`report.html.j2` is the page, in the skeleton of `visualization/html_page.py`; this module gives it numbers, groups and
+the geometry of the charts. It reads in light and dark, on a phone and on paper.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deeplab import __version__
 from deeplab.data import colormaps
 from deeplab.data.dataset import SizeRange
 from deeplab.data.split_names import training_split
@@ -23,7 +21,8 @@ from deeplab.data.validation.rules import RULES
 from deeplab.losses.class_balance import SCHEMES, recommended_scheme, value_text
 from deeplab.utils import console
 from deeplab.utils.text import counted
-from deeplab.visualization.label_rendering import percent
+from deeplab.visualization import html_page
+from deeplab.visualization.charts import round_step
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html.j2")
 WIDE_RANGE = 100  # from this ratio of fractions on, a linear axis hides the small ones
@@ -33,25 +32,11 @@ _MAX_OPEN = 8  # findings of a rule that show at once; further ones are folded
 
 def page(report: CheckReport) -> str:
     """A whole HTML document about a check."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_printable)
-    environment.filters |= {
-        "base64": lambda data: base64.b64encode(data).decode(),
-        "commas": lambda number: f"{number:,}",
-        "percent": percent,
-        "spelled": console.spelled,
-        "weight": lambda weight: f"{weight:#.3g}" if weight < 1000 else f"{weight:,.0f}",
-    }
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**_values(report)) + "\n"
+    return html_page.render(TEMPLATE, _values(report), {"weight": _weight})
 
 
-def _printable(value: Any) -> Any:
-    """Text in which what HTML forbids (control characters, halves of characters) is replaced by a sign for it."""
-    if type(value) is not str:  # numbers, and markup of macros
-        return value
-    text = "".join("\ufffd" if ord(char) < 32 and char not in "\t\n" else char for char in value)
-    return text.encode("utf-8", "replace").decode()
+def _weight(weight: float) -> str:
+    return f"{weight:#.3g}" if weight < 1000 else f"{weight:,.0f}"
 
 
 def _values(report: CheckReport) -> dict[str, Any]:
@@ -61,7 +46,6 @@ def _values(report: CheckReport) -> dict[str, Any]:
     training = splits.get(training_split(list(splits)))
     return {
         "report": report,
-        "version": __version__,
         "counts": ", ".join(counted(number, kind) for kind, number in numbers.items() if number or kind != "note"),
         "tone": "bad" if not report.may_train else "fair" if numbers["warning"] else "good",
         "repair": console.spelled(repair_text(report)),
@@ -79,7 +63,7 @@ def _values(report: CheckReport) -> dict[str, Any]:
         "span": span,
         "histogram": histogram_of(report) if splits else None,
         "scatter": scatter_of({name: facts.sizes for name, facts in splits.items() if facts.sizes}, report.crop),
-        "colors": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colormaps.colors_for(dataset.colors, dataset.num_classes)],
+        "colors": [html_page.hex_color(color) for color in colormaps.colors_for(dataset.colors, dataset.num_classes)],
         "recommended": recommended_scheme(training.pixels) if training and any(training.pixels) else "",
         "schemes": SCHEMES,
         "weights_setting": console.spelled("`label_weights=`").strip("`"),
@@ -219,12 +203,6 @@ def is_wide(fractions: Iterable[float]) -> bool:
     """Whether the fractions above 0 differ so much that a logarithmic axis is needed to see them all."""
     present = [fraction for fraction in fractions if fraction > 0]
     return bool(present) and max(present) > WIDE_RANGE * min(present)
-
-
-def round_step(largest: float, most: int = 5) -> float:
-    """A step of 1, 2 or 5 times a power of ten, of which at most `most` reach the largest value."""
-    power = 10.0 ** math.floor(math.log10(largest / most))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= largest * (1 - 1e-9))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import html.parser
 import io
 import re
 import subprocess
@@ -12,45 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.disc_files import draw, encoded
+from support.html_reader import HOSTILE, Reader
 
 from deeplab.data.dataset import Dataset
 from deeplab.data.validation import render_html
 from deeplab.data.validation.check_report import CheckReport, CropAdvice, Finding, Sample, SplitFacts
 from deeplab.data.validation.render_html import groups, page
 from deeplab.data.validation.rules import RULES
-
-HOSTILE = "<img src=x onerror=\"alert('1')\">'&amp;</title></style><script>alert(2)</script>"
-VOID = ("br", "img", "input", "meta", "wbr")
-
-
-class Reader(html.parser.HTMLParser):
-    """Elements with their attributes, text by element, and a check that start and end tags match."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.texts = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def report(**changes):
