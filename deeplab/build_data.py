@@ -94,7 +94,6 @@ def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
 def run(format_name: str, given: Given) -> None:
     """Runs the command."""
     config, records, labels, splits = configs_from(given, groups(format_name))
-    console.import_tensorflow()
     build_data(format_name, config, labels, splits, records)
 
 

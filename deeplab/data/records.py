@@ -10,7 +10,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeplab.data import split_names
@@ -59,31 +59,47 @@ def encode_example(
       label: the encoded label: 8-bit gray PNG, class indices.
       label_format: "png".
     """
-    features = {
-        IMAGE: _bytes(image),
-        FILENAME: _bytes(filename.encode("utf-8")),
-        IMAGE_FORMAT: _bytes(b"jpeg" if image_format == "jpg" else image_format.encode()),
-        HEIGHT: _int(height),
-        WIDTH: _int(width),
-        CHANNELS: _int(3),  # always 3: readers decode to RGB, whatever the file holds
-        LABEL: _bytes(label),
-        LABEL_FORMAT: _bytes(label_format.encode()),
+    features: dict[str, bytes | int] = {
+        IMAGE: image,
+        FILENAME: filename.encode("utf-8"),
+        IMAGE_FORMAT: b"jpeg" if image_format == "jpg" else image_format.encode(),
+        HEIGHT: height,
+        WIDTH: width,
+        CHANNELS: 3,  # always 3: readers decode to RGB, whatever the file holds
+        LABEL: label,
+        LABEL_FORMAT: label_format.encode(),
     }
-    import tensorflow as tf
-
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+    return _serialized(features)
 
 
-def _bytes(value: bytes) -> tf.train.Feature:
-    import tensorflow as tf
+def _serialized(features: Mapping[str, bytes | int]) -> bytes:
+    """Serializes features, each a single value, as `tf.train.Example`, in the order of their keys.
 
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    The bytes are those of TensorFlow's deterministic serialization. They are put together here so that the images are
+    copied once, and so that building reaches its first good pair without TensorFlow.
+    """
+    entries = []
+    for key, value in sorted(features.items()):
+        name = key.encode()
+        # Feature.bytes_list (1) with BytesList.value, or Feature.int64_list (3) with Int64List.value, packed
+        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
+        entries.append(_field(1, _field(1, name) + _field(2, feature)))  # Features.feature: key and value
+    return _field(1, b"".join(entries))  # Example.features
 
 
-def _int(value: int) -> tf.train.Feature:
-    import tensorflow as tf
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field of a protocol buffer."""
+    return b"%c%b%b" % (number << 3 | 2, _varint(len(content)), content)
 
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    value &= (1 << 64) - 1
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def feature_spec() -> dict[str, tf.io.FixedLenFeature]:
@@ -198,22 +214,27 @@ class ShardWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, mark: int | None = None):
-        import tensorflow as tf
-
         self.path = pathlib.Path(folder) / name
         self._temporary = partial_path(self.path, mark)
         self._kept = False
-        self._file: Any = tf.io.TFRecordWriter(str(self._temporary))
+        self._file: Any = None  # opened at the first record, so that TensorFlow is not imported for none
+
+    def _open(self) -> Any:
+        import tensorflow as tf
+
+        if self._file is None:
+            self._file = tf.io.TFRecordWriter(str(self._temporary))
+        return self._file
 
     def write(self, example: bytes) -> None:
         """Appends one serialized example."""
         with self._writing():
-            self._file.write(example)
+            self._open().write(example)
 
     def _close(self) -> None:
         """Completes the file on disk, still under its temporary name."""
         with self._writing():
-            self._file.close()
+            self._open().close()
             self._file = None
             sync(self._temporary)
 
@@ -243,9 +264,9 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import tensorflow as tf
-
         if self._file is not None:
+            import tensorflow as tf
+
             with contextlib.suppress(tf.errors.OpError):
                 self._file.close()
             self._file = None

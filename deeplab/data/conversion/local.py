@@ -13,6 +13,7 @@ import functools
 import itertools
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -189,12 +190,15 @@ def write_shards(
                             if isinstance(result, UserError):
                                 bad.add(result)
                                 result = []
+                            if result and "tensorflow" not in sys.modules:  # errors come before this costs seconds
+                                console.import_tensorflow()
                             for converted in result:
                                 writer.write(converted.example)
                                 counts[split].add(converted)
                                 watch.see(converted)
                             bar.update()
-                        writer.keep()
+                        if not bad.errors:
+                            writer.keep()
     bad.stop()
     oddities.report()
     return counts

@@ -40,6 +40,18 @@ def test_keys_of_an_example():
     }
 
 
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 2**31, 2**63 - 1])
+@pytest.mark.parametrize("image", [b"", bytes(range(256)) * 70])
+def test_examples_have_the_bytes_of_tensorflows_deterministic_serialization(number, image):
+    ours = records.encode_example(image, "png", "Straße ü", number, 4, b"label")
+    assert tf.train.Example.FromString(ours).SerializeToString(deterministic=True) == ours
+
+
+def test_a_shard_without_records_is_an_empty_file(tmp_path):
+    path = write_shard(tmp_path, shard_name("train", 0, 1), 0)
+    assert path.read_bytes() == b"" and list(read_shard(path)) == []
+
+
 def test_the_references_shards_hold_the_same_examples_as_ours(golden):
     for path in sorted((golden / "records").glob("*.tfrecord")):
         for record in tf.data.TFRecordDataset(str(path)):
