@@ -22,7 +22,7 @@ COMMANDS = {
         "browse_data": "draw records, and batches as training sees them",
     },
     "Models": {
-        "fit": "make a model from a folder of images and a folder of masks, in one command",
+        "fit": "make a model from images and masks or annotations, in one command",
         "train": "train a model, or resume a training",
         "eval": "evaluate a trained model: IoU per class, metrics.json, plots",
         "vis": "draw the predictions of a trained model for a split",

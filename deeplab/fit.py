@@ -1,16 +1,19 @@
-r"""Makes a model from a folder of images and a folder of masks: all steps in one command.
+r"""Makes a model from images and annotations: all steps in one command.
 
-    deeplab fit photos masks --output=runs/mine --class_names=background,hair,skin
+    deeplab fit photos masks --output=runs/mine --classes=background,hair,skin --minutes=30
+    deeplab fit coco --annotations=instances.json --image_folder=images --output=runs/mine
     deeplab fit photos masks --output=runs/mine --training_number_of_steps=500 --tf_initial_checkpoint=
 
-Runs build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by itself as
+Takes two folders of images and masks, or any FORMAT of build_data with its flags (`deeplab fit coco --help`). Runs
+build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by itself as
 well. Ends with a `deeplab predict` line for your own images. After a stop, or an error that you corrected, the same
 line resumes: finished stages are skipped, and the training goes on from its last checkpoint. Data that are unfit for
 training end it with exit code 3 before the training.
 
 The recipe: MobileNetV2 with ImageNet weights (downloaded once), output stride 16, momentum, learning rate .007; from
-scratch Adam, .002; the crop size and the class weights that the check recommends. Flags replace any of it. OUTPUT holds
-tfrecord/, check.html, train/, eval/, export/, and fit.json: which stages are done.
+scratch Adam, .002; the crop size and the class weights that the check recommends. Flags replace any of it. The training
+evaluates itself; the best checkpoint is evaluated and exported. OUTPUT holds tfrecord/, check.html, train/, eval/,
+export/, and fit.json: which stages are done.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import pathlib
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +32,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from deeplab.config.command_line import OK, Command, Given, configs_from
-from deeplab.config.conversion_config import LabelConfig
+from deeplab.build_data import formats
+from deeplab.config.command_line import OK, Command, Given, Word, configs_from
+from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.config.fields import fields_of
 from deeplab.config.fit_config import FitConfig
 from deeplab.config.model_config import ModelConfig
@@ -36,16 +42,19 @@ from deeplab.config.run_file import show
 from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.losses.class_balance import recommended_weights, value_text
 from deeplab.train import SECONDS_TO_SAVE
+from deeplab.utils import installation
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
 
-GROUPS = (FitConfig, LabelConfig, ModelConfig, LossConfig, OptimizerConfig)
 STATE_FILE = "fit.json"
 _MODULES = {"export": "export_model"}
 _FROM_CHECKPOINT = {"base_learning_rate": 0.007}
 _FROM_SCRATCH = {"optimizer": "adam", "adam_learning_rate": 0.002}
 _MAX_EXPORT_SIDE = 1025  # a frozen graph pads every image to its crop
+_EXPORTS = ("frozen_graph", "saved_model", "litert", "onnx")
+_TRIAL_STEPS, _TRIAL_LINE = 30, 10  # the first ten steps include the compilation
+_FRACTION_OF_STEPS = 0.9  # of the time for the training; the rest is compilation, evaluations and checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,31 +65,41 @@ class Stage:
       command: its name after `deeplab`.
       words: gives what follows the name, once the stages before it are done.
       result: a file that it writes.
+      name: its name in fit.json, where that is not the command's.
+      after: called when the command has ended; makes `result` from what it wrote.
     """
 
     command: str
     words: Callable[[], list[str]]
     result: pathlib.Path
+    name: str = ""
+    after: Callable[[], None] | None = None
+
+    @property
+    def key(self) -> str:
+        return self.name or self.command
 
 
-def stages(config: FitConfig, given: Given) -> list[Stage]:
+def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list[Stage]:
     """Return the commands of the chain in their order."""
     output = pathlib.Path(config.output)
     records, train, graph = output / "tfrecord", output / "train", output / "export" / "frozen_inference_graph.pb"
-    check, report = output / "check.json", output / "check.html"
+    check, report, speed = output / "check.json", output / "check.html", output / "speed.json"
+    trial = output / "trial"
 
     def build() -> list[str]:
-        folders = {"image_folder": config.image_folder, "mask_folder": config.mask_folder}
-        settings = _chosen(given, [LabelConfig]) | ({"mask_suffix": config.mask_suffix} if config.mask_suffix else {})
-        return ["folder", *_flags(**folders, output_dir=records, check=False, resume=True, **settings)]
+        settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
+        if config.classes:
+            settings["class_names"] = config.classes
+        return [format_name, *_flags(**settings, output_dir=records, check=False, resume=True)]
 
-    def training() -> list[str]:
-        advice = json.loads(check.read_text(encoding="utf-8"))
+    def training(steps: int) -> dict[str, Any]:
+        advice = _read_json(check)
         weights = recommended_weights([entry["pixels"].get("train", 0) for entry in advice["classes"]])
         settings: dict[str, Any] = {
             "train_crop_size": config.train_crop_size or tuple(advice["crop"]["train"]),
             "train_batch_size": config.train_batch_size,
-            "training_number_of_steps": config.training_number_of_steps,
+            "training_number_of_steps": steps,
             "min_scale_factor": config.min_scale_factor,
             "max_scale_factor": config.max_scale_factor,
             **({"label_weights": value_text(weights)} if weights else {}),
@@ -91,29 +110,55 @@ def stages(config: FitConfig, given: Given) -> list[Stage]:
             settings |= {"tf_initial_checkpoint": config.tf_initial_checkpoint, **_FROM_CHECKPOINT}
         else:
             settings |= _FROM_SCRATCH
-        settings |= _chosen(given, [ModelConfig, LossConfig, OptimizerConfig])
-        return _flags(dataset_dir=records, train_logdir=train, **settings)
+        return {"dataset_dir": records, **settings, **_chosen(given, [ModelConfig, LossConfig, OptimizerConfig])}
+
+    def try_speed() -> list[str]:
+        once = {"batch_norm_calibration_batches": 0, "log_steps": _TRIAL_LINE}
+        return _flags(train_logdir=trial, **training(_TRIAL_STEPS), **once)
+
+    def keep_speed() -> None:
+        write_atomically(speed, json.dumps({"seconds_per_step": _seconds_per_step(trial)}) + "\n")
+        shutil.rmtree(trial)
+
+    def full_training() -> list[str]:
+        steps = config.training_number_of_steps
+        if config.minutes:
+            steps = max(1, math.floor(config.minutes * 60 * _FRACTION_OF_STEPS / _read_json(speed)["seconds_per_step"]))
+        every = config.eval_every or str(math.ceil(steps / 5))
+        evaluation = {"eval_every": every, **_split_flag(check, "eval_split")}
+        return _flags(train_logdir=train, **training(steps), **evaluation)
+
+    def model() -> pathlib.Path:
+        return train / "best" if (train / "best" / "checkpoint").is_file() else train
+
+    def evaluate() -> list[str]:
+        return _flags(
+            model=model(), dataset_dir=records, eval_logdir=output / "eval", **_split_flag(check, "eval_split")
+        )
 
     def export() -> list[str]:
-        crop = json.loads(check.read_text(encoding="utf-8"))["crop"]["eval"]
+        crop = _read_json(check)["crop"]["eval"]
         sized = {"crop_size": crop} if max(crop) <= _MAX_EXPORT_SIDE else {}
-        return _flags(checkpoint_path=train, export_path=graph, **sized)
+        return _flags(checkpoint_path=model(), export_path=graph, **sized, formats=config.formats or _exports())
 
-    return [
+    chain = [
         Stage("build_data", build, records / "dataset.yml"),
         Stage("check_data", lambda: _flags(dataset_dir=records, json=check, html=report), check),
-        Stage("train", training, train / "config.yml"),
-        Stage("eval", lambda: _flags(model=train, dataset_dir=records, eval_logdir=output / "eval"), output / "eval"),
+        Stage("train", try_speed, speed, "trial", keep_speed),
+        Stage("train", full_training, train / "config.yml"),
+        Stage("eval", evaluate, output / "eval"),
         Stage("export", export, graph),
     ]
+    return chain if config.minutes else [stage for stage in chain if stage.name != "trial"]
 
 
-def fit(config: FitConfig, given: Given) -> int:
+def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
     """Runs the stages that are not done; returns the exit code of the first that fails, else 0.
 
     Args:
-      config: folders, and settings whose defaults `fit` owns.
+      config: the output folder, and settings whose defaults `fit` owns.
       given: all settings that were given, for the stages.
+      format_name: the annotation format, a name in `deeplab.data.readers.FORMATS`.
 
     Raises:
       UserError: a stage failed, or the records in the folder were built with other settings (`would-overwrite`).
@@ -122,29 +167,75 @@ def fit(config: FitConfig, given: Given) -> int:
     with made_folder(output), folder_lock(output, "fitting", "give another `output`"):
         done = _State(output / STATE_FILE)
         again = False  # a stage ran, so that those after it must run as well
-        chain = stages(config, given)
+        chain = stages(config, given, format_name)
         for number, stage in enumerate(chain, 1):
             words = stage.words()
             line = shlex.join(["deeplab", stage.command, *words])
-            if not again and done.has(stage.command, line) and stage.result.exists():
+            if not again and done.has(stage.key, line) and stage.result.exists():
                 print(f"\n[{number}/{len(chain)}] done: {line}", flush=True)
                 continue
-            if stage.command == "build_data" and done.line(stage.command) not in ("", line):
-                rule = f"holds records of other settings: {done.line(stage.command)}"
+            if stage.key == "build_data" and done.line(stage.key) not in ("", line):
+                rule = f"holds records of other settings: {done.line(stage.key)}"
                 hint = "give another `output`, or remove this folder"
                 raise UserError("would-overwrite", rule, hint, where=output)
             print(f"\n[{number}/{len(chain)}] {line}", flush=True)
             again = True
-            done.begin(stage.command, line)
+            done.begin(stage.key, line)
             code = _run(stage.command, words)
             if code != OK:
                 print(f"\n{stage.command} ended with exit code {code}; what was done is kept in {output}", flush=True)
                 return code
-            done.end(stage.command)
+            if stage.after:
+                stage.after()
+            done.end(stage.key)
     graph, folder = chain[-1].result, output / "predicted"
     predict = shlex.join(["deeplab", "predict", *_flags(model=graph, input="PHOTOS", output_dir=folder)])
     print(f"\nThe model is {graph}. To use it on your own images (a file or a folder in place of PHOTOS):\n  {predict}")
     return OK
+
+
+def _config_of(format_name: str) -> type:
+    from deeplab.data.readers import FORMATS
+
+    return FORMATS.get(format_name).config
+
+
+def _exports() -> list[str]:
+    """Return the formats to export: those of `_EXPORTS` whose libraries are installed."""
+    extras = installation.extras()
+    return [name for name in _EXPORTS if not installation.missing(extras.get(name, []))]
+
+
+def _split_flag(check: pathlib.Path, field: str) -> dict[str, str]:
+    """Return the split to evaluate on as a setting; nothing where it is the usual one.
+
+    Raises:
+      UserError: all images are in split train.
+    """
+    found = {split for entry in _read_json(check)["classes"] for split in entry["pixels"]}
+    others = sorted(found - {"train"}, key=lambda name: (name != "val", name))
+    if not others:
+        hint = "`train_pct=0.8` divides the images"
+        raise UserError("missing-split", "there is no split to evaluate on, such as val", hint, where=check.parent)
+    return {} if others[0] == "val" else {field: others[0]}
+
+
+def _seconds_per_step(train_logdir: pathlib.Path) -> float:
+    """Return the time of a step in the last lines of a training, from its summaries."""
+    import tensorflow as tf
+
+    found = {
+        event.step: tf.make_ndarray(value.tensor).item()
+        for path in sorted(train_logdir.glob("events.*"))
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "global_step/sec"
+    }
+    return 1.0 / found[max(found)]
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class _State:
@@ -198,25 +289,46 @@ def _flags(**settings: Any) -> list[str]:
 
 
 class FitCommand(Command):
-    """The command, whose first two words may be the folders."""
+    """The command, whose first words are a format, or the folders of images and masks."""
 
     def parse(self, words: Sequence[str]) -> tuple[str, Given] | None:
         """As `Command.parse`."""
         words = list(words)
-        for name in ("image_folder", "mask_folder"):
-            if not words or words[0].startswith("-"):
-                break
-            words = [*words[1:], f"--{name}={words[0]}"]
+        count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+        names, flags = words[:count], words[count:]
+        if names[:1] == ["folder"] and len(names) > 1:
+            names = names[1:]
+        if len(names) > 1 and (names[0] not in formats() or pathlib.Path(names[0]).is_dir()):
+            image_folder, mask_folder, *rest = names
+            words = [*flags, f"--image_folder={image_folder}", f"--mask_folder={mask_folder}", *rest]
+        elif names and names[0] not in formats() and pathlib.Path(names[0]).is_dir():
+            words = [f"--image_folder={names[0]}", *flags]
         return super().parse(words)
 
 
-def run(given: Given) -> int:
+def groups(format_name: str) -> tuple[type, ...]:
+    """Return the config dataclasses of a format."""
+    own = (_config_of(format_name or "folder"), FitConfig)
+    return (*own, LabelConfig, SplitConfig, ModelConfig, LossConfig, OptimizerConfig)
+
+
+def run(format_name: str, given: Given) -> int:
     """Runs the command; returns the exit code."""
-    (config, *_) = configs_from(given, GROUPS)
-    return fit(config, given)
+    _, config, _, splits, *_ = configs_from(given, groups(format_name))
+    if splits.folds:
+        hint = "build them with `deeplab build_data`, and train on each"
+        raise UserError("conflicting-settings", "makes several datasets; fit trains on one", hint, field="folds")
+    if config.classes and given.get("class_names"):
+        raise UserError("conflicting-settings", "is the same as `class_names`", "leave one out", field="classes")
+    if config.minutes and "training_number_of_steps" in given:
+        rule = "sets the number of steps, as does `training_number_of_steps`"
+        raise UserError("conflicting-settings", rule, "leave one of them out", field="minutes")
+    return fit(config, given, format_name)
 
 
-COMMAND = FitCommand("fit", run, GROUPS, __doc__, grace=SECONDS_TO_SAVE)
+COMMAND = FitCommand(
+    "fit", run, groups, __doc__, Word("FORMAT", formats, lambda _names: "folder"), grace=SECONDS_TO_SAVE
+)
 
 
 def main() -> int:

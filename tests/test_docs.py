@@ -113,7 +113,7 @@ def known_flags():
         known |= set(FLAG.findall(path.read_text(encoding="utf-8")))
     for name in (name for commands in program.COMMANDS.values() for name in commands):
         command = program.command_of(name)
-        for word in ("", *FORMATS) if name == "check_data" else FORMATS if name == "build_data" else ("",):
+        for word in ("", *FORMATS) if name in ("check_data", "fit") else FORMATS if name == "build_data" else ("",):
             known |= {f"--{flag}" for flag in fields_of(command.groups_for(word))}
     return known
 

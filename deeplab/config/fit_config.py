@@ -1,30 +1,35 @@
-"""Config of `fit`: the folders, and the training settings whose defaults differ from those of `train`."""
+"""Config of `fit`: the output folder, and the training settings whose defaults differ from those of `train`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Size, setting
+from deeplab.config.fields import Config, Size, Texts, setting
 from deeplab.config.training_config import SCALE_FACTOR
 
 
 @dataclass(frozen=True)
 class FitConfig(Config):
-    """From two folders to a model."""
+    """From images and annotations to a model."""
 
-    image_folder: str = setting("", "Folder of the images; the first word of the command line.", required=True)
-    mask_folder: str = setting(
-        "", "Folder of the masks, named like their images; the second word of the command line.", required=True
-    )
     output: str = setting("", "Folder for the records, the training, the evaluation and the exports.", required=True)
-    mask_suffix: str = setting(
-        "", "What masks have after the image's name: `_segmentation` for ISIC_0001_segmentation.png."
+    classes: str = setting("", "Class names, separated by commas, background first; another name of `class_names`.")
+    minutes: float | None = setting(
+        None,
+        "Time for the training: a trial of 30 steps measures the speed, which gives the number of steps.",
+        above=0,
+        max=100_000,
+        because="that is ten weeks",
+        unit="minutes",
     )
     tf_initial_checkpoint: str = setting(
         "imagenet", "Checkpoint to start from: a path, zoo:NAME or imagenet, which is downloaded (empty: from scratch)."
     )
     training_number_of_steps: int = setting(2000, "Step at which the training ends.", min=1, unit="steps")
+    eval_every: str = setting(
+        "", "Evaluate the model in training this often: steps, or '1 epoch' (unset: five times in all)."
+    )
     train_crop_size: Size | None = setting(
         None, "Height,width of the training crop (unset: as the check recommends).", **IMAGE_SIDE, unit="pixels"
     )
@@ -32,3 +37,6 @@ class FitConfig(Config):
     min_scale_factor: float = setting(0.5, "Smallest scale of the augmentation.", **SCALE_FACTOR)
     max_scale_factor: float = setting(1.5, "Largest scale of the augmentation.", **SCALE_FACTOR)
     random_seed: int | None = setting(None, "Seed of the training (unset: a new one each time).", min=0)
+    formats: Texts = setting(
+        (), "Formats to export (unset: frozen_graph, saved_model, litert, and onnx if its libraries are installed)."
+    )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from support import tiny_backbone
+from support.errors import raises
 
 from deeplab import fit, predict
 from deeplab.checkpoint import manager
@@ -19,7 +20,7 @@ from deeplab.checkpoint import manager
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ["build_data", "check_data", "train", "eval", "export"]
 SMALL = {
-    "class_names": "ground,disc",
+    "classes": "ground,disc",
     "tf_initial_checkpoint": "",
     "model_variant": "tiny",
     "aspp_convs_filters": 8,
@@ -27,6 +28,7 @@ SMALL = {
     "train_batch_size": 2,
     "training_number_of_steps": 2,
     "random_seed": 0,
+    "formats": "frozen_graph,saved_model",
 }
 
 
@@ -103,7 +105,7 @@ def test_the_recipe(fitted):
 
 
 def test_the_recipe_from_a_checkpoint_and_with_flags(folders, fitted):
-    config = fit.FitConfig(image_folder="a", mask_folder="b", output=str(fitted))
+    config = fit.FitConfig(output=str(fitted))
     stage = next(stage for stage in fit.stages(config, {"base_learning_rate": 0.1}) if stage.command == "train")
     words = stage.words()
     assert "--tf_initial_checkpoint=imagenet" in words and "--base_learning_rate=0.1" in words
@@ -127,11 +129,13 @@ def test_more_steps_resume_the_training(fitted, folders, tmp_path, capsys):
     ran, done = lines_of(capsys.readouterr().out)
     assert names_of(done) == STAGES[:2] and names_of(ran) == STAGES[2:]
     assert manager.latest(output / "train").step == 3
-    assert json.loads((output / "eval" / "metrics.json").read_text())["step"] == 3
+    best = json.loads((output / "train" / "best" / "best.json").read_text())
+    assert json.loads((output / "eval" / "metrics.json").read_text())["step"] == best["step"]
+    assert len((output / "train" / "history.csv").read_text().splitlines()) == 4  # evaluated after each step
 
 
 def test_other_labels_need_another_folder(fitted, folders, capsys):
-    assert run(folders, fitted, class_names="ground,circle") == 1
+    assert run(folders, fitted, classes="ground,circle") == 1
     assert "[would-overwrite]" in capsys.readouterr().err
     assert "ground" in (fitted / "tfrecord" / "dataset.yml").read_text()
 
@@ -141,7 +145,7 @@ def test_other_labels_need_another_folder(fitted, folders, capsys):
 def test_a_stop_at_any_stage_is_resumed(fitted, folders, tmp_path, stage, where, monkeypatch, capsys):
     """The commands are replaced by ones that only leave their results, so that every stage can be tried."""
     output = tmp_path / "mine"
-    results = {stage.command: stage.result for stage in fit.stages(fit.FitConfig("a", "b", str(output)), {})}
+    results = {stage.command: stage.result for stage in fit.stages(fit.FitConfig(output=str(output)), {})}
     stops = [stage]
 
     def leave_result(name, words):
@@ -172,6 +176,7 @@ def test_a_kill_before_a_stage_is_resumed(folders, tmp_path, stage, capsys):
 import os, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from support import tiny_backbone
+from support.errors import raises
 from deeplab import fit
 run = fit._run
 fit._run = lambda name, words: os.kill(os.getpid(), 9) if name == {stage!r} else run(name, words)
@@ -210,6 +215,84 @@ def test_unfit_data_stop_it_before_the_training(folders, tmp_path, capsys):
     ran, _ = lines_of(capsys.readouterr().out)
     assert names_of(ran) == STAGES[:2] and not (tmp_path / "mine" / "train").exists()
     assert run((images, folders[1]), tmp_path / "mine") == 3  # it is not taken for done
+
+
+def test_a_format_with_its_flags_and_a_time_limit(folders, tmp_path, capsys):
+    """COCO annotations; a split that is called test; the number of steps from the measured speed."""
+    boxes = [(6, 10, 16, 30), (10, 10, 20, 30), (14, 10, 24, 30), (18, 10, 28, 30)]
+    for split, numbers in {"train": range(3), "test": [3]}.items():
+        images = [{"id": n + 1, "file_name": f"{n}.png", "height": 40, "width": 48} for n in numbers]
+        shapes = [
+            {"id": n + 1, "image_id": n + 1, "category_id": 1, "segmentation": [[a, b, c, b, c, d, a, d]], "iscrowd": 0}
+            for n, (a, b, c, d) in ((n, boxes[n]) for n in numbers)
+        ]
+        for shape in shapes:
+            x, y, right, _, _, bottom = shape["segmentation"][0][:6]
+            shape |= {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
+        content = {"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "disc"}]}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    output = tmp_path / "mine"
+    chosen = {name: value for name, value in SMALL.items() if name not in ("classes", "training_number_of_steps")}
+    chosen |= {"annotations": f"train:{tmp_path}/train.json,test:{tmp_path}/test.json", "image_folder": folders[0]}
+    words = ["coco", f"--output={output}", *(f"--{name}={value}" for name, value in chosen.items())]
+    assert fit.COMMAND.main([*words, "--minutes=0.01"]) == 0
+    ran, _ = lines_of(capsys.readouterr().out)
+    assert names_of(ran) == [*STAGES[:2], "train", *STAGES[2:]]
+    assert shlex.split(ran[0])[2] == "coco" and "--eval_split=test" in ran[3] and "--eval_split=test" in ran[4]
+    seconds = json.loads((output / "speed.json").read_text())["seconds_per_step"]
+    steps = manager.latest(output / "train").step
+    assert steps == max(1, int(0.01 * 60 * 0.9 / seconds)) and f"--training_number_of_steps={steps}" in ran[3]
+    assert "best" in ran[4] and not (output / "trial").exists()
+    assert fit.COMMAND.main([*words, "--minutes=0.01"]) == 0
+    assert lines_of(capsys.readouterr().out)[0] == []
+
+
+def test_formats_of_which_libraries_are_installed(monkeypatch):
+    monkeypatch.setattr(fit.installation, "missing", lambda lines: lines)
+    assert fit._exports() == ["frozen_graph", "saved_model", "litert"]
+    monkeypatch.setattr(fit.installation, "missing", lambda lines: [])
+    assert fit._exports() == ["frozen_graph", "saved_model", "litert", "onnx"]
+
+
+@pytest.mark.parametrize(
+    "words, field",
+    [
+        (["--folds=3"], "folds"),
+        (["--classes=a,b", "--class_names=a,b"], "classes"),
+        (["--minutes=3", "--training_number_of_steps=3"], "minutes"),
+    ],
+)
+def test_settings_that_exclude_each_other(words, field, folders, tmp_path, capsys):
+    assert fit.COMMAND.main([*map(str, folders), f"--output={tmp_path}/mine", *words]) == 1
+    printed = capsys.readouterr().err
+    assert f"--{field}" in printed and "[conflicting-settings]" in printed and not (tmp_path / "mine").exists()
+
+
+def test_images_of_one_split_cannot_be_evaluated(fitted, tmp_path):
+    content = json.loads((fitted / "check.json").read_text())
+    for entry in content["classes"]:
+        entry["pixels"] = {"train": 1}
+    (tmp_path / "check.json").write_text(json.dumps(content))
+    with raises("missing-split"):
+        fit._split_flag(tmp_path / "check.json", "eval_split")
+
+
+def test_the_first_words(folders, tmp_path, monkeypatch):
+    """Two folders, or a format; a folder that is called like a format is a folder."""
+    images, masks = map(str, folders)
+
+    def parsed(*words):
+        word, given = fit.COMMAND.parse(words)
+        return word, given.get("image_folder"), given.get("mask_folder")
+
+    assert parsed(images, masks, "--output=x") == ("folder", images, masks)
+    assert parsed("folder", images, masks) == parsed("folder", f"--image_folder={images}", f"--mask_folder={masks}")
+    assert parsed(images, f"--mask_folder={masks}") == ("folder", images, masks)
+    assert parsed("coco", "--annotations=a.json") == ("coco", None, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coco").mkdir()
+    assert parsed("coco", masks) == ("folder", "coco", masks)
+    assert fit.COMMAND.main(["cocoo", "--annotations=a.json"]) == 2
 
 
 def test_required_folders(capsys):
