@@ -23,7 +23,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
-from deeplab.config.fields import as_dict
+from deeplab.config.fields import as_dict, split_words
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import EvalConfig, InferenceConfig, model_source
 from deeplab.utils import console
@@ -48,22 +48,23 @@ def run(given: Given) -> None:
     models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
     for predictor, resolved in models:
         evaluator = evaluator or prepared(predictor, resolved)
-        excluded = evaluation.class_numbers(config.exclude_classes, evaluator.images.dataset.class_names)
-        evaluation.tell(evaluator.evaluate(reported(predictor, resolved)), config.eval_logdir, excluded)
+        evaluation.tell(evaluator.evaluate(reported(predictor, resolved)), config.eval_logdir)
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
     """Makes what stays the same for all checkpoints."""
     from deeplab.data import dataset as datasets
-    from deeplab.evaluation.evaluator import Evaluator, warn_of_other_names
+    from deeplab.evaluation.evaluator import Evaluator, Measures, warn_of_other_names
     from deeplab.evaluation.split_images import SplitImages
 
     config, data = configs_from(dict(resolved), [EvalConfig, DatasetConfig])
     described = datasets.find(data.dataset, data.dataset_dir)
     images = SplitImages(described, data.dataset_dir, config.eval_split, predictor.settings, config.eval_batch_size)
     images.require_crop_fits_all()
-    extra = [name.strip() for text in config.extra_metrics for name in text.split(",") if name.strip()]
-    evaluator = Evaluator(predictor, images, extra)
+    measures = Measures(
+        split_words(config.metrics), split_words(config.extra_metrics), config.exclude_classes, config.group_by
+    )
+    evaluator = Evaluator(predictor, images, measures)
     if predictor.names_are_known:
         warn_of_other_names(predictor.class_names, described.class_names, described.name)
     return evaluator

@@ -201,6 +201,11 @@ def _hint_for(value: Any) -> str:
     return ""
 
 
+def split_words(texts: Iterable[str]) -> list[str]:
+    """Return the words of texts that hold several with commas between: `("a, b", "c")` gives `["a", "b", "c"]`."""
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
 def _words(value: Any) -> list[Any]:
     """Return `"513, 513"`, `["513", "513"]`, `["513,513"]` and `[513, 513]` alike as a flat list."""
     items = value if isinstance(value, (list, tuple)) else [value]

@@ -25,6 +25,10 @@ _BATCH: dict[str, Any] = {"min": 1, "max": 65536, "because": "such a batch does 
 _INTERVAL = "Minimum time between two rounds while waiting for checkpoints."
 _ROUNDS = "Number of checkpoints after which the command ends; 0 = it waits for more (the reference's default)."
 OVERLAY_BACKGROUND = "Overlays color class 0 (the background), too, and have no outlines."
+_EXTRA_METRICS = (
+    "Metrics to add that take more time, separated by commas: boundary_iou, trimap_iou (near outlines), calibration "
+    "(are probabilities right?), object_size (small, medium and large objects)."
+)
 _NO_LOSS = "weights only count in training"
 _NO_SESSION = "there are no sessions; devices are found automatically"
 
@@ -52,8 +56,14 @@ class EvalConfig(Config):
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_evaluations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_evaluations=0`.")
-    extra_metrics: Texts = setting((), "Metrics that take more time, separated by commas: boundary_iou.")
-    exclude_classes: Texts = setting((), "Names or numbers of classes that a second mean IoU leaves out.")
+    metrics: Texts = setting(
+        (), "Metrics to report, separated by commas (unset: all that are read from the confusion matrix)."
+    )
+    extra_metrics: Texts = setting((), _EXTRA_METRICS)
+    exclude_classes: Texts = setting((), "Names or numbers of classes that further means leave out.")
+    group_by: str = setting(
+        "", "Regular expression over the image names; images with the same match are measured as a group: ^([a-z]+)_"
+    )
     label_weights: Floats = setting((), "Loss weight per class.", retired=_NO_LOSS)
     master: str = setting("", "Session target.", retired=_NO_SESSION)
 

@@ -7,42 +7,33 @@ import math
 import cv2
 import numpy as np
 
-from deeplab.evaluation.metrics import ACCUMULATORS
+from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator
 
 DILATION = 0.02  # width of the boundary as a fraction of the image's diagonal, as in the paper's code
 
 
 @ACCUMULATORS.register("boundary_iou")
-class BoundaryIou:
+class BoundaryIou(Accumulator):
     """IoU per class of the pixels near each mask's outline, summed over images; 150 classes take no more memory.
 
     Only pixels of a class that are at most 2 % of the image's diagonal from its outline count. Ignored pixels belong to
-    no class, in the label as in the prediction.
-
-    Args:
-      num_classes: number of classes.
-      ignore_label: label value of pixels that do not count.
+    no class, in the label as in the prediction. Statistics: int64 [3, classes]: intersection, union and labeled pixels.
     """
 
-    def __init__(self, num_classes: int, ignore_label: int):
-        self.num_classes, self.ignore_label = num_classes, ignore_label
-        self.intersections, self.unions, self.labeled = np.zeros((3, num_classes), np.int64)
-
-    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Add one image: integers [H, W]."""
+    def measure(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None = None) -> np.ndarray:
         counted = label != self.ignore_label
         width = boundary_width(*label.shape)
+        found = np.zeros((3, self.num_classes), np.int64)
         for index in np.union1d(label[counted], prediction[counted]).tolist():
-            in_label, in_prediction = (label == index) & counted, (prediction == index) & counted
-            one, other = boundary(in_label, width), boundary(in_prediction, width)
-            self.intersections[index] += np.count_nonzero(one & other)
-            self.unions[index] += np.count_nonzero(one | other)
-            self.labeled[index] += np.count_nonzero(one)
+            one = boundary((label == index) & counted, width)
+            other = boundary((prediction == index) & counted, width)
+            found[:, index] = [np.count_nonzero(part) for part in (one & other, one | other, one)]
+        return found
 
-    def per_class(self) -> np.ndarray:
-        """Return the boundary IoU per class: float64 [classes], 0..1; NaN for classes absent from the labels."""
+    def per_class(self, total: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        intersections, unions, labeled = self.total() if total is None else total
         values = np.full(self.num_classes, np.nan)
-        return np.divide(self.intersections, self.unions, out=values, where=self.labeled > 0)
+        return {"boundary_iou": np.divide(intersections, unions, out=values, where=labeled > 0)}
 
 
 def boundary_width(height: int, width: int, dilation: float = DILATION) -> int:

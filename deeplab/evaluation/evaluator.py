@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,39 @@ import numpy as np
 from deeplab.config.fields import Size, typed
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
-from deeplab.evaluation.image_counts import ImageCounts
-from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, present_classes
-from deeplab.evaluation.split_images import ImageBatch, SplitImages, predict_labels, resized_label
+from deeplab.evaluation.image_counts import ImageCounts, group_expression
+from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, choose
+from deeplab.evaluation.split_images import (
+    ImageBatch,
+    SplitImages,
+    predict_confident,
+    predict_labels,
+    resized_label,
+)
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What an evaluation measures and shows.
+
+    Attributes:
+      metrics: names of the metrics to show; none = all that are functions of the confusion matrix.
+      extra: names in `metrics.ACCUMULATORS` to add.
+      excluded: names or numbers of classes that further means leave out.
+      group_by: regular expression over the images' names, whose groups are measured apart.
+      uncertainty: also measure how sure the model is in each image; slower, and not known by all exported files.
+    """
+
+    metrics: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    group_by: str = ""
+    uncertainty: bool = False
 
 
 class Evaluator:
@@ -29,17 +55,20 @@ class Evaluator:
     Args:
       predictor: a live model, a checkpoint or an exported file.
       images: the split, with the Predictor's `settings`.
-      extra_metrics: names in `metrics.ACCUMULATORS`.
+      measures: what is measured and shown.
 
     Raises:
-      UserError: model and dataset differ in their number of classes, or there is no such metric.
+      UserError: model and dataset differ in their number of classes, or there is no such metric, class or pattern.
     """
 
-    def __init__(self, predictor: Predictor, images: SplitImages, extra_metrics: Sequence[str] = ()):
+    def __init__(self, predictor: Predictor, images: SplitImages, measures: Measures | None = None):
         described = images.dataset
         require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
-        self.predictor, self.images = predictor, images
-        self.extra_metrics = {name: ACCUMULATORS.get(name) for name in extra_metrics}
+        self.predictor, self.images, self.measures = predictor, images, measures or Measures()
+        self._shown, accumulated = choose(self.measures.metrics, self.measures.extra)
+        self._makers = {name: ACCUMULATORS.get(name) for name in accumulated}
+        self._excluded = class_numbers(self.measures.excluded, described.class_names)
+        group_expression(self.measures.group_by)
 
     def evaluate(self, settings: Mapping[str, Any] | None = None) -> Report:
         """Predict the whole split with the present weights and compare.
@@ -52,8 +81,8 @@ class Evaluator:
         """
         started = time.monotonic()
         dataset = self.images.dataset
-        extra = {name: make(dataset.num_classes, dataset.ignore_label) for name, make in self.extra_metrics.items()}
-        matrix, per_image = self._count(list(extra.values()))
+        accumulators = {name: make(dataset.num_classes, dataset.ignore_label) for name, make in self._makers.items()}
+        matrix, per_image = self._count(list(accumulators.values()))
         return Report(
             matrix,
             dataset.class_names,
@@ -65,19 +94,35 @@ class Evaluator:
             time.monotonic() - started,
             np.array(dataset.colors, np.uint8) if dataset.colors else None,
             per_image,
-            {name: metric.per_class() for name, metric in extra.items()},
+            accumulators,
+            self._shown if self.measures.metrics else (),
+            self._excluded,
+            self.measures.group_by,
         )
 
-    def _count(self, extra: Sequence[Accumulator]) -> tuple[ConfusionMatrix, ImageCounts]:
+    def _count(self, accumulators: Sequence[Accumulator]) -> tuple[ConfusionMatrix, ImageCounts]:
         """Count all images, with a progress bar."""
         images = self.images
         matrix = ConfusionMatrix(images.dataset.num_classes, images.dataset.ignore_label)
         per_image = ImageCounts()
+        needs_confidence = any(metric.needs_confidence for metric in accumulators)
         with console.progress(total=len(images), what=f"evaluating {images.name}", unit="image") as bar:
             for batch in images.batches():
-                count(batch, predict_labels(self.predictor, batch), images, matrix, per_image, extra)
+                if needs_confidence or self.measures.uncertainty:
+                    found = predict_confident(self.predictor, batch)
+                    labels, confidences = [one for one, _ in found], [sure for _, sure in found]
+                else:
+                    labels, confidences = predict_labels(self.predictor, batch), None
+                if needs_confidence:
+                    self._require_probabilities(confidences)
+                count(batch, labels, images, matrix, per_image, accumulators, confidences)
                 bar.update(len(batch.names))
         return matrix, per_image
+
+    def _require_probabilities(self, confidences: Sequence[np.ndarray | None] | None) -> None:
+        if confidences is None or any(sure is None for sure in confidences):
+            rule, hint = "this model file has no probabilities", "leave out `calibration`, or evaluate the checkpoint"
+            raise UserError("no-probabilities", rule, hint, where=self.predictor.source)
 
 
 def evaluate(
@@ -88,6 +133,9 @@ def evaluate(
     crop_size: Size | None = None,
     batch_size: int = 1,
     extra_metrics: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    exclude_classes: Sequence[str] = (),
+    group_by: str = "",
     **settings: Any,
 ) -> Report:
     """Evaluate a model on a split of records.
@@ -99,7 +147,10 @@ def evaluate(
       split: name of the split.
       crop_size: height, width to which every image is padded; None = each keeps its own size.
       batch_size: images per batch; more than 1 needs `crop_size`.
-      extra_metrics: metrics that take more time: `boundary_iou`.
+      extra_metrics: metrics to add that take more time: `boundary_iou`, `trimap_iou`, `calibration`, `object_size`.
+      metrics: names of the metrics to report; none = all that are read from the confusion matrix.
+      exclude_classes: names or numbers of classes that further means leave out.
+      group_by: regular expression over the images' names, whose groups are measured apart.
       **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that differ from the training.
 
     Raises:
@@ -115,7 +166,8 @@ def evaluate(
     predictor = load(model, given, crop_size=crop_size)
     images = SplitImages(described, described.folder, split, predictor.settings, batch_size)
     images.require_crop_fits_all()
-    return Evaluator(predictor, images, extra_metrics).evaluate(
+    measures = Measures(metrics, extra_metrics, exclude_classes, group_by)
+    return Evaluator(predictor, images, measures).evaluate(
         {"eval_split": split, "dataset_dir": described.folder, **given}
     )
 
@@ -126,9 +178,13 @@ def count(
     images: SplitImages,
     matrix: ConfusionMatrix,
     per_image: ImageCounts | None = None,
-    extra: Sequence[Accumulator] = (),
+    accumulators: Sequence[Accumulator] = (),
+    confidences: Sequence[np.ndarray | None] | None = None,
 ) -> None:
     """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to the metrics per image.
+
+    Args:
+      confidences: probability of each prediction, float32 [h, w]; None = unknown.
 
     Raises:
       UserError: the images have no labels.
@@ -136,20 +192,19 @@ def count(
     if not batch.labels:
         hint = "the vis command draws images without labels"
         raise UserError("missing-label", "has no labels to compare with", hint, where=images.name)
-    for label, prediction, name in zip(batch.labels, predictions, batch.names, strict=True):
+    sures = confidences or [None] * len(predictions)
+    for label, prediction, name, sure in zip(batch.labels, predictions, batch.names, sures, strict=True):
         resized = resized_label(label, images.resize)
         counts = matrix.add(resized, prediction, name)
         if per_image is not None:
-            per_image.add(name, counts)
-        for metric in extra:
-            metric.add(resized, prediction)
+            per_image.add(name, counts, float("nan") if sure is None else 1.0 - float(sure.mean()))
+        for metric in accumulators:
+            metric.add(resized, prediction, sure)
 
 
-def tell(report: Report, folder: str, excluded: Sequence[int] = ()) -> None:
+def tell(report: Report, folder: str) -> None:
     """Print a report, its warnings and the research DeepLab's tag lines, and write its files into a folder."""
     print(report.text())
-    if excluded:
-        print(mean_without(report, excluded))
     print()
     for tag, value in report.reference_scalars().items():
         print(f"{tag}[{value:.9g}]")
@@ -175,18 +230,6 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]
             rule = f"there is no class called {word!r}"
             raise UserError("unknown-name", rule, nearest(word, class_names), field="exclude_classes", value=word)
     return sorted(set(numbers))
-
-
-def mean_without(report: Report, excluded: Sequence[int]) -> str:
-    """Format a line with the mean IoU over the classes that occur in the labels and are not excluded.
-
-    Pixels of the excluded classes still count in the IoU of the other classes, as false positives.
-    """
-    counted = present_classes(report.counts)
-    counted[list(excluded)] = False
-    names = ", ".join(report.class_names[index] for index in excluded)
-    mean = report.per_class()["iou"][counted].mean() if counted.any() else float("nan")
-    return f"mean IoU without {names}: {mean:.4f} over {int(counted.sum())} classes"
 
 
 def warn_of_other_names(trained: Sequence[str] | None, dataset: Sequence[str], where: str) -> None:

@@ -13,11 +13,13 @@ they belong to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.registry import Registry
 
 # Metrics of the whole split and of each class by name; a report shows and stores all of them. To add one, register a
@@ -26,19 +28,91 @@ OVERALL: Registry[Callable[[np.ndarray], float]] = Registry("metric of the split
 PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric per class")
 
 
-class Accumulator(Protocol):
-    """A metric that needs the pixels of each image; made of the number of classes and the ignore label."""
+class Accumulator(abc.ABC):
+    """A metric that needs the pixels of each image: what it measures per image adds up over images.
 
-    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Add one image: integers [H, W], checked already."""
+    Sums over any choice of images give the metric of that choice, which is how bootstrap intervals, groups and several
+    processes work. Ignored pixels count nowhere (`tests/support/accumulator_battery.py` checks it).
 
-    def per_class(self) -> np.ndarray:
-        """Return the metric per class over all images: float64 [classes]; NaN where a class has none."""
+    Args:
+      num_classes: number of classes.
+      ignore_label: label value of pixels that do not count.
+
+    Attributes:
+      needs_confidence: whether `measure` needs the probability of the predicted class.
+      statistics: what was measured, one array per image, all of one shape.
+    """
+
+    needs_confidence = False
+
+    def __init__(self, num_classes: int, ignore_label: int):
+        self.num_classes, self.ignore_label = num_classes, ignore_label
+        self.statistics: list[np.ndarray] = []
+
+    @abc.abstractmethod
+    def measure(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
+        """Measure one image.
+
+        Args:
+          label, prediction: integers [H, W], checked already.
+          confidence: float32 [H, W], 0..1, the probability of the predicted class; None unless it is needed.
+
+        Returns:
+          Sums that add up over images, always of the same shape.
+        """
+
+    @abc.abstractmethod
+    def per_class(self, total: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return metrics per class by name: float64 [classes]; NaN where a class has none.
+
+        Args:
+          total: a sum of `statistics`; None = the sum of all.
+        """
+
+    def overall(self, total: np.ndarray | None = None) -> dict[str, float]:
+        """Return metrics of the whole split by name; by default the means of those per class."""
+        return {f"mean_{name}": mean_of_known(values) for name, values in self.per_class(total).items()}
+
+    def details(self) -> dict[str, Any]:
+        """Return what else `metrics.json` and the report show, in the types of JSON."""
+        return {}
+
+    def add(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None = None) -> None:
+        """Add one image; arguments as in `measure`."""
+        self.statistics.append(self.measure(label, prediction, confidence))
+
+    def total(self) -> np.ndarray:
+        """Return the sum of all images' statistics."""
+        pixel = np.full((1, 1), self.ignore_label)
+        empty = self.measure(pixel, np.zeros_like(pixel), np.zeros((1, 1), np.float32))
+        return np.sum([empty, *self.statistics], axis=0)
 
 
-# Metrics that the setting `extra_metrics` adds; to add one, register an `Accumulator`.
+# Metrics that the settings `metrics` and `extra_metrics` name; to add one, register a subclass of `Accumulator`.
 ACCUMULATORS: Registry[Callable[[int, int], Accumulator]] = Registry("extra metric", field="extra_metrics")
-ACCUMULATORS.register_lazily("boundary_iou", "deeplab.evaluation.boundary_iou")
+for _name in ("boundary_iou", "trimap_iou", "calibration", "object_size"):
+    ACCUMULATORS.register_lazily(_name, f"deeplab.evaluation.{_name}")
+
+
+def choose(names: Sequence[str], extra: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the metrics that a report shows, and the accumulators among them.
+
+    Args:
+      names: names of metrics; none = all that are functions of the confusion matrix.
+      extra: names of accumulators to add.
+
+    Raises:
+      UserError: there is no such metric (`unknown-name`).
+    """
+    plain = [*OVERALL, *PER_CLASS]
+    for name in names:
+        if name not in plain and name not in ACCUMULATORS:
+            hint = nearest(name, [*plain, *ACCUMULATORS])
+            raise UserError("unknown-name", f"there is no metric called {name!r}", hint, field="metrics", value=name)
+    for name in extra:
+        ACCUMULATORS.get(name)
+    chosen = list(dict.fromkeys([*(names or plain), *extra]))
+    return chosen, [name for name in chosen if name in ACCUMULATORS]
 
 
 @PER_CLASS.register("iou")

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.evaluation import diagnosis, metrics, report_text
+from deeplab.evaluation import bootstrap, diagnosis, metrics, report_text
+from deeplab.evaluation.bootstrap import Intervals
 from deeplab.evaluation.confusion import ConfusionMatrix
-from deeplab.evaluation.image_counts import ImageCounts, Intervals
+from deeplab.evaluation.image_counts import ImageCounts
 from deeplab.utils.errors import UserError
 
 
@@ -33,7 +34,10 @@ class Report:
       seconds: wall time of the evaluation.
       colors: uint8 [classes, 3] RGB of the classes for plots; None = one color for all.
       images: counts per image, for `per_image.csv` and intervals; None = unknown.
-      extra: results of `extra_metrics` by name: float64 [classes], NaN where a class has none.
+      accumulators: metrics that were measured image by image, by name.
+      shown: names of the metrics to show; empty = all. The mean IoU and the IoU per class are always stored.
+      excluded: classes that further means leave out.
+      group_by: regular expression over the images' names, whose groups are measured apart; empty = none.
 
     Raises:
       UserError: the number of names or colors is not the number of classes.
@@ -56,7 +60,10 @@ class Report:
     seconds: float = 0.0
     colors: np.ndarray | None = None
     images: ImageCounts | None = None
-    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    accumulators: Mapping[str, metrics.Accumulator] = field(default_factory=dict)
+    shown: Sequence[str] = ()
+    excluded: Sequence[int] = ()
+    group_by: str = ""
 
     def __post_init__(self) -> None:
         _require_one_per_class("class_names", self.class_names, self.matrix.num_classes)
@@ -87,17 +94,61 @@ class Report:
 
     def overall(self) -> dict[str, float]:
         """Return the metrics of the whole split by name; NaN if no pixel was counted."""
-        means = {f"mean_{name}": metrics.mean_of_known(values) for name, values in self.extra.items()}
-        return {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL} | means
+        plain = {name: metrics.OVERALL.get(name)(self.counts) for name in metrics.OVERALL if self._shows(name)}
+        return plain | {name: value for one in self.accumulators.values() for name, value in one.overall().items()}
 
     def per_class(self) -> dict[str, np.ndarray]:
         """Return the metrics per class by name: float64 [classes]; NaN where a class has no such metric."""
-        return {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS} | dict(self.extra)
+        plain = {name: metrics.PER_CLASS.get(name)(self.counts) for name in metrics.PER_CLASS if self._shows(name)}
+        return plain | {name: row for one in self.accumulators.values() for name, row in one.per_class().items()}
+
+    def _shows(self, name: str) -> bool:
+        """Whether a metric is wanted: by its name, as the mean of one, or as the one of a mean."""
+        names = {name, f"mean_{name}", name.removeprefix("mean_")}
+        return not self.shown or name in ("iou", "mean_iou") or bool(names & set(self.shown))
 
     @cached_property
     def intervals(self) -> Intervals | None:
         """95 % bootstrap intervals over images; None without counts of at least two images."""
-        return self.images.intervals() if self.images else None
+        return self.images.intervals(accumulators=self.accumulators) if self.images else None
+
+    def without(self) -> dict[str, float]:
+        """Return the means over the classes that are not `excluded`, by name; empty if none is.
+
+        Pixels of the excluded classes still count in the metrics of the other classes, as false positives.
+        """
+        if not len(self.excluded):
+            return {}
+        kept = metrics.present_classes(self.counts)
+        kept[list(self.excluded)] = False
+        means = {f"mean_{name}" for name in metrics.PER_CLASS} & set(metrics.OVERALL)
+        names = {name for one in self.accumulators.values() for name in one.per_class()}
+        return {
+            f"mean_{name}": metrics.mean_of_known(values[kept])
+            for name, values in self.per_class().items()
+            if f"mean_{name}" in means or name in names
+        }
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """Return metrics of the groups of `group_by`, by name; empty without.
+
+        Each has `images`, the metrics of the confusion matrix, and `interval`, the ends of that of the mean IoU (None
+        for a single image).
+
+        Raises:
+          UserError: `group_by` is no regular expression (`bad-pattern`).
+        """
+        if not self.group_by or not self.images:
+            return {}
+        found = {}
+        for name, indices in self.images.groups(self.group_by).items():
+            part = self.images.subset(indices)
+            counts = part.total()
+            values = {metric: metrics.OVERALL.get(metric)(counts) for metric in metrics.OVERALL if self._shows(metric)}
+            several = len(indices) > 1
+            drawn = bootstrap.resample(part, {}, only=["mean_iou"]).intervals() if several else None
+            found[name] = {"images": len(indices), **values, "interval": drawn and drawn.mean_iou.tolist()}
+        return found
 
     @property
     def image_mean_iou(self) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import __version__
-from deeplab.evaluation import image_counts, plots, report_scalars
+from deeplab.evaluation import bootstrap, plots, report_scalars
 from deeplab.evaluation.report import Report
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -88,6 +88,10 @@ def metrics_of(report: Report) -> dict[str, Any]:
             **report.overall(),
             "image_mean_iou": report.image_mean_iou,
             "intervals": _intervals(report),
+            "excluded_classes": report.names_of(np.isin(np.arange(len(report.class_names)), report.excluded)),
+            "without_excluded_classes": report.without(),
+            "groups": report.groups(),
+            **{name: value for metric in report.accumulators.values() for name, value in metric.details().items()},
             "rule": report.rule(),
             "absent_classes": report.absent_classes,
             "classes": classes,
@@ -106,13 +110,9 @@ def _intervals(report: Report) -> dict[str, Any] | None:
     found = report.intervals
     if found is None:
         return None
-    method = {"confidence": image_counts.CONFIDENCE, "resamples": image_counts.RESAMPLES, "seed": image_counts.SEED}
+    method = {"confidence": bootstrap.CONFIDENCE, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED}
     by_class = dict(zip(report.class_names, found.class_iou.T.tolist(), strict=True))
-    return method | {
-        "mean_iou": found.mean_iou.tolist(),
-        "image_mean_iou": found.image_mean_iou.tolist(),
-        "class_iou": by_class,
-    }
+    return method | {name: ends.tolist() for name, ends in found.overall.items()} | {"class_iou": by_class}
 
 
 def _sha256(source: str) -> str | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from deeplab.evaluation import metrics
 from deeplab.utils import console
+from deeplab.utils.text import harmless
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
 
-_HEADER = ("class", "IoU", "accuracy", "label fraction", "predicted fraction")
+_COLUMNS = ("iou", "accuracy", "label_fraction", "predicted_fraction")  # of the table, unless metrics are chosen
 _TITLES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -22,18 +23,41 @@ _TITLES = {
     "mean_boundary_iou": "mean boundary IoU",
     "kappa": "Cohen's kappa",
     "image_mean_iou": "mean IoU per image",
+    "calibration_error": "calibration error",
+    "iou": "IoU",
+    "dice": "Dice",
+    "f2": "F2",
+    "boundary_iou": "boundary IoU",
 }
+_MAX_GROUPS = 30  # in the text; all are in metrics.json
 
 
 def table(report: Report) -> str:
-    """Format the title, one line per class, the metrics of the whole split, and the rule."""
+    """Format the title, one line per class, the metrics of the whole split, the groups, and the rule."""
     of = report.per_class()
-    columns = (of["iou"], of["accuracy"], of["label_fraction"], of["predicted_fraction"])
-    rows = [
-        (name, decimal(iou), decimal(accuracy), percent(labeled), percent(predicted))
-        for name, iou, accuracy, labeled, predicted in zip(report.class_names, *columns, strict=True)
-    ]
-    return "\n".join([_title(report), "", console.table(rows, _HEADER), "", _means(report), "", rule(report)])
+    names = [name for name in of if name in _COLUMNS] if not report.shown else list(of)
+    columns = [[percent(v) if name.endswith("_fraction") else decimal(v) for v in of[name]] for name in names]
+    rows = list(zip(report.class_names, *columns, strict=True))
+    parts = [_title(report), console.table(rows, ("class", *map(title, names))), _means(report)]
+    if report.group_by and report.images:
+        parts.append(_groups(report))
+    return "\n\n".join([*parts, rule(report)])
+
+
+def title(name: str) -> str:
+    """Return a metric's name as people write it."""
+    return _TITLES.get(name, name.replace("_", " ").replace("iou", "IoU"))
+
+
+def _groups(report: Report) -> str:
+    rows = []
+    groups = report.groups()
+    for name, values in list(groups.items())[:_MAX_GROUPS]:
+        interval = " to ".join(map(decimal, values["interval"])) if values["interval"] else "-"
+        rows.append((harmless(name), values["images"], decimal(values["mean_iou"]), interval))
+    if len(groups) > _MAX_GROUPS:
+        rows.append((f"... and {len(groups) - _MAX_GROUPS} more", "", "", ""))
+    return console.table(rows, (f"images by {report.group_by}", "images", "mean IoU", "95 % interval"))
 
 
 def rule(report: Report) -> str:
@@ -78,14 +102,15 @@ def _means(report: Report) -> str:
     values = report.overall()
     if report.images:
         values["image_mean_iou"] = report.image_mean_iou
-    for name in ("mean_iou", "image_mean_iou") if report.intervals else ():
-        low, high = getattr(report.intervals, name).tolist()
+    for name, ends in (report.intervals.overall if report.intervals else {}).items():
+        low, high = ends.tolist()
         comma = "," if name in remarks else " "
         remarks[name] = f"{remarks.get(name, '')}{comma} 95 % interval {decimal(low)} to {decimal(high)}"
-    return "\n".join(
-        f"{_TITLES.get(name, name.replace('_', ' ')):<22}  {decimal(value):>5}{remarks.get(name, '')}"
-        for name, value in values.items()
-    )
+    width = max(22, *(len(title(name)) for name in values))
+    lines = [f"{title(name):<{width}}  {decimal(value):>5}{remarks.get(name, '')}" for name, value in values.items()]
+    left = ", ".join(report.class_names[index] for index in report.excluded)
+    lines += [f"{title(name)} without {left}: {value:.4f}" for name, value in report.without().items()]
+    return "\n".join(lines)
 
 
 def _rule_for_background(report: Report) -> str:

@@ -167,6 +167,15 @@ def predict_labels(predictor: Predictor, batch: ImageBatch) -> list[np.ndarray]:
     return [one[:height, :width] for one, (height, width) in zip(padded, batch.sizes, strict=True)]
 
 
+def predict_confident(predictor: Predictor, batch: ImageBatch) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """As `predict_labels`, each with the probability of the predicted class, float32 [h, w]; None if unknown."""
+    if batch.pixels is None:
+        return [predictor.predict_confident(image) for image in batch.images]
+    assert isinstance(predictor, ModelPredictor)  # nosec B101  # for the type checker
+    found = zip(*predictor.predict_confident_padded(batch.pixels), batch.sizes, strict=True)
+    return [(labels[:height, :width], sure[:height, :width]) for labels, sure, (height, width) in found]
+
+
 def resized_label(label: np.ndarray, resize: ResizeConfig) -> np.ndarray:
     """A stored label [H, W] at the size after resizing, where evaluation compares: int32 [h, w]."""
     return np.asarray(transforms.resize_label_to_range(label, resize))

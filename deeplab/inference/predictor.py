@@ -134,6 +134,14 @@ class Predictor(abc.ABC):
         """
         return self.predict(image, probabilities=False).labels
 
+    def predict_confident(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `predict_resized`, with the probability of the predicted class: float32 [h, w], 0..1.
+
+        The second is None if an exported file has no probabilities.
+        """
+        labels, scores = self.predict(image)
+        return labels, None if scores is None else scores.max(-1)
+
     def _require_same_process(self) -> None:
         if os.getpid() != self._process:
             rule = "was loaded before this process was forked, and TensorFlow's threads do not survive a fork"
@@ -198,6 +206,20 @@ class ModelPredictor(Predictor):
         with memory_errors():
             return self._of_pixels(pixels).numpy()
 
+    def predict_confident_padded(self, pixels: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """As `predict_padded`, with the probability of the predicted class: float32 [B, h, w]."""
+        self._require_same_process()
+        with memory_errors():
+            labels, confidence = self._confident_of_pixels(pixels)
+            return labels.numpy(), confidence.numpy()
+
+    def predict_confident(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        self._require_same_process()
+        require_fit(size_after_resizing(image.shape[:2], self.settings.resize), self.settings, "the image")
+        with memory_errors():
+            labels, confidence = self._confident_of_resized(image)
+            return labels.numpy(), confidence.numpy()
+
     def predict_resized(self, image: np.ndarray) -> np.ndarray:
         if self.settings.resize.min_resize_value is None:
             return super().predict_resized(image)
@@ -236,7 +258,19 @@ class ModelPredictor(Predictor):
             frame = prepare(image, settings)
             return of_pixels(frame.pixels[tf.newaxis])[0, : frame.size[0], : frame.size[1]]
 
+        @tf.function(input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32)])
+        def confident_of_pixels(pixels):
+            raw = predict_batch(self.logits_of, pixels, settings)
+            return raw.labels, tf.reduce_max(raw.probabilities, axis=-1)
+
+        @tf.function(input_signature=image_signature)
+        def confident_of_resized(image):
+            frame = prepare(image, settings)
+            found = confident_of_pixels(frame.pixels[tf.newaxis])
+            return [one[0, : frame.size[0], : frame.size[1]] for one in found]
+
         self._labels_of, self._both_of, self._of_pixels, self._of_resized = labels_of, both_of, of_pixels, of_resized
+        self._confident_of_pixels, self._confident_of_resized = confident_of_pixels, confident_of_resized
 
 
 @contextlib.contextmanager

@@ -52,10 +52,21 @@ def test_table_tags_and_files(run, small_run, disc_pairs, tmp_path, capsys):
     out = capsys.readouterr().out
     overall = written["reference"]["eval/miou_1.0_overall"]
     assert f"eval/miou_1.0_overall[{overall:.9g}]" in out and "eval/miou_1.0_class_2[" in out
-    assert "mean IoU without ground: " in out
+    assert "mean IoU without ground: " in out and written["excluded_classes"] == ["ground"]
     assert written["settings"]["extra_metrics"] == ["boundary_iou"] and 0 <= written["mean_boundary_iou"] <= 1
     assert (tmp_path / "log" / "per_image.csv").read_text().count("\n") == 5
     assert {"confusion_matrix.png", "class_iou.png"} <= {path.name for path in (tmp_path / "log").iterdir()}
+
+
+def test_chosen_metrics_and_groups(run, tmp_path, capsys):
+    assert run("--metrics=dice,trimap_iou,object_size", "--metrics=calibration", "--group_by=[13]$") == 0
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert 0 <= written["calibration_error"] <= 1 and len(written["reliability"]["accuracy"]) == 15
+    assert len(written["trimap_mean_iou"]) == 6 and sum(written["objects"].values()) >= 4 and "kappa" not in written
+    names = ["mean_dice", "trimap_iou_4", "calibration_error", "mean_found_small", "image_mean_iou"]
+    assert all(written["intervals"][name][0] <= written["intervals"][name][1] for name in names)
+    assert {name: group["images"] for name, group in written["groups"].items()} == {"1": 1, "3": 1, "(no match)": 2}
+    assert "trimap IoU 4" in capsys.readouterr().out
 
 
 def test_an_exported_file(run, disc_records, disc_pairs, tmp_path, capsys):
@@ -86,6 +97,8 @@ def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
         (["--model_variant=xception_65"], "trained with mobilenet_v2"),
         (["--eval_batch_size=2"], "add --eval_crop_size"),
         (["--extra_metrics=boundary"], "boundary_iou"),
+        (["--metrics=dise"], "did you mean 'dice'?"),
+        (["--group_by=("], "--group_by"),
         (["--exclude_classes=disk"], "did you mean 'disc'?"),
     ],
 )

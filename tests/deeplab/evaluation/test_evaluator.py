@@ -4,6 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 from support.errors import raises
 from support.small_graphs import freeze
@@ -12,7 +13,7 @@ from support.threshold_predictor import ByRed
 import deeplab
 from deeplab.data import records
 from deeplab.evaluation import ConfusionMatrix, Report
-from deeplab.evaluation.evaluator import Evaluator, class_numbers, mean_without, warn_of_other_names
+from deeplab.evaluation.evaluator import Evaluator, class_numbers, warn_of_other_names
 from deeplab.inference.load import load
 
 
@@ -81,9 +82,11 @@ class TestWords:
 
     def test_mean_without(self):
         counts = np.array([[8, 2, 0], [0, 4, 0], [0, 0, 0]])
-        report = Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1)
+        report = Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1, excluded=[0])
         # disc: 4 hits of 4 labeled + 6 predicted - 4; ground's two errors still count against it.
-        assert mean_without(report, [0]) == "mean IoU without ground: 0.6667 over 1 classes"
+        assert report.without() == pytest.approx({"mean_iou": 4 / 6, "mean_accuracy": 1, "mean_dice": 8 / 10})
+        assert "\nmean IoU without ground: 0.6667\n" in report.text()
+        assert Report(ConfusionMatrix(3, counts=counts), self.NAMES, "c", 1, "val", 1).without() == {}
 
     def test_other_class_names_are_said(self, capsys):
         warn_of_other_names(("a", "b"), ("a", "b"), "set")

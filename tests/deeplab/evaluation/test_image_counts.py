@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 from deeplab.evaluation import ConfusionMatrix, metrics, write_report
 from deeplab.evaluation.image_counts import ImageCounts
@@ -120,3 +121,36 @@ def test_report_and_files(make_report, tmp_path):
     assert content["intervals"]["mean_iou"] == [low, high] and content["intervals"]["seed"] == 0
     assert content["intervals"]["class_iou"]["hair"] == report.intervals.class_iou[:, 2].tolist()
     assert content["checkpoint_sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_groups_by_the_name():
+    images = ImageCounts()
+    for name, counts in (("day_1", FIRST), ("night_2", SECOND), ("day_3", SECOND), ("4", IGNORED), ("_5", FIRST)):
+        images.add(name, counts)
+    assert images.groups("^([a-z]*)_") == {"day": [0, 2], "night": [1], "(no match)": [3, 4]}
+    assert images.groups("day|night") == {"day": [0, 2], "night": [1], "(no match)": [3, 4]}
+    np.testing.assert_array_equal(images.subset([0, 2]).total(), FIRST + SECOND)
+    np.testing.assert_array_equal(images.counts_of(1), SECOND)
+    with raises("bad-pattern", "group_by") as caught:
+        images.groups("(a")
+    assert caught.value.value == "(a"
+
+
+def test_uncertainties_have_a_column_if_they_are_known():
+    images = ImageCounts()
+    images.add("a", FIRST, 0.25)
+    assert "uncertainty" in images.csv(NAMES) and ",0.583333,0.250000,0.666667," in images.csv(NAMES)
+
+
+def test_report_of_groups(make_report, tmp_path):
+    images = ImageCounts()
+    for name, counts in (("a_1", FIRST), ("a_2", SECOND), ("b_1", SECOND)):
+        images.add(name, counts)
+    report = make_report(FIRST + 2 * SECOND, images=images, group_by="^(.)_")
+    found = report.groups()
+    assert list(found) == ["a", "b"] and found["b"]["interval"] is None and found["a"]["images"] == 2
+    assert found["a"]["mean_iou"] == metrics.mean_iou(FIRST + SECOND)
+    low, high = found["a"]["interval"]
+    assert low <= found["a"]["mean_iou"] <= high
+    assert any(line.split() == ["b", "1", "0.583", "-"] for line in report.text().splitlines())
+    assert json.loads(write_report(report, tmp_path)[0].read_text())["groups"]["a"]["pixel_accuracy"] == 15 / 20

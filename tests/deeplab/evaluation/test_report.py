@@ -94,3 +94,11 @@ def test_names_and_colors_must_fit_the_classes(make_report):
     assert info.value.rule == "there must be one for each of the 3 classes, not 2"
     with raises("class-count-mismatch", where="colors"):
         make_report(np.eye(3, dtype=int), colors=np.zeros((2, 3), np.uint8))
+
+
+def test_chosen_metrics(make_report):
+    report = make_report([[50, 9, 1], [10, 20, 0], [0, 5, 5]], shown=["dice", "kappa"])
+    assert list(report.overall()) == ["mean_iou", "mean_dice", "kappa"] and list(report.per_class()) == ["iou", "dice"]
+    lines = report.text().splitlines()
+    assert lines[2].split() == ["class", "IoU", "Dice"] and lines[4].split() == ["background", "0.714", "0.833"]
+    assert "pixel accuracy" not in report.text()

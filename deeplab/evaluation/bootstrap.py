@@ -1,0 +1,153 @@
+"""Bootstrap over images: intervals of every metric, and of the difference between two models on the same images.
+
+Images are drawn with replacement, as many as there are (Efron 1979); a resample's metric is that of its summed counts.
+Reports call it; it knows neither files nor models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplab.evaluation import metrics
+
+if TYPE_CHECKING:
+    from deeplab.evaluation.image_counts import ImageCounts
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+SEED = 0
+_CHUNK = 50  # resamples that are drawn at once, and images whose counts are dense at once
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Lower and upper ends of intervals.
+
+    Attributes:
+      overall: float64 [2] of each metric of the split by name, `image_mean_iou` among them.
+      class_iou: float64 [2, classes]; NaN for classes absent from the labels.
+    """
+
+    overall: Mapping[str, np.ndarray]
+    class_iou: np.ndarray
+
+    @property
+    def mean_iou(self) -> np.ndarray:
+        """float64 [2]."""
+        return self.overall["mean_iou"]
+
+    @property
+    def image_mean_iou(self) -> np.ndarray:
+        """float64 [2], of the mean IoU per image."""
+        return self.overall["image_mean_iou"]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Metrics of resamples.
+
+    Attributes:
+      overall: float64 [resamples] of each metric of the split by name.
+      class_iou: float64 [resamples, classes]; NaN where the class is not labeled in the resample.
+    """
+
+    overall: Mapping[str, np.ndarray]
+    class_iou: np.ndarray
+
+    def intervals(self) -> Intervals:
+        """95 % percentile intervals."""
+        return Intervals({name: _ends(values) for name, values in self.overall.items()}, _ends(self.class_iou))
+
+    def minus(self, other: Resampled) -> Resampled:
+        """Differences, resample by resample; both must come from the same images and the same seed."""
+        both = [name for name in self.overall if name in other.overall]
+        overall = {name: self.overall[name] - other.overall[name] for name in both}
+        return Resampled(overall, self.class_iou - other.class_iou)
+
+
+def resample(
+    images: ImageCounts,
+    accumulators: Mapping[str, metrics.Accumulator],
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    only: Sequence[str] | None = None,
+) -> Resampled:
+    """Measure resamples of the images.
+
+    Args:
+      images: counts per image, at least one.
+      accumulators: metrics with statistics of the same images.
+      resamples: number of draws.
+      seed: the same seed and number of images give the same draws.
+      only: names in `metrics.OVERALL`; None = all.
+    """
+    number = len(images.names)
+    times = draw(number, resamples, seed)
+    overall: dict[str, np.ndarray] = {"image_mean_iou": _of_images(times, images.mean_iou())}
+    counts = Counted(images, times)
+    functions = {name: metrics.OVERALL.get(name) for name in (metrics.OVERALL if only is None else only)}
+    found = [(metrics.class_iou(one), [function(one) for function in functions.values()]) for one in counts]
+    values = np.array([row for _, row in found]).reshape(resamples, len(functions))
+    overall |= dict(zip(functions, values.T, strict=True))
+    for metric in accumulators.values():
+        statistics = np.stack(metric.statistics)
+        totals = (times @ statistics.reshape(number, -1)).reshape(resamples, *statistics.shape[1:])
+        rows = [metric.overall(total) for total in totals]
+        overall |= {name: np.array([row[name] for row in rows]) for name in metric.overall()}
+    return Resampled(overall, np.stack([iou for iou, _ in found]))
+
+
+def draw(number: int, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each image is in each resample: float64 [resamples, number]."""
+    random = np.random.default_rng(seed)
+    sizes = [min(_CHUNK, resamples - start) for start in range(0, resamples, _CHUNK)]
+    even = np.full(number, 1 / number)
+    return np.concatenate([random.multinomial(number, even, size) for size in sizes]).astype(np.float64)
+
+
+class Counted:
+    """The confusion matrices of resamples, one after the other: int64 [classes, classes].
+
+    Args:
+      images: counts per image.
+      times: float64 [resamples, images].
+    """
+
+    def __init__(self, images: ImageCounts, times: np.ndarray):
+        self._classes = images.num_classes
+        used = np.unique(np.concatenate([cells for cells, _ in images.cells]))
+        sums = np.zeros((len(times), len(used)))
+        for start in range(0, len(images.cells), _CHUNK):
+            some = images.cells[start : start + _CHUNK]
+            dense = np.zeros((len(some), len(used)))
+            for row, (cells, numbers) in zip(dense, some, strict=True):
+                row[np.searchsorted(used, cells)] = numbers
+            sums += times[:, start : start + len(some)] @ dense
+        self._used, self._sums = used, sums
+
+    def __iter__(self):
+        for row in self._sums:
+            counts = np.zeros(self._classes * self._classes, np.int64)
+            counts[self._used] = row
+            yield counts.reshape(self._classes, self._classes)
+
+
+def _of_images(times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Means over the drawn images that have a value: [resamples]."""
+    counted = np.isfinite(values)
+    weights = times[:, counted].sum(axis=1)
+    means = np.full(len(times), np.nan)
+    return np.divide(times[:, counted] @ values[counted], weights, out=means, where=weights > 0)
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """Ends of the intervals of each column, without NaN: [2, ...]."""
+    tail = (1 - CONFIDENCE) / 2
+    columns = values.reshape(len(values), -1).T
+    kept = [column[np.isfinite(column)] for column in columns]
+    ends = [np.quantile(column, [tail, 1 - tail]) if column.size else np.full(2, np.nan) for column in kept]
+    return np.stack(ends, axis=-1).reshape(2, *values.shape[1:])
