@@ -97,6 +97,7 @@ def check_files(
     Raises:
       UserError: flags that cannot be followed.
     """
+    from deeplab.data.conversion.summary import print_merged
     from deeplab.data.readers.classes import classes_from
     from deeplab.data.validation import analysis, subject
     from deeplab.data.validation.listing import listed
@@ -109,6 +110,8 @@ def check_files(
         classes = classes_from(labels, source)
         found = subject.of_source(source, classes, checked, exif=labels.exif, splits=config.splits, findings=met)
     report = analysis.check(found, config)
+    if found.classes.merged:
+        print_merged(found.classes.merged, report.dataset, sys.stderr if config.json == "-" else sys.stdout)
     command = build_command(format_name, (settings, labels, splits), report.repair)
     return conclude(dataclasses.replace(report, command=command), config)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deeplab.config.fields import Config, setting
+from deeplab.config.fields import Config, Texts, setting
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import worker_count
 
@@ -24,6 +24,11 @@ class LabelConfig(Config):
 
     class_names: str = setting(
         "", "File of class names, one per line in the order of the classes; or the names, separated by commas."
+    )
+    classes: Texts = setting(
+        (),
+        "Merges, renames, reorders and drops classes by name: road,car=car|truck|bus,ignore=void,background=* makes "
+        "two classes and the background; `NEW=*` takes all classes that no entry names, `*` alone keeps them.",
     )
     num_classes: int | None = setting(
         None,

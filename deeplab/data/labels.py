@@ -53,6 +53,8 @@ class LabelSpec:
       tolerance: an RGB pixel takes the nearest color of the table within this distance (0: exact colors only).
       ignore_bad: values outside the classes become the ignore label instead of an error.
       by_color: palette PNGs are read by their colors, not by their indices.
+      merges: classes of mask files become other ones after they were checked; `num_classes` and `ignore_label` are
+        those afterwards.
 
     Example:
       LabelSpec(3).check(np.array([[0, 1, 7]]), "masks/0007.png")
@@ -66,6 +68,12 @@ class LabelSpec:
     tolerance: float = 0.0
     ignore_bad: bool = False
     by_color: bool = False
+    merges: Merges | None = None
+
+    @property
+    def before(self) -> LabelSpec:
+        """What the values of mask files mean, before classes are merged."""
+        return self.merges.spec if self.merges else self
 
     @property
     def limit(self) -> int:
@@ -119,6 +127,37 @@ class LabelSpec:
         more = f" and {len(bad) - _MAX_LISTED} more values" if len(bad) > _MAX_LISTED else ""
         hint = (_hint_for_records if in_records else _hint_for_build)(present, bad, self)
         return UserError("label-out-of-range", f"{self.rule}; found {listed}{more}", hint, where=where, value=bad)
+
+
+@dataclass(frozen=True)
+class Merges:
+    """How classes of mask files become other ones.
+
+    Attributes:
+      spec: what the values of mask files mean.
+      values: the label value of each class of `spec`, and of its ignore label; -1 for values that are no class.
+    """
+
+    spec: LabelSpec
+    values: Mapping[int, int]
+
+    def applied(self, label: np.ndarray, counts: np.ndarray, where: object) -> tuple[np.ndarray, np.ndarray]:
+        """The merged label, uint8 [H, W], and its pixels of each value, int64 [256].
+
+        Raises:
+          UserError: a value that belongs to no class (`label-out-of-range`).
+        """
+        table = np.zeros(256, np.uint8)
+        merged = np.zeros(256, np.int64)
+        for value in np.flatnonzero(counts).tolist():
+            new = self.values.get(value, -1)
+            if new < 0:
+                rule = f"label value {value} {on_pixels(counts[value])} is in no entry of `classes`"
+                hint = f"add it to an entry, such as ignore={value}"
+                raise UserError("label-out-of-range", rule, hint, where=where, value=[value])
+            table[value] = new
+            merged[new] += counts[value]
+        return cv2.LUT(label, table), merged
 
 
 def _hint_for_build(present: Sequence[int], bad: Sequence[int], spec: LabelSpec) -> str:
@@ -176,6 +215,8 @@ def to_label(values: np.ndarray, where: object, spec: LabelSpec) -> tuple[np.nda
     Raises:
       UserError: values outside the classes (`label-out-of-range`).
     """
+    if spec.merges:
+        return spec.merges.applied(*to_label(values, where, spec.merges.spec), where)
     if spec.mapping:
         values = _mapped(values, spec.mapping)
     counts = count_values(values)
@@ -298,6 +339,7 @@ def decode_values(data: bytes, where: str, spec: LabelSpec) -> np.ndarray:
 
 def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, bool]:
     """The values, how many pixels took the nearest color of the table, and whether values were read from colors."""
+    spec = spec.before
     image = _open(data, where)
     if shows_colors(image, spec):
         pixels = np.asarray(image.convert("RGB")) if image.mode in _ONE_CHANNEL else _opaque(image, where)

@@ -291,6 +291,12 @@ def _names_repeated(discs: DiscFiles, folder: pathlib.Path) -> object:
     return check_records(folder / "records")
 
 
+@breaks("class-names-alike")
+def _names_alike(discs: DiscFiles, folder: pathlib.Path) -> object:
+    change_description(discs.records(folder / "records"), class_names=("ground", "Disc", "discs"))
+    return check_records(folder / "records")
+
+
 # --- Duplicates ---------------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.data.labels import LabelSpec
+from deeplab.config.conversion_config import LabelConfig
+from deeplab.data.labels import LabelSpec, to_label
 from deeplab.data.readers import FORMATS
+from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.shapes import ShapesMask
 from deeplab.data.readers.source import Painter, Source
 from deeplab.utils.errors import UserError
@@ -100,6 +102,20 @@ def check_empty(case: ReaderCase, root: pathlib.Path) -> None:
         raise AssertionError("a dataset without files was read")
 
 
+def check_merged(case: ReaderCase, root: pathlib.Path) -> None:
+    """The setting `classes` makes one class of all, by name, or by value where nothing names the classes."""
+    source = case.read(case.write(root))
+    classes = classes_from(LabelConfig(classes=("thing=*",)), source)
+    assert classes.names in (("background", "thing"), ("thing",))
+    if source.drawn:
+        values = [set(np.unique(label).tolist()) for label in drawn(source, classes.painter)]
+        assert not values or 1 in set().union(*values) <= {0, 1, 255}
+    else:
+        values = np.array([[0, 1, classes.rule.before.ignore_label]], np.uint8)
+        label, _ = to_label(values, "a.png", classes.rule)
+        assert set(np.unique(label)) <= {0, 1, 255}
+
+
 def check_mutants(case: ReaderCase, root: pathlib.Path) -> None:
     """Mutated annotation files give a source or a UserError, never another exception."""
     settings = case.write(root)
@@ -117,9 +133,9 @@ def check_mutants(case: ReaderCase, root: pathlib.Path) -> None:
         path.write_bytes(original)
 
 
-def drawn(source: Source) -> list[np.ndarray]:
+def drawn(source: Source, painter: Painter | None = None) -> list[np.ndarray]:
     """The labels of all pairs that are drawn from shapes, on images of a small size."""
-    painter = Painter(source.class_names, LabelSpec())
+    painter = painter or Painter(source.class_names, LabelSpec())
     return [
         pair.mask.draw(painter, *(pair.mask.size if _is_small(pair.mask.size) else SIZE))
         for pair in source.pairs()

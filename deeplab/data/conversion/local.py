@@ -22,7 +22,7 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
 from deeplab.data.conversion.encode import Converted, Recipe, convert_tiles
-from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe
+from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe, print_merged
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import classes_from, require_several_classes, settle
@@ -75,7 +75,8 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
     with Transaction(folder) as transaction:
         write = write_in_pipeline if records.beam else write_shards
         counts = write(source.splits, transaction, recipe, records)
-        classes = settle(classes, np.sum([found.counts for found in counts.values()], axis=0))
+        total = np.sum([found.counts for found in counts.values()], axis=0)
+        classes = settle(classes, total)
         name = records.name or name_of(folder)
         dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, counts)
         whole = dataset if others is None else datasets.replace_splits(dataset, others)
@@ -83,6 +84,8 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         for name in _replaced(folder, list(source.splits), records.shards):
             transaction.discard(name)
         transaction.commit()
+    if classes.merged:
+        print_merged(classes.merged, dataset)
     console.note(f"wrote {counted(len(counts) * records.shards, 'shard')} and {folder / datasets.FILE_NAME}")
     return dataset
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 import numpy as np
 
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.images import NOTES
+from deeplab.data.merged_classes import MergedClasses
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
@@ -171,6 +172,12 @@ def fraction_table(dataset: Dataset) -> str:
     rows.append(["", "images", *(dataset.splits[split] for split in splits)])
     rows.append(["", "size (pixels)", *(_sizes(dataset.size_range[split]) for split in splits)])
     return console.table(rows, ["label", "class", *splits])
+
+
+def print_merged(merged: MergedClasses, dataset: Dataset, stream: TextIO | None = None) -> None:
+    """Prints which classes were merged, with the pixels of each over all splits, by default to standard output."""
+    pixels = [sum(numbers) for numbers in zip(*dataset.pixels.values(), strict=True)]
+    console.result(merged.table(pixels, sum(dataset.ignored_pixels.values())), stream)
 
 
 def _percent(part: int, whole: int) -> str:

@@ -76,12 +76,12 @@ class ClassMasks:
         return None
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """Draws the label, uint8 [height, width]: 0 where no mask is white, else the value of the last class that is.
+        """Draws the label, uint8 [height, width]: where no mask is white the background, else the last class that is.
 
         Raises:
           UserError: a mask that cannot be read, has another size, or is not binary.
         """
-        label = np.zeros((height, width), np.uint8)
+        label = np.full((height, width), painter.background, np.uint8)
         for name, path in self.masks:
             values = _read_values(path)
             if values.shape != label.shape:

@@ -12,10 +12,11 @@ import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig
 from deeplab.data import dataset as datasets
-from deeplab.data.class_names import is_background, names_in, near_equal, with_background
+from deeplab.data.class_names import is_background, names_in, with_background
 from deeplab.data.colormaps import ColorTable, colors_for, read_color_table, table_of
 from deeplab.data.dataset import Color, Dataset
-from deeplab.data.labels import LabelSpec, are_gray_levels, parse_label_map, spread_map
+from deeplab.data.labels import LabelSpec, Merges, are_gray_levels, parse_label_map, spread_map
+from deeplab.data.merged_classes import MergedClasses, merge
 from deeplab.data.readers.annotation_files import require_plain
 from deeplab.data.readers.source import Painter, Source
 from deeplab.utils import console
@@ -23,6 +24,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import shorten
 
 _VOC_NAME = re.compile(r"^20\d\d_\d{6}$")
+_MAX_CLASSES = 255  # in 8 bits, beside the ignore label
 _MADE_UP = re.compile(r"background|class_\d+")
 
 
@@ -36,6 +38,7 @@ class DatasetClasses:
       colors: empty if there are none.
       rule: how mask pixels become labels.
       drawn: labels are drawn from shapes, not read from mask files.
+      merged: what the setting `classes` made of the classes; None without it.
     """
 
     num_classes: int | None
@@ -43,11 +46,12 @@ class DatasetClasses:
     colors: tuple[Color, ...]
     rule: LabelSpec
     drawn: bool = False
+    merged: MergedClasses | None = None
 
     @property
     def painter(self) -> Painter:
         """What masks that are drawn need to know."""
-        return Painter(self.names, self.rule)
+        return Painter(self.names, self.rule, self.merged.values if self.merged and self.drawn else {})
 
 
 def classes_from(
@@ -59,7 +63,7 @@ def classes_from(
       config: the config; it comes first.
       source: the format's own classes; PASCAL VOC is recognized by the names of its images, too.
       other_splits: description of splits that the output folder contains already and that stay there.
-      tell: print what was guessed and what looks odd.
+      tell: print what was guessed.
 
     Raises:
       UserError: two sources contradict each other.
@@ -67,16 +71,20 @@ def classes_from(
     # A palette that was only found beside the masks does not replace the classes of a known dataset.
     palette = config.palette or ("" if config.dataset and not source.known else source.palette)
     table = read_color_table(palette) if palette else None
-    described = _described(config, other_splits, source) or _voc(config, table, source, tell)
+    described = _described(config, None if config.classes else other_splits, source) or _voc(
+        config, table, source, tell
+    )
     names = _names(config, table, described, source.drawn)
+    if config.classes and config.num_classes and not names and described:
+        names = described.class_names  # `num_classes` is that after merging
     if source.drawn and not names and source.class_names:
         rule = f"is {config.num_classes}, but the annotations have {len(source.class_names)} classes"
         hint = "leave it out, or set `class_names` as well"
         rule = f"{rule}: {shorten(source.class_names, 8)}"
         raise UserError("class-count-mismatch", rule, hint, field="num_classes", value=config.num_classes)
-    if tell:
-        _point_out_near_equal(names)
-    num_classes = _agreed_number(config, names, described)
+    merged = _merged(config, names, described, source.drawn)
+    _require_few(names, source.drawn, merged)
+    num_classes = _agreed_number(None if merged else config.num_classes, names, described)
     colors = table.class_colors() if table else described.colors if described else ()
     ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
     rule_of_labels = LabelSpec(
@@ -88,6 +96,9 @@ def classes_from(
         ignore_bad=config.on_bad_label == "ignore",
     )
     found = DatasetClasses(num_classes, names, colors, rule_of_labels, source.drawn)
+    if merged:
+        found = _with_merged(found, merged)
+        _agreed_number(config.num_classes, found.names, None)
     _require_agreement(found, other_splits)
     return found
 
@@ -148,23 +159,58 @@ def _read_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _point_out_near_equal(names: Sequence[str]) -> None:
-    pairs = near_equal(names)
-    if pairs:
-        shown = shorten([f"{first!r} and {second!r}" for first, second in pairs])
-        console.warning(
-            f"class names that differ little: {shown}. Rename them in the annotations if they are one class"
-        )
+def _merged(config: LabelConfig, names: Sequence[str], described: Dataset | None, drawn: bool) -> MergedClasses | None:
+    """Returns what `classes` makes of the classes. Where nothing names them, their label values are their names."""
+    if not config.classes:
+        return None
+    if names:
+        ignored = described.ignore_label if described and not drawn else -1
+        return merge(config.classes, [name for value, name in enumerate(names) if value != ignored])
+    number = config.num_classes or 256
+    return merge(config.classes, [str(value) for value in range(number) if value != config.ignore_label], True)
 
 
-def _agreed_number(config: LabelConfig, names: Sequence[str], described: Dataset | None) -> int | None:
-    if names and config.num_classes not in (None, len(names)):
-        rule = f"is {config.num_classes}, but there are {len(names)} class names ({', '.join(names[:8])})"
+def _with_merged(found: DatasetClasses, merged: MergedClasses) -> DatasetClasses:
+    """Returns the classes after merging."""
+    before, number = found.rule, len(merged.names)
+    ignore = before.ignore_label if before.ignore_label >= number else 255
+    if found.num_classes is not None and before.ignore_label < found.num_classes:  # ADE20K's 0: a class might get it
+        ignore = 255
+    rule = dataclasses.replace(before, num_classes=number, ignore_label=ignore)
+    old = found.names or tuple(map(str, range(256)))
+    if not found.drawn:
+        new = {place: merged.values[name] for place, name in enumerate(old) if name in merged.values}
+        values = {place: ignore if value is None else value for place, value in new.items()}
+        rule = dataclasses.replace(rule, merges=Merges(before, values | {before.ignore_label: ignore}))
+    colors = dict(zip(old, found.colors, strict=False)) if found.colors else {}
+    members = [merged.first_member(place, colors) for place in range(number)]
+    return DatasetClasses(
+        number,
+        merged.names,
+        tuple(colors[member] for member in members if member) if all(members) else (),
+        rule,
+        found.drawn,
+        merged,
+    )
+
+
+def _require_few(names: Sequence[str], drawn: bool, merged: MergedClasses | None) -> None:
+    """Raises a UserError if labels of 8 bits cannot tell drawn classes apart."""
+    kept = merged.names if merged else names
+    if drawn and len(kept) > _MAX_CLASSES:
+        rule = f"there are {len(kept)} classes with the background; labels of 8 bits hold {_MAX_CLASSES}"
+        hint = "merge or drop some with `classes`, e.g. `classes=car=car|truck,background=*`"
+        raise UserError("too-many-classes", rule, hint, where="annotations", value=len(kept))
+
+
+def _agreed_number(num_classes: int | None, names: Sequence[str], described: Dataset | None) -> int | None:
+    if names and num_classes not in (None, len(names)):
+        rule = f"is {num_classes}, but there are {len(names)} class names ({', '.join(names[:8])})"
         hint = "the background counts as a class, the ignore label does not"
-        raise UserError("class-count-mismatch", rule, hint, field="num_classes", value=config.num_classes)
+        raise UserError("class-count-mismatch", rule, hint, field="num_classes", value=num_classes)
     if names:
         return len(names)
-    return config.num_classes or (described.num_classes if described else None)
+    return num_classes or (described.num_classes if described else None)
 
 
 def _table_of(described: Dataset | None) -> ColorTable | None:

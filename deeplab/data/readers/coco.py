@@ -43,7 +43,6 @@ from deeplab.utils.paths import read_text, shorten
 
 _ALL_THINGS = (183, "other")  # the category that stands for all things in COCO's stuff files
 _LARGE = 2e7  # bytes, a second or two
-_MAX_CLASSES = 255  # in 8 bits, beside the ignore label
 _HINT = "use instances_*.json; files of other tools have formats of their own here"
 _Id = int | str
 _Settle = Callable[["_CocoImage"], list[Shape]]
@@ -98,7 +97,6 @@ def read_coco(config: BuildCocoConfig) -> Source:
     collector.report()
     collector.require_pairs(config.annotations, "check that the files contain images, and `skip_empty`")
     class_names = collector.class_names(reader.categories.names())
-    reader.categories.require_few(class_names, config.annotations)
     return Source(collector.splits, class_names, reader.categories.colors(class_names), drawn=True)
 
 
@@ -381,13 +379,6 @@ class _Categories:
 
     def _in_order(self) -> list[tuple[_Id, str]]:
         return sorted(self._names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-
-    def require_few(self, names: Sequence[str], where: str) -> None:
-        """Raises a UserError if labels of 8 bits cannot tell the classes apart."""
-        if len(names) > _MAX_CLASSES:
-            rule = f"has {len(names)} classes with the background; labels of 8 bits hold {_MAX_CLASSES}"
-            hint = "remove categories, and their annotations, from the files"
-            raise UserError("too-many-classes", rule, hint, where=where, value=len(names))
 
     def colors(self, names: Sequence[str]) -> tuple[Color, ...]:
         """Returns their colors, or none if the files do not give every class one."""

@@ -15,14 +15,13 @@ from typing import Any
 from deeplab.data.class_names import CLASS_FILES, names_in, read_class_file
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.source import UNDIVIDED, Pair
-from deeplab.data.split_names import is_training, must_not_share, split_in
+from deeplab.data.split_names import MAX_LEAK, is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
-_MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake
 _MAX_LISTED = 10  # files that an error names
 _TRIED = 12  # names of each kind from which a pattern is guessed
 
@@ -114,7 +113,7 @@ def refuse_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
             if not shared:
                 continue
             rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
-            if len(shared) > _MAX_LEAK:
+            if len(shared) > MAX_LEAK:
                 hint = f"remove them from one of the two: figures on {other!r} would be much too good"
                 raise UserError("split-leak", rule, hint, where=f"split {other}", value=len(shared))
             console.warning(f"{rule}: figures on {other!r} will look better than they are")

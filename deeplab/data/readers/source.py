@@ -23,11 +23,14 @@ class Painter:
 
     Attributes:
       class_names: in the order of the label values. Names that mean the background or ignored pixels need no entry.
+      merged: the label value of every name that annotations use, where `classes` merges them; None: its pixels are
+        ignored.
       rule: what label values mean, for masks that read pixel files.
     """
 
     class_names: tuple[str, ...]
     rule: LabelSpec
+    merged: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def ignore_label(self) -> int:
@@ -42,7 +45,8 @@ class Painter:
     @property
     def background(self) -> int:
         """Label value of pixels that no shape covers: the background, or the ignore label if no class is that."""
-        return self.indices.get(BACKGROUND, self.ignore_label)
+        value = self.merged.get(BACKGROUND, self.indices.get(BACKGROUND, self.ignore_label))
+        return self.ignore_label if value is None else value
 
     def value(self, name: str, where: str) -> int:
         """Label value of a class name.
@@ -50,15 +54,17 @@ class Painter:
         Raises:
           UserError: no class has this name (code `unknown-class`); not raised with `on_bad_label=ignore`.
         """
-        if name in self.indices:
-            return self.indices[name]
+        known: Mapping[str, int | None] = self.merged or self.indices
+        if name in known:
+            value = known[name]
+            return self.ignore_label if value is None else value
         if is_ignored(name):
             return self.ignore_label
-        if is_background(name) and BACKGROUND in self.indices:
-            return self.indices[BACKGROUND]
+        if is_background(name) and BACKGROUND in known:
+            return self.background
         if self.rule.ignore_bad:
             return self.ignore_label
-        hint = f"{nearest(name, self.indices)} (`on_bad_label=ignore` ignores its pixels)"
+        hint = f"{nearest(name, known)} (`on_bad_label=ignore` ignores its pixels)"
         raise UserError("unknown-class", f"{name!r} is not a class of this dataset", hint, where=where, value=name)
 
 

@@ -14,6 +14,7 @@ that were cropped by 2 %, or brightened until large parts were white, are found 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from array import array
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab.data.split_names import must_not_share
+from deeplab.data.split_names import MAX_LEAK, must_not_share
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import DATASET_CHECKS, finding
 from deeplab.data.validation.thumbnails import SmallGray
@@ -38,6 +39,7 @@ _CONTRAST = 40.0  # standard deviation to which thumbnails are normalized, in gr
 _CALM = 8.0  # added to the contrast of a thumbnail, so that noise of dull images is not amplified
 _FLAT = 4.0  # images whose thumbnail varies less show nothing that could be compared
 _MIN_DETAIL = 12  # rows of a label that differ from the one above; labels with fewer may be identical by chance
+_LEAKS = ("name-in-two-splits", "image-in-two-splits")
 _AT_ONCE = 4096
 _MAX_NEIGHBORS = 32  # images of a bucket, in the order of their hashes, with which each is compared
 _BITS_SET = np.array([value.bit_count() for value in range(256)])
@@ -126,13 +128,27 @@ def find_duplicates(summary: Summary) -> Iterator[Finding]:
     """Images that two splits share, by name, by bytes or nearly; repeated images; labels that two images share."""
     images = summary.images
     by_name = list(_by_name(images))
-    yield from by_name
     in_two_splits = {item.places for item in by_name if item.rule == "name-in-two-splits"}
     by_bytes = list(_by_bytes(images, in_two_splits))
-    yield from by_bytes
+    yield from _judged(images, [*by_name, *by_bytes])
     yield from _nearly(images, {item.places for item in [*by_name, *by_bytes]})
     if len(set(images.labels)) > 1:  # else "labels-all-same" says it
         yield from _by_label(images)
+
+
+def _judged(images: ImageIndex, found: Sequence[Finding]) -> list[Finding]:
+    """The findings; where more than a few images of the training split are in another one, these are errors."""
+    leaks = {
+        item.places
+        for item in found
+        if item.rule in _LEAKS and images.digests[item.places[0]] == images.digests[item.places[1]] != b""
+    }
+    if len(leaks) <= MAX_LEAK:
+        return list(found)
+    return [
+        dataclasses.replace(item, severity="error") if item.rule in _LEAKS and item.places in leaks else item
+        for item in found
+    ]
 
 
 def _groups(keys: Sequence[object]) -> Iterator[list[int]]:

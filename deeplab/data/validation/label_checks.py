@@ -162,7 +162,7 @@ def _explain(found: SeenLabel, data: bytes, spec: LabelSpec, error: UserError, s
         found.findings.append(_finding_of(rule, error, data, spec, split, found.colors))
     if rule != "label-out-of-range":
         return
-    any_value = dataclasses.replace(spec, num_classes=None)
+    any_value = dataclasses.replace(spec.before, num_classes=None)
     try:
         found.pixels, found.counts = to_label(decode_values(data, error.where, spec), error.where, any_value)
     except UserError:  # values beyond 8 bits

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from deeplab.data import dataset as datasets
+from deeplab.data.class_names import near_equal
 from deeplab.data.colormaps import rgb_text
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import LabelSpec, are_gray_levels, spread_map
+from deeplab.data.merged_classes import proposal
 from deeplab.data.validation.check_report import Finding, Severity
 from deeplab.data.validation.repair import (
     certain_map,
@@ -119,6 +121,11 @@ def check_class_names(summary: Summary) -> Iterator[Finding]:
     if repeated:
         text = f"{shorten(repeated)} is the name of {names.count(repeated[0])} classes"
         yield finding("class-names-repeated", LABELS, text)
+    alike = near_equal(names)
+    if alike and not is_known(dataset):
+        shown = shorten([f"{first!r} and {second!r}" for first, second in alike])
+        hint = f"`classes={proposal(names)}` if they are one class"
+        yield finding("class-names-alike", LABELS, f"{shown} differ little", hint=hint)
     ignore, ignored = dataset.ignore_label, sum(dataset.ignored_pixels.values())
     if ignore < len(names) and ignored and not _MEANS_NONE.fullmatch(names[ignore]) and not is_known(dataset):
         percent = 100 * ignored / (ignored + sum(map(sum, dataset.pixels.values())))

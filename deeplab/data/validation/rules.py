@@ -327,6 +327,11 @@ _register(
             "Two classes have the same name, so tables cannot tell them apart.",
             "give each class a name of its own",
         ),
+        "class-names-alike": (
+            "warning",
+            "Two classes have nearly the same name, so they are probably one class that was written in two ways.",
+            "merge them with `classes`, or leave them if they are different classes",
+        ),
         "class-ignored": (
             "warning",
             "The ignore label is one of the classes, which is then neither learned nor predicted.",

@@ -1,11 +1,15 @@
 """Which classes the labels have: names from files, sources that contradict each other, and what settles them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig
+from deeplab.data import dataset as datasets
 from deeplab.data.dataset import Dataset
+from deeplab.data.labels import to_label
 from deeplab.data.readers.classes import classes_from, require_several_classes, settle
 from deeplab.data.readers.source import Pair, Source
 
@@ -45,11 +49,65 @@ def test_files_with_label_values_are_ordered_by_them(tmp_path):
     assert names(tmp_path, b"Pixel Value, Class\n0, background\n2, wall\n1, road\n") == ("background", "road", "wall")
 
 
-def test_names_that_differ_little_are_pointed_out(capsys):
-    classes_from(LabelConfig(class_names="background,Cat,Cats,dog"), Source(PAIRS))
-    assert "class names that differ little: 'Cat' and 'Cats'" in capsys.readouterr().err
-    classes_from(LabelConfig(class_names="background,cat,car,dog"), Source(PAIRS))
-    assert "differ little" not in capsys.readouterr().err
+def merged(text, source, **settings):
+    return classes_from(LabelConfig(classes=(text,), **settings), source)
+
+
+def test_classes_of_shapes_are_merged_by_name():
+    found = merged("ignore=skin,part=hair", dataclasses.replace(DRAWN, colors=((0, 0, 0), (1, 1, 1), (2, 2, 2))))
+    assert (found.num_classes, found.names, found.colors) == (2, ("background", "part"), ((0, 0, 0), (2, 2, 2)))
+    values = [found.painter.value(name, "a.json") for name in ("hair", "skin", "Background", "void")]
+    assert values == [1, 255, 0, 255] and found.painter.background == 0
+    with raises("unknown-class", where="a.json"):
+        found.painter.value("nose", "a.json")
+
+
+def test_more_shape_classes_than_labels_hold_can_be_merged():
+    many = Source(PAIRS, ("background", *(f"class {number}" for number in range(300))), drawn=True)
+    with raises("too-many-classes"):
+        classes_from(LabelConfig(), many)
+    found = merged("seven=class 7,background=*", many)
+    assert found.names == ("background", "seven") and found.painter.value("class 299", "") == 0
+
+
+def test_classes_of_mask_files_are_merged_after_they_were_checked():
+    found = merged("part=hair|skin,*", Source(PAIRS, ("background", "skin", "hair", "eye")))
+    values = np.array([[0, 1, 2, 3, 255]], np.uint8)
+    label, counts = to_label(values, "a.png", found.rule)
+    assert found.names == ("background", "part", "eye") and label.tolist() == [[0, 1, 1, 2, 255]]
+    assert counts[[0, 1, 2, 255]].tolist() == [1, 2, 1, 1] and counts.sum() == 5
+    with raises("label-out-of-range", where="a.png") as caught:  # 4 was no class before, although 2 is one afterwards
+        to_label(values + 1, "a.png", found.rule)
+    assert caught.value.value == [4]
+
+
+def test_classes_of_masks_without_names_are_merged_by_their_values():
+    found = merged("part=1|2,background=0,ignore=7", Source(PAIRS))
+    label, _ = to_label(np.array([[0, 1, 2, 7]], np.uint8), "a.png", found.rule)
+    assert found.names == ("background", "part") and label.tolist() == [[0, 1, 1, 255]]
+    with raises("label-out-of-range", where="a.png") as caught:
+        to_label(np.array([[0, 3]], np.uint8), "a.png", found.rule)
+    assert caught.value.value == [3]
+
+
+def test_an_ignore_label_among_the_classes_moves_out_of_their_way():
+    found = merged("structure=building|wall,ignore=*", Source(PAIRS, known="ade20k"))
+    names = datasets.load_known("ade20k").class_names
+    label, _ = to_label(np.array([[0, names.index("wall"), names.index("sky")]], np.uint8), "a.png", found.rule)
+    assert found.names == ("structure",) and found.rule.ignore_label == 255 and label.tolist() == [[255, 0, 255]]
+
+
+def test_the_number_of_classes_is_that_after_merging():
+    assert merged("part=hair|skin", DRAWN, num_classes=2).num_classes == 2
+    with raises("class-count-mismatch", field="num_classes"):
+        merged("part=hair|skin", DRAWN, num_classes=3)
+
+
+def test_merged_classes_join_records_of_the_same_classes():
+    held = other("background", "part")
+    assert classes_from(LabelConfig(classes=("part=hair|skin",)), DRAWN, held).num_classes == 2
+    with raises("class-mismatch", field="output_dir"):
+        classes_from(LabelConfig(classes=("hair,background=*",)), DRAWN, held)
 
 
 def other(*class_names):

@@ -9,8 +9,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from support.errors import raises
 
+from deeplab.config.conversion_config import LabelConfig
 from deeplab.data import dataset as datasets
 from deeplab.data.labels import LabelSpec
+from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.coco import BuildCocoConfig, read_coco
 from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.utils.errors import UserError
@@ -480,7 +482,7 @@ def test_categories_of_two_files_must_agree(folder):
 def test_more_classes_than_labels_hold_are_refused(folder):
     many = [{"id": number, "name": f"class {number}"} for number in range(300)]
     with raises("too-many-classes") as caught:
-        read(folder, content(categories=many))
+        classes_from(LabelConfig(), read(folder, content(categories=many)))
     assert caught.value.value == 301
 
 

@@ -199,6 +199,9 @@ class TestReader:
     def test_its_source_travels_between_processes(self, case, tmp_path):
         battery.check_picklable(case, tmp_path)
 
+    def test_merges_classes_by_name(self, case, tmp_path):
+        battery.check_merged(case, tmp_path)
+
     def test_refuses_a_dataset_without_files(self, case, tmp_path):
         battery.check_empty(case, tmp_path)
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from support.disc_files import draw, encoded, only
 
+from deeplab.data.split_names import MAX_LEAK
 from deeplab.data.validation import duplicates
 from deeplab.data.validation.thumbnails import small_gray
 
@@ -21,6 +22,16 @@ def test_a_name_in_two_splits(discs):
     (found,) = only(discs.check(), "name-in-two-splits")
     assert (found.where, found.severity) == ("a3", "warning")
     assert found.text == "is in split 'train' and in 'val'"
+
+
+def test_more_than_a_few_images_in_two_splits_are_an_error(discs):
+    copies = discs.names["train"][: MAX_LEAK + 1]
+    discs.names["val"] = copies[:MAX_LEAK]
+    assert {item.severity for item in discs.check().findings if item.rule == "name-in-two-splits"} == {"warning"}
+    discs.names["val"] = copies
+    report = discs.check()
+    assert {item.severity for item in report.findings if item.rule == "name-in-two-splits"} == {"error"}
+    assert report.numbers["name-in-two-splits"] == MAX_LEAK + 1 and not report.may_train
 
 
 def test_trainval_holds_both_on_purpose(discs):

@@ -231,6 +231,12 @@ def test_two_classes_of_one_name(discs, tmp_path):
     assert found.text == "disc is the name of 2 classes"
 
 
+def test_two_classes_of_nearly_one_name(discs):
+    (found,) = only(discs.check(class_names="ground,Disc,discs"), "class-names-alike")
+    assert found.text == "'Disc' and 'discs' differ little"
+    assert found.hint == "`classes=Disc=Disc|discs,*` if they are one class"
+
+
 def test_weights_far_apart_are_a_note(discs):
     def little_bar(label):
         label[label == 2] = 0
