@@ -114,4 +114,4 @@ def test_a_registered_metric_is_shown_and_stored(portrait_report, monkeypatch):
     monkeypatch.setattr(metrics.OVERALL, "_items", dict(metrics.OVERALL._items))
     metrics.OVERALL.register("worst_iou")(lambda counts: float(np.nanmin(metrics.class_iou(counts))))
     assert portrait_report.overall()["worst_iou"] == pytest.approx(20 / 44)
-    assert "worst iou" in portrait_report.text()
+    assert "worst IoU" in portrait_report.text()
