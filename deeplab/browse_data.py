@@ -28,6 +28,7 @@ from deeplab.config.fields import make
 from deeplab.config.inspection_config import BrowseConfig, BrowsedTraining
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig
+from deeplab.data import dataset as datasets
 from deeplab.utils import console
 from deeplab.utils.locks import folder_lock
 
@@ -44,8 +45,10 @@ GROUPS = (BrowseConfig, *reversed(TRAINING))
 def run(given: Given) -> None:
     """Runs the command."""
     config = make(BrowseConfig, given)
+    if given.get("dataset_dir"):
+        splits = [config.split] if config.split else []
+        datasets.require_records(given.get("dataset", ""), given["dataset_dir"], *splits)
     console.import_tensorflow()
-    from deeplab.data import dataset as datasets
     from deeplab.data import records
     from deeplab.utils.files import made_folder
     from deeplab.visualization import dataset_browser as drawing

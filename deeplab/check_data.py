@@ -49,9 +49,12 @@ def check_records(config: CheckConfig, records: RecordsToCheck) -> int:
     Raises:
       UserError: flags that cannot be followed.
     """
+    from deeplab.data.records import shards_by_split
     from deeplab.data.validation import analysis, subject
 
     folder, dataset = folder_of(records.dataset_dir, records.dataset)
+    if pathlib.Path(folder).is_dir() and shards_by_split(folder):
+        console.import_tensorflow()
     found = subject.of_records(folder, dataset=dataset, num_classes=records.num_classes, splits=config.splits)
     return conclude(analysis.check(found, config), config)
 
@@ -183,7 +186,6 @@ def run(format_name: str, given: Given) -> int:
     configs = configs_from(given, groups(format_name))
     if format_name:
         return check_files(format_name, *configs)
-    console.import_tensorflow()
     return check_records(*configs)
 
 

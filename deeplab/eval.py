@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.fields import as_dict, split_words
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import EvalConfig, InferenceConfig, model_source
+from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
 if TYPE_CHECKING:
@@ -39,11 +41,16 @@ def run(given: Given) -> None:
     """Runs the command: every checkpoint that comes, or the one model."""
     (config,) = configs_from(given, [EvalConfig])
     source = model_source(config)
+    number = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
+    if number == 1:  # else the command waits for a training that may not have begun
+        require_something(source)
+    if given.get("dataset_dir"):
+        splits = [given["eval_split"]] if "eval_split" in given else []
+        datasets.require_records(given.get("dataset", ""), given["dataset_dir"], *splits)
     console.import_tensorflow()
     from deeplab.evaluation import evaluator as evaluation
     from deeplab.inference.load import each_model
 
-    number = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
     evaluator = None
     models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
     for predictor, resolved in models:
@@ -53,7 +60,6 @@ def run(given: Given) -> None:
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
     """Makes what stays the same for all checkpoints."""
-    from deeplab.data import dataset as datasets
     from deeplab.evaluation.evaluator import Evaluator, Measures, warn_of_other_names
     from deeplab.evaluation.split_images import SplitImages
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.export_config import ExportConfig
@@ -33,6 +34,7 @@ GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
 def run(given: Given) -> None:
     """Runs the command."""
     configs_from(given, GROUPS)  # reports errors before TensorFlow is imported
+    require_something(given["checkpoint_path"])
     console.import_tensorflow()
     from deeplab.export.exporter import export_checkpoint
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config import run_file
 from deeplab.config.command_line import CHECK_FAILED, OK, Command, Given, configs_from
 from deeplab.config.conversion_config import compiled_pattern
@@ -37,6 +38,8 @@ def run(given: Given) -> int:
     """Runs the command; returns the exit code, which says whether two checkpoints differ."""
     (config,) = configs_from(given, GROUPS)
     wanted = compiled_pattern(config.filter, "filter")
+    for path in (config.checkpoint, config.other):
+        require_something(path)
     console.import_tensorflow()
     from deeplab import checkpoint
 

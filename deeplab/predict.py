@@ -18,11 +18,13 @@ import sys
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import InferenceConfig, PredictConfig, model_source
+from deeplab.data import image_files
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder
@@ -35,12 +37,12 @@ def run(given: Given) -> None:
     """Runs the command."""
     (config,) = configs_from(given, [PredictConfig])
     source = model_source(config)
+    require_something(source)
+    images, output_dir = image_files.find_images(config.input, config.recursive), config.output_dir
     console.import_tensorflow()
-    from deeplab.data import image_files
     from deeplab.inference import folder_prediction
     from deeplab.inference.segmenter import Segmenter
 
-    images, output_dir = image_files.find_images(config.input, config.recursive), config.output_dir
     folder_prediction.refuse_own_results(images, output_dir)
     own = fields_of([PredictConfig])
     with made_folder(output_dir), folder_lock(output_dir, "predicting", "give another `output_dir`"):

@@ -18,10 +18,12 @@ import sys
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
+from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
 GROUPS = (TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig)
@@ -31,6 +33,9 @@ SECONDS_TO_SAVE = 120.0  # a checkpoint, after Ctrl-C
 def run(given: Given) -> None:
     """Runs the command."""
     train_config, dataset_config, model, loss, optimizer, resize = configs_from(given, GROUPS)
+    datasets.require_records(dataset_config.dataset, dataset_config.dataset_dir, train_config.train_split)
+    if train_config.tf_initial_checkpoint != IMAGENET:
+        require_something(train_config.tf_initial_checkpoint)
     console.import_tensorflow()
     from deeplab.training import setup
     from deeplab.training.loop import train

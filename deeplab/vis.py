@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from deeplab.checkpoint.find import require_something
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import InferenceConfig, VisConfig, model_source
+from deeplab.data import dataset as datasets
 from deeplab.utils import console
 from deeplab.utils.files import made_folder
 from deeplab.utils.locks import folder_lock
@@ -41,12 +43,17 @@ def run(given: Given) -> None:
     """Runs the command: every checkpoint that comes, or the one model."""
     (config,) = configs_from(given, [VisConfig])
     source = model_source(config)
+    number = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
+    if number == 1:  # else the command waits for a training that may not have begun
+        require_something(source)
+    if given.get("dataset_dir"):
+        splits = [given["vis_split"]] if "vis_split" in given else []
+        datasets.require_records(given.get("dataset", ""), given["dataset_dir"], *splits)
     console.import_tensorflow()
     from deeplab.evaluation.split_images import predicted_images
     from deeplab.inference.load import each_model
     from deeplab.visualization import prediction_images
 
-    number = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
     plan = None
     folder = config.vis_logdir
     with made_folder(folder, "vis_logdir"), folder_lock(folder, "drawing", "give another `vis_logdir`"):
@@ -62,7 +69,6 @@ def run(given: Given) -> None:
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:
     """Makes what stays the same for all checkpoints: the images, and how they are drawn."""
     from deeplab.data import colormaps
-    from deeplab.data import dataset as datasets
     from deeplab.evaluation.split_images import SplitImages
     from deeplab.inference.predictor import require_same_classes
     from deeplab.visualization import prediction_images

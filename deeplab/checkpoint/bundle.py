@@ -13,13 +13,15 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab.config import run_file
 from deeplab.utils.errors import UserError
+
+if TYPE_CHECKING:  # imported where a file is opened: a wrong path shows before TensorFlow starts
+    import tensorflow as tf
 
 INDEX = ".index"
 DATA = ".data-00000-of-00001"
@@ -47,6 +49,8 @@ class Checkpoint:
     def __init__(self, prefix: str | os.PathLike):
         self.prefix = os.fspath(prefix)
         self._require_data_files()
+        import tensorflow as tf
+
         try:
             self._reader = tf.train.load_checkpoint(self._plain_name())
             self.shapes = {name: tuple(s) for name, s in sorted(self._reader.get_variable_to_shape_map().items())}

@@ -11,6 +11,7 @@ from deeplab.checkpoint import bundle, zoo
 from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import STATE, all_checkpoints, latest
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import require_regular
 
 _MAGIC = {
     b"\x1f\x8b": "archive",
@@ -52,6 +53,28 @@ def find(path: str | os.PathLike) -> Checkpoint:
     if os.path.isfile(given):
         raise _wrong_kind(given)
     raise _not_found(prefix)
+
+
+def require_something(path: str) -> None:
+    """Stops at a path at which there is nothing at all; called before TensorFlow is imported.
+
+    Args:
+      path: a checkpoint, a folder or an exported file, as a user named it; "" = not given.
+
+    Raises:
+      UserError: there is no file, folder or checkpoint of this name (`checkpoint-not-found`), or it is a device, a pipe
+        or a socket (`not-a-file`).
+    """
+    given = os.path.expanduser(path)
+    if not given or zoo.is_name(given):
+        return
+    if os.path.exists(given):
+        if not os.path.isdir(given):
+            require_regular(given)
+        return
+    prefix = bundle.PART.sub("", given)
+    if not bundle.exists(prefix) and not bundle.data_files(prefix):
+        raise _not_found(prefix)
 
 
 def _none_in(folder: str) -> NoReturn:

@@ -12,14 +12,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab.checkpoint import bundle, writer
 from deeplab.checkpoint.bundle import Checkpoint, step_in_name
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 STATE = "checkpoint"
 NAME = "model.ckpt"

@@ -14,13 +14,16 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, is_whole, modified
 from deeplab.utils.errors import UserError
 from deeplab.utils.locks import is_running
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes are invisible, are removed after a day
 _TEMPORARY = re.compile(r".*\.saving-[^/.]*-\d+")
@@ -44,6 +47,8 @@ def write(prefix: str, tensors: Mapping[str, np.ndarray | tf.Tensor]) -> str:
     Raises:
       UserError: the disk is full or the folder cannot be written to; existing files are intact.
     """
+    import tensorflow as tf
+
     prefix = os.fspath(prefix)
     folder, arrays = os.path.dirname(prefix) or ".", _as_stored(tensors)
     temporary = temporary_prefix(prefix)
@@ -77,6 +82,8 @@ def _as_stored(tensors: Mapping[str, np.ndarray | tf.Tensor]) -> dict[str, np.nd
 
 def _save(prefix: str, arrays: dict[str, np.ndarray]) -> None:
     """Write both files and sync them. Eager SaveV2 takes 0.1 s where a graph's Saver takes 10 s."""
+    import tensorflow as tf
+
     with tf.device("CPU:0"):
         tf.raw_ops.SaveV2(
             prefix=prefix,

@@ -10,6 +10,8 @@ from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Floats, Size, setting
 from deeplab.utils.errors import UserError
 
+IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
+
 SCALE_FACTOR: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 _MAX_BATCH_GB = 256
 _MAX_SCALES = 10000

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FILE_NAME = "dataset.yml"
+MAX_CLASSES = 256  # labels have 8 bits
 DEFAULT_NAME = "pascal_voc_seg"
 KNOWN_PACKAGE = "deeplab.known_datasets"  # the repository's datasets/ inside a wheel; see setup.py
 KNOWN_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "datasets"
@@ -285,9 +286,11 @@ class _DescriptorReader:
         count = content.get("num_classes")
         entries = content.get("classes")
         if entries is None and count is not None:
-            entries = [f"class_{index}" for index in range(self.whole("num_classes", count, max_value=65535))]
+            entries = [f"class_{index}" for index in range(self.whole("num_classes", count, max_value=MAX_CLASSES))]
         if not isinstance(entries, list) or not entries:
             raise self.error("classes", "must be a list of names", entries, "e.g. `classes: [background, hair, skin]`")
+        if len(entries) > MAX_CLASSES:
+            raise self.error("classes", f"must list at most {MAX_CLASSES} names (labels have 8 bits)", len(entries))
         pairs = [self.one_class(f"classes[{index}]", entry) for index, entry in enumerate(entries)]
         if count is not None and count != len(pairs):
             rule = f"num_classes is {count}, but classes lists {len(pairs)} names"
@@ -427,6 +430,26 @@ def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
     if dataset not in known_names():
         raise _unknown_name(dataset, own, own_path)
     return _agreed(load_known(dataset), own, own_path)
+
+
+def require_records(dataset: str, dataset_dir: str | os.PathLike, *splits: str) -> Dataset:
+    """Find a dataset and the shards of its splits; called before TensorFlow is imported.
+
+    Args:
+      dataset, dataset_dir: as for `find`.
+      splits: names of the splits that are needed.
+
+    Raises:
+      UserError: as `find` and `records.list_shards`.
+    """
+    from deeplab.data import records
+
+    if not os.path.isdir(dataset_dir):
+        records.list_shards(dataset_dir, *splits[:1] or ("train",))  # says that there is no such folder
+    found = find(dataset, dataset_dir)
+    for split in splits:
+        records.list_shards(dataset_dir, split)
+    return found
 
 
 def _looks_like_path(dataset: str) -> bool:

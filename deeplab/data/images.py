@@ -192,9 +192,12 @@ def to_rgb(image: Any, where: str = "the image") -> np.ndarray:
       uint8 [H, W, 3], 0..255.
 
     Raises:
-      UserError: a file that cannot be read (as `decode_rgb`), or an array of another type or shape
-        (`unsupported-pixels`).
+      UserError: a file that cannot be read (as `decode_rgb`), an array of another type or shape
+        (`unsupported-pixels`), or something else (`not-an-image`).
     """
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        rule, hint = "is an address, and addresses are not opened", "download the file, and give its path"
+        raise UserError("not-an-image", rule, hint, where=image)
     if isinstance(image, (str, os.PathLike)):
         return read_image(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -202,8 +205,33 @@ def to_rgb(image: Any, where: str = "the image") -> np.ndarray:
     if isinstance(image, Image.Image):
         return _from_pil(image, where)
     if hasattr(image, "read"):
-        return decode_rgb(image.read(), where)
+        return decode_rgb(_content_of(image, where), where)
+    if image is None:
+        hint = "give the path: cv2.imread and other functions return None for a file that they cannot read"
+        raise UserError("not-an-image", "is None", hint, where=where)
+    if isinstance(image, (list, tuple)) and any(_may_be_image(each) for each in image):
+        rule = f"is a {type(image).__name__} of {len(image)}"
+        raise UserError("not-an-image", rule, "give one image; for several, call once per image", where=where)
+    if np.ndim(image) == 0:
+        rule = f"is of type {type(image).__name__}"
+        hint = "give a path, the bytes of a file, an open file, a PIL image, or an array of uint8"
+        raise UserError("not-an-image", rule, hint, where=where, value=type(image).__name__)
     return _from_array(np.asarray(image), where)
+
+
+def _content_of(file: Any, where: str) -> bytes:
+    """What is left in an open file."""
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise UserError("not-an-image", f"is a file that cannot be read: {error}", where=where) from None
+    if not isinstance(content, bytes):
+        raise UserError("not-an-image", "is a file that was opened as text", "open(path, 'rb')", where=where)
+    return content
+
+
+def _may_be_image(value: Any) -> bool:
+    return isinstance(value, (str, bytes, os.PathLike, Image.Image)) or len(getattr(value, "shape", ())) in (2, 3)
 
 
 def _from_pil(image: Image.Image, where: str) -> np.ndarray:
@@ -268,19 +296,38 @@ def _from_array(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def _dtype_hint(array: np.ndarray) -> str:
-    if array.dtype.kind == "b":
+    """How to convert an array of another type than uint8, as its values suggest."""
+    kind = array.dtype.kind
+    if kind == "b":
         return "give array.astype('uint8') * 255"
-    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+    if kind not in "iuf" or not array.size:
+        return "give an array of uint8, [H, W, 3]"
+    low, high = array.min(), array.max()
+    if not np.isfinite(low) or not np.isfinite(high):
+        return "it holds NaN or infinity: replace them, and scale the values to 0..255"
+    if kind == "f" and low >= 0 and high <= 1:
         return "its values are in 0..1: give (array * 255).round().astype('uint8')"
-    if array.dtype.kind in "iu" and array.size and array.max() > 255:
-        return "give (array >> 8).astype('uint8') if its values are 0..65535"
-    return "give array.astype('uint8') if its values are 0..255"
+    if kind == "f" and low >= -1 and high <= 1:
+        return "its values are in -1..1: give ((array + 1) * 127.5).round().astype('uint8')"
+    if low >= 0 and high <= 255:
+        return "its values are in 0..255: give array.astype('uint8')"
+    if kind in "iu" and low >= 0 and high <= 65535:
+        bits = 16 if high > 4095 else 12 if high > 1023 else 10
+        return f"give (array >> {bits - 8}).astype('uint8') if its values are of {bits} bits"
+    return f"its values are in {low:.6g}..{high:.6g}: scale them to 0..255, then .astype('uint8')"
 
 
 def _shape_hint(array: np.ndarray) -> str:
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+    """What an array of another shape might be."""
+    if 0 in array.shape:
+        return "it has no pixels"
+    if array.ndim >= 3 and array.shape[0] == 1:
+        return "give array[0], one image"
+    if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[0] < min(array.shape[1:]):
         return "channels come last: give array.transpose(1, 2, 0)"
-    return "give one image; for a batch, call once per image"
+    if array.ndim == 3:
+        return "give the channels red, green and blue: array[..., [R, G, B]]"
+    return "give one image; for a batch, call once per image" if array.ndim == 4 else "give an array [H, W, 3]"
 
 
 # --- Turning ------------------------------------------------------------------------------------------------

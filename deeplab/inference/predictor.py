@@ -22,7 +22,7 @@ from deeplab.checkpoint import open as open_checkpoint
 from deeplab.config.fields import Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import colormaps, transforms
-from deeplab.data.dataset import Color
+from deeplab.data.dataset import MAX_CLASSES, Color
 from deeplab.inference.prediction import (
     LargerThanCrop,
     PredictionSettings,
@@ -35,8 +35,6 @@ from deeplab.inference.prediction import (
 from deeplab.model import MERGED_LOGITS
 from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
-
-MAX_CLASSES = 256  # masks are files of uint8
 
 
 class Prediction(NamedTuple):

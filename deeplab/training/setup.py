@@ -25,7 +25,7 @@ from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.config import run_file
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import pipeline, records
 from deeplab.data.dataset import Dataset
@@ -40,7 +40,6 @@ from deeplab.utils.files import made_folder
 from deeplab.utils.locks import folder_lock
 from slim import keras_applications
 
-IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
 MIN_BATCH_FOR_BATCH_NORM = 12
 
 

@@ -127,7 +127,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_the_model_loads(
         "below a file": tmp_path / "taken" / "in",
         "too long": tmp_path / ("x" * 300),
     }
-    assert run(f"--output_dir={folders[kind]}", model="--model=/none/at/all") == 1
+    assert run(f"--output_dir={folders[kind]}", model=f"--model={tmp_path / 'taken'}") == 1
     printed = capsys.readouterr().err
     assert "--output_dir" in printed and "unwritable-folder" in printed
 

@@ -31,6 +31,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import shorten, split_paths
+from deeplab.utils.text import counted
 
 _TRAIN, _VAL = "train", "val"
 _UNEVEN = 0.1  # fraction by which groups may change a split's size without a warning
@@ -122,7 +123,8 @@ def _note_lost_splits(source: Source) -> None:
 
 
 def _amount(names: Sequence[str], groups: Sequence[str] | None) -> str:
-    return f"{len(names)} images" if groups is None else f"{len(names)} images in {len(set(groups))} groups"
+    images = counted(len(names), "image")
+    return images if groups is None else f"{images} in {counted(len(set(groups)), 'group')}"
 
 
 def _with_splits(source: Source, pairs: Sequence[Pair], places: Mapping[str, Sequence[int]]) -> Source:
@@ -253,9 +255,9 @@ def divide(
       UserError: fewer images or groups than splits (`too-few-images`).
     """
     fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
-    what, number = ("images", len(names)) if groups is None else ("groups", len(set(groups)))
+    what, number = ("image", len(names)) if groups is None else ("group", len(set(groups)))
     if number < len(fractions):
-        rule = f"{number} {what} cannot make the {len(fractions)} splits {', '.join(fractions)}"
+        rule = f"{counted(number, what)} cannot make the {len(fractions)} splits {', '.join(fractions)}"
         hint = _finer(groups) or "`train_pct=1` puts all images into split train"
         raise UserError("too-few-images", rule, hint, field="train_pct", value=number)
     drawn = _drawn(names, seed)

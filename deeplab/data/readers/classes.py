@@ -24,7 +24,6 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import shorten
 
 _VOC_NAME = re.compile(r"^20\d\d_\d{6}$")
-_MAX_CLASSES = 255  # in 8 bits, beside the ignore label
 _MADE_UP = re.compile(r"background|class_\d+")
 
 
@@ -195,12 +194,16 @@ def _with_merged(found: DatasetClasses, merged: MergedClasses) -> DatasetClasses
 
 
 def _require_few(names: Sequence[str], drawn: bool, merged: MergedClasses | None) -> None:
-    """Raises a UserError if labels of 8 bits cannot tell drawn classes apart."""
+    """Raises a UserError if labels of 8 bits cannot tell the classes apart."""
     kept = merged.names if merged else names
-    if drawn and len(kept) > _MAX_CLASSES:
-        rule = f"there are {len(kept)} classes with the background; labels of 8 bits hold {_MAX_CLASSES}"
-        hint = "merge or drop some with `classes`, e.g. `classes=car=car|truck,background=*`"
-        raise UserError("too-many-classes", rule, hint, where="annotations", value=len(kept))
+    if len(kept) <= datasets.MAX_CLASSES:
+        return
+    if not drawn:
+        rule = f"there are {len(kept)} class names; labels of 8 bits hold {datasets.MAX_CLASSES}"
+        raise UserError("too-many-classes", rule, "use fewer classes", field="class_names", value=len(kept))
+    rule = f"there are {len(kept)} classes with the background; labels of 8 bits hold {datasets.MAX_CLASSES}"
+    hint = "merge or drop some with `classes`, e.g. `classes=car=car|truck,background=*`"
+    raise UserError("too-many-classes", rule, hint, where="annotations", value=len(kept))
 
 
 def _agreed_number(num_classes: int | None, names: Sequence[str], described: Dataset | None) -> int | None:

@@ -18,11 +18,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+import slim
 from deeplab.data import decoding
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
 from deeplab.export.freeze import FrozenModel
-from deeplab.inference.prediction import predict_batch, prepare, restore_labels, restore_probabilities
+from deeplab.inference.prediction import (
+    PredictionSettings,
+    padded_size,
+    predict_batch,
+    prepare,
+    restore_labels,
+    restore_probabilities,
+)
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
@@ -70,8 +78,11 @@ def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, settings.model.input_channels], tf.uint8, IMAGES)])
     def images_to_masks(images):
-        size = prepare(images[0], settings).size
-        pixels = _each(lambda image: prepare(image, settings).pixels, images, tf.float32)
+        if settings.resize.min_resize_value is None:
+            size, pixels = tf.shape(images)[1:3], _padded(images, settings)
+        else:
+            size = prepare(images[0], settings).size
+            pixels = _each(lambda image: prepare(image, settings).pixels, images, tf.float32)
         raw = predict_batch(model.in_this_graph(), pixels, settings)
         original = tf.shape(images)[1:3] if settings.resize.min_resize_value else None
         return {
@@ -80,6 +91,26 @@ def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
         }
 
     return images_to_masks
+
+
+def _padded(images: tf.Tensor, settings: PredictionSettings) -> tf.Tensor:
+    """`prepare` for a batch that is not resized: without a loop, which LiteRT's converter refuses.
+
+    Args:
+      images: uint8 [B, H, W, C], 0..255.
+      settings: crop size and backbone.
+
+    Returns:
+      float32 [B, h, w, C], the same pixels as from `prepare`, padded at the bottom and right.
+    """
+    images = tf.cast(images, tf.float32)
+    number, height, width, channels = tf.unstack(tf.shape(images))
+    full_height, full_width = padded_size((height, width), settings)
+    color = slim.find(settings.model.model_variant).padding_color
+    pixel = tf.broadcast_to(tf.constant(color, tf.float32), [images.shape[-1]])
+    right = tf.broadcast_to(pixel, [number, height, full_width - width, channels])
+    below = tf.broadcast_to(pixel, [number, full_height - height, full_width, channels])
+    return tf.concat([tf.concat([images, right], axis=2), below], axis=1)
 
 
 def serve_bytes(of_images: Callable) -> tf.types.experimental.GenericFunction:

@@ -58,6 +58,8 @@ def test_bare_number_of_classes_gets_names():
     ("text", "field"),
     [
         ("classes: []", "classes"),
+        (f"classes: [{', '.join(f'a{n}' for n in range(257))}]", "classes"),
+        ("num_classes: 257", "num_classes"),
         ("classes: [a, yes]", "classes[1]"),
         ("classes: [a, {name: b, color: [1, 2, 3]}]", "classes"),
         ("classes: [{name: a, color: [1, 2]}]", "classes[0].color"),

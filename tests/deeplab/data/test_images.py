@@ -515,13 +515,24 @@ class TestArrays:
         ("array", "value", "hint"),
         [
             (RGB / 255.0, "float64", "(array * 255)"),
-            (RGB.astype(np.int32), "int32", "array.astype('uint8') if"),
+            (RGB / 127.5 - 1, "float64", "((array + 1) * 127.5)"),
+            (RGB.astype(np.float32), "float32", "0..255: give array.astype('uint8')"),
+            (np.full((4, 6, 3), np.nan), "float64", "NaN"),
+            (RGB.astype(np.int32), "int32", "0..255: give array.astype('uint8')"),
+            (RGB.astype(np.int32) - 300, "int32", "scale them to 0..255"),
             (RGB.astype(np.uint16) * 257, "uint16", "(array >> 8)"),
+            (RGB.astype(np.uint16) * 16, "uint16", "(array >> 4)"),
             (RGB > 9, "bool", "array.astype('uint8') * 255"),
-            (RGB[np.newaxis], (1, 4, 6, 3), "call once per image"),
+            (RGB.astype(complex), "complex128", "an array of uint8"),
+            (np.full((4, 6), None), "object", "an array of uint8"),
+            (np.full((4, 6), "a"), "<U1", "an array of uint8"),
+            (RGB[np.newaxis], (1, 4, 6, 3), "array[0]"),
+            (RGB[np.newaxis, ..., 0], (1, 4, 6), "array[0]"),
+            (np.stack([RGB, RGB]), (2, 4, 6, 3), "call once per image"),
             (RGB.transpose(2, 0, 1), (3, 4, 6), "array.transpose(1, 2, 0)"),
-            (RGB[..., :2], (4, 6, 2), "transpose"),
-            (RGB[:0], (0, 6, 3), "one image"),
+            (RGB[..., :2], (4, 6, 2), "red, green and blue"),
+            (RGB[:0], (0, 6, 3), "no pixels"),
+            (RGB[0, 0], (3,), "[H, W, 3]"),
         ],
     )
     def test_others_are_refused_with_a_hint(self, array, value, hint):
@@ -529,6 +540,36 @@ class TestArrays:
             to_rgb(array)
         assert caught.value.value == value
         assert hint in caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("given", "hint"),
+        [
+            (None, "cv2.imread"),
+            (["a.jpg", "b.jpg"], "once per image"),
+            ([RGB, RGB], "once per image"),
+            ({"image": RGB}, "an array of uint8"),
+            (3, "an array of uint8"),
+            ((pixel for pixel in RGB), "an array of uint8"),
+            ("https://example.org/a.jpg", "download"),
+            (io.StringIO("text"), "'rb'"),
+        ],
+        ids=["None", "paths", "arrays", "dict", "number", "generator", "address", "text file"],
+    )
+    def test_what_is_no_image_is_refused_with_a_hint(self, given, hint):
+        with raises("not-an-image") as caught:
+            to_rgb(given)
+        assert hint in caught.value.hint
+
+    def test_a_closed_file(self):
+        closed = io.BytesIO(b"x")
+        closed.close()
+        with raises("not-an-image", where="the image"):
+            to_rgb(closed)
+
+    def test_a_nested_list_of_numbers_is_an_array(self):
+        with raises("unsupported-pixels") as caught:  # Python's numbers have 64 bits
+            to_rgb(RGB.tolist())
+        assert caught.value.value == "int64"
 
 
 class TestFiles:

@@ -126,6 +126,13 @@ def test_records_of_other_names_are_not_mixed():
     assert caught.value.value == (2, 255)
 
 
+def test_more_classes_than_labels_can_hold():
+    names = ",".join(f"class {index}" for index in range(257))
+    with raises("too-many-classes", "class_names") as caught:
+        classes_from(LabelConfig(class_names=names), Source({"train": []}))
+    assert caught.value.value == 257
+
+
 def test_made_up_names_contradict_nothing():
     config = LabelConfig(class_names="ground,hair,skin")
     assert classes_from(config, Source(PAIRS), other("background", "class_1", "class_2")).names[0] == "ground"

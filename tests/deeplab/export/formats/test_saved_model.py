@@ -32,6 +32,17 @@ def loaded(network, tmp_path_factory):
     return write(tmp_path_factory.mktemp("saved_model"), network)
 
 
+def test_it_converts_to_litert_with_builtin_operations_alone(loaded, tmp_path):
+    """The documented way of TensorFlow 2, without the delegate for TensorFlow's own operations."""
+    tf.saved_model.save(loaded, str(tmp_path / "copy"), dict(loaded.signatures))
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "copy"), signature_keys=["serving_default"])
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    picture = image(40, 60)
+    found = interpreter.get_signature_runner("serving_default")(images=picture)
+    expected = loaded.signatures["serving_default"](images=tf.constant(picture))
+    assert (found["SemanticPredictions"] == expected["SemanticPredictions"].numpy()).mean() > 0.99
+
+
 def test_a_batch_is_answered_like_its_pictures_one_by_one(loaded, network):
     pictures = image(60, 80, batch=2)
     assert not np.array_equal(pictures[0], pictures[1])
