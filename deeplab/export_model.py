@@ -5,8 +5,12 @@ Example, 10 seconds on two processor cores:
     python deeplab/export_model.py --checkpoint_path=runs/first --export_path=runs/first/frozen_inference_graph.pb
 
 The architecture comes from config.yml beside the checkpoint; a TensorFlow-1 checkpoint without one needs flags. Beside
-the files are labels.txt (class names) and contract.json (input, output, how it was made). Before anything is written to
-its place, the same images go through the model and through the files; if the predictions differ, nothing is kept.
+the files are labels.txt (class names), metadata.json (input, output, how it was made) and export_report.md (size, time
+and quality of every file). Before anything is written to its place, the same images go through the model and through
+the files; if the predictions differ, nothing is kept. Formats with reduced precision, such as litert_int8, may lose
+--max_miou_drop of mean IoU on the split val of --dataset_dir:
+
+    python deeplab/export_model.py --checkpoint_path=runs/first --export_path=runs/export --formats=litert,litert_int8
 """
 
 from __future__ import annotations
@@ -43,12 +47,14 @@ def run(given: Given) -> None:
 
 def tell(exported: Exported) -> None:
     """Prints what was written, that it was checked, and how to use it."""
-    from deeplab.export import parity
+    from deeplab.export import export_report
     from deeplab.utils.files import size_of
 
-    print(parity.table(exported.parity))
+    print(export_report.printed(exported.rows))
+    reduced = [row.file for row in exported.rows if row.is_reduced]
+    which = "The files" if not reduced else "Apart from the formats with reduced precision, the files"
     batch_norm = "folded" if exported.folded else "as trained"
-    print(f"\nThe files predict the same as the model; batch norm is {batch_norm}.\n")
+    print(f"\n{which} predict the same as the model; batch norm is {batch_norm}.\n")
     print(console.table([(path, f"{size_of(path) / 1e6:.2f}") for path in exported.paths], ("written", "MB")))
     tensors = [(file, *one) for file, ones in exported.tensors.items() for one in ones]
     print("\n" + console.table(tensors, ("file", "tensor", "type", "shape")))

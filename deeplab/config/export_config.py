@@ -18,7 +18,9 @@ class ExportConfig(Config):
         "", "File to write (.pb or the suffix of another format), or a folder for the usual names.", required=True
     )
     formats: Texts = setting(
-        ("frozen_graph", "saved_model"), "Formats to write: frozen_graph, saved_model, keras, litert, onnx."
+        ("frozen_graph", "saved_model"),
+        "Formats to write: frozen_graph, saved_model, keras, litert, litert_float16, litert_dynamic, litert_int8, "
+        "onnx; all = every one whose libraries are installed.",
     )
     num_classes: int | None = setting(
         None,
@@ -50,12 +52,52 @@ class ExportConfig(Config):
     dataset_dir: str = setting(
         "", "Folder of records whose images are used for the comparison (unset: as trained).", rare=True
     )
+    measure_time: bool = setting(True, "Measure how long each file takes for an image.", rare=True)
+    max_miou_drop: float = setting(
+        0.01,
+        "Largest loss of mean IoU of a format with reduced precision on `quality_split`; if it loses more, the export "
+        "fails.",
+        min=0,
+        max=1,
+    )
+    quality_split: str = setting("val", "Split of `dataset_dir` on which that is measured.", rare=True)
+    quality_images: int = setting(
+        200, "Number of its images; spread evenly over the split.", min=1, max=100000, unit="images", rare=True
+    )
+    min_label_agreement: float = setting(
+        0.9,
+        "Smallest fraction of pixels in which a format with reduced precision must equal the model, where no labels "
+        "are known.",
+        min=0,
+        max=1,
+        rare=True,
+    )
+    calibration_images: str = setting(
+        "",
+        "Images from which int8 formats get their ranges: a folder of images or of records (unset: the split train of "
+        "`dataset_dir`).",
+    )
+    calibration_count: int = setting(
+        100, "Number of them; of records they are spread over the classes.", min=1, max=10000, unit="images"
+    )
+    calibration_seed: int = setting(0, "Seed of their choice.", min=0, rare=True)
+    int8_input: str = setting("uint8", "Type of the image that int8 files take.", choices=("uint8", "int8"))
+    int8_output: str = setting(
+        "labels",
+        "What litert_int8 computes: the labels, or the logits before upsampling.",
+        choices=("labels", "logits"),
+    )
+    float_layers: Texts = setting(
+        (),
+        "Layers that litert_int8 keeps in float, by the scope of their variables, such as logits.",
+        rare=True,
+    )
     save_inference_graph: bool = setting(
         False, "Also write the frozen graph as text, inference_graph.pbtxt.", rare=True
     )
     label_weights: Floats = setting((), "Loss weight per class.", retired="an export has no loss")
 
     def chosen_formats(self) -> tuple[str, ...]:
-        """Return the names of the formats to write, each once."""
+        """Return the names of the formats to write, each once; "all" stays a name of its own."""
         names = [name.strip() for text in self.formats for name in text.split(",")]
         return tuple(dict.fromkeys(name for name in names if name and (self.saved_model or name != "saved_model")))

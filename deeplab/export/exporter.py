@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,27 +17,30 @@ from deeplab.checkpoint.restore import require_finite
 from deeplab.config import run_file
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.export_config import ExportConfig
-from deeplab.config.fields import make
+from deeplab.config.fields import Size, make
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import dataset as datasets
-from deeplab.export import parity, parity_images
+from deeplab.export import calibration_images, export_report, parity, parity_images, quality
+from deeplab.export.export_report import REPORT_FILE, Row
 from deeplab.export.formats import FORMATS, USUAL_STEM, ExportFormat, TensorInfo, mentions_predictions
 from deeplab.export.formats.frozen_graph import GRAPH_TEXT
 from deeplab.export.freeze import FrozenModel, freeze
 from deeplab.export.metadata import LABELS_FILE, METADATA_FILE, NamedClasses, labels_text, metadata_text
 from deeplab.export.parity import Expected, Parity
+from deeplab.inference.file_predictor import first_line
 from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
-from deeplab.inference.predictor import ModelPredictor, require_same_classes
+from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
 from deeplab.model.resize import fitting_size
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import Transaction, partial_path, remove, write_atomically
+from deeplab.utils.files import Transaction, partial_path, remove, size_of, write_atomically
 from slim.layers import variables_by_name
 
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
+ALL = "all"
 Case = tuple[str, np.ndarray, Expected]
 Results = dict[str, list[Parity]]
 
@@ -51,12 +54,14 @@ class Exported:
       tensors: file name -> its inputs and outputs.
       parity: file name -> how it compares with the model on each image.
       folded: whether batch norm is folded.
+      rows: size, time and quality of the model and of every file.
     """
 
     paths: list[str]
     tensors: dict[str, list[TensorInfo]]
     parity: Results
     folded: bool
+    rows: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,14 @@ class _Destination:
     stem: str
     formats: dict[str, ExportFormat]
 
-    @property
-    def metadata_file(self) -> str:
-        return METADATA_FILE if self.stem == USUAL_STEM else f"{self.stem}_{METADATA_FILE}"
+    def beside(self, name: str) -> str:
+        """The name of a text file of this export: `metadata.json`, or `small_metadata.json`; `labels.txt` always."""
+        return name if self.stem == USUAL_STEM or name == LABELS_FILE else f"{self.stem}_{name}"
 
     def files(self, config: ExportConfig) -> dict[str, Callable[[str], bool]]:
         """Name of each file that may be replaced -> whether an existing one is an export."""
-        texts = [self.metadata_file, *([GRAPH_TEXT] if config.save_inference_graph else [])]
+        texts = [self.beside(METADATA_FILE), self.beside(REPORT_FILE)]
+        texts += [GRAPH_TEXT] if config.save_inference_graph else []
         return {name: one.is_export for name, one in self.formats.items()} | dict.fromkeys(texts, mentions_predictions)
 
 
@@ -172,14 +178,18 @@ def export(
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
         for name, is_export in job.target.files(config).items():
             _require_replaceable(os.path.join(folder, name), is_export, config.overwrite)
-        tensors, results, folded = _write_and_compare(job, _cases(job), staging)
+        cases = _cases(job)
+        files: dict[str, Predictor] = {}
+        tensors, results, folded = _write_and_compare(job, cases, staging, files)
+        rows, how = _judge(job, cases, results, files, staging)
+        _describe(job, tensors, rows, how, folded, staging)
         for name in sorted(os.listdir(staging), key=lambda name: (name not in tensors, name)):
             os.replace(os.path.join(staging, name), transaction.temporary(name))
         kept = _keep_other_labels(transaction, classes)
         paths = [str(path) for path in transaction.commit() if path.name != kept]
     if kept:
         console.note(f"{os.path.join(folder, LABELS_FILE)} had other class names: they are now in {kept}")
-    return Exported(paths, tensors, results, folded)
+    return Exported(paths, tensors, results, folded, rows)
 
 
 @contextlib.contextmanager
@@ -203,12 +213,19 @@ class _Job:
     classes: NamedClasses
     target: _Destination
 
+    @property
+    def crop(self) -> Size:
+        assert self.settings.crop_size is not None  # nosec B101  # for the type checker
+        return self.settings.crop_size
+
+    @property
+    def channels(self) -> int:
+        return self.settings.model.input_channels
+
     def freeze(self, folded: bool) -> FrozenModel:
         """The model as formats take it."""
-        assets = {
-            LABELS_FILE: labels_text(self.classes.names).encode(),
-            METADATA_FILE: metadata_text(self.predictor, self.settings, self.classes, folded).encode(),
-        }
+        content = metadata_text(self.predictor, self.settings, self.classes, folded)
+        assets = {LABELS_FILE: labels_text(self.classes.names).encode(), METADATA_FILE: content.encode()}
         return dataclasses.replace(
             freeze(self.predictor, self.settings, folded),
             config=self.config,
@@ -220,20 +237,46 @@ class _Job:
 
 def _target(config: ExportConfig) -> _Destination:
     """Reads `export_path` and `formats`."""
-    formats = {name: FORMATS.get(name) for name in config.chosen_formats()}
+    formats = {name: FORMATS.get(name) for name in _named(config)}
     if not formats:
         raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
     path = os.path.expanduser(config.export_path)
     folder, file = os.path.split(path)
     stem, suffix = os.path.splitext(file)
-    suffixes = [one.suffix for one in formats.values() if one.suffix.startswith(".")]
-    if not suffix or (os.path.isdir(path) and suffix not in suffixes):
+    extensions = list(dict.fromkeys(one.extension for one in formats.values() if one.extension))
+    if not suffix or (os.path.isdir(path) and suffix not in extensions):
         folder, stem = path, USUAL_STEM
-    elif suffix not in suffixes or os.path.isdir(path):
-        rule = f"{path} is a folder" if os.path.isdir(path) else f"must end in {' or '.join(suffixes)}, not {suffix!r}"
-        hint = f"`export_path={path}{''.join(suffixes[:1])}`, or a folder, which has no suffix"
+    elif suffix not in extensions or os.path.isdir(path):
+        wanted = " or ".join(extensions)
+        rule = f"{path} is a folder" if os.path.isdir(path) else f"must end in {wanted}, not {suffix!r}"
+        hint = f"`export_path={path}{''.join(extensions[:1])}`, or a folder, which has no suffix"
         raise UserError("wrong-suffix", rule, hint, field="export_path", value=config.export_path)
-    return _Destination(folder, stem, {one.file_name(stem): one for one in formats.values()})
+    named = {one.file_name(stem): one for one in formats.values()}
+    of_suffix = [name for name, one in named.items() if one.extension == suffix and folder != path]
+    if len(of_suffix) == 1:  # the only one with this extension has exactly the given name
+        named = {file if name == of_suffix[0] else name: one for name, one in named.items()}
+    return _Destination(folder, stem, named)
+
+
+def _named(config: ExportConfig) -> list[str]:
+    """The names of the formats to write; those that "all" leaves out are named in a note."""
+    names = list(config.chosen_formats())
+    if ALL not in names:
+        return names
+    chosen, left_out = [], []
+    for name in FORMATS:
+        missing = FORMATS.get(name).missing()
+        if name in names or not (
+            missing or (FORMATS.get(name).is_calibrated and not calibration_images.is_given(config))
+        ):
+            chosen.append(name)
+        elif missing:
+            left_out.append(f"{name} (needs {', '.join(missing)}: extra {next(iter(missing.values()))})")
+        else:
+            left_out.append(f"{name} (needs `calibration_images`)")
+    if left_out:
+        console.note(f"left out: {'; '.join(left_out)}")
+    return chosen
 
 
 def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
@@ -252,51 +295,140 @@ def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite:
 def _cases(job: _Job) -> list[Case]:
     """The images to check on, with the model's predictions."""
     config, settings = job.config, job.settings
-    assert settings.crop_size is not None  # nosec B101  # for the type checker
-    channels = settings.model.input_channels
     chosen = parity_images.choose(
-        config.parity_images, config.parity_folder, config.dataset_dir, settings.crop_size, channels
+        config.parity_images, config.parity_folder, config.dataset_dir, job.crop, job.channels
     )
     expected = parity.model_predictions(job.predictor.logits_of, settings)
     running = console.progress(chosen, what="predicting with the model", unit="image")
     return [(name, image, expected(image)) for name, image in running]
 
 
-def _write_and_compare(job: _Job, cases: list[Case], folder: str) -> tuple[dict[str, list[TensorInfo]], Results, bool]:
-    """Writes with batch norm folded, and as trained if predictions then differ.
+def _write_and_compare(
+    job: _Job, cases: list[Case], folder: str, files: dict[str, Predictor]
+) -> tuple[dict[str, list[TensorInfo]], Results, bool]:
+    """Writes with batch norm folded, and as trained if predictions of formats with full precision then differ.
+
+    Args:
+      job, cases, folder: what to write, on what to check it, and where.
+      files: gets every written file as a Predictor, by name.
 
     Returns:
       The files' tensors, the comparisons, and whether batch norm is folded.
     """
+    formats = job.target.formats
+    exact = {name: one for name, one in formats.items() if one.is_exact}
     ways = (True, False) if job.config.fold_batch_norm else (False,)
     for folded in ways:
         for name in os.listdir(folder):
             remove(os.path.join(folder, name))
-        tensors = _write(job.freeze(folded), job.target, folder)
-        results = _compare(job.target, cases, folder)
+        model = job.freeze(folded)
+        for name, content in model.assets.items():  # classes, which loading looks for
+            write_atomically(os.path.join(folder, job.target.beside(name)), content)
+        tensors = _write(model, exact, folder)
+        results = _compare(exact, cases, folder, files)
         if all(one.holds for ones in results.values() for one in ones):
-            return tensors, results, folded
-        if folded != ways[-1]:
-            console.note(f"folding batch norm changes predictions ({_worst(results)}): exporting without folding")
-    raise _not_equal(job.config.export_path, results)
+            break
+        if folded == ways[-1]:
+            raise _not_equal(job.config.export_path, results)
+        console.note(f"folding batch norm changes predictions ({_worst(results)}): exporting without folding")
+    others = {name: one for name, one in formats.items() if not one.is_exact}
+    if any(one.is_calibrated for one in others.values()):
+        chosen = calibration_images.choose(job.config, job.crop, job.channels)
+        model = dataclasses.replace(model, calibration=chosen)
+    tensors |= _write(model, others, folder)
+    results |= _compare(others, cases, folder, files)
+    return {name: tensors[name] for name in formats}, {name: results[name] for name in formats}, folded
 
 
-def _write(model: FrozenModel, target: _Destination, folder: str) -> dict[str, list[TensorInfo]]:
-    """Writes all files of an export into a folder."""
-    write_atomically(os.path.join(folder, LABELS_FILE), model.assets[LABELS_FILE])
-    write_atomically(os.path.join(folder, target.metadata_file), model.assets[METADATA_FILE])
-    return {name: one.write(model, os.path.join(folder, name)) for name, one in target.formats.items()}
+def _write(model: FrozenModel, formats: Mapping[str, ExportFormat], folder: str) -> dict[str, list[TensorInfo]]:
+    """Writes files of some formats into a folder.
+
+    Raises:
+      UserError: a converter, which is a program of others, refuses the model.
+    """
+    tensors = {}
+    for name, one in formats.items():
+        try:
+            tensors[name] = one.write(model, os.path.join(folder, name))
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            rule = f"the model cannot be converted: {first_line(error)}"
+            raise UserError("conversion-failed", rule, "leave this format out of `formats`", where=name) from error
+    return tensors
 
 
-def _compare(target: _Destination, cases: list[Case], folder: str) -> Results:
-    """Loads the written files and compares their predictions with the model's."""
+def _compare(formats: Iterable[str], cases: list[Case], folder: str, files: dict[str, Predictor]) -> Results:
+    """Loads the written files into `files` and compares their predictions with the model's."""
     results = {}
-    for name in target.formats:
-        path = os.path.join(folder, name)
-        written = load(path, {"trust_model": True})
+    for name in formats:
+        files[name] = load(os.path.join(folder, name), {"trust_model": True})
         running = console.progress(cases, what=f"checking {name}", unit="image")
-        results[name] = parity.compare(running, written.predict)
+        results[name] = parity.compare(running, files[name].predict)
     return results
+
+
+def _judge(
+    job: _Job, cases: list[Case], results: Results, files: dict[str, Predictor], folder: str
+) -> tuple[list[Row], list[str]]:
+    """Measures quality and time.
+
+    Returns:
+      A row for the model and for every file, and sentences that say how they were measured.
+
+    Raises:
+      UserError: a file with reduced precision is too far from the model.
+    """
+    formats, config = job.target.formats, job.config
+    reduced = [name for name, one in formats.items() if not one.is_exact]
+    labeled = None
+    if reduced:
+        labeled = quality.labeled_images(config, job.predictor.num_classes, job.crop, job.channels)
+    model = ModelPredictor(job.predictor.model, job.settings, job.predictor.num_classes)
+
+    def score(predictor: Predictor, name: str) -> float | None:
+        return labeled.mean_iou(lambda image: predictor.predict(image, probabilities=False), name) if labeled else None
+
+    base = score(model, export_report.MODEL)
+    times = export_report.measure({export_report.MODEL: model, **files}, cases[0][1]) if config.measure_time else {}
+    rows = [Row(export_report.MODEL, "", time=times.get(export_report.MODEL), mean_iou=base)]
+    for name in formats:
+        predictor, agreement = files[name], parity.agreement(results[name])
+        found = score(predictor, name) if name in reduced else None
+        loss = base - found if base is not None and found is not None else None
+        if name in reduced:
+            quality.require_enough(name, loss, agreement, config)
+        size = size_of(os.path.join(folder, name)) / 1e6
+        kind = next(kind for kind in FORMATS if FORMATS.get(kind) is formats[name])
+        rows.append(Row(kind, name, size, times.get(name), found, loss, agreement, name in reduced))
+    how = [f"Pixels equal: on {len(cases)} images; of formats with full precision all must be, but for close calls."]
+    if labeled:
+        how.append(f"Mean IoU: on {len(labeled.pairs)} images of {labeled.split}, shrunk to the crop where larger.")
+    return rows, how
+
+
+def _describe(
+    job: _Job, tensors: dict[str, list[TensorInfo]], rows: list[Row], how: list[str], folded: bool, folder: str
+) -> None:
+    """Writes metadata and report beside the files."""
+    described = {
+        row.file: {
+            "format": row.format,
+            "bytes": round(row.megabytes * 1e6),
+            "tensors": [{"name": name, "dtype": kind, "shape": shape} for name, kind, shape in tensors[row.file]],
+            "prepared_inside": job.target.formats[row.file].prepares_inside,
+            "milliseconds": row.time and round(row.time.wall, 2),
+            "cpu_milliseconds": row.time and round(row.time.processor, 2),
+            "mean_iou": row.mean_iou,
+            "label_agreement": row.agreement,
+        }
+        for row in rows
+        if row.megabytes is not None
+    }
+    content = metadata_text(job.predictor, job.settings, job.classes, folded, described)
+    write_atomically(os.path.join(folder, job.target.beside(METADATA_FILE)), content)
+    text = export_report.text(rows, tensors, how, job.predictor.checkpoint)
+    write_atomically(os.path.join(folder, job.target.beside(REPORT_FILE)), text)
 
 
 def _worst(results: Results) -> str:

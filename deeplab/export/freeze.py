@@ -37,6 +37,7 @@ class FrozenModel:
       config: what the user asked for; formats read their own options from it.
       class_names, colors: of the classes.
       assets: file name -> content of the files that describe the export: class names, metadata.
+      calibration: images uint8 [H, W, C], from which formats of integers get their ranges; empty if no format asks.
     """
 
     model: keras.Model
@@ -48,6 +49,7 @@ class FrozenModel:
     class_names: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
     assets: Mapping[str, bytes] = field(default_factory=dict)
+    calibration: Sequence[np.ndarray] = ()
 
     def in_this_graph(self) -> LogitsOf:
         """Makes the constants in the current graph, named as the variables were, and returns the model over them.

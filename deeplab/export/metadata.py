@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import keras
+import tensorflow as tf
 
 import slim
 from deeplab import __version__
 from deeplab.config.fields import as_dict
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
+from deeplab.utils import processor
 
-LABELS_FILE, METADATA_FILE = "labels.txt", "contract.json"
+LABELS_FILE, METADATA_FILE = "labels.txt", "metadata.json"
 
 
 @dataclass(frozen=True)
@@ -29,22 +34,38 @@ def labels_text(names: Sequence[str]) -> str:
     return "".join(f"{' '.join(name.split())}\n" for name in names)
 
 
-def metadata_text(predictor: ModelPredictor, settings: PredictionSettings, classes: NamedClasses, folded: bool) -> str:
-    """Return the description of an export as JSON."""
+def metadata_text(
+    predictor: ModelPredictor,
+    settings: PredictionSettings,
+    classes: NamedClasses,
+    folded: bool,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Return the description of an export as JSON.
+
+    Args:
+      predictor, settings, classes: what is exported.
+      folded: whether batch norm is folded.
+      files: by name, what was measured of each file; None inside a file, where nothing is measured yet.
+    """
     height, width = settings.crop_size or (None, None)
     content: dict[str, Any] = {
         "written_by": f"deeplab {__version__}",
+        "made_with": {"tensorflow": tf.__version__, "keras": keras.__version__, "python": platform.python_version()},
+        "checked_on": {"machine": platform.machine(), "instructions": list(processor.instructions())},
         "checkpoint": predictor.checkpoint,
         "step": predictor.step,
         "input": {
             "dtype": "uint8",
             "shape": [None, None, None, settings.model.input_channels],
+            "layout": "NHWC",
             "channels": "RGB" if settings.model.input_channels == 3 else "as trained",
             "range": [0, 255],
-            "resized_inside": _without_nones(as_dict(settings.resize)),
-            "padded_inside_to": {"height": height, "width": width},
+            "resize": _without_nones(as_dict(settings.resize)),
+            "padded_to": {"height": height, "width": width},
             "padding_color": list(slim.find(settings.model.model_variant).padding_color),
-            "remark": "Pass the image as it is: resizing, padding and normalizing are part of the graph.",
+            "remark": "Normalizing is part of every file. Resizing and padding are in files with 'prepared_inside'. "
+            "For others the caller resizes, pads at the bottom and the right, and cuts the mask.",
         },
         "output": {
             "SemanticPredictions": "int32 [B, H, W], the class of every pixel, at the image's size",
@@ -57,6 +78,8 @@ def metadata_text(predictor: ModelPredictor, settings: PredictionSettings, class
         "batch_norm_folded": folded,
         "model": _without_nones(as_dict(settings.model)),
     }
+    if files is not None:
+        content["files"] = files
     return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()) + "\n}\n"
 
 

@@ -47,7 +47,7 @@ class Parity:
       size: height, width in pixels.
       unequal: pixels with another label where the model was not undecided.
       close_calls: pixels with another label where it was undecided.
-      max_difference: largest difference of a probability.
+      max_difference: largest difference of a probability; NaN for a file without probabilities.
     """
 
     image: str
@@ -77,12 +77,20 @@ def compare(
 
 def _compare_one(name: str, expected: Expected, labels: np.ndarray, probabilities: np.ndarray | None) -> Parity:
     size = expected.labels.shape[:2]
-    if labels.shape != size or probabilities is None or probabilities.shape != expected.probabilities.shape:
+    if labels.shape != size:
         return Parity(name, size, expected.labels.size, 0, float("nan"))
     differs = labels != expected.labels
     close = differs & (expected.margin < CLOSE)
-    difference = np.abs(probabilities - expected.probabilities).max()
+    difference = float("nan")
+    if probabilities is not None and probabilities.shape == expected.probabilities.shape:
+        difference = np.abs(probabilities - expected.probabilities).max()
     return Parity(name, size, int((differs & ~close).sum()), int(close.sum()), float(difference))
+
+
+def agreement(comparisons: Sequence[Parity]) -> float:
+    """Return the fraction of all pixels with the model's label, 0..1."""
+    pixels = sum(one.size[0] * one.size[1] for one in comparisons)
+    return 1 - sum(one.unequal + one.close_calls for one in comparisons) / max(1, pixels)
 
 
 def model_predictions(logits_of: LogitsOf, settings: PredictionSettings) -> Callable[[np.ndarray], Expected]:

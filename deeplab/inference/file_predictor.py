@@ -18,7 +18,8 @@ from deeplab.inference.predictor import MAX_CLASSES, Prediction, Predictor
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
-LABELS_FILE, METADATA_FILE = "labels.txt", "contract.json"
+LABELS_FILE = "labels.txt"
+METADATA_FILES = ("metadata.json", "contract.json")  # the second: written before version 0.2
 _EXPORT_AGAIN = "export the model again"
 
 # uint8 [1, H, W, 3] and whether probabilities are wanted -> integers [1, H, W], and float32 [1, H, W, classes] or None.
@@ -121,7 +122,7 @@ def classes_beside(path: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     else:
         folders, stem = [os.path.dirname(path) or "."], os.path.splitext(os.path.basename(path))[0]
     for folder in folders:
-        for name in (f"{stem}_{METADATA_FILE}", METADATA_FILE):
+        for name in (*(f"{stem}_{one}" for one in METADATA_FILES), *METADATA_FILES):
             described = _read_metadata(os.path.join(folder, name))
             if described[0]:
                 return described

@@ -1,8 +1,8 @@
 """Model files that take one size only: the description inside them, and the `Predictor` that fits images to them.
 
-The file computes labels or probabilities of a float32 image [1, h, w, C], 0..255. Resizing, padding and cropping happen
-here, as `prediction.prepare` and `prediction.restore_labels` do them inside other exports; an image that is larger than
-the file's size is shrunk to fit, and its prediction is enlarged again.
+The file computes labels, probabilities or logits of an image [1, h, w, C], 0..255. Resizing, padding and cropping
+happen here, as `prediction.prepare` and `prediction.restore_labels` do them inside other exports; an image that is
+larger than the file's size is shrunk to fit, and its prediction is enlarged again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from deeplab.config.fields import Size, as_dict, make
 from deeplab.data import transforms
 from deeplab.data.dataset import Color
 from deeplab.inference.file_predictor import FilePredictor, Run
+from deeplab.inference.prediction import size_after_resizing
 from deeplab.inference.predictor import Prediction, shrunk_size
 from deeplab.utils import console
+
+DTYPES = ("float32", "uint8", "int8")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class FixedInput:
       padding_color: one number per channel, 0..255, that fills the bottom and the right of smaller images.
       resize: how images are resized first.
       class_names, colors: of the classes, as far as they are known.
+      dtype: of the input: float32 or uint8, 0..255, or int8, which is 0..255 minus 128.
+      upsample_logits: whether logits are upsampled before the argmax; only for files that compute logits.
     """
 
     size: Size
@@ -39,14 +44,50 @@ class FixedInput:
     resize: ResizeConfig
     class_names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
+    dtype: str = "float32"
+    upsample_logits: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"the input is {self.dtype}, not one of {', '.join(DTYPES)}")
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Size]:
+        """Resizes, shrinks if it must, and pads an image, as `prediction.prepare` does it inside other exports.
+
+        Args:
+          image: uint8 [H, W, C].
+
+        Returns:
+          float32 [h, w, C], 0..255, and height and width of the part that is no padding.
+        """
+        pixels = np.asarray(transforms.resize_to_range(image.astype(np.float32), self.resize))
+        height, width = self.size
+        if pixels.shape[0] > height or pixels.shape[1] > width:
+            pixels = transforms.resize_bilinear(pixels, shrunk_size(pixels.shape[:2], self.size)).numpy()
+        padded = np.asarray(transforms.pad_to(pixels, height, width, self.padding_color))
+        return padded, (pixels.shape[0], pixels.shape[1])
+
+    def as_input(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels, float32 0..255, in the type of the input."""
+        if self.dtype == "float32":
+            return pixels
+        whole = pixels.round().clip(0, 255)
+        return (whole - 128).astype(np.int8) if self.dtype == "int8" else whole.astype(np.uint8)
 
     def to_json(self) -> str:
         """The description as JSON text."""
         content = {
             "written_by": "deeplab",
-            "input": {"dtype": "float32", "channels": "RGB", "range": [0, 255], "size": self.size},
+            "input": {
+                "dtype": self.dtype,
+                "layout": "NHWC",
+                "channels": "RGB",
+                "range": [-128, 127] if self.dtype == "int8" else [0, 255],
+                "size": self.size,
+            },
             "padding_color": self.padding_color,
             "resize": as_dict(self.resize),
+            "upsample_logits": self.upsample_logits,
             "classes": self.class_names,
             "colors": self.colors,
         }
@@ -60,7 +101,9 @@ class FixedInput:
         colors = tuple((int(red), int(green), int(blue)) for red, green, blue in content["colors"])
         padding = tuple(float(value) for value in content["padding_color"])
         names = tuple(map(str, content["classes"]))
-        return cls((int(height), int(width)), padding, make(ResizeConfig, content["resize"]), names, colors)
+        dtype, upsample = str(content["input"]["dtype"]), bool(content.get("upsample_logits", True))
+        resize = make(ResizeConfig, content["resize"])
+        return cls((int(height), int(width)), padding, resize, names, colors, dtype, upsample)
 
 
 class FixedSizePredictor(FilePredictor):
@@ -68,8 +111,8 @@ class FixedSizePredictor(FilePredictor):
 
     Args:
       source: the file.
-      run: float32 [1, h, w, C], 0..255, and whether probabilities are wanted -> labels, integers [1, h, w], and
-        probabilities float32 [1, h, w, classes] or None.
+      run: an image [1, h, w, C] of the description's size and type, and whether probabilities are wanted -> labels,
+        integers [1, h, w], and probabilities float32 [1, h, w, classes] or None.
       num_classes: None if the file does not tell.
       fixed: its description.
     """
@@ -82,14 +125,10 @@ class FixedSizePredictor(FilePredictor):
             self.set_classes(fixed.class_names, fixed.colors)
 
     def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
-        pixels = np.asarray(transforms.resize_to_range(image.astype(np.float32), self.fixed.resize))
-        height, width = self.fixed.size
-        if pixels.shape[0] > height or pixels.shape[1] > width:
+        padded, (rows, columns) = self.fixed.prepare(image)
+        if np.greater(size_after_resizing(image.shape[:2], self.fixed.resize), self.fixed.size).any():
             self._note_shrinking()
-            pixels = transforms.resize_bilinear(pixels, shrunk_size(pixels.shape[:2], self.fixed.size)).numpy()
-        padded = np.asarray(transforms.pad_to(pixels, height, width, self.fixed.padding_color))
-        labels, scores = super()._predict(padded, probabilities)
-        rows, columns = pixels.shape[:2]
+        labels, scores = super()._predict(self.fixed.as_input(padded), probabilities)
         labels, scores = labels[:rows, :columns], None if scores is None else scores[:rows, :columns]
         if (rows, columns) == image.shape[:2]:
             return Prediction(labels, scores)

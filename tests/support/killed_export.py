@@ -23,8 +23,8 @@ OLD, NEW = ("cat", "dog"), ("hair", "skin")
 def export(folder: pathlib.Path, names: tuple[str, ...]) -> None:
     text = "-".join(names)
 
-    def write(job, cases, staging):
-        for name in (*job.target.formats, job.target.metadata_file):
+    def write(job, cases, staging, files):
+        for name in (*job.target.formats, job.target.beside("metadata.json")):
             pathlib.Path(staging, name).write_text(text)
         pathlib.Path(staging, "labels.txt").write_bytes(labels_text(names).encode())
         return {}, {}, True
@@ -32,7 +32,8 @@ def export(folder: pathlib.Path, names: tuple[str, ...]) -> None:
     config = ExportConfig(export_path=str(folder), formats=("frozen_graph",), overwrite=True)
     predictor = SimpleNamespace(model=None, checkpoint="runs")
     nothing = mock.Mock(return_value={})
-    parts = {"_write_and_compare": write, "_cases": nothing, "variables_by_name": nothing, "require_finite": nothing}
+    parts = {"_write_and_compare": write, "_judge": mock.Mock(return_value=([], []))}
+    parts |= dict.fromkeys(("_cases", "_describe", "variables_by_name", "require_finite"), nothing)
     with mock.patch.multiple(exporter, **parts):
         exporter.export(predictor, None, config, exporter.NamedClasses(names, ()))
 

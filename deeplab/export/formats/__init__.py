@@ -8,9 +8,9 @@ own.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deeplab.utils.registry import Registry
@@ -38,12 +38,29 @@ class ExportFormat:
       write: (frozen model, path) -> the inputs and outputs that it wrote. The path is new and in a folder that only
         holds this export; a format may write further files beside it.
       is_export: whether an existing file or folder is of this format and may be replaced.
+      is_exact: whether its labels must be the model's; a format with reduced precision is judged by its mean IoU.
+      is_calibrated: whether it needs images to find the ranges of its integers.
+      prepares_inside: whether it takes images of any size, which it resizes and pads itself.
+      needs: module -> the extra of this package that installs it.
     """
 
     usual_name: str
     suffix: str
     write: Callable[[FrozenModel, str], list[TensorInfo]]
     is_export: Callable[[str], bool] = mentions_predictions
+    is_exact: bool = True
+    is_calibrated: bool = False
+    prepares_inside: bool = True
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def extension(self) -> str:
+        """The extension of its files, ".tflite"; empty for folders."""
+        return f".{self.suffix.rpartition('.')[2]}" if "." in self.suffix else ""
+
+    def missing(self) -> dict[str, str]:
+        """Those of `needs` that are not installed."""
+        return {module: extra for module, extra in self.needs.items() if importlib.util.find_spec(module) is None}
 
     def file_name(self, stem: str) -> str:
         """The name of the file or folder in an export called `stem`."""
@@ -56,13 +73,10 @@ _MODULES = {
     "saved_model": "saved_model",
     "keras": "keras_model",
     "litert": "litert",
+    "litert_float16": "litert",
+    "litert_dynamic": "litert",
+    "litert_int8": "litert",
     "onnx": "onnx",
 }
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")
-
-
-def format_of_suffix(path: str) -> str | None:
-    """The format whose files end like this path, or None."""
-    suffix = os.path.splitext(path)[1]
-    return next((name for name in FORMATS if suffix and FORMATS.get(name).suffix == suffix), None)

@@ -1,22 +1,35 @@
 """LiteRT (TensorFlow Lite) files, for phones, browsers and small computers.
 
-    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded to the crop size
+| format | weights, activations | input | signatures |
+|---|---|---|---|
+| litert | float32 | float32, 0..255 | labels, probabilities |
+| litert_float16 | float16, float32 | float32, 0..255 | labels, probabilities |
+| litert_dynamic | int8 per channel, int8 at run time | float32, 0..255 | labels, probabilities |
+| litert_int8 | int8 per channel, int8 | uint8, or int8 = 0..255 minus 128 | labels, or logits |
+
+    image                    [1, h, w, C], RGB, resized and padded to the crop size
     SemanticPredictions      int32 [1, h, w]; signature "labels"
     SemanticProbabilities    float32 [1, h, w, classes], 0..1; signature "probabilities"
+    SemanticLogits           type of the input [1, h', w', classes], before upsampling; signature "logits"
 
-The file has one size. Both signatures share the weights. Normalization, upsampling, softmax and argmax are inside;
+The file has one size. All signatures share the weights. Normalization, upsampling, softmax and argmax are inside;
 resizing and padding are the caller's part. Behind the model is a zip archive, as usual for such files (`unzip
-model.tflite`): `labels.txt`, and `deeplab.json`, which tells the size and the padding color.
+model.tflite`): `labels.txt`, and `deeplab.json`, which tells the size, the input's type and the padding color.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
+import re
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 import slim
@@ -26,27 +39,87 @@ from deeplab.export.freeze import FrozenModel
 from deeplab.export.metadata import LABELS_FILE
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
-from deeplab.inference.runtimes.litert import DESCRIPTION_FILE, read_description
+from deeplab.inference.runtimes.litert import DESCRIPTION_FILE, LOGITS, read_description
+from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
 IMAGE = "image"
+Functions = dict[str, tf.types.experimental.GenericFunction]
+Write = Callable[[FrozenModel, str], list[TensorInfo]]
+Converter = Any  # tf.lite.TFLiteConverter
 
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes a file with float32 weights."""
+    return _write(model, path, describe(model), _converted(fixed_size_functions(model)))
+
+
+def write_float16(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes a file with float16 weights; it computes in float32, or in float16 where the device does."""
+
+    def configure(converter: Converter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+
+    return _write(model, path, describe(model), _converted(fixed_size_functions(model), configure))
+
+
+def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes a file with int8 weights whose activations become int8 in each convolution, by ranges found there."""
+
+    def configure(converter: Converter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+    return _write(model, path, describe(model), _converted(fixed_size_functions(model), configure))
+
+
+def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes a file that computes in int8 alone, with ranges from the calibration images.
+
+    Raises:
+      UserError: `float_layers` names no layer, or the pixels would not enter as they are.
+    """
+    config = model.config
+    description = describe(model)
+    description = dataclasses.replace(
+        description,
+        padding_color=tuple(float(round(value)) for value in description.padding_color),
+        dtype=config.int8_input,
+        upsample_logits=model.settings.model.prediction_with_upsampled_logits,
+    )
     functions = fixed_size_functions(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of interpreters that a later TensorFlow will not have
-        content = io.BytesIO(_converted(functions))
-    content.seek(0, os.SEEK_END)
-    with zipfile.ZipFile(content, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(DESCRIPTION_FILE), describe(model).to_json())
+    chosen = {config.int8_output: functions["labels"] if config.int8_output == "labels" else _logits_function(model)}
+
+    def representative() -> Iterator[dict[str, np.ndarray]]:
+        for number, image in enumerate(model.calibration):
+            pixels = description.prepare(image)[0][np.newaxis].round()
+            if number == 0:  # so that the range of the input is exactly 0..255: its integers are the pixels
+                pixels[0, 0, 0, 0], pixels[0, -1, -1, 0] = 0, 255
+            yield {IMAGE: pixels}
+
+    def configure(converter: Converter) -> None:
+        kind = tf.as_dtype(config.int8_input)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
+        if not config.float_layers:  # then nothing may stay in float
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = kind
+        if config.int8_output == "logits":
+            converter.inference_output_type = kind
+
+    content = _converted(chosen, configure, config.float_layers)
+    _require_whole_pixels(content, config.int8_input, path)
+    return _write(model, path, description, content)
+
+
+def _write(model: FrozenModel, path: str, description: FixedInput, content: bytes) -> list[TensorInfo]:
+    file = io.BytesIO(content)
+    file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(DESCRIPTION_FILE), description.to_json())
         archive.writestr(zipfile.ZipInfo(LABELS_FILE), model.assets.get(LABELS_FILE, b""))
-    write_atomically(path, content.getvalue())
-    specs = [(IMAGE, next(iter(functions.values())).get_concrete_function().inputs[0])]
-    for function in functions.values():
-        specs += function.get_concrete_function().structured_outputs.items()
-    return [(name, spec.dtype.name, shape_text(spec.shape)) for name, spec in specs]
+    write_atomically(path, file.getvalue())
+    return _tensors(content)
 
 
 def describe(model: FrozenModel) -> FixedInput:
@@ -58,30 +131,128 @@ def describe(model: FrozenModel) -> FixedInput:
     return FixedInput(settings.crop_size, color, settings.resize, model.class_names, model.colors)
 
 
-def fixed_size_functions(model: FrozenModel) -> dict[str, tf.types.experimental.GenericFunction]:
+def fixed_size_functions(model: FrozenModel) -> Functions:
     """Signature -> a function of one prepared image, float32 [1, h, w, C], with the weights as constants."""
     settings = model.settings
-    assert settings.crop_size is not None
-    signature = [tf.TensorSpec([1, *settings.crop_size, settings.model.input_channels], tf.float32, IMAGE)]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=_signature(model))
     def labels(image):
         return {LABELS: predict_batch(model.in_this_graph(), image, settings).labels}
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=_signature(model))
     def probabilities(image):
         return {PROBABILITIES: predict_batch(model.in_this_graph(), image, settings).probabilities}
 
     return {"labels": labels, "probabilities": probabilities}
 
 
-def _converted(functions: dict[str, tf.types.experimental.GenericFunction]) -> bytes:
+def _logits_function(model: FrozenModel) -> tf.types.experimental.GenericFunction:
+    """The logits before upsampling, of a model that sees an image once.
+
+    Raises:
+      UserError: it sees it at several scales or mirrored, so that there are no logits of all.
+    """
+    if not model.settings.one_pass:
+        rule = "cannot be logits: the average of several passes is one of probabilities"
+        hint = "`int8_output=labels`, or one scale and no mirrored images"
+        raise UserError("conflicting-settings", rule, hint, field="int8_output", value="logits")
+
+    @tf.function(input_signature=_signature(model))
+    def logits(image):
+        return {LOGITS: model.in_this_graph()(image)}
+
+    return logits
+
+
+def _signature(model: FrozenModel) -> list[tf.TensorSpec]:
+    settings = model.settings
+    assert settings.crop_size is not None
+    return [tf.TensorSpec([1, *settings.crop_size, settings.model.input_channels], tf.float32, IMAGE)]
+
+
+def _converted(
+    functions: Functions, configure: Callable[[Converter], None] | None = None, float_layers: tuple[str, ...] = ()
+) -> bytes:
     module = tf.Module()
     module.functions = list(functions.values())
-    with tempfile.TemporaryDirectory() as folder:  # a SavedModel keeps the signatures' names
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():  # a SavedModel keeps the signatures' names
+        warnings.simplefilter("ignore")  # of interpreters that a later TensorFlow will not have
         tf.saved_model.save(module, folder, functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
-        return converter.convert()
+        if configure:
+            configure(converter)
+        return _partly_float(converter, float_layers) if float_layers else converter.convert()
+
+
+def _partly_float(converter: Converter, layers: tuple[str, ...]) -> bytes:
+    """Quantizes all but the operations of some layers.
+
+    Raises:
+      UserError: a name fits no operation.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    names = [tensor.name.decode() for tensor in _main_graph(calibrated).tensors]
+    chosen: list[str] = []
+    for layer in layers:
+        found = [name for name in names if f"/{layer.strip('/')}/" in _scopes(name)]
+        if not found:
+            rule = f"no operation belongs to {layer!r}"
+            hint = "give the scope of its variables, such as logits or MobilenetV2/expanded_conv_3"
+            raise UserError("unknown-name", rule, hint, field="float_layers", value=layer)
+        chosen += found
+    types = {
+        "input_data_type": converter.inference_input_type or tf.float32,
+        "output_data_type": converter.inference_output_type or tf.float32,
+    }
+    return mlir_quantize(calibrated, denylisted_nodes=chosen, **types)
+
+
+def _scopes(name: str) -> str:
+    """`deeplab_1/MobilenetV2.Conv_1/BiasAdd` -> `/deeplab/MobilenetV2/Conv/BiasAdd/`, as variables are named."""
+    parts = [[re.sub(r"_\d+$", "", word).replace(".", "/") for word in part.split("/")] for part in name.split(";")]
+    return ";".join(f"/{'/'.join(words)}/" for words in parts)
+
+
+# ---- what is in a file -------------------------------------------------------------------------------------
+
+
+def _flatbuffers() -> Any:
+    from tensorflow.lite.python import schema_py_generated
+
+    return schema_py_generated
+
+
+def _main_graph(content: bytes) -> Any:
+    return _flatbuffers().ModelT.InitFromPackedBuf(bytearray(content), 0).subgraphs[0]
+
+
+def _tensors(content: bytes) -> list[TensorInfo]:
+    """Inputs and outputs of all signatures, each name once."""
+    flatbuffers = _flatbuffers()
+    kinds = {number: name.lower() for name, number in vars(flatbuffers.TensorType).items() if name[0] != "_"}
+    model = flatbuffers.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    found: dict[str, TensorInfo] = {}
+    for signature in model.signatureDefs:
+        for part in (*signature.inputs, *signature.outputs):
+            tensor = model.subgraphs[signature.subgraphIndex].tensors[part.tensorIndex]
+            name = part.name.decode()
+            found[name] = (name, kinds[tensor.type], shape_text(tf.TensorShape(tensor.shape)))
+    return list(found.values())
+
+
+def _require_whole_pixels(content: bytes, dtype: str, path: str) -> None:
+    """Checks that the integers of the input are the pixels: scale 1, zero at 0 (int8: at -128)."""
+    graph = _main_graph(content)
+    found = graph.tensors[graph.inputs[0]].quantization
+    wanted = (1.0, 0 if dtype == "uint8" else -128)
+    if found is None or (float(found.scale[0]), int(found.zeroPoint[0])) != wanted:
+        rule = "the converter scaled the input, so that its integers are not the pixels"
+        raise UserError(
+            "unexpected-output", rule, "report this with the versions that `deeplab doctor` prints", where=path
+        )
 
 
 def _is_ours(path: str) -> bool:
@@ -91,4 +262,13 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-FORMATS.register("litert")(ExportFormat("model.tflite", ".tflite", write, _is_ours))
+def _register(name: str, variant: str, write: Write, is_exact: bool = False, is_calibrated: bool = False) -> None:
+    suffix = f"{variant}.tflite"
+    made = ExportFormat(f"model{suffix}", suffix, write, _is_ours, is_exact, is_calibrated, prepares_inside=False)
+    FORMATS.register(name)(made)
+
+
+_register("litert", "", write, is_exact=True)
+_register("litert_float16", "_float16", write_float16)
+_register("litert_dynamic", "_dynamic", write_dynamic)
+_register("litert_int8", "_int8", write_int8, is_calibrated=True)

@@ -63,4 +63,5 @@ def _keep_sizes(proto: Any, numpy_helper: Any) -> None:
             constant.CopyFrom(numpy_helper.from_array(raised, constant.name))
 
 
-FORMATS.register("onnx")(ExportFormat("model.onnx", ".onnx", write))
+NEEDS = dict.fromkeys(("tf2onnx", "onnx", "onnxruntime"), "onnx")
+FORMATS.register("onnx")(ExportFormat("model.onnx", ".onnx", write, prepares_inside=False, needs=NEEDS))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
 DESCRIPTION_FILE = "deeplab.json"
-_SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities"}
+LOGITS = "SemanticLogits"
+_SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities", "logits": LOGITS}
+_KINDS = ({"labels", "probabilities"}, {"labels"}, {"logits"})  # of files: their signatures
 _HINT = "copy the file again, or export the model again"
 
 
@@ -46,11 +48,13 @@ def load(path: str, options: LoadOptions) -> Predictor:
         _require_builtin(operations, path, options.trust_model)
         interpreter = _interpreter(content)
         found = interpreter.get_signature_list()
-        if set(found) != set(_SIGNATURES):
+        if set(found) not in _KINDS:
             raise _another_model(path, f"the signatures {sorted(found)}")
-        runners = {name: interpreter.get_signature_runner(name) for name in _SIGNATURES}
-        (image,) = runners["labels"].get_input_details()
-        num_classes = int(runners["probabilities"].get_output_details()[_SIGNATURES["probabilities"]]["shape"][-1])
+        runners = {name: interpreter.get_signature_runner(name) for name in found}
+        (image,) = next(iter(runners.values())).get_input_details()
+        outputs = {name: runner.get_output_details()[_SIGNATURES[name]] for name, runner in runners.items()}
+        scores = outputs.get("probabilities") or outputs.get("logits")
+        num_classes = int(scores["shape"][-1]) if scores else len(fixed.class_names) or None
     except UserError:
         raise
     except zipfile.BadZipFile:
@@ -63,10 +67,12 @@ def load(path: str, options: LoadOptions) -> Predictor:
     def run(pixels: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
         with lock:
             results = {
-                name: runners[name](**{image: pixels})[output]
-                for name, output in _SIGNATURES.items()
-                if probabilities or name == "labels"
+                name: runner(**{image: pixels})[_SIGNATURES[name]]
+                for name, runner in runners.items()
+                if probabilities or name != "probabilities"
             }
+        if "logits" in results:
+            return _from_logits(results["logits"], outputs["logits"]["quantization"], fixed, probabilities)
         return results["labels"], results.get("probabilities")
 
     return FixedSizePredictor(path, run, num_classes, fixed)
@@ -78,6 +84,30 @@ def read_description(path: str) -> FixedInput:
 
     with zipfile.ZipFile(path) as archive:
         return FixedInput.from_json(archive.read(DESCRIPTION_FILE))
+
+
+def _from_logits(
+    logits: np.ndarray, quantization: tuple[float, int], fixed: FixedInput, probabilities: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels and probabilities at the size of the input from logits [1, h', w', classes], floats or integers."""
+    import tensorflow as tf
+
+    from slim import kernels
+
+    scale, zero = quantization
+    values = (logits.astype(np.float32) - zero) * (scale or 1)
+    large = kernels.resize_bilinear(values, *fixed.size)
+    scores = None
+    if probabilities:
+        scores = (
+            tf.nn.softmax(large)
+            if fixed.upsample_logits
+            else kernels.resize_bilinear(tf.nn.softmax(values), *fixed.size)
+        )
+    if fixed.upsample_logits:
+        return tf.argmax(large, -1).numpy(), None if scores is None else scores.numpy()
+    labels = kernels.resize_nearest(values.argmax(-1)[..., np.newaxis].astype(np.int32), *fixed.size)[..., 0]
+    return labels.numpy(), None if scores is None else scores.numpy()
 
 
 def _interpreter(content: bytes) -> Any:

@@ -39,7 +39,8 @@ def exported(network, tmp_path_factory):
 
 def test_everything_is_there_and_equal(exported):
     result, folder = exported
-    files = ["contract.json", "frozen_inference_graph.pb", "inference_graph.pbtxt", "labels.txt", "saved_model"]
+    files = ["export_report.md", "frozen_inference_graph.pb", "inference_graph.pbtxt", "labels.txt", "metadata.json"]
+    files.append("saved_model")
     assert names(folder) == files
     assert sorted(os.path.basename(path) for path in result.paths) == files
     assert result.paths[0].endswith("frozen_inference_graph.pb")
@@ -53,11 +54,11 @@ def test_everything_is_there_and_equal(exported):
 def test_names_and_metadata_are_written(exported):
     _, folder = exported
     assert (folder / "labels.txt").read_text() == "ground\nleft eye\nright eye\nnose\n"
-    metadata = json.loads((folder / "contract.json").read_text())
+    metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["classes"] == list(CLASSES.names)
-    assert metadata["input"]["padded_inside_to"] == {"height": 65, "width": 97}
+    assert metadata["input"]["padded_to"] == {"height": 65, "width": 97}
     assert metadata["model"]["atrous_rates"] == [2] and metadata["step"] == 3
-    assert names(folder / "saved_model" / "assets") == ["contract.json", "labels.txt"]
+    assert names(folder / "saved_model" / "assets") == ["labels.txt", "metadata.json"]
 
 
 def test_segmenter_takes_both_formats(exported):
@@ -71,17 +72,23 @@ def test_segmenter_takes_both_formats(exported):
 def test_another_name_has_its_own_saved_model_and_metadata(network, tmp_path):
     (tmp_path / "labels.txt").write_text("ground\nleft eye\nright eye\nnose\n")
     export(network, tmp_path / "small.pb", formats=BOTH)
-    assert names(tmp_path) == ["labels.txt", "small.pb", "small_contract.json", "small_saved_model"]
+    assert names(tmp_path) == [
+        "labels.txt",
+        "small.pb",
+        "small_export_report.md",
+        "small_metadata.json",
+        "small_saved_model",
+    ]
 
 
 @pytest.mark.parametrize(
     ("config", "written"),
     [
-        ({}, ["contract.json", "frozen_inference_graph.pb", "labels.txt", "saved_model"]),
-        ({"formats": ("saved_model",)}, ["contract.json", "labels.txt", "saved_model"]),
+        ({}, ["frozen_inference_graph.pb", "saved_model"]),
+        ({"formats": ("saved_model",)}, ["saved_model"]),
         (
             {"formats": ("saved_model,frozen_graph",), "saved_model": False},
-            ["contract.json", "frozen_inference_graph.pb", "labels.txt"],
+            ["frozen_inference_graph.pb"],
         ),
     ],
     ids=["default", "one", "old-flag"],
@@ -89,7 +96,36 @@ def test_another_name_has_its_own_saved_model_and_metadata(network, tmp_path):
 def test_formats_are_chosen(network, tmp_path, config, written):
     config = {"formats": ExportConfig().formats} | config
     export(network, tmp_path / "new", parity_images=1, **config)
-    assert names(tmp_path / "new") == written
+    assert names(tmp_path / "new") == sorted([*written, "export_report.md", "labels.txt", "metadata.json"])
+
+
+def test_all_takes_what_is_installed_and_names_the_rest(network, tmp_path, monkeypatch, capsys):
+    cheap = ExportFormat("copy.txt", ".txt", lambda model, path: [])
+    formats = {
+        "frozen_graph": FORMATS.get("frozen_graph"),
+        "rare": dataclasses.replace(cheap, needs={"no_such_library": "rare"}),
+        "int8": dataclasses.replace(cheap, is_calibrated=True),
+    }
+    monkeypatch.setattr(exporter, "FORMATS", _Formats(formats))
+    export(network, tmp_path, formats=("all",), parity_images=1)
+    assert names(tmp_path) == ["export_report.md", "frozen_inference_graph.pb", "labels.txt", "metadata.json"]
+    noted = capsys.readouterr().err
+    assert "left out: rare (needs no_such_library: extra rare); int8 (needs `calibration_images`)" in noted
+
+
+class _Formats(dict):
+    """Formats by name, for a registry."""
+
+
+def test_a_converter_that_fails_is_named(network, tmp_path, monkeypatch):
+    def fail(model, path):
+        raise RuntimeError("no kernel for this")
+
+    broken = dataclasses.replace(FORMATS.get("frozen_graph"), write=fail)
+    monkeypatch.setattr(exporter, "FORMATS", _Formats(frozen_graph=broken))
+    with raises("conversion-failed", where="frozen_inference_graph.pb") as caught:
+        export(network, tmp_path, parity_images=1)
+    assert "no kernel for this" in caught.value.rule and names(tmp_path) == []
 
 
 # ---- errors -------------------------------------------------------------------------------------------
@@ -123,7 +159,7 @@ def test_where_folding_changes_predictions_batch_norm_stays(network, tmp_path, m
     assert "exporting without folding" in capsys.readouterr().err
     definition = tf.compat.v1.GraphDef.FromString((tmp_path / "graph.pb").read_bytes())
     assert "FusedBatchNormV3" in {node.op for node in definition.node}
-    assert json.loads((tmp_path / "graph_contract.json").read_text())["batch_norm_folded"] is False
+    assert json.loads((tmp_path / "graph_metadata.json").read_text())["batch_norm_folded"] is False
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
@@ -144,7 +180,7 @@ def test_a_folder_that_is_no_export_is_never_replaced(network, tmp_path, overwri
     assert names(tmp_path) == ["graph_saved_model"] and names(tmp_path / "graph_saved_model") == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("name", ["graph.pb", "graph_contract.json", "inference_graph.pbtxt"])
+@pytest.mark.parametrize("name", ["graph.pb", "graph_metadata.json", "inference_graph.pbtxt", "graph_export_report.md"])
 def test_a_file_that_is_no_export_is_replaced_only_on_request(network, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with raises("would-overwrite", where=tmp_path / name) as error:
@@ -159,7 +195,13 @@ def test_other_class_names_are_set_aside(network, tmp_path):
     (tmp_path / "labels.txt").write_text("my own\n")
     export(network, tmp_path / "graph.pb")
     assert (tmp_path / "labels.previous-1.txt").read_text() == "my own\n"
-    assert names(tmp_path) == ["graph.pb", "graph_contract.json", "labels.previous-1.txt", "labels.txt"]
+    assert names(tmp_path) == [
+        "graph.pb",
+        "graph_export_report.md",
+        "graph_metadata.json",
+        "labels.previous-1.txt",
+        "labels.txt",
+    ]
 
 
 @pytest.mark.slow
