@@ -7,6 +7,7 @@ dataset of one or two images and returns the config, and what must come of it.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab.config.conversion_config import LabelConfig
+from deeplab.config.conversion_config import DrawnConfig, LabelConfig
 from deeplab.data.labels import LabelSpec, to_label
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
@@ -100,6 +101,32 @@ def check_empty(case: ReaderCase, root: pathlib.Path) -> None:
         assert error.code in case.empty_codes, error
     else:
         raise AssertionError("a dataset without files was read")
+
+
+def check_named_splits(case: ReaderCase, root: pathlib.Path) -> None:
+    """`train:PATH,val:PATH` names splits, of every format whose annotations are files or a folder of them."""
+    settings = case.write(root)
+    for name in _named_by_split(case) & settings.keys():
+        both = {**settings, name: f"train:{settings[name]},val:{settings[name]}"}
+        splits = {split: len(pairs) for split, pairs in case.read(both).splits.items()}
+        assert splits == dict.fromkeys(("train", "val"), case.splits[""])
+
+
+def _named_by_split(case: ReaderCase) -> set[str]:
+    """Settings of a format whose help says that they take train:PATH,val:PATH, apart from folders of images."""
+    fields = dataclasses.fields(FORMATS.get(case.format).config)
+    return {each.name for each in fields if "train:F" in each.metadata["help"] and each.name != "image_folder"}
+
+
+def check_matrix(case: ReaderCase, page: str) -> None:
+    """The row of the format in the matrix of docs/data.md says what the reader does."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith(f"| `{case.format}` |")]
+    (row,) = [row for row in rows if len(row) == 7]
+    is_drawn = issubclass(FORMATS.get(case.format).config, DrawnConfig)
+    assert (row[3] == "mask files") == (not is_drawn)
+    assert (row[4] == "yes") == (is_drawn and "annotations" in _named_by_split(case))
+    assert ("`train:`" in row[5]) == bool(_named_by_split(case))
+    assert row[6] == "yes"  # which `check_merged` tests
 
 
 def check_merged(case: ReaderCase, root: pathlib.Path) -> None:

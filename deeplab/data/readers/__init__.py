@@ -67,6 +67,11 @@ for _name, _summary in {
     "via": "VGG Image Annotator: JSON",
     "supervisely": "Supervisely: the folders of a project",
     "yolo": "YOLO: polygons in text files",
+    "isat": "ISAT: one JSON file per image, polygons in layers",
+    "labelme_xml": "LabelMe 3 (MIT): one XML file per image",
+    "labelbox": "Labelbox: NDJSON or JSON export",
+    "darwin": "V7 Darwin: one JSON file per image",
+    "rle_csv": "Kaggle's CSV of run lengths",
     "deepfashion2": "DeepFashion2: clothes in 13 classes",
 }.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_name}", _summary)

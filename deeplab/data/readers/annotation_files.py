@@ -7,6 +7,8 @@ ever opened as a path.
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -30,6 +32,7 @@ from deeplab.utils.paths import list_files, read_text, require_folder, shorten
 
 _REQUIRED: Any = object()
 _MAX_NAMED = 5  # files in a warning
+_MAX_CELL = 2**31 - 1  # characters of a cell of a CSV file
 _MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats are not exact integers
 _NO_AREA = "shapes without an area left out"
 _OUTSIDE = "shapes reach far outside their image, as if it had been resized or cropped after annotating"
@@ -57,7 +60,19 @@ def read_json(path: str | os.PathLike) -> Any:
     Raises:
       UserError: it cannot be read, is not JSON, or contains NaN, Infinity, broken characters or endless nesting.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, path: str | os.PathLike) -> Any:
+    """Parses JSON.
+
+    Args:
+      text: the content of a file, or of a line of it.
+      path: its name, for messages.
+
+    Raises:
+      UserError: as `read_json`.
+    """
     hint = "export it again, or copy it again"
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -85,6 +100,26 @@ def _json_reason(text: str, error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg[0].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
     return str(error)
+
+
+def read_csv(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the number of the line, from 1, and the cells by column name of each row of a CSV file.
+
+    The separator is a comma, a semicolon or a tab, whichever the first line has. Cells that are missing are empty.
+
+    Raises:
+      UserError: it cannot be read, or is not CSV.
+    """
+    text = read_text(path).removeprefix("#")
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    csv.field_size_limit(_MAX_CELL)  # polygons and run lengths are long
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for row in rows:
+            yield rows.line_num, {str(key): cell for key, value in row.items() if isinstance(cell := value or "", str)}
+    except csv.Error as error:
+        raise UserError("wrong-format", f"is not CSV: {error}", "export it again", where=path) from None
 
 
 def require(holder: Any, key: str, kind: type | tuple[type, ...], where: str, default: Any = _REQUIRED) -> Any:
@@ -257,6 +292,32 @@ def _files_in(folder: str, extensions: tuple[str, ...]) -> list[str]:
     return found
 
 
+def files_per_image(text: str, field: str, extension: str) -> list[tuple[str, str, str]]:
+    """Returns split, folder and path in the folder of each annotation file, of formats with one file per image.
+
+    `train:FOLDER,val:FOLDER` names the splits. Otherwise subfolders that are all named after splits are the splits.
+
+    Args:
+      text: the value of the setting: a folder, or several with commas.
+      field: its name, for messages.
+      extension: of the annotation files, such as ".json".
+
+    Raises:
+      UserError: a folder does not exist, or contains no such file.
+    """
+    found: list[tuple[str, str, str]] = []
+    for split, folder in paths_by_split(text, field):
+        require_folder(folder, field)
+        names = [name for name in list_files(folder) if name.lower().endswith(extension)]
+        if not names:
+            rule = f"contains no {extension} file, nor does a subfolder"
+            raise UserError("no-files", rule, f"`{field}` is the folder of the annotations", where=folder)
+        inside = {name.partition("/")[0]: split_in(name.partition("/")[0]) for name in names if "/" in name}
+        told = not split and all("/" in name for name in names) and all(inside.values()) and len(inside) > 1
+        found += [(inside[name.partition("/")[0]] if told else split, folder, name) for name in names]
+    return found
+
+
 # --- Images -------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +463,27 @@ def safe_parts(stored_name: str) -> list[str]:
     if ".." in parts:
         parts = parts[len(parts) - parts[::-1].index("..") :]
     return parts
+
+
+def find_named(images: ImageFinder, stored: str, path: str, inside: str, collector: Collector) -> str:
+    """Returns the path of the image of an annotation file: as the file says, else with the file's own name.
+
+    Args:
+      images: finder of the images.
+      stored: the name that the file gives; may be empty.
+      path: of the annotation file.
+      inside: its subfolder, in which is looked first.
+      collector: counts images that were found by the name of their file.
+
+    Raises:
+      UserError: there is no such image, or there are several.
+    """
+    own = f"{os.path.splitext(os.path.basename(path))[0]}.jpg"  # every image extension will be tried
+    if not images.look_up(stored, inside) and images.look_up(own, inside):
+        if stored:
+            collector.note("images found by the name of their annotation file, as the name in it is wrong", path)
+        stored = own
+    return images.find(stored or own, path, inside)
 
 
 def _is_image(path: str) -> bool:

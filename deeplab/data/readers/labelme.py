@@ -22,19 +22,17 @@ from deeplab.data.readers.annotation_files import (
     ImageFinder,
     checked,
     class_name,
+    files_per_image,
     image_size,
     read_json,
     require,
 )
 from deeplab.data.readers.bitmaps import base64_bytes, png_bitmap
-from deeplab.data.readers.pairs import paths_by_split
 from deeplab.data.readers.shapes import Shape, bitmap, ellipse, line, polygon, rectangle
-from deeplab.data.readers.source import UNDIVIDED, Source
-from deeplab.data.split_names import split_in
+from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
-from deeplab.utils.paths import list_files, require_folder
 
 _POLYGONS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")  # all but the first from X-AnyLabeling
 _AREAS = (*_POLYGONS, "rectangle", "circle", "mask")
@@ -67,16 +65,15 @@ def read_labelme(config: BuildLabelmeConfig) -> Source:
       UserError: no such folder or no JSON file in it; files that are not labelme's; images that do not exist.
     """
     collector = Collector(config)
-    readers = [
-        _LabelmeFolder(folder, split, config, collector)
-        for split, folder in paths_by_split(config.annotation_folder, "annotation_folder")
-    ]
-    files = [(reader, name) for reader in readers for name in reader.files()]
-    for reader, name in console.progress(files, what="reading annotations", unit="file"):
+    listed = files_per_image(config.annotation_folder, "annotation_folder", ".json")
+    readers = {folder: _LabelmeFolder(folder, config, collector) for _, folder, _ in listed}
+    for split, folder, name in console.progress(listed, what="reading annotations", unit="file"):
         with collector.catching():
-            reader.read(name)
+            readers[folder].read(name, split)
     # Images without a JSON file are not known to be empty.
-    collector.left_out(sorted({name for reader in readers for name in reader.images.unused()}), "without a JSON file")
+    collector.left_out(
+        sorted({name for reader in readers.values() for name in reader.images.unused()}), "without a JSON file"
+    )
     collector.report()
     collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
     return Source(collector.splits, collector.class_names(), drawn=True)
@@ -85,37 +82,18 @@ def read_labelme(config: BuildLabelmeConfig) -> Source:
 class _LabelmeFolder:
     """Reads the JSON files of one folder."""
 
-    def __init__(self, folder: str, split: str, config: BuildLabelmeConfig, collector: Collector):
-        require_folder(folder, "annotation_folder")
-        self.folder, self.split = pathlib.Path(folder), split
+    def __init__(self, folder: str, config: BuildLabelmeConfig, collector: Collector):
+        self.folder = pathlib.Path(folder)
         self.config, self.collector = config, collector
         self.images = ImageFinder(config.image_folder or folder)
-        self._splits: dict[str, str] = {}  # by subfolder, where all of them are splits
 
-    def files(self) -> list[str]:
-        """Returns the JSON files, as paths in the folder.
-
-        Raises:
-          UserError: there is none.
-        """
-        found = [name for name in list_files(self.folder) if name.lower().endswith(".json")]
-        if not found:
-            rule = "contains no .json file, nor does a subfolder"
-            hint = "`annotation_folder` is the folder that labelme saves to"
-            raise UserError("no-files", rule, hint, where=self.folder)
-        splits = {name.partition("/")[0]: split_in(name.partition("/")[0]) for name in found if "/" in name}
-        if not self.split and all("/" in name for name in found) and all(splits.values()) and len(splits) > 1:
-            self._splits = splits
-        return found
-
-    def read(self, name: str) -> None:
+    def read(self, name: str, split: str) -> None:
         """Reads one JSON file."""
         path = str(self.folder / name)
         content = read_json(path)
         size = image_size(content, "imageHeight", "imageWidth", path)
         shapes = self._shapes(content, path, size)
         pair_name, image = self._image(content, name, path)
-        split = self.split or self._splits.get(name.partition("/")[0], UNDIVIDED)
         self.collector.add(pair_name, image, path, shapes, size, split)
 
     def _shapes(self, content: Any, path: str, size: tuple[int, int] | None) -> list[Shape]:

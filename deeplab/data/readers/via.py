@@ -5,8 +5,6 @@ https://www.robots.ox.ac.uk/~vgg/software/via/. A region has a shape and attribu
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -24,6 +22,7 @@ from deeplab.data.readers.annotation_files import (
     files_by_split,
     image_finders,
     in_words,
+    read_csv,
     read_json,
     require,
     require_plain,
@@ -31,7 +30,7 @@ from deeplab.data.readers.annotation_files import (
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import read_text, shorten
+from deeplab.utils.paths import shorten
 
 _NO_AREA = ("point",)
 _LINES = ("polyline", "line")
@@ -133,29 +132,25 @@ def _read_file(path: str) -> Any:
     """
     if not path.lower().endswith(".csv"):
         return read_json(path)
-    rows = csv.DictReader(io.StringIO(read_text(path).lstrip("#")))
     entries: dict[str, Any] = {}
-    try:
-        for number, row in enumerate(rows, 2):
-            place = f"{path}, line {number}"
-            name, size = row.get("filename"), row.get("file_size")
-            if not name or "region_shape_attributes" not in row:
-                rule = "is not a CSV file of VIA: it has no column 'filename' or 'region_shape_attributes'"
-                raise UserError("wrong-format", rule, "in VIA: Annotation, Export Annotations (as CSV)", where=path)
-            number_of_bytes = int(size) if size and size.isdecimal() and len(size) < 16 else -1
-            entry = entries.setdefault(f"{name}{size}", {"filename": name, "size": number_of_bytes, "regions": []})
-            shape = _cell(row.get("region_shape_attributes"), place)
-            if shape:
-                attributes = _cell(row.get("region_attributes"), place)
-                entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
-    except csv.Error as error:
-        raise UserError("wrong-format", f"is not CSV: {error}", _EXPORT, where=path) from None
+    for number, row in read_csv(path):
+        place = f"{path}, line {number}"
+        name, size = row.get("filename", ""), row.get("file_size", "")
+        if not name or "region_shape_attributes" not in row:
+            rule = "is not a CSV file of VIA: it has no column 'filename' or 'region_shape_attributes'"
+            raise UserError("wrong-format", rule, "in VIA: Annotation, Export Annotations (as CSV)", where=path)
+        number_of_bytes = int(size) if size.isdecimal() and len(size) < 16 else -1
+        entry = entries.setdefault(f"{name}{size}", {"filename": name, "size": number_of_bytes, "regions": []})
+        shape = _cell(row["region_shape_attributes"], place)
+        if shape:
+            attributes = _cell(row.get("region_attributes", ""), place)
+            entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
     return entries
 
 
-def _cell(text: Any, where: str) -> Any:
+def _cell(text: str, where: str) -> Any:
     try:
-        return json.loads(text) if isinstance(text, str) and text.strip() else {}
+        return json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError):
         raise UserError("invalid-json", f"contains {text[:60]!r}, which is not JSON", _EXPORT, where=where) from None
 

@@ -1,6 +1,7 @@
 """Every reader reads a minimal dataset, no pixels, refuses empty folders, travels, and survives mutated files."""
 
 import json
+import pathlib
 
 import pytest
 from support import reader_battery as battery
@@ -9,6 +10,7 @@ from support.reader_battery import ReaderCase
 from deeplab.data import dataset as datasets
 from deeplab.data.readers import FORMATS
 
+PAGE = pathlib.Path(__file__).parents[4] / "docs" / "data.md"
 SQUARE = [[1, 1], [5, 1], [5, 5], [1, 5]]
 FLAT = [1, 1, 5, 1, 5, 5, 1, 5]
 
@@ -156,6 +158,67 @@ def yolo(root):
     return {"data_yaml": str(root / "data.yaml")}
 
 
+def isat(root):
+    put(root, "a.jpg")
+    info = {"description": "ISAT", "name": "a.jpg", "width": 8, "height": 8}
+    common = {"group": 1, "iscrowd": False, "segmentation": SQUARE}
+    objects = [{"category": "hair", "layer": 1.0, **common}, {"category": "__background__", "layer": 2.0, **common}]
+    objects.append({"category": "skin", "layer": 3.0, "segmentation": [SQUARE, SQUARE]})
+    put(root, "a.json", {"info": info, "objects": objects})
+    put(root, "isat.yaml", b"label:\n- {name: __background__, color: '#000000'}\n- {name: skin, color: '#ff0000'}\n")
+    return {"annotation_folder": str(root)}
+
+
+def labelme_xml(root):
+    put(root, "a.jpg")
+    outline = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in SQUARE)
+    entry = f"<object><name>car</name><deleted>0</deleted><polygon>{outline}</polygon></object>"
+    size = "<imagesize><nrows>8</nrows><ncols>8</ncols></imagesize>"
+    put(root, "a.xml", f"<annotation><filename>a.jpg</filename>{size}{entry}</annotation>".encode())
+    return {"annotation_folder": str(root)}
+
+
+def labelbox(root):
+    put(root, "images/a.jpg")
+    points = [{"x": x, "y": y} for x, y in SQUARE]
+    objects = [
+        {"name": "car", "annotation_kind": "ImagePolygon", "polygon": points},
+        {"name": "car", "bounding_box": {"top": 0, "left": 0, "height": 2, "width": 2}},
+        {"name": "car", "line": points},
+        {"name": "car", "point": points[0]},
+    ]
+    labels = [{"label_kind": "Default", "annotations": {"objects": objects}}]
+    row = {"data_row": {"id": "1", "external_id": "a.jpg"}, "media_attributes": {"height": 8, "width": 8}}
+    put(root, "a.json", [{**row, "projects": {"p": {"labels": labels}}}])
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images"), "line_width": 2.0}
+
+
+def darwin(root):
+    put(root, "a.jpg")
+    points = [{"x": x, "y": y} for x, y in SQUARE]
+    slot = {"type": "image", "slot_name": "0", "width": 8, "height": 8}
+    layer = {"dense_rle": [0, 4, 1, 60], "mask_annotation_ids_mapping": {"m": 1}, "total_pixels": 64}
+    annotations = [
+        {"name": "car", "polygon": {"paths": [points, points]}, "bounding_box": {"x": 1, "y": 1, "w": 4, "h": 4}},
+        {"name": "car", "ellipse": {"angle": 0.5, "center": {"x": 3, "y": 3}, "radius": {"x": 2, "y": 1}}},
+        {"name": "car", "bounding_box": {"x": 1, "y": 1, "w": 4, "h": 4}},
+        {"name": "car", "line": {"path": points}},
+        {"name": "car", "keypoint": {"x": 1, "y": 1}},
+        {"name": "sky", "mask": {}, "id": "m"},
+        {"name": "__raster_layer__", "raster_layer": layer},
+    ]
+    item = {"name": "a.jpg", "path": "/", "slots": [slot]}
+    put(root, "a.json", {"version": "2.0", "item": item, "annotations": annotations})
+    return {"annotation_folder": str(root), "line_width": 2.0}
+
+
+def rle_csv(root):
+    put(root, "images/a.jpg")
+    put(root, "images/b.jpg")
+    put(root, "a.csv", b"ImageId,ClassId,EncodedPixels\na.jpg,car,1 3 9 3\na.jpg,dog,20 2\nb.jpg,dog,\n")
+    return {"annotations": str(root / "a.csv"), "image_folder": str(root / "images")}
+
+
 def deepfashion2(root):
     put(root, "image/000001.jpg")
     put(
@@ -180,6 +243,11 @@ CASES = [
     ReaderCase("via", via, {"": 1}, ("background", "hair"), ("a.json",), GONE),
     ReaderCase("supervisely", supervisely, {"": 1}, ("background", "hair"), ("meta.json", "one/ann/a.jpg.json"), GONE),
     ReaderCase("yolo", yolo, {"train": 1}, ("background", "hair", "skin"), ("data.yaml", "labels/train/a.txt"), GONE),
+    ReaderCase("isat", isat, {"": 1}, ("background", "skin", "hair"), ("a.json", "isat.yaml")),
+    ReaderCase("labelme_xml", labelme_xml, {"": 1}, ("background", "car"), ("a.xml",)),
+    ReaderCase("labelbox", labelbox, {"": 1}, ("background", "car"), ("a.json",), GONE),
+    ReaderCase("darwin", darwin, {"": 1}, ("background", "car", "sky"), ("a.json",)),
+    ReaderCase("rle_csv", rle_csv, {"": 2}, ("background", "car", "dog"), ("a.csv",), GONE),
     ReaderCase("deepfashion2", deepfashion2, {"": 1}, CLOTHES, ("annos/000001.json",)),
 ]
 
@@ -198,6 +266,12 @@ class TestReader:
 
     def test_its_source_travels_between_processes(self, case, tmp_path):
         battery.check_picklable(case, tmp_path)
+
+    def test_names_of_splits(self, case, tmp_path):
+        battery.check_named_splits(case, tmp_path)
+
+    def test_the_documentation_says_what_it_reads(self, case):
+        battery.check_matrix(case, PAGE.read_text(encoding="utf-8"))
 
     def test_merges_classes_by_name(self, case, tmp_path):
         battery.check_merged(case, tmp_path)
