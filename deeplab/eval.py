@@ -5,10 +5,11 @@ Example, 0.1 seconds per image of 513x513 on two processor cores (MobileNetV2, o
     python deeplab/eval.py --model=runs/first --eval_logdir=runs/first/eval --dataset_dir=data/tfrecord
 
 The model is a training folder, a checkpoint or an exported file. Prints the table of classes, with 95 % bootstrap
-intervals over the images, and writes metrics.json, per_image.csv, plots and TensorBoard scalars into the folder
-`eval_logdir`. The settings come from config.yml beside the checkpoint.
-Evaluates the latest checkpoint and ends; `watch` waits for further ones. With `min_resize_value`, labels are resized
-like the images and compared at that size, as in the research DeepLab.
+intervals over the images, and writes report.html (a page with tables, confusion matrix and example images),
+metrics.json, per_image.csv, plots and TensorBoard scalars into the folder `eval_logdir`. With `compare=OTHER_MODEL`,
+both are evaluated, and comparison.html shows the difference of every metric. The settings come from config.yml beside
+the checkpoint. Evaluates the latest checkpoint and ends; `watch` waits for further ones. With `min_resize_value`,
+labels are resized like the images and compared at that size, as in the research DeepLab.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def run(given: Given) -> None:
     number = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
     if number == 1:  # else the command waits for a training that may not have begun
         require_something(source)
+        require_something(config.compare)
     if given.get("dataset_dir"):
         splits = [given["eval_split"]] if "eval_split" in given else []
         datasets.require_records(given.get("dataset", ""), given["dataset_dir"], *splits)
@@ -51,11 +53,39 @@ def run(given: Given) -> None:
     from deeplab.evaluation import evaluator as evaluation
     from deeplab.inference.load import each_model
 
+    if config.compare:
+        compare(source, config, given)
+        return
     evaluator = None
     models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
     for predictor, resolved in models:
         evaluator = evaluator or prepared(predictor, resolved)
-        evaluation.tell(evaluator.evaluate(reported(predictor, resolved)), config.eval_logdir)
+        report = evaluator.evaluate(reported(predictor, resolved))
+        evaluation.tell(report, config.eval_logdir, evaluator if config.report else None)
+
+
+def compare(source: str, config: EvalConfig, given: Given) -> None:
+    """Evaluates two models, and writes how they differ."""
+    from deeplab.evaluation import comparison, examples
+    from deeplab.inference.load import each_model
+
+    reports, evaluators = [], []
+    kept = comparison.KeptLabels()
+    for number, model in enumerate((source, config.compare)):
+        predictor, resolved = next(each_model(model, given, GROUPS, "eval_crop_size"))
+        evaluator = prepared(predictor, resolved)
+        if number == 0:
+            evaluator.observe = kept.keep
+        else:
+            counted = comparison.Disagreement(kept, evaluator.images.dataset.ignore_label)
+            evaluator.observe = counted.count
+        reports.append(evaluator.evaluate(reported(predictor, resolved)))
+        evaluators.append(evaluator)
+    found = comparison.Comparison(reports[0], reports[1], counted.fractions)
+    print(found.text())
+    predicts = [examples.predict_with(one.predictor, one.images) for one in evaluators]
+    paths = comparison.write_comparison(found, evaluators[0].images, predicts, config.eval_logdir)
+    print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
@@ -68,7 +98,11 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
     images = SplitImages(described, data.dataset_dir, config.eval_split, predictor.settings, config.eval_batch_size)
     images.require_crop_fits_all()
     measures = Measures(
-        split_words(config.metrics), split_words(config.extra_metrics), config.exclude_classes, config.group_by
+        split_words(config.metrics),
+        split_words(config.extra_metrics),
+        config.exclude_classes,
+        config.group_by,
+        uncertainty=config.report,
     )
     evaluator = Evaluator(predictor, images, measures)
     if predictor.names_are_known:

@@ -64,11 +64,16 @@ class EvalConfig(Config):
     group_by: str = setting(
         "", "Regular expression over the image names; images with the same match are measured as a group: ^([a-z]+)_"
     )
+    compare: str = setting("", "A second model: evaluate both, and write how they differ into comparison.html.")
+    report: bool = setting(True, "Write report.html: one page with tables, confusion matrix and example images.")
     label_weights: Floats = setting((), "Loss weight per class.", retired=_NO_LOSS)
     master: str = setting("", "Session target.", retired=_NO_SESSION)
 
     def validate(self) -> None:
         _require_crop_for_batch(self.eval_batch_size, self.eval_crop_size, "eval")
+        if self.compare and (self.watch or self.max_number_of_evaluations != 1):
+            rule, hint = "compares two models once", "leave out `watch` and `max_number_of_evaluations`"
+            raise UserError("conflicting-settings", rule, hint, field="compare", value=self.compare)
 
 
 @dataclass(frozen=True)

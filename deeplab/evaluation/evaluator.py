@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -56,15 +56,23 @@ class Evaluator:
       predictor: a live model, a checkpoint or an exported file.
       images: the split, with the Predictor's `settings`.
       measures: what is measured and shown.
+      observe: is called with the label and the prediction of each image, integers [h, w].
 
     Raises:
       UserError: model and dataset differ in their number of classes, or there is no such metric, class or pattern.
     """
 
-    def __init__(self, predictor: Predictor, images: SplitImages, measures: Measures | None = None):
+    def __init__(
+        self,
+        predictor: Predictor,
+        images: SplitImages,
+        measures: Measures | None = None,
+        observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    ):
         described = images.dataset
         require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
         self.predictor, self.images, self.measures = predictor, images, measures or Measures()
+        self.observe = observe
         self._shown, accumulated = choose(self.measures.metrics, self.measures.extra)
         self._makers = {name: ACCUMULATORS.get(name) for name in accumulated}
         self._excluded = class_numbers(self.measures.excluded, described.class_names)
@@ -115,7 +123,7 @@ class Evaluator:
                     labels, confidences = predict_labels(self.predictor, batch), None
                 if needs_confidence:
                     self._require_probabilities(confidences)
-                count(batch, labels, images, matrix, per_image, accumulators, confidences)
+                count(batch, labels, images, matrix, per_image, accumulators, confidences, self.observe)
                 bar.update(len(batch.names))
         return matrix, per_image
 
@@ -180,11 +188,13 @@ def count(
     per_image: ImageCounts | None = None,
     accumulators: Sequence[Accumulator] = (),
     confidences: Sequence[np.ndarray | None] | None = None,
+    observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> None:
     """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to the metrics per image.
 
     Args:
       confidences: probability of each prediction, float32 [h, w]; None = unknown.
+      observe: is called with each label and prediction, integers [h, w].
 
     Raises:
       UserError: the images have no labels.
@@ -200,10 +210,18 @@ def count(
             per_image.add(name, counts, float("nan") if sure is None else 1.0 - float(sure.mean()))
         for metric in accumulators:
             metric.add(resized, prediction, sure)
+        if observe:
+            observe(resized, prediction)
 
 
-def tell(report: Report, folder: str) -> None:
-    """Print a report, its warnings and the research DeepLab's tag lines, and write its files into a folder."""
+def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> None:
+    """Print a report, its warnings and the research DeepLab's tag lines, and write its files into a folder.
+
+    Args:
+      report: the evaluation.
+      folder: made if it does not exist.
+      evaluator: what made the report, for an HTML page with examples; None = no page.
+    """
     print(report.text())
     print()
     for tag, value in report.reference_scalars().items():
@@ -211,6 +229,10 @@ def tell(report: Report, folder: str) -> None:
     for warning in report.warnings():
         console.warning(warning)
     paths = report.save(folder)
+    if evaluator:
+        from deeplab.evaluation import html_report  # here: evaluation while training needs none
+
+        paths.append(html_report.write_page(report, evaluator.images, evaluator.predictor, folder))
     print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
 
 

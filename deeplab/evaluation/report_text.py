@@ -46,6 +46,8 @@ def table(report: Report) -> str:
 
 def title(name: str) -> str:
     """Return a metric's name as people write it."""
+    if name.startswith("trimap_iou_"):
+        return f"mean IoU within {name.removeprefix('trimap_iou_')} px"
     return _TITLES.get(name, name.replace("_", " ").replace("iou", "IoU"))
 
 

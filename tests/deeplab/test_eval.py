@@ -55,7 +55,9 @@ def test_table_tags_and_files(run, small_run, disc_pairs, tmp_path, capsys):
     assert "mean IoU without ground: " in out and written["excluded_classes"] == ["ground"]
     assert written["settings"]["extra_metrics"] == ["boundary_iou"] and 0 <= written["mean_boundary_iou"] <= 1
     assert (tmp_path / "log" / "per_image.csv").read_text().count("\n") == 5
-    assert {"confusion_matrix.png", "class_iou.png"} <= {path.name for path in (tmp_path / "log").iterdir()}
+    assert {"confusion_matrix.png", "class_iou.png", "report.html"} <= {
+        path.name for path in (tmp_path / "log").iterdir()
+    }
 
 
 def test_chosen_metrics_and_groups(run, tmp_path, capsys):
@@ -66,7 +68,18 @@ def test_chosen_metrics_and_groups(run, tmp_path, capsys):
     names = ["mean_dice", "trimap_iou_4", "calibration_error", "mean_found_small", "image_mean_iou"]
     assert all(written["intervals"][name][0] <= written["intervals"][name][1] for name in names)
     assert {name: group["images"] for name, group in written["groups"].items()} == {"1": 1, "3": 1, "(no match)": 2}
-    assert "trimap IoU 4" in capsys.readouterr().out
+    assert "mean IoU within 4 px" in capsys.readouterr().out
+
+
+def test_two_models(run, small_run, disc_records, tmp_path, capsys):
+    path = freeze(tmp_path / "graph.pb", with_probabilities=False)
+    assert run(f"--compare={path}") == 0
+    written = json.loads((tmp_path / "log" / "comparison.json").read_text())
+    assert written["second"] == path and len(written["images"]) == 4 and written["metrics"]["mean_iou"]["interval"]
+    assert "images where they disagree most" in capsys.readouterr().out
+    assert (tmp_path / "log" / "comparison.html").stat().st_size > 10_000
+    assert run("--compare=x", "--watch") == 1
+    assert "--compare" in capsys.readouterr().err
 
 
 def test_an_exported_file(run, disc_records, disc_pairs, tmp_path, capsys):
@@ -84,6 +97,7 @@ def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
     flags = ("--eval_crop_size=49,65", "--eval_batch_size=3", "--eval_scales=0.5", "--eval_scales=1.0")
     assert run(*flags, "--add_flipped_images") == 0
     assert "eval/miou_0.5_1.0_flipped_overall[" in capsys.readouterr().out
+    assert "Most uncertain images" in (tmp_path / "log" / "report.html").read_text()
     written = json.loads((tmp_path / "log" / "metrics.json").read_text())
     assert np.sum(written["confusion_matrix"]) == 4 * 48 * 64  # padding does not count
 
