@@ -227,6 +227,11 @@ class DrawnConfig(Config):
         max=1000,
         because="shapes would be larger than any image",
     )
+    on_outside: str = setting(
+        "fail",
+        "Shapes that reach far outside many of the images, which were probably resized: stop, or cut them off.",
+        choices=("fail", "cut"),
+    )
 
 
 @dataclass(frozen=True)

@@ -341,6 +341,8 @@ def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, 
     """The values, how many pixels took the nearest color of the table, and whether values were read from colors."""
     spec = spec.before
     image = _open(data, where)
+    if spec.table is None and image.mode in ("RGBA", "LA"):
+        image = _alpha_if_mask(image)
     if shows_colors(image, spec):
         pixels = np.asarray(image.convert("RGB")) if image.mode in _ONE_CHANNEL else _opaque(image, where)
         if spec.table is None:
@@ -411,6 +413,15 @@ def _opaque(image: Image.Image, where: str) -> np.ndarray:
         rule = "the mask is partly transparent, so its pixels are not clearly of one class"
         raise UserError("not-a-mask", rule, "write it without an alpha channel", where=where)
     return pixels[..., :-1]
+
+
+def _alpha_if_mask(image: Image.Image) -> Image.Image:
+    """The alpha channel of an image in which it is the mask: all that can be seen has one color; else the image."""
+    pixels = np.asarray(image)
+    alpha, seen = pixels[..., -1], pixels[pixels[..., -1] > 0][:, :-1]
+    if alpha.min() == alpha.max() or (seen != seen[:1]).any():
+        return image
+    return Image.fromarray(alpha)
 
 
 def _missing_palette(pixels: np.ndarray, where: str) -> UserError:

@@ -60,7 +60,8 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
         if splits.fold >= 0:
             return {"": folds[splits.fold]}
         return {f"fold_{number}": fold for number, fold in enumerate(folds)}
-    return {"": _divided(source, labels, splits)}
+    skip_missing = getattr(config, "on_missing", "fail") == "skip"
+    return {"": _divided(source, labels, splits, skip_missing)}
 
 
 def _require_usable_pairs(source: Source) -> None:
@@ -77,9 +78,9 @@ def _require_usable_pairs(source: Source) -> None:
                 raise UserError("not-utf-8", rule, "rename it, e.g. with `convmv`", where=shown) from None
 
 
-def _divided(source: Source, labels: LabelConfig, config: SplitConfig) -> Source:
+def _divided(source: Source, labels: LabelConfig, config: SplitConfig, skip_missing: bool) -> Source:
     if config.list_files:
-        return dataclasses.replace(source, splits=_listed(source, config.list_files))
+        return dataclasses.replace(source, splits=_listed(source, config.list_files, skip_missing))
     asked = config.train_pct is not None or config.test_pct > 0 or config.stratify or config.group_by
     if UNDIVIDED not in source.splits and not asked:
         return source
@@ -160,14 +161,14 @@ def _classes_of(pair: Pair, recipe: Recipe) -> frozenset[int]:
 # --- Lists --------------------------------------------------------------------------------------------------
 
 
-def _listed(source: Source, list_files: str) -> Splits:
+def _listed(source: Source, list_files: str, skip_missing: bool) -> Splits:
     by_name = {pair.name: pair for pair in pooled(source)}
     splits: dict[str, list[Pair]] = {}
     for path in map(pathlib.Path, split_paths(list_files)):
         if path.stem in splits:
             rule, hint = f"two lists are called {path.stem}", "the name of a list is the name of its split"
             raise UserError("duplicate-names", rule, hint, field="list_files", value=path.stem)
-        splits[path.stem] = _of_list(path, by_name)
+        splits[path.stem] = _of_list(path, by_name, skip_missing)
     if not splits:
         raise UserError("missing-setting", "names no list", "e.g. `list_files=train.txt,val.txt`", field="list_files")
     listed = {pair.name for pairs in splits.values() for pair in pairs}
@@ -177,15 +178,17 @@ def _listed(source: Source, list_files: str) -> Splits:
     return splits
 
 
-def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair]) -> list[Pair]:
+def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair], skip_missing: bool) -> list[Pair]:
     names = read_list(path)
     stems = [name if name in by_name else os.path.splitext(name)[0] for name in names]
     missing = [name for name, stem in zip(names, stems, strict=True) if stem not in by_name]
-    if missing:
+    if missing and skip_missing and len(missing) < len(names):
+        console.warning(f"{path}: {len(missing)} names have no pair and are left out: {shorten(missing)}")
+    elif missing:
         rule = f"{len(missing)} of its {len(names)} names have no pair of image and label: {shorten(missing, 10)}"
         hint = f"use the names of the images in their folder, such as {next(iter(by_name))!r}"
         raise UserError("unknown-image", rule, hint, where=path, value=missing)
-    return [by_name[stem] for stem in stems]
+    return [by_name[stem] for stem in stems if stem in by_name]
 
 
 # --- Groups -------------------------------------------------------------------------------------------------

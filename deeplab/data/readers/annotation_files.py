@@ -35,7 +35,13 @@ _MAX_NAMED = 5  # files in a warning
 _MAX_CELL = 2**31 - 1  # characters of a cell of a CSV file
 _MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats are not exact integers
 _NO_AREA = "shapes without an area left out"
-_OUTSIDE = "shapes reach far outside their image, as if it had been resized or cropped after annotating"
+_OUTSIDE = "images have shapes that reach far outside, as if they had been resized or cropped after annotating"
+_OUTSIDE_HINT = (
+    "`annotation_scale=0.5` scales shapes to images that were halved, `scale_annotations=true` from the size that the "
+    "file states; `on_outside=cut` cuts off what is outside"
+)
+_MAX_OUTSIDE = 5  # images with such shapes that are slips of the mouse
+_MAX_OUTSIDE_FRACTION = 0.1  # of the images with shapes
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a character: JSON allows it, terminals and file systems do not
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HEX_COLOR = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})(?:[0-9a-fA-F]{2})?")
@@ -519,6 +525,8 @@ class Collector:
         self._numbers: dict[str, int] = {}
         self._first: dict[str, list[str]] = {}
         self._errors: list[UserError] = []
+        self._painted = 0  # images with shapes
+        self._stated = 0  # images whose annotation states a size
 
     def add(
         self,
@@ -545,13 +553,16 @@ class Collector:
           UserError: the split has a pair of that name already.
         """
         scale = size == FRACTIONS
+        self._stated += size is not None
         if not callable(shapes):
             factor = 1.0 if scale else self.config.annotation_scale
             shapes = self._with_area(shapes, name, factor)
             size = size if factor == 1 else None
             scale = scale or self.config.scale_annotations
-            self._look_for_shapes_outside(shapes, name, image, size)
+            if self._reach_outside(shapes, image, size):
+                self.note(_OUTSIDE, name)
             empty = not shapes
+            self._painted += not empty
         if empty:
             done = "left out" if self.config.skip_empty else "they are background (`skip_empty=true` leaves them out)"
             self.note(f"images without a shape: {done}", name)
@@ -573,23 +584,25 @@ class Collector:
         self.used_names.update(shape.name for shape in kept)
         return kept if factor == 1 else tuple(shape.scaled(factor, factor) for shape in kept)
 
-    def _look_for_shapes_outside(
-        self, shapes: Sequence[Shape], name: str, image: str, size: tuple[int, int] | None
-    ) -> None:
+    def _reach_outside(self, shapes: Sequence[Shape], image: str, size: tuple[int, int] | None) -> bool:
+        """Whether shapes reach further outside the image than people draw over its border."""
         size = size or (shown_size(image) if shapes else None)
         if size is None or size == FRACTIONS:
-            return
+            return False
         height, width = size
         margin = np.array([2 + width / 20, 2 + height / 20])  # people draw a little over the border
         points = [ring for shape in shapes for ring in shape.rings]
         if points and all(shape.bitmap is None for shape in shapes):  # fast, since most images have no such shape
             every = np.concatenate(points)
             if (every.min(axis=0) >= -margin).all() and (every.max(axis=0) - margin <= [width, height]).all():
-                return
+                return False
         for shape in shapes:
+            if shape.bitmap and (shape.bitmap.height > height or shape.bitmap.width > width):
+                continue  # an error of its own
             left, top, right, bottom = shape.bounds()
             if left < -margin[0] or top < -margin[1] or right > width + margin[0] or bottom > height + margin[1]:
-                self.note(_OUTSIDE, name)
+                return True
+        return False
 
     def class_names(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
         """Returns the classes: the background, then the given names; by default those of the shapes, sorted.
@@ -637,16 +650,23 @@ class Collector:
         """Prints one warning per kind; none if there were errors, of which the warnings would be a consequence.
 
         Raises:
-          UserError: errors were caught; up to ten are named.
+          UserError: errors were caught; up to ten are named. Shapes of more than a few images reach outside
+            (`shapes-outside`), or shapes are to be scaled and no file states the size of an image (`no-stated-size`).
         """
         if self._errors:
             self._stop()
+        if self.config.scale_annotations and self._painted and not self._stated:
+            rule = "needs annotations that state the size of their images, which these do not"
+            hint = "`annotation_scale=0.5` scales by a factor, here for images that were halved"
+            raise UserError("no-stated-size", rule, hint, field="scale_annotations")
+        outside = self._numbers.get(_OUTSIDE, 0)
+        if outside > min(_MAX_OUTSIDE, _MAX_OUTSIDE_FRACTION * self._painted) and self.config.on_outside == "fail":
+            rule = f"{outside} of {self._painted} {_OUTSIDE}: {', '.join(self._first[_OUTSIDE])}"
+            raise UserError("shapes-outside", rule, _OUTSIDE_HINT, where="annotations", value=outside)
         for text, number in self._numbers.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
             detail = f" ({kinds})" if text == _NO_AREA else ""
-            hint = ""
-            if text == _OUTSIDE:
-                hint = "; `scale_annotations=true` scales shapes from the stated size, `annotation_scale` by a factor"
+            hint = f"; {_OUTSIDE_HINT}" if text == _OUTSIDE and self.config.on_outside == "fail" else ""
             console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}{hint}")
         self._numbers.clear()
 

@@ -41,6 +41,9 @@ class BuildCamvidConfig(Config):
         "(unset: the one that exists).",
         choices=("", "original", "segnet", "kaggle", "lists"),
     )
+    on_missing: str = setting(
+        "fail", "Images and masks of lists that do not exist: stop, or leave them out.", choices=("fail", "skip")
+    )
 
 
 @register_format("camvid", BuildCamvidConfig)
@@ -53,7 +56,7 @@ def read_camvid(config: BuildCamvidConfig) -> Source:
     root = pathlib.Path(config.camvid_root)
     require_folder(root, "camvid_root")
     layout = config.layout or _layout_of(root)
-    source = _READERS[layout](root)
+    source = _read_lists(root, config.on_missing == "skip") if layout == "lists" else _READERS[layout](root)
     _compare(source.splits)
     return source
 
@@ -132,13 +135,16 @@ def _split_folders(root: pathlib.Path, ending: str, mask_suffix: str) -> dict[st
     return splits
 
 
-def _read_lists(root: pathlib.Path) -> Source:
+def _read_lists(root: pathlib.Path, skip_missing: bool = False) -> Source:
     images, masks = _folders(root, "images", "masks")
     lists = {split: root / f"{split}.txt" for split in _SPLITS if (root / f"{split}.txt").is_file()}
     if not lists:
         rule, hint = "contains none of train.txt, val.txt, test.txt", "write the names of the images into them"
         raise UserError("no-files", rule, hint, where=root)
-    splits = {split: pair_by_names(read_list(path), images, masks, "", str(path)) for split, path in lists.items()}
+    splits = {
+        split: pair_by_names(read_list(path), images, masks, "", str(path), skip_missing)
+        for split, path in lists.items()
+    }
     return Source(splits, known="camvid", label_map=_VOID)
 
 

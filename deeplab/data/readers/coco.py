@@ -44,6 +44,7 @@ from deeplab.utils.paths import read_text, shorten
 _ALL_THINGS = (183, "other")  # the category that stands for all things in COCO's stuff files
 _LARGE = 2e7  # bytes, a second or two
 _HINT = "use instances_*.json; files of other tools have formats of their own here"
+_AS_OBJECTS = "as CVAT marks brush strokes: they are read as objects (`crowd=ignore` ignores their pixels)"
 _Id = int | str
 _Settle = Callable[["_CocoImage"], list[Shape]]
 
@@ -121,6 +122,7 @@ class _CocoReader:
         self.categories = _Categories(collector)
         self.images: dict[str, dict[str, _CocoImage]] = {}  # by split and path of the image
         self._packed_crowds = 0  # crowds whose run lengths are compressed, as CVAT's never are
+        self._tool_crowds = 0  # crowds with 'attributes' such as 'occluded', which CVAT and Datumaro write
 
     def read(self, path: str, split: str, finder: ImageFinder) -> None:
         """Reads one file.
@@ -180,7 +182,9 @@ class _CocoReader:
         beneath = is_crowd and self.crowd != "class"
         outline = require(annotation, "segmentation", (list, dict), where, [])
         if isinstance(outline, dict):
-            self._packed_crowds += beneath and isinstance(outline.get("counts"), str)
+            packed = isinstance(outline.get("counts"), str)
+            self._packed_crowds += beneath and packed
+            self._tool_crowds += beneath and not packed and isinstance(annotation.get("attributes"), dict)
             found = _bitmap(outline, image.size, where)
             image.size = image.size or (found.height, found.width)
             return Shape(name, bitmap=found, beneath=beneath)
@@ -208,6 +212,10 @@ class _CocoReader:
                 if shape.beneath:
                     crowds[shape.name] = crowds.get(shape.name, 0) + 1
         number = sum(crowds.values())
+        only = [name for name, count in crowds.items() if count == total[name]]
+        if self.crowd == "auto" and number and not self._packed_crowds and self._tool_crowds == number:
+            console.note(f"{number} regions are marked as crowds, {_AS_OBJECTS}")
+            return _all_objects
         if self.crowd == "auto" and 2 * number >= sum(total.values()) > 0:
             if self._packed_crowds:
                 rule = f"{number} of {sum(total.values())} regions are crowds"
@@ -215,19 +223,29 @@ class _CocoReader:
                     "`crowd=class` if they are objects, `crowd=ignore` if each shows a crowd, whose pixels do not count"
                 )
                 raise UserError("unclear-crowds", rule, hint, field="crowd", value=number)
-            console.note(
-                f"{number} of {sum(total.values())} regions are marked as crowds, as CVAT marks brush strokes: they "
-                "are read as objects (`crowd=ignore` ignores their pixels)"
-            )
-            return lambda image: [dataclasses.replace(shape, beneath=False) for shape in image.shapes]
+            console.note(f"{number} of {sum(total.values())} regions are marked as crowds, {_AS_OBJECTS}")
+            return _all_objects
+        brushed = {name for name in only if crowds[name] > 1 and self.crowd == "auto" and not self._packed_crowds}
+        if brushed:
+            console.note(f"all regions of class {shorten(sorted(brushed))} are marked as crowds, {_AS_OBJECTS}")
+            number -= sum(crowds[name] for name in brushed)
+            only = [name for name in only if name not in brushed]
         if number:
-            only = [name for name, count in crowds.items() if count == total[name]]
             lost = f"; all of class {shorten(only)} are" if only else ""
             text = f"{number} crowd regions become ignored pixels{lost} (`crowd=class` gives them their class)"
             (console.warning if only else console.note)(text)
         return lambda image: [
-            dataclasses.replace(shape, name=IGNORED_NAME) if shape.beneath else shape for shape in image.shapes
+            dataclasses.replace(shape, beneath=False)
+            if shape.name in brushed
+            else dataclasses.replace(shape, name=IGNORED_NAME)
+            if shape.beneath
+            else shape
+            for shape in image.shapes
         ]
+
+
+def _all_objects(image: _CocoImage) -> list[Shape]:
+    return [dataclasses.replace(shape, beneath=False) for shape in image.shapes]
 
 
 def _read_packed(path: str) -> Any:

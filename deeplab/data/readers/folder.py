@@ -48,6 +48,10 @@ class BuildFolderConfig(Config):
         "", "File with an image and its mask per line, relative to the two folders; train:FILE,val:FILE for splits."
     )
 
+    on_missing: str = setting(
+        "fail", "Files in lists that do not exist: stop, or leave them out.", choices=("fail", "skip")
+    )
+
     def validate(self) -> None:
         if self.mask_suffix and self.mask_pattern:
             rule = "excludes `mask_pattern`, which says how masks are named, too"
@@ -106,8 +110,9 @@ def _listed_pairs(config: BuildFolderConfig) -> Mapping[str, Sequence[Pair]]:
         stems = [os.path.splitext(os.path.basename(path))[0] for _, path in lists]
         lists = [(split_in(stem) or UNDIVIDED, path) for stem, (_, path) in zip(stems, lists, strict=True)]
     splits: dict[str, list[Pair]] = {}
+    skip = config.on_missing == "skip"
     for split, path in lists:
-        splits.setdefault(split, []).extend(read_pair_list(path, config.image_folder, config.mask_folder))
+        splits.setdefault(split, []).extend(read_pair_list(path, config.image_folder, config.mask_folder, skip))
     return splits if UNDIVIDED not in splits else {UNDIVIDED: [pair for pairs in splits.values() for pair in pairs]}
 
 

@@ -485,12 +485,13 @@ def _patterns_of(image: str, mask: str) -> Iterator[tuple[str, str]]:
             yield f"{before}{{name}}{after}", f"{mask_before}{{name}}{mask_after}"
 
 
-def read_pair_list(path: str, image_folder: str, mask_folder: str) -> list[Pair]:
+def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing: bool = False) -> list[Pair]:
     """Reads a list with an image and its mask per line, separated by a tab, a comma, a semicolon or white space.
 
     Args:
       path: the list.
       image_folder, mask_folder: the paths in the list are relative to these.
+      skip_missing: leave lines out whose files do not exist, with a warning, unless all do not.
 
     Raises:
       UserError: the list cannot be read, a line has not two paths, or files do not exist; the first ten are named.
@@ -502,8 +503,11 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str) -> list[Pair]
         paths = [os.path.join(image_folder, image.lstrip("/")), os.path.join(mask_folder, mask.lstrip("/"))]
         files = [existing_file(path) for path in paths]
         missing += [name for name, file in zip((image, mask), files, strict=True) if not file]
-        pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), *files))
-    if missing:
+        if all(files):
+            pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), *files))
+    if missing and skip_missing and pairs:
+        console.warning(f"{path}: {len(missing)} files do not exist, their lines are left out: {shorten(missing, 3)}")
+    elif missing:
         rule = f"{len(missing)} files do not exist: {shorten(missing, _MAX_LISTED)}"
         hint = f"its paths are relative to {image_folder} and {mask_folder}"
         raise UserError("files-missing", rule, hint, where=path, value=len(missing))

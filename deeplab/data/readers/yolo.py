@@ -127,20 +127,23 @@ def _from_yaml(config: BuildYoloConfig) -> tuple[tuple[str, ...], list[_YoloImag
     content = _read_yaml(file)
     names = _names_of(content, str(file))
     root = _root(content, file)
+    collector = Collector(config)
     found: dict[str, list[str]] = {}
     for key, split in _SPLITS.items():
-        found.setdefault(split, []).extend(_images_of(content[key], key, root, file) if content.get(key) else [])
+        images = _images_of(content[key], key, root, file, collector) if content.get(key) else []
+        found.setdefault(split, []).extend(images)
+    collector.report()
     if not any(found.values()):
         hint = "write 'train:' and 'val:' with the folders of the images"
         raise UserError("missing-key", "names no images", hint, where=file)
     common = os.path.commonpath([os.path.dirname(path) for paths in found.values() for path in paths])
-    images = [
+    listed = [
         _YoloImage(split, _name_in(path, common), path, _labels_of(path))
         for split, paths in found.items()
         for path in dict.fromkeys(paths)
     ]
-    _require_labels(images, str(file))
-    return names, images
+    _require_labels(listed, str(file))
+    return names, listed
 
 
 def _images_in(folder: str) -> list[str]:
@@ -249,7 +252,7 @@ def _root(content: Mapping[str, Any], file: pathlib.Path) -> pathlib.Path:
     return root if os.path.isdir(root) else file.parent  # Ultralytics' own files name a folder of its settings
 
 
-def _images_of(entry: Any, key: str, root: pathlib.Path, file: pathlib.Path) -> list[str]:
+def _images_of(entry: Any, key: str, root: pathlib.Path, file: pathlib.Path, collector: Collector) -> list[str]:
     """Returns the images of a split: of a folder, of a list of folders, or of the lines of a .txt file."""
     found: list[str] = []
     for place in entry if isinstance(entry, list) else [entry]:
@@ -257,7 +260,7 @@ def _images_of(entry: Any, key: str, root: pathlib.Path, file: pathlib.Path) -> 
         if os.path.isdir(path):
             found += [os.path.join(path, name) for name in _images_in(path)]
         else:
-            found += _images_listed(path, root)
+            found += _images_listed(path, root, collector)
     return found
 
 
@@ -277,12 +280,16 @@ def _place(entry: str, key: str, root: pathlib.Path, file: pathlib.Path) -> str:
     raise UserError("folder-not-found", rule, hint, where=file, value=entry)
 
 
-def _images_listed(file: str, root: pathlib.Path) -> list[str]:
+def _images_listed(file: str, root: pathlib.Path, collector: Collector) -> list[str]:
     """Returns the images that a list names, one per line; they must be in the dataset's folder."""
     finder = ImageFinder(os.path.abspath(root), "data_yaml")
     beside = os.path.relpath(os.path.dirname(file), os.path.abspath(root)).replace(os.sep, "/")
     inside = "" if beside.startswith(".") else beside
-    return [finder.find(name, f"{file}, line {number}", inside) for number, name in enumerate(read_list(file), 1)]
+    found = []
+    for number, name in enumerate(read_list(file), 1):
+        with collector.catching():
+            found.append(finder.find(name, f"{file}, line {number}", inside))
+    return found
 
 
 # --- Labels -------------------------------------------------------------------------------------------------

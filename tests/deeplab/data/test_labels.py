@@ -97,6 +97,16 @@ def test_gray_saved_as_rgb_needs_no_table():
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(np.stack([LABEL] * 3, -1)))), LABEL)
 
 
+def test_an_alpha_channel_that_is_the_mask_is_read():
+    """Cut-outs show one color where the object is, and nothing elsewhere."""
+    alpha = np.where(LABEL > 0, 255, 0).astype(np.uint8)
+    for mode, color in (("RGBA", (250, 10, 10)), ("LA", (0,))):
+        pixels = np.stack([*(np.full(LABEL.shape, part, np.uint8) for part in color), alpha], -1)
+        image = Image.fromarray(np.where(alpha[..., None] > 0, pixels, 0).astype(np.uint8))
+        assert image.mode == mode
+        np.testing.assert_array_equal(decode(encoded(image), LabelSpec(mapping={255: 1})), alpha > 0)
+
+
 def test_opaque_alpha_is_dropped_and_partial_alpha_refused():
     alpha = np.full(LABEL.shape, 255, np.uint8)
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(np.stack([LABEL, alpha], -1)))), LABEL)

@@ -383,8 +383,8 @@ def write_pair(root, name, value):
     assert cv2.imwrite(str(root / "masks" / f"{name}.png"), label)
 
 
-def read(root, **settings):
-    config = BuildFolderConfig(str(root / "images"), str(root / "masks"))
+def read(root, on_missing="fail", **settings):
+    config = BuildFolderConfig(str(root / "images"), str(root / "masks"), on_missing=on_missing)
     return read_sources("folder", config, LABELS, SplitConfig(**settings))
 
 
@@ -474,6 +474,8 @@ def test_names_on_a_list_that_have_no_pair(patients, tmp_path):
     with raises("unknown-image", where="mine.txt") as caught:
         read(patients, list_files=f"{tmp_path}/mine.txt")
     assert caught.value.value == ["lost"] and "such as 'p0_0'" in caught.value.hint
+    (source,) = read(patients, list_files=f"{tmp_path}/mine.txt", on_missing="skip").values()
+    assert members(source) == {"mine": ["p0_0"]}
 
 
 def test_two_lists_of_one_name(patients, tmp_path):

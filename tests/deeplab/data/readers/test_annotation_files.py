@@ -389,17 +389,40 @@ def test_shapes_without_an_area_are_left_out(capsys):
     assert "1 images without a shape: left out: b" in said
 
 
-def test_shapes_far_outside_their_image_are_pointed_out(tmp_path, capsys):
+def collect_outside(tmp_path, outside, inside=0, **settings):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    collector = Collector(DrawnConfig())
-    image = str(tmp_path / "a.png")
-    collector.add("a", image, "a.json", [rectangle("hair", 30, 20, 80, 60), rectangle("hair", -3, -2, 43, 33)])
-    collector.add("b", image, "a.json", [rectangle("hair", 30, 20, 80, 60)], size=(60, 80))
+    collector = Collector(DrawnConfig(**settings))
+    for number in range(outside):
+        collector.add(f"o{number}", str(tmp_path / "a.png"), "a.json", [rectangle("hair", 30, 20, 80, 60)])
+    for number in range(inside):
+        collector.add(f"i{number}", str(tmp_path / "a.png"), "a.json", [rectangle("hair", -3, -2, 43, 33)])
+    collector.add("b", str(tmp_path / "a.png"), "a.json", [rectangle("hair", 30, 20, 80, 60)], size=(60, 80))
     collector.add("c", str(tmp_path / "nothing.png"), "a.json", [rectangle("hair", 30, 20, 80, 60)])
     collector.report()
+
+
+def test_shapes_far_outside_many_images_are_an_error(tmp_path, capsys):
+    with raises("shapes-outside", where="annotations") as caught:
+        collect_outside(tmp_path, 2, 3)
+    assert caught.value.value == 2 and "2 of 7 images" in caught.value.rule and "o0, o1" in caught.value.rule
+    assert "annotation_scale" in caught.value.hint and "on_outside=cut" in caught.value.hint
+    with raises("shapes-outside"):
+        collect_outside(tmp_path, 6, 100)
+    collect_outside(tmp_path, 2, 3, on_outside="cut")
+    assert "warning: 2 images have shapes that reach far outside" in capsys.readouterr().err
+
+
+def test_shapes_far_outside_a_few_of_many_images_are_pointed_out(tmp_path, capsys):
+    collect_outside(tmp_path, 1, 20)
     said = capsys.readouterr().err
-    assert said.count("warning") == 1
-    assert "1 shapes reach far outside their image" in said and ": a; `scale_annotations=true`" in said
+    assert said.count("warning") == 1 and "1 images have shapes that reach far outside" in said
+
+
+def test_shapes_cannot_be_scaled_where_no_size_is_stated():
+    collector = Collector(DrawnConfig(scale_annotations=True))
+    collector.add("a", "a.jpg", "a.json", [SQUARE])
+    with raises("no-stated-size", field="scale_annotations"):
+        collector.report()
 
 
 def test_shapes_are_scaled_by_a_factor():

@@ -31,8 +31,8 @@ PUBLISHED_SPLITS = {
 }
 
 
-def camvid_config(root, layout=""):
-    return BuildCamvidConfig(camvid_root=str(root), layout=layout)
+def camvid_config(root, layout="", **settings):
+    return BuildCamvidConfig(camvid_root=str(root), layout=layout, **settings)
 
 
 def test_frames_have_their_published_splits():
@@ -112,6 +112,10 @@ def test_with_lists(tmp_path):
     source = read_camvid(camvid_config(tmp_path))
     assert names_of(source) == {"train": ["b"], "test": ["a"]}
     assert built_labels(source, tmp_path / "out", "train") == {"b": [[1, 255], [2, 2]]}
+    (tmp_path / "test.txt").write_text("a\nlost\n")
+    with raises("files-missing", where="test.txt"):
+        read_camvid(camvid_config(tmp_path))
+    assert names_of(read_camvid(camvid_config(tmp_path, on_missing="skip"))) == {"train": ["b"], "test": ["a"]}
     for split in ("train", "test"):
         (tmp_path / f"{split}.txt").unlink()
     with raises("no-files", where=tmp_path):

@@ -209,6 +209,20 @@ def test_brush_strokes_that_cvat_calls_crowds_are_objects(folder, capsys, polygo
     assert [row[0] for row in ignored] == [255] * 3 + [0] * 2
 
 
+def test_a_class_of_brush_strokes_and_strokes_with_attributes_are_objects(folder, capsys):
+    """Where most regions are polygons, a class that consists of crowds or the keys that CVAT writes tell it."""
+    outlines = [annotation([SQUARE], 18, number=n) for n in range(1, 9)]
+    strokes = [annotation({"size": [5, 6], "counts": [n, 3, 27 - n]}, 3, number=9, iscrowd=1) for n in (0, 25)]
+    label = np.array(draw(read(folder, content(*outlines, *strokes))))
+    assert (label == 1).sum() > 0 and not (label == 255).any()
+    assert "all regions of class car are marked as crowds" in capsys.readouterr().err
+    stroke = annotation({"size": [5, 6], "counts": [0, 3, 27]}, 18, number=9, iscrowd=1)
+    assert (np.array(draw(read(folder, content(*outlines, stroke)))) == 255).any()
+    cvats = {**stroke, "attributes": {"occluded": False}}
+    assert not (np.array(draw(read(folder, content(*outlines, cvats)))) == 255).any()
+    assert "1 regions are marked as crowds, as CVAT" in capsys.readouterr().err
+
+
 def test_many_crowds_with_compressed_run_lengths_are_not_guessed(folder):
     packed = coco_mask.encode(np.asfortranarray(np.ones([5, 6], np.uint8)))["counts"].decode()
     data = content(annotation({"size": [5, 6], "counts": packed}, iscrowd=1))

@@ -69,7 +69,7 @@ def test_polygons_have_the_value_of_their_label(folder):
 
 
 def test_boxes(folder):
-    box = '<box label="road" xtl="4.00" ytl="3.00" xbr="6.00" ybr="9.00" z_order="0"></box>'
+    box = '<box label="road" xtl="4.00" ytl="3.00" xbr="6.00" ybr="7.00" z_order="0"></box>'
     assert drawn(folder, box) == [[0] * 6] * 3 + [[0, 0, 0, 0, 1, 1]] * 2
 
 

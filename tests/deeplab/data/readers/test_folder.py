@@ -64,6 +64,9 @@ def test_lists_of_pairs_may_be_splits(tmp_path):
     assert names_of(read_folder(config(tmp_path, pair_list=",".join(paths)))) == {"train": ["a"], "val": ["b"]}
     named = f"one:{paths[0]},two:{paths[1]}"
     assert names_of(read_folder(config(tmp_path, pair_list=named))) == {"one": ["a"], "two": ["b"]}
+    (tmp_path / "val.txt").write_text("b.jpg\tx.png\nlost.jpg\tx.png\n")
+    skipped = read_folder(config(tmp_path, pair_list=named, on_missing="skip"))
+    assert names_of(skipped) == {"one": ["a"], "two": ["b"]}
 
 
 def test_subfolders_called_train_and_val_are_the_splits():

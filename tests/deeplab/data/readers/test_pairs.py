@@ -232,6 +232,11 @@ def test_lists_of_pairs(tmp_path):
     with raises("files-missing", where="list.txt") as caught:
         read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
     assert caught.value.value == 1 and "z.png" in caught.value.rule
+    folders = str(tmp_path / "images"), str(tmp_path / "masks")
+    assert [pair.name for pair in read_pair_list(str(tmp_path / "list.txt"), *folders, skip_missing=True)] == ["a"]
+    (tmp_path / "list.txt").write_text("a.jpg z.png\n")
+    with raises("files-missing", where="list.txt"):  # nothing would be left
+        read_pair_list(str(tmp_path / "list.txt"), *folders, skip_missing=True)
     (tmp_path / "list.txt").write_text("a.jpg\n")
     with raises("wrong-format", where="list.txt, line 1"):
         read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))

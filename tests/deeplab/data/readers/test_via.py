@@ -253,9 +253,11 @@ def test_csv_that_breaks_the_format(folder, text, code, place):
 def test_shapes_outside_and_another_file_size_are_pointed_out(folder, capsys):
     Image.new("RGB", (12, 8)).save(folder / "images" / "a.jpg")
     large = {"name": "rect", "x": 8, "y": 4, "width": 16, "height": 12}  # on an image of 24x16 pixels
-    source = read(folder, export(image(region(large), size=98765)))
+    with raises("shapes-outside", where="annotations"):
+        read(folder, export(image(region(large), size=98765)))
+    source = read(folder, export(image(region(large), size=98765)), on_outside="cut")
     said = capsys.readouterr().err
-    assert "1 shapes reach far outside their image" in said
+    assert "1 images have shapes that reach far outside" in said
     assert "1 images have another file size than VIA noted" in said
     halved = read(folder, export(image(region(large), size=98765)), annotation_scale=0.5)
     assert "outside" not in capsys.readouterr().err

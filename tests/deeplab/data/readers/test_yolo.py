@@ -165,6 +165,7 @@ def test_lists_of_images(tmp_path):
     with raises("image-not-found", where="val.txt, line 2") as caught:
         read(tmp_path)
     assert caught.value.value == "../../etc/passwd"
+    assert members(read(tmp_path, on_missing="skip")) == {"train": ["b", "a"], "val": ["c"]}
 
 
 @pytest.mark.parametrize(
