@@ -20,7 +20,7 @@ class ExportConfig(Config):
     formats: Texts = setting(
         ("frozen_graph", "saved_model"),
         "Formats to write: frozen_graph, saved_model, keras, litert, litert_float16, litert_dynamic, litert_int8, "
-        "onnx; all = every one whose libraries are installed.",
+        "onnx, onnx_dynamic, onnx_int8; all = every one whose libraries are installed.",
     )
     num_classes: int | None = setting(
         None,
@@ -86,6 +86,22 @@ class ExportConfig(Config):
         "labels",
         "What litert_int8 computes: the labels, or the logits before upsampling.",
         choices=("labels", "logits"),
+    )
+    export_probabilities: bool = setting(
+        True, "Whether onnx files compute probabilities beside the labels (off: faster, smaller outputs)."
+    )
+    onnx_for: str = setting(
+        "onnxruntime",
+        "Program that the onnx files are for; opencv4 = OpenCV 4.5 and later, whose files other programs may refuse.",
+        choices=("onnxruntime", "opencv4"),
+        rare=True,
+    )
+    onnx_int8: str = setting(
+        "u8u8",
+        "Integers of onnx_int8: u8u8 suits every processor; u8s8_reduced has weights of 7 bits; u8s8 needs VNNI, or "
+        "sums saturate.",
+        choices=("u8u8", "u8s8_reduced", "u8s8"),
+        rare=True,
     )
     float_layers: Texts = setting(
         (),

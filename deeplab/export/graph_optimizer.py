@@ -1,6 +1,7 @@
-"""Makes the frozen graph of a model with folded batch norm faster, by algebra on its operations.
+"""Makes the graph of a model with folded batch norm faster, by algebra on its operations.
 
-Three identities. Each is found by its pattern, and not applied where another operation reads an inner result:
+Three identities for TensorFlow, and one for other programs. Each is found by its pattern, and not applied where another
+operation reads an inner result:
 
 - *activate_before_batch_to_space*: TensorFlow computes atrous depthwise convolutions as SpaceToBatchND -> depthwise ->
   BatchToSpaceND. The bias and activation after it are elementwise, so they can come before BatchToSpaceND, where
@@ -9,6 +10,9 @@ Three identities. Each is found by its pattern, and not applied where another op
   pooling read it, the two convolutions are one, and the mean can be taken before the projection.
 - *split_pooled_from_concat*: image pooling gives every pixel the same values. A 1x1 convolution of their concatenation
   with others is the convolution of the others, plus a bias computed once per image.
+
+- *dilate_natively*: SpaceToBatchND -> depthwise -> BatchToSpaceND is one depthwise convolution with dilation, which
+  TensorFlow cannot run on a processor but ONNX Runtime, OpenVINO and OpenCV can.
 
 Measured on MobileNetV2 with image pooling, 513x513: 5 % of the time at output stride 16, 7 % at 8.
 """
@@ -30,6 +34,18 @@ def speed_up(definition: tf.compat.v1.GraphDef) -> None:
     for node in list(definition.node):
         if node.op == "BatchToSpaceND":
             activate_before_batch_to_space(graph, node)
+        elif node.op == "Mean":
+            compose_projection(graph, node)
+        elif node.op == "ConcatV2":
+            split_pooled_from_concat(graph, node)
+
+
+def speed_up_for_others(definition: tf.compat.v1.GraphDef) -> None:
+    """Applies the identities for programs other than TensorFlow. Nodes that are no longer read stay in the graph."""
+    graph = _Graph(definition)
+    for node in list(definition.node):
+        if node.op == "BatchToSpaceND":
+            dilate_natively(graph, node)
         elif node.op == "Mean":
             compose_projection(graph, node)
         elif node.op == "ConcatV2":
@@ -104,6 +120,50 @@ def activate_before_batch_to_space(graph: _Graph, restore: Node) -> bool:
         _replace_input(reader, activation.name, restore.name)
     bias.input[0], restore.input[0] = restore.input[0], activation.name
     return True
+
+
+def dilate_natively(graph: _Graph, restore: Node) -> bool:
+    """Replaces an atrous depthwise convolution by one with dilation. Returns whether the pattern was found."""
+    depthwise = graph.source(restore)
+    if depthwise.op != "DepthwiseConv2dNative" or depthwise.attr["padding"].s != b"VALID":
+        return False
+    spread = graph.source(depthwise)
+    rate = graph.constant(spread, 1) if spread.op == "SpaceToBatchND" else None
+    padding = _padding_of_atrous(graph, spread, restore) if rate is not None else None
+    if rate is None or padding is None or list(depthwise.attr["strides"].list.i) != [1, 1, 1, 1]:
+        return False
+    name = f"{restore.name}/dilated"
+    dilated = graph.nodes[graph.add(depthwise, name, spread.input[0], depthwise.input[1])]
+    dilated.attr["padding"].s = b"EXPLICIT"
+    dilated.attr["explicit_paddings"].list.i[:] = [0, 0, *padding.flatten().tolist(), 0, 0]
+    dilated.attr["dilations"].list.i[:] = [1, *rate.tolist(), 1]
+    for reader in graph.readers(restore):
+        _replace_input(reader, restore.name, name)
+    return True
+
+
+def _padding_of_atrous(graph: _Graph, spread: Node, restore: Node) -> np.ndarray | None:
+    """Padding before and after both axes, [2, 2], without what makes the size divisible by the rate.
+
+    Where sizes are known, that rest is what BatchToSpaceND crops; else the graph computes the padding from the one
+    constant of this shape.
+    """
+    padding, crops = graph.constant(spread, 2), graph.constant(restore, 2)
+    if padding is not None and crops is not None:
+        return padding - crops
+    seen, stack, found = set(), [graph.source(spread, 2)], {}
+    while stack:
+        node = stack.pop()
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.op == "Const":
+            value = tf.make_ndarray(node.attr["value"].tensor)
+            if value.shape == (2, 2):
+                found[node.name] = value
+        elif node.op != "Shape":
+            stack += [graph.source(node, index) for index in range(len(node.input))]
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 class _Linear(NamedTuple):

@@ -1,8 +1,8 @@
-"""Model files that take one size only: the description inside them, and the `Predictor` that fits images to them.
+"""Model files that take prepared images: the description inside them, and the `Predictor` that prepares images.
 
 The file computes labels, probabilities or logits of an image [1, h, w, C], 0..255. Resizing, padding and cropping
 happen here, as `prediction.prepare` and `prediction.restore_labels` do them inside other exports; an image that is
-larger than the file's size is shrunk to fit, and its prediction is enlarged again.
+larger than the file's size is shrunk to fit, and its prediction is enlarged again, unless the file takes larger sizes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from deeplab.data.dataset import Color
 from deeplab.inference.file_predictor import FilePredictor, Run
 from deeplab.inference.prediction import size_after_resizing
 from deeplab.inference.predictor import Prediction, shrunk_size
+from deeplab.model.resize import fitting_length
 from deeplab.utils import console
 
 DTYPES = ("float32", "uint8", "int8")
@@ -28,14 +29,15 @@ DTYPES = ("float32", "uint8", "int8")
 
 @dataclass(frozen=True)
 class FixedInput:
-    """What a file of one size must tell about itself.
+    """What a file that takes prepared images must tell about itself.
 
     Attributes:
-      size: height and width of its input.
+      size: height and width of its input; the smallest ones where it takes larger images.
       padding_color: one number per channel, 0..255, that fills the bottom and the right of smaller images.
       resize: how images are resized first.
       class_names, colors: of the classes, as far as they are known.
       dtype: of the input: float32 or uint8, 0..255, or int8, which is 0..255 minus 128.
+      stride: of sizes that it takes as well: k * stride + 1 pixels, at least `size`; None = no other size.
       upsample_logits: whether logits are upsampled before the argmax; only for files that compute logits.
     """
 
@@ -46,10 +48,13 @@ class FixedInput:
     colors: tuple[Color, ...] = ()
     dtype: str = "float32"
     upsample_logits: bool = True
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"the input is {self.dtype}, not one of {', '.join(DTYPES)}")
+        if min(self.size) < 1 or (self.stride is not None and self.stride < 1):
+            raise ValueError(f"the input has size {self.size} and stride {self.stride}")
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Size]:
         """Resizes, shrinks if it must, and pads an image, as `prediction.prepare` does it inside other exports.
@@ -61,11 +66,21 @@ class FixedInput:
           float32 [h, w, C], 0..255, and height and width of the part that is no padding.
         """
         pixels = np.asarray(transforms.resize_to_range(image.astype(np.float32), self.resize))
-        height, width = self.size
+        height, width = self.size_for(pixels.shape[:2])
         if pixels.shape[0] > height or pixels.shape[1] > width:
             pixels = transforms.resize_bilinear(pixels, shrunk_size(pixels.shape[:2], self.size)).numpy()
         padded = np.asarray(transforms.pad_to(pixels, height, width, self.padding_color))
         return padded, (pixels.shape[0], pixels.shape[1])
+
+    def size_for(self, size: Size) -> Size:
+        """Height and width to which an image of a size is padded; smaller than the image if it must be shrunk."""
+        if self.stride is None:
+            return self.size
+        height, width = (
+            least if length <= least else fitting_length(length, self.stride)
+            for length, least in zip(size, self.size, strict=True)
+        )
+        return height, width
 
     def as_input(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels, float32 0..255, in the type of the input."""
@@ -84,6 +99,7 @@ class FixedInput:
                 "channels": "RGB",
                 "range": [-128, 127] if self.dtype == "int8" else [0, 255],
                 "size": self.size,
+                "stride_of_larger_sizes": self.stride,
             },
             "padding_color": self.padding_color,
             "resize": as_dict(self.resize),
@@ -103,7 +119,9 @@ class FixedInput:
         names = tuple(map(str, content["classes"]))
         dtype, upsample = str(content["input"]["dtype"]), bool(content.get("upsample_logits", True))
         resize = make(ResizeConfig, content["resize"])
-        return cls((int(height), int(width)), padding, resize, names, colors, dtype, upsample)
+        stride = content["input"].get("stride_of_larger_sizes")
+        size = (int(height), int(width))
+        return cls(size, padding, resize, names, colors, dtype, upsample, None if stride is None else int(stride))
 
 
 class FixedSizePredictor(FilePredictor):
@@ -126,7 +144,8 @@ class FixedSizePredictor(FilePredictor):
 
     def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
         padded, (rows, columns) = self.fixed.prepare(image)
-        if np.greater(size_after_resizing(image.shape[:2], self.fixed.resize), self.fixed.size).any():
+        size = size_after_resizing(image.shape[:2], self.fixed.resize)
+        if np.greater(size, self.fixed.size_for(size)).any():
             self._note_shrinking()
         labels, scores = super()._predict(self.fixed.as_input(padded), probabilities)
         labels, scores = labels[:rows, :columns], None if scores is None else scores[:rows, :columns]

@@ -77,6 +77,8 @@ _MODULES = {
     "litert_dynamic": "litert",
     "litert_int8": "litert",
     "onnx": "onnx",
+    "onnx_dynamic": "onnx",
+    "onnx_int8": "onnx",
 }
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")

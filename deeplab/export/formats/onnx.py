@@ -1,56 +1,164 @@
-"""ONNX files of one size, for ONNX Runtime and other programs. Needs the extra `onnx`.
+"""ONNX files, for ONNX Runtime, OpenCV and other programs. Needs the extra `onnx`.
 
-    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded to the crop size
+| format | size | numbers |
+|---|---|---|
+| onnx | the crop size | float32 |
+| onnx_dynamic | any of k * stride + 1 pixels | float32 |
+| onnx_int8 | the crop size | int8 with scales per channel, between QuantizeLinear and DequantizeLinear |
+
+    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded
     SemanticPredictions      int32 [1, h, w]
-    SemanticProbabilities    float32 [1, h, w, classes], 0..1
+    SemanticProbabilities    float32 [1, h, w, classes], 0..1; unless `export_probabilities` is off
 
-Atrous convolutions have native dilation. The property `deeplab` of the file tells the size and the padding color.
+Atrous convolutions have native dilation, so that there is no SpaceToDepth in the file. The property `deeplab` tells
+the size and the padding color. Files for OpenCV 4 have the bounds of Clip as attributes, the only form that it reads.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab.export import graph_optimizer
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
 from deeplab.export.formats.litert import IMAGE, describe
 from deeplab.export.freeze import FrozenModel
+from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
-from deeplab.inference.runtimes.onnx import PROPERTY
+from deeplab.inference.runtimes.onnx import PROPERTY, TARGET
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
 OPSET = 17
+Proto = Any  # onnx.ModelProto
 
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
-    """Writes a file with float32 weights.
+    """Writes a file of one size with float32 weights.
 
     Raises:
       UserError: the extra `onnx` is not installed.
     """
-    tf2onnx, onnx = require("tf2onnx", "onnx"), require("onnx", "onnx")
+    return _finish(model, path, _converted(model, fixed=True), describe(model))
+
+
+def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes a file for images of many sizes with float32 weights."""
+    description = dataclasses.replace(describe(model), stride=model.settings.model.output_stride)
+    return _finish(model, path, _converted(model, fixed=False), description)
+
+
+def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
+    """Writes a file of one size whose convolutions are integers, with ranges from the calibration images."""
+    quantization = require("onnxruntime.quantization", "onnx")
+    onnx = require("onnx", "onnx")
+    description, config = describe(model), model.config
+    unsigned, signed = quantization.QuantType.QUInt8, quantization.QuantType.QInt8
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            self.images: Iterator[np.ndarray] = iter(model.calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.images, None)
+            return None if image is None else {IMAGE: description.prepare(image)[0][np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
+        proto = _converted(model, fixed=True)
+        _keep_sizes(proto, onnx.numpy_helper)
+        onnx.save(onnx.shape_inference.infer_shapes(proto), before)
+        logging.disable(logging.WARNING)  # it advises steps that were taken
+        try:
+            quantization.quantize_static(
+                before,
+                after,
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "Add", "Concat", "GlobalAveragePool", "MatMul", "Gemm"],
+                per_channel=True,
+                reduce_range=config.onnx_int8 == "u8s8_reduced",
+                activation_type=unsigned,
+                weight_type=unsigned if config.onnx_int8 == "u8u8" else signed,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        proto = onnx.load_from_string(pathlib.Path(after).read_bytes())
+    return _finish(model, path, proto, description)
+
+
+def _converted(model: FrozenModel, fixed: bool) -> Proto:
+    tf2onnx = require("tf2onnx", "onnx")
+    require("onnx", "onnx")
+    names = [LABELS, *([PROBABILITIES] if model.config.export_probabilities else [])]
+    definition = graph_definition(model, fixed)
+    outputs = [f"{name}:0" for name in names]
+    proto, _ = tf2onnx.convert.from_graph_def(definition, input_names=[f"{IMAGE}:0"], output_names=outputs, opset=OPSET)
+    for value in (*proto.graph.input, *proto.graph.output):
+        _rename(proto, value.name, value.name.removesuffix(":0"))
+    return proto
+
+
+def graph_definition(model: FrozenModel, fixed: bool) -> tf.compat.v1.GraphDef:
+    """The graph from a prepared image to labels and probabilities, for converters to other programs.
+
+    Args:
+      model: what to convert.
+      fixed: whether the image has the crop size; else height and width are unknown.
+    """
     settings = model.settings
     assert settings.crop_size is not None
-    signature = [tf.TensorSpec([1, *settings.crop_size, settings.model.input_channels], tf.float32, IMAGE)]
-
-    @tf.function(input_signature=signature)
-    def predict(image):
+    size = list(settings.crop_size) if fixed else [None, None]
+    graph = tf.Graph()
+    with graph.as_default():
+        image = tf.compat.v1.placeholder(tf.float32, [1, *size, settings.model.input_channels], name=IMAGE)
         raw = predict_batch(model.in_this_graph(), image, settings)
-        return {LABELS: raw.labels, PROBABILITIES: raw.probabilities}
+        tf.identity(raw.labels, name=LABELS)
+        tf.identity(raw.probabilities, name=PROBABILITIES)
+    definition = graph.as_graph_def()
+    if model.folded:
+        graph_optimizer.speed_up_for_others(definition)
+    return definition
 
-    proto, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=OPSET)
+
+def _rename(proto: Proto, old: str, new: str) -> None:
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        value.name = new if value.name == old else value.name
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
+def _finish(model: FrozenModel, path: str, proto: Proto, description: FixedInput) -> list[TensorInfo]:
+    onnx = require("onnx", "onnx")
     _keep_sizes(proto, onnx.numpy_helper)
-    onnx.helper.set_model_props(proto, {PROPERTY: describe(model).to_json()})
+    target = model.config.onnx_for
+    if target == "opencv4":
+        _bounds_as_attributes(proto, onnx)
+    else:
+        onnx.checker.check_model(proto)
+    onnx.helper.set_model_props(proto, {PROPERTY: description.to_json(), TARGET: target})
     write_atomically(path, proto.SerializeToString(deterministic=True))
-    specs = [(IMAGE, signature[0]), *predict.get_concrete_function().structured_outputs.items()]
-    return [(name, spec.dtype.name, shape_text(spec.shape)) for name, spec in specs]
+    return [_tensor(value, onnx) for value in (*proto.graph.input, *proto.graph.output)]
 
 
-def _keep_sizes(proto: Any, numpy_helper: Any) -> None:
+def _tensor(value: Any, onnx: Any) -> TensorInfo:
+    kind = value.type.tensor_type
+    shape = [one.dim_value or None for one in kind.shape.dim]
+    name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    return value.name, name, shape_text(tf.TensorShape(shape))
+
+
+def _keep_sizes(proto: Proto, numpy_helper: Any) -> None:
     """Raises the scales of resizes by a millionth: 7 * float32(25 / 7) would be rounded down to 24.
 
     The sampling points depend on the two sizes alone, because corners are aligned.
@@ -59,9 +167,37 @@ def _keep_sizes(proto: Any, numpy_helper: Any) -> None:
     for constant in proto.graph.initializer:
         if constant.name in scales:
             values = numpy_helper.to_array(constant)
-            raised = np.where(values == 1, values, values * (1 + 1e-6)).astype(values.dtype)
+            is_exact = values == np.round(values)
+            raised = np.where(is_exact, values, values * (1 + 1e-6)).astype(values.dtype)
             constant.CopyFrom(numpy_helper.from_array(raised, constant.name))
 
 
+def _bounds_as_attributes(proto: Proto, onnx: Any) -> None:
+    """Moves the bounds of Clip from inputs, where they are since operation set 11, to attributes."""
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Clip" and len(node.input) > 1:
+            for name, bound in zip(("min", "max"), node.input[1:], strict=False):
+                if bound:
+                    node.attribute.append(onnx.helper.make_attribute(name, float(constants[bound])))
+            del node.input[1:]
+
+
 NEEDS = dict.fromkeys(("tf2onnx", "onnx", "onnxruntime"), "onnx")
+
+
 FORMATS.register("onnx")(ExportFormat("model.onnx", ".onnx", write, prepares_inside=False, needs=NEEDS))
+FORMATS.register("onnx_dynamic")(
+    ExportFormat("model_dynamic.onnx", "_dynamic.onnx", write_dynamic, prepares_inside=False, needs=NEEDS)
+)
+FORMATS.register("onnx_int8")(
+    ExportFormat(
+        "model_int8.onnx",
+        "_int8.onnx",
+        write_int8,
+        is_exact=False,
+        is_calibrated=True,
+        prepares_inside=False,
+        needs=NEEDS,
+    )
+)

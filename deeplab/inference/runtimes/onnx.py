@@ -1,8 +1,14 @@
-"""ONNX files of `deeplab export`, run by ONNX Runtime on the processor. Needs the extra `onnx`."""
+"""ONNX files of `deeplab export`, run by ONNX Runtime on the processor, or by OpenCV where that is not installed.
+
+Files for OpenCV 4 (`onnx_for=opencv4`) are run by OpenCV always, because ONNX Runtime refuses them.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import threading
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +21,10 @@ from deeplab.utils.paths import read_file, require_regular
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
-PROPERTY = "deeplab"
-LABELS, PROBABILITIES = "SemanticPredictions", "SemanticProbabilities"
+PROPERTY, TARGET = "deeplab", "deeplab_for"
+IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
+OPENCV = "opencv4"
+_GRAPH_FIELD, _PROPERTY_FIELD, _OUTPUT_FIELD = 7, 14, 12  # of ModelProto, ModelProto, GraphProto in onnx.proto
 
 
 def recognizes(path: str) -> bool:
@@ -28,35 +36,117 @@ def load(path: str, options: LoadOptions) -> Predictor:
     """Load an ONNX file.
 
     Raises:
-      UserError: it is damaged or of another program, or the extra `onnx` is not installed.
+      UserError: it is damaged or of another program.
     """
     from deeplab.inference.file_predictor import first_line
     from deeplab.inference.fixed_size import FixedInput, FixedSizePredictor
 
     require_regular(path)
-    onnxruntime = require("onnxruntime", "onnx")
+    content = read_file(path)
     try:
-        session = onnxruntime.InferenceSession(read_file(path), providers=["CPUExecutionProvider"])
-        description = session.get_modelmeta().custom_metadata_map.get(PROPERTY)
-        outputs = {output.name: output.shape for output in session.get_outputs()}
-        if description is None or not {LABELS, PROBABILITIES} <= set(outputs):
+        properties, outputs = read_properties(content)
+        if PROPERTY not in properties or LABELS not in outputs:
             rule = f"is not an ONNX file of this program: its outputs are {sorted(outputs)}"
             raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=path)
-        fixed = FixedInput.from_json(description)
-        (image,) = (each.name for each in session.get_inputs())
+        fixed = FixedInput.from_json(properties[PROPERTY])
+        names = [name for name in (LABELS, PROBABILITIES) if name in outputs]
+        use_opencv = properties.get(TARGET) == OPENCV or importlib.util.find_spec("onnxruntime") is None
+        session: _OpenCV | _OnnxRuntime = (_OpenCV if use_opencv else _OnnxRuntime)(content, names)
     except UserError:
         raise
-    except Exception as error:  # damaged bytes raise exceptions of ONNX Runtime, ValueError, KeyError and others
+    except Exception as error:  # damaged bytes raise exceptions of both programs, ValueError, KeyError, others
         rule = f"is a damaged ONNX file: {first_line(error)}"
         hint = "copy the file again, or export the model again"
         raise UserError("damaged-model", rule, hint, where=path) from error
 
     def run(pixels: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        names = [LABELS, PROBABILITIES] if probabilities else [LABELS]
-        found = session.run(names, {image: pixels})
-        return found[0], found[1] if probabilities else None
+        wanted = [name for name in names if probabilities or name == LABELS]
+        found = session.run(pixels, wanted)
+        return found[0], found[1] if len(found) > 1 else None
 
-    return FixedSizePredictor(path, run, int(outputs[PROBABILITIES][-1]), fixed)
+    return FixedSizePredictor(path, run, len(fixed.class_names) or None, fixed)
+
+
+class _OnnxRuntime:
+    """A session of ONNX Runtime; it may be run by several threads."""
+
+    def __init__(self, content: bytes, names: Sequence[str]):
+        runtime = require("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        return self.session.run(list(names), {IMAGE: pixels})
+
+
+class _OpenCV:
+    """The file as `cv2.dnn` reads it; threads take turns."""
+
+    def __init__(self, content: bytes, names: Sequence[str]):
+        import cv2
+
+        self.net, self.names = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8)), list(names)
+        self.lock = threading.Lock()
+
+    def run(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        with self.lock:
+            self.net.setInput(pixels, IMAGE)
+            found = dict(zip(self.names, map(np.array, self.net.forward(self.names)), strict=True))  # it wants all
+        return [found[name].astype(np.int32) if name == LABELS else found[name] for name in names]
+
+
+# ---- the file without the library onnx -----------------------------------------------------------------------
+
+
+def read_properties(content: bytes) -> tuple[dict[str, str], list[str]]:
+    """The properties of an ONNX file, and the names of its outputs.
+
+    Raises:
+      ValueError: the bytes are no protocol buffer.
+    """
+    properties, outputs = {}, []
+    for number, value in _fields(memoryview(content)):
+        if number == _PROPERTY_FIELD:
+            pair = {key: bytes(text).decode() for key, text in _fields(value)}
+            properties[pair.get(1, "")] = pair.get(2, "")
+        elif number == _GRAPH_FIELD:
+            for inner, graph_value in _fields(value):
+                if inner == _OUTPUT_FIELD:
+                    outputs += [bytes(text).decode() for key, text in _fields(graph_value) if key == 1]
+    return properties, outputs
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of the length-delimited fields of a message; others are passed over."""
+    position = 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        kind = tag & 7
+        if kind == 0:
+            _, position = _varint(data, position)
+            continue
+        if kind not in (1, 2, 5):
+            raise ValueError(f"a field of unknown kind {kind}")
+        length = {1: 8, 5: 4}.get(kind)
+        if length is None:
+            length, position = _varint(data, position)
+        if position + length > len(data):
+            raise ValueError("the file ends within a field")
+        if kind == 2:
+            yield tag >> 3, data[position : position + length]
+        position += length
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(data) or shift > 63:
+            raise ValueError("the file ends within a number, or it has too many digits")
+        byte = data[position]
+        value, shift, position = value | (byte & 127) << shift, shift + 7, position + 1
+        if byte < 128:
+            return value, position
 
 
 RUNTIMES.register("onnx")(Runtime(recognizes, load))

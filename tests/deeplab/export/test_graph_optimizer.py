@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab.export.graph_optimizer import speed_up
+from deeplab.export.graph_optimizer import speed_up, speed_up_for_others
 
 tf1 = tf.compat.v1
 DRAW = np.random.default_rng(0)
@@ -131,3 +131,32 @@ def test_several_others_are_concatenated_without_it():
 
 def test_a_resized_map_of_many_pixels_stays():
     assert unchanged(lambda x: concatenated(x, pooled=False), 3)
+
+
+# ---- for other programs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [None, (9, 12)], ids=["any size", "one size"])
+def test_atrous_depthwise_becomes_one_dilated_convolution(size):
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [1, *(size or (None, None)), 2], name="x")
+        y = tf.nn.depthwise_conv2d(x, constant(3, 3, 2, 1), [1] * 4, "SAME", dilations=[3, 3])
+        tf.identity(y, name="y")
+    definition = graph.as_graph_def()
+    speed_up_for_others(definition)
+    nodes = {node.name: node for node in definition.node}
+    made = nodes[nodes["y"].input[0]]
+    assert made.op == "DepthwiseConv2dNative" and nodes[made.input[0]].name == "x"
+    assert list(made.attr["dilations"].list.i) == [1, 3, 3, 1] and made.attr["padding"].s == b"EXPLICIT"
+    assert list(made.attr["explicit_paddings"].list.i) == [0, 0, 3, 3, 3, 3, 0, 0]
+
+
+def test_other_operations_between_are_left_alone():
+    def build(x):
+        inside = tf.raw_ops.SpaceToBatchND(input=x, block_shape=[2, 2], paddings=[[2, 2], [2, 2]])
+        return tf.raw_ops.BatchToSpaceND(input=tf.nn.relu(inside), block_shape=[2, 2], crops=[[2, 2], [2, 2]])
+
+    definition = built(build, 2)
+    before = definition.SerializeToString(deterministic=True)
+    speed_up_for_others(definition)
+    assert definition.SerializeToString(deterministic=True) == before
