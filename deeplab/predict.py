@@ -5,7 +5,8 @@ Example, 0.1 seconds per image of 500x375 on two processor cores (MobileNetV2, o
     python deeplab/predict.py --model=runs/first --input=photos --output_dir=masks
 
 The model is a training folder, a checkpoint or an exported file. Writes mask/NAME.png (palette PNG: pixels are class
-numbers), color/NAME.png, overlay/NAME.png and summary.csv, the fraction of each class in each image. Masks have the
+numbers), color/NAME.png, overlay/NAME.png and summary.csv, the fraction of each class in each image; further flags add
+cut-outs, areas, probabilities, and polygons to open in an annotation tool. Masks have the
 size of their images. If an image cannot be read, its error is printed, the others are processed, and the exit code
 is 1.
 """
@@ -46,7 +47,8 @@ def run(given: Given) -> None:
     folder_prediction.refuse_own_results(images, output_dir)
     own = fields_of([PredictConfig])
     with made_folder(output_dir), folder_lock(output_dir, "predicting", "give another `output_dir`"):
-        folder_prediction.refuse_to_overwrite(images, (), config)  # before the model is loaded; again with class names
+        # Before the model is loaded, and again with the names of the classes.
+        folder_prediction.refuse_to_overwrite(images, folder_prediction.Outputs(config))
         segmenter = Segmenter(
             source,
             dataset=config.dataset,

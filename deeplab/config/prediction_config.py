@@ -133,6 +133,17 @@ class PredictConfig(Config):
         "Write probabilities: npz = NAME.npz, float16 [H, W, classes]; png = one gray PNG per class, 255 = 1.0.",
         choices=("", "npz", "png"),
     )
+    save_cutouts: bool = setting(
+        False, "Write cutout/NAME.png: the image with a transparent background (RGBA, soft edges)."
+    )
+    cutout_classes: Texts = setting((), "Names or numbers of the classes that cut-outs keep (unset: all but class 0).")
+    save_areas: bool = setting(False, "Write areas.csv: the area of each class in each image, in pixels.")
+    save_polygons: Texts = setting(
+        (), "Write annotations to open in a tool, separated by commas: coco, labelme, cvat, yolo, geojson."
+    )
+    polygon_tolerance: float = setting(
+        1.0, "Distance by which polygons may differ from the mask, for fewer points; 0 = exact.", min=0, unit="pixels"
+    )
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
     overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
     dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")

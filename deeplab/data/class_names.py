@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deeplab.utils.errors import UserError
+from deeplab.config.fields import split_words
+from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.paths import read_text
 
 BACKGROUND = "background"
@@ -55,6 +56,29 @@ def with_background(names: Iterable[str]) -> tuple[str, ...]:
     """Class names of drawn masks: the background first, names of ignored pixels left out, no name twice."""
     kept = [name for name in names if not is_background(name) and not is_ignored(name)]
     return (BACKGROUND, *dict.fromkeys(kept))
+
+
+def class_numbers(texts: Sequence[str], class_names: Sequence[str], field: str) -> list[int]:
+    """Return the numbers of classes given by name or number; a text may hold several, separated by commas.
+
+    Args:
+      texts: names or numbers.
+      class_names: one per class.
+      field: the setting that they come from, for messages.
+
+    Raises:
+      UserError: no such class (`unknown-name`).
+    """
+    numbers = []
+    for word in split_words(texts):
+        if word in class_names:
+            numbers.append(list(class_names).index(word))
+        elif word.isdigit() and int(word) < len(class_names):
+            numbers.append(int(word))
+        else:
+            rule = f"there is no class called {word!r}"
+            raise UserError("unknown-name", rule, nearest(word, class_names), field=field, value=word)
+    return sorted(set(numbers))
 
 
 def near_equal(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from deeplab.config.fields import Size, typed
+from deeplab.data.class_names import class_numbers
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.image_counts import ImageCounts, group_expression
@@ -27,7 +28,7 @@ from deeplab.inference.load import load
 from deeplab.inference.predictor import Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint
 from deeplab.utils import console
-from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Evaluator:
         self.observe = observe
         self._shown, accumulated = choose(self.measures.metrics, self.measures.extra)
         self._makers = {name: ACCUMULATORS.get(name) for name in accumulated}
-        self._excluded = class_numbers(self.measures.excluded, described.class_names)
+        self._excluded = class_numbers(self.measures.excluded, described.class_names, "exclude_classes")
         group_expression(self.measures.group_by)
 
     def evaluate(self, settings: Mapping[str, Any] | None = None) -> Report:
@@ -234,24 +235,6 @@ def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> Non
 
         paths.append(html_report.write_page(report, evaluator.images, evaluator.predictor, folder))
     print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
-
-
-def class_numbers(texts: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Return the numbers of classes given by name or number; a text may hold several, separated by commas.
-
-    Raises:
-      UserError: no such class.
-    """
-    numbers = []
-    for word in (part.strip() for text in texts for part in text.split(",")):
-        if word in class_names:
-            numbers.append(list(class_names).index(word))
-        elif word.isdigit() and int(word) < len(class_names):
-            numbers.append(int(word))
-        else:
-            rule = f"there is no class called {word!r}"
-            raise UserError("unknown-name", rule, nearest(word, class_names), field="exclude_classes", value=word)
-    return sorted(set(numbers))
 
 
 def warn_of_other_names(trained: Sequence[str] | None, dataset: Sequence[str], where: str) -> None:

@@ -7,14 +7,18 @@ import csv
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
+from deeplab.config.fields import split_words
 from deeplab.config.prediction_config import PredictConfig
+from deeplab.data.class_names import class_numbers
 from deeplab.data.image_files import ImageFile
+from deeplab.inference import annotation_writers
+from deeplab.inference.annotation_writers import AnnotatedImage
 from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -22,7 +26,7 @@ from deeplab.utils.files import partial_path, remove, remove_partial, write_atom
 from deeplab.utils.parallel import WriteBehind
 from deeplab.utils.text import harmless
 
-SUMMARY = "summary.csv"
+SUMMARY, AREAS = "summary.csv", "areas.csv"
 _MAX_ROWS = 20  # images in the table on the terminal; all are in the summary file
 _MAX_NAME = 255  # bytes of a file name, on all common file systems
 _NAME_COLUMN, _OLD_NAME_COLUMN = "image", "picture"  # the second: written before version 0.2
@@ -52,30 +56,31 @@ def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: Pred
       UserError: there are results of an earlier run, or a result cannot be written.
     """
     folder = pathlib.Path(config.output_dir)
-    refuse_to_overwrite(files, segmenter.class_names, config)
+    outputs = Outputs(config, segmenter.class_names, segmenter.colors)
+    refuse_to_overwrite(files, outputs)
     earlier = earlier_fractions(folder / SUMMARY)
-    _remove_unfinished(folder, files, segmenter.class_names, config)
+    _remove_unfinished(files, outputs)
     jobs: list[tuple[str, dict[str, float], Future]] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
     with (
         _summary_at_the_end(folder / SUMMARY, earlier, jobs, size),
+        outputs,
         WriteBehind() as writer,
         console.progress(total=len(files), what="predicting", unit="image") as bar,
     ):
-        for file, pixels in read_ahead(files):
+        for number, (file, pixels) in enumerate(read_ahead(files)):
             try:
                 if isinstance(pixels, UserError):
                     raise pixels
-                result = segmenter(pixels, probabilities=bool(config.save_probabilities))
+                result = segmenter(pixels, probabilities=outputs.need_probabilities)
             except UserError as error:
                 if error.code == "used-after-fork":
                     raise
                 errors.append(_about(file, error))
                 console.error(errors[-1])
             else:
-                outputs = results_of(folder, file.name, segmenter.class_names, config)
-                jobs.append((file.name, result.fractions(), writer.submit(_write_all, outputs, result)))
+                jobs.append((file.name, result.fractions(), writer.submit(outputs.write, number, file, result)))
             bar.update()
     return Outcome(_finished(jobs), errors)
 
@@ -115,32 +120,91 @@ def _finished(jobs: Sequence[tuple[str, dict[str, float], Future]]) -> Fractions
 Write = Callable[[pathlib.Path, Segmentation], None]
 
 
-def results_of(
-    folder: pathlib.Path, name: str, class_names: Sequence[str], config: PredictConfig
-) -> dict[pathlib.Path, Write]:
-    """The files that one image's prediction becomes, each with the function that writes it."""
-    files: dict[pathlib.Path, Write] = {}
-    if config.save_mask:
-        files[folder / "mask" / f"{name}.png"] = lambda path, result: result.save_mask(path)
-    if config.save_color:
-        files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
-    if config.save_overlay:
-        look = (config.overlay_opacity, config.overlay_background)
-        files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(*look))
-    if config.save_probabilities == "npz":
-        files[folder / "probabilities" / f"{name}.npz"] = _write_npz
-    if config.save_probabilities == "png":
-        for index, class_name in enumerate(class_names):
-            file = folder / "probabilities" / name / f"{index:03d}_{_as_file_name(class_name)}.png"
-            files[file] = _probability_png(index)
-    return files
+class Outputs:
+    """The files of a run: those of each image, and those of all images together, written at the end of the block.
 
+    Args:
+      config: what is written.
+      class_names: one per class; empty before the model is loaded.
+      colors: RGB of each class, uint8 [256, 3].
 
-def _write_all(outputs: dict[pathlib.Path, Write], result: Segmentation) -> None:
-    for path, write in outputs.items():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, result)
+    Attributes:
+      need_probabilities: whether results must have them.
+
+    Raises:
+      UserError: an unknown annotation format or class (`unknown-name`).
+    """
+
+    def __init__(self, config: PredictConfig, class_names: Sequence[str] = (), colors: np.ndarray | None = None):
+        self.config, self.folder, self.class_names = config, pathlib.Path(config.output_dir), class_names
+        makers = [annotation_writers.FORMATS.get(name) for name in split_words(config.save_polygons)]
+        table = np.zeros((256, 3), np.uint8) if colors is None else colors
+        self._annotations = [make(self.folder, class_names, table) for make in makers]
+        self.need_probabilities = bool(config.save_probabilities or config.save_cutouts)
+        self._kept = class_numbers(config.cutout_classes, class_names, "cutout_classes") if class_names else []
+        self._areas: dict[int, tuple[str, dict[str, int]]] = {}
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._annotations:
+            writer.finish()
+        if self.config.save_areas:
+            rows = dict(self._areas[number] for number in sorted(self._areas))
+            write_atomically(self.folder / AREAS, summary(rows, "d").encode())
+
+    def common_files(self) -> list[pathlib.Path]:
+        """The files of all images together, the summary excepted, which grows from run to run."""
+        paths = [path for writer in self._annotations for path in writer.common_paths()]
+        return paths + ([self.folder / AREAS] if self.config.save_areas else [])
+
+    def files(self, name: str) -> list[pathlib.Path]:
+        """The files of one image."""
+        paths = [path for writer in self._annotations for path in writer.paths(name)]
+        return [*self._images(name), *paths]
+
+    def write(self, number: int, file: ImageFile, result: Segmentation) -> None:
+        """Write the files of one image.
+
+        Args:
+          number: its place in the run.
+          file: the image.
+          result: its prediction.
+        """
+        for path, write in self._images(file.name).items():
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, result)
+        self._areas[number] = file.name, result.areas()
+        if self._annotations:
+            found = result.regions(self.config.polygon_tolerance)
+            height, width = result.labels.shape
+            image = AnnotatedImage(number, file.name, file.path, height, width, found)
+            for writer in self._annotations:
+                writer.add(image)
+
+    def _images(self, name: str) -> dict[pathlib.Path, Write]:
+        """The images and arrays of one image, each with the function that writes it."""
+        files: dict[pathlib.Path, Write] = {}
+        config, folder = self.config, self.folder
+        if config.save_mask:
+            files[folder / "mask" / f"{name}.png"] = lambda path, result: result.save_mask(path)
+        if config.save_color:
+            files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
+        if config.save_overlay:
+            look = (config.overlay_opacity, config.overlay_background)
+            files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(*look))
+        if config.save_cutouts:
+            kept = self._kept or None
+            files[folder / "cutout" / f"{name}.png"] = lambda path, result: write_png(path, result.cutout(kept))
+        if config.save_probabilities == "npz":
+            files[folder / "probabilities" / f"{name}.npz"] = _write_npz
+        if config.save_probabilities == "png":
+            for index, class_name in enumerate(self.class_names):
+                file = folder / "probabilities" / name / f"{index:03d}_{_as_file_name(class_name)}.png"
+                files[file] = _probability_png(index)
+        return files
 
 
 def _write_npz(path: pathlib.Path, result: Segmentation) -> None:
@@ -171,14 +235,14 @@ def _as_file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
 
 
-def refuse_to_overwrite(files: Sequence[ImageFile], class_names: Sequence[str], config: PredictConfig) -> None:
+def refuse_to_overwrite(files: Sequence[ImageFile], outputs: Outputs) -> None:
     """Stop if there are results already and `overwrite` is not set, or if a result's name would be too long.
 
     Raises:
       UserError: with their number and the first of them.
     """
-    folder = pathlib.Path(config.output_dir)
-    paths = [path for file in files for path in results_of(folder, file.name, class_names, config)]
+    config = outputs.config
+    paths = [*(path for file in files for path in outputs.files(file.name)), *outputs.common_files()]
     too_long = next((path for path in paths if len(os.fsencode(path.name)) > _MAX_NAME - 20), None)  # 20: .PID.partial
     if too_long is not None:
         rule, hint = "this name of a result would be too long", "rename the image"
@@ -190,12 +254,10 @@ def refuse_to_overwrite(files: Sequence[ImageFile], class_names: Sequence[str], 
         raise UserError("would-overwrite", rule, hint, where=config.output_dir, value=len(existing))
 
 
-def _remove_unfinished(
-    folder: pathlib.Path, files: Sequence[ImageFile], class_names: Sequence[str], config: PredictConfig
-) -> None:
+def _remove_unfinished(files: Sequence[ImageFile], outputs: Outputs) -> None:
     """Removes temporary files that a killed run left where this one writes."""
-    folders = {path.parent for file in files for path in results_of(folder, file.name, class_names, config)}
-    for place in {folder, *folders}:
+    folders = {path.parent for file in files for path in outputs.files(file.name)}
+    for place in {outputs.folder, *folders, *(path.parent for path in outputs.common_files())}:
         if place.is_dir():
             remove_partial(place)
 
@@ -217,14 +279,19 @@ def refuse_own_results(files: Sequence[ImageFile], output_dir: str) -> None:
 # ---- summary ---------------------------------------------------------------------------------------------
 
 
-def summary(fractions: Fractions) -> str:
-    """Format a CSV table: one line per image, one column per class, fractions from 0 to 1."""
+def summary(fractions: Mapping[str, Mapping[str, float]], form: str = ".6f") -> str:
+    """Format a CSV table: one line per image, one column per class.
+
+    Args:
+      fractions: fractions from 0 to 1, or areas in pixels, by image and class.
+      form: format of a number.
+    """
     columns = list(dict.fromkeys(name for row in fractions.values() for name in row))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([_NAME_COLUMN, *map(harmless, columns)])
     for name, row in fractions.items():
-        writer.writerow([harmless(name), *(f"{row.get(column, 0.0):.6f}" for column in columns)])
+        writer.writerow([harmless(name), *(format(row.get(column, 0), form) for column in columns)])
     return buffer.getvalue()
 
 

@@ -18,6 +18,7 @@ from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
 from deeplab.data.images import write_png
 from deeplab.inference.load import load
+from deeplab.inference.polygons import Region, regions
 from deeplab.inference.postprocess import PostprocessedPredictor
 from deeplab.inference.predictor import Predictor
 from deeplab.inference.runtimes import checkpoint
@@ -64,6 +65,34 @@ class Segmentation:
         counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names))
         names = [*self.class_names, *(f"class_{index}" for index in range(len(self.class_names), len(counts)))]
         return dict(zip(names, (counts / self.labels.size).tolist(), strict=True))
+
+    def areas(self) -> dict[str, int]:
+        """Each class's area in the image, in pixels, by name; classes that do not occur are included."""
+        return {name: round(fraction * self.labels.size) for name, fraction in self.fractions().items()}
+
+    def cutout(self, classes: Sequence[int] | None = None) -> np.ndarray:
+        """The image with everything else transparent: uint8 [H, W, 4], RGB and alpha.
+
+        With probabilities, alpha is soft: 0 where the classes together have a probability of up to 1/4, 255 from 3/4.
+
+        Args:
+          classes: class numbers that stay; None = all but class 0, the background.
+        """
+        kept = list(classes) if classes is not None else list(range(1, max(len(self.class_names), 256)))
+        if self.probabilities is None:
+            alpha = np.isin(self.labels, kept).astype(np.float32)
+        else:
+            inside = [index for index in kept if index < self.probabilities.shape[-1]]
+            alpha = np.clip(2 * self.probabilities[..., inside].sum(-1) - 0.5, 0, 1)
+        return np.dstack([self.image, np.rint(alpha * 255).astype(np.uint8)])
+
+    def regions(self, tolerance: float = 0.0) -> list[Region]:
+        """The connected regions of all classes but the background, with their outlines.
+
+        Args:
+          tolerance: pixels by which outlines may differ, for fewer points; 0 = exact.
+        """
+        return regions(self.labels, [index for index in np.unique(self.labels).tolist() if index], tolerance)
 
     def save(self, folder: str | os.PathLike, name: str, opacity: float = 0.5) -> dict[str, pathlib.Path]:
         """Write `mask/NAME.png` (palette PNG: pixels are class numbers), `color/NAME.png` and `overlay/NAME.png`.

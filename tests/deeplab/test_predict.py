@@ -1,6 +1,7 @@
 """The command that makes masks of image files."""
 
 import csv
+import json
 import sys
 
 import numpy as np
@@ -56,6 +57,33 @@ def test_results(run, small_run, tmp_path, capsys):
     assert [row["image"] for row in rows] == ["one", "two"]
     assert float(rows[0]["disc"]) == pytest.approx(result.fractions()["disc"], abs=1e-6)
     assert "written: 2 of 2 images" in capsys.readouterr().out
+
+
+def test_cutouts_areas_and_polygons(run, small_run, album, tmp_path, capsys):
+    plain = ("--nosave_mask", "--nosave_color", "--nosave_overlay")
+    flags = (
+        "--save_cutouts",
+        "--cutout_classes=disc",
+        "--save_areas",
+        "--save_polygons=coco,yolo",
+        "--polygon_tolerance=0",
+    )
+    assert run(*plain, *flags) == 0
+    out = tmp_path / "out"
+    names = ["areas.csv", "coco.json", "cutout/one.png", "cutout/two.png", "summary.csv"]
+    assert files_in(out) == [*names, "yolo/classes.txt", "yolo/one.txt", "yolo/two.txt"]
+    result = Segmenter(small_run)(golden_recipe.image(40, 52)[0])
+    cutout = np.asarray(Image.open(out / "cutout" / "one.png"))
+    np.testing.assert_array_equal(cutout, result.cutout([1]))
+    rows = {row.pop("image"): row for row in csv.DictReader((out / "areas.csv").open())}
+    areas = np.bincount(result.labels.ravel(), minlength=3)
+    assert [int(rows["one"][name]) for name in ("ground", "disc", "square")] == areas.tolist()
+    annotations = json.loads((out / "coco.json").read_text())["annotations"]
+    assert sum(one["area"] for one in annotations if one["image_id"] == 1) == areas[1:].sum()
+    assert run(*plain, *flags) == 1
+    assert "holds 7 results already" in capsys.readouterr().err
+    assert run(*plain, "--save_polygons=coko", "--overwrite") == 1
+    assert "did you mean 'coco'?" in capsys.readouterr().err
 
 
 def test_tiles(run, small_run, tmp_path):

@@ -5,6 +5,7 @@ from support.errors import raises
 
 from deeplab.data.class_names import (
     ListedClass,
+    class_numbers,
     is_background,
     is_ignored,
     names_in,
@@ -109,3 +110,12 @@ def test_palettes_in_any_form(tmp_path, text):
 def test_ignored_colors_and_several_of_one_class(tmp_path):
     table = read_color_table(write(tmp_path, "name,r,g,b\nVoid,0,0,0\nroad,1,1,1\nroad,2,2,2\nsky,3,3,3\n"))
     assert table.names == ("road", "sky") and table.classes == (None, 0, 0, 1)
+
+
+def test_classes_by_name_and_number():
+    names = ("ground", "disc", "square")
+    assert class_numbers(("square,0", "square"), names, "exclude_classes") == [0, 2]
+    for wrong in ("squares", "3", "-1"):
+        with raises("unknown-name", "exclude_classes") as caught:
+            class_numbers((wrong,), names, "exclude_classes")
+        assert caught.value.value == wrong

@@ -13,7 +13,7 @@ from support.threshold_predictor import ByRed
 import deeplab
 from deeplab.data import records
 from deeplab.evaluation import ConfusionMatrix, Report
-from deeplab.evaluation.evaluator import Evaluator, class_numbers, warn_of_other_names
+from deeplab.evaluation.evaluator import Evaluator, warn_of_other_names
 from deeplab.inference.load import load
 
 
@@ -72,13 +72,6 @@ class TestEvaluate:
 
 class TestWords:
     NAMES = ("ground", "disc", "square")
-
-    def test_classes_by_name_and_number(self):
-        assert class_numbers(("square,0", "square"), self.NAMES) == [0, 2]
-        for wrong in ("squares", "3", "-1"):
-            with raises("unknown-name", "exclude_classes") as caught:
-                class_numbers((wrong,), self.NAMES)
-            assert caught.value.value == wrong
 
     def test_mean_without(self):
         counts = np.array([[8, 2, 0], [0, 4, 0], [0, 0, 0]])

@@ -86,7 +86,7 @@ def test_a_failed_write_ends_with_an_error_and_what_was_finished_is_listed(files
 
 def test_an_interruption_lists_what_was_finished(files, small, tmp_path):
     class Interrupted:
-        class_names = small.class_names
+        class_names, colors = small.class_names, small.colors
         calls = 0
 
         def __call__(self, pixels, probabilities):
@@ -112,7 +112,7 @@ def test_names_that_are_too_long_for_results(tmp_path):
     (tmp_path / f"{'x' * 245}.png").touch()
     files = find_images([str(tmp_path)])
     with raises("name-too-long", where="x" * 245) as caught:
-        folder_prediction.refuse_to_overwrite(files, (), config(tmp_path / "out"))
+        folder_prediction.refuse_to_overwrite(files, folder_prediction.Outputs(config(tmp_path / "out")))
     assert caught.value.value == 249
 
 

@@ -118,3 +118,17 @@ class TestSegmentation:
         np.testing.assert_array_equal(np.asarray(mask), result.labels)
         np.testing.assert_array_equal(np.asarray(Image.open(paths["overlay"])), result.overlay())
         assert sorted(paths) == ["color", "mask", "overlay"]
+
+
+def test_cutouts_have_soft_edges():
+    scores = np.array([[[1, 0, 0], [0.6, 0.4, 0], [0.4, 0.3, 0.3], [0, 0.1, 0.9]]], np.float32)
+    image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    result = Segmentation(image, scores.argmax(-1).astype(np.uint8), scores, ("a", "b", "c"), np.zeros((256, 3)))
+    cutout = result.cutout()
+    np.testing.assert_array_equal(cutout[..., :3], image)
+    assert cutout[0, :, 3].tolist() == [0, 76, 179, 255]  # 2 p - 1/2 of 0, 0.4, 0.6 and 1
+    assert result.cutout([2])[0, :, 3].tolist() == [0, 0, 26, 255]
+    hard = Segmentation(image, result.labels, None, (), np.zeros((256, 3)))
+    assert hard.cutout()[0, :, 3].tolist() == [0, 0, 0, 255] and hard.cutout([0])[0, 0, 3] == 255
+    assert result.areas() == {"a": 3, "b": 0, "c": 1}
+    assert [(region.index, region.area) for region in result.regions()] == [(2, 1)]
