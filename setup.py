@@ -26,7 +26,7 @@ setup(
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
     package_data={
-        "deeplab": ["py.typed", "*/*.json", "*/*.yml", "*/*/*.yml", "*/*.j2", "*/*/*.j2"],
+        "deeplab": ["py.typed", "*/*.json", "*/*.yml", "*/*/*.yml", "serving/page/*", "*/*.j2", "*/*/*.j2"],
         "slim": ["py.typed"],
         "deeplab.known_datasets": ["*.yml", "*.palette"],
     },
@@ -34,6 +34,13 @@ setup(
     extras_require={
         "coco": ["pycocotools>=2.0.8"],  # what our own decoder of run lengths is tested against; building needs none
         "heif": ["pillow-heif>=0.16"],  # HEIC images, as iPhones write them
+        "serve": [  # deeplab serve
+            "fastapi>=0.115",
+            "uvicorn>=0.30",
+            "python-multipart>=0.0.18",
+            "prometheus-client>=0.20",
+        ],
+        "grpc": ["tensorflow-serving-api>=2.19"],  # deeplab.serving.Client over gRPC
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx

@@ -28,6 +28,7 @@ COMMANDS = {
         "vis": "draw the predictions of a trained model for a split",
         "export": "export a trained model: frozen graph, SavedModel and other formats",
         "predict": "predict masks for your own images",
+        "serve": "serve a model: a web page, and TensorFlow Serving's REST API",
         "inspect_checkpoint": "show what a checkpoint is, or how two differ",
     },
     "Help": {

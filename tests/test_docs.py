@@ -17,7 +17,7 @@ from deeplab.config.fields import fields_of
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EVERYWHERE = {"--help", "--helpfull", "--config", "--flagfile", "--logtostderr", "--version"}  # flags of every command
-FOREIGN = {"--images", "--masks", "--shards", "--classes_path", "--runner", "--sbd"}  # of other programs
+FOREIGN = {"--data", "--images", "--masks", "--shards", "--classes_path", "--runner", "--sbd"}  # of other programs
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
 PLACEHOLDERS = {"FORMAT": "folder", "COMMAND": "train"}
 

@@ -32,6 +32,7 @@ FLOORS = {
     "deeplab.evaluation": 6,
     "deeplab.training": 7,
     "deeplab.export": 7,
+    "deeplab.serving": 7,
     "deeplab": 8,
 }
 SIBLINGS = [  # registries in which a format and its runtime have the same file name
@@ -113,6 +114,7 @@ def test_tests_mirror_the_packages(package):
         "deeplab/test_download_scripts.py": "datasets/*.sh",
         "deeplab/export/test_every_family.py": "deeplab/export/ with every family of backbones",
         "deeplab/data/readers/test_reader_battery.py": "all readers, by one battery",
+        "deeplab/serving/test_page.py": "deeplab/serving/page/, in a browser",
         "deeplab/model/test_heads.py": "all heads and decoders, against the reference",
         "slim/test_add_a_backbone.py": "docs/add_a_backbone.md",
         "slim/test_resnet.py": "slim/resnet_v1.py and slim/resnet_v2.py",

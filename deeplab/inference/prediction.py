@@ -143,6 +143,54 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
     )
 
 
+def predict_images(logits_of: LogitsOf, images: tf.Tensor, settings: PredictionSettings) -> RawPrediction:
+    """As `predict_image`, for images of one size, uint8 [B, H, W, C]: labels and probabilities at that size."""
+    if settings.resize.min_resize_value is None:
+        size, pixels = tf.shape(images)[1:3], _padded(images, settings)
+    else:
+        size = prepare(images[0], settings).size
+        pixels = _each(lambda image: prepare(image, settings).pixels, images, tf.float32)
+    raw = predict_batch(logits_of, pixels, settings)
+    original = tf.shape(images)[1:3] if settings.resize.min_resize_value else None
+    return RawPrediction(
+        _restored(restore_labels, raw.labels, size, original),
+        _restored(restore_probabilities, raw.probabilities, size, original),
+    )
+
+
+def _padded(images: tf.Tensor, settings: PredictionSettings) -> tf.Tensor:
+    """`prepare` for a batch that is not resized: without a loop, which LiteRT's converter refuses.
+
+    Args:
+      images: uint8 [B, H, W, C], 0..255.
+      settings: crop size and backbone.
+
+    Returns:
+      float32 [B, h, w, C], the same pixels as from `prepare`, padded at the bottom and right.
+    """
+    images = tf.cast(images, tf.float32)
+    number, height, width, channels = tf.unstack(tf.shape(images))
+    full_height, full_width = padded_size((height, width), settings)
+    color = slim.find(settings.model.model_variant).padding_color
+    pixel = tf.broadcast_to(tf.constant(color, tf.float32), [images.shape[-1]])
+    right = tf.broadcast_to(pixel, [number, height, full_width - width, channels])
+    below = tf.broadcast_to(pixel, [number, full_height - height, full_width, channels])
+    return tf.concat([tf.concat([images, right], axis=2), below], axis=1)
+
+
+def _restored(restore: Callable, maps: tf.Tensor, size: tf.Tensor, original: tf.Tensor | None) -> tf.Tensor:
+    """`restore` for a batch; without a resize it is a slice, which needs no loop and no copy."""
+    if original is None:
+        return maps[:, : size[0], : size[1]]
+    return _each(lambda one: restore(one, size, original), maps, maps.dtype)
+
+
+def _each(function: Callable, batch: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Applies `function` to every member of a batch [B, H, W, ...]; the results must have one shape."""
+    unknown = [None, None, *batch.shape[3:]]
+    return tf.map_fn(function, batch, fn_output_signature=tf.TensorSpec(unknown, dtype))
+
+
 # ---- before the model ----------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from deeplab.inference.prediction import (
     PredictionSettings,
     predict_batch,
     predict_image,
+    predict_images,
     prepare,
     require_fit,
     size_after_resizing,
@@ -140,6 +141,14 @@ class Predictor(abc.ABC):
         labels, scores = self.predict(image)
         return labels, None if scores is None else scores.max(-1)
 
+    def predict_images(self, images: np.ndarray, probabilities: bool = True) -> list[Prediction]:
+        """Predict images of one size, uint8 [B, H, W, C], together where the model can, else one by one.
+
+        Raises:
+          LargerThanCrop, UserError: as `predict`.
+        """
+        return [self.predict(image, probabilities) for image in images]
+
     def _require_same_process(self) -> None:
         if os.getpid() != self._process:
             rule = "was loaded before this process was forked, and TensorFlow's threads do not survive a fork"
@@ -225,6 +234,15 @@ class ModelPredictor(Predictor):
         with memory_errors():
             return self._of_resized(image).numpy()
 
+    def predict_images(self, images: np.ndarray, probabilities: bool = True) -> list[Prediction]:
+        if len(images) == 1 or self.max_size:
+            return super().predict_images(images, probabilities)
+        self._require_same_process()
+        with memory_errors():
+            labels, scores = self._of_images(images)
+            each_scores = scores.numpy() if probabilities else [None] * len(images)
+            return [Prediction(*each) for each in zip(labels.numpy(), each_scores, strict=True)]
+
     def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
         require_fit(size_after_resizing(image.shape[:2], self.settings.resize), self.settings, "the image")
         if not probabilities:
@@ -246,6 +264,12 @@ class ModelPredictor(Predictor):
         @tf.function(input_signature=image_signature)
         def both_of(image):
             return predict_image(self.logits_of, image, settings)[:2]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8)])
+        def of_images(images):
+            return predict_images(self.logits_of, images, settings)
+
+        self._of_images = of_images
 
         @tf.function(input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32)])
         def of_pixels(pixels):

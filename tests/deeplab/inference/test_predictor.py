@@ -72,3 +72,17 @@ def test_names_and_colors_of_classes():
     predictor.set_classes(("a", "b"), ((1, 2, 3), (4, 5, 6)))
     assert predictor.class_names == ("a", "b") and predictor.colors[1].tolist() == [4, 5, 6]
     assert Constant("somewhere", None, ("a", "b")).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("settings", [{}, {"min_resize_value": 20, "max_resize_value": 30}])
+def test_images_predicted_together_equal_single_ones(small_run, settings):
+    predictor = load(small_run, settings)
+    images = golden_recipe.image(40, 52, batch=3)
+    together = predictor.predict_images(images)
+    for image, (labels, scores) in zip(images, together, strict=True):
+        alone = predictor.predict(image)
+        assert np.abs(scores - alone.probabilities).max() < 1e-5
+        sure = np.sort(alone.probabilities, -1)
+        assert (labels == alone.labels)[sure[..., -1] - sure[..., -2] > 1e-4].all()
+    assert predictor.predict_images(images, probabilities=False)[0].probabilities is None
+    assert len(load(small_run, crop_size=(49, 65)).predict_images(images)) == 3

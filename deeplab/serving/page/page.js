@@ -1,0 +1,365 @@
+"use strict";
+// The page of `deeplab serve`: sends images to /segment and draws what comes back. Needs no other files.
+
+const $ = (id) => document.getElementById(id);
+const state = { models: [], images: [], current: -1, hidden: new Set(), pixel: null, run: 0 };
+
+// --- Server -----------------------------------------------------------------------------------------------------
+
+function headers() {
+  return $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
+}
+
+async function ask(address, options = {}) {
+  const response = await fetch(address, { ...options, headers: { ...headers(), ...options.headers } });
+  if (response.status === 401) $("key-label").hidden = false;
+  if (!response.ok) {
+    const content = await response.json().catch(() => ({ error: response.statusText }));
+    throw new Error(content.error || `The server answered ${response.status}.`);
+  }
+  return response;
+}
+
+async function loadModels() {
+  try {
+    state.models = await (await ask("models")).json();
+  } catch (problem) {
+    return fail(problem);
+  }
+  clearError();
+  state.hidden = new Set(state.models.map((model) => model.classes[0]?.name)); // overlays leave the background as it is
+  for (const select of [$("model"), $("compare")]) {
+    select.querySelectorAll("option:not([value=''])").forEach((option) => option.remove());
+    for (const model of state.models) select.add(new Option(model.name, model.name));
+  }
+  $("compare-label").hidden = state.models.length < 2;
+  offerOthers();
+}
+
+function offerOthers() {
+  // A model is not compared with itself.
+  for (const option of $("compare").options) option.hidden = option.disabled = option.value === $("model").value;
+  if ($("compare").selectedOptions[0]?.disabled) $("compare").value = "";
+}
+
+// --- Images -----------------------------------------------------------------------------------------------------
+
+async function addFiles(files) {
+  for (const file of files) {
+    state.images.push({ name: file.name || `image ${state.images.length + 1}`, blob: file, found: {} });
+  }
+  if (files.length) await show(state.images.length - files.length);
+}
+
+function listImages() {
+  const list = $("images");
+  list.replaceChildren();
+  state.images.forEach((image, place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = image.name;
+    button.setAttribute("aria-pressed", String(place === state.current));
+    button.addEventListener("click", () => show(place));
+    list.append(button);
+  });
+  list.hidden = state.images.length < 2;
+}
+
+async function show(place) {
+  if (place < 0) return;
+  const run = ++state.run;
+  const image = state.images[place];
+  state.current = place;
+  state.pixel = null;
+  listImages();
+  clearError();
+  tell(`Segmenting ${image.name} ...`);
+  try {
+    for (const model of chosen()) image.found[model] ||= await segment(image, model);
+  } catch (problem) {
+    if (run === state.run) fail(problem);
+    return;
+  }
+  if (run !== state.run) return; // another image was chosen meanwhile
+  const found = current();
+  const large = found.classes.filter((one) => one.fraction > 0).sort((a, b) => b.fraction - a.fraction);
+  tell(`${image.name}: ${large.slice(0, 3).map((one) => `${one.name} ${percent(one.fraction)}`).join(", ")}.`);
+  listClasses(found);
+  $("results").hidden = false;
+  draw();
+}
+
+function chosen() {
+  const second = $("compare").value;
+  return second && second !== $("model").value ? [$("model").value, second] : [$("model").value];
+}
+
+const current = () => state.images[state.current]?.found[$("model").value];
+
+async function segment(image, model) {
+  const address = `segment?output=json&polygons=true&model=${encodeURIComponent(model)}`;
+  const type = image.blob.type || "application/octet-stream";
+  const found = await (await ask(address, { method: "POST", body: image.blob, headers: { "Content-Type": type } })).json();
+  found.labels = await grays(found.labels_png);
+  found.confidence = found.confidence_png && (await grays(found.confidence_png));
+  image.bitmap ||= await createImageBitmap(image.blob).catch(() => null);
+  return found;
+}
+
+async function grays(base64) {
+  // The gray levels of a PNG as they are: without color management.
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), options);
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+  return Uint8Array.from({ length: pixels.length / 4 }, (_, index) => pixels[4 * index]);
+}
+
+// --- Drawing ----------------------------------------------------------------------------------------------------
+
+const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
+const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+
+function draw() {
+  const image = state.images[state.current];
+  if (!image) return;
+  const [first, second] = chosen();
+  drawOne($("view"), $("caption"), image, first);
+  $("second").hidden = !second;
+  $("agreement").hidden = !second;
+  if (second) {
+    drawOne($("second-view"), $("second-caption"), image, second);
+    const [one, other] = [image.found[first].labels, image.found[second].labels];
+    const equal = one.reduce((sum, label, place) => sum + (label === other[place]), 0);
+    $("agreement").textContent = `${first} and ${second} agree on ${percent(equal / one.length)} of the pixels.`;
+  }
+}
+
+function drawOne(canvas, caption, image, model) {
+  const found = image.found[model];
+  if (!found) return;
+  const { width, height, labels, classes } = found;
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  if (image.bitmap) context.drawImage(image.bitmap, 0, 0, width, height);
+  const colors = classes.map((one) => rgb(one.color));
+  const layer = context.createImageData(width, height);
+  const alpha = Math.round(2.55 * $("opacity").value);
+  for (let place = 0; place < labels.length; place++) {
+    const label = labels[place];
+    if (state.hidden.has(classes[label].name)) continue;
+    layer.data.set(colors[label], 4 * place);
+    layer.data[4 * place + 3] = alpha;
+  }
+  const over = new OffscreenCanvas(width, height);
+  over.getContext("2d").putImageData(layer, 0, 0);
+  context.drawImage(over, 0, 0);
+  if (state.pixel) {
+    const [x, y] = state.pixel;
+    const arm = Math.max(6, Math.round(width / 40));
+    context.strokeStyle = "#ffffff";
+    context.lineWidth = Math.max(1, width / 400);
+    context.strokeRect(x - arm / 2, y - arm / 2, arm, arm);
+  }
+  canvas.setAttribute("aria-label", `${image.name}, segmented by ${model}`);
+  caption.textContent = `${model}: ${width} x ${height} pixels`;
+}
+
+function listClasses(found) {
+  const list = $("classes");
+  list.replaceChildren();
+  for (const one of [...found.classes].sort((a, b) => b.fraction - a.fraction)) {
+    const item = document.createElement("li");
+    const label = document.createElement("label");
+    const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.has(one.name) });
+    box.dataset.name = one.name;
+    box.addEventListener("change", () => {
+      state.hidden[box.checked ? "delete" : "add"](one.name);
+      draw();
+    });
+    const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
+    swatch.style.background = one.color;
+    const name = Object.assign(document.createElement("span"), { textContent: one.name });
+    const area = Object.assign(document.createElement("span"), { className: "area", textContent: percent(one.fraction) });
+    label.append(box, swatch, name, area);
+    item.append(label);
+    list.append(item);
+  }
+}
+
+function showOnly(visible) {
+  for (const box of $("classes").querySelectorAll("input")) {
+    box.checked = visible;
+    state.hidden[visible ? "delete" : "add"](box.dataset.name);
+  }
+  draw();
+}
+
+// --- Pixels -----------------------------------------------------------------------------------------------------
+
+function describePixel(x, y) {
+  const image = state.images[state.current];
+  const parts = chosen().map((model) => {
+    const found = image.found[model];
+    const place = y * found.width + x;
+    const probability = found.confidence ? `, probability ${(found.confidence[place] / 255).toFixed(2)}` : "";
+    return `${chosen().length > 1 ? `${model}: ` : ""}${found.classes[found.labels[place]].name}${probability}`;
+  });
+  $("pixel").textContent = `(${x}, ${y}) ${parts.join("; ")}`;
+}
+
+function point(event) {
+  const canvas = event.currentTarget;
+  const box = canvas.getBoundingClientRect();
+  const x = Math.floor(((event.clientX - box.left) / box.width) * canvas.width);
+  const y = Math.floor(((event.clientY - box.top) / box.height) * canvas.height);
+  if (x >= 0 && y >= 0 && x < canvas.width && y < canvas.height) describePixel(x, y);
+}
+
+function step(event) {
+  const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!move) return;
+  event.preventDefault();
+  const canvas = event.currentTarget;
+  const far = event.shiftKey ? Math.max(1, Math.round(canvas.width / 20)) : 1;
+  const [x, y] = state.pixel || [canvas.width >> 1, canvas.height >> 1];
+  const within = (value, limit) => Math.min(Math.max(value, 0), limit - 1);
+  state.pixel = [within(x + move[0] * far, canvas.width), within(y + move[1] * far, canvas.height)];
+  draw();
+  describePixel(...state.pixel);
+}
+
+// --- Downloads --------------------------------------------------------------------------------------------------
+
+function save(blob, ending) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${state.images[state.current].name.replace(/\.[^.]*$/, "")}${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+async function saveMask() {
+  const image = state.images[state.current];
+  const address = `segment?output=png&model=${encodeURIComponent($("model").value)}`;
+  try {
+    save(await (await ask(address, { method: "POST", body: image.blob })).blob(), "_mask.png");
+  } catch (problem) {
+    fail(problem);
+  }
+}
+
+async function saveCutout() {
+  const image = state.images[state.current];
+  if (!image.bitmap) return fail(new Error("This browser cannot show images of this format, so there is no cut-out."));
+  const { width, height, labels, classes } = current();
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.drawImage(image.bitmap, 0, 0, width, height);
+  const pixels = context.getImageData(0, 0, width, height);
+  labels.forEach((label, place) => {
+    if (label === 0 || state.hidden.has(classes[label].name)) pixels.data[4 * place + 3] = 0;
+  });
+  context.putImageData(pixels, 0, 0);
+  save(await canvas.convertToBlob({ type: "image/png" }), "_cutout.png");
+}
+
+function savePolygons() {
+  const { height, width, polygons } = current();
+  const content = JSON.stringify({ image: state.images[state.current].name, height, width, polygons });
+  save(new Blob([content], { type: "application/json" }), "_polygons.json");
+}
+
+// --- Camera -----------------------------------------------------------------------------------------------------
+
+async function openCamera() {
+  try {
+    $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    $("viewfinder").hidden = false;
+    $("shoot").focus();
+  } catch (problem) {
+    fail(new Error(`The camera cannot be used: ${problem.message}. Browsers allow it on localhost and over https.`));
+  }
+}
+
+function closeCamera() {
+  $("video").srcObject?.getTracks().forEach((track) => track.stop());
+  $("video").srcObject = null;
+  $("viewfinder").hidden = true;
+  $("camera").focus();
+}
+
+async function shoot() {
+  const video = $("video");
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+  await addFiles([new File([blob], `camera ${state.images.length + 1}.jpg`, { type: "image/jpeg" })]);
+}
+
+// --- Messages and events ----------------------------------------------------------------------------------------
+
+function tell(text) {
+  $("status").textContent = text;
+}
+
+function fail(problem) {
+  tell("");
+  $("error").textContent = problem.message;
+  $("error").hidden = false;
+}
+
+function clearError() {
+  $("error").hidden = true;
+}
+
+const onlyImages = (files) => [...files].filter((file) => file.type.startsWith("image/"));
+
+$("file").addEventListener("change", async (event) => {
+  await addFiles([...event.target.files]);
+  event.target.value = "";
+});
+document.addEventListener("paste", (event) => addFiles(onlyImages(event.clipboardData.files)));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("drop").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("drop").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("drop").classList.remove("over");
+  addFiles([...event.dataTransfer.files]);
+});
+$("camera").addEventListener("click", openCamera);
+$("stop").addEventListener("click", closeCamera);
+$("shoot").addEventListener("click", shoot);
+$("options").addEventListener("submit", (event) => event.preventDefault());
+$("model").addEventListener("change", () => {
+  offerOthers();
+  show(state.current);
+});
+$("compare").addEventListener("change", () => show(state.current));
+$("opacity").addEventListener("input", () => {
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  draw();
+});
+$("key").addEventListener("change", async () => {
+  await loadModels();
+  await show(state.current);
+});
+$("all").addEventListener("click", () => showOnly(true));
+$("none").addEventListener("click", () => showOnly(false));
+for (const canvas of [$("view"), $("second-view")]) {
+  canvas.addEventListener("pointermove", point);
+  canvas.addEventListener("pointerdown", point);
+  canvas.addEventListener("keydown", step);
+}
+$("save-mask").addEventListener("click", saveMask);
+$("save-cutout").addEventListener("click", saveCutout);
+$("save-polygons").addEventListener("click", savePolygons);
+loadModels();

@@ -1,0 +1,296 @@
+"""The web page in headless Chromium, through every control. Needs the package playwright and a Chromium."""
+
+import json
+import shutil
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from support.threshold_predictor import ByRed
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
+from deeplab.inference.predictor import Prediction  # noqa: E402
+from deeplab.serving import app as application  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+]
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+class Model(ByRed):
+    """ByRed with class names; surer in the left half."""
+
+    def __init__(self, shift=0):
+        super().__init__()
+        self.set_classes(("ground", "disc", "leaf"), ())
+        self._shift = shift
+
+    def _predict(self, image, probabilities):
+        labels, _ = super()._predict(np.roll(image, self._shift, 1), False)
+        scores = np.eye(3, dtype=np.float32)[labels] * 0.4 + 0.2
+        scores[:, : image.shape[1] // 2] = np.eye(3, dtype=np.float32)[labels[:, : image.shape[1] // 2]]
+        return Prediction(labels, scores if probabilities else None)
+
+
+def serve(**given):
+    app = application.create({"model": "made", **given}, [Model(), Model(5)])
+    config = uvicorn.Config(app, log_level="warning", port=0)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    return server, thread, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def address():
+    server, thread, address = serve()
+    yield address
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        made = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, which must ask no other server and report no error."""
+    context = browser.new_context(accept_downloads=True, viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    page.on(
+        "request", lambda asked: problems.append(asked.url) if not asked.url.startswith((address, "blob:")) else None
+    )
+    page.goto(address)
+    sync_api.expect(page.locator("#model option")).to_have_count(2)
+    yield page
+    assert [line for line in problems if "status of 400" not in line] == []  # an answer that the page shows
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """80x60 pixels: a red disc on the left, a green square on the right."""
+    image = np.full((60, 80, 3), 40, np.uint8)
+    cv2.circle(image, (20, 30), 12, (200, 40, 40), -1)
+    cv2.rectangle(image, (50, 20), (70, 40), (40, 200, 40), -1)
+    path = tmp_path_factory.mktemp("photo") / "holiday.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    return path, image
+
+
+def pixel_of(page, x, y, canvas="view"):
+    script = f"([x, y]) => [...document.getElementById('{canvas}').getContext('2d').getImageData(x, y, 1, 1).data]"
+    return page.evaluate(script, [x, y])[:3]
+
+
+def choose(page, *paths):
+    page.set_input_files("#file", [str(path) for path in paths])
+    sync_api.expect(page.locator("#status")).to_contain_text("ground")
+
+
+def text_of(page, selector):
+    return page.locator(selector).inner_text()
+
+
+def test_an_image_and_its_overlay(page, photo):
+    path, image = photo
+    choose(page, path)
+    ground, disc, leaf = np.bincount(Model().predict(image).labels.ravel()) / 48
+    assert text_of(page, "#classes li:nth-child(1)").split() == ["ground", f"{ground:.1f}", "%"]
+    areas = [text_of(page, f"#classes li:nth-child({place}) .area") for place in (2, 3)]
+    assert sorted(areas) == sorted([f"{disc:.1f} %", f"{leaf:.1f} %"])
+    page.locator("#opacity").fill("100")
+    assert text_of(page, "#opacity-value") == "100 %"
+    assert pixel_of(page, 20, 30) == [128, 0, 0] and pixel_of(page, 60, 30) == [0, 128, 0]
+    page.locator("#opacity").fill("0")
+    assert pixel_of(page, 20, 30) == [200, 40, 40]
+    page.locator("#opacity").fill("100")
+    page.get_by_label("disc").uncheck()
+    assert pixel_of(page, 20, 30) == [200, 40, 40] and pixel_of(page, 60, 30) == [0, 128, 0]
+    page.get_by_role("button", name="hide all").click()
+    assert pixel_of(page, 60, 30) == [40, 200, 40]
+    page.get_by_role("button", name="show all").click()
+    assert pixel_of(page, 20, 30) == [128, 0, 0]
+
+
+def test_class_and_probability_by_pointer_and_keyboard(page, photo):
+    choose(page, photo[0])
+    box = page.locator("#view").bounding_box()
+
+    def hover(x, y):
+        page.mouse.move(box["x"] + (x + 0.5) / 80 * box["width"], box["y"] + (y + 0.5) / 60 * box["height"])
+        return text_of(page, "#pixel")
+
+    assert hover(20, 30) == "(20, 30) disc, probability 1.00"
+    assert hover(60, 30) == "(60, 30) leaf, probability 0.60"
+    page.locator("#view").focus()
+    page.keyboard.press("ArrowRight")
+    assert text_of(page, "#pixel").startswith("(41, 30)")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    assert text_of(page, "#pixel").startswith("(37, 29)")
+    for _ in range(30):
+        page.keyboard.press("Shift+ArrowDown")
+    assert text_of(page, "#pixel").startswith("(37, 59)")  # not beyond the edge
+
+
+def test_two_models_side_by_side(page, photo):
+    choose(page, photo[0])
+    page.get_by_label("Compare with").select_option("deeplab-2")
+    sync_api.expect(page.locator("#second")).to_be_visible()
+    assert "deeplab and deeplab-2 agree on" in text_of(page, "#agreement")
+    page.locator("#opacity").fill("100")
+    assert pixel_of(page, 10, 30) == [128, 0, 0] and pixel_of(page, 10, 30, "second-view") != [128, 0, 0]
+    page.locator("#second-view").hover(position={"x": 5, "y": 5})
+    assert "deeplab-2: ground" in text_of(page, "#pixel")
+    page.get_by_label("Compare with").select_option("")
+    sync_api.expect(page.locator("#second")).to_be_hidden()
+    page.locator("#model").select_option("deeplab-2")
+    sync_api.expect(page.locator("#caption")).to_contain_text("deeplab-2")
+
+
+def download(page, name, folder):
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=name).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_downloads(page, photo, tmp_path):
+    path, image = photo
+    choose(page, path)
+    labels = Model().predict(image).labels
+    from PIL import Image
+
+    mask = download(page, "mask", tmp_path)
+    assert mask.name == "holiday_mask.png" and (np.asarray(Image.open(mask)) == labels).all()
+    page.get_by_label("leaf").uncheck()
+    cutout = np.asarray(Image.open(download(page, "cut-out", tmp_path)))
+    assert ((cutout[..., 3] == 255) == (labels == 1)).all() and (cutout[labels == 1][:, :3] == image[labels == 1]).all()
+    content = json.loads(download(page, "polygons", tmp_path).read_text())
+    assert (content["width"], content["height"]) == (80, 60)
+    assert sorted(one["class"] for one in content["polygons"]) == ["disc", "leaf"]
+
+
+FILE = """async ([bytes, kind]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(bytes)], 'sent.png', { type: 'image/png' }));
+  const event = kind === 'paste'
+    ? new ClipboardEvent('paste', { clipboardData: data, bubbles: true })
+    : new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
+  document.getElementById('drop').dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_paste_and_drop(page, photo, kind):
+    page.evaluate(FILE, [list(photo[0].read_bytes()), kind])
+    sync_api.expect(page.locator("#status")).to_contain_text("sent.png: ground")
+
+
+def test_the_camera(page):
+    page.get_by_role("button", name="use the camera").click()
+    sync_api.expect(page.locator("#shoot")).to_be_focused()
+    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    page.get_by_role("button", name="take the image").click()
+    sync_api.expect(page.locator("#status")).to_contain_text("camera 1.jpg:")
+    page.get_by_role("button", name="close the camera").click()
+    sync_api.expect(page.locator("#viewfinder")).to_be_hidden()
+    sync_api.expect(page.locator("#camera")).to_be_focused()
+
+
+def test_several_images_and_an_unreadable_one(page, photo, tmp_path):
+    other = shutil.copy(photo[0], tmp_path / "other.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    choose(page, photo[0], other)
+    page.get_by_role("button", name="other.png").click()
+    sync_api.expect(page.locator("#status")).to_contain_text("other.png: ground")
+    assert page.get_by_role("button", name="other.png").get_attribute("aria-pressed") == "true"
+    page.set_input_files("#file", str(broken))
+    sync_api.expect(page.locator("#error")).to_contain_text("no image that can be read")
+
+
+def test_every_control_can_be_reached_by_keyboard_and_has_a_name(page, photo):
+    choose(page, photo[0])
+    page.locator("body").click(position={"x": 2, "y": 2})
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        script = "() => { const one = document.activeElement; return one.id || one.dataset.name || one.href || ''; }"
+        seen.append(page.evaluate(script))
+    controls = {"file", "camera", "model", "compare", "opacity", "view", "all", "none", "ground", "disc", "leaf"}
+    assert controls | {"save-mask", "save-cutout", "save-polygons"} <= set(seen)
+    nameless = page.evaluate("""() => [...document.querySelectorAll('button, input, select, canvas')]
+      .filter((one) => !(one.textContent.trim() || one.labels?.length || one.getAttribute('aria-label')))
+      .map((one) => one.id)""")
+    assert nameless == ["second-view"]  # it is hidden, and named when it is drawn
+
+
+def contrast(page, selector):
+    """The contrast of an element's text with its ground (WCAG 2.1, 1.4.3)."""
+    colors = page.evaluate(
+        """(selector) => {
+          const element = document.querySelector(selector);
+          let ground = element;
+          while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+          return [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor];
+        }""",
+        selector,
+    )
+
+    def luminance(text):
+        parts = [int(part) / 255 for part in text[text.index("(") + 1 : -1].split(",")[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, colors))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_dark_mode_and_phone_width(page, photo, scheme, width):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    choose(page, photo[0])
+    page.locator("#compare").select_option("deeplab-2")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for selector in ("body", "#status", ".small", "#camera", ".button", "footer a"):
+        assert contrast(page, selector) >= 4.5, selector
+
+
+def test_a_server_with_a_key(browser, photo):
+    server, thread, address = serve(api_key="secret")
+    page = browser.new_page()
+    page.goto(address)
+    sync_api.expect(page.locator("#error")).to_be_visible()
+    page.get_by_label("Key of this server").fill("secret")
+    page.keyboard.press("Tab")
+    sync_api.expect(page.locator("#model option")).to_have_count(2)
+    sync_api.expect(page.locator("#error")).to_be_hidden()
+    choose(page, photo[0])
+    page.close()
+    server.should_exit = True
+    thread.join()
