@@ -41,8 +41,8 @@ def run(given: Given) -> None:
     from deeplab.training.loop import train
 
     configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config)
-    with setup.prepare(configs) as prepared:
-        train(configs, prepared)
+    with setup.prepare(configs) as (resolved, prepared):
+        train(resolved, prepared)
 
 
 COMMAND = Command("train", run, GROUPS, __doc__, grace=SECONDS_TO_SAVE)

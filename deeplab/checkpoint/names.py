@@ -9,13 +9,17 @@ LOGITS_SCOPE = "logits"
 HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "decoder", "meta_architecture")
 STEP = "global_step"
 
-_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "ExponentialMovingAverage"}
+AVERAGE = "ExponentialMovingAverage"  # last part of the name of a weight's running average
+KERAS_SLOT = "keras_"  # the last part of the names of slots of Keras' optimizers begins with it
+
+_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Lion", AVERAGE}
 _SLOT_NAMES = {"beta1_power", "beta2_power"}
 
 
 def is_slot(name: str) -> bool:
     """Whether a name is an optimizer's state (or a running average of a weight) rather than a weight."""
-    return name in _SLOT_NAMES or name.rpartition("/")[2] in _SLOT_LEAVES
+    leaf = name.rpartition("/")[2]
+    return name in _SLOT_NAMES or leaf in _SLOT_LEAVES or leaf.startswith(KERAS_SLOT)
 
 
 def is_bookkeeping(name: str) -> bool:

@@ -17,7 +17,7 @@ from deeplab.checkpoint import AnyCheckpoint
 from deeplab.checkpoint import open as open_checkpoint
 from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.infer_config import Description, describe_shapes
-from deeplab.checkpoint.names import HEAD_SCOPES, in_scopes, is_bookkeeping
+from deeplab.checkpoint.names import AVERAGE, HEAD_SCOPES, in_scopes, is_bookkeeping
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -73,6 +73,7 @@ def restore(
     checkpoint: AnyCheckpoint,
     exclude: Callable[[str], bool] = lambda name: False,
     require_all: bool = False,
+    averages: bool = False,
 ) -> RestoreReport:
     """Set variables from a checkpoint: those that it holds under the same name with the same shape.
 
@@ -85,6 +86,7 @@ def restore(
       checkpoint: whatever `deeplab.checkpoint.open` takes.
       exclude: names to leave alone, e.g. `names.initial_exclusion(...)`.
       require_all: every variable that is not excluded must be restored, as evaluation and export need it.
+      averages: take the running average of a weight in place of the weight, where the checkpoint has one.
 
     Raises:
       UserError: less than half of the backbone's variables fit, with `require_all` any variable does not, or a value
@@ -98,13 +100,20 @@ def restore(
     _require_same_backbone(report, shapes, opened)
     if require_all and (report.missing or report.differing):
         raise _incomplete(report, shapes, opened)
-    values = {name: opened.array(name) for name in report.restored}  # all read before any is set
+    source = {name: averaged_name(name, opened) if averages else name for name in report.restored}
+    values = {name: opened.array(source[name]) for name in report.restored}  # all read before any is set
     for name, model, _ in report.adapted:
         values[name] = adapt_to_channels(opened.array(name), model[2])
     require_finite(values, opened.prefix)
     for name, value in values.items():
         variables[name].assign(_in_dtype_of(variables[name], value))
     return report
+
+
+def averaged_name(name: str, checkpoint: Opened) -> str:
+    """The name of a weight's running average (`NAME/ExponentialMovingAverage`), or of the weight if it has none."""
+    average = f"{name}/{AVERAGE}"
+    return average if average in checkpoint else name
 
 
 def require_finite(values: Mapping[str, Any], where: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Floats, Size, Texts, setting
-from deeplab.config.prediction_config import ADD_FLIPPED_IMAGES, SCALES
+from deeplab.config.prediction_config import ADD_FLIPPED_IMAGES, CHECKPOINT, CHECKPOINTS, SCALES, USE_AVERAGES
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class ExportConfig(Config):
     """Export of a checkpoint."""
 
     checkpoint_path: str = setting("", "Training folder, checkpoint prefix, or zoo:NAME.", required=True)
+    checkpoint: str = setting("latest", CHECKPOINT, choices=CHECKPOINTS)
+    use_averages: bool = setting(True, USE_AVERAGES, rare=True)
     export_path: str = setting(
         "", "File to write (.pb or the suffix of another format), or a folder for the usual names.", required=True
     )

@@ -24,6 +24,9 @@ _CROP = "Height,width to which each image is padded (unset: each image keeps its
 _BATCH: dict[str, Any] = {"min": 1, "max": 65536, "because": "such a batch does not fit into memory", "unit": "images"}
 _INTERVAL = "Minimum time between two rounds while waiting for checkpoints."
 _ROUNDS = "Number of checkpoints after which the command ends; 0 = it waits for more (the reference's default)."
+CHECKPOINT = "Checkpoint of a training folder: latest, best (by `best_metric`), averaged (`average_checkpoints`)."
+CHECKPOINTS = ("latest", "best", "averaged")
+USE_AVERAGES = "Take the running averages of the weights where a checkpoint has them (`ema_decay`; off: the weights)."
 OVERLAY_BACKGROUND = "Overlays color class 0 (the background), too, and have no outlines."
 _EXTRA_METRICS = (
     "Metrics to add that take more time, separated by commas: boundary_iou, trimap_iou (near outlines), calibration "
@@ -40,6 +43,8 @@ class InferenceConfig(Config):
     eval_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
     postprocess: str = setting("", _POSTPROCESS)
+    checkpoint: str = setting("latest", CHECKPOINT, choices=CHECKPOINTS)
+    use_averages: bool = setting(True, USE_AVERAGES, rare=True)
     trust_model: bool = setting(False, _TRUST_MODEL, rare=True)
 
 

@@ -105,6 +105,17 @@ def differences(saved: Mapping[str, Any], groups: Sequence[Any], ignore: Sequenc
     return lines
 
 
+def names_of(groups: Sequence[Any]) -> list[str]:
+    """Return the names of all settings of these instances."""
+    return [field.name for group in groups for field in dataclasses.fields(group)]
+
+
+def shapes_weights(name: str, groups: Sequence[Any]) -> bool:
+    """Whether a checkpoint trained with one value of a setting cannot be used with another."""
+    fields = {field.name: field for group in groups for field in dataclasses.fields(group)}
+    return bool(fields[name].metadata["shapes_weights"]) or name == "atrous_rates"
+
+
 def show(value: Any) -> str:
     """A setting as one would write it on the command line."""
     if isinstance(value, (tuple, list)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.config import durations
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Floats, Size, setting
+from deeplab.config.fields import Config, Floats, Size, Texts, setting
 from deeplab.utils.errors import UserError
 
 IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
@@ -39,19 +39,40 @@ class LossConfig(Config):
     hard_example_mining_step: int = setting(
         0, "Steps over which that fraction falls from 1 to its value; 0 = at once.", min=0, unit="steps"
     )
-    weight_decay: float = setting(4e-5, "L2 coefficient of the convolution kernels.", min=0)
+    weight_decay: float = setting(
+        4e-5,
+        "L2 coefficient of the convolution kernels; with adamw and lion, the fraction of a weight that is subtracted "
+        "per step and unit of learning rate (usual: 0.01 to 0.1).",
+        min=0,
+    )
+    weight_decay_mask: str = setting(
+        "kernels",
+        "Variables that decay: kernels (the reference: without depthwise ones), all_kernels, all, or a regular "
+        "expression found in their names.",
+        rare=True,
+    )
 
 
 @dataclass(frozen=True)
 class OptimizerConfig(Config):
     """Optimizer and learning rate."""
 
-    optimizer: str = setting("momentum", "Optimizer: momentum or adam.")
-    momentum: float = setting(0.9, "Momentum coefficient.", min=0, max=1, rare=True)
+    optimizer: str = setting(
+        "momentum",
+        "Optimizer: momentum, adam, rmsprop, adamw, lion, or the name of one in keras.optimizers, such as nadam.",
+    )
+    momentum: float = setting(0.9, "Momentum coefficient of momentum and rmsprop.", min=0, max=1, rare=True)
+    nesterov: bool = setting(False, "Nesterov's momentum (with momentum).", rare=True)
+    rmsprop_decay: float = setting(
+        0.9, "Fraction of the squared gradients' average that rmsprop keeps.", min=0, max=1, rare=True
+    )
+    rmsprop_epsilon: float = setting(1e-10, "Epsilon of rmsprop.", above=0, rare=True)
     adam_learning_rate: float = setting(0.001, "Learning rate of Adam; constant, without a schedule.", min=0)
-    adam_epsilon: float = setting(1e-8, "Epsilon of Adam.", min=0, rare=True)
+    adam_epsilon: float = setting(1e-8, "Epsilon of adam and adamw.", min=0, rare=True)
     learning_policy: str = setting(
-        "poly", "Schedule of the learning rate: poly, step, cosine, exponential, constant or one_cycle."
+        "poly",
+        "Schedule of the learning rate: poly, step, cosine, cosine_restarts, exponential, piecewise, constant, "
+        "one_cycle or plateau (lower it when evaluations stop improving; needs `eval_every`).",
     )
     base_learning_rate: float = setting(1e-4, "Learning rate at the start of the schedule.", min=0)
     learning_power: float = setting(0.9, "Exponent of the poly schedule.", min=0, rare=True)
@@ -61,12 +82,40 @@ class OptimizerConfig(Config):
     end_learning_rate: float = setting(0.0, "Learning rate at the end of the poly schedule.", min=0, rare=True)
     learning_rate_decay_factor: float = setting(
         0.1,
-        "Factor by which the step and exponential schedules lower the learning rate in each period.",
+        "Factor by which step and exponential lower the learning rate in each period, and plateau each time.",
         min=0,
         rare=True,
     )
     learning_rate_decay_step: int = setting(
         2000, "Period of the step and exponential schedules.", min=1, unit="steps", rare=True
+    )
+    learning_rate_boundaries: Texts = setting(
+        (), "Points at which piecewise changes the learning rate, each a duration: 0.5,0.8 or '10 epochs,20 epochs'."
+    )
+    learning_rate_values: Floats = setting(
+        (), "Learning rates of piecewise between those points, one more than points.", min=0
+    )
+    restart_period: str = setting("0.25", "Length of the first period of cosine_restarts.", unit="duration", rare=True)
+    restart_period_factor: float = setting(
+        1.0,
+        "Length of each period of cosine_restarts over that of the one before.",
+        min=1,
+        max=100,
+        because="the second period would have no end",
+        rare=True,
+    )
+    plateau_patience: int = setting(
+        3,
+        "Evaluations in a row without a better `best_metric` after which plateau lowers the learning rate.",
+        min=1,
+        unit="evaluations",
+        rare=True,
+    )
+    warmup: str = setting(
+        "",
+        "Linear warm-up from 0 for any optimizer and schedule: steps, '1 epoch', or a fraction such as 0.05; replaces "
+        "the slow start (unset: none).",
+        unit="duration",
     )
     slow_start_step: int = setting(0, "Length of the warm-up, before the schedule begins.", min=0, unit="steps")
     slow_start_learning_rate: float = setting(1e-4, "Learning rate of the warm-up, or at its beginning.", min=0)
@@ -79,10 +128,36 @@ class OptimizerConfig(Config):
     gradient_clip_norm: float = setting(
         0.0, "Largest global norm of all gradients together; larger ones are scaled down to it; 0 = no limit.", min=0
     )
+    backbone_learning_rate_multiplier: float = setting(
+        1.0, "Learning rate of the backbone over that of the head.", min=0, max=1000, because="training would diverge"
+    )
     last_layer_gradient_multiplier: float = setting(1.0, "Gradient multiplier of the variables of the head.", min=0)
     last_layers_contain_logits_only: bool = setting(
         False, "The head is the logits layer alone (off: also ASPP and decoder)."
     )
+
+    def validate(self) -> None:
+        points = self.boundaries()
+        for text in points:
+            durations.require(text, "learning_rate_boundaries", above_zero=True)
+        for name in ("restart_period", "warmup"):
+            durations.require(getattr(self, name), name, above_zero=name == "restart_period")
+        if self.learning_policy == "piecewise" and len(self.learning_rate_values) != len(points) + 1:
+            count = len(self.learning_rate_values)
+            rule = f"{len(points)} `learning_rate_boundaries` need {len(points) + 1} rates, not {count}"
+            hint = "`learning_rate_boundaries=0.5,0.8` `learning_rate_values=0.01,0.001,0.0001`"
+            raise UserError("wrong-number-of-values", rule, hint, field="learning_rate_values", value=count)
+        if self.warmup and self.slow_start_step:
+            rule = "is a warm-up, as is `slow_start_step`"
+            raise UserError("conflicting-settings", rule, "give one of them", field="warmup")
+        if self.nesterov and self.optimizer != "momentum":
+            rule = f"belongs to `optimizer=momentum`, not {self.optimizer}"
+            raise UserError("conflicting-settings", rule, "leave it out", field="nesterov")
+
+    def boundaries(self) -> tuple[str, ...]:
+        """Return `learning_rate_boundaries` one by one, however they were written."""
+        texts = (text.strip() for part in self.learning_rate_boundaries for text in part.split(","))
+        return tuple(text for text in texts if text)
 
 
 @dataclass(frozen=True)
@@ -106,6 +181,15 @@ class TrainConfig(Config):
     training_number_of_steps: int = setting(
         30000, "Global step at which the training ends.", min=1, unit="steps", resumable=True
     )
+    training_epochs: float = setting(
+        0.0,
+        "Length of the training in passes over the training images; replaces `training_number_of_steps`; 0 = unused.",
+        min=0,
+        max=1e6,
+        because="no training is that long",
+        unit="epochs",
+        resumable=True,
+    )
     min_scale_factor: float = setting(0.5, "Smallest scale of the augmentation.", **SCALE_FACTOR)
     max_scale_factor: float = setting(2.0, "Largest scale of the augmentation.", **SCALE_FACTOR)
     scale_factor_step_size: float = setting(
@@ -118,6 +202,48 @@ class TrainConfig(Config):
     )
     initialize_last_layer: bool = setting(
         True, "Restore the head as well (off: the head starts from scratch).", resumable=True
+    )
+    accumulate_steps: int = setting(
+        1,
+        "Compute each batch in so many parts, one after the other: the memory of a part, the gradients of the whole "
+        "(batch norm sees a part).",
+        min=1,
+        max=65536,
+        because="a batch has no more images",
+        unit="parts",
+    )
+    precision: str = setting(
+        "float32",
+        "Precision of the layers; logits, loss, weights and checkpoints are float32 in any case. bfloat16 needs no "
+        "scaling; float16 scales the loss.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    freeze: str = setting(
+        "none",
+        "Variables that keep their values: none, backbone, all_but_logits, or a regular expression found in names.",
+    )
+    freeze_steps: str = setting(
+        "",
+        "Time after which everything is trained: steps, '2 epochs', or a fraction such as 0.3 (unset: never).",
+        unit="duration",
+    )
+    ema_decay: float = setting(
+        0.0,
+        "Fraction that a running average of the weights keeps per step, such as 0.999; evaluation, predictions and "
+        "exports use the averages; 0 = none.",
+        min=0,
+        max=0.999999,
+        because="the average would keep its first value",
+    )
+    average_checkpoints: int = setting(
+        0,
+        "At the end, average the weights of the last so many checkpoints into TRAIN_LOGDIR/averaged; needs "
+        "`save_interval_steps`; 0 = none.",
+        min=0,
+        max=1000,
+        because="all of them are kept",
+        unit="checkpoints",
+        resumable=True,
     )
     fine_tune_batch_norm: bool = setting(True, "Train batch norm (off: keep the statistics of the initial checkpoint).")
     batch_norm_calibration_batches: int | None = setting(
@@ -157,8 +283,9 @@ class TrainConfig(Config):
     )
     eval_every: str = setting(
         "",
-        "Evaluate the model in training this often: a number of steps, or epochs such as '1 epoch' (unset: never). The "
+        "Evaluate the model in training this often: steps, '1 epoch', or a fraction such as 0.1 (unset: never). The "
         "best checkpoint is kept in TRAIN_LOGDIR/best, all numbers in history.csv.",
+        unit="duration",
         resumable=True,
     )
     eval_split: str = setting("val", "Split that `eval_every` evaluates on.", resumable=True)
@@ -168,6 +295,15 @@ class TrainConfig(Config):
         min=0,
         unit="evaluations",
         resumable=True,
+    )
+    best_metric: str = setting(
+        "mean_iou",
+        "Metric by which the best checkpoint is chosen, `early_stopping` waits and plateau lowers the learning rate: a "
+        "name in history.csv, such as mean_iou, pixel_accuracy, or iou/CLASS.",
+        resumable=True,
+    )
+    allow_changes: Texts = setting(
+        (), "Settings that may differ from those with which the training began, separated by commas.", resumable=True
     )
     save_summaries_secs: int = setting(600, "Time between two summaries.", min=1, unit="seconds", resumable=True)
     save_summaries_images: bool = setting(
@@ -189,6 +325,11 @@ class TrainConfig(Config):
     )
     task: int = setting(0, "Index of this worker.", retired="the index of the worker is read from TF_CONFIG")
 
+    def changes_allowed(self) -> tuple[str, ...]:
+        """Return the names in `allow_changes` one by one, however they were written."""
+        words = (word.strip().lstrip("-") for text in self.allow_changes for word in text.split(","))
+        return tuple(word for word in words if word)
+
     def validate(self) -> None:
         low, high, step = self.min_scale_factor, self.max_scale_factor, self.scale_factor_step_size
         if low > high:
@@ -207,27 +348,24 @@ class TrainConfig(Config):
         if size > _MAX_BATCH_GB:
             rule = f"a batch of {self.train_batch_size} crops of {height}x{width} pixels takes {size:,.0f} GB"
             raise UserError("out-of-range", rule, "lower it, or `train_crop_size`", field="train_batch_size")
-        steps_between(self.eval_every, 1.0)
+        durations.require(self.eval_every, "eval_every", above_zero=True)
         if self.early_stopping and not self.eval_every:
             rule = "needs evaluations during the training"
             raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="early_stopping")
+        durations.require(self.freeze_steps, "freeze_steps")
+        per_device = self.train_batch_size // self.num_clones
+        if per_device % self.accumulate_steps:
+            rule = f"{per_device} images per device cannot be divided into {self.accumulate_steps} parts"
+            fits = max(part for part in range(1, self.accumulate_steps + 1) if per_device % part == 0)
+            raise UserError("indivisible-batch", rule, f"`accumulate_steps={fits}`", field="accumulate_steps")
+        if self.average_checkpoints and not self.save_interval_steps:
+            rule = "averages checkpoints at fixed steps"
+            hint = "add for example `save_interval_steps=500`"
+            raise UserError("missing-setting", rule, hint, field="average_checkpoints")
+        if self.average_checkpoints > self.max_checkpoints_to_keep > 0:
+            rule = f"{self.average_checkpoints} checkpoints cannot be averaged where fewer are kept"
+            hint = f"`max_checkpoints_to_keep={self.average_checkpoints}`"
+            raise UserError("conflicting-settings", rule, hint, field="average_checkpoints")
         if self.num_replicas > 1:
             rule = "training over several machines is not implemented"
             raise UserError("not-supported", rule, "leave it at 1", field="num_replicas")
-
-
-def steps_between(interval: str, steps_per_epoch: float) -> int:
-    """Steps of an interval such as `100` or `1.5 epochs`, at least 1; 0 for an empty one.
-
-    Raises:
-      UserError: it is something else, or not above 0.
-    """
-    if not interval:
-        return 0
-    found = re.fullmatch(r"(\d+)(?: steps?)?|(\d+(?:\.\d+)?|\.\d+) epochs?", interval.strip())
-    steps, epochs = found.groups() if found else (None, None)
-    number = float(steps or epochs or 0)
-    if not 0 < number < 2**31:
-        rule = f"needs a number of steps or epochs above 0, not {interval!r}"
-        raise UserError("wrong-type", rule, "`eval_every=500`, or '1 epoch'", field="eval_every", value=interval)
-    return max(1, round(number if steps else number * steps_per_epoch))

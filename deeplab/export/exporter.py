@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplab import checkpoint as checkpoints
+from deeplab.checkpoint.chosen import LATEST, chosen
 from deeplab.checkpoint.restore import require_finite
 from deeplab.config import run_file
 from deeplab.config.data_config import ResizeConfig
@@ -99,7 +100,7 @@ def export_checkpoint(given: Mapping[str, Any]) -> Exported:
     Raises:
       UserError: settings that do not fit the checkpoint, and as `export`.
     """
-    checkpoint = checkpoints.open(given["checkpoint_path"])
+    checkpoint = checkpoints.open(chosen(given["checkpoint_path"], given.get("checkpoint", LATEST)))
     resolved = checkpoint_runtime.resolve(given, checkpoint, GROUPS)
     config, model, resize = make(ExportConfig, resolved), make(ModelConfig, resolved), make(ResizeConfig, resolved)
     predictor = checkpoint_runtime.build(checkpoint, resolved, prediction_settings(config, model, resize))

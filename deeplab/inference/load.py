@@ -11,6 +11,7 @@ import keras
 
 from deeplab.checkpoint import watch
 from deeplab.checkpoint.bundle import Checkpoint
+from deeplab.checkpoint.chosen import LATEST, chosen
 from deeplab.config.fields import Size
 from deeplab.data import dataset as datasets
 from deeplab.inference import postprocess
@@ -53,7 +54,8 @@ def load(
     elif isinstance(source, Checkpoint):
         predictor = checkpoint.load(source, options)
     else:
-        predictor = _from_path(os.fspath(source), options)
+        path = chosen(os.path.expanduser(os.fspath(source)), values.get("checkpoint", LATEST))
+        predictor = _from_path(path, options)
     predictor.shrinks_large_images = shrink_large_images
     _name_classes(predictor, dataset)
     return postprocess.PostprocessedPredictor(predictor, steps) if steps else predictor
@@ -102,6 +104,7 @@ def each_model(
       crop_field: the setting of the crop size.
       max_number, interval_secs: as for `watch.checkpoints`.
     """
+    source = chosen(source, given.get("checkpoint", LATEST))
     path, name = find_model(source)
     if name != "checkpoint":
         fields = {each.name for group in checkpoint.GROUPS for each in dataclasses.fields(group)}

@@ -34,6 +34,7 @@ from deeplab.inference.prediction import (
     size_after_resizing,
 )
 from deeplab.model import MERGED_LOGITS
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
@@ -166,9 +167,13 @@ class ModelPredictor(Predictor):
       checkpoint: prefix of the weights that it has now.
       step: their global step.
       class_names, colors: of the classes, as far as they are known.
+
+    Attributes:
+      use_averages: take running averages of the weights, where a checkpoint has them.
     """
 
     settings: PredictionSettings
+    use_averages = True
 
     def __init__(
         self,
@@ -199,7 +204,11 @@ class ModelPredictor(Predictor):
             stay as they were.
         """
         opened = open_checkpoint(checkpoint)
-        restore.restore(variables_by_name(self.model), opened, require_all=True)
+        variables = variables_by_name(self.model)
+        averages = self.use_averages and any(name != restore.averaged_name(name, opened) for name in variables)
+        restore.restore(variables, opened, require_all=True, averages=averages)
+        if averages:
+            console.note(f"{opened.prefix}: running averages of the weights (`use_averages=false` takes the weights)")
         self.source = self.checkpoint = opened.prefix
         self.step = opened.step
 

@@ -146,6 +146,7 @@ def _logits(features, config: ModelConfig, num_classes: int):
             use_bias=True,
             initializer=TRUNCATED_NORMAL(stddev=0.01),
             name="logits.semantic" + (f"_{index}" if index else ""),
+            dtype="float32",  # also where the layers before it compute in half precision
         )(features)
         for index, rate in enumerate(rates)
     ]

@@ -6,19 +6,33 @@ and checkpoints on the way. What can go wrong in between stops it with the last 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
 
 from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
-from deeplab.training import callbacks, distribution, guards, optimizers, precise_bn, setup
+from deeplab.training import (
+    callbacks,
+    distribution,
+    evaluation_model,
+    freezing,
+    guards,
+    optimizers,
+    precise_bn,
+    schedules,
+    setup,
+)
+from deeplab.training.averages import Averages
+from deeplab.training.loss_scale import LossScale
 from deeplab.training.randomness import StepClock
 from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.state import TrainState, replica_parts
-from deeplab.training.step import Trainer, make_train_step
+from deeplab.training.step import Trainer, TrainingBatch, make_train_step
 from deeplab.utils import console
 from slim.layers import variables_by_name
 
@@ -30,7 +44,7 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
 
     Args:
       configs: what to train, on what, how long.
-      prepared: dataset, seed and starting point, from `setup.prepare`.
+      prepared: dataset, seed and starting point; both from `setup.prepare`.
 
     Returns:
       Prefix of the last checkpoint.
@@ -40,68 +54,50 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
       KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of all completed steps has been written.
     """
     config, dataset, seed = configs.train, prepared.dataset, prepared.seed
-    total_steps = config.training_number_of_steps
 
     # ---- devices, model, optimizer
     distribution.allow_memory_growth()
     strategy = distribution.make_strategy(config.num_clones)
     keras.utils.set_random_seed(seed)
-    clock = StepClock(total_steps)
-    with strategy.scope():
-        model = build_model(
-            configs.model,
-            dataset.num_classes,
-            train_batch_norm=config.fine_tune_batch_norm,
-            drop_path_keep_probability=config.drop_path_keep_prob,
-            training_progress=clock.fraction,
-        )
-        clock.control(model, seed)
-        trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
-        optimizer = optimizers.make(configs.optimizer, trainable)
-    weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
-    loss = segmentation_loss.from_config(weighted, dataset.ignore_label)
-    trainer = Trainer(model, optimizer, loss, configs.loss.weight_decay, configs.optimizer, total_steps, clock)
-    train_step = make_train_step(trainer, strategy)
+    trainer = make_trainer(configs, prepared, strategy)
+    freeze = freezing.frozen_names(config.freeze, trainer.trainable())
 
     # ---- starting point
     variables = trainer.variables()
     first_step = setup.restore(variables, configs, prepared)
-    if first_step >= total_steps:
-        rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={total_steps}` is reached"
-        console.note(f"{rule}; raise it to train longer")
+    if first_step >= trainer.total_steps:
+        rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
+        console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""
+    if trainer.averages and not (prepared.resumed and trainer.averages.are_in(prepared.resumed)):
+        trainer.averages.reset()
     setup.save_config(configs, prepared)
     console.note(distribution.describe(strategy, config.train_batch_size))
 
     # ---- data
-    def batches_from(step: int):
+    def batches_from(step: int) -> Iterator[TrainingBatch]:
         return iter(setup.training_batches(configs, dataset, prepared.shards, strategy, seed, step))
-
-    batches = batches_from(first_step)
 
     # ---- steps
     unchecked = guards.UncheckedResults(lambda step: next(batches_from(step)), config.train_logdir)
     state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
-    check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
-    actors = state.actors = callbacks.make_all()
-    state.configs = configs
+    state.configs, state.length, state.seed = configs, prepared.length, seed
+    state.actors = callbacks.make_all()
     replicas = strategy.num_replicas_in_sync
-    state.recalibrate = lambda: _recalibrate(state, batches_from(state.step), replicas)
+    state.recalibrate = lambda model: _recalibrate(state, model, batches_from(state.step), replicas)
+    release = prepared.length.steps(config.freeze_steps) if freeze else 0
+    held = freeze if not release or first_step < release else ()
+    console.note(freezing.counts_text(trainer.trainable(), held, release))
+    step_at = _step_functions(trainer, strategy, freeze, release, config.fine_tune_batch_norm)
     with guards.deferred_signals() as stop:
-        for actor in actors:
+        for actor in state.actors:
             actor.on_start(state)
         if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
             return prepared.resumed.prefix
-        while not state.is_last_step and not stop.received:
-            batch = guards.next_batch(batches, prepared.shards)
-            state.advance(batch, guards.run_step(train_step, batch, state.step, config.train_logdir))
-            if state.step % check_every == 0:
-                state.require_finite_loss()
-            for actor in actors:
-                actor.after_step(state)
+        _take_steps(state, step_at, batches_from(first_step), prepared.shards, stop)
         if state.is_last_step:
-            _recalibrate(state, batches, replicas)
-        for actor in actors:
+            evaluation_model.recalibrate_for_good(state)
+        for actor in state.actors:
             actor.on_end(state)
     if stop.received and not state.is_last_step:
         console.note(f"stopped: step {state.step} is saved; the same command resumes from there")
@@ -110,11 +106,107 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
     return state.checkpoint
 
 
-def _recalibrate(state: TrainState, batches, replicas: int) -> None:
-    """Computes the batch-norm statistics again where needed, over the parts of all devices."""
-    layers = precise_bn.batch_norm_layers(state.model)
+def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.distribute.Strategy) -> Trainer:
+    """Model, optimizer and loss, with weights and slots at their first values."""
+    config, length = configs.train, prepared.length
+    schedule = schedules.resolved(configs.optimizer, length)
+    clock = StepClock(length.total_steps)
+    with strategy.scope(), _dtype_policy(config.precision):
+        model = build_model(
+            configs.model,
+            prepared.dataset.num_classes,
+            train_batch_norm=config.fine_tune_batch_norm,
+            drop_path_keep_probability=config.drop_path_keep_prob,
+            training_progress=clock.fraction,
+        )
+        clock.control(model, prepared.seed)
+        weights = variables_by_name(model)
+        optimizer = optimizers.make(schedule, {name: v for name, v in weights.items() if v.trainable})
+        averages = Averages(weights, config.ema_decay) if config.ema_decay else None
+        loss_scale = LossScale() if config.precision == "mixed_float16" else None
+        waits = schedule.learning_policy == "plateau"
+        rate_scale = tf.Variable(1.0, trainable=False, name="learning_rate_scale") if waits else None
+    weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
+    return Trainer(
+        model,
+        optimizer,
+        segmentation_loss.from_config(weighted, prepared.dataset.ignore_label),
+        configs.loss.weight_decay,
+        schedule,
+        length.total_steps,
+        clock,
+        configs.loss.weight_decay_mask,
+        config.accumulate_steps,
+        averages,
+        loss_scale,
+        rate_scale,
+    )
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Makes the layers that are built within the block compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _step_functions(
+    trainer: Trainer, strategy: tf.distribute.Strategy, frozen: frozenset[str], release: int, train_batch_norm: bool
+) -> Callable[[int], Callable]:
+    """A function of the steps done that gives the next step's function, and sets batch norm where it changes.
+
+    Args:
+      trainer: model, optimizer and loss.
+      strategy: the devices.
+      frozen: names of variables that are frozen at first.
+      release: step from which they are trained; 0 = never.
+      train_batch_norm: whether batch norm's statistics learn where they are not frozen.
+    """
+    made: dict[bool, Callable] = {}
+
+    def step_at(step: int) -> Callable:
+        is_frozen = bool(frozen) and (not release or step < release)
+        if is_frozen not in made:
+            held = frozen if is_frozen else frozenset()
+            if frozen:
+                freezing.hold_statistics(trainer.model, held, train_batch_norm)
+            if made:
+                console.note(f"step {step}: {freezing.counts_text(trainer.trainable(), (), 0)}")
+            made[is_frozen] = make_train_step(trainer, strategy, held)
+        return made[is_frozen]
+
+    return step_at
+
+
+def _take_steps(
+    state: TrainState,
+    step_at: Callable[[int], Callable],
+    batches: Iterator[TrainingBatch],
+    shards: list[str],
+    stop: guards.StopRequest,
+) -> None:
+    """Steps until the end or until the training is asked to stop."""
+    config = state.config
+    check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
+    while not state.is_last_step and not stop.received:
+        batch = guards.next_batch(batches, shards)
+        results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir)
+        state.advance(batch, results)
+        if state.step % check_every == 0:
+            state.require_finite_loss()
+        for actor in state.actors:
+            actor.after_step(state)
+
+
+def _recalibrate(state: TrainState, model: keras.Model, batches: Iterator[TrainingBatch], replicas: int) -> None:
+    """Computes a model's batch-norm statistics again where needed, over the parts of all devices."""
+    layers = precise_bn.batch_norm_layers(model)
     needed = precise_bn.batches_needed(layers, state.step, state.config.batch_norm_calibration_batches)
     if needed:
         console.note(f"computing the batch-norm statistics again over {needed} training batches")
         images = (part["image"] for batch in itertools.islice(batches, needed) for part in replica_parts(batch))
-        precise_bn.recalibrate(state.model, images, needed * replicas, state.trainer.clock, state.step)
+        precise_bn.recalibrate(model, images, needed * replicas, state.trainer.clock, state.step)

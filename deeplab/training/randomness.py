@@ -31,12 +31,18 @@ class StepClock(threading.local):
     def __init__(self, total_steps: int):
         self._total_steps = total_steps
         self._step: Any = 0
+        self._part: Any = 0
         self._draws: Counter = Counter()
 
     @contextlib.contextmanager
-    def at(self, step: Any) -> Iterator[None]:
-        """Sets the step, an int or an integer scalar tensor, for model calls within the block."""
-        self._step = step
+    def at(self, step: Any, part: Any = 0) -> Iterator[None]:
+        """Sets the step, an int or an integer scalar tensor, for model calls within the block.
+
+        Args:
+          step: updates done before this one.
+          part: number of the part of the batch, int or int32 scalar tensor; each draws by itself.
+        """
+        self._step, self._part = step, part
         self._draws.clear()
         try:
             yield
@@ -67,4 +73,5 @@ class StepClock(threading.local):
         stream = f"{stream}/{replica}"
         self._draws[stream] += 1
         key = zlib.crc32(f"{stream}/{self._draws[stream]}".encode()) & 0x7FFFFFFF
-        return tf.stack([tf.constant(key, tf.int32), tf.cast(self._step, tf.int32)])
+        # 32 bits wrap around; part 0 draws as an undivided batch does.
+        return tf.stack([key + 1_000_003 * tf.cast(self._part, tf.int32), tf.cast(self._step, tf.int32)])

@@ -2,8 +2,7 @@
 
 All arithmetic is float32, as in the reference, so that a schedule read in Python and one computed inside a
 `tf.function` agree with each other and with TensorFlow 1's. A schedule gives the rate from the steps since the warm-up
-ended; `learning_rate` lays the warm-up over it. Piecewise constant rates have no setting: they are for callers from
-Python.
+ended; `learning_rate` lays the warm-up over it. `resolved` turns durations into steps before the training begins.
 
 A new schedule is one function and one registration: `@registry.register("name")` on a function of (config, elapsed,
 steps), the steps after the warm-up being `steps` in all.
@@ -11,15 +10,19 @@ steps), the steps after the warm-up being `steps` in all.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab.config.durations import Length
 from deeplab.config.training_config import OptimizerConfig
 from deeplab.utils.errors import UserError
 from deeplab.utils.registry import Registry
+
+_MAX_RESTARTS = 64  # with growing periods
 
 registry: Registry[Callable[[OptimizerConfig, Any, int], Any]] = Registry("schedule", field="learning_policy")
 
@@ -27,7 +30,7 @@ registry: Registry[Callable[[OptimizerConfig, Any, int], Any]] = Registry("sched
 def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     """The learning rate that the optimizer applies at a step.
 
-    Adam has a constant rate; any other optimizer follows `scheduled_rate`.
+    Adam has a constant rate after its warm-up; any other optimizer follows `scheduled_rate`.
 
     Args:
       config: the optimizer config; a rate is the length of a step along the negative gradient.
@@ -40,14 +43,35 @@ def learning_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     Raises:
       UserError: no schedule has that name.
     """
-    if config.optimizer == "adam":
-        return _like(step, np.float32(config.adam_learning_rate))
-    return scheduled_rate(config, step, total_steps)
+    if config.optimizer != "adam":
+        return scheduled_rate(config, step, total_steps)
+    rate = np.float32(config.adam_learning_rate)
+    if config.warmup:
+        warm = Length(total_steps).steps(config.warmup, "warmup")
+        return _like(step, warm_up(rate, step, warm, 0.0, linear_to=config.adam_learning_rate))
+    return _like(step, rate)
+
+
+def resolved(config: OptimizerConfig, length: Length) -> OptimizerConfig:
+    """The config with every duration as a whole number of steps, so that only the length of the training is needed."""
+    steps = {name: str(length.steps(getattr(config, name), name)) for name in ("warmup", "restart_period")}
+    points = tuple(str(length.steps(text, "learning_rate_boundaries")) for text in config.boundaries())
+    if [int(point) for point in points] != sorted({int(point) for point in points}):
+        rule = f"must ascend; {', '.join(config.boundaries())} are the steps {', '.join(points)}"
+        raise UserError("not-ascending", rule, field="learning_rate_boundaries", value=config.learning_rate_boundaries)
+    warm_up_steps = steps["warmup"] if config.warmup else ""
+    period = steps["restart_period"]
+    return dataclasses.replace(config, warmup=warm_up_steps, restart_period=period, learning_rate_boundaries=points)
 
 
 def scheduled_rate(config: OptimizerConfig, step: Any, total_steps: int) -> Any:
     """The rate of the schedule, whatever the optimizer; arguments and result as in `learning_rate`."""
     schedule = registry.get(config.learning_policy)
+    if config.warmup:
+        warm = Length(total_steps).steps(config.warmup, "warmup")
+        config = dataclasses.replace(
+            config, warmup="", slow_start_step=warm, slow_start_learning_rate=0.0, slow_start_burnin_type="linear"
+        )
     rate = schedule(config, steps_after_warm_up(step, config.slow_start_step), total_steps - config.slow_start_step)
     linear_to = None
     if config.slow_start_burnin_type == "linear":  # up to the rate at which the schedule begins
@@ -98,6 +122,25 @@ def _cosine(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
     return cosine(elapsed, config.base_learning_rate, steps)
 
 
+@registry.register("cosine_restarts")
+def _cosine_restarts(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    period = Length(max(steps, 1)).steps(config.restart_period, "restart_period")
+    return cosine_restarts(elapsed, config.base_learning_rate, period, config.restart_period_factor)
+
+
+@registry.register("piecewise")
+def _piecewise(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    whole = Length(config.slow_start_step + steps)  # boundaries count from the first step, warm-up included
+    points = [whole.steps(text, "learning_rate_boundaries") for text in config.boundaries()]
+    since_warm_up = [point - config.slow_start_step - 1 for point in points]
+    return piecewise_constant(elapsed, since_warm_up, config.learning_rate_values)
+
+
+@registry.register("plateau")
+def _plateau(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
+    return _constant(config, elapsed, steps)  # `plateau_reductions` tells how often it has been lowered
+
+
 @registry.register("exponential")
 def _exponential(config: OptimizerConfig, elapsed: Any, steps: int) -> Any:
     del steps
@@ -141,6 +184,51 @@ def cosine(elapsed: Any, base_rate: float, decay_steps: float) -> Any:
     """From `base_rate` to 0 along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, without restarts)."""
     turn = _library(elapsed).cos(np.float32(np.pi) * _progress(elapsed, decay_steps))
     return np.float32(base_rate) * (np.float32(0.5) * (np.float32(1.0) + turn))
+
+
+def cosine_restarts(elapsed: Any, base_rate: float, period: int, factor: float = 1.0) -> Any:
+    """Half a cosine from `base_rate` to 0 in each period (SGDR, Loshchilov and Hutter, arXiv:1608.03983).
+
+    Args:
+      elapsed: float32 scalar, steps since the warm-up ended.
+      base_rate: rate at the beginning of each period.
+      period: steps of the first one.
+      factor: length of each period over that of the one before, at least 1.
+    """
+    library, starts, length = _library(elapsed), [0.0], float(max(period, 1))
+    while starts[-1] < 2**31 and len(starts) < _MAX_RESTARTS and factor > 1.0:
+        starts.append(starts[-1] + length * factor ** (len(starts) - 1))
+    if factor == 1.0:
+        within, of = elapsed % np.float32(length), np.float32(length)
+    else:
+        edges = np.array(starts[1:], np.float32)
+        past = library.where(elapsed >= edges, np.float32(1.0), np.float32(0.0))
+        number = tf.reduce_sum(past) if tf.is_tensor(elapsed) else past.sum(dtype=np.float32)
+        index = tf.cast(number, tf.int32) if tf.is_tensor(elapsed) else int(number)
+        begin = tf.gather(np.array(starts, np.float32), index) if tf.is_tensor(index) else np.float32(starts[index])
+        within, of = elapsed - begin, np.float32(length) * np.float32(factor) ** number
+    turn = library.cos(np.float32(np.pi) * within / of)
+    return np.float32(base_rate) * (np.float32(0.5) * (np.float32(1.0) + turn))
+
+
+def plateau_reductions(scores: Sequence[float], patience: int) -> int:
+    """How often a schedule that waits for a plateau has lowered the rate after these evaluations.
+
+    Each time that `patience` evaluations in a row were not better than the best so far; counting then starts again.
+
+    Args:
+      scores: of all evaluations so far, in order; more is better, NaN is never better.
+      patience: evaluations, at least 1.
+    """
+    best, waited, reductions = -float("inf"), 0, 0
+    for score in scores:
+        if score > best:
+            best, waited = score, 0
+            continue
+        waited += 1
+        if waited == patience:
+            waited, reductions = 0, reductions + 1
+    return reductions
 
 
 def exponential(elapsed: Any, base_rate: float, period: int, factor: float) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from deeplab.checkpoint.restore import RestoreReport
 from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.config import run_file
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
@@ -31,15 +33,17 @@ from deeplab.data import pipeline, records
 from deeplab.data.dataset import Dataset
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
+from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
-from deeplab.training import class_weights, schedules
+from deeplab.training import class_weights, freezing, optimizers, schedules
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder
+from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
 from slim import keras_applications
 
+CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
 MIN_BATCH_FOR_BATCH_NORM = 12
 
 
@@ -69,6 +73,8 @@ class Prepared:
       seed: of initial weights, shuffling, augmentation and dropout; a resumed training has the one it began with.
       resumed: the checkpoint from which the training resumes; None = it starts at step 0.
       label_weights: loss weight of each class; empty = 1 for all.
+      length: of the training, in steps and epochs.
+      changes: settings that were changed on purpose since the training began, as lines.
     """
 
     dataset: Dataset
@@ -76,11 +82,16 @@ class Prepared:
     seed: int
     resumed: Checkpoint | None
     label_weights: tuple[float, ...] = ()
+    length: Length = Length(1)
+    changes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
+def prepare(configs: TrainingConfigs) -> Iterator[tuple[TrainingConfigs, Prepared]]:
     """Checks a training against its data and its folder, and holds the folder meanwhile. Writes nothing.
+
+    Yields:
+      The configs, with `training_number_of_steps` as `training_epochs` makes it; and what was found.
 
     Raises:
       UserError: the config does not fit the data, or not the training in the folder.
@@ -89,27 +100,83 @@ def prepare(configs: TrainingConfigs) -> Iterator[Prepared]:
     dataset = datasets.find(configs.dataset.dataset, configs.dataset.dataset_dir)
     require_fit_data(configs, dataset)
     require_one_weight_per_class(configs.loss.label_weights, dataset)
-    schedules.learning_rate(configs.optimizer, 0, train.training_number_of_steps)  # an unknown name shows at once
+    require_known_metric(train.best_metric, dataset)
     shards = records.list_shards(configs.dataset.dataset_dir, train.train_split)
+    length = length_of(train, records.count(shards))
+    train = dataclasses.replace(train, training_number_of_steps=length.total_steps)
+    configs = dataclasses.replace(configs, train=train)
+    require_consistent(configs, length)
     if train.eval_every:
         records.list_shards(configs.dataset.dataset_dir, train.eval_split)
     with (
         made_folder(train.train_logdir, "train_logdir"),
         folder_lock(train.train_logdir, "training", "choose another `train_logdir`"),
     ):
-        resumed, seed = find_start(configs, dataset)
+        resumed, seed, changes = find_start(configs, dataset)
         if resumed is None:
             require_initial_weights(train)
         weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
         weighted = dataclasses.replace(configs, loss=dataclasses.replace(configs.loss, label_weights=weights))
         tell(weighted, dataset, from_scratch=not train.tf_initial_checkpoint)
-        yield Prepared(dataset, shards, seed, resumed, weights)
+        yield configs, Prepared(dataset, shards, seed, resumed, weights, length, changes)
+
+
+def require_known_metric(name: str, dataset: Dataset) -> None:
+    """Refuses a metric that evaluations do not give.
+
+    Raises:
+      UserError: it is neither of the whole split nor the IoU of a class.
+    """
+    known = [*metrics.OVERALL.names(), *(f"iou/{class_name}" for class_name in dataset.class_names)]
+    if name not in known:
+        rule = f"there is no metric called {name!r}"
+        raise UserError("unknown-name", rule, nearest(name, known), field="best_metric", value=name)
+
+
+def length_of(train: TrainConfig, images: int) -> Length:
+    """The length of a training on so many images."""
+    per_epoch = max(images, 1) / train.train_batch_size
+    steps = max(1, round(train.training_epochs * per_epoch)) if train.training_epochs else 0
+    return Length(steps or train.training_number_of_steps, per_epoch)
+
+
+def require_consistent(configs: TrainingConfigs, length: Length) -> None:
+    """Refuses settings of several groups that do not fit together.
+
+    Raises:
+      UserError: an unknown schedule or optimizer, a schedule that waits for evaluations without any, a time for a
+        release of variables that are not frozen, names in `allow_changes` that are no settings.
+    """
+    train, schedule = configs.train, schedules.resolved(configs.optimizer, length)
+    schedules.learning_rate(schedule, 0, length.total_steps)
+    optimizers.find(configs.optimizer.optimizer)
+    name = configs.optimizer.optimizer
+    if train.precision == "mixed_float16" and train.num_clones > 1 and not optimizers.is_own(name):
+        rule = f"with several devices and {name}, steps whose gradients overflow cannot be skipped"
+        raise UserError("not-supported", rule, "`precision=mixed_bfloat16`", field="precision")
+    if configs.optimizer.learning_policy == "plateau" and not train.eval_every:
+        rule = "lowers the learning rate when evaluations stop improving, and there are none"
+        raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="learning_policy")
+    if train.freeze_steps and freezing.LEVELS.get(train.freeze, train.freeze) == "none":
+        rule, hint = "tells when frozen variables are trained, and none are frozen", "add `freeze=backbone`"
+        raise UserError("missing-setting", rule, hint, field="freeze_steps")
+    known = run_file.names_of(configs.groups())
+    for name in train.changes_allowed():
+        if name not in known:
+            rule = f"there is no setting {name!r}"
+            raise UserError("unknown-name", rule, nearest(name, known), field="allow_changes", value=name)
 
 
 def save_config(configs: TrainingConfigs, prepared: Prepared) -> None:
     """Writes `config.yml`: the config, the seed, and what later commands need to know of the dataset."""
     facts = facts_of(prepared.dataset, configs.train.train_split)
-    run_file.save(configs.train.train_logdir, configs.groups(), {**facts, "seed": prepared.seed})
+    folder = configs.train.train_logdir
+    run_file.save(folder, configs.groups(), {**facts, "seed": prepared.seed})
+    if prepared.changes and prepared.resumed:
+        path = pathlib.Path(folder, CHANGES)
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        lines = "".join(f"step {prepared.resumed.step}: {line}\n" for line in prepared.changes)
+        write_atomically(path, before + lines)
 
 
 def facts_of(dataset: Dataset, split: str) -> dict[str, Any]:
@@ -127,8 +194,8 @@ def facts_of(dataset: Dataset, split: str) -> dict[str, Any]:
 # ---- starting point ------------------------------------------------------------------------------------
 
 
-def find_start(configs: TrainingConfigs, dataset: Dataset) -> tuple[Checkpoint | None, int]:
-    """The checkpoint to resume from, if there is one, and the seed.
+def find_start(configs: TrainingConfigs, dataset: Dataset) -> tuple[Checkpoint | None, int, tuple[str, ...]]:
+    """The checkpoint to resume from, if there is one, the seed, and the changes that `allow_changes` lets pass.
 
     A training that has not completed a step has learned nothing: with another config it starts again.
 
@@ -138,15 +205,16 @@ def find_start(configs: TrainingConfigs, dataset: Dataset) -> tuple[Checkpoint |
     folder, wanted = configs.train.train_logdir, configs.train.random_seed
     resumed = latest(folder, checksums=True)
     saved = run_file.load(folder) if resumed else {}
+    changes: tuple[str, ...] = ()
     try:
         require_same_dataset(dataset, configs.train.train_split, saved, folder)
-        require_same_config(configs, saved, folder)
+        changes = require_same_config(configs, saved, folder)
     except UserError:
         if resumed is None or resumed.step > 0:
             raise
         console.note(f"{folder} holds a training at step 0 with another config or dataset: starting again")
         resumed, saved = None, {}
-    return resumed, choose_seed(wanted, saved)
+    return resumed, choose_seed(wanted, saved), changes
 
 
 def choose_seed(wanted: int | None, saved: Mapping[str, Any]) -> int:
@@ -177,23 +245,35 @@ def require_same_dataset(dataset: Dataset, split: str, saved: Mapping[str, Any],
             raise UserError("other-dataset", rule, hint, field="dataset_dir", value=current)
 
 
-def require_same_config(configs: TrainingConfigs, saved: Mapping[str, Any], folder: str) -> None:
-    """Refuses to resume a training with another config, except for what its fields declare resumable.
+def require_same_config(configs: TrainingConfigs, saved: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+    """Refuses to resume a training with another config, except for what may change.
+
+    That is what the fields declare resumable, and the settings in `allow_changes`, whose changes are returned as lines.
 
     Raises:
-      UserError: the config differs; the message lists how.
+      UserError: the config differs; the message lists how. Or `allow_changes` names a setting that shapes the weights.
     """
-    different = run_file.differences(dict(saved), configs.groups())
+    allowed = configs.train.changes_allowed()
+    different = run_file.differences(dict(saved), configs.groups(), ignore=allowed)
     wanted = configs.train.random_seed
     if wanted is not None and saved.get("seed", wanted) != wanted:
         different.append(f"`random_seed`: was {saved['seed']}, is {wanted}")
     if different:
         rule = "holds a training with another config:\n    " + "\n    ".join(different)
-        hint = f"resume with the same config; {_keep_what_was_learned(folder)}"
+        names = ",".join(line.split("`")[1] for line in different)
+        hint = f"resume with the same config, or add `allow_changes={names}`; {_keep_what_was_learned(folder)}"
         raise UserError("changed-config", rule, hint, where=folder, value=tuple(different))
+    changes = tuple(run_file.differences(dict(saved), configs.groups()))
+    for line in changes:
+        name = line.split("`")[1]
+        if run_file.shapes_weights(name, configs.groups()):
+            rule = f"{name} shapes the weights, so that the checkpoint in {folder} would no longer fit ({line})"
+            raise UserError("changed-config", rule, _keep_what_was_learned(folder), field="allow_changes", value=name)
+        console.note(f"changed on purpose: {line}")
     planned, steps = saved.get("training_number_of_steps"), configs.train.training_number_of_steps
     if planned not in (None, steps):
         console.note(f"the learning rate schedule now covers {steps} steps; it was planned for {planned}")
+    return changes
 
 
 def require_initial_weights(train: TrainConfig) -> None:
@@ -222,7 +302,13 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
     """
     train, model = configs.train, configs.model
     if prepared.resumed:
-        restore_variables(variables, prepared.resumed, require_all=True)
+        resumed = prepared.resumed
+        new = [name for name in variables if prepared.changes and names.is_bookkeeping(name) and name not in resumed]
+        restore_variables(variables, resumed, new.__contains__, require_all=True)
+        if new:
+            console.note(
+                f"{len(new)} slots are not in {resumed.prefix} and start from their first values: {new[0]}, ..."
+            )
         console.note(f"resuming from {prepared.resumed.prefix}, step {prepared.resumed.step}")
         return prepared.resumed.step
     if train.tf_initial_checkpoint:
@@ -231,7 +317,11 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
         weights = (
             zoo.imagenet_weights(model) if train.tf_initial_checkpoint == IMAGENET else train.tf_initial_checkpoint
         )
-        report = restore_variables(variables, weights, exclude)
+        source = checkpoint.open(weights)
+        averages = bool(source.config.get("ema_decay")) if isinstance(source, Checkpoint) else False
+        report = restore_variables(variables, source, exclude, averages=averages)
+        if averages:
+            console.note(f"{source.prefix}: running averages of the weights, which that training used")
         console.note(report.table())
         if not train.fine_tune_batch_norm:
             warn_of_frozen_defaults(report)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from deeplab.config.durations import Length
 from deeplab.config.training_config import TrainConfig
 from deeplab.data.dataset import Dataset
 from deeplab.training.guards import UncheckedResults
@@ -33,8 +34,11 @@ class TrainState:
       unchecked: results of steps that have not been fetched from the device.
       checkpoint: prefix of the last checkpoint written; empty before the first.
       configs: all config groups, for what is evaluated during the training.
-      recalibrate: computes the batch-norm statistics again, where the training was too short for them to settle.
+      recalibrate: computes a model's batch-norm statistics again, where the training was too short for them to settle.
       actors: the callbacks, which are told of evaluations.
+      length: in steps and epochs.
+      seed: of the training.
+      evaluation_copy: see `evaluation_model`; None = not made yet.
       stopped_early: evaluations have not improved for long enough, so that this step is the last.
     """
 
@@ -47,8 +51,11 @@ class TrainState:
     batch: TrainingBatch = field(default_factory=dict)
     checkpoint: str = ""
     configs: TrainingConfigs | None = None
-    recalibrate: Callable[[], None] = lambda: None
+    recalibrate: Callable[[keras.Model], None] = lambda model: None
     actors: Sequence[Callback] = ()
+    length: Length = Length(1)
+    seed: int = 0
+    evaluation_copy: keras.Model | None = None
     stopped_early: bool = False
 
     @property

@@ -1,9 +1,10 @@
-"""One training step: forward, loss, backward, weight decay, gradient multipliers, clipping, update."""
+"""One training step: forward, loss, backward, weight decay, gradient multipliers, clipping, update, averages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,6 +12,8 @@ import tensorflow as tf
 from deeplab.config.training_config import OptimizerConfig
 from deeplab.losses.segmentation_loss import SegmentationLoss
 from deeplab.training import gradients, schedules
+from deeplab.training.averages import Averages
+from deeplab.training.loss_scale import LossScale
 from deeplab.training.optimizers import Optimizer
 from deeplab.training.randomness import StepClock
 from slim.layers import variables_by_name
@@ -30,6 +33,11 @@ class Trainer:
       schedule: optimizer config, of which learning rate and multipliers are read here.
       total_steps: length of the training, for the learning rate.
       clock: tells the model's layers the step.
+      decay_mask: which variables decay, see `gradients.carries_l2`.
+      parts: each batch is computed in so many parts, one after the other.
+      averages: running averages of the weights, if there are any.
+      loss_scale: of float16, if that is used.
+      rate_scale: float32 scalar that the learning rate is multiplied by; None = 1.
     """
 
     model: keras.Model
@@ -39,24 +47,38 @@ class Trainer:
     schedule: OptimizerConfig
     total_steps: int
     clock: StepClock
+    decay_mask: str = "kernels"
+    parts: int = 1
+    averages: Averages | None = None
+    loss_scale: LossScale | None = None
+    rate_scale: tf.Variable | None = None
 
     def trainable(self) -> dict[str, keras.Variable]:
         """The model's trainable variables by name."""
         return {name: v for name, v in variables_by_name(self.model).items() if v.trainable}
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
-        """What a checkpoint holds: weights and optimizer slots by name."""
-        return {**variables_by_name(self.model), **self.optimizer.variables_by_name()}
+        """What a checkpoint holds: weights, optimizer slots, averages and the scale of the loss by name."""
+        variables = {**variables_by_name(self.model), **self.optimizer.variables_by_name()}
+        for more in (self.averages, self.loss_scale):
+            variables |= more.variables_by_name() if more else {}
+        return variables
+
+    def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
+        """The rate of a step, float32 scalar."""
+        rate = schedules.learning_rate(self.schedule, step, self.total_steps)
+        return rate if self.rate_scale is None else rate * tf.convert_to_tensor(self.rate_scale)
 
 
 def make_train_step(
-    trainer: Trainer, strategy: tf.distribute.Strategy
+    trainer: Trainer, strategy: tf.distribute.Strategy, frozen: Collection[str] = ()
 ) -> Callable[[TrainingBatch, tf.Tensor], dict[str, tf.Tensor]]:
     """The compiled step.
 
     Args:
       trainer: model, optimizer and loss.
       strategy: the devices; the batch is one replica's part on each.
+      frozen: names of variables that stay as they are; no gradient is computed for them.
 
     Returns:
       A function of (batch, step). batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W]; step:
@@ -67,31 +89,35 @@ def make_train_step(
     # XLA makes depthwise convolutions on a CPU many times slower, and is no faster elsewhere: off, and said so.
     @tf.function(jit_compile=False, autograph=False, reduce_retracing=True)
     def train_step(batch, step):
-        results = strategy.run(_replica_step, args=(trainer, batch, step, strategy.num_replicas_in_sync))
+        args = (trainer, batch, step, strategy.num_replicas_in_sync, frozenset(frozen))
+        results = strategy.run(_replica_step, args=args)
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in results.items()}
 
     return train_step
 
 
-def _replica_step(trainer: Trainer, batch: TrainingBatch, step: tf.Tensor, replicas: int) -> dict[str, tf.Tensor]:
-    variables = trainer.trainable()
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([variable.value for variable in variables.values()])
-        with trainer.clock.at(step):
-            outputs = trainer.model(batch["image"], training=True)
-        task_loss = tf.add_n(list(trainer.loss.of_outputs(outputs, batch["label"], step).values()))
-        scaled_loss = task_loss / replicas
-    of_loss = tape.gradient(scaled_loss, [variable.value for variable in variables.values()])
+def _replica_step(
+    trainer: Trainer, batch: TrainingBatch, step: tf.Tensor, replicas: int, frozen: frozenset[str]
+) -> dict[str, tf.Tensor]:
+    variables = {name: variable for name, variable in trainer.trainable().items() if name not in frozen}
+    task_loss, of_loss = _accumulated(trainer, variables, batch, step, replicas)
     if replicas > 1:
         of_loss = tf.distribute.get_replica_context().all_reduce("SUM", of_loss)
-    # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
-    by_name = gradients.add_l2(dict(zip(variables, of_loss, strict=True)), variables, trainer.weight_decay)
-    by_name = gradients.scale(by_name, gradients.multipliers(by_name, trainer.schedule))
-    by_name = gradients.clip(by_name, trainer.schedule.gradient_clip_norm)
-    penalty = gradients.l2(variables, trainer.weight_decay)
-    rate = schedules.learning_rate(trainer.schedule, step, trainer.total_steps)
-    trainer.optimizer.apply(by_name, rate)
-    labeled = tf.reduce_mean(tf.cast(tf.not_equal(batch["label"], trainer.loss.ignore_label), tf.float32))
+    if trainer.loss_scale:
+        of_loss = trainer.loss_scale.unscaled(of_loss)
+    rate = trainer.learning_rate(step)
+    by_name = dict(zip(variables, of_loss, strict=True))
+    coupled = 0.0 if trainer.optimizer.decoupled_decay else trainer.weight_decay
+    penalty = gradients.l2(variables, coupled, trainer.decay_mask)
+
+    def update() -> None:
+        _update(trainer, variables, by_name, coupled, rate, step)
+
+    if trainer.loss_scale:
+        trainer.loss_scale.guard(of_loss, update)
+    else:
+        update()
+    labeled = tf.reduce_mean(tf.cast(_labeled(trainer, batch["label"]), tf.float32))
     return {
         "total_loss": task_loss + penalty,
         "task_loss": task_loss,
@@ -99,3 +125,82 @@ def _replica_step(trainer: Trainer, batch: TrainingBatch, step: tf.Tensor, repli
         "learning_rate": rate,
         "labeled_fraction": labeled,
     }
+
+
+def _update(
+    trainer: Trainer, variables: Mapping[str, Any], of_loss: Mapping[str, Any], coupled: float, rate: Any, step: Any
+) -> None:
+    """Moves weights, slots and averages by the gradients of the loss, summed over all replicas."""
+    # Each replica adds the same L2 gradient after the sum: it enters once, as in the reference.
+    by_name = gradients.add_l2(of_loss, variables, coupled, trainer.decay_mask)
+    by_name = gradients.scale(by_name, gradients.multipliers(by_name, trainer.schedule))
+    by_name = gradients.clip(by_name, trainer.schedule.gradient_clip_norm)
+    rates = gradients.rate_multipliers(by_name, trainer.schedule)
+    if trainer.optimizer.decoupled_decay and trainer.weight_decay:
+        gradients.decay(variables, trainer.weight_decay, trainer.decay_mask, rate, rates)
+    trainer.optimizer.apply(by_name, rate, rates)
+    if trainer.averages:
+        trainer.averages.update(step)
+
+
+def _labeled(trainer: Trainer, label: tf.Tensor) -> tf.Tensor:
+    return tf.not_equal(label, trainer.loss.ignore_label)
+
+
+def _gradients(
+    trainer: Trainer, variables: Mapping[str, Any], batch: TrainingBatch, step: Any, part: Any, weight: Any
+) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+    """The loss of a batch, or of a part of one, and the gradients of its product with a weight and the loss scale."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([variable.value for variable in variables.values()])
+        with trainer.clock.at(step, part):
+            outputs = trainer.model(batch["image"], training=True)
+        task_loss = tf.add_n(list(trainer.loss.of_outputs(outputs, batch["label"], step).values()))
+        scaled_loss = weight(task_loss)
+        if trainer.loss_scale:
+            scaled_loss = trainer.loss_scale.scaled(scaled_loss)
+    return task_loss, tape.gradient(scaled_loss, [variable.value for variable in variables.values()])
+
+
+def _accumulated(
+    trainer: Trainer, variables: Mapping[str, Any], batch: TrainingBatch, step: tf.Tensor, replicas: int
+) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+    """Loss and gradients of a replica's batch, computed in `trainer.parts` parts that follow each other.
+
+    Each part counts by its labeled pixels, so that the sum of a loss of single pixels is that of the whole batch.
+    """
+    if trainer.parts == 1:
+        return _gradients(trainer, variables, batch, step, 0, lambda loss: loss / replicas)
+    images, labels = (
+        tf.reshape(batch[name], tf.concat([[trainer.parts, -1], tf.shape(batch[name])[1:]], 0))
+        for name in ("image", "label")
+    )
+    images = tf.ensure_shape(images, [trainer.parts, None, *batch["image"].shape[1:]])
+    labels = tf.ensure_shape(labels, [trainer.parts, None, *batch["label"].shape[1:]])
+    counts = tf.reduce_sum(tf.cast(_labeled(trainer, labels), tf.float32), axis=[1, 2, 3])
+    weights = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
+
+    def of_part(part):
+        content = {"image": images[part], "label": labels[part]}
+        loss, of_loss = _gradients(
+            trainer, variables, content, step, part, lambda value: value * (weights[part] / replicas)
+        )
+        return loss * weights[part], of_loss
+
+    loss, of_loss = of_part(0)
+    connected = [index for index, gradient in enumerate(of_loss) if gradient is not None]
+
+    def add(part, loss, *sums):
+        more, of_loss = of_part(part)
+        return (
+            part + 1,
+            loss + more,
+            *(total + of_loss[index] for total, index in zip(sums, connected, strict=True)),
+        )
+
+    # The first part's gradients are what the loop begins with, so only one part's activations are in memory.
+    first = (tf.constant(1), loss, *(tf.convert_to_tensor(of_loss[index]) for index in connected))
+    _, loss, *sums = tf.while_loop(lambda part, *_: part < trainer.parts, add, first, parallel_iterations=1)
+    for index, total in zip(connected, sums, strict=True):
+        of_loss[index] = total
+    return loss, of_loss

@@ -26,6 +26,8 @@ BATCH = {
 class SmallTrainer:
     """A model of one layer, as callbacks see a trainer."""
 
+    averages = loss_scale = rate_scale = None
+
     def __init__(self):
         image = keras.Input((None, None, 3))
         self.model = keras.Model(image, {"merged_logits": keras.layers.Conv2D(3, 1, strides=2, name="logits")(image)})

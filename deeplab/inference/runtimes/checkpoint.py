@@ -87,6 +87,7 @@ def build(checkpoint: Checkpoint, resolved: Mapping[str, Any], settings: Predict
     model = build_model(settings.model, num_classes, train_batch_norm=False)
     names, colors = resolved.get("class_names") or (), resolved.get("colors") or ()
     predictor = ModelPredictor(model, settings, num_classes, class_names=names, colors=colors)
+    predictor.use_averages = bool(resolved.get("use_averages", True))
     predictor.restore(checkpoint)
     return predictor
 

@@ -15,27 +15,21 @@ import io
 import json
 import pathlib
 import time
-from typing import Any
-
-import numpy as np
 
 from deeplab.checkpoint import manager
+from deeplab.checkpoint.chosen import BEST, RECORD, read_best
 from deeplab.config import run_file
-from deeplab.config.training_config import steps_between
-from deeplab.data import records
 from deeplab.evaluation.evaluator import Evaluator
 from deeplab.evaluation.report import Report
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
-from deeplab.training import precise_bn
+from deeplab.training import evaluation_model, schedules
 from deeplab.training.callbacks import Callback, register
 from deeplab.training.state import TrainState
 from deeplab.utils import console
 from deeplab.utils.files import write_atomically
 
-FOLDER = "best"  # inside the training folder
-RECORD = "best.json"  # in that folder: step and mean IoU
 HISTORY = "history.csv"
 
 
@@ -49,27 +43,29 @@ class LiveEvaluation(Callback):
         if not state.config.eval_every:
             return
         self._folder = pathlib.Path(state.config.train_logdir)
-        self._every = steps_between(state.config.eval_every, self._steps_per_epoch(state))
+        self._every = state.length.steps(state.config.eval_every, "eval_every")
+        self._metric = state.config.best_metric
         if state.step == 0:  # files of an earlier training that starts again
-            (self._folder / FOLDER / RECORD).unlink(missing_ok=True)
+            (self._folder / BEST / RECORD).unlink(missing_ok=True)
             (self._folder / HISTORY).unlink(missing_ok=True)
-        self._best = self._read_best()
-        if self._best.get("split") != state.config.eval_split:
+        self._best = read_best(self._folder)
+        if (self._best.get("split"), self._best.get("metric")) != (state.config.eval_split, self._metric):
             self._best = {}
         self._rows = [row for row in self._read_history() if int(row["step"]) <= state.step]
+        self._lower_rate(state)
         self._stop_if_stagnant(state)
 
     def after_step(self, state: TrainState) -> None:
         if self._every and state.step % self._every == 0 and not state.is_last_step:
-            with precise_bn.kept_statistics(state.model):
-                state.recalibrate()
+            with evaluation_model.ready(state):
                 self._evaluate(state)
             self._stop_if_stagnant(state)
 
     def on_end(self, state: TrainState) -> None:
         """Evaluates the final weights, whose batch-norm statistics have been computed again where needed."""
         if self._every and state.is_last_step and not any(int(row["step"]) == state.step for row in self._rows):
-            self._evaluate(state)
+            with evaluation_model.ready(state, recalibrate=False):
+                self._evaluate(state)
 
     # ---- one evaluation
 
@@ -79,28 +75,48 @@ class LiveEvaluation(Callback):
         self._evaluator = evaluator = self._evaluator or make_evaluator(state)
         evaluator.predictor.step = state.step
         report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
-        if report.mean_iou > self._best.get("mean_iou", -1.0):  # never for NaN, where no pixel is labeled
-            self._save_best(state, report)
         metrics = metrics_of(report)
+        if metrics[self._metric] > self._best.get("value", -2.0):  # never for NaN
+            self._save_best(state, metrics)
         self._add_row(state, metrics)
+        self._lower_rate(state)
         for warning in report.warnings():
             console.warning(warning)
-        best = f"best {self._best['mean_iou']:.4f} at step {self._best['step']}" if self._best else "no best yet"
-        console.note(f"{report.text()}\nstep {state.step}: mean IoU {report.mean_iou:.4f} on {report.split}, {best}")
+        console.note(f"{report.text()}\n{self._summary(state, metrics)}")
         seconds = time.monotonic() - started
         for actor in state.actors:
             actor.on_evaluation(state, {**metrics, "seconds": seconds})
 
-    def _save_best(self, state: TrainState, report: Report) -> None:
+    def _summary(self, state: TrainState, metrics: dict[str, float]) -> str:
+        """One line: this evaluation and the best one."""
+        best = f"best {self._best['value']:.4f} at step {self._best['step']}" if self._best else "no best yet"
+        name = "mean IoU" if self._metric == "mean_iou" else self._metric
+        return f"step {state.step}: {name} {metrics[self._metric]:.4f} on {state.config.eval_split}, {best}"
+
+    def _lower_rate(self, state: TrainState) -> None:
+        """Sets the factor of a learning rate that waits for a plateau, from all evaluations so far."""
+        scale, schedule = state.trainer.rate_scale, state.trainer.schedule
+        if scale is None:
+            return
+        scores = [float(row[self._metric] or "nan") for row in self._rows if row["split"] == state.config.eval_split]
+        reductions = schedules.plateau_reductions(scores, schedule.plateau_patience)
+        factor = schedule.learning_rate_decay_factor**reductions
+        if abs(factor - float(scale.numpy())) > 1e-6 * factor:
+            rate = factor * schedule.base_learning_rate
+            console.note(f"step {state.step}: no better {self._metric} for a while, learning rate now {rate:.3g}")
+        scale.assign(factor)
+
+    def _save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Writes weights and settings, then the record: a kill in between leaves an older record, not a wrong one."""
-        folder = self._folder / FOLDER
+        folder = self._folder / BEST
         folder.mkdir(exist_ok=True)
         config = self._folder / run_file.FILE_NAME
         if config.exists():
             write_atomically(folder / run_file.FILE_NAME, config.read_bytes())
-        tensors = {name: np.asarray(variable.numpy()) for name, variable in state.variables.items()}
-        manager.save_step(folder, state.step, tensors, keep=1)
-        self._best = {"step": state.step, "mean_iou": report.mean_iou, "split": report.split}
+        manager.save_step(folder, state.step, evaluation_model.checkpoint_tensors(state), keep=1)
+        value, split = metrics[self._metric], state.config.eval_split
+        self._best = {"step": state.step, "metric": self._metric, "value": value, "split": split}
+        self._best["mean_iou"] = metrics["mean_iou"]
         write_atomically(folder / RECORD, json.dumps(self._best).encode())
 
     def _stop_if_stagnant(self, state: TrainState) -> None:
@@ -112,19 +128,12 @@ class LiveEvaluation(Callback):
         if len(since) >= patience:
             state.stopped_early = True
             console.note(
-                f"stopping early at step {state.step}: {len(since)} evaluations without a better mean IoU than "
-                f"{self._best['mean_iou']:.4f}, of step {self._best['step']} "
-                f"({self._folder / FOLDER}); a higher `early_stopping` trains on"
+                f"stopping early at step {state.step}: {len(since)} evaluations without a better {self._metric} than "
+                f"{self._best['value']:.4f}, of step {self._best['step']} "
+                f"({self._folder / BEST}); a higher `early_stopping` trains on"
             )
 
     # ---- files
-
-    def _steps_per_epoch(self, state: TrainState) -> float:
-        return steps_per_epoch(state) if "epoch" in state.config.eval_every else 1.0
-
-    def _read_best(self) -> dict[str, Any]:
-        path = self._folder / FOLDER / RECORD
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def _read_history(self) -> list[dict[str, str]]:
         path = self._folder / HISTORY
@@ -149,20 +158,14 @@ class LiveEvaluation(Callback):
         write_atomically(self._folder / HISTORY, text.getvalue().encode())
 
 
-def steps_per_epoch(state: TrainState) -> float:
-    """Steps in which every training image is seen once."""
-    assert state.configs
-    shards = records.list_shards(state.configs.dataset.dataset_dir, state.config.train_split)
-    return records.count(shards) / state.config.train_batch_size
-
-
 def make_evaluator(state: TrainState) -> Evaluator:
     """An Evaluator of the live model on `eval_split`, with the defaults of the eval command."""
     assert state.configs
     dataset = state.dataset
     settings = PredictionSettings(state.configs.model, state.configs.resize)
+    model = evaluation_model.model_of(state)
     predictor = ModelPredictor(
-        state.model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
+        model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
     )
     folder = state.configs.dataset.dataset_dir
     return Evaluator(predictor, SplitImages(dataset, folder, state.config.eval_split, settings))

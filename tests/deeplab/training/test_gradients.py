@@ -78,6 +78,22 @@ def test_where_weight_decay_applies(name, expected):
     assert gradients.carries_l2(name) is expected
 
 
+@pytest.mark.parametrize(
+    ("mask", "depthwise", "beta"),
+    [("kernels", False, False), ("all_kernels", True, False), ("all", True, True), ("beta$", False, True)],
+)
+def test_masks_of_weight_decay(mask, depthwise, beta):
+    assert gradients.carries_l2("aspp1_depthwise/depthwise_weights", mask) is depthwise
+    assert gradients.carries_l2("aspp1_pointwise/BatchNorm/beta", mask) is beta
+    assert gradients.carries_l2("aspp1_pointwise/weights", mask) is (mask != "beta$")
+
+
+def test_learning_rates_of_the_backbone():
+    config = OptimizerConfig(backbone_learning_rate_multiplier=0.1)
+    assert gradients.rate_multipliers(NAMES, config) == dict.fromkeys([*BACKBONE, *GATE], 0.1)
+    assert gradients.rate_multipliers(NAMES, OptimizerConfig()) == {}
+
+
 def variables():
     return {
         "Conv/weights": tf.Variable([[1.0, -2.0]]),

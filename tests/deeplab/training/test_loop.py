@@ -287,7 +287,7 @@ def test_recalibration_takes_the_parts_of_all_replicas():
         trainer=SimpleNamespace(clock=StepClock(10)),
     )
     parts = tuple(tf.reshape(tf.constant([mean - 1, mean + 1]), [1, 1, 2, 1]) for mean in (2.0, 6.0))
-    loop._recalibrate(state, iter([{"image": SimpleNamespace(values=parts)}]), replicas=2)
+    loop._recalibrate(state, model, iter([{"image": SimpleNamespace(values=parts)}]), replicas=2)
     np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean, [4.0])
 
 

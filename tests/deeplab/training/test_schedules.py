@@ -9,6 +9,7 @@ import tensorflow as tf
 from support.errors import raises
 from support.schedule_battery import STEPS, ScheduleBattery
 
+from deeplab.config.durations import Length
 from deeplab.config.training_config import OptimizerConfig
 from deeplab.training import schedules
 
@@ -42,6 +43,63 @@ class TestConstant(ScheduleBattery):
         assert self.rates() == [0.5] * (STEPS + 10)
 
 
+class TestCosineRestarts(ScheduleBattery):
+    config = OptimizerConfig(learning_policy="cosine_restarts", base_learning_rate=0.5, restart_period="10")
+    falling = False
+
+    def test_every_period_begins_at_the_top(self):
+        assert self.rates([0, 5, 10, 15, 20, 40]) == pytest.approx([0.5, 0.25, 0.5, 0.25, 0.5, 0.5], abs=1e-6)
+
+
+class TestGrowingRestarts(ScheduleBattery):
+    config = OptimizerConfig(
+        learning_policy="cosine_restarts", base_learning_rate=0.5, restart_period="4", restart_period_factor=2.0
+    )
+    falling = False
+
+    def test_each_period_is_twice_as_long(self):
+        """Periods of 4, 8, 16 and 32 steps begin at 0, 4, 12 and 28."""
+        assert self.rates([0, 4, 12, 28]) == pytest.approx([0.5] * 4)
+        assert self.rates([2, 8, 20, 44]) == pytest.approx([0.25] * 4, abs=1e-6)
+
+
+class TestPiecewise(ScheduleBattery):
+    config = OptimizerConfig(
+        learning_policy="piecewise",
+        base_learning_rate=0.5,
+        learning_rate_boundaries=("0.25", "50%"),
+        learning_rate_values=(0.5, 0.25, 0.125),
+    )
+
+    def test_a_warm_up_delays_it(self):
+        """Boundaries count from the first step, as one plans them, warm-up or not."""
+        late = self.rates(slow_start_step=7, slow_start_learning_rate=0.125)
+        assert late == [0.125] * 7 + self.rates()[7:]
+
+    def test_it_changes_at_the_boundaries(self):
+        assert self.rates([9, 10, 19, 20]) == [0.5, 0.25, 0.25, 0.125]
+
+
+class TestPlateau(ScheduleBattery):
+    config = OptimizerConfig(learning_policy="plateau", base_learning_rate=0.5)
+
+    @pytest.mark.parametrize(
+        ("scores", "reductions"),
+        [
+            ([], 0),
+            ([0.1, 0.2, 0.3], 0),
+            ([0.3, 0.2], 0),
+            ([0.3, 0.2, 0.3], 1),
+            ([0.3, 0.2, 0.3, 0.4, 0.4, 0.4], 2),
+            ([0.3] * 5, 2),
+            ([0.3, float("nan"), float("nan")], 1),
+            ([float("nan")] * 2 + [0.1], 1),
+        ],
+    )
+    def test_it_waits_for_evaluations_without_a_better_one(self, scores, reductions):
+        assert schedules.plateau_reductions(scores, 2) == reductions
+
+
 class TestOneCycle(ScheduleBattery):
     config = OptimizerConfig(learning_policy="one_cycle", base_learning_rate=0.5)
     falling = False
@@ -63,6 +121,36 @@ def test_a_linear_warm_up_climbs_to_where_the_schedule_begins():
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 0.9**0.9], rel=1e-6)
     cycle = dataclasses.replace(config, learning_policy="one_cycle", slow_start_learning_rate=0.0)
     assert schedules.learning_rate(cycle, 2, 14) == pytest.approx(0.5 / 25, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lion"])
+@pytest.mark.parametrize("text", ["10", "0.1", "2 epochs"])
+def test_warmup_climbs_from_zero_for_every_optimizer(optimizer, text):
+    given = OptimizerConfig(
+        optimizer=optimizer, base_learning_rate=0.001, adam_learning_rate=0.001, learning_policy="constant", warmup=text
+    )
+    config = schedules.resolved(given, Length(100, 5.0))
+    rates = [schedules.learning_rate(config, step, 100) for step in (0, 5, 10, 99)]
+    assert rates == pytest.approx([0.0, 0.0005, 0.001, 0.001], abs=1e-9)
+    traced = tf.function(lambda step: schedules.learning_rate(config, step, 100), autograph=False)
+    assert [float(traced(tf.constant(step, tf.int64))) for step in (0, 5, 10, 99)] == pytest.approx(rates, abs=1e-9)
+
+
+def test_boundaries_must_ascend_once_they_are_steps():
+    config = OptimizerConfig(
+        learning_policy="piecewise",
+        learning_rate_boundaries=("0.5", "20 steps"),
+        learning_rate_values=(1.0, 0.1, 0.01),
+    )
+    with raises("not-ascending", "learning_rate_boundaries") as caught:
+        schedules.resolved(config, Length(100))
+    assert "50, 20" in caught.value.rule
+    assert schedules.resolved(config, Length(30)).learning_rate_boundaries == ("15", "20")
+
+
+def test_piecewise_needs_one_rate_more_than_boundaries():
+    with raises("wrong-number-of-values", "learning_rate_values"):
+        OptimizerConfig(learning_policy="piecewise", learning_rate_boundaries=("5",), learning_rate_values=(1.0,))
 
 
 def golden_rate(row, step):

@@ -8,6 +8,7 @@ from support.errors import raises
 
 from deeplab.checkpoint.manager import save_step
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
+from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data.dataset import Dataset, SizeRange
@@ -43,12 +44,12 @@ def begun(tmp_path):
 
 class TestStart:
     def test_an_empty_folder_starts_with_the_wanted_seed(self, tmp_path):
-        assert setup.find_start(make_configs(tmp_path, random_seed=7), DATASET) == (None, 7)
+        assert setup.find_start(make_configs(tmp_path, random_seed=7), DATASET) == (None, 7, ())
         drawn = {setup.find_start(make_configs(tmp_path), DATASET)[1] for _ in range(5)}
         assert len(drawn) == 5
 
     def test_the_same_command_resumes_with_the_seed_it_began_with(self, begun):
-        resumed, seed = setup.find_start(make_configs(begun()), DATASET)
+        resumed, seed, _ = setup.find_start(make_configs(begun()), DATASET)
         assert (resumed.step, seed) == (3, 5)
 
     def test_another_config_is_refused_and_the_way_to_keep_the_weights_named(self, begun):
@@ -75,9 +76,9 @@ class TestStart:
 
     def test_nothing_is_learned_at_step_0_so_another_config_starts_again(self, begun, capsys):
         folder = begun(step=0)
-        assert setup.find_start(make_configs(folder, train_batch_size=2, random_seed=9), DATASET) == (None, 9)
+        assert setup.find_start(make_configs(folder, train_batch_size=2, random_seed=9), DATASET) == (None, 9, ())
         assert "at step 0" in capsys.readouterr().err
-        resumed, seed = setup.find_start(make_configs(folder), DATASET)
+        resumed, seed, _ = setup.find_start(make_configs(folder), DATASET)
         assert (resumed.step, seed) == (0, 5)
 
 
@@ -181,3 +182,98 @@ def test_class_table_shows_fractions_and_weights():
         ["1", "disc", "25.00%", "2.5"],
         ["2", "square", "0.00%", "1"],
     ]
+
+
+class TestChangesOnPurpose:
+    def test_a_named_setting_may_change_and_is_noted_with_its_step(self, begun, capsys):
+        folder = begun()
+        configs = make_configs(folder, min_scale_factor=0.75, allow_changes=("--min_scale_factor,train_batch_size",))
+        resumed, seed, changes = setup.find_start(configs, DATASET)
+        assert changes == ("`min_scale_factor`: was 0.5, is 0.75",) and "changed on purpose" in capsys.readouterr().err
+        for _ in range(2):
+            setup.save_config(configs, Prepared(DATASET, [], seed, resumed, changes=changes))
+        assert (folder / setup.CHANGES).read_text() == 2 * "step 3: `min_scale_factor`: was 0.5, is 0.75\n"
+        assert setup.find_start(configs, DATASET)[2] == ()
+
+    def test_the_others_are_still_refused(self, begun):
+        configs = make_configs(begun(), min_scale_factor=0.75, train_batch_size=4, allow_changes=("train_batch_size",))
+        with raises("changed-config") as caught:
+            setup.find_start(configs, DATASET)
+        assert caught.value.value == ("`min_scale_factor`: was 0.5, is 0.75",)
+        assert "`allow_changes=min_scale_factor`" in caught.value.hint
+
+    def test_what_shapes_the_weights_cannot_change(self, begun):
+        configs = make_configs(begun(), allow_changes=("depth_multiplier",))
+        with raises("changed-config", "allow_changes"):
+            setup.find_start(dataclasses.replace(configs, model=ModelConfig(depth_multiplier=0.5)), DATASET)
+
+    def test_unknown_names_are_refused(self):
+        with raises("unknown-name", "allow_changes") as caught:
+            setup.require_consistent(make_configs(allow_changes=("base_learning_rat",)), Length(100))
+        assert "base_learning_rate" in caught.value.hint
+
+
+class TestLength:
+    @pytest.mark.parametrize(
+        ("given", "steps"),
+        [
+            ({}, 30000),
+            ({"training_epochs": 4}, 12),
+            ({"training_epochs": 0.1}, 1),
+            ({"training_number_of_steps": 7}, 7),
+        ],
+    )
+    def test_epochs_replace_steps(self, given, steps):
+        assert setup.length_of(make_configs(train_batch_size=4, **given).train, 12) == Length(steps, 3.0)
+
+
+class TestConsistency:
+    @pytest.mark.parametrize(
+        ("given", "code", "field"),
+        [
+            ({"optimizer": {"learning_policy": "plateau"}}, "missing-setting", "learning_policy"),
+            ({"optimizer": {"learning_policy": "polly"}}, "unknown-name", "learning_policy"),
+            ({"optimizer": {"optimizer": "adan"}}, "unknown-name", "optimizer"),
+            ({"freeze_steps": "5"}, "missing-setting", "freeze_steps"),
+            (
+                {"optimizer": {"optimizer": "nadam"}, "precision": "mixed_float16", "num_clones": 2},
+                "not-supported",
+                "precision",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_together_is_refused(self, given, code, field):
+        optimizer = OptimizerConfig(**given.pop("optimizer", {}))
+        with raises(code, field):
+            setup.require_consistent(dataclasses.replace(make_configs(**given), optimizer=optimizer), Length(100))
+
+    @pytest.mark.parametrize(
+        ("given", "code", "field"),
+        [
+            ({"accumulate_steps": 5}, "indivisible-batch", "accumulate_steps"),
+            ({"average_checkpoints": 2}, "missing-setting", "average_checkpoints"),
+            ({"average_checkpoints": 9, "save_interval_steps": 5}, "conflicting-settings", "average_checkpoints"),
+            ({"freeze_steps": "soon"}, "wrong-type", "freeze_steps"),
+        ],
+    )
+    def test_settings_of_the_training(self, given, code, field):
+        with raises(code, field):
+            make_configs(**given)
+
+    @pytest.mark.parametrize(
+        ("given", "code", "field"),
+        [
+            ({"warmup": "5", "slow_start_step": 3}, "conflicting-settings", "warmup"),
+            ({"nesterov": True, "optimizer": "adam"}, "conflicting-settings", "nesterov"),
+        ],
+    )
+    def test_settings_of_the_optimizer(self, given, code, field):
+        with raises(code, field):
+            OptimizerConfig(**given)
+
+    def test_the_best_metric_must_be_one_that_evaluations_give(self):
+        for name in ("mean_iou", "pixel_accuracy", "iou/disc"):
+            setup.require_known_metric(name, DATASET)
+        with raises("unknown-name", "best_metric") as caught:
+            setup.require_known_metric("iou/dics", DATASET)
+        assert "iou/disc" in caught.value.hint

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.golden_recipe import weight
+from support.small_trainer import make_batch, make_trainer
+from support.small_trainer import values as values_of
 
 from deeplab.config.command_line import Command, configs_from
 from deeplab.config.model_config import ModelConfig
@@ -238,3 +240,92 @@ def test_two_replicas_with_the_same_images_equal_the_reference_with_two_clones(g
     assert len(printed) == 4
     for name, values in printed.items():
         assert_statistics(values, expected[name], 1e-4, name)
+
+
+# ---- parts, averages, scale, decay -----------------------------------------------------------------------
+
+
+def one_step(batch=None, steps=1, **settings):
+    """Results and all variables after some steps of a small training."""
+    trainer = make_trainer(**settings)
+    step = make_train_step(trainer, tf.distribute.get_strategy())
+    for number in range(steps):
+        results = step(batch or make_batch(seed=number), tf.constant(number, tf.int64))
+    return {name: float(value) for name, value in results.items()}, values_of(trainer)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_give_the_gradients_of_the_whole_batch(parts, optimizer):
+    """To 1e-6 with frozen batch norm, though the parts have different numbers of labeled pixels."""
+    given = {"train_batch_norm": False, "schedule": {"optimizer": optimizer, "base_learning_rate": 0.01}, "steps": 3}
+    whole, in_parts = one_step(**given), one_step(parts=parts, **given)
+    assert in_parts[0] == pytest.approx(whole[0], rel=1e-6)
+    for name, value in whole[1].items():
+        np.testing.assert_allclose(in_parts[1][name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_parts_without_a_labeled_pixel_and_with_dropout_stay_finite():
+    batch = {**make_batch(), "label": tf.fill([4, 9, 9], 255)}
+    results, state = one_step(batch, parts=2, dropout=0.5)
+    assert results["task_loss"] == 0 and all(np.isfinite(value).all() for value in state.values())
+
+
+def test_each_part_draws_its_own_dropout():
+    """Two equal halves would otherwise have equal losses, and their sum that of one half."""
+    half = make_batch(2, ignored=0)
+    both = {name: tf.concat([value, value], 0) for name, value in half.items()}
+    alone = one_step(half, dropout=0.5, train_batch_norm=False)[0]["task_loss"]
+    together = one_step(both, dropout=0.5, train_batch_norm=False, parts=2)[0]["task_loss"]
+    assert abs(alone - together) > 1e-4
+
+
+def test_averages_follow_the_weights_and_change_nothing():
+    plain, averaged = one_step(steps=3), one_step(steps=3, ema_decay=0.9)
+    names = [name for name in averaged[1] if name.endswith("/ExponentialMovingAverage")]
+    weights = [name.rpartition("/")[0] for name in names]
+    assert "Tiny/conv0/BatchNorm/moving_mean" in weights and len(names) == 12
+    assert averaged[1].keys() == plain[1].keys() | set(names)
+    for name, value in plain[1].items():
+        np.testing.assert_array_equal(averaged[1][name], value, err_msg=name)
+    moved = [
+        name for name in weights if not np.array_equal(averaged[1][f"{name}/ExponentialMovingAverage"], plain[1][name])
+    ]
+    assert moved == weights
+
+
+def test_a_scaled_loss_gives_the_same_step():
+    plain, scaled = one_step(steps=2), one_step(steps=2, scaled=True)
+    assert scaled[1]["loss_scale/good_steps"] == 2
+    for name, value in plain[1].items():
+        np.testing.assert_allclose(scaled[1][name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_decoupled_decay_shrinks_the_kernels_by_rate_times_decay(rate):
+    """By hand: the difference between a step with and without decay, from the same weights."""
+    given = {"schedule": {"optimizer": "lion", "base_learning_rate": rate, "backbone_learning_rate_multiplier": 0.5}}
+    plain, decayed = one_step(weight_decay=0.0, **given), one_step(weight_decay=0.2, **given)
+    start = values_of(make_trainer(**given))
+    assert decayed[0]["regularization_loss"] == 0 and decayed[0]["total_loss"] == plain[0]["total_loss"]
+    for name, value in plain[1].items():
+        amount = {"Tiny/conv0/weights": 0.1, "aspp0/weights": 0.2, "logits/semantic/weights": 0.2}.get(name, 0.0)
+        expected = value - rate * amount * start[name] if name in start else value
+        np.testing.assert_allclose(decayed[1][name], expected, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_the_backbone_moves_at_its_own_rate():
+    whole, half = (
+        one_step(weight_decay=0.0, schedule={"optimizer": "adam", "backbone_learning_rate_multiplier": factor})[1]
+        for factor in (1.0, 0.5)
+    )
+    start = values_of(make_trainer())
+    for name in ("Tiny/conv0/weights", "Tiny/conv0/BatchNorm/beta"):
+        np.testing.assert_allclose(half[name] - start[name], 0.5 * (whole[name] - start[name]), rtol=1e-3, atol=1e-7)
+    np.testing.assert_array_equal(half["logits/semantic/weights"], whole["logits/semantic/weights"])
+
+
+def test_a_rate_that_waits_for_a_plateau_is_scaled():
+    scale = tf.Variable(0.25)
+    results, _ = one_step(rate_scale=scale, schedule={"learning_policy": "plateau"})
+    assert results["learning_rate"] == pytest.approx(0.025)

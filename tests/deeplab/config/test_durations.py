@@ -1,0 +1,63 @@
+"""Durations as steps, epochs and fractions."""
+
+import pytest
+from support.errors import raises
+
+from deeplab.config import durations
+from deeplab.config.durations import Length
+from deeplab.config.training_config import OptimizerConfig, TrainConfig
+
+STEPS = [
+    ("", 0),
+    (" ", 0),
+    ("0", 0),
+    ("0.0", 0),
+    ("0 epochs", 0),
+    ("7", 7),
+    ("7 steps", 7),
+    ("1 step", 1),
+    ("7.0 steps", 7),
+    ("1 epoch", 40),
+    ("2epochs", 80),
+    (".5 epochs", 20),
+    ("1.26 epochs", 50),
+    ("0.001 epochs", 1),
+    ("0.05", 50),
+    (".5", 500),
+    ("1.0", 1000),
+    ("1.", 1000),
+    ("5%", 50),
+    ("0.1 %", 1),
+    ("100%", 1000),
+    ("0.00001", 1),
+    (" 12 ", 12),
+]
+
+
+@pytest.mark.parametrize(("text", "steps"), STEPS)
+def test_every_kind_of_duration_in_steps(text, steps):
+    assert Length(1000, 40.0).steps(text) == steps
+
+
+NO_DURATIONS = ["-1", "often", "1.5", "1.5 steps", "epoch", "steps", "101%", "1e3", "nan", "inf", "3 weeks", "1 2", "²"]
+
+
+@pytest.mark.parametrize("text", [*NO_DURATIONS, "9999999999", "١٢ weeks", "7\nsteps"])
+def test_other_texts_are_refused(text):
+    with raises("wrong-type", "warmup") as caught:
+        Length(1000, 40.0).steps(text, "warmup")
+    assert caught.value.value == text and "epochs" in caught.value.hint
+
+
+@pytest.mark.parametrize("field", ["warmup", "restart_period"])
+def test_settings_are_checked_when_they_are_read(field):
+    assert getattr(OptimizerConfig(**{field: "2 epochs"}), field) == "2 epochs"
+    with raises("wrong-type", field):
+        OptimizerConfig(**{field: "soon"})
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "0 epochs", "0%"])
+def test_intervals_are_above_zero(text):
+    with raises("wrong-type", "eval_every"):
+        TrainConfig("run", eval_every=text)
+    durations.require(text, "warmup")
