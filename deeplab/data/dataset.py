@@ -72,6 +72,7 @@ class Dataset:
       ignored_pixels: for each split the number of pixels with the ignore label.
       size_range: for each split the range of image sizes.
       errors: for each split the rules that the check found violated so that training must not start.
+      drawn: for each split whether its labels were drawn from shapes; splits of mask files are left out.
       image_formats: encodings of the stored images: "jpeg", "png".
       label_format: encoding of the stored labels.
       folder: folder of the TFRecord shards; empty where none is known. Not part of `dataset.yml`.
@@ -97,6 +98,7 @@ class Dataset:
     ignored_pixels: Mapping[str, int] = field(default_factory=dict)
     size_range: Mapping[str, SizeRange] = field(default_factory=dict)
     errors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    drawn: Mapping[str, bool] = field(default_factory=dict)
     image_formats: tuple[str, ...] = ("jpeg",)
     label_format: str = "png"
     folder: str = field(default="", compare=False)
@@ -270,6 +272,7 @@ class _DescriptorReader:
             ignored_pixels={name: fact["ignored_pixels"] for name, fact in facts.items() if "ignored_pixels" in fact},
             size_range={name: fact["size"] for name, fact in facts.items() if "size" in fact},
             errors={name: fact["errors"] for name, fact in facts.items() if "errors" in fact},
+            drawn={name: True for name, fact in facts.items() if fact.get("drawn")},
             image_formats=tuple(formats),
             label_format=str(content.get("label_format", "png")),
         )
@@ -326,9 +329,9 @@ class _DescriptorReader:
         where = f"splits.{name}"
         if not isinstance(value, dict):
             return {"images": self.whole(where, value)}
-        unknown = set(value) - {"images", "height", "width", "pixels", "ignored_pixels", "errors"}
+        unknown = set(value) - {"images", "height", "width", "pixels", "ignored_pixels", "errors", "drawn"}
         if unknown or "images" not in value:
-            rule = "must hold images, and may hold height, width, pixels, ignored_pixels, errors"
+            rule = "must hold images, and may hold height, width, pixels, ignored_pixels, errors, drawn"
             raise self.error(where, rule, value)
         facts: dict[str, Any] = {"images": self.whole(f"{where}.images", value["images"])}
         if "pixels" in value:
@@ -339,6 +342,10 @@ class _DescriptorReader:
             if not isinstance(value["errors"], list) or not all(isinstance(rule, str) for rule in value["errors"]):
                 raise self.error(f"{where}.errors", "must be a list of names of rules", value["errors"])
             facts["errors"] = tuple(value["errors"])
+        if value.get("drawn"):
+            if value["drawn"] is not True:
+                raise self.error(f"{where}.drawn", "must be true or false", value["drawn"])
+            facts["drawn"] = True
         if "height" in value and "width" in value:
             heights = self.whole_list(f"{where}.height", value["height"], 2)
             facts["size"] = SizeRange(*heights, *self.whole_list(f"{where}.width", value["width"], 2))
@@ -388,6 +395,8 @@ def _split_facts(dataset: Dataset, split: str) -> dict[str, Any]:
         facts["ignored_pixels"] = dataset.ignored_pixels[split]
     if dataset.errors.get(split):
         facts["errors"] = list(dataset.errors[split])
+    if dataset.drawn.get(split):
+        facts["drawn"] = True
     return facts
 
 
@@ -506,6 +515,7 @@ def replace_splits(dataset: Dataset, others: Dataset) -> Dataset:
 
     formats = tuple(sorted({*dataset.image_formats, *others.image_formats}))
     kept = {split: rules for split, rules in others.errors.items() if split not in dataset.splits}
+    drawn = {split: True for split in others.drawn if split not in dataset.splits}
     return dataclasses.replace(
         dataset,
         splits=merged("splits"),
@@ -513,5 +523,6 @@ def replace_splits(dataset: Dataset, others: Dataset) -> Dataset:
         ignored_pixels=merged("ignored_pixels"),
         size_range=merged("size_range"),
         errors={**kept, **dataset.errors},
+        drawn={**drawn, **dataset.drawn},
         image_formats=formats,
     )

@@ -79,6 +79,8 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         classes = settle(classes, total)
         name = records.name or name_of(folder)
         dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, counts)
+        if classes.drawn:
+            dataset = dataclasses.replace(dataset, drawn=dict.fromkeys(dataset.splits, True))
         whole = dataset if others is None else datasets.replace_splits(dataset, others)
         write_atomically(transaction.temporary(datasets.FILE_NAME), datasets.as_text(whole))
         for name in _replaced(folder, list(source.splits), records.shards):
@@ -145,6 +147,7 @@ def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None
         pixels=only(held.pixels),
         ignored_pixels=only(held.ignored_pixels),
         size_range=only(held.size_range),
+        drawn=only(held.drawn),
     )
 
 
@@ -178,7 +181,8 @@ def write_shards(
     bad, oddities = BadPairs(total), Oddities()
     counts: dict[str, SplitCounts] = {}
     with console.progress(total=total, what="converting", unit="pair") as bar:
-        watch = _Watch(oddities, recipe.painter.rule)
+        drawn = any(not isinstance(pair.mask, str) for pairs in splits.values() for pair in pairs[:1])
+        watch = _Watch(oddities, recipe.painter.rule, drawn)
         all_pairs = (pair for pairs in splits.values() for pair in pairs)
         # One stream over all shards and splits: no thread waits at the end of a shard.
         results = ordered_map(functools.partial(convert_or_error, recipe=recipe), all_pairs, records.workers)
@@ -218,8 +222,8 @@ def convert_or_error(pair: Pair, recipe: Recipe) -> list[Converted] | UserError:
 class _Watch:
     """Looks at pairs as they pass: oddities, and an early warning about labels that look wrong."""
 
-    def __init__(self, oddities: Oddities, spec: LabelSpec):
-        self.oddities, self.spec = oddities, spec
+    def __init__(self, oddities: Oddities, spec: LabelSpec, drawn: bool):
+        self.oddities, self.spec, self.drawn = oddities, spec, drawn
         self.seen = SplitCounts()
 
     def see(self, converted: Converted) -> None:
@@ -232,6 +236,9 @@ class _Watch:
     def _warn_early(self) -> None:
         counts, ignore = self.seen.counts, self.spec.ignore_label
         try:
-            require_several_classes([v for v in counts.nonzero()[0].tolist() if v != ignore], counts, ignore)
+            require_several_classes(
+                [v for v in counts.nonzero()[0].tolist() if v != ignore], counts, ignore, self.drawn
+            )
         except UserError as error:
-            console.warning(f"the first {_EARLY_PAIRS} masks: {error.rule}; {error.hint}")
+            what = "images" if self.drawn else "masks"
+            console.warning(f"the first {_EARLY_PAIRS} {what}: {error.rule}; {error.hint}")

@@ -96,7 +96,7 @@ class Oddities:
     TEXTS: ClassVar[Mapping[str, str]] = {
         **{note: f"images {text}" for note, text in NOTES.items()},
         "snapped": "masks with colors that are not in the palette: their pixels took the nearest color that is",
-        "ignored": "masks with the ignore label on every pixel: training learns nothing from them",
+        "ignored": "labels with nothing but ignored pixels: training learns nothing from them",
     }
 
     def look(self, converted: Converted, ignore_label: int) -> None:

@@ -19,7 +19,7 @@ from deeplab.data.validation.check_report import SEVERITIES, CheckReport, Findin
 from deeplab.data.validation.duplicates import ImageIndex
 from deeplab.data.validation.pair_checks import PairTask, SeenPair, inspect
 from deeplab.data.validation.repair import MAX_COLORS, Evidence, certain_map, known_palette, map_text, with_evidence
-from deeplab.data.validation.rules import DATASET_CHECKS, MAX_LISTED, for_records
+from deeplab.data.validation.rules import DATASET_CHECKS, MAX_LISTED, for_drawn, for_records
 from deeplab.data.validation.statistics import SplitTotals, Summary, class_counts
 from deeplab.data.validation.subject import Subject, UnreadPair
 from deeplab.losses import class_balance
@@ -193,6 +193,8 @@ class _Run:
         masks = sum(totals.images - totals.unread for totals in self.totals.values())
         evidence = Evidence(counts, self.spec, masks, self.log.numbers["label-out-of-range"], self._palette())
         listed = [with_evidence(item, evidence) for item in self.log.in_order()]
+        if self.subject.classes.drawn:
+            listed = [for_drawn(item) for item in listed]
         return [for_records(item) for item in listed] if self.subject.stored else listed
 
     def _checked(self, mapping: Mapping[int, int]) -> str:

@@ -213,7 +213,7 @@ def check_values(pair: SeenPair) -> Iterator[Finding]:
     if label.counts[spec.ignore_label] == label.pixels.size:
         text = f"every pixel has the ignore label {spec.ignore_label}"
         yield pair.finding("label-all-ignored", text, of_mask=True)
-    if label.is_drawn or label.is_lossy:
+    if label.is_drawn or pair.task.classes.drawn or label.is_lossy:
         return
     fraction = fraction_between(label.pixels, label.counts)
     if fraction > _MAX_BETWEEN:

@@ -142,6 +142,8 @@ def check_sizes(pair: SeenPair) -> Iterator[Finding]:
         return
     image = "its image" if pair.loaded.fields else f"its image {os.path.basename(pair.loaded.where)}"
     text = f"the mask is {size_text(label_size)} pixels (height x width), {image} {size_text(size)}"
+    if pair.label.is_drawn:
+        text = f"was annotated at {size_text(label_size)} pixels (height x width), {image} has {size_text(size)}"
     if label_size != size[::-1]:
         yield pair.finding("size-differs", text, of_mask=True)
     elif pair.image.stored and {"turned", "unturned"} & set(pair.image.stored.notes):

@@ -83,6 +83,24 @@ def for_records(item: Finding) -> Finding:
     return dataclasses.replace(item, hint=f"{item.hint}; then build the records again with `overwrite=true`")
 
 
+_DRAWN_HINTS = {  # where labels are drawn from shapes, so that there are no mask files
+    "nothing-labeled": "check which classes mean ignored pixels, such as 'void', and `classes`",
+    "one-class": "check that these are the right annotation files",
+    "labels-all-same": "check that each image has shapes of its own",
+    "class-absent": "drop it with `classes`, or check that shapes use its name",
+    "image-tiny": "leave it out, or enlarge it and scale its shapes",
+    "size-differs": "`scale_annotations=true` if the image was resized after annotating, else use the annotated one",
+    "mask-transposed": "annotate the image as it is shown, or rotate it back",
+    "label-repeated": "look at both, and check the names of the images in the annotations",
+}
+
+
+def for_drawn(item: Finding) -> Finding:
+    """A finding on labels that were drawn from shapes: the hint does not speak of mask files."""
+    hint = _DRAWN_HINTS.get(item.rule, "")
+    return dataclasses.replace(item, hint=hint) if hint and item.hint == RULES.get(item.rule).hint else item
+
+
 def _register(rules: Mapping[str, tuple[Severity, str, str]], in_source: bool) -> None:
     for name, (severity, message, hint) in rules.items():
         RULES.register(name)(Rule(severity, message, hint, in_source))

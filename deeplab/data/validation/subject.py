@@ -332,5 +332,6 @@ def _classes(described: Dataset | None, num_classes: int | None) -> DatasetClass
     ignore = described.ignore_label if described else 255
     if described and num_classes in (None, described.num_classes):
         spec = LabelSpec(described.num_classes, ignore)
-        return DatasetClasses(described.num_classes, described.class_names, described.colors, spec)
+        drawn = bool(described.splits) and all(described.drawn.get(split) for split in described.splits)
+        return DatasetClasses(described.num_classes, described.class_names, described.colors, spec, drawn)
     return DatasetClasses(num_classes, (), (), LabelSpec(num_classes, ignore))

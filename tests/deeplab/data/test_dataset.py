@@ -1,5 +1,6 @@
 """`dataset.yml`: written and read back, found by name or place, errors that name the field; records as tf.data."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import slim
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.colormaps import read_color_table
-from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, save
+from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, replace_splits, save
 from deeplab.data.labels import encode_label
 
 FACES = Dataset(
@@ -35,6 +36,13 @@ def test_save_and_load_round_trip(tmp_path):
     save(FACES, tmp_path / "dataset.yml")
     assert load(tmp_path / "dataset.yml") == FACES
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.yml"]
+
+
+def test_splits_of_drawn_labels_are_noted(tmp_path):
+    drawn = dataclasses.replace(FACES, drawn={"train": True})
+    save(drawn, tmp_path / "dataset.yml")
+    assert load(tmp_path / "dataset.yml") == drawn
+    assert replace_splits(dataclasses.replace(FACES, splits={"test": 1}), drawn).drawn == {"train": True}
 
 
 def test_background_counts_and_ignore_label_does_not():
@@ -70,6 +78,7 @@ def test_bare_number_of_classes_gets_names():
         ("classes: [a, b]\nignore_lable: 255", "ignore_lable"),
         ("classes: [a, b]\nsplits: {train: many}", "splits.train"),
         ("classes: [a, b]\nsplits: {train: {images: 1, pixels: [1]}}", "splits.train.pixels"),
+        ("classes: [a, b]\nsplits: {train: {images: 1, drawn: perhaps}}", "splits.train.drawn"),
         ("classes: [a, b]\nimage_formats: [bmp]", "image_formats"),
     ],
 )

@@ -26,6 +26,7 @@ from deeplab.data.conversion.splits import read_sources
 from deeplab.data.conversion.summary import fraction_table
 from deeplab.data.labels import write_index_png
 from deeplab.data.readers import FORMATS
+from deeplab.data.readers.coco import BuildCocoConfig
 from deeplab.data.readers.folder import BuildFolderConfig
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
@@ -301,6 +302,29 @@ def test_early_word_on_masks_of_0_and_255(tmp_path, monkeypatch, capsys):
     write_lists(tmp_path, train="abc")
     assert_refused(tmp_path, "single-class", "only 0 and 255")
     assert "the first 2 masks: every pixel that counts is class 0" in capsys.readouterr().err
+
+
+def test_messages_on_shapes_do_not_speak_of_masks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(local, "_EARLY_PAIRS", 2)
+    regions = [[2, 2, 9, 2, 9, 9, 2, 9]]
+    images, annotations = [], []
+    for number in range(1, 4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((12, 12, 3), number, np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "height": 12, "width": 12})
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": regions})
+    for name, code in (("void", "single-class"), ("car", None)):
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": name}]}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        config = BuildCocoConfig(annotations=str(tmp_path / "a.json"))
+        if code:
+            with raises(code, where="annotations") as caught:
+                build("coco", config, tmp_path, LabelConfig(), RecordConfig())
+            assert "mask" not in f"{caught.value.rule} {caught.value.hint}" and "'void'" in caught.value.hint
+            said = capsys.readouterr().err
+            assert "the first 2 images: every pixel that counts is class 0" in said and "label_map" not in said
+        else:
+            build("coco", config, tmp_path, LabelConfig(), RecordConfig())
+            assert datasets.load(tmp_path / "out" / "dataset.yml").drawn == {"train": True, "val": True}
 
 
 def test_gray_tones_are_no_indices(images):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.broken_datasets import PALETTE, UnusableMask, with_palette
-from support.disc_files import draw, encoded, only
+from support.disc_files import change_description, draw, encoded, only
 
 from deeplab.data import dataset as datasets
 from deeplab.data.labels import LabelSpec
@@ -286,6 +286,19 @@ def test_smooth_edges_are_found(discs):
         write(discs.image(name), encoded(np.kron(draw(discs.all_names.index(name))[0], np.ones((4, 4, 1), np.uint8))))
     report = discs.check(class_names="ground,b,disc,d,bar")
     assert [item.where for item in report.findings if item.rule == "mask-blurred"] == [str(discs.mask("a5"))]
+
+
+def test_labels_that_were_drawn_from_shapes_are_never_blurred(discs, tmp_path):
+    """dataset.yml says of records that no mask file was behind them."""
+    for name in discs.all_names:
+        label = cv2.GaussianBlur(np.kron(discs.label(name), np.ones((4, 4), np.uint8)) * 2, (5, 5), 0)
+        write(discs.mask(name), encoded(label))
+        write(discs.image(name), encoded(np.kron(draw(discs.all_names.index(name))[0], np.ones((4, 4, 1), np.uint8))))
+    folder = discs.records(tmp_path / "records")
+    change_description(folder, class_names=tuple("abcde"), colors=(), pixels={})
+    assert "mask-blurred" in analysis.check(subject.of_records(folder)).numbers
+    change_description(folder, drawn=dict.fromkeys(discs.names, True))
+    assert "mask-blurred" not in analysis.check(subject.of_records(folder)).numbers
 
 
 def test_borders_drawn_on_purpose_are_not_blurred():

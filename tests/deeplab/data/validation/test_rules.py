@@ -9,7 +9,7 @@ from support.disc_files import check_records
 from support.errors import raises
 
 from deeplab.data.validation.check_report import SEVERITIES
-from deeplab.data.validation.rules import DATASET_CHECKS, PAIR_CHECKS, RULES, Rule, finding, for_records
+from deeplab.data.validation.rules import DATASET_CHECKS, PAIR_CHECKS, RULES, Rule, finding, for_drawn, for_records
 
 
 def test_every_rule_has_a_broken_set():
@@ -26,6 +26,16 @@ def test_a_rule_fires_on_its_broken_set(rule, discs, tmp_path):
         assert item.severity == known.severity
         assert item.where and item.text and item.hint
     assert report.may_train is all(item.severity != "error" for item in report.findings)
+
+
+def test_hints_on_drawn_labels_do_not_speak_of_mask_files():
+    for rule in RULES:
+        item = for_drawn(finding(rule, "labels", "text"))
+        if item.hint != RULES.get(rule).hint:
+            assert "mask" not in item.hint
+    assert for_drawn(finding("class-absent", "labels", "text")).hint.startswith("drop it with `classes`")
+    own = finding("class-absent", "labels", "text", hint="something more specific")
+    assert for_drawn(own) is own
 
 
 def test_no_rule_fires_on_the_clean_set(discs, tmp_path):
