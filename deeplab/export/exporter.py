@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -326,7 +326,7 @@ def _write_and_compare(
         for name, content in model.assets.items():  # classes, which loading looks for
             write_atomically(os.path.join(folder, job.target.beside(name)), content)
         tensors = _write(model, exact, folder)
-        results = _compare(exact, cases, folder, files)
+        results = _compare(tensors, cases, folder, files)
         if all(one.holds for ones in results.values() for one in ones):
             break
         if folded == ways[-1]:
@@ -336,8 +336,8 @@ def _write_and_compare(
     if any(one.is_calibrated for one in others.values()):
         chosen = calibration_images.choose(job.config, job.crop, job.channels)
         model = dataclasses.replace(model, calibration=chosen)
-    tensors |= _write(model, others, folder)
-    results |= _compare(others, cases, folder, files)
+    reduced = _write(model, others, folder)
+    tensors, results = tensors | reduced, results | _compare(reduced, cases, folder, files)
     return {name: tensors[name] for name in formats}, {name: results[name] for name in formats}, folded
 
 
@@ -359,13 +359,16 @@ def _write(model: FrozenModel, formats: Mapping[str, ExportFormat], folder: str)
     return tensors
 
 
-def _compare(formats: Iterable[str], cases: list[Case], folder: str, files: dict[str, Predictor]) -> Results:
-    """Loads the written files into `files` and compares their predictions with the model's."""
+def _compare(
+    tensors: Mapping[str, Sequence[TensorInfo]], cases: list[Case], folder: str, files: dict[str, Predictor]
+) -> Results:
+    """Loads the files whose tensors are given into `files` and compares their predictions with the model's."""
     results = {}
-    for name in formats:
+    for name, described in tensors.items():
+        scores = any(word in tensor.lower() for tensor, _, _ in described for word in ("probabilities", "logits"))
         files[name] = load(os.path.join(folder, name), {"trust_model": True})
         running = console.progress(cases, what=f"checking {name}", unit="image")
-        results[name] = parity.compare(running, files[name].predict)
+        results[name] = parity.compare(running, files[name].predict, scores)
     return results
 
 
@@ -435,11 +438,11 @@ def _describe(
 def _worst(results: Results) -> str:
     name, one = max(
         ((name, one) for name, ones in results.items() for one in ones if not one.holds),
-        key=lambda pair: (pair[1].unequal, pair[1].max_difference),
+        key=lambda pair: (pair[1].unequal, pair[1].max_difference or 0.0),
     )
     return (
         f"{name}, {one.image}: {one.unequal} of {one.size[0] * one.size[1]} pixels differ, "
-        f"probabilities by up to {one.max_difference:.2g}"
+        f"probabilities by up to {one.shown_difference}"
     )
 
 

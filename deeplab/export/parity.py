@@ -47,44 +47,55 @@ class Parity:
       size: height, width in pixels.
       unequal: pixels with another label where the model was not undecided.
       close_calls: pixels with another label where it was undecided.
-      max_difference: largest difference of a probability; NaN for a file without probabilities.
+      max_difference: largest difference of a probability; None for a file without probabilities.
     """
 
     image: str
     size: tuple[int, int]
     unequal: int
     close_calls: int
-    max_difference: float
+    max_difference: float | None
 
     @property
     def holds(self) -> bool:
         """Whether the predictions count as equal (a difference of NaN does not)."""
-        return self.unequal == 0 and self.max_difference <= MAX_DIFFERENCE
+        return self.unequal == 0 and (self.max_difference is None or self.max_difference <= MAX_DIFFERENCE)
+
+    @property
+    def shown_difference(self) -> str:
+        """`max_difference` as text."""
+        return "-" if self.max_difference is None else f"{self.max_difference:.6f}"
 
 
 def compare(
     expected: Iterable[tuple[str, np.ndarray, Expected]],
     predict: Callable[[np.ndarray], Prediction],
+    has_probabilities: bool = True,
 ) -> list[Parity]:
     """Compares a file's predictions with the model's.
 
     Args:
       expected: name, pixels uint8 [H, W, C], and the model's prediction (see `model_predictions`) of every image.
       predict: the file: uint8 [H, W, C] -> labels int32 [H, W], probabilities float32 [H, W, classes].
+      has_probabilities: whether the file must have probabilities; else its labels alone are compared.
     """
-    return [_compare_one(name, wanted, *predict(image)) for name, image, wanted in expected]
+    return [_compare_one(name, wanted, *predict(image), has_probabilities) for name, image, wanted in expected]
 
 
-def _compare_one(name: str, expected: Expected, labels: np.ndarray, probabilities: np.ndarray | None) -> Parity:
+def _compare_one(
+    name: str, expected: Expected, labels: np.ndarray, probabilities: np.ndarray | None, has_probabilities: bool
+) -> Parity:
     size = expected.labels.shape[:2]
     if labels.shape != size:
         return Parity(name, size, expected.labels.size, 0, float("nan"))
     differs = labels != expected.labels
     close = differs & (expected.margin < CLOSE)
-    difference = float("nan")
-    if probabilities is not None and probabilities.shape == expected.probabilities.shape:
-        difference = np.abs(probabilities - expected.probabilities).max()
-    return Parity(name, size, int((differs & ~close).sum()), int(close.sum()), float(difference))
+    unequal, close_calls = int((differs & ~close).sum()), int(close.sum())
+    if probabilities is None and not has_probabilities:
+        return Parity(name, size, unequal, close_calls, None)
+    if probabilities is None or probabilities.shape != expected.probabilities.shape:
+        return Parity(name, size, unequal, close_calls, float("nan"))
+    return Parity(name, size, unequal, close_calls, float(np.abs(probabilities - expected.probabilities).max()))
 
 
 def agreement(comparisons: Sequence[Parity]) -> float:
@@ -134,7 +145,7 @@ def table(results: Mapping[str, Sequence[Parity]]) -> str:
       results: file name -> its comparisons.
     """
     rows = [
-        (file, one.image, f"{one.size[0]}x{one.size[1]}", one.unequal, one.close_calls, f"{one.max_difference:.6f}")
+        (file, one.image, f"{one.size[0]}x{one.size[1]}", one.unequal, one.close_calls, one.shown_difference)
         for file, ones in results.items()
         for one in ones
     ]

@@ -49,6 +49,14 @@ def test_missing_misshapen_and_undefined_probabilities_do_not_hold(probabilities
     assert not compare(expected(SURE), [0], probabilities).holds
 
 
+def test_a_file_that_has_no_probabilities_is_compared_by_its_labels():
+    cases = [("one", np.zeros((1, 1, 3), np.uint8), expected(SURE))]
+    for label, holds in ((0, True), (1, False)):
+        found = parity.compare(cases, lambda _, label=label: (np.full((1, 1), label), None), has_probabilities=False)
+        assert [one.holds for one in found] == [holds] and found[0].max_difference is None
+        assert found[0].shown_difference == "-"
+
+
 def test_labels_of_another_size_do_not_hold():
     found = compare(expected(SURE), [0, 0], [SURE, SURE])
     assert not found.holds and found.unequal == 1
