@@ -29,7 +29,7 @@ CLASSES = NamedClasses(("ground", "left eye", "right eye", "nose"), ((0, 0, 0), 
 def export(network, path, classes=CLASSES, *, settings=None, **config) -> exporter.Exported:
     """An export of the narrow model; by default a frozen graph that is checked on two images."""
     usual = {"parity_images": 2, "measure_time": False, "formats": ("frozen_graph",)}
-    config = ExportConfig("made/model.ckpt-3", str(path), **usual | config)
+    config = ExportConfig(checkpoint_path="made/model.ckpt-3", export_path=str(path), **usual | config)
     return exporter.export(network, settings or make_settings(), config, classes)
 
 

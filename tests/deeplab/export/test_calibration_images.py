@@ -53,7 +53,7 @@ def record_folder(tmp_path):
 
 
 def test_records_are_spread_over_their_classes(record_folder, capsys):
-    config = ExportConfig("c", "e", dataset_dir=str(record_folder), calibration_count=5)
+    config = ExportConfig(checkpoint_path="c", export_path="e", dataset_dir=str(record_folder), calibration_count=5)
     chosen = calibration_images.choose(config, (6, 6), 4)
     assert [image.shape for image in chosen] == [(4, 6, 4)] * 5
     numbers = [int(image[0, 0, 0]) for image in chosen]
@@ -66,7 +66,13 @@ def test_folders_give_a_seeded_choice(tmp_path):
         Image.fromarray(np.full((5, 5, 3), index, np.uint8)).save(tmp_path / f"{index}.png")
 
     def numbers(seed):
-        config = ExportConfig("c", "e", calibration_images=str(tmp_path), calibration_count=4, calibration_seed=seed)
+        config = ExportConfig(
+            checkpoint_path="c",
+            export_path="e",
+            calibration_images=str(tmp_path),
+            calibration_count=4,
+            calibration_seed=seed,
+        )
         return [int(image[0, 0, 0]) for image in calibration_images.choose(config, (9, 9), 3)]
 
     assert len(set(numbers(0))) == 4 and numbers(0) == numbers(0)
@@ -74,9 +80,11 @@ def test_folders_give_a_seeded_choice(tmp_path):
 
 
 def test_without_images_there_is_no_calibration(tmp_path):
-    config = ExportConfig("c", "e", dataset_dir=str(tmp_path / "gone"))
+    config = ExportConfig(checkpoint_path="c", export_path="e", dataset_dir=str(tmp_path / "gone"))
     assert not calibration_images.is_given(config)
     with raises("missing-setting", field="calibration_images"):
         calibration_images.choose(config, (9, 9), 3)
     with raises("folder-not-found", field="calibration_images"):
-        calibration_images.choose(ExportConfig("c", "e", calibration_images=str(tmp_path / "gone")), (9, 9), 3)
+        calibration_images.choose(
+            ExportConfig(checkpoint_path="c", export_path="e", calibration_images=str(tmp_path / "gone")), (9, 9), 3
+        )

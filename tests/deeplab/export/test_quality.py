@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def config(folder, **others) -> ExportConfig:
-    return ExportConfig("c", "e", dataset_dir=str(folder), **others)
+    return ExportConfig(checkpoint_path="c", export_path="e", dataset_dir=str(folder), **others)
 
 
 def test_mean_iou_is_that_of_the_labels(folder):
@@ -53,7 +53,11 @@ def test_larger_images_are_shrunk_with_their_labels(folder):
 
 
 def test_without_labels_there_is_a_note(folder, tmp_path, capsys):
-    for given in (ExportConfig("c", "e"), config(folder, quality_split="test"), config(tmp_path / "gone")):
+    for given in (
+        ExportConfig(checkpoint_path="c", export_path="e"),
+        config(folder, quality_split="test"),
+        config(tmp_path / "gone"),
+    ):
         assert quality.labeled_images(given, 2, (4, 12), 3) is None
         assert "compared with the model" in capsys.readouterr().err
 
@@ -65,7 +69,7 @@ def test_another_number_of_classes_is_refused(folder):
 
 @pytest.mark.parametrize(("loss", "agreement"), [(0.01, 0.1), (-0.02, 0.5), (None, 0.9)])
 def test_what_is_good_enough(loss, agreement):
-    quality.require_enough("f", loss, agreement, ExportConfig("c", "e"))
+    quality.require_enough("f", loss, agreement, ExportConfig(checkpoint_path="c", export_path="e"))
 
 
 @pytest.mark.parametrize(
@@ -78,5 +82,5 @@ def test_what_is_good_enough(loss, agreement):
 )
 def test_what_is_not(loss, agreement, field, value):
     with raises("export-loses-quality", field=field, where="f") as caught:
-        quality.require_enough("f", loss, agreement, ExportConfig("c", "e"))
+        quality.require_enough("f", loss, agreement, ExportConfig(checkpoint_path="c", export_path="e"))
     assert value is None or (caught.value.value == value and str(value) in str(caught.value))
