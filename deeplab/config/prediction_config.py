@@ -16,7 +16,10 @@ _MODEL = (
     ".tflite, .onnx."
 )
 _SAME = "The same as `model`."
-_POSTPROCESS = "Steps after prediction: min_area:PIXELS, fill_holes, largest_component; e.g. min_area:200,fill_holes."
+_POSTPROCESS = (
+    "Steps after prediction, in this order: crf (fully connected CRF), guided_filter, min_area:PIXELS, fill_holes, "
+    "largest_component; e.g. crf,min_area:200,fill_holes."
+)
 _TRUST_MODEL = (
     "Run a model file although its operations may write files, run programs or use the network; no time limit."
 )

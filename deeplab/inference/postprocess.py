@@ -1,7 +1,7 @@
 """Post-processing: functions from (probabilities, image) to probabilities, applied to every predicted image.
 
-The setting `postprocess="min_area:200,fill_holes"` names them in their order, with numbers after colons. To add one,
-register a function that takes its numbers and returns the step, and test it with
+The setting `postprocess="crf,min_area:200,fill_holes"` names them in their order, with numbers after colons. To add
+one, register a function that takes its numbers and returns the step, and test it with
 `tests/support/postprocess_battery.py`.
 """
 
@@ -19,6 +19,7 @@ from deeplab.utils.registry import Registry
 # probabilities float32 [H, W, classes] and the image uint8 [H, W, 3] -> probabilities of the same shape
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 STEPS: Registry[Callable[..., Step]] = Registry("post-processing", field="postprocess")
+STEPS.register_lazily("crf", "deeplab.inference.dense_crf")
 BACKGROUND = 0
 
 
@@ -91,6 +92,39 @@ def min_area(pixels: int) -> Step:
             regions, areas = _regions(labels == index)
             removed |= (areas < pixels)[regions] & (regions > 0)
         return _without(probabilities, labels, removed)
+
+    return step
+
+
+@STEPS.register("guided_filter")
+def guided_filter(pixels: int = 8, levels: int = 20) -> Step:
+    """Smooth probabilities along the edges of the gray image (He, Sun and Tang 2010, equations 5, 6 and 8).
+
+    Args:
+      pixels: radius of the window, at least 1.
+      levels: differences of brightness up to about this many levels of 0..255 count as flat.
+    """
+
+    def step(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+        import cv2
+
+        size = (2 * max(1, pixels) + 1,) * 2
+        guide = image.astype(np.float32).mean(-1) / 255
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            return cv2.blur(values, size, borderType=cv2.BORDER_REFLECT)
+
+        average = mean(guide)
+        variance = np.maximum(mean(guide * guide) - average * average, 0) + max(levels, 0.5) ** 2 / 255**2
+        found = np.empty_like(probabilities)
+        for index in range(probabilities.shape[-1]):
+            values = np.ascontiguousarray(probabilities[..., index])
+            of_values = mean(values)
+            slope = (mean(guide * values) - average * of_values) / variance
+            found[..., index] = mean(slope) * guide + mean(of_values - slope * average)
+        found = np.maximum(found, 0)
+        total = found.sum(-1, keepdims=True)
+        return np.where(total > 0, found / np.where(total > 0, total, 1), probabilities)
 
     return step
 

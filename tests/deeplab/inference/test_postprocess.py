@@ -17,6 +17,10 @@ class TestMinArea(PostprocessBattery):
     step = staticmethod(postprocess.min_area(20))
 
 
+class TestGuidedFilter(PostprocessBattery):
+    step = staticmethod(postprocess.guided_filter(3, 20))
+
+
 class TestFillHoles(PostprocessBattery):
     step = staticmethod(postprocess.fill_holes())
 
@@ -84,3 +88,34 @@ def test_files_without_probabilities(tmp_path):
         load(path, {"postprocess": "fill_holes"}).predict(IMAGE)
     with_them = load(freeze(tmp_path / "b.pb"), {"postprocess": "fill_holes"})
     assert with_them.predict(IMAGE).labels.shape == (12, 12)
+
+
+def test_guided_filter_equals_its_equations():
+    """He et al., equations 5, 6 and 8, window by window; and outlines move to the image's edge."""
+    draw = np.random.default_rng(2)
+    image = draw.integers(0, 256, (12, 14, 3), np.uint8)
+    scores = draw.dirichlet(np.ones(2), (12, 14)).astype(np.float32)
+    guide, radius, epsilon = image.mean(-1) / 255, 2, (10 / 255) ** 2
+    padded, values = np.pad(guide, 2 * radius, "symmetric"), np.pad(scores[..., 1], 2 * radius, "symmetric")
+    slopes, offsets = np.zeros((2, 16, 18))
+    for row, column in np.ndindex(16, 18):
+        part = np.s_[row : row + 2 * radius + 1, column : column + 2 * radius + 1]
+        one, other = padded[part], values[part]
+        slopes[row, column] = ((one * other).mean() - one.mean() * other.mean()) / (one.var() + epsilon)
+        offsets[row, column] = other.mean() - slopes[row, column] * one.mean()
+    expected = np.zeros((12, 14))
+    for row, column in np.ndindex(12, 14):
+        part = np.s_[row : row + 2 * radius + 1, column : column + 2 * radius + 1]
+        expected[row, column] = slopes[part].mean() * guide[row, column] + offsets[part].mean()
+    found = postprocess.guided_filter(radius, 10)(scores, image)
+    inside = np.s_[2:-2, 2:-2]  # where windows are inside the image, in both
+    kept = (expected[inside] > 0) & (expected[inside] < 1)
+    np.testing.assert_allclose(found[..., 1][inside][kept], expected[inside][kept], atol=1e-4)
+
+
+def test_guided_filter_moves_outlines_to_edges():
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, 20:] = 255
+    scores = probabilities_of((np.arange(40)[None] >= 17).astype(int).repeat(40, 0), 2)
+    found = postprocess.guided_filter(6, 20)(scores, image).argmax(-1)
+    assert (found == (image[..., 0] > 0)).mean() > (scores.argmax(-1) == (image[..., 0] > 0)).mean()
