@@ -31,11 +31,19 @@ import tensorflow as tf
 from PIL import Image
 
 import slim
-from deeplab.data import decoding, pipeline, records, transforms
+from deeplab.config.augmentation_config import AugmentationConfig
+from deeplab.data import augmentation, decoding, pipeline, records, transforms
 from deeplab.utils import console
 
 CLASSES, IGNORE = 21, 255
 PICTURES, SHARDS = 96, 4
+
+PRESET_ROWS = {
+    "train_batches": "none",
+    "train_batches, light": "light",
+    "train_batches, medium": "medium",
+    "train_batches, strong": "strong",
+}
 
 Size = tuple[int, int]
 
@@ -68,9 +76,15 @@ def contenders(shards: list[str], crop: int, batch: int) -> dict[str, tf.data.Da
     return {
         "JPEG decoding alone (bound)": decode_only(shards, batch, with_label=False),
         "JPEG and label decoding": decode_only(shards, batch, with_label=True),
-        "train_batches": pipeline.train_batches(shards, crop_size=(crop, crop), seed=1, **common),
+        **{name: train_batches(shards, crop, preset, common) for name, preset in PRESET_ROWS.items()},
         "the reference's order": reference_order(shards, crop, batch),
     }
+
+
+def train_batches(shards: list[str], crop: int, preset: str, common: dict) -> tf.data.Dataset:
+    """Training batches with the operations of a preset."""
+    operations = augmentation.make(AugmentationConfig(augmentation=preset), slim.MID_GRAY, IGNORE)
+    return pipeline.train_batches(shards, crop_size=(crop, crop), seed=1, augmentations=operations, **common)
 
 
 def measure(iterators: dict[str, Iterator], steps: int, batch: int, rounds: int) -> dict[str, tuple[float, float]]:

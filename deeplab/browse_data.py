@@ -7,8 +7,8 @@ Examples, 50 images of 500x375 per second on two processor cores:
     python deeplab/browse_data.py --train_logdir=runs/first --augmented=true --batches=4
 
 The last one draws the batches of a training exactly as its steps get them: cropped, scaled and mirrored, from the
-function and the seed of the training. Its flags (`train_crop_size`, `min_scale_factor` ...) work as well as its folder
-or its config.yml. Ignored pixels are hatched, padding is cross-hatched.
+function and the seed of the training. Its flags (`train_crop_size`, `min_scale_factor`, `augmentation`, `rotation` ...)
+work as well as its folder or its config.yml. Ignored pixels are hatched, padding is cross-hatched.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.config import run_file
+from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.fields import make
@@ -38,7 +39,7 @@ if TYPE_CHECKING:  # the help page needs no TensorFlow
     from deeplab.visualization.image_grid import ImageGrid
 
 
-TRAINING = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, BrowsedTraining)
+TRAINING = (ModelConfig, ResizeConfig, DatasetConfig, LossConfig, OptimizerConfig, BrowsedTraining, AugmentationConfig)
 GROUPS = (BrowseConfig, *reversed(TRAINING))
 
 
@@ -156,7 +157,9 @@ def about_crops(settings: TrainingConfigs) -> str:
     step = f" by {train.scale_factor_step_size:g}" if train.scale_factor_step_size else ""
     resized = f", resized to sides of {resize.min_resize_value} and up" if resize.min_resize_value else ""
     crop = ",".join(map(str, train.train_crop_size))
-    return f"crop {crop} (height,width), scales {train.min_scale_factor:g} to {train.max_scale_factor:g}{step}{resized}"
+    scales = f"scales {train.min_scale_factor:g} to {train.max_scale_factor:g}{step}"
+    operations = "".join(f", {name} {amount:g}" for name, amount in settings.augmentation.amounts().items())
+    return f"crop {crop} (height,width), {scales}{resized}{operations}"
 
 
 COMMAND = Command("browse_data", run, GROUPS, __doc__)

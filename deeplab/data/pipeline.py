@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import records
 from deeplab.data.augmentation import Augmentation
+from deeplab.data.augmentation.mixture import Mixture
 from deeplab.data.augmentation.scale_crop_flip import ScaleCropFlip
 from deeplab.data.decoding import (
     Example,
@@ -54,16 +56,18 @@ def train_batches(
     max_scale_factor: float = 2.0,
     scale_factor_step_size: float = 0.25,
     resize: ResizeConfig = _UNCHANGED,
-    augmentations: Sequence[Augmentation] = (),
+    augmentations: Sequence[Augmentation | Mixture] = (),
+    crop_sampling: str = "uniform",
+    repeats: Sequence[float] | np.ndarray | None = None,
     seed: int | None = None,
     start: int = 0,
 ) -> tf.data.Dataset:
     """Endless training batches.
 
-    Every image comes once per epoch. Encoded records are shuffled, within 128 MiB and across shards, in a new order in
-    each epoch; the reference shuffled 100 finished crops, which takes three times the memory and mixes less. A batch
-    may hold the end of one epoch and the start of the next, so all batches have the same shape and no image is left
-    out.
+    Every image comes once per epoch, or as often as `repeats` says. Encoded records are shuffled, within 128 MiB and
+    across shards, in a new order in each epoch; the reference shuffled 100 finished crops, which takes three times the
+    memory and mixes less. A batch may hold the end of one epoch and the start of the next, so all batches have the same
+    shape and no image is left out.
 
     Args:
       shards: paths of TFRecord files, as from `records.list_shards`.
@@ -75,7 +79,9 @@ def train_batches(
       num_classes: labels hold 0 .. num_classes - 1 and ignore_label; other values are an error.
       min_scale_factor, max_scale_factor, scale_factor_step_size: `transforms.scale_grid` of the random scale.
       resize: brings images into a range of sizes before they are scaled.
-      augmentations: operations on the crops; see `deeplab.data.augmentation`.
+      augmentations: operations on the crops and on the batches; see `deeplab.data.augmentation.make`.
+      crop_sampling: where crops are cut; see `AugmentationConfig.crop_sampling`.
+      repeats: how often each record comes per epoch, in the order of the shards, at least 1; fractions on average.
       seed: the same seed gives the same batches; None draws one.
       start: number of batches that an earlier run with this seed has consumed; they are skipped.
 
@@ -90,20 +96,42 @@ def train_batches(
     count = _count(shards)
     seed = secrets.randbits(31) if seed is None else seed
     crop = ScaleCropFlip(
-        crop_size, padding_color, ignore_label, min_scale_factor, max_scale_factor, scale_factor_step_size
+        crop_size,
+        padding_color,
+        ignore_label,
+        min_scale_factor,
+        max_scale_factor,
+        scale_factor_step_size,
+        crop_sampling,
     )
+    mixtures = [operation for operation in augmentations if isinstance(operation, Mixture)]
+    of_images = [operation for operation in augmentations if not isinstance(operation, Mixture)]
     labels = LabelSpec(num_classes, ignore_label)
 
     def make(position: Tensor, serialized: Tensor) -> Example:
         example = parse(serialized)
         size = image_size(example)
-        image, label = crop.of_record(example, size, [seed, position], labels, resize, augmentations)
+        image, label = crop.of_record(example, size, [seed, position], labels, resize, of_images)
         named = {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
         return {"image": image, "label": tf.cast(label, tf.int32), **named}
 
-    stream = _shuffled_records(shards, count, seed, start * batch_size).enumerate(start * batch_size)
+    stream = _shuffled_records(shards, count, seed, start * batch_size, repeats).enumerate(start * batch_size)
     crops = stream.map(make, num_parallel_calls=tf.data.AUTOTUNE)
-    return crops.batch(batch_size, drop_remainder=True).prefetch(2).with_options(_options())
+    batches = crops.batch(batch_size, drop_remainder=True)
+    if mixtures:
+        mix = _mixing(mixtures, seed, batch_size)
+        batches = batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(2).with_options(_options())
+
+
+def _mixing(mixtures: Sequence[Mixture], seed: int, batch_size: int) -> Callable[[Tensor, Example], Example]:
+    def mix(number: Tensor, batch: Example) -> Example:
+        image, label = batch["image"], batch["label"]
+        for mixture in mixtures:
+            image, label = mixture(image, label, tf.stack([tf.constant(seed, tf.int64), number * batch_size]))
+        return {**batch, "image": image, "label": label}
+
+    return mix
 
 
 def _options() -> tf.data.Options:
@@ -124,12 +152,15 @@ def _count(shards: Sequence[str]) -> int:
     return number
 
 
-def _shuffled_records(shards: Sequence[str], count: int, seed: int, start: int) -> tf.data.Dataset:
+def _shuffled_records(
+    shards: Sequence[str], count: int, seed: int, start: int, repeats: Sequence[float] | np.ndarray | None = None
+) -> tf.data.Dataset:
     """Serialized records, epoch after epoch, from position `start` on; earlier epochs are not read."""
-    first_epoch, consumed = divmod(start, count)
     names = tf.constant(list(shards))
     average = sum(os.path.getsize(path) for path in shards) / count
     buffer = max(1, min(count, int(_SHUFFLED_BYTES / average)))
+    offsets = tf.constant(np.cumsum([0, *(records.count([path]) for path in shards)]), tf.int64)
+    first_epoch, consumed = divmod(start, count) if repeats is None else _epoch_of(start, repeats, seed)
 
     def one_epoch(epoch: Tensor) -> tf.data.Dataset:
         # The seed of this function's graph: `shuffle` must not depend on the caller's global seed. It is not 0, which
@@ -137,12 +168,41 @@ def _shuffled_records(shards: Sequence[str], count: int, seed: int, start: int) 
         tf.random.set_seed(1)
         # Epochs take the negative numbers beside the seed; positions in the stream take 0 and up.
         draws = tf.random.stateless_uniform([len(shards) + 1], seed=[seed, -1 - epoch])
-        files = tf.data.Dataset.from_tensor_slices(tf.gather(names, tf.argsort(draws[1:])))
-        mixed = files.interleave(tf.data.TFRecordDataset, cycle_length=min(len(shards), _OPEN_SHARDS))
+        order = tf.argsort(draws[1:])
+        open_shards = min(len(shards), _OPEN_SHARDS)
+        if repeats is None:
+            files = tf.data.Dataset.from_tensor_slices(tf.gather(names, order))
+            mixed = files.interleave(tf.data.TFRecordDataset, cycle_length=open_shards)
+        else:
+            files = tf.data.Dataset.from_tensor_slices((tf.gather(names, order), tf.gather(offsets, order)))
+            mixed = files.interleave(_numbered_records, cycle_length=open_shards)
+            times = _times(repeats, seed, epoch)
+            mixed = mixed.flat_map(lambda number, record: tf.data.Dataset.from_tensors(record).repeat(times[number]))
         mixed = mixed.shuffle(buffer, seed=tf.cast(tf.bitcast(draws[0], tf.int32), tf.int64))
         return mixed.skip(tf.where(epoch == first_epoch, tf.constant(consumed, tf.int64), 0))
 
     return tf.data.Dataset.counter(first_epoch).flat_map(one_epoch)
+
+
+def _numbered_records(path: Tensor, first: Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.zip(tf.data.Dataset.counter(first), tf.data.TFRecordDataset(path))
+
+
+def _times(repeats: Sequence[float] | np.ndarray, seed: int, epoch: Tensor) -> Tensor:
+    """How often each record comes in an epoch: int64 [records], `repeats` rounded down, or up as often as needed."""
+    factors = tf.constant(repeats, tf.float32)
+    # The third number tells these draws from those of the order of the shards, which have the same seed and epoch.
+    own_seed = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), -1 - epoch]), 1)
+    return tf.cast(tf.floor(factors + tf.random.stateless_uniform(factors.shape, own_seed)), tf.int64)
+
+
+def _epoch_of(start: int, repeats: Sequence[float] | np.ndarray, seed: int) -> tuple[int, int]:
+    """The epoch in which a position of the stream is, and the number of records of it that come before."""
+    epoch = 0
+    while start >= (length := int(tf.reduce_sum(_times(repeats, seed, tf.constant(epoch, tf.int64))))):
+        start -= length
+        epoch += 1
+    return epoch, start
 
 
 # --- Evaluation ---------------------------------------------------------------------------------------------
@@ -195,6 +255,14 @@ def _whole_image(example: Example, spec: LabelSpec | None) -> Example:
 
 
 # --- Errors -------------------------------------------------------------------------------------------------
+
+
+def explained(examples: tf.data.Dataset, shards: Sequence[str]) -> Iterator[Example]:
+    """The elements of a dataset of this module; its errors are those of `explain`."""
+    try:
+        yield from examples
+    except tf.errors.OpError as error:
+        raise explain(error, shards) from error
 
 
 def explain(error: Exception, shards: Sequence[str]) -> Exception:

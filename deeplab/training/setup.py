@@ -24,19 +24,21 @@ from deeplab.checkpoint.manager import latest
 from deeplab.checkpoint.restore import RestoreReport
 from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.config import run_file
+from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
+from deeplab.data import augmentation, pipeline, records
 from deeplab.data import dataset as datasets
-from deeplab.data import pipeline, records
+from deeplab.data.augmentation.copy_paste import rare_classes
 from deeplab.data.dataset import Dataset
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
 from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
-from deeplab.training import class_weights, freezing, optimizers, schedules
+from deeplab.training import class_weights, freezing, optimizers, record_statistics, schedules
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
@@ -57,10 +59,11 @@ class TrainingConfigs:
     loss: LossConfig
     optimizer: OptimizerConfig
     train: TrainConfig
+    augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
 
     def groups(self) -> tuple[Any, ...]:
         """The groups in the order of the help page."""
-        return (self.train, self.dataset, self.model, self.loss, self.optimizer, self.resize)
+        return (self.train, self.dataset, self.model, self.loss, self.optimizer, self.resize, self.augmentation)
 
 
 @dataclass(frozen=True)
@@ -364,22 +367,45 @@ def training_batches(
     Raises:
       UserError: as `pipeline.train_batches`.
     """
-    train = configs.train
+    train, padding = configs.train, slim.find(configs.model.model_variant).padding_color
     batches = pipeline.train_batches(
         shards,
         crop_size=train.train_crop_size,
         batch_size=train.train_batch_size,
-        padding_color=slim.find(configs.model.model_variant).padding_color,
+        padding_color=padding,
         ignore_label=dataset.ignore_label,
         num_classes=dataset.num_classes,
         min_scale_factor=train.min_scale_factor,
         max_scale_factor=train.max_scale_factor,
         scale_factor_step_size=train.scale_factor_step_size,
         resize=configs.resize,
+        augmentations=operations(configs, dataset, shards),
+        crop_sampling=configs.augmentation.crop_sampling,
+        repeats=record_statistics.repeats_for(configs.augmentation, dataset, shards),
         seed=seed,
         start=start,
     )
     return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
+
+
+def operations(configs: TrainingConfigs, dataset: Dataset, shards: list[str]) -> list[Any]:
+    """The augmentations beside scale, crop and mirroring, as `pipeline.train_batches` takes them.
+
+    Raises:
+      UserError: one of them does not fit the images or the batch.
+    """
+    amounts, split = configs.augmentation.amounts(), configs.train.train_split
+    mixing = [name for name in amounts if name in augmentation.MIXTURES]
+    if mixing and configs.train.train_batch_size < 2:
+        rule = "mixes images of one batch, and the batch has one"
+        hint = f"raise `train_batch_size`, or `{mixing[0]}=0`"
+        raise UserError("conflicting-settings", rule, hint, field=mixing[0], value=amounts[mixing[0]])
+    rare: tuple[int, ...] = ()
+    if "copy_paste" in amounts:
+        pixels = dataset.pixels.get(split, ())
+        rare = rare_classes(pixels if any(pixels) else record_statistics.count(dataset, shards).counts.pixels)
+    padding = slim.find(configs.model.model_variant).padding_color
+    return augmentation.make(configs.augmentation, padding, dataset.ignore_label, rare)
 
 
 def require_fit_data(configs: TrainingConfigs, dataset: Dataset) -> None:

@@ -33,7 +33,7 @@ class Callback:
 
 
 registry: Registry[type[Callback]] = Registry("callback")
-for _name in ("profiler", "progress", "summaries", "live_evaluation", "checkpoints"):
+for _name in ("profiler", "progress", "summaries", "augmented_samples", "live_evaluation", "checkpoints"):
     registry.register_lazily(_name, f"deeplab.training.callbacks.{_name}")
 
 register = registry.register

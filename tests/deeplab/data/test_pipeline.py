@@ -11,8 +11,9 @@ from PIL import Image
 from support.errors import raises
 
 import slim
+from deeplab.config.augmentation_config import OPERATIONS, AugmentationConfig
 from deeplab.config.data_config import ResizeConfig
-from deeplab.data import pipeline, records, transforms
+from deeplab.data import augmentation, pipeline, records, remapping, transforms
 from deeplab.utils.errors import UserError
 
 GRAY = slim.MID_GRAY
@@ -349,3 +350,50 @@ def test_removed_shard(tmp_path):
 def test_an_error_that_is_no_one_s_fault_stays_as_it_is(ten):
     for error in (tf.errors.InvalidArgumentError(None, None, "else"), tf.errors.OutOfRangeError(None, None, "end")):
         assert pipeline.explain(error, ten) is error
+
+
+# --- Repeated images ----------------------------------------------------------------------------------------
+
+
+REPEATS = [1.0, 1.0, 3.0, 1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.0]
+
+
+def names_of(batches):
+    return [name.decode() for batch in batches for name in batch["image_name"].numpy()]
+
+
+def test_repeated_images_come_as_often_as_they_should(ten):
+    names = names_of(train(ten, repeats=REPEATS, batch_size=25).take(20))  # 40 epochs of 12 or 13 images
+    share = {number: names.count(f"image {number}") / 40 for number in range(10)}
+    for number, factor in enumerate(REPEATS):
+        assert share[number] == pytest.approx(factor, abs=0.3), number
+    assert share[2] == pytest.approx(3.0, abs=0.1)
+
+
+def test_without_repeats_each_image_comes_once_per_epoch(ten):
+    names = names_of(train(ten, repeats=[1.0] * 10, batch_size=10).take(3))
+    for epoch in range(3):
+        assert sorted(names[10 * epoch : 10 * epoch + 10]) == sorted(f"image {number}" for number in range(10))
+
+
+def test_a_training_with_all_options_resumes_exactly(ten):
+    """Repeated images, chosen crops and every operation depend on seed and position alone."""
+    values = dict.fromkeys(OPERATIONS, 0.2) | {"jpeg_quality": 60.0, "rotation": 20.0, "noise": 9.0, "elastic": 2.0}
+    operations = augmentation.make(AugmentationConfig(**values), GRAY, 255, rare_classes=(2,))
+    for way in ("class_centered", "max_one_class_0.75"):
+        settings = {"augmentations": operations, "crop_sampling": way, "repeats": REPEATS}
+        uninterrupted = contents(train(ten, **settings), 9)
+        assert contents(train(ten, start=5, **settings), 4) == uninterrupted[5:]
+        assert contents(train(ten, seed=2, **settings), 9) != uninterrupted
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_colors_and_covers_where_opencv_samples_points_exactly_and_where_not(ten, exact, monkeypatch):
+    """Both ways to sample give the same batches, but for rounding."""
+    config = AugmentationConfig("light", augmentation_probability=1, gamma=0.5, cutout=0.5)
+    operations = augmentation.make(config, GRAY, 255)
+    expected = list(train(ten, crop_size=(12, 12), augmentations=operations).take(2))
+    monkeypatch.setattr(remapping, "is_exact", lambda: exact)
+    for one, other in zip(expected, train(ten, crop_size=(12, 12), augmentations=operations).take(2), strict=True):
+        np.testing.assert_allclose(one["image"], other["image"], atol=1e-3)
+        np.testing.assert_array_equal(one["label"], other["label"])

@@ -11,7 +11,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.losses import class_balance
 from deeplab.losses.class_balance import ClassCounts
-from deeplab.training import class_weights
+from deeplab.training import class_weights, record_statistics
 
 LABELS = [disc_pair(number)[1] for number in range(12)]
 PIXELS = tuple(np.bincount(np.concatenate([label.ravel() for label in LABELS]), minlength=3).tolist())
@@ -42,18 +42,11 @@ def test_given_weights_win(discs, capsys):
 
 @pytest.mark.parametrize("scheme", ["inverse", "sqrt", "enet"])
 def test_pixels_of_the_description_suffice(discs, scheme, monkeypatch):
-    monkeypatch.setattr(class_weights, "count", None)
+    monkeypatch.setattr(record_statistics, "count", None)
     pixels = (900, 90, 10)
     expected = class_balance.class_weights(scheme, ClassCounts(pixels))
     given = weights(LossConfig(class_balance=scheme), discs, pixels={"train": pixels})
     assert given == pytest.approx(expected, rel=5e-3) and np.mean(given) == pytest.approx(1, rel=5e-3)
-
-
-def test_labels_are_counted(discs):
-    counts = class_weights.count(discs[0], "train", discs[1])
-    size = LABELS[0].size
-    images_with = [sum(bool((label == index).any()) for label in LABELS) for index in range(3)]
-    assert counts == ClassCounts(list(PIXELS), images_with, [size * number for number in images_with], 12)
 
 
 @pytest.mark.parametrize("scheme", list(class_balance.SCHEMES))

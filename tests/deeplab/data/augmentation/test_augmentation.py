@@ -3,15 +3,41 @@
 A new operation adds one line to `OPERATIONS`.
 """
 
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.errors import raises
 
-from deeplab.data.augmentation import AUGMENTATIONS, in_order
+from deeplab.config import augmentation_config
+from deeplab.config.augmentation_config import AugmentationConfig
+from deeplab.data.augmentation import AUGMENTATIONS, MIXTURES, in_order, make
 
 OPERATIONS = {
     "scale_crop_flip": {"crop_size": (17, 25), "padding_color": (127.5, 127.5, 127.5)},
+    "vertical_flip": {"amount": 0.5},
+    "rot90": {"amount": 0.9},
+    "rotation": {"amount": 30.0},
+    "shear": {"amount": 15.0},
+    "translation": {"amount": 0.2},
+    "perspective": {"amount": 0.1},
+    "elastic": {"amount": 1.5},
+    "gamma": {"amount": 0.5},
+    "brightness": {"amount": 0.5},
+    "contrast": {"amount": 0.5},
+    "saturation": {"amount": 0.5},
+    "hue": {"amount": 40.0},
+    "gray": {"amount": 0.5},
+    "channel_shuffle": {"amount": 0.9},
+    "equalize": {"amount": 0.5},
+    "clahe": {"amount": 0.5},
+    "gaussian_blur": {"amount": 2.0},
+    "noise": {"amount": 20.0},
+    "jpeg_quality": {"amount": 20.0},
+    "cutout": {"amount": 0.4},
+    "grid_mask": {"amount": 0.9},
 }
 """Arguments of each operation, by its name."""
 
@@ -77,8 +103,78 @@ def test_label_and_image_move_alike(operation):
             np.testing.assert_array_equal(label, blocks)
             continue
         inside = label != 255
+        inside &= _around_inside(inside)  # beside padding, images are mixed with its color
         agree = (moved[..., 0] > 100) == (label == 1)
         assert agree[inside].mean() > 0.9  # at the borders of blocks images are interpolated, labels are not
+
+
+def _around_inside(inside):
+    return cv2.erode(np.pad(inside, 1, mode="edge").astype(np.uint8), np.ones((3, 3)))[1:-1, 1:-1] > 0
+
+
+def test_the_input_is_not_changed(operation):
+    image, label = IMAGE.copy(), LABEL.copy()
+    results(operation, image, label)
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(label, LABEL)
+
+
+def test_values_stay_in_range(operation):
+    extreme = np.where(RNG.random((20, 31, 1)) < 0.5, 0.0, 255.0).astype(np.float32).repeat(3, axis=2)
+    for image, _ in results(operation, extreme):
+        assert image.min() >= -1e-3 and image.max() <= 255.001
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 7])
+def test_any_number_of_channels(operation, channels):
+    """Each channel is treated alike, or the operation says that it needs red, green and blue."""
+    if getattr(operation, "rgb_only", False):
+        return
+    color = tuple(float(10 * index) for index in range(channels))
+    operation = dataclasses.replace(operation, padding_color=color)
+    image = RNG.uniform(0, 255, (20, 31, channels)).astype(np.float32)
+    for changed, label in results(operation, image):
+        assert changed.shape == (*label.shape, channels) and np.isfinite(changed).all()
+        if operation.geometric and (label == 255).all(1).any():
+            np.testing.assert_allclose(changed[(label == 255).all(1)][-1, 0], color, atol=60)
+
+
+def test_the_probability_decides_how_often(operation):
+    if not hasattr(operation, "probability"):
+        return
+    never = dataclasses.replace(operation, probability=0.0, amount=0.0)
+    for image, label in results(never):
+        np.testing.assert_array_equal(image, IMAGE)
+        np.testing.assert_array_equal(label, LABEL)
+    often = dataclasses.replace(operation, **{"amount" if operation.amount_is_probability else "probability": 0.3})
+    acting = sum(often.generator(5, position) is not None for position in range(400))
+    assert 80 < acting < 160
+
+
+def test_each_operation_has_its_own_random_numbers():
+    first = {AUGMENTATIONS.get(name)(1.0).generator(3, 4).random() for name in OPERATIONS if name != "scale_crop_flip"}
+    assert len(first) == len(OPERATIONS) - 1
+
+
+def test_every_setting_has_an_operation():
+    assert {*AUGMENTATIONS, *MIXTURES} == {"scale_crop_flip", *augmentation_config.OPERATIONS}
+    for name in augmentation_config.OPERATIONS:
+        registry = MIXTURES if name in MIXTURES else AUGMENTATIONS
+        assert registry.get(name).name == name
+
+
+def test_make_gives_what_is_on_and_refuses_colors_of_other_images():
+    config = AugmentationConfig("light", rotation=5, contrast=0, cutmix=0.5)
+    made = make(config, (127.5,) * 3, 255)
+    assert {operation.name: operation.amount for operation in made} == {
+        "rotation": 5,
+        "brightness": 0.2,
+        "saturation": 0.2,
+        "cutmix": 0.5,
+    }
+    assert [type(operation).__name__ for operation in make(AugmentationConfig(noise=3), (0,) * 5, 255)] == ["Noise"]
+    with raises("conflicting-settings", field="saturation"):
+        make(AugmentationConfig("light"), (0,) * 5, 255)
 
 
 def test_operations_that_move_pixels_come_first():

@@ -1,0 +1,266 @@
+"""Sampling of an image and its label at given points by OpenCV, straight into the padded crop.
+
+OpenCV 5 computes bilinear values in float32, equal to `transforms.sample_bilinear` but for the rounding of the last
+bit (less than 1e-4 of 255), in a sixth of the time; OpenCV 4 rounds points to 1/32 pixel. `is_exact` measures which
+of them is installed. Augmentations call this module inside `tf.numpy_function`; it draws nothing at random.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+TOLERANCE = 1e-4  # of values 0..255, between two ways to round the same float32 arithmetic
+_ALIGNMENT = 64  # bytes: TensorFlow takes such an array over without a copy
+_STRIP = 64  # rows
+_MAX_FREE = 16  # arrays of one size that are kept for reuse
+
+
+@functools.cache
+def is_exact() -> bool:
+    """Whether the installed OpenCV samples float32 images at float32 points, not at rounded ones."""
+    draw = np.random.default_rng(0)
+    rows, columns = np.linspace(0, 8, 21, dtype=np.float32), np.linspace(12, 0, 37, dtype=np.float32)
+    for channels in (1, 3, 4):
+        image = draw.uniform(0, 255, (9, 13, channels)).astype(np.float32)
+        lines = [[np.interp(columns, np.arange(13), line) for line in image[..., index]] for index in range(channels)]
+        values = [[np.interp(rows, np.arange(9), line) for line in np.transpose(of_channel)] for of_channel in lines]
+        found = np.empty((21, 37, channels), np.float32)
+        _at_points(image, rows, columns, found)
+        if np.abs(found - np.transpose(values, (2, 1, 0))).max() > TOLERANCE:
+            return False
+    return True
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that TensorFlow takes over without a copy; its memory is used again when nothing refers to it.
+
+    Fresh memory costs as much as filling it, because the system gives it out page by page.
+    """
+    lease = _Lease(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return np.asarray(lease).view(dtype).reshape(shape)
+
+
+class _Lease:
+    """Memory of a pool, for as long as an array refers to this object."""
+
+    _free: ClassVar[dict[int, list[np.ndarray]]] = {}
+
+    def __init__(self, size: int):
+        try:
+            self._memory = self._free.setdefault(size, []).pop()
+        except IndexError:
+            self._memory = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -self._memory.ctypes.data % _ALIGNMENT
+        self.__array_interface__ = self._memory[start : start + size].__array_interface__
+
+    def __del__(self) -> None:
+        free = self._free[len(self._memory) - _ALIGNMENT]
+        if len(free) < _MAX_FREE:
+            free.append(self._memory)
+
+
+class _Scratch(threading.local):
+    """Arrays that one thread needs again for each image."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """An array with any content; the next one of this name is in the same memory."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if len(self._memory.get(name, ())) < size:
+            self._memory[name] = np.empty(size + size // 4, np.uint8)
+        return self._memory[name][:size].view(dtype).reshape(shape)
+
+
+_scratch = _Scratch()
+
+
+def at_points(
+    image: np.ndarray,
+    label: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    size: Sequence[int],
+    color: Sequence[float],
+    ignore_label: int,
+    at_left: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label at all combinations of row and column points, padded: the crop of the plain augmentation.
+
+    Args:
+      image: [h, w, C] of any real dtype.
+      label: uint8 [h, w].
+      rows, columns: float32, points within image and label, not more than the crop has.
+      size: height and width of the crop.
+      color: what pads the image at the bottom and at the side, one number per channel.
+      ignore_label: what pads the label.
+      at_left: whether the padding is at the left instead of the right.
+
+    Returns:
+      float32 [height, width, C] and uint8 [height, width].
+    """
+    height, width, channels = *size, image.shape[2]
+    crop, labels = empty((height, width, channels), np.float32), empty((height, width), np.uint8)
+    below, beside = len(rows), width - len(columns)
+    left = beside if at_left else 0
+    inside = slice(left, left + len(columns))
+    row = np.tile(np.array(color, np.float32), (width, 1))  # whole rows are copied much faster than single pixels
+    crop[below:] = row
+    crop[:below, :left] = row[:left]
+    crop[:below, inside.stop :] = row[inside.stop :]
+    labels.fill(ignore_label)
+    _at_points(_floats(image), rows, columns, crop[:below, inside])
+    # Rows are copied ten times as fast as columns, so columns are copied as the rows of the transposed label.
+    turned = cv2.transpose(label, _scratch.take("turned", label.shape[::-1], np.uint8))
+    wide = _scratch.take("wide", (len(columns), len(label)), np.uint8)
+    np.take(turned, _nearest(columns), 0, out=wide, mode="clip")
+    upright = cv2.transpose(wide, _scratch.take("upright", wide.shape[::-1], np.uint8))
+    labels[:below, inside] = np.take(upright, _nearest(rows), 0)
+    return crop, labels
+
+
+def _floats(image: np.ndarray) -> np.ndarray:
+    """float32 of an image in one piece, until the thread's next image."""
+    if image.dtype == np.float32:
+        return np.ascontiguousarray(image)
+    floats = _scratch.take("image", image.shape, np.float32)
+    np.copyto(floats, image)
+    return floats
+
+
+def _nearest(points: np.ndarray) -> np.ndarray:
+    """int64 of float32 points >= 0; halves are rounded up, as `transforms.sample_nearest` does."""
+    low = np.floor(points)
+    return low.astype(np.int64) + (points - low >= 0.5)
+
+
+def _at_points(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, into: np.ndarray) -> None:
+    shape = (len(rows), len(columns))
+    across, down = _scratch.take("across", shape, np.float32), _scratch.take("down", shape, np.float32)
+    across[:] = columns
+    down[:] = rows[:, np.newaxis]
+    remap(image, across, down, into)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where the pixels of a crop come from.
+
+    Attributes:
+      matrix: float64 [3, 3], from (x, y, 1) of a pixel of the crop to its place in the image, up to a factor.
+      shifts: float32 [H, W, 2], added to x and y before; None = none.
+    """
+
+    matrix: np.ndarray
+    shifts: np.ndarray | None = None
+
+    def points(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Column and row of each pixel's place, float32 [H, W] each."""
+        across, down = np.arange(size[1], dtype=np.float64), np.arange(size[0], dtype=np.float64)[:, np.newaxis]
+        if self.shifts is not None:
+            across, down = across + self.shifts[..., 0], down + self.shifts[..., 1]
+        rows = [self._sum(row, across, down) for row in self.matrix]
+        if np.array_equal(self.matrix[2], (0.0, 0.0, 1.0)):
+            return rows[0], rows[1]
+        return rows[0] / rows[2], rows[1] / rows[2]
+
+    @staticmethod
+    def _sum(row: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+        return np.add((row[0] * across).astype(np.float32), (row[1] * down + row[2]).astype(np.float32))
+
+    def reach(self, size: tuple[int, int]) -> np.ndarray:
+        """Smallest and largest column and row that the crop shows, float64 [[left, top], [right, bottom]]."""
+        margin = 0.0 if self.shifts is None else float(np.abs(self.shifts).max())
+        left, right, top, bottom = -margin, size[1] - 1 + margin, -margin, size[0] - 1 + margin
+        corners = np.array([[left, top, 1.0], [right, top, 1.0], [left, bottom, 1.0], [right, bottom, 1.0]])
+        places = corners @ self.matrix.T
+        places = places[:, :2] / places[:, 2:]
+        return np.array([places.min(0), places.max(0)])
+
+
+def moved(
+    image: np.ndarray,
+    label: np.ndarray,
+    motion: Motion,
+    size: tuple[int, int],
+    color: Sequence[float],
+    ignore_label: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (bilinear) and label (nearest pixel) after a motion; padded where it leads out of them.
+
+    Args:
+      image: [h, w, C] of any real dtype.
+      label: uint8 [h, w].
+      motion: from the crop to the image.
+      size: height and width of the crop.
+      color: what pads the image, one number per channel.
+      ignore_label: what pads the label.
+
+    Returns:
+      float32 [height, width, C] and uint8 [height, width].
+    """
+    across, down = motion.points(size)
+    crop, labels = empty((*size, image.shape[2]), np.float32), empty((*size, 1), np.uint8)
+    remap(_floats(image), across, down, crop, color)
+    remap(np.ascontiguousarray(label)[..., np.newaxis], across, down, labels, (ignore_label,), nearest=True)
+    return crop, labels[..., 0]
+
+
+def remap(
+    image: np.ndarray,
+    across: np.ndarray,
+    down: np.ndarray,
+    into: np.ndarray,
+    outside: Sequence[float] | None = None,
+    nearest: bool = False,
+) -> None:
+    """Values of an image at any points.
+
+    Args:
+      image: [h, w, C], float32, or uint8 with `nearest`.
+      across, down: float32 [H, W], column and row of each point.
+      into: [H, W, C], receives the values; its dtype is the image's.
+      outside: color of points outside the image, C numbers; None = that of the nearest pixel.
+      nearest: take the nearest pixel (off: bilinear).
+    """
+    kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
+    channels = image.shape[2]
+    color = [0.0] * channels if outside is None else [float(value) for value in outside]
+    if channels == 3 and image.dtype == np.float32:
+        _remap_colors(image, across, down, into, kind, border, color)
+        return
+    for part in _groups(channels):
+        alone = part == slice(0, channels)
+        values = image if alone else np.ascontiguousarray(image[..., part])
+        target = into if alone else np.empty((*into.shape[:2], part.stop - part.start), into.dtype)
+        found = cv2.remap(values, across, down, kind, target, border, color[part])
+        if found is not into:
+            into[..., part] = found.reshape(target.shape)
+
+
+def _remap_colors(image, across, down, into, kind: int, border: int, color: list[float]) -> None:
+    """`remap` of three channels as four, in half the time, by strips that stay in the processor's cache."""
+    padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, _scratch.take("four", (*image.shape[:2], 4), np.float32))
+    for first in range(0, len(into), _STRIP):
+        rows = slice(first, first + _STRIP)
+        strip = _scratch.take("strip", (*across[rows].shape, 4), np.float32)
+        cv2.remap(padded, across[rows], down[rows], kind, strip, border, [*color, 0.0])
+        cv2.cvtColor(strip, cv2.COLOR_RGBA2RGB, into[rows])
+
+
+def _groups(channels: int) -> Iterator[slice]:
+    """Channels in parts of 1, 3 or 4, which OpenCV samples exactly; it has one border value for each of 4."""
+    first = 0
+    while first < channels:
+        size = {2: 1, 3: 3, 6: 3, 1: 1}.get(channels - first, 4)
+        yield slice(first, first + size)
+        first += size

@@ -1,0 +1,76 @@
+"""Sampling by OpenCV equals sampling in TensorFlow, for any number of channels."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from deeplab.data import remapping, transforms
+
+RNG = np.random.default_rng(0)
+needs_exact = pytest.mark.skipif(not remapping.is_exact(), reason="the installed OpenCV rounds points to 1/32 pixel")
+
+
+def case(number, channels):
+    """An image, its label, and the points of a random crop of a random scale."""
+    draw = np.random.default_rng(number)
+    height, width = draw.integers(1, 90, 2)
+    image = draw.integers(0, 256, (height, width, channels), np.uint8)
+    label = draw.integers(0, 9, (height, width), np.uint8)
+    points = []
+    for source, crop in zip((height, width), (70, 80), strict=True):
+        scaled = max(1, int(source * draw.uniform(0.4, 2.2)))
+        count = min(scaled, crop)
+        start = draw.integers(scaled - count + 1)
+        points.append(transforms.crop_points(start, count, source, scaled, bool(number % 2)).numpy())
+    return image, label, *points, bool(number % 2)
+
+
+@needs_exact
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 10])
+def test_equals_sampling_in_tensorflow(channels):
+    color = RNG.uniform(0, 255, channels).tolist()
+    for number in range(8):
+        image, label, rows, columns, at_left = case(number, channels)
+        expected = transforms.sample_bilinear(image, rows, columns)
+        expected = transforms.pad_to(expected, 70, 80, color, at_left)
+        labels = transforms.pad_to(transforms.sample_nearest(label, rows, columns), 70, 80, 255, at_left)
+        found = remapping.at_points(image, label, rows, columns, (70, 80), color, 255, at_left)
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=remapping.TOLERANCE)
+        np.testing.assert_array_equal(found[1], labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_motions_move_image_and_label_and_pad_the_rest(channels):
+    image, label = RNG.integers(0, 256, (8, 9, channels), np.uint8), RNG.integers(0, 4, (8, 9), np.uint8)
+    shift = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0], [0.0, 0.0, 1.0]])  # two to the right, one up
+    moved, labels = remapping.moved(image, label, remapping.Motion(shift), (8, 9), range(channels), 255)
+    np.testing.assert_allclose(moved[1:, :-2], image[:-1, 2:], atol=1e-3)
+    np.testing.assert_array_equal(labels[1:, :-2], label[:-1, 2:])
+    assert np.all(labels[0] == 255) and np.all(labels[:, -2:] == 255)
+    assert np.all(moved[0] == np.arange(channels)) and np.all(moved[:, -2:] == np.arange(channels))
+
+
+def test_reach_holds_all_points():
+    tilted = np.array([[0.9, 0.2, 3.0], [-0.1, 1.1, 2.0], [0.001, 0.002, 1.0]])
+    motion = remapping.Motion(tilted, RNG.uniform(-2, 2, (20, 30, 2)).astype(np.float32))
+    across, down = motion.points((20, 30))
+    (left, top), (right, bottom) = motion.reach((20, 30))
+    assert left <= across.min() and across.max() <= right
+    assert top <= down.min() and down.max() <= bottom
+
+
+def test_memory_is_used_again_only_when_nothing_refers_to_it():
+    shape = (31, 17)
+    first = remapping.empty(shape, np.float32)
+    second = remapping.empty(shape, np.float32)
+    part = first[3:]
+    places = {first.ctypes.data, second.ctypes.data}
+    assert len(places) == 2 and all(place % 64 == 0 for place in places)
+    address = first.ctypes.data
+    del first
+    gc.collect()
+    assert remapping.empty(shape, np.float32).ctypes.data != address  # `part` still refers to it
+    del part
+    gc.collect()
+    assert remapping.empty(shape, np.float32).ctypes.data == address
