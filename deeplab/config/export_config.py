@@ -37,6 +37,13 @@ class ExportConfig(Config):
     inference_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
     saved_model: bool = setting(True, "Write a SavedModel (off: leave saved_model out of `formats`).", rare=True)
+    model_version: int | None = setting(
+        None,
+        "Write the SavedModel into a subfolder of this number, as TensorFlow Serving wants it; other versions are kept "
+        "(unset: no subfolder).",
+        min=0,
+        rare=True,
+    )
     fold_batch_norm: bool = setting(
         True, "Fold batch norm into the convolutions if the predictions stay the same.", rare=True
     )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
+from deeplab.inference.runtimes.saved_model import versions_in
 from deeplab.model.resize import fitting_size
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
@@ -184,6 +186,7 @@ def export(
         tensors, results, folded = _write_and_compare(job, cases, staging, files)
         rows, how = _judge(job, cases, results, files, staging)
         _describe(job, tensors, rows, how, folded, staging)
+        _keep_other_versions(folder, staging)
         for name in sorted(os.listdir(staging), key=lambda name: (name not in tensors, name)):
             os.replace(os.path.join(staging, name), transaction.temporary(name))
         kept = _keep_other_labels(transaction, classes)
@@ -451,6 +454,15 @@ def _not_equal(export_path: str, results: Results) -> UserError:
     rule = f"the export and the model predict different labels ({_worst(results)}), so the export was not kept"
     hint = "this is an error of this program or of this machine's TensorFlow: please report it with the table above"
     return UserError("export-differs", rule, hint, where=export_path)
+
+
+def _keep_other_versions(folder: str, staging: str) -> None:
+    """Copies the numbered versions of an existing SavedModel beside the one that was written."""
+    for name in os.listdir(staging):
+        for version in versions_in(os.path.join(folder, name)) if versions_in(os.path.join(staging, name)) else ():
+            place = os.path.join(staging, name, str(version))
+            if not os.path.exists(place):
+                shutil.copytree(os.path.join(folder, name, str(version)), place)
 
 
 def _keep_other_labels(transaction: Transaction, classes: NamedClasses) -> str:

@@ -420,6 +420,11 @@ def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:
     async def metadata(name: str) -> dict[str, Any]:
         return protocol.metadata(name, VERSION, work.find(name).predictor.num_classes)
 
+    @app.get("/v1/models/{name}/versions/{number}/metadata", include_in_schema=False)
+    async def version_metadata(name: str, number: VersionNumber) -> dict[str, Any]:
+        require_version(number)
+        return await metadata(name)
+
     @app.post(
         "/v1/models/{name}:predict",
         summary="Predict images",

@@ -1,13 +1,15 @@
 """A SavedModel: what TensorFlow Serving, Triton and `tf.saved_model.load` read.
 
-Two signatures, both with the outputs `SemanticPredictions` int32 [B, H, W] and `SemanticProbabilities` float32
-[B, H, W, classes], 0..1:
+Three signatures; the first two have the outputs `SemanticPredictions` int32 [B, H, W] and `SemanticProbabilities`
+float32 [B, H, W, classes], 0..1. Models of other than three channels have the first only.
 
     serving_default   images: uint8 [B, H, W, C], RGB, 0..255
-    serving_bytes     image_bytes: string [1], the content of a JPEG or PNG file; B = 1 (three-channel models only)
+    serving_bytes     image_bytes: string [B], the contents of JPEG or PNG files
+    serving_png       image_bytes, likewise -> mask_png_bytes: string [B], gray PNG files of class numbers
 
 Images of a batch have one size, which may differ from call to call. `assets/` holds the class names and the
-description of the input.
+description of the input, `assets.extra/` the requests by which TensorFlow Serving warms up. With a model version the
+files are in a subfolder of that number, as TensorFlow Serving wants them.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
 from deeplab.export.freeze import FrozenModel
 from deeplab.inference.prediction import predict_images
+from deeplab.inference.runtimes.saved_model import versions_in
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
-DEFAULT, BYTES = "serving_default", "serving_bytes"
-IMAGES, IMAGE_BYTES = "images", "image_bytes"
+DEFAULT, BYTES, PNG = "serving_default", "serving_bytes", "serving_png"
+IMAGES, IMAGE_BYTES, MASK_BYTES = "images", "image_bytes", "mask_png_bytes"
+WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -40,7 +44,9 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     of_images = serve_images(model)
     signatures = {DEFAULT: of_images}
     if model.settings.model.input_channels == 3:
-        signatures[BYTES] = serve_bytes(of_images)
+        signatures |= {BYTES: serve_bytes(of_images), PNG: serve_png(of_images)}
+    version = model.config.model_version if model.config else None
+    path = path if version is None else os.path.join(path, str(version))
     module.functions = list(signatures.values())
     with tempfile.TemporaryDirectory() as folder:
         for name, content in model.assets.items():
@@ -51,6 +57,8 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
         except (OSError, tf.errors.OpError) as error:
             rule = f"cannot be written: {' '.join(str(error).split())[:200]}"
             raise UserError("unwritable-file", rule, "check that the disk has space", where=path) from None
+    size = model.settings.crop_size or (65, 65)
+    _write_warm_up(os.path.join(path, WARM_UP), size, model.settings.model.input_channels)
     function = of_images.get_concrete_function()
     outputs = function.structured_outputs.items()
     specs = [(IMAGES, function.inputs[0]), *((name, tensor) for name, tensor in outputs)]
@@ -58,7 +66,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
 
 
 def _is_saved_model(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, "saved_model.pb"))
+    return os.path.isfile(os.path.join(path, "saved_model.pb")) or bool(versions_in(path))
 
 
 FORMATS.register("saved_model")(ExportFormat("saved_model", "_saved_model", write, _is_saved_model))
@@ -77,10 +85,60 @@ def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
 
 
 def serve_bytes(of_images: Callable) -> tf.types.experimental.GenericFunction:
-    """string [1], an encoded image -> the outputs of `of_images`."""
+    """string [B], encoded images of one size -> the outputs of `of_images`."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1], tf.string, IMAGE_BYTES)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, IMAGE_BYTES)])
     def bytes_to_masks(image_bytes):
-        return of_images(decoding.decode_image(image_bytes[0])[tf.newaxis])
+        return of_images(_decoded(image_bytes))
 
     return bytes_to_masks
+
+
+def serve_png(of_images: Callable) -> tf.types.experimental.GenericFunction:
+    """string [B], encoded images of one size -> gray PNG files of their labels."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, IMAGE_BYTES)])
+    def bytes_to_png(image_bytes):
+        labels = tf.cast(of_images(_decoded(image_bytes))[LABELS], tf.uint8)[..., tf.newaxis]
+        return {MASK_BYTES: tf.map_fn(tf.io.encode_png, labels, fn_output_signature=tf.TensorSpec([], tf.string))}
+
+    return bytes_to_png
+
+
+def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.map_fn(decoding.decode_image, image_bytes, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+
+
+# --- Warm-up requests ---------------------------------------------------------------------------------------
+
+
+def _write_warm_up(path: str, size: tuple[int, int], channels: int) -> None:
+    """Write one request per signature, of black images [1, H, W, C], which TensorFlow Serving runs after loading."""
+    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, tf.uint8, [1, *size, channels]))}
+    if channels == 3:
+        file = tf.io.encode_png(tf.zeros([*size, channels], tf.uint8)).numpy()
+        requests |= dict.fromkeys((BYTES, PNG), (IMAGE_BYTES, tf.make_tensor_proto([file], tf.string)))
+    os.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
+        for signature, (name, tensor) in requests.items():
+            writer.write(_prediction_log(signature, name, tensor.SerializeToString()))
+
+
+def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
+    """Return a `tensorflow.serving.PredictionLog` with one request, in protocol buffers' wire format.
+
+    The numbers of the fields are those of TensorFlow Serving's prediction_log.proto, predict.proto and model.proto.
+    """
+    model_spec = _field(3, signature.encode())
+    entry = _field(1, name.encode()) + _field(2, tensor)
+    request = _field(1, model_spec) + _field(2, entry)
+    return _field(6, _field(1, request))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes: its number and wire type 2, the length as a varint, the content."""
+    length, digits = len(content), bytearray()
+    while length > 127:
+        digits.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *digits, length]) + content

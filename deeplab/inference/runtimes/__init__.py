@@ -63,3 +63,4 @@ _MODULES = {  # in a folder of several, files of the first are preferred
 }
 for _name, _module in _MODULES.items():
     RUNTIMES.register_lazily(_name, f"{__name__}.{_module}")
+RUNTIMES.register_lazily("server", "deeplab.serving.client")  # an address in place of a path

@@ -20,8 +20,18 @@ FILE = "saved_model.pb"
 
 
 def recognizes(path: str) -> bool:
-    """Whether this is a SavedModel's folder, or the `saved_model.pb` in it."""
-    return os.path.isfile(path if os.path.basename(path) == FILE else os.path.join(path, FILE))
+    """Whether this is a SavedModel's folder, the `saved_model.pb` in it, or a folder of numbered versions."""
+    file = path if os.path.basename(path) == FILE else os.path.join(path, FILE)
+    return os.path.isfile(file) or bool(versions_in(path))
+
+
+def versions_in(path: str) -> list[int]:
+    """The numbers of the versions in a folder as TensorFlow Serving reads it, ascending."""
+    try:
+        names = [name for name in os.listdir(path) if name.isdigit() and name.isascii()]
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if os.path.isfile(os.path.join(path, name, FILE)))
 
 
 def load(path: str, options: LoadOptions) -> Predictor:
@@ -37,6 +47,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
     from deeplab.inference.runtimes import graph_safety
 
     folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
+    if not os.path.isfile(os.path.join(folder, FILE)):
+        folder = os.path.join(folder, str(versions_in(folder)[-1]))  # the latest, as TensorFlow Serving chooses
     try:
         limited = graph_safety.check_saved_model(folder, options.trust_model) and not options.trust_model
         loaded = graph_safety.run_limited(lambda: tf.saved_model.load(folder), folder, limited)

@@ -1,0 +1,247 @@
+"""The client against `deeplab serve`'s application, and against a small PredictionService that runs the SavedModel."""
+
+import concurrent.futures
+import http.server
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.errors import raises
+from support.export_battery import CLASSES, export
+from support.golden_recipe import image
+from support.small_exports import make_balanced_network
+from support.threshold_predictor import ByRed
+
+from deeplab.inference.load import load
+from deeplab.serving import Client
+from deeplab.serving.client import _split
+
+IMAGE = image(50, 61)[0].astype(np.uint8)
+DISCS = np.zeros((8, 9, 3), np.uint8)
+DISCS[2:5, 3:6, 0] = 255
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Versions 3 and 4 of a SavedModel, as TensorFlow Serving wants them."""
+    folder = tmp_path_factory.mktemp("models")
+    for version in (3, 4):
+        export(make_balanced_network(IMAGE), folder, formats=("saved_model",), parity_images=1, model_version=version)
+    return folder / "saved_model"
+
+
+# --- REST -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server():
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    from deeplab.serving import app
+
+    model = ByRed()
+    model.set_classes(("ground", "disc", "leaf"), ((1, 2, 3), (200, 0, 0), (0, 0, 9)))
+    made = app.create({"model": "made", "api_key": "secret"}, [model])
+    server = uvicorn.Server(uvicorn.Config(made, log_level="warning", port=0))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_rest_gives_what_the_model_gives(server):
+    client = Client(server, api_key="secret")
+    assert client.class_names == ("ground", "disc", "leaf") and client.num_classes == 3
+    assert client.colors[1].tolist() == [200, 0, 0]
+    expected = ByRed().predict(DISCS)
+    labels, scores = client.predict(DISCS)
+    assert labels.dtype == np.int32 and (labels == expected.labels).all() and (scores == expected.probabilities).all()
+    labels, scores = client.predict(DISCS, probabilities=False)
+    assert (labels == expected.labels).all() and scores is None
+    assert client.segment(DISCS).fractions()["disc"] == pytest.approx(9 / 72)
+    assert Client(f"http://{server}/v1/models/deeplab", api_key="secret", version=1).predict(DISCS).labels.sum() == 9
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"api_key": "other"}, "401"),
+        ({"api_key": "secret", "model": "other"}, "404"),
+        ({"api_key": "secret", "version": 2}, "404"),
+    ],
+)
+def test_refusals(server, settings, words):
+    with raises("server-failed", where=server) as caught:
+        Client(server, **settings)
+    assert words in caught.value.rule
+
+
+def test_nobody_listens():
+    with raises("server-failed") as caught:
+        Client("http://127.0.0.1:9", timeout=5)
+    assert "cannot be reached" in caught.value.rule
+
+
+class Busy(http.server.BaseHTTPRequestHandler):
+    """A server of the default signature alone, which is busy at every second request."""
+
+    count = 0
+
+    def _answer(self, content, status=200):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", "0.01")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        outputs = {"SemanticPredictions": {}}
+        found = {"metadata": {"signature_def": {"signature_def": {"serving_default": {"outputs": outputs}}}}}
+        self._answer(found if self.path.endswith("metadata") else {}, 200 if self.path.endswith("metadata") else 404)
+
+    def do_POST(self):
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Busy.count += 1
+        if Busy.count % 2:
+            self._answer({"error": "busy"}, 503)
+            return
+        pixels = np.asarray(content["instances"][0]["images"])
+        self._answer({"predictions": [{"SemanticPredictions": (pixels[..., 0] > 150).astype(int).tolist()}]})
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_busy_server_is_asked_again_and_other_signatures_do():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}", "any")
+        labels, scores = client.predict(DISCS)
+        assert labels.sum() == 9 and scores is None and client.num_classes is None and Busy.count == 2
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "host, expected",
+    [
+        ("localhost:8501", ("http://localhost:8501", "m")),
+        ("https://a.b/proxy/", ("https://a.b/proxy", "m")),
+        ("http://a:1/v1/models/x", ("http://a:1", "x")),
+        ("grpc://a:1/v1/models/x", ("grpc://a:1", "x")),
+    ],
+)
+def test_addresses(host, expected):
+    assert _split(host, "m") == expected
+
+
+@pytest.mark.parametrize(
+    "host", ["", "file:///etc/passwd", "ftp://a:1", "http://", "http://a:b", "http://u:p@a:1", "grpc://a"]
+)
+def test_what_is_no_address(host):
+    with raises("wrong-address"):
+        _split(host, "m")
+
+
+# --- gRPC -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def service(exported):
+    """A PredictionService that runs the latest version of the SavedModel; its address."""
+    grpc = pytest.importorskip("grpc", reason="needs the extra grpc")
+    pytest.importorskip("tensorflow_serving.apis", reason="needs the extra grpc")
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+
+    folder = exported / "4"
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def _require(self, spec, context):
+            if spec.name != "mine" or (spec.HasField("version") and spec.version.value != 4):
+                context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
+
+        def GetModelMetadata(self, request, context):
+            self._require(request.model_spec, context)
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for name, one in content.meta_graphs[0].signature_def.items():
+                signatures.signature_def[name].CopyFrom(one)
+            answer = get_model_metadata_pb2.GetModelMetadataResponse()
+            answer.metadata["signature_def"].Pack(signatures)
+            return answer
+
+        def Predict(self, request, context):
+            self._require(request.model_spec, context)
+            found = signature(images=tf.make_ndarray(request.inputs["images"]))
+            answer = predict_pb2.PredictResponse()
+            for name in request.output_filter or found:
+                answer.outputs[name].CopyFrom(tf.make_tensor_proto(found[name]))
+            return answer
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"grpc://127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_grpc_gives_what_the_file_gives(service, exported):
+    client = Client(service, "mine", class_names=CLASSES.names)
+    assert client.num_classes == 4 and client.class_names == CLASSES.names
+    expected = load(str(exported)).predict(IMAGE)
+    labels, scores = client.predict(IMAGE)
+    assert (labels == expected.labels).all() and len(np.unique(labels)) > 1
+    np.testing.assert_allclose(scores, expected.probabilities, atol=1e-6)
+    assert client.predict(IMAGE, probabilities=False).probabilities is None
+    assert (client.segment(IMAGE).labels == expected.labels).all()
+    assert (load(f"{service}/v1/models/mine").predict(IMAGE).labels == expected.labels).all()  # as --model takes it
+    for settings in ({"model": "other"}, {"model": "mine", "version": 3}):
+        with raises("server-failed") as caught:
+            Client(service, **settings)
+        assert "NOT_FOUND" in caught.value.rule
+
+
+# --- The versioned SavedModel -----------------------------------------------------------------------------------
+
+
+def test_versions_are_kept_and_the_latest_is_loaded(exported):
+    assert sorted(path.name for path in exported.iterdir()) == ["3", "4"]
+    found = load(str(exported))
+    assert found.source == str(exported / "4") and found.class_names == CLASSES.names
+    assert load(str(exported / "3")).predict(IMAGE).labels.shape == IMAGE.shape[:2]
+
+
+def test_every_signature_and_the_warm_up_requests(exported):
+    """The requests are read by TensorFlow Serving's own protocol buffers, and run."""
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", reason="needs the extra grpc")
+    loaded = tf.saved_model.load(str(exported / "4"))
+    path = exported / "4" / "assets.extra" / "tf_serving_warmup_requests"
+    seen = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = logs.PredictionLog.FromString(record.numpy()).predict_log.request
+        seen.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        assert loaded.signatures[seen[-1]](**inputs)
+    assert seen == ["serving_default", "serving_bytes", "serving_png"]
+
+
+def test_masks_as_png_files_equal_the_labels(exported):
+    from PIL import Image
+
+    loaded = tf.saved_model.load(str(exported / "4"))
+    files = tf.stack([tf.io.encode_png(IMAGE), tf.io.encode_png(IMAGE[:, ::-1])])
+    labels = loaded.signatures["serving_bytes"](image_bytes=files)["SemanticPredictions"].numpy()
+    masks = loaded.signatures["serving_png"](image_bytes=files)["mask_png_bytes"].numpy()
+    assert labels.shape == (2, *IMAGE.shape[:2])
+    for label, mask in zip(labels, masks, strict=True):
+        assert (np.asarray(Image.open(io.BytesIO(mask))) == label).all()
