@@ -33,6 +33,7 @@ _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits o
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,3})")
 _MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
 _MAX_LISTED = 6  # values that a message names
+_MAX_PLAIN = 2**26  # pixels of a mask that is decoded without asking Pillow whether it is too large
 
 
 # --- Values -------------------------------------------------------------------------------------------------
@@ -340,6 +341,13 @@ def decode_values(data: bytes, where: str, spec: LabelSpec) -> np.ndarray:
 def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, bool]:
     """The values, how many pixels took the nearest color of the table, and whether values were read from colors."""
     spec = spec.before
+    try:
+        indices = _plain_indices(data) if spec.table is None and not spec.by_color else None
+    except ValueError as error:
+        _open(data, where)  # may say more about it
+        raise unreadable(where, error) from None
+    if indices is not None:
+        return indices, 0, False
     image = _open(data, where)
     if spec.table is None and image.mode in ("RGBA", "LA"):
         image = _alpha_if_mask(image)
@@ -351,6 +359,29 @@ def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, 
     if image.mode == "P" and spec.table is not None:
         _require_same_meaning(image, where, spec.table)
     return _indices(image, data, where), 0, image.mode in _COLOR_MODES
+
+
+def _plain_indices(data: bytes) -> np.ndarray | None:
+    """The values of an 8-bit gray or palette PNG, uint8 [H, W], decoded by OpenCV in half of Pillow's time.
+
+    None for other files, and where chunks are damaged: Pillow then reads the file, or says what is wrong with it.
+
+    Raises:
+      ValueError: libpng refuses the pixels, as TensorFlow would. Pillow fills rows that are missing with zeros.
+    """
+    if _png_kind(data) not in ((8, 0), (8, 3)) or data[28]:  # the last: interlaced
+        return None
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if not 0 < height * width <= _MAX_PLAIN or max(height, width) > MAX_SIDE:
+        return None
+    try:
+        gray = without_palette(data)  # whose chunks are whole, and of the kinds that OpenCV reads as they are
+    except ValueError:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(gray, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its pixels are damaged or end too early")
+    return pixels if pixels.shape == (height, width) and pixels.dtype == np.uint8 else None
 
 
 _ONE_CHANNEL, _COLOR_MODES = ("1", "L", "P"), ("RGB", "RGBA")

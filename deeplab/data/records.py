@@ -7,6 +7,7 @@ Keys, types and names are those of the research DeepLab, so each of the two proj
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -78,18 +79,23 @@ def _serialized(features: Mapping[str, bytes | int]) -> bytes:
     The bytes are those of TensorFlow's deterministic serialization. They are put together here so that the images are
     copied once, and so that building reaches its first good pair without TensorFlow.
     """
-    entries = []
+    parts: list[bytes] = []  # joined once at the end, so that images are copied once
+    total = 0
     for key, value in sorted(features.items()):
-        name = key.encode()
         # Feature.bytes_list (1) with BytesList.value, or Feature.int64_list (3) with Int64List.value, packed
-        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
-        entries.append(_field(1, _field(1, name) + _field(2, feature)))  # Features.feature: key and value
-    return _field(1, b"".join(entries))  # Example.features
+        content = value if isinstance(value, bytes) else _varint(value)
+        head = b"\n" + _varint(len(content))  # field 1 of the list
+        head = (b"\n" if isinstance(value, bytes) else b"\x1a") + _varint(len(head) + len(content)) + head
+        named = _key_field(key) + b"\x12" + _varint(len(head) + len(content)) + head  # key (1) and value (2) of a map
+        named = b"\n" + _varint(len(named) + len(content)) + named  # Features.feature (1)
+        parts += (named, content)
+        total += len(named) + len(content)
+    return b"".join([b"\n", _varint(total), *parts])  # Example.features (1)
 
 
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of a protocol buffer."""
-    return b"%c%b%b" % (number << 3 | 2, _varint(len(content)), content)
+@functools.cache
+def _key_field(key: str) -> bytes:
+    return b"\n" + _varint(len(key.encode())) + key.encode()
 
 
 def _varint(value: int) -> bytes:

@@ -27,7 +27,8 @@ def read_file(path: str | os.PathLike) -> bytes:
     """
     require_regular(path)
     try:
-        return pathlib.Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise unreadable_file(path, error) from None
 

@@ -130,7 +130,9 @@ def examine_drawn_mask(mask: Mask, split: str, painter: Painter, size: tuple[int
 
 
 def _palette_of(image: Image.Image, decoded: DecodedLabel) -> dict[int, int]:
-    shown = image.getpalette("RGB") or []
+    # Without `getpalette`, which decodes the pixels once more.
+    stored = image.palette if image.palette and image.palette.rawmode == "RGB" else None
+    shown = list(stored.palette) if stored else image.getpalette("RGB") or []
     present = [index for index in np.flatnonzero(decoded.counts).tolist() if 3 * index + 2 < len(shown)]
     colors = {index: shown[3 * index : 3 * index + 3] for index in present}
     return {index: red << 16 | green << 8 | blue for index, (red, green, blue) in colors.items()}

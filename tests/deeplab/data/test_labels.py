@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from support.errors import raises
 
 from deeplab.data import labels
@@ -48,6 +49,35 @@ def raw_png(rows: list[bytes], width: int, depth: int, kind: int) -> bytes:
 
 def decode(data: bytes, rule: LabelSpec = LabelSpec()) -> np.ndarray:  # noqa: B008
     return decode_label(data, "mask.png", rule).label
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"transparency": 0}, {"pnginfo": PngInfo()}])
+def test_plain_pngs_have_the_values_that_pillow_reads(mode, options):
+    """OpenCV decodes them faster; what their other chunks say must not change the values."""
+    if "pnginfo" in options:
+        options["pnginfo"].add_text("gamma", "2.2")
+    rng = np.random.default_rng(0)
+    values = np.sort(rng.integers(0, 5, (40, 50), dtype=np.uint8), axis=1)
+    image = Image.fromarray(values)
+    if mode == "P":
+        image.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "png", **options)
+    np.testing.assert_array_equal(decode(buffer.getvalue()), values)
+
+
+def test_rows_that_are_missing_are_not_filled(capfd):
+    """Pillow fills them with zeros, which would be background; TensorFlow would stop training at the record."""
+    rows = [bytes([1] * 30)] * 20
+    assert decode(raw_png(rows, 30, 8, 0)).all()
+    short = raw_png(rows[:10], 30, 8, 0)
+    header = struct.pack(">IIBBBBB", 30, 20, 8, 0, 0, 0, 0)
+    whole = b"IHDR" + header
+    start = short.index(b"IHDR")
+    short = short[:start] + whole + zlib.crc32(whole).to_bytes(4, "big") + short[start + len(whole) + 4 :]
+    with raises("unreadable-image", where="mask.png"):
+        decode(short)
 
 
 def test_gray_png_goes_in_unchanged():
