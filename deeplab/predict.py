@@ -8,7 +8,7 @@ The model is a training folder, a checkpoint or an exported file. Writes mask/NA
 numbers), color/NAME.png, overlay/NAME.png and summary.csv, the fraction of each class in each image; further flags add
 cut-outs, areas, probabilities, and polygons to open in an annotation tool. Masks have the
 size of their images. If an image cannot be read, its error is printed, the others are processed, and the exit code
-is 1.
+is 1. Videos become overlay/NAME.mp4 and color/NAME.mp4, without sound, and mask/NAME/000000.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import InferenceConfig, PredictConfig, model_source
-from deeplab.data import image_files
+from deeplab.inference import inputs
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder
@@ -39,9 +39,11 @@ def run(given: Given) -> None:
     (config,) = configs_from(given, [PredictConfig])
     source = model_source(config)
     require_something(source)
-    images, output_dir = image_files.find_images(config.input, config.recursive), config.output_dir
+    output_dir = config.output_dir
+    videos, others = inputs.find_videos(config.input)
+    images = inputs.find_inputs(others, config.recursive, config.all_pages)
     console.import_tensorflow()
-    from deeplab.inference import folder_prediction
+    from deeplab.inference import folder_prediction, video
     from deeplab.inference.segmenter import Segmenter
 
     folder_prediction.refuse_own_results(images, output_dir)
@@ -49,6 +51,8 @@ def run(given: Given) -> None:
     with made_folder(output_dir), folder_lock(output_dir, "predicting", "give another `output_dir`"):
         # Before the model is loaded, and again with the names of the classes.
         folder_prediction.refuse_to_overwrite(images, folder_prediction.Outputs(config))
+        for source_of_frames in videos:
+            video.require_new(config, source_of_frames)
         segmenter = Segmenter(
             source,
             dataset=config.dataset,
@@ -58,13 +62,14 @@ def run(given: Given) -> None:
             shrink_large_images=config.shrink_large_images,
             **{name: value for name, value in given.items() if name not in own},
         )
-        outcome = folder_prediction.predict_files(segmenter, images, config)
+        outcome = folder_prediction.predict_files(segmenter, images, config, videos)
     if outcome.fractions:
         print(folder_prediction.table(outcome.fractions))
-    print(f"written: {len(outcome.fractions)} of {len(images)} images into {output_dir}", flush=True)
+    number = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
+    print(f"written: {len(outcome.fractions)} of {number} into {output_dir}", flush=True)
     if outcome.errors:
         names = ", ".join(error.where for error in outcome.errors[:5])
-        where = f"{len(outcome.errors)} of {len(images)} images"
+        where = f"{len(outcome.errors)} of {number}"
         raise UserError("failed-images", f"failed: {names}", "see above", where=where, value=len(outcome.errors))
 
 

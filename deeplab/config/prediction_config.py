@@ -125,13 +125,28 @@ class VisConfig(Config):
 class PredictConfig(Config):
     """Prediction on image files."""
 
-    input: Texts = setting((), "Image, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
+    input: Texts = setting(
+        (),
+        "Image, folder, pattern such as 'photos/*.jpg', http(s) address, video, number of a camera, or - for standard "
+        "input; repeatable.",
+        required=True,
+    )
     output_dir: str = setting("", "Folder for the results; made if it does not exist.", required=True)
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME, rare=True)
     checkpoint_path: str = setting("", _SAME, rare=True)
     export_path: str = setting("", _SAME, rare=True)
     recursive: bool = setting(False, "Include the subfolders of input folders.")
+    all_pages: bool = setting(False, "Predict every page of a TIFF and every frame of a GIF, not only the first.")
+    max_frames: int | None = setting(
+        None, "End of a video or camera (unset: at its end, or Ctrl-C).", min=1, unit="frames"
+    )
+    temporal_smoothing: float = setting(
+        0.0,
+        "Weight of the former frames of a video, 0 to below 1: labels flicker less, and lag behind motion.",
+        min=0,
+        max=0.99,
+    )
     overwrite: bool = setting(False, "Replace the results of an earlier run.")
     save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")
     save_color: bool = setting(True, "Write color/NAME.png: each pixel in the color of its class.")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,39 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
       UserError: as `decode_rgb`, or the file cannot be read.
     """
     return decode_rgb(read_file(path), str(path))
+
+
+def count_pages(data: bytes, where: str) -> int:
+    """Number of pages or frames of an image file's bytes: 1 for most, more for TIFF, GIF, WebP and animated PNG.
+
+    Raises:
+      UserError: as `decode_rgb`.
+    """
+    kind = kind_of(data, where)
+    if kind in ("jpeg", "jpeg2000"):
+        return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged tags, about which reading the page will say more
+            image = Image.open(io.BytesIO(data), formats=(_PILLOW_NAMES.get(kind, kind.upper()),))
+            return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # on files made to harm, Pillow raises nearly anything
+        raise unreadable(where, error, kind) from None
+
+
+def decode_page(data: bytes, where: str, page: int) -> np.ndarray:
+    """Decode one page or frame of an image file to uint8 [H, W, 3], RGB, upright; frames of animations are complete.
+
+    Args:
+      data: the file's bytes.
+      where: its name, for messages.
+      page: its number, from 0.
+
+    Raises:
+      UserError: as `decode_rgb`, or there is no such page.
+    """
+    decoded = _decoded(data, where, kind_of(data, where), page)
+    return _three_channels(upright(decoded.pixels, decoded.orientation))
 
 
 def decode_rgb(data: bytes, where: str) -> np.ndarray:
@@ -381,12 +415,14 @@ def _encoded(
     return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
 
 
-def _decoded(data: bytes, where: str, kind: str) -> _Decoded:
+def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
     tags = _tags_of(data) if kind == "tiff" else {}
     _require_plain_tiff(tags, where)
     _require_all_rows(tags, where, len(data))
     try:
         image = Image.open(io.BytesIO(data), formats=(_PILLOW_NAMES.get(kind, kind.upper()),))
+        if page:
+            image.seek(page)
         require_short_sides(image)
         return _loaded(image, tags, bits=data[24] if kind == "png" else _bits_of(image, tags))
     except Exception as error:  # on files made to harm, Pillow raises nearly anything

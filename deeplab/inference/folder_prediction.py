@@ -17,7 +17,7 @@ from deeplab.config.fields import split_words
 from deeplab.config.prediction_config import PredictConfig
 from deeplab.data.class_names import class_numbers
 from deeplab.data.image_files import ImageFile
-from deeplab.inference import annotation_writers
+from deeplab.inference import annotation_writers, inputs, video
 from deeplab.inference.annotation_writers import AnnotatedImage
 from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
 from deeplab.utils import console
@@ -47,8 +47,10 @@ class Outcome:
     errors: list[UserError]
 
 
-def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: PredictConfig) -> Outcome:
-    """Predict every image; one that cannot be read is reported, and the others are still predicted.
+def predict_files(
+    segmenter: Segmenter, files: Sequence[ImageFile], config: PredictConfig, videos: Sequence[str] = ()
+) -> Outcome:
+    """Predict every image, then every video; one that cannot be read is reported, and the others are still predicted.
 
     The summary lists what was finished, even if the disk is full or the user interrupts.
 
@@ -69,7 +71,7 @@ def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: Pred
         WriteBehind() as writer,
         console.progress(total=len(files), what="predicting", unit="image") as bar,
     ):
-        for number, (file, pixels) in enumerate(read_ahead(files)):
+        for number, (file, pixels) in enumerate(read_ahead(files, inputs.read)):
             try:
                 if isinstance(pixels, UserError):
                     raise pixels
@@ -82,6 +84,14 @@ def predict_files(segmenter: Segmenter, files: Sequence[ImageFile], config: Pred
             else:
                 jobs.append((file.name, result.fractions(), writer.submit(outputs.write, number, file, result)))
             bar.update()
+        for source in videos:
+            done: Future = Future()
+            try:
+                jobs.append((video.name_of(source), video.predict_video(segmenter, source, config), done))
+                done.set_result(None)
+            except UserError as error:
+                errors.append(_about(ImageFile(source, video.name_of(source)), error))
+                console.error(errors[-1])
     return Outcome(_finished(jobs), errors)
 
 
@@ -270,6 +280,8 @@ def refuse_own_results(files: Sequence[ImageFile], output_dir: str) -> None:
     """
     inside = os.path.realpath(output_dir) + os.sep
     for file in files:
+        if isinstance(file, (inputs.RemoteImage, inputs.PipedImage)):
+            continue
         if os.path.realpath(file.path).startswith(inside):
             rule = f"{file.path} is an image to predict, but is in `output_dir={output_dir}`"
             hint = "give an `output_dir` beside the images, not around them"

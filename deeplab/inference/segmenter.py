@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,15 +196,38 @@ class Segmenter:
                 raise pixels
             yield image.path, self(pixels, probabilities)
 
+    def video(
+        self,
+        source: str | os.PathLike | int,
+        smoothing: float = 0.0,
+        max_frames: int | None = None,
+        probabilities: bool = False,
+    ) -> Iterator[Segmentation]:
+        """Yield the segmentation of every frame of a video file or camera.
+
+        Args:
+          source: path of a file, or number of a camera.
+          smoothing: weight of the former frames' probabilities in those of a frame, from 0 to below 1.
+          max_frames: frames after which it ends; None = at its end.
+          probabilities: whether to return them as well.
+
+        Raises:
+          UserError: it cannot be opened or decoded (`unreadable-video`).
+        """
+        from deeplab.inference import video  # here: it imports this module
+
+        frames = video.Video(str(source), max_frames)
+        yield from video.segment_video(self, frames, smoothing, probabilities)
+
 
 def read_ahead(
-    files: Sequence[image_files.ImageFile],
+    files: Sequence[image_files.ImageFile], read: Callable[[image_files.ImageFile], np.ndarray] | None = None
 ) -> Iterator[tuple[image_files.ImageFile, np.ndarray | UserError]]:
     """Yield every image file with its pixels, uint8 [H, W, 3], or with the error that kept it from being read."""
 
     def pixels_of(file: image_files.ImageFile) -> np.ndarray | UserError:
         try:
-            return images.read_image(file.path)
+            return read(file) if read else images.read_image(file.path)
         except UserError as error:
             return error
 

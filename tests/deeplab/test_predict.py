@@ -13,6 +13,7 @@ from support.errors import raises
 import deeplab.predict as command
 from deeplab import Segmenter
 from deeplab.config.prediction_config import PredictConfig, model_source
+from deeplab.inference.video import VideoWriter
 
 
 @pytest.fixture
@@ -84,6 +85,19 @@ def test_cutouts_areas_and_polygons(run, small_run, album, tmp_path, capsys):
     assert "holds 7 results already" in capsys.readouterr().err
     assert run(*plain, "--save_polygons=coko", "--overwrite") == 1
     assert "did you mean 'coco'?" in capsys.readouterr().err
+
+
+def test_a_video_beside_images(run, tmp_path, capsys):
+    with VideoWriter(tmp_path / "clip.mp4", 5.0) as writer:
+        for _ in range(3):
+            writer.write(golden_recipe.image(40, 52)[0])
+    (tmp_path / "bad.mp4").write_bytes(b"none")
+    assert run(f"--input={tmp_path}/*.mp4", "--nosave_color", "--temporal_smoothing=0.5") == 1
+    printed = capsys.readouterr()
+    assert "written: 3 of 4 inputs" in printed.out and "bad.mp4" in printed.err and "[unreadable-video]" in printed.err
+    masks = [f"mask/clip/00000{number}.png" for number in range(3)]
+    assert {*masks, "overlay/clip.mp4", "mask/one.png"} <= set(files_in(tmp_path / "out"))
+    assert [row["image"] for row in csv.DictReader((tmp_path / "out" / "summary.csv").open())] == ["one", "two", "clip"]
 
 
 def test_tiles(run, small_run, tmp_path):
