@@ -47,6 +47,7 @@ def build_data(
     from deeplab.data.conversion import local, summary
     from deeplab.data.conversion.splits import read_sources
     from deeplab.data.readers import FORMATS
+    from deeplab.data.records import shards_by_split
 
     form = FORMATS.get(format_name)
     output_dir = records.output_dir or form.output_dir
@@ -69,8 +70,25 @@ def build_data(
     if unfit:
         rule = "the records are written, but unfit for training: see the errors above"
         raise UserError("unfit-dataset", rule, "correct the data and add `overwrite=true`", where=", ".join(unfit))
+    _tell_splits(list(shards_by_split(folder)))
     split = "" if "train" in source.splits else f" --split={shlex.quote(next(iter(source.splits)))}"
     console.note(f"to look at them: deeplab browse_data --dataset_dir={shlex.quote(folder)}{split}")
+
+
+def _tell_splits(splits: Sequence[str]) -> None:
+    """Says which settings train and eval need where splits are not called train and val."""
+    from deeplab.data.split_names import in_order, training_split
+
+    training = training_split(splits)
+    evaluated = next((split for split in reversed(in_order(splits)) if split != training), "")
+    evaluated = "val" if "val" in splits else evaluated
+    needed = [f"`train_split={shlex.quote(training)}`"] * ("train" not in splits)
+    if evaluated != "val":
+        text = f"`eval_split={shlex.quote(evaluated or training)}`"
+        needed.append(text if evaluated else f"{text}, as there is no other split")
+    if needed:
+        held = ", ".join(in_order(splits))
+        console.note(f"the splits are {held}, while train looks for train, eval and vis for val: {'; '.join(needed)}")
 
 
 def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:

@@ -49,13 +49,12 @@ def check_records(config: CheckConfig, records: RecordsToCheck) -> int:
     Raises:
       UserError: flags that cannot be followed.
     """
-    from deeplab.data.records import shards_by_split
     from deeplab.data.validation import analysis, subject
 
     folder, dataset = folder_of(records.dataset_dir, records.dataset)
-    if pathlib.Path(folder).is_dir() and shards_by_split(folder):
-        console.import_tensorflow()
     found = subject.of_records(folder, dataset=dataset, num_classes=records.num_classes, splits=config.splits)
+    if found.total:  # only reading the records takes TensorFlow
+        console.import_tensorflow()
     return conclude(analysis.check(found, config), config)
 
 

@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 from PIL import Image
+
+from deeplab import build_data
 
 SCRIPT = """
 import sys
@@ -40,3 +43,19 @@ def test_errors_about_data_come_before_tensorflow_is_imported(tmp_path):
     codes = ["invalid-json", "image-not-found", "file-not-found", "label-out-of-range"]
     assert [code for code in codes if f"[{code}]" in done.stderr] == codes, done.stderr
     assert "TENSORFLOW False" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (["train", "val"], None),
+        (["train", "trainval", "val"], None),
+        (["train", "test"], "`eval_split=test`"),
+        (["train_fine", "val_fine"], "`train_split=train_fine`; `eval_split=val_fine`"),
+        (["all"], "`train_split=all`; `eval_split=all`, as there is no other split"),
+    ],
+)
+def test_a_build_tells_the_splits_that_train_and_eval_need(splits, said, capsys):
+    build_data._tell_splits(splits)
+    err = capsys.readouterr().err
+    assert (said in err) if said else not err

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from deeplab.config.conversion_config import DrawnConfig
+from deeplab.data.readers import FORMATS
 from tests.fuzz.harness import Outcome, run_target
 from tests.fuzz.mutation import mutate_bytes, mutate_text, mutate_value
 from tests.fuzz.targets import TARGETS
 
-INPUTS = 24_000  # over all targets
+INPUTS = 29_500  # over all targets
 SLOW = {
     "graphs": 600,
-    "readers": 1500,
+    "readers": 7000,  # about 400 of each annotation file
     "flags": 300,
     "records": 600,
     "checkpoints": 500,
@@ -29,6 +31,14 @@ def number_of_inputs(name: str) -> int:
 
 def test_there_are_enough_inputs():
     assert sum(map(number_of_inputs, TARGETS)) >= 20_000
+
+
+def test_every_annotation_file_gets_enough_inputs():
+    from tests.deeplab.data.readers.test_reader_battery import CASES
+
+    files = sum(len(case.annotations) for case in CASES)
+    assert all(case.annotations for case in CASES if issubclass(FORMATS.get(case.format).config, DrawnConfig))
+    assert SLOW["readers"] / files > 350  # at least 300 of each, with a margin of chance
 
 
 @pytest.mark.slow

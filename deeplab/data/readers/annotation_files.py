@@ -37,8 +37,8 @@ _MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats a
 _NO_AREA = "shapes without an area left out"
 _OUTSIDE = "images have shapes that reach far outside, as if they had been resized or cropped after annotating"
 _OUTSIDE_HINT = (
-    "`annotation_scale=0.5` scales shapes to images that were halved, `scale_annotations=true` from the size that the "
-    "file states; `on_outside=cut` cuts off what is outside"
+    "use the images that were annotated, or scale the shapes: `annotation_scale=0.5` for images that were halved; "
+    "`on_outside=cut` cuts off what is outside"
 )
 _MAX_OUTSIDE = 5  # images with such shapes that are slips of the mouse
 _MAX_OUTSIDE_FRACTION = 0.1  # of the images with shapes
