@@ -44,6 +44,9 @@ setup(
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx
+        # export formats and runtimes openvino, mnn: the exports are made of an ONNX model
+        "openvino": ["openvino>=2026.4", "nncf>=3.4", "tf2onnx>=1.17", "onnx>=1.23"],
+        "mnn": ["MNN>=3.6", "tf2onnx>=1.17", "onnx>=1.23"],
         "dev": requirements("requirements-dev.txt"),
     },
     entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},

@@ -24,6 +24,7 @@ _BY_SUFFIX = {
     ".pb": "a frozen graph or SavedModel",
     ".tflite": "a TensorFlow Lite file",
     ".onnx": "an ONNX file",
+    ".mnn": "an MNN file",
     ".pth": "a PyTorch file",
     ".pt": "a PyTorch file",
     ".keras": "a Keras file",

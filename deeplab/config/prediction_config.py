@@ -13,7 +13,7 @@ SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with i
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
 _MODEL = (
     "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder, .keras, "
-    ".tflite, .onnx."
+    ".tflite, .onnx, .mnn, OpenVINO folder."
 )
 _SAME = "The same as `model`."
 _POSTPROCESS = (

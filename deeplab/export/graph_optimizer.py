@@ -41,15 +41,16 @@ def speed_up(definition: tf.compat.v1.GraphDef) -> None:
 
 
 def speed_up_for_others(definition: tf.compat.v1.GraphDef) -> None:
-    """Applies the identities for programs other than TensorFlow. Nodes that are no longer read stay in the graph."""
+    """Applies the identities for programs other than TensorFlow. Nodes that are no longer read stay in the graph.
+
+    `split_pooled_from_concat` is not among them: it makes a bias that depends on the image, which converters refuse.
+    """
     graph = _Graph(definition)
     for node in list(definition.node):
         if node.op == "BatchToSpaceND":
             dilate_natively(graph, node)
         elif node.op == "Mean":
             compose_projection(graph, node)
-        elif node.op == "ConcatV2":
-            split_pooled_from_concat(graph, node)
 
 
 class _Graph:

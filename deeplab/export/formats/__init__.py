@@ -79,6 +79,12 @@ _MODULES = {
     "onnx": "onnx",
     "onnx_dynamic": "onnx",
     "onnx_int8": "onnx",
+    "openvino": "openvino",
+    "openvino_float16": "openvino",
+    "openvino_int8": "openvino",
+    "mnn": "mnn",
+    "mnn_float16": "mnn",
+    "mnn_int8": "mnn",
 }
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")

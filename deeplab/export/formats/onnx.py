@@ -48,13 +48,13 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     Raises:
       UserError: the extra `onnx` is not installed.
     """
-    return _finish(model, path, _converted(model, fixed=True), describe(model))
+    return _finish(model, path, converted(model, fixed=True), describe(model))
 
 
 def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes a file for images of many sizes with float32 weights."""
     description = dataclasses.replace(describe(model), stride=model.settings.model.output_stride)
-    return _finish(model, path, _converted(model, fixed=False), description)
+    return _finish(model, path, converted(model, fixed=False), description)
 
 
 def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -74,8 +74,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
 
     with tempfile.TemporaryDirectory() as folder:
         before, after = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
-        proto = _converted(model, fixed=True)
-        _keep_sizes(proto, onnx.numpy_helper)
+        proto = converted(model, fixed=True)
         onnx.save(onnx.shape_inference.infer_shapes(proto), before)
         logging.disable(logging.WARNING)  # it advises steps that were taken
         try:
@@ -96,15 +95,25 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
     return _finish(model, path, proto, description)
 
 
-def _converted(model: FrozenModel, fixed: bool) -> Proto:
+def converted(model: FrozenModel, fixed: bool) -> Proto:
+    """The model in memory, for other formats that are made of it.
+
+    Args:
+      model: what to convert.
+      fixed: whether the image has the crop size; else any of k * stride + 1 pixels.
+
+    Raises:
+      UserError: the extra `onnx` is not installed.
+    """
     tf2onnx = require("tf2onnx", "onnx")
-    require("onnx", "onnx")
+    onnx = require("onnx", "onnx")
     names = [LABELS, *([PROBABILITIES] if model.config.export_probabilities else [])]
     definition = graph_definition(model, fixed)
     outputs = [f"{name}:0" for name in names]
     proto, _ = tf2onnx.convert.from_graph_def(definition, input_names=[f"{IMAGE}:0"], output_names=outputs, opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):
         _rename(proto, value.name, value.name.removesuffix(":0"))
+    _keep_sizes(proto, onnx)
     return proto
 
 
@@ -140,7 +149,6 @@ def _rename(proto: Proto, old: str, new: str) -> None:
 
 def _finish(model: FrozenModel, path: str, proto: Proto, description: FixedInput) -> list[TensorInfo]:
     onnx = require("onnx", "onnx")
-    _keep_sizes(proto, onnx.numpy_helper)
     target = model.config.onnx_for
     if target == "opencv4":
         _bounds_as_attributes(proto, onnx)
@@ -148,6 +156,12 @@ def _finish(model: FrozenModel, path: str, proto: Proto, description: FixedInput
         onnx.checker.check_model(proto)
     onnx.helper.set_model_props(proto, {PROPERTY: description.to_json(), TARGET: target})
     write_atomically(path, proto.SerializeToString(deterministic=True))
+    return tensors(proto)
+
+
+def tensors(proto: Proto) -> list[TensorInfo]:
+    """Inputs and outputs of a model in memory."""
+    onnx = require("onnx", "onnx")
     return [_tensor(value, onnx) for value in (*proto.graph.input, *proto.graph.output)]
 
 
@@ -158,18 +172,23 @@ def _tensor(value: Any, onnx: Any) -> TensorInfo:
     return value.name, name, shape_text(tf.TensorShape(shape))
 
 
-def _keep_sizes(proto: Proto, numpy_helper: Any) -> None:
-    """Raises the scales of resizes by a millionth: 7 * float32(25 / 7) would be rounded down to 24.
-
-    The sampling points depend on the two sizes alone, because corners are aligned.
-    """
-    scales = {node.input[2] for node in proto.graph.node if node.op_type == "Resize" and len(node.input) == 3}
-    for constant in proto.graph.initializer:
-        if constant.name in scales:
-            values = numpy_helper.to_array(constant)
-            is_exact = values == np.round(values)
-            raised = np.where(is_exact, values, values * (1 + 1e-6)).astype(values.dtype)
-            constant.CopyFrom(numpy_helper.from_array(raised, constant.name))
+def _keep_sizes(proto: Proto, onnx: Any) -> None:
+    """Gives resizes by constant scales the resulting sizes instead: 7 * float32(25 / 7) would be rounded down to 24."""
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    nodes = [one for one in proto.graph.node if one.op_type == "Resize" and len(one.input) == 3]
+    for node in (one for one in nodes if one.input[2] in constants):
+        shapes = {
+            value.name: [one.dim_value for one in value.type.tensor_type.shape.dim]
+            for value in onnx.shape_inference.infer_shapes(proto).graph.value_info
+        }
+        scales = map(float, constants[node.input[2]])
+        lengths = [round(length * scale) for length, scale in zip(shapes[node.input[0]], scales, strict=True)]
+        name = f"{node.name}/sizes"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(lengths, np.int64), name))
+        node.input[:] = [node.input[0], "", "", name]
+    used = {name for node in proto.graph.node for name in node.input}
+    for constant in [one for one in proto.graph.initializer if one.name not in used]:
+        proto.graph.initializer.remove(constant)
 
 
 def _bounds_as_attributes(proto: Proto, onnx: Any) -> None:

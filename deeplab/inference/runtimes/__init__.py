@@ -59,6 +59,8 @@ _MODULES = {  # in a folder of several, files of the first are preferred
     "keras": "keras_model",
     "litert": "litert",
     "onnx": "onnx",
+    "openvino": "openvino",
+    "mnn": "mnn",
     "checkpoint": "checkpoint",
 }
 for _name, _module in _MODULES.items():
