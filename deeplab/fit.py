@@ -41,7 +41,6 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.run_file import show
 from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.losses.class_balance import recommended_weights, value_text
-from deeplab.train import SECONDS_TO_SAVE
 from deeplab.utils import installation
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
@@ -326,9 +325,7 @@ def run(format_name: str, given: Given) -> int:
     return fit(config, given, format_name)
 
 
-COMMAND = FitCommand(
-    "fit", run, groups, __doc__, Word("FORMAT", formats, lambda _names: "folder"), grace=SECONDS_TO_SAVE
-)
+COMMAND = FitCommand("fit", run, groups, __doc__, Word("FORMAT", formats, lambda _names: "folder"))
 
 
 def main() -> int:

@@ -28,7 +28,6 @@ from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
 GROUPS = (TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig, AugmentationConfig)
-SECONDS_TO_SAVE = 120.0  # a checkpoint, after Ctrl-C
 
 
 def run(given: Given) -> None:
@@ -46,7 +45,7 @@ def run(given: Given) -> None:
         train(resolved, prepared)
 
 
-COMMAND = Command("train", run, GROUPS, __doc__, grace=SECONDS_TO_SAVE)
+COMMAND = Command("train", run, GROUPS, __doc__)
 
 
 def main() -> int:

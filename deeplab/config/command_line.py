@@ -26,13 +26,25 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from deeplab.utils.processes import (
+    GRACE,
+    end_now,
+    ending_on_signals,
+    is_program,
+    silent_start,
+    standard_streams,
+    was_interrupted,
+)
+
+if is_program():  # a signal while the modules below load
+    silent_start()
+
 from deeplab import __version__
 from deeplab.config.fields import Config, coerce, fields_of, kind_of, make, typed
 from deeplab.config.help_page import help_page
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest, spell_as_flags
 from deeplab.utils.paths import read_text
-from deeplab.utils.processes import ending_on_signals, standard_streams
 from deeplab.utils.yaml_files import load_mapping
 
 OK, ERROR, USAGE, CHECK_FAILED, BUG, STOPPED = 0, 1, 2, 3, 70, 130
@@ -84,7 +96,7 @@ class Command:
     groups: Sequence[type] | Callable[[str], Sequence[type]]
     purpose: str
     word: Word | None = None
-    grace: float = 1.5
+    grace: float = GRACE
 
     def main(self, words: Sequence[str] | None = None) -> int:
         """Runs the command on the words after its name (default: those of `sys.argv`); returns the exit code."""
@@ -328,16 +340,25 @@ def run_safely(work: Callable[[], int | None], command: Command | None = None, w
 
     Standard streams that are closed or full do not end the work, and do not change the code.
     """
-    with standard_streams(), ending_on_signals(command.grace if command else 1.5):
+    with standard_streams(), ending_on_signals(command.grace if command else GRACE):
         try:
             return work() or OK
         except KeyboardInterrupt:
-            console.error("stopped before the end")
-            return STOPPED
+            return _stopped()
         except Exception as problem:
+            if was_interrupted():
+                return _stopped()
             error = as_user_error(problem) or _bug(problem, command, words)
             console.error(error)
             return USAGE if isinstance(error, UsageError) else _CODES.get(error.code, ERROR)
+
+
+def _stopped() -> int:
+    """Says so; returns the exit code, or ends the process if it runs nothing but this command."""
+    console.error("stopped before the end")
+    if is_program():
+        end_now(STOPPED)
+    return STOPPED
 
 
 def as_user_error(problem: Exception) -> UserError | None:

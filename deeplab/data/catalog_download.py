@@ -26,6 +26,7 @@ from deeplab.utils import console, download
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.locks import folder_lock
+from deeplab.utils.text import byte_text
 
 STAMP = ".downloaded.json"
 ARCHIVES = "archives"  # folder of downloaded archives, in the output folder
@@ -212,7 +213,7 @@ def _bring(
 def _downloaded(archive: PublishedArchive, folder: pathlib.Path) -> pathlib.Path:
     path = folder / ARCHIVES / archive.file
     path.parent.mkdir(exist_ok=True)
-    size = f", {download.byte_text(archive.bytes)}" if archive.bytes else ""
+    size = f", {byte_text(archive.bytes)}" if archive.bytes else ""
     console.note(f"downloading {archive.address}{size}")
     by_hand = f"download {archive.address} on a machine with a network, and give its folder as `archives=FOLDER`"
     download.fetch(archive.address, str(path), by_hand, _SIZE_LIMIT)

@@ -18,7 +18,7 @@ from deeplab.data import split_names
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import free_space, partial_path, recover, sync, writing
 from deeplab.utils.paths import require_regular
-from deeplab.utils.text import counted
+from deeplab.utils.text import byte_text, counted
 
 if TYPE_CHECKING:  # imported where it is used: names, lists and checks of files start without TensorFlow
     import tensorflow as tf
@@ -252,7 +252,7 @@ class ShardWriter:
             with writing(self.path):
                 yield
         except tf.errors.OpError as error:
-            hint = f"check the permissions and the free space: {free_space(self.path) / 1e6:.1f} MB are free"
+            hint = f"check the permissions and the free space: {byte_text(free_space(self.path))} are free"
             raise UserError("unwritable-file", f"cannot be written: {_short(error)}", hint, where=self.path) from None
 
     def publish(self) -> None:

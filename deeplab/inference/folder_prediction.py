@@ -106,8 +106,12 @@ def _about(file: ImageFile, error: UserError) -> UserError:
 def _summary_at_the_end(path: pathlib.Path, earlier: Fractions, jobs: list, size: int) -> Iterator[None]:
     """Write the summary after the block, however it ends; its room on the disk is reserved before."""
     reserve = partial_path(path.with_name(f"{path.name}.reserve"))
-    with writing(path, size):
-        reserve.write_bytes(bytes(size))
+    try:
+        with writing(path, size):
+            reserve.write_bytes(bytes(size))
+    except BaseException:
+        remove(reserve)
+        raise
     try:
         yield
     finally:

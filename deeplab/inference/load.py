@@ -16,7 +16,7 @@ from deeplab.config.fields import Size
 from deeplab.data import dataset as datasets
 from deeplab.inference import postprocess
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
-from deeplab.inference.runtimes import RUNTIMES, LoadOptions, checkpoint, keras_model
+from deeplab.inference.runtimes import RUNTIMES, LoadOptions, checkpoint, keras_model, probe
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -136,6 +136,8 @@ def _from_path(source: str, options: LoadOptions) -> Predictor:
         raise UserError(
             "settings-built-in", rule, "leave them out, or give the checkpoint instead", where=path, value=names
         )
+    if runtime.is_program and not options.trust_model:
+        probe.require_survival(lambda: runtime.load(path, options), path)
     return runtime.load(path, options)
 
 

@@ -26,6 +26,7 @@ from deeplab.training.step import TrainingBatch
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from deeplab.utils.processes import extend_grace, interrupt
 
 
 def next_batch(batches: Iterator[TrainingBatch], shards: list[str]) -> TrainingBatch:
@@ -141,20 +142,52 @@ def _names(batch: TrainingBatch) -> str:
 
 # ---- signals -------------------------------------------------------------------------------------------
 
+SECONDS_TO_SAVE = 120.0  # for the step in hand and its checkpoint; everything else ends in less than two
+
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM has asked the training to stop."""
+    """Whether Ctrl-C or SIGTERM has asked the training to stop.
+
+    Attributes:
+      received: a signal came.
+      has_raised: it has ended a block of `at_once`.
+      is_urgent: a second one came: the program ends at once.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = self.has_raised = self.is_urgent = False
+        self._may_raise = False
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal raises KeyboardInterrupt: nothing would be counted half, and it may take long."""
+        self._may_raise = True
+        try:
+            yield
+        finally:
+            self._may_raise = False
 
     def __call__(self, number: int, frame: Any) -> None:
-        """Takes a signal: the first is noted, the second ends the program at once."""
+        """Takes a signal: the first is noted, or ends a block of `at_once`; the second ends the program."""
         if self.received:
+            self.is_urgent = True
             raise KeyboardInterrupt
         self.received = True
+        if self._may_raise:
+            self._may_raise, self.has_raised = False, True
+            interrupt()
         with contextlib.suppress(OSError):  # not through the console, which may be in the middle of a line
             os.write(2, b"\nstopping with a checkpoint after this step (again: at once, without)\n")
+
+
+@contextlib.contextmanager
+def interrupted(stop: StopRequest) -> Iterator[None]:
+    """Ends the block at the KeyboardInterrupt of a first signal, or what TensorFlow makes of it, before the saving."""
+    try:
+        yield
+    except BaseException:
+        if stop.is_urgent or not stop.has_raised:
+            raise
 
 
 @contextlib.contextmanager
@@ -171,5 +204,6 @@ def deferred_signals() -> Iterator[StopRequest]:
                 before[number] = signal.signal(number, request)
         yield request
     finally:
+        extend_grace(0)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -34,6 +34,7 @@ from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.state import TrainState, replica_parts
 from deeplab.training.step import Trainer, TrainingBatch, make_train_step
 from deeplab.utils import console
+from deeplab.utils.processes import extend_grace
 from slim.layers import variables_by_name
 
 MAX_UNCHECKED_STEPS = 100  # on a GPU; a loss that is not finite is found after so many steps at the latest
@@ -90,8 +91,10 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
     console.note(freezing.counts_text(trainer.trainable(), held, release))
     step_at = _step_functions(trainer, strategy, freeze, release, config.fine_tune_batch_norm)
     with guards.deferred_signals() as stop:
-        for actor in state.actors:
-            actor.on_start(state)
+        state.stop = stop
+        with stop.at_once():
+            for actor in state.actors:
+                actor.on_start(state)
         if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
             return prepared.resumed.prefix
         _take_steps(state, step_at, batches_from(first_step), prepared.shards, stop)
@@ -99,7 +102,7 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
             evaluation_model.recalibrate_for_good(state)
         for actor in state.actors:
             actor.on_end(state)
-    if stop.received and not state.is_last_step:
+    if stop.received and (stop.has_raised or not state.is_last_step):
         console.note(f"stopped: step {state.step} is saved; the same command resumes from there")
         raise KeyboardInterrupt
     console.note(f"done: {state.checkpoint}")
@@ -192,14 +195,20 @@ def _take_steps(
     """Steps until the end or until the training is asked to stop."""
     config = state.config
     check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
-    while not state.is_last_step and not stop.received:
-        batch = guards.next_batch(batches, shards)
-        results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir)
-        state.advance(batch, results)
-        if state.step % check_every == 0:
-            state.require_finite_loss()
-        for actor in state.actors:
-            actor.after_step(state)
+    first_step = state.step
+    with guards.interrupted(stop):
+        while not state.is_last_step and not stop.received:
+            with stop.at_once():
+                batch = guards.next_batch(batches, shards)
+            # The first call traces and compiles, which takes long; if that is interrupted, no step is counted.
+            with stop.at_once() if state.step == first_step else contextlib.nullcontext():
+                results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir)
+            extend_grace(guards.SECONDS_TO_SAVE)
+            state.advance(batch, results)
+            if state.step % check_every == 0:
+                state.require_finite_loss()
+            for actor in state.actors:
+                actor.after_step(state)
 
 
 def _recalibrate(state: TrainState, model: keras.Model, batches: Iterator[TrainingBatch], replicas: int) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from deeplab.config.durations import Length
 from deeplab.config.training_config import TrainConfig
 from deeplab.data.dataset import Dataset
-from deeplab.training.guards import UncheckedResults
+from deeplab.training.guards import StopRequest, UncheckedResults
 from deeplab.training.step import Trainer, TrainingBatch
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class TrainState:
       length: in steps and epochs.
       seed: of the training.
       evaluation_copy: see `evaluation_model`; None = not made yet.
+      stop: whether a signal has asked the training to stop; evaluations, which may take long, end at once.
       stopped_early: evaluations have not improved for long enough, so that this step is the last.
     """
 
@@ -56,6 +57,7 @@ class TrainState:
     length: Length = Length(1)
     seed: int = 0
     evaluation_copy: keras.Model | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
     stopped_early: bool = False
 
     @property

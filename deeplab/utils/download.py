@@ -32,6 +32,7 @@ from typing import Any
 from deeplab import __version__
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import byte_text
 
 TIMEOUT_SECONDS = 30.0  # without a byte, or until the headers are complete
 MAX_ATTEMPTS = 5  # in a row that do not get beyond the best one so far
@@ -181,11 +182,6 @@ def require_free_space(folder: str | os.PathLike, need: int, purpose: str, hint:
     if free < need:
         rule = f"{byte_text(need)} are needed {purpose}, but only {byte_text(free)} are free"
         raise UserError("disk-full", rule, hint, where=folder, value=free)
-
-
-def byte_text(size: int) -> str:
-    """Bytes in readable units: `1.9 GB`, `253 MB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _unreachable(address: str, reason: str, path: str, by_hand: str) -> Unreachable:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock, is_running
+from deeplab.utils.text import byte_text
 
 _PARTIAL = re.compile(r"^\.(?P<name>.+)\.(?P<process>\d+)\.partial$")
 _JOURNAL = ".deeplab-transaction.json"
@@ -70,8 +71,8 @@ def writing(path: str | os.PathLike, need: int = 0) -> Iterator[None]:
 
 def unwritable_file(path: str | os.PathLike, problem: OSError, need: int = 0) -> UserError:
     """Return the error for a file that cannot be written; see `writing`."""
-    needed = f"{need / 1e6:.1f} MB are needed, " if need else ""
-    hint = f"check the permissions and the free space: {needed}{free_space(path) / 1e6:.1f} MB are free"
+    needed = f"{byte_text(need)} are needed, " if need else ""
+    hint = f"check the permissions and the free space: {needed}{byte_text(free_space(path))} are free"
     return UserError("unwritable-file", f"cannot be written: {problem.strerror or problem}", hint, where=path)
 
 

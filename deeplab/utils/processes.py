@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 STOPPED = 130  # exit code after Ctrl-C or SIGTERM
+GRACE = 1.5  # seconds to end after a signal
+_POLL = 0.1
+_extended = 0.0  # seconds that the work in hand needs to save what it has done; see `extend_grace`
+_interrupted = False  # a signal was turned into KeyboardInterrupt
 
 
 class _LenientStream:
@@ -79,7 +85,8 @@ def standard_streams() -> Iterator[None]:
 def ending_on_signals(grace: float) -> Iterator[None]:
     """Turns SIGTERM into KeyboardInterrupt, as Ctrl-C does, and ends the process if that takes too long.
 
-    A thread waits beside the work: native code that runs for long keeps Python's own handlers waiting.
+    A thread waits beside the work: native code that runs for long keeps Python's own handlers waiting. Child processes
+    end with this one.
 
     Args:
       grace: seconds until the process is ended; a second signal ends it at once.
@@ -89,7 +96,11 @@ def ending_on_signals(grace: float) -> Iterator[None]:
         return
     waker, waiter = socket.socketpair()
     waker.setblocking(False)
-    kept = signal.signal(signal.SIGTERM, _interrupt)
+    global _interrupted
+    _interrupted = False
+    kept = {signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)}
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _end_silently):  # not where it is ignored
+        kept[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     kept_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_after_signal, args=(waiter, grace), daemon=True).start()
     stopped = False
@@ -101,12 +112,60 @@ def ending_on_signals(grace: float) -> Iterator[None]:
     finally:
         if not stopped:
             signal.set_wakeup_fd(kept_waker)
-            signal.signal(signal.SIGTERM, kept)
+            for number, handler in kept.items():
+                signal.signal(number, handler)
             waker.close()
 
 
-def _interrupt(*_: object) -> None:
+def silent_start() -> None:
+    """Lets a signal end the process without a traceback until `ending_on_signals` takes over: while modules load."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_silently)
+        signal.signal(signal.SIGTERM, _end_silently)
+
+
+def is_program() -> bool:
+    """Whether this process was started for a command of this package, and not by a program that calls it."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None) or ""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return os.path.dirname(os.path.abspath(main)) == package or os.path.basename(main) == os.path.basename(package)
+
+
+def interrupt() -> NoReturn:
+    """Raises KeyboardInterrupt for a signal; whatever exception native code makes of it, the work counts as stopped."""
+    global _interrupted
+    _interrupted = True
     raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Whether a signal has ended the work, whatever exception native code has made of it."""
+    return _interrupted
+
+
+def end_now(code: int) -> None:
+    """Ends this process and its children without the clean-up of libraries, which may take seconds."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    for process in children():
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+    os._exit(code)
+
+
+def _end_silently(*_: object) -> None:
+    os._exit(STOPPED)
+
+
+def extend_grace(seconds: float) -> None:
+    """Sets how long the work in hand may take to save what it has done when a signal comes; 0 = as by default."""
+    global _extended
+    _extended = seconds
+
+
+def _interrupt(*_: object) -> None:
+    interrupt()
 
 
 def _end_after_signal(waiter: socket.socket, grace: float) -> None:
@@ -117,8 +176,32 @@ def _end_after_signal(waiter: socket.socket, grace: float) -> None:
             return
         if received[0] in (signal.SIGINT, signal.SIGTERM):
             break
-    waiter.settimeout(grace)
-    with contextlib.suppress(TimeoutError):
-        if not waiter.recv(1):
-            return
-    os._exit(STOPPED)
+    start = now = time.monotonic()
+    end = start + grace
+    waiter.settimeout(_POLL)
+    while now < end:
+        with contextlib.suppress(TimeoutError):
+            if not waiter.recv(1):  # the work is done
+                return
+            break
+        now = time.monotonic()
+        if now < start + _extended:  # the work in hand still saves; after it there is half a second for the last words
+            end = max(end, now + 0.5)
+    end_now(STOPPED)
+
+
+def children() -> list[int]:
+    """Numbers of the running processes that this one has started, and of theirs; none where there is no `/proc`."""
+    parents: dict[int, int] = {}
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+            text = pathlib.Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
+            parents[int(name)] = int(text.rpartition(")")[2].split()[1])
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        parent = waiting.pop()
+        inner = [process for process, its_parent in parents.items() if its_parent == parent]
+        found += inner
+        waiting += inner
+    return found

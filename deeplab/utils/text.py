@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 
@@ -12,6 +13,15 @@ _HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # cont
 def counted(number: int, noun: str) -> str:
     """`1 error`, `3 errors`, `no errors`."""
     return f"{number or 'no'} {noun}{'s' if number != 1 else ''}"
+
+
+def byte_text(size: float) -> str:
+    """Bytes in readable units: `1.9 GB`, `253 MB`, `2.5 MB`, `12 kB`."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    if size >= 1e6:
+        return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+    return f"{math.ceil(size / 1e3)} kB"
 
 
 def harmless(text: str) -> str:

@@ -44,11 +44,13 @@ class Runtime:
     Attributes:
       recognizes: whether a path (a file or a folder) is of this kind, told from its name and the files in it.
       load: makes the Predictor; raises UserError for a file that is damaged, unsafe or of another model.
+      is_program: whether native code runs what the file says, which is tried in a process of its own first.
       takes_settings: whether `LoadOptions.settings` and `crop_size` may be set.
     """
 
     recognizes: Callable[[str], bool]
     load: Callable[[str, LoadOptions], Predictor]
+    is_program: bool = True
     takes_settings: bool = False
 
 

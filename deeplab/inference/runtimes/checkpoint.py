@@ -143,4 +143,4 @@ def _may_rescale_rates(given: Mapping[str, Any], saved: Mapping[str, Any]) -> bo
     return "output_stride" in given and "atrous_rates" not in given and {"output_stride", "atrous_rates"} <= set(saved)
 
 
-RUNTIMES.register("checkpoint")(Runtime(recognizes, load, takes_settings=True))
+RUNTIMES.register("checkpoint")(Runtime(recognizes, load, is_program=False, takes_settings=True))

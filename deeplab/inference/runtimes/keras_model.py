@@ -110,4 +110,4 @@ def _another_model(kind: str, where: str) -> UserError:
     return UserError("not-a-deeplab-model", rule, "create it with deeplab.create_model", where=where, value=kind)
 
 
-RUNTIMES.register("keras")(Runtime(recognizes, load, takes_settings=True))
+RUNTIMES.register("keras")(Runtime(recognizes, load, is_program=False, takes_settings=True))

@@ -24,7 +24,7 @@ from deeplab.evaluation.report import Report
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
-from deeplab.training import evaluation_model, schedules
+from deeplab.training import evaluation_model, guards, schedules
 from deeplab.training.callbacks import Callback, register
 from deeplab.training.state import TrainState
 from deeplab.utils import console
@@ -53,6 +53,8 @@ class LiveEvaluation(Callback):
             self._best = {}
         self._rows = [row for row in self._read_history() if int(row["step"]) <= state.step]
         self._lower_rate(state)
+        if state.step and not self._has_row(state):
+            self.after_step(state)  # a stop came before or during the evaluation of this step
         self._stop_if_stagnant(state)
 
     def after_step(self, state: TrainState) -> None:
@@ -63,8 +65,8 @@ class LiveEvaluation(Callback):
 
     def on_end(self, state: TrainState) -> None:
         """Evaluates the final weights, whose batch-norm statistics have been computed again where needed."""
-        if self._every and state.is_last_step and not any(int(row["step"]) == state.step for row in self._rows):
-            with evaluation_model.ready(state, recalibrate=False):
+        if self._every and state.is_last_step and not self._has_row(state):
+            with guards.interrupted(state.stop), evaluation_model.ready(state, recalibrate=False):
                 self._evaluate(state)
 
     # ---- one evaluation
@@ -74,7 +76,8 @@ class LiveEvaluation(Callback):
         started = time.monotonic()
         self._evaluator = evaluator = self._evaluator or make_evaluator(state)
         evaluator.predictor.step = state.step
-        report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
+        with state.stop.at_once():
+            report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
         metrics = metrics_of(report)
         if metrics[self._metric] > self._best.get("value", -2.0):  # never for NaN
             self._save_best(state, metrics)
@@ -86,6 +89,9 @@ class LiveEvaluation(Callback):
         seconds = time.monotonic() - started
         for actor in state.actors:
             actor.on_evaluation(state, {**metrics, "seconds": seconds})
+
+    def _has_row(self, state: TrainState) -> bool:
+        return any(int(row["step"]) == state.step for row in self._rows)
 
     def _summary(self, state: TrainState, metrics: dict[str, float]) -> str:
         """One line: this evaluation and the best one."""
@@ -143,7 +149,8 @@ class LiveEvaluation(Callback):
             return list(csv.DictReader(file))
 
     def _add_row(self, state: TrainState, metrics: dict[str, float]) -> None:
-        rates = {name: f"{state.results[name]:.6g}" for name in ("total_loss", "learning_rate")}
+        results = state.results  # none before the first step of a resumed training
+        rates = {name: f"{results[name]:.6g}" if name in results else "" for name in ("total_loss", "learning_rate")}
         row = {
             "step": str(state.step),
             "split": state.config.eval_split,

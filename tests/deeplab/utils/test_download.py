@@ -170,7 +170,7 @@ def test_no_room(server, target, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
     with raises("disk-full", where=os.path.dirname(target)) as caught:
         fetch(server, target)
-    assert caught.value.rule == "1 MB are needed for the download, but only 0 MB are free"
+    assert caught.value.rule == "1.0 MB are needed for the download, but only 1 kB are free"
 
 
 def test_absurdly_long_file(server, target):

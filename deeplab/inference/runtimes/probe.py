@@ -1,0 +1,126 @@
+"""Tries a model file in a child process before this one loads it, so that a file that crashes native code is an error.
+
+Called by `inference/load.py` for exported files. The child loads the file and predicts one small image; this process
+then does the same, knowing that it survives. TensorFlow does not work in a process that was forked after its first
+operation, so only processes that have not used it yet are protected: the commands are. It never judges what a file may
+do: see `graph_safety.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from deeplab.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from deeplab.inference.predictor import Predictor
+
+SECONDS_TO_LOAD = 60.0  # of processor time
+SECONDS_TO_RUN = 10.0  # a large model may take longer, which is no fault
+_SECONDS_TO_WAIT = 300.0  # on a machine that is busy with something else
+_LOADED = b"L"
+_SIDE = 33  # pixels
+
+
+def require_survival(load: Callable[[], Predictor], where: str) -> None:
+    """Load a model file and run it once in a child process, where that is possible.
+
+    Args:
+      load: makes the Predictor.
+      where: the file, for messages.
+
+    Raises:
+      UserError: the child crashed (`crashing-model`), or did not finish loading (`time-limit`). Other errors are left
+        to the load in this process.
+    """
+    if not can_fork():
+        return
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        _work(load, sender)
+    os.close(sender)
+    is_loaded, status, is_endless = False, None, False
+    try:
+        is_loaded, status = _wait(child, receiver)
+        is_endless = status is None and not is_loaded and _processor_time(child) >= SECONDS_TO_LOAD
+    finally:
+        os.close(receiver)
+        if status is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    if is_endless:
+        rule = f"did not load within {SECONDS_TO_LOAD:.0f} seconds"
+        hint = "use another file; if you trust this one, `trust_model=true` sets no limit"
+        raise UserError("time-limit", rule, hint, where=where, value=SECONDS_TO_LOAD)
+    if status is not None and os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        rule = f"crashes the library that runs it ({name}), {'when it runs' if is_loaded else 'when it is loaded'}"
+        hint = "it is damaged, made to crash, or needs more memory than there is: export the model again"
+        raise UserError("crashing-model", rule, hint, where=where, value=name)
+
+
+def can_fork() -> bool:
+    """Whether a child process could use TensorFlow: on Linux, and before its first operation in this process."""
+    from tensorflow.python.eager import context
+
+    return sys.platform == "linux" and not context.context()._initialized
+
+
+def _work(load: Callable[[], Predictor], sender: int) -> NoReturn:
+    """The child: ends with exit code 0 unless it crashes."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        _limit_memory()
+        import numpy as np
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")  # its driver does not survive a fork either
+        predictor = load()
+        os.write(sender, _LOADED)
+        predictor.predict(np.zeros((_SIDE, _SIDE, 3), np.uint8), probabilities=False)
+    finally:  # whatever it raises: the load in the parent process tells about it
+        os._exit(0)
+
+
+def _limit_memory() -> None:
+    """Ends allocations beyond the free memory with an error, before the system ends other programs."""
+    import resource  # not on Windows
+
+    with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            free = {line.split(":")[0]: int(line.split()[1]) << 10 for line in file}["MemAvailable"]
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + free, mapped + free))
+
+
+def _wait(child: int, receiver: int) -> tuple[bool, int | None]:
+    """Whether the child has loaded the file, and how it ended; None = it still runs."""
+    is_loaded, end = False, time.monotonic() + _SECONDS_TO_WAIT
+    while time.monotonic() < end and (is_loaded or _processor_time(child) < SECONDS_TO_LOAD):
+        if not select.select([receiver], [], [], 0.2)[0]:
+            continue
+        if os.read(receiver, 1) != _LOADED:  # the pipe is closed: the child has ended
+            return is_loaded, os.waitpid(child, 0)[1]
+        is_loaded, end = True, time.monotonic() + SECONDS_TO_RUN
+    return is_loaded, None
+
+
+def _processor_time(process: int) -> float:
+    """Seconds of processor time that a child has used."""
+    with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

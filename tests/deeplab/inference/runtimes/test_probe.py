@@ -1,0 +1,83 @@
+"""Model files that crash native code: real crashes in forks of a process that has not used TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from support.small_graphs import freeze
+
+from deeplab.inference.runtimes import probe
+
+PROGRAM = """
+import ctypes, json, os, sys, time
+from types import SimpleNamespace
+from deeplab.utils import console
+console.import_tensorflow()
+from deeplab import Segmenter
+from deeplab.inference.runtimes import RUNTIMES, LoadOptions, probe
+from deeplab.utils.errors import UserError
+
+path = sys.argv[1]
+assert probe.can_fork()
+probe.SECONDS_TO_LOAD = 1.0
+
+def spin():
+    while True:
+        pass
+
+def crashing():
+    return SimpleNamespace(predict=lambda image, probabilities: ctypes.string_at(0))
+
+def refused():
+    raise UserError("damaged-model", "is damaged", where=path)
+
+def outcome(load):
+    try:
+        probe.require_survival(load, path)
+    except UserError as error:
+        return [error.code, error.value, error.rule.rpartition("when ")[2]]
+    return "survived"
+
+cases = {
+    "crash": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "crash in run": crashing,
+    "endless": spin,
+    "refused": refused,
+    "healthy": lambda: RUNTIMES.get("frozen_graph").load(path, LoadOptions()),
+}
+found = {name: outcome(load) for name, load in cases.items()}
+assert probe.can_fork(), "the children used TensorFlow, this process did not"
+segmenter = Segmenter(path)
+found["can fork afterwards"] = probe.can_fork()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
+def test_crashes_and_endless_files_are_errors_and_healthy_ones_survive(tmp_path):
+    graph = freeze(tmp_path / "graph.pb")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", PROGRAM, graph]
+    run = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert json.loads(run.stdout) == {
+        "crash": ["crashing-model", "SIGSEGV", "it is loaded"],
+        "abort": ["crashing-model", "SIGABRT", "it is loaded"],
+        "crash in run": ["crashing-model", "SIGSEGV", "it runs"],
+        "endless": ["time-limit", 1.0, "did not load within 1 seconds"],
+        "refused": "survived",
+        "healthy": "survived",
+        "can fork afterwards": False,
+    }
+
+
+def test_a_process_that_has_used_tensorflow_does_not_fork(monkeypatch):
+    import tensorflow as tf
+
+    tf.constant(1)
+    assert not probe.can_fork()
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a fork could not use TensorFlow"))
+    probe.require_survival(lambda: pytest.fail("not here"), "x")
