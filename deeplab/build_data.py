@@ -92,7 +92,7 @@ def _tell_splits(splits: Sequence[str]) -> None:
 
 
 def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
-    """Checks records, prints the findings, notes errors in `dataset.yml`; returns whether training may start."""
+    """Checks records, prints the findings, notes the errors in `dataset.yml`; returns whether training may start."""
     from deeplab.check_data import conclude
     from deeplab.config.validation_config import CheckConfig
     from deeplab.data import dataset as datasets
@@ -101,11 +101,7 @@ def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
     config = CheckConfig(split=",".join(splits), num_workers=num_workers)
     report = analysis.check(subject.of_records(folder, splits=config.splits), config)
     conclude(report, config)
-    if not report.may_train:
-        path = os.path.join(folder, datasets.FILE_NAME)
-        described = datasets.load(path)
-        errors = {**described.errors, **{split: report.errors_of(split) for split in splits}}
-        datasets.save(dataclasses.replace(described, errors=errors), path)
+    datasets.note_errors(folder, {split: report.errors_of(split) for split in splits})
     return report.may_train
 
 

@@ -40,6 +40,7 @@ from deeplab.config.fit_config import FitConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.run_file import show
 from deeplab.config.training_config import LossConfig, OptimizerConfig
+from deeplab.data import dataset as datasets
 from deeplab.losses.class_balance import recommended_weights, value_text
 from deeplab.utils import installation
 from deeplab.utils.errors import UserError
@@ -140,9 +141,12 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
         sized = {"crop_size": crop} if max(crop) <= _MAX_EXPORT_SIDE else {}
         return _flags(checkpoint_path=model(), export_path=graph, **sized, formats=config.formats or _exports())
 
+    def note_check() -> None:
+        datasets.note_errors(records, dict.fromkeys(datasets.load(records / "dataset.yml").splits, ()))
+
     chain = [
         Stage("build_data", build, records / "dataset.yml"),
-        Stage("check_data", lambda: _flags(dataset_dir=records, json=check, html=report), check),
+        Stage("check_data", lambda: _flags(dataset_dir=records, json=check, html=report), check, after=note_check),
         Stage("train", try_speed, speed, "trial", keep_speed),
         Stage("train", full_training, train / "config.yml"),
         Stage("eval", evaluate, output / "eval"),

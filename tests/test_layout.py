@@ -112,6 +112,8 @@ def test_tests_mirror_the_packages(package):
         "deeplab/test_public_api.py": "deeplab/__init__.py",
         "deeplab/test_command_list.py": "deeplab/__main__.py",
         "deeplab/test_download_scripts.py": "datasets/*.sh",
+        "deeplab/test_signals.py": "all commands, in every stage",
+        "deeplab/test_full_disk.py": "all commands that write",
         "deeplab/export/test_every_family.py": "deeplab/export/ with every family of backbones",
         "deeplab/data/readers/test_reader_battery.py": "all readers, by one battery",
         "deeplab/serving/test_page.py": "deeplab/serving/page/, in a browser",

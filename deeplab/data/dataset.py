@@ -71,7 +71,8 @@ class Dataset:
       pixels: for each split the number of pixels of each class; empty where they were not counted.
       ignored_pixels: for each split the number of pixels with the ignore label.
       size_range: for each split the range of image sizes.
-      errors: for each split the rules that the check found violated so that training must not start.
+      errors: for each split the rules that the check found violated so that training must not start;
+        a split that was not checked has no entry.
       drawn: for each split whether its labels were drawn from shapes; splits of mask files are left out.
       image_formats: encodings of the stored images: "jpeg", "png".
       label_format: encoding of the stored labels.
@@ -338,7 +339,7 @@ class _DescriptorReader:
             facts["pixels"] = self.whole_list(f"{where}.pixels", value["pixels"], num_classes)
         if "ignored_pixels" in value:
             facts["ignored_pixels"] = self.whole(f"{where}.ignored_pixels", value["ignored_pixels"])
-        if value.get("errors"):
+        if "errors" in value:
             if not isinstance(value["errors"], list) or not all(isinstance(rule, str) for rule in value["errors"]):
                 raise self.error(f"{where}.errors", "must be a list of names of rules", value["errors"])
             facts["errors"] = tuple(value["errors"])
@@ -360,6 +361,18 @@ class _DescriptorReader:
 def save(dataset: Dataset, path: str | os.PathLike) -> None:
     """Write a `dataset.yml`, whole or not at all."""
     write_atomically(path, as_text(dataset).encode("utf-8"))
+
+
+def note_errors(folder: str | os.PathLike, errors: Mapping[str, tuple[str, ...]]) -> None:
+    """Write into a folder's `dataset.yml` that splits were checked.
+
+    Args:
+      folder: of the records.
+      errors: for each checked split the rules that it violates so that training must not start; mostly none.
+    """
+    path = pathlib.Path(folder) / FILE_NAME
+    described = load(path)
+    save(dataclasses.replace(described, errors={**described.errors, **errors}), path)
 
 
 def as_text(dataset: Dataset) -> str:
@@ -393,7 +406,7 @@ def _split_facts(dataset: Dataset, split: str) -> dict[str, Any]:
         facts["pixels"] = list(dataset.pixels[split])
     if split in dataset.ignored_pixels:
         facts["ignored_pixels"] = dataset.ignored_pixels[split]
-    if dataset.errors.get(split):
+    if split in dataset.errors:
         facts["errors"] = list(dataset.errors[split])
     if dataset.drawn.get(split):
         facts["drawn"] = True

@@ -411,11 +411,17 @@ def operations(configs: TrainingConfigs, dataset: Dataset, shards: list[str]) ->
 def require_fit_data(configs: TrainingConfigs, dataset: Dataset) -> None:
     """Refuses data in which a check found errors, as `dataset.yml` notes them; a warning with `ignore_data_errors`.
 
+    Says so where nothing was checked: records built with `check=false`, by another program, or before version 0.2.
+
     Raises:
       UserError: there are such errors, and they are not to be ignored.
     """
     errors = {split: ", ".join(rules) for split, rules in dataset.errors.items() if rules}
     if not errors:
+        split, folder = configs.train.train_split, configs.dataset.dataset_dir
+        if split not in dataset.errors:
+            check = f"deeplab check-data `dataset_dir={folder}`"
+            console.note(f"the records of split {split} have not been checked when they were built: {check} does it")
         return
     found = "; ".join(f"split {split}: {rules}" for split, rules in errors.items())
     rule = f"training must not start, by the check when the records were built: {found}"

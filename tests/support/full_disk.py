@@ -38,9 +38,9 @@ TRAIN = (
     "--random_seed=0 --max_checkpoints_to_keep=2"
 )
 FIT = (
-    "fit {root}/images {root}/masks --output={out} --classes=ground,disc --tf_initial_checkpoint= --model_variant=tiny "
-    "--aspp_convs_filters=8 --train_crop_size=33,33 --train_batch_size=2 --training_number_of_steps=1 --random_seed=0 "
-    "--formats=frozen_graph"
+    "fit {root}/images {root}/masks --output={out} --class_names=ground,disc --tf_initial_checkpoint= "
+    "--model_variant=tiny --aspp_convs_filters=8 --train_crop_size=33,33 --train_batch_size=2 "
+    "--training_number_of_steps=1 --random_seed=0 --formats=frozen_graph"
 )
 BUILD = "build_data folder --image_folder={root}/images --mask_folder={root}/masks --output_dir={out} --num_shards=2"
 PREDICT = "predict --model={root}/graph.pb --input={root}/images --output_dir={out} --save_probabilities=npz"

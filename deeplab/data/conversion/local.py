@@ -147,6 +147,7 @@ def _other_splits(folder: pathlib.Path, splits: Sequence[str]) -> Dataset | None
         pixels=only(held.pixels),
         ignored_pixels=only(held.ignored_pixels),
         size_range=only(held.size_range),
+        errors=only(held.errors),
         drawn=only(held.drawn),
     )
 

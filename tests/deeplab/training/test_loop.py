@@ -313,12 +313,12 @@ def test_a_damaged_record_is_named(disc_records, tmp_path, capsys):
 
 def test_two_trainings_in_one_folder_are_refused(disc_records, tmp_path):
     command = [sys.executable, os.path.join(ROOT, "deeplab", "train.py")]
-    command += flags_for(disc_records, tmp_path / "run", 100000, **MOBILENET)
+    command += flags_for(disc_records, tmp_path / "run", 100000, save_interval_steps=1, **MOBILENET)
     # A shell's background jobs ignore Ctrl-C, and so would their children.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     try:
-        wait_for(lambda: (tmp_path / "run" / "model.ckpt-0.index").exists())
+        wait_for(lambda: (tmp_path / "run" / "model.ckpt-1.index").exists())  # before it, a stop has nothing to save
         second = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         assert second.returncode == 1 and "[folder-in-use]" in second.stderr
     finally:

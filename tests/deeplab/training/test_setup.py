@@ -120,6 +120,8 @@ class TestInitialWeights:
         with raises("unfit-dataset"):
             setup.require_fit_data(make_configs(), unfit)
         setup.require_fit_data(make_configs(), DATASET)
+        assert "train have not been checked" in capsys.readouterr().err
+        setup.require_fit_data(make_configs(), dataclasses.replace(DATASET, errors={"train": ()}))
         assert capsys.readouterr().err == ""
         setup.require_fit_data(make_configs(ignore_data_errors=True), unfit)
         assert "training must not start" in capsys.readouterr().err

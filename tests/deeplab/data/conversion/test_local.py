@@ -548,7 +548,7 @@ def test_errors_that_the_check_finds_are_noted_until_the_split_is_built_again(pa
         return datasets.load(folder / "dataset.yml")
 
     described = build(check=False)
-    assert described.errors == {}
+    assert described.errors == {}, "nothing was checked"
     split = next(iter(described.splits))
     for path in (tmp_path / "masks").iterdir():
         write_pair(tmp_path, path.stem, np.array([[0, 1, 1]] * 4, np.uint8), extension="png")
@@ -558,6 +558,14 @@ def test_errors_that_the_check_finds_are_noted_until_the_split_is_built_again(pa
     assert described.errors[split] and described.splits[split]
     assert datasets.parse(datasets.as_text(described), "x") == described
     assert build(overwrite=True, check=False).errors == {}
+
+
+def test_records_that_passed_the_check_say_so(pairs, tmp_path):
+    config = BuildFolderConfig(str(tmp_path / "images"), str(tmp_path / "masks"))
+    build_data("folder", config, LabelConfig(), SplitConfig(), RecordConfig(str(tmp_path / "out")))
+    described = datasets.load(tmp_path / "out" / "dataset.yml")
+    assert described.errors == dict.fromkeys(described.splits, ())
+    assert datasets.parse(datasets.as_text(described), "x") == described
 
 
 def test_the_next_command_is_shown(pairs, tmp_path, capsys):

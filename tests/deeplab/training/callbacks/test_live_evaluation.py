@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import deeplab
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager
 from deeplab.config.training_config import TrainConfig
+from deeplab.evaluation.evaluator import Evaluator
 from deeplab.training.callbacks import live_evaluation
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -147,3 +149,19 @@ def test_a_split_without_records_stops_before_anything_is_written(disc_records, 
 def test_early_stopping_needs_evaluations():
     with raises("missing-setting", "early_stopping"):
         TrainConfig("run", early_stopping=3)
+
+
+def test_an_evaluation_that_a_stop_prevented_is_made_up_for(trained, disc_records, tmp_path, monkeypatch):
+    """A signal ends an evaluation at once; the resumed training has the history of one that was never stopped."""
+    evaluate = Evaluator.evaluate
+
+    def interrupted(self, *args):
+        monkeypatch.setattr(Evaluator, "evaluate", evaluate)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+
+    monkeypatch.setattr(Evaluator, "evaluate", interrupted)
+    assert train_with(disc_records, tmp_path / "run") == 130
+    assert checkpoint.open(tmp_path / "run").step == 2 and not (tmp_path / "run" / "history.csv").exists()
+    assert train_with(disc_records, tmp_path / "run") == 0
+    found, expected = ([(row["step"], row["mean_iou"]) for row in history(x)] for x in (tmp_path / "run", trained))
+    assert found == expected
