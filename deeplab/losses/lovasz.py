@@ -8,17 +8,27 @@ from deeplab import losses
 
 
 @losses.register("lovasz")
-def lovasz(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def lovasz(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, *, per_image: bool = False) -> tf.Tensor:
     """Lovasz-softmax over the labeled pixels of a batch, averaged over the classes present.
 
     Args:
       logits: float32 [B, H, W, C].
       labels: int32 [B, H, W], 0..C-1, or `IGNORED`.
       weights: float32 [B, H, W], 0 where a pixel is ignored; they weigh the classes.
+      per_image: compute it for each image by itself, and average over the images that have a labeled pixel.
 
     Returns:
       float32 scalar; 0 when no pixel is labeled.
     """
+    if not per_image:
+        return _of_pixels(logits, labels, weights)
+    values = tf.map_fn(lambda image: _of_pixels(*image), (logits, labels, weights), fn_output_signature=tf.float32)
+    labeled = tf.reduce_any(tf.greater(labels, losses.IGNORED), [1, 2])
+    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.reduce_sum(tf.cast(labeled, tf.float32)))
+
+
+def _of_pixels(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Lovasz-softmax of pixels of any arrangement: logits [..., C], labels and weights [...]."""
     classes = logits.shape[-1]
     labeled = tf.reshape(tf.cast(tf.greater(labels, losses.IGNORED), tf.float32), [-1, 1])
     one_hot = tf.reshape(tf.one_hot(labels, classes), [-1, classes])

@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 
 from deeplab import losses
+from support.loss_batches import CLASSES, IGNORE, batch
 
-IGNORE, CLASSES = 255, 3
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "loss_values.json"
 
 
@@ -138,16 +138,6 @@ class LossBattery:
         model.save(tmp_path / "model.keras")
         again = keras.models.load_model(tmp_path / "model.keras")
         assert again.loss.get_config() == model.loss.get_config()
-
-
-def batch(number: int = 0, size: tuple = (2, 9, 13), scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """float32 logits [B, H, W, CLASSES] and int32 labels [B, H, W] in blobs, a few of them ignored."""
-    draw = np.random.default_rng(number)
-    logits = draw.normal(0, scale, (*tuple(size), CLASSES)).astype(np.float32)
-    labels = np.repeat(np.repeat(draw.integers(0, CLASSES, tuple(size)), 2, axis=1), 3, axis=2)
-    labels = labels[:, : size[1], : size[2]].astype(np.int32)
-    labels[draw.uniform(size=labels.shape) < 0.1] = IGNORE
-    return logits, labels
 
 
 def traced(loss, logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

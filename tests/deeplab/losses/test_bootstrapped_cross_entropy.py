@@ -10,6 +10,7 @@ from deeplab import losses
 
 class TestBootstrapped(LossBattery):
     loss = "bootstrapped_cross_entropy"
+    golden = True
 
 
 @pytest.mark.parametrize(("min_fraction", "kept"), [(0.0, 1), (0.5, 2), (1.0, 4)])

@@ -9,6 +9,7 @@ from deeplab.losses.boundary_cross_entropy import borders, boundary_cross_entrop
 
 class TestBoundary(LossBattery):
     loss = "boundary_cross_entropy"
+    golden = True
 
 
 def test_borders_are_on_both_sides_and_not_at_ignored_pixels():

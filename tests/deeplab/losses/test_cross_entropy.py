@@ -17,6 +17,7 @@ LOG2, LOG3 = math.log(2), math.log(3)
 
 class TestCrossEntropy(LossBattery):
     loss = "cross_entropy"
+    golden = True
 
 
 class TestWeightedAndMined(LossBattery):

@@ -10,10 +10,12 @@ from deeplab import losses
 
 class TestFocal(LossBattery):
     loss = "focal"
+    golden = True
 
 
 class TestFocalWithASmallPower(LossBattery):
     loss = "focal(gamma=0.5)"
+    golden = True
 
 
 def test_by_hand():

@@ -9,6 +9,19 @@ from deeplab import losses
 
 class TestLovasz(LossBattery):
     loss = "lovasz"
+    golden = True
+
+
+class TestLovaszPerImage(LossBattery):
+    loss = "lovasz(per_image=True)"
+    golden = True
+
+
+def test_images_without_a_label_do_not_count():
+    logits, labels = batch()
+    labels[1] = 255
+    alone = losses.get("lovasz").value(logits[:1], labels[:1])
+    assert float(losses.get("lovasz(per_image=True)").value(logits, labels)) == pytest.approx(float(alone), rel=1e-6)
 
 
 def reference(logits, labels, classes=3):

@@ -10,18 +10,22 @@ from deeplab import losses
 
 class TestDice(LossBattery):
     loss = "dice"
+    golden = True
 
 
 class TestJaccard(LossBattery):
     loss = "jaccard"
+    golden = True
 
 
 class TestTversky(LossBattery):
     loss = "tversky(alpha=0.3, beta=0.7)"
+    golden = True
 
 
 class TestFocalTversky(LossBattery):
     loss = "focal_tversky"
+    golden = True
     best = 1e-6**0.75
 
 
