@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Scopes of the layers after the backbone, as the reference counts them for `initialize_last_layer`.
+# Scopes of the layers after the backbone, as the reference counts them for `initialize_last_layer`; and `auxiliary`.
 LOGITS_SCOPE = "logits"
-HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "decoder", "meta_architecture")
+HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "decoder", "meta_architecture", "auxiliary")
 STEP = "global_step"
 
 AVERAGE = "ExponentialMovingAverage"  # last part of the name of a weight's running average

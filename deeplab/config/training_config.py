@@ -27,8 +27,15 @@ class LossConfig(Config):
     label_weights: Floats = setting((), "Loss weight per class, background included (unset: 1 for all).", min=0)
     class_balance: str = setting(
         "none",
-        "Loss weights computed from the pixels of each class in the training split; `label_weights` replace them.",
-        choices=("none", "inverse", "sqrt", "median", "enet", "effective"),
+        "Loss weights computed from the pixels of each class in the training split, or (adaptive) in each batch; "
+        "`label_weights` replace them.",
+        choices=("none", "inverse", "sqrt", "median", "enet", "effective", "adaptive"),
+    )
+    auxiliary_loss_weight: float = setting(
+        0.0,
+        "Factor of the loss of a second classifier on an earlier map of the backbone, for training alone (usual: 0.4); "
+        "0 = none.",
+        min=0,
     )
     upsample_logits: bool = setting(
         True, "Compute the loss at label size (off: at the size of the logits, with subsampled labels).", rare=True

@@ -14,6 +14,7 @@ import numpy as np
 ClassWeights = Sequence[float | None]  # one per class; None for classes without a pixel
 
 MAX_RATIO = 50.0  # largest over smallest weight; beyond it, models tend to predict the heavy class everywhere
+ADAPTIVE = "adaptive"  # as `class_balance`: the loss weighs the classes of each batch, see `SegmentationLoss`
 RARE = 0.0005  # fraction of the pixels below which a class is hardly ever found without weights
 MAX_CLASSES_IN_TEXT = 40  # classes up to which weights are printed on a terminal
 

@@ -13,9 +13,11 @@ from deeplab import losses
 from deeplab.config.training_config import LossConfig
 from deeplab.data.decoding import as_report
 from deeplab.data.labels import LabelSpec
+from deeplab.losses import class_balance
 from deeplab.losses.expression import Term, parse
 from deeplab.losses.hard_mining import hardest
 from deeplab.losses.pixelwise import PixelLoss
+from deeplab.model import AUXILIARY_LOGITS
 from deeplab.utils.errors import UserError, nearest
 from slim import kernels
 
@@ -31,6 +33,8 @@ class SegmentationLoss(keras.losses.Loss):
       loss: a name of `deeplab.losses.names()`, or a sum such as "cross_entropy + 0.5*focal(gamma=2)".
       ignore_label: label of pixels that do not count; it may be one of 0..C-1.
       label_weights: factor of each class's pixels, C numbers; none = 1 for all.
+      adaptive: without `label_weights`, weigh the classes of each batch so that all that occur in it count the same.
+      auxiliary_weight: factor of the loss of `auxiliary_logits`, where the model has that output.
       upsample_logits: compare at the labels' size (off: at the logits' size, with subsampled labels).
       top_k_percent_pixels: fraction of the hardest pixels kept, above 0 to 1; in sums it acts on losses of single
         pixels.
@@ -46,6 +50,8 @@ class SegmentationLoss(keras.losses.Loss):
         *,
         ignore_label: int = 255,
         label_weights: Sequence[float] = (),
+        adaptive: bool = False,
+        auxiliary_weight: float = 1.0,
         upsample_logits: bool = True,
         top_k_percent_pixels: float = 1.0,
         hard_example_mining_step: int = 0,
@@ -54,6 +60,7 @@ class SegmentationLoss(keras.losses.Loss):
     ):
         super().__init__(name=name or "segmentation_loss", **kwargs)
         self.loss, self.ignore_label, self.label_weights = loss, ignore_label, tuple(label_weights)
+        self.adaptive, self.auxiliary_weight = adaptive, auxiliary_weight
         self.upsample_logits = upsample_logits
         self.top_k_percent_pixels, self.hard_example_mining_step = top_k_percent_pixels, hard_example_mining_step
         self._terms = [(term, _checked(term)) for term in parse(loss)]
@@ -87,6 +94,8 @@ class SegmentationLoss(keras.losses.Loss):
         """
         logits, labels = to_same_size(tf.cast(logits, tf.float32), labels, self.upsample_logits)
         labels, weights = labels_and_weights(labels, logits.shape[-1], self.ignore_label, self.label_weights)
+        if self.adaptive and not self.label_weights:
+            weights *= balanced(labels, logits.shape[-1])
         mined: dict[str, Any] = {}
         if self.top_k_percent_pixels < 1.0:
             mined["reduce"] = hardest(self.top_k_percent_pixels, self.hard_example_mining_step, global_step)
@@ -98,29 +107,50 @@ class SegmentationLoss(keras.losses.Loss):
         return values
 
     def of_outputs(self, outputs: Mapping[str, tf.Tensor], labels: tf.Tensor, global_step: Any) -> dict[str, tf.Tensor]:
-        """`value` for every output of a model; training minimizes their sum.
+        """`value` for every output of a model, the auxiliary one times its weight; training minimizes their sum.
 
         A model with an image pyramid has one output per scale and their merger, and each is trained.
         """
-        return {name: self.value(logits, labels, global_step) for name, logits in outputs.items()}
+        values = {name: self.value(logits, labels, global_step) for name, logits in outputs.items()}
+        if AUXILIARY_LOGITS in values:
+            values[AUXILIARY_LOGITS] *= self.auxiliary_weight
+        return values
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for `model.save`."""
-        names = ("loss", "ignore_label", "label_weights", "upsample_logits", "top_k_percent_pixels")
-        own = {name: getattr(self, name) for name in (*names, "hard_example_mining_step")}
+        names = ("loss", "ignore_label", "label_weights", "adaptive", "auxiliary_weight", "upsample_logits")
+        own = {name: getattr(self, name) for name in (*names, "top_k_percent_pixels", "hard_example_mining_step")}
         return {**super().get_config(), **own, "label_weights": list(self.label_weights)}
 
 
 def from_config(config: LossConfig, ignore_label: int) -> SegmentationLoss:
-    """The loss that the config asks for; every field but `weight_decay` is read."""
+    """The loss that the config asks for; weight decay, and balance other than per batch, are not part of it."""
     return SegmentationLoss(
         config.loss,
         ignore_label=ignore_label,
         label_weights=config.label_weights,
+        adaptive=config.class_balance == class_balance.ADAPTIVE,
+        auxiliary_weight=config.auxiliary_loss_weight,
         upsample_logits=config.upsample_logits,
         top_k_percent_pixels=config.top_k_percent_pixels,
         hard_example_mining_step=config.hard_example_mining_step,
     )
+
+
+def balanced(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """Weights by which all classes of a batch count the same: labeled pixels / (classes present * the class's pixels).
+
+    Args:
+      labels: int32 [B, H, W], 0..classes-1, or `losses.IGNORED`.
+      classes: number of classes.
+
+    Returns:
+      float32 [B, H, W], with mean 1 over the labeled pixels; 0 at ignored ones.
+    """
+    pixels = tf.reduce_sum(tf.reshape(tf.one_hot(labels, classes), [-1, classes]), 0)
+    present = tf.reduce_sum(tf.cast(pixels > 0, tf.float32))
+    of_class = tf.math.divide_no_nan(tf.reduce_sum(pixels), present * pixels)
+    return tf.where(labels > losses.IGNORED, tf.gather(of_class, tf.maximum(labels, 0)), 0.0)
 
 
 def _checked(term: Term) -> Callable[..., tf.Tensor]:

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deeplab.model.auxiliary_head import AUXILIARY_LOGITS
     from deeplab.model.deeplab import MERGED_LOGITS, build_model, logits_stride
 
-__all__ = ["MERGED_LOGITS", "build_model", "logits_stride"]
+__all__ = ["AUXILIARY_LOGITS", "MERGED_LOGITS", "build_model", "logits_stride"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from keras import ops
 import slim
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import aspp
+from deeplab.model.auxiliary_head import AUXILIARY_LOGITS, auxiliary_head
 from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
 from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride
@@ -30,6 +31,7 @@ def build_model(
     fold_batch_norm: bool = False,
     drop_path_keep_probability: float = 1.0,
     training_progress: Callable[[], Any] | None = None,
+    with_auxiliary_head: bool = False,
 ) -> keras.Model:
     """The model that `config` describes.
 
@@ -39,6 +41,7 @@ def build_model(
       train_batch_norm: whether batch norm's statistics learn when the model is called with `training=True`.
       fold_batch_norm: build without batch norm, with biases in its place (for export).
       drop_path_keep_probability, training_progress: of NAS backbones, see `slim.Options`.
+      with_auxiliary_head: whether there is one more output, `auxiliary_logits`, for training alone.
 
     Returns:
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
@@ -67,7 +70,12 @@ def build_model(
         drop_path_keep_probability=drop_path_keep_probability,
         training_progress=training_progress,
     )
-    logits = _single_scale(image, config, num_classes, options)
+    features = _backbone(image, config, options)
+    logits = _single_scale(image, features, config, num_classes, options)
+    if with_auxiliary_head:
+        norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
+        auxiliary = _float32(auxiliary_head(features, config, num_classes, norm))
+        return keras.Model(image, {MERGED_LOGITS: logits, AUXILIARY_LOGITS: auxiliary}, name="deeplab")
     if len(config.image_pyramid) > 1 or config.image_pyramid not in ((), (1.0,)):
         single_scale = keras.Model(image, logits, name="single_scale")
         return keras.Model(image, _pyramid(image, single_scale, config), name="deeplab")
@@ -97,10 +105,9 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         raise UserError("unknown-name", rule, field="model_variant", value=config.model_variant) from None
 
 
-def _single_scale(image, config: ModelConfig, num_classes: int, options: slim.Options):
-    """[B, H, W, C] in 0..255 -> logits [B, h, w, num_classes]."""
+def _single_scale(image, features: slim.Features, config: ModelConfig, num_classes: int, options: slim.Options):
+    """Image [B, H, W, C] in 0..255 and what the backbone makes of it -> logits [B, h, w, num_classes]."""
     norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
-    features = _backbone(image, config, options)
     net = _head(features.final, image, config, norm)
     if config.decoder_output_stride:
         net = decoder(net, features.low_level, image, config, norm)

@@ -28,8 +28,8 @@ def weights_for(config: LossConfig, dataset: Dataset, split: str, shards: Sequen
       UserError: records that cannot be read or used.
     """
     name = config.class_balance
-    if config.label_weights or name == "none":
-        if name != "none":
+    if config.label_weights or name in ("none", class_balance.ADAPTIVE):
+        if config.label_weights and name != "none":
             console.note(f"`label_weights` replace `class_balance={name}`")
         return config.label_weights
     pixels = dataset.pixels.get(split, ())

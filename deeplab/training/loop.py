@@ -121,6 +121,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
             train_batch_norm=config.fine_tune_batch_norm,
             drop_path_keep_probability=config.drop_path_keep_prob,
             training_progress=clock.fraction,
+            with_auxiliary_head=configs.loss.auxiliary_loss_weight > 0,
         )
         clock.control(model, prepared.seed)
         weights = variables_by_name(model)

@@ -125,3 +125,30 @@ def test_importing_the_losses_imports_no_tensorflow():
     program = "import sys, deeplab.losses as l; print(l.names()[0]); assert 'tensorflow' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("cross_entropy", 0), done.stderr
+
+
+def test_classes_of_a_batch_are_balanced_as_scikit_learn_balances_them():
+    """labeled pixels / (classes present * pixels of the class)."""
+    labels = np.array([[[0, 0, 0, 0, 0, 2, 255, 255]]])
+    logits = np.zeros((1, 1, 8, 3), np.float32)
+    logits[..., 0] = 1
+    weights = segmentation_loss.balanced(tf.constant([[[0] * 5 + [2, -1, -1]]]), 3)
+    np.testing.assert_allclose(weights[0, 0], [0.6] * 5 + [3.0, 0.0, 0.0])
+    entropy = -np.log(np.array([np.e, 1, 1]) / (np.e + 2))
+    assert value("cross_entropy", logits, labels, adaptive=True) == pytest.approx((entropy[0] + entropy[2]) / 2)
+    given = {"adaptive": True, "label_weights": (1.0, 1.0, 2.0)}
+    assert value("cross_entropy", logits, labels, **given) == pytest.approx((5 * entropy[0] + 2 * entropy[2]) / 6)
+
+
+def test_balance_of_a_batch_without_labels():
+    assert value("cross_entropy", np.ones((1, 1, 2, 3), np.float32), np.full((1, 1, 2), 255), adaptive=True) == 0.0
+
+
+def test_the_auxiliary_output_has_its_own_weight():
+    logits, labels = batch()
+    loss = losses.get("cross_entropy", auxiliary_weight=0.4)
+    outputs = {"merged_logits": tf.constant(logits), "auxiliary_logits": tf.constant(logits[:, ::2, ::2])}
+    values = loss.of_outputs(outputs, tf.constant(labels), 0)
+    alone = float(loss.value(outputs["auxiliary_logits"], tf.constant(labels)))
+    assert float(values["auxiliary_logits"]) == pytest.approx(0.4 * alone)
+    assert float(values["merged_logits"]) == pytest.approx(float(loss.value(tf.constant(logits), tf.constant(labels))))

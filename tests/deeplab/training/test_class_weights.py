@@ -28,11 +28,17 @@ def weights(config, discs, **changes):
 
 def test_the_setting_allows_the_schemes_that_exist():
     field = next(field for field in dataclasses.fields(LossConfig) if field.name == "class_balance")
-    assert field.metadata["choices"] == ("none", *class_balance.SCHEMES)
+    assert field.metadata["choices"] == ("none", *class_balance.SCHEMES, class_balance.ADAPTIVE)
 
 
 def test_without_a_scheme_there_are_none(discs):
     assert weights(LossConfig(), discs) == ()
+
+
+def test_weights_of_each_batch_are_left_to_the_loss(discs, monkeypatch):
+    monkeypatch.setattr(record_statistics, "count", None)
+    assert weights(LossConfig(class_balance="adaptive"), discs) == ()
+    assert weights(LossConfig(class_balance="adaptive", label_weights=(1, 2, 3)), discs) == (1, 2, 3)
 
 
 def test_given_weights_win(discs, capsys):

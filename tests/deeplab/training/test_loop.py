@@ -19,10 +19,11 @@ from support import tiny_backbone
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
 from deeplab.data import dataset
+from deeplab.inference.load import load
 from deeplab.training import guards, loop, precise_bn, setup
 from deeplab.training.randomness import StepClock
 from deeplab.utils.errors import UserError
-from slim.layers import BatchNorm, Norm
+from slim.layers import BatchNorm, Norm, variables_by_name
 
 pytestmark = pytest.mark.xdist_group("training")  # one training serves many tests, so they stay in one process
 
@@ -374,3 +375,31 @@ def test_balance_clipping_schedule_and_warm_up_train_and_resume(disc_records, tm
     assert saved["loss"]["class_balance"] == "sqrt" and saved["optimizer"]["gradient_clip_norm"] == 0.1
     assert train_with(disc_records, tmp_path / "parts", 6, **{**given, "class_balance": "none"}) == 1
     assert "--class_balance: was sqrt, is none" in capsys.readouterr().err
+
+
+def test_all_that_the_model_sees_and_minimizes_resumes_exactly(disc_records, tmp_path):
+    """Augmentation, mixtures, repeated images, chosen crops, balance per batch and the auxiliary head."""
+    more = {
+        "augmentation": "strong", "mosaic": 0.3, "cutmix": 0.3, "copy_paste": 0.3, "rot90": 0.5, "elastic": 2,
+        "sampling": "repeat_factor", "crop_sampling": "class_centered", "class_balance": "adaptive",
+        "loss": "cross_entropy + 0.5*dice", "auxiliary_loss_weight": 0.4, "batch_norm_calibration_batches": 0,
+    }  # fmt: skip
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert train_with(disc_records, once, 4, **more, save_interval_steps=2) == 0
+    shutil.copytree(once, twice)
+    for path in twice.glob("model.ckpt-4*"):
+        path.unlink()
+    (twice / "checkpoint").unlink()
+    assert checkpoint.open(twice).step == 2
+    assert train_with(disc_records, twice, 4, **more, save_interval_steps=2) == 0
+    first, second = (checkpoint.open(folder).arrays() for folder in (once, twice))
+    assert first.keys() == second.keys() and "auxiliary/logits/weights" in first
+    for name, array in first.items():
+        np.testing.assert_allclose(array, second[name], atol=1e-5, err_msg=name)
+    predictor = load(str(twice))  # the model that predicts has no auxiliary head
+    assert not [name for name in variables_by_name(predictor.model) if name.startswith("auxiliary")]
+
+
+def test_an_image_alone_cannot_be_mixed(disc_records, tmp_path, capsys):
+    assert train_with(disc_records, tmp_path / "run", train_batch_size=1, class_mix=0.5) == 1
+    assert "--class_mix" in (said := capsys.readouterr().err) and "[conflicting-settings]" in said
