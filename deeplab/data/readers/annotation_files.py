@@ -36,10 +36,6 @@ _MAX_CELL = 2**31 - 1  # characters of a cell of a CSV file
 _MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats are not exact integers
 _NO_AREA = "shapes without an area left out"
 _OUTSIDE = "images have shapes that reach far outside, as if they had been resized or cropped after annotating"
-_OUTSIDE_HINT = (
-    "use the images that were annotated, or scale the shapes: `annotation_scale=0.5` for images that were halved; "
-    "`on_outside=cut` cuts off what is outside"
-)
 _MAX_OUTSIDE = 5  # images with such shapes that are slips of the mouse
 _MAX_OUTSIDE_FRACTION = 0.1  # of the images with shapes
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a character: JSON allows it, terminals and file systems do not
@@ -527,6 +523,7 @@ class Collector:
         self._errors: list[UserError] = []
         self._painted = 0  # images with shapes
         self._stated = 0  # images whose annotation states a size
+        self._reach = 1.0  # how far shapes reach to the right or down, in widths or heights of their image
 
     def add(
         self,
@@ -596,13 +593,15 @@ class Collector:
             every = np.concatenate(points)
             if (every.min(axis=0) >= -margin).all() and (every.max(axis=0) - margin <= [width, height]).all():
                 return False
+        found = False
         for shape in shapes:
             if shape.bitmap and (shape.bitmap.height > height or shape.bitmap.width > width):
                 continue  # an error of its own
             left, top, right, bottom = shape.bounds()
             if left < -margin[0] or top < -margin[1] or right > width + margin[0] or bottom > height + margin[1]:
-                return True
-        return False
+                self._reach = max(self._reach, right / width, bottom / height)
+                found = True
+        return found
 
     def class_names(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
         """Returns the classes: the background, then the given names; by default those of the shapes, sorted.
@@ -662,13 +661,19 @@ class Collector:
         outside = self._numbers.get(_OUTSIDE, 0)
         if outside > min(_MAX_OUTSIDE, _MAX_OUTSIDE_FRACTION * self._painted) and self.config.on_outside == "fail":
             rule = f"{outside} of {self._painted} {_OUTSIDE}: {', '.join(self._first[_OUTSIDE])}"
-            raise UserError("shapes-outside", rule, _OUTSIDE_HINT, where="annotations", value=outside)
+            raise UserError("shapes-outside", rule, self._hint_on_outside(), where="annotations", value=outside)
         for text, number in self._numbers.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
             detail = f" ({kinds})" if text == _NO_AREA else ""
-            hint = f"; {_OUTSIDE_HINT}" if text == _OUTSIDE and self.config.on_outside == "fail" else ""
+            hint = f"; {self._hint_on_outside()}" if text == _OUTSIDE and self.config.on_outside == "fail" else ""
             console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}{hint}")
         self._numbers.clear()
+
+    def _hint_on_outside(self) -> str:
+        times = math.ceil(min(self._reach, 1000) - 0.05)
+        resized = f"if they were resized since, all shapes fit with `annotation_scale={1 / times:.3g}`"
+        steps = ["use the images that were annotated", *([resized] if times > 1 else [])]
+        return "; ".join([*steps, "`on_outside=cut` cuts off what is outside"])
 
     def _stop(self) -> NoReturn:
         raise joined(self._errors, "more errors")

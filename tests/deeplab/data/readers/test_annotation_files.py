@@ -405,7 +405,7 @@ def test_shapes_far_outside_many_images_are_an_error(tmp_path, capsys):
     with raises("shapes-outside", where="annotations") as caught:
         collect_outside(tmp_path, 2, 3)
     assert caught.value.value == 2 and "2 of 7 images" in caught.value.rule and "o0, o1" in caught.value.rule
-    assert "annotation_scale" in caught.value.hint and "on_outside=cut" in caught.value.hint
+    assert "annotation_scale=0.5" in caught.value.hint and "on_outside=cut" in caught.value.hint
     with raises("shapes-outside"):
         collect_outside(tmp_path, 6, 100)
     collect_outside(tmp_path, 2, 3, on_outside="cut")
