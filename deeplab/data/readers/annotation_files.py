@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import math
@@ -502,6 +503,11 @@ def shown_size(path: str) -> tuple[int, int] | None:
         return None
 
 
+def _scaled_later(shapes: Callable[[int, int], Sequence[Shape]], factor: float, height: int, width: int) -> list[Shape]:
+    """Returns shapes that depend on the image's size, for an image that was resized by a factor since."""
+    return [shape.scaled(factor, factor) for shape in shapes(round(height / factor), round(width / factor))]
+
+
 # --- What is collected and reported -------------------------------------------------------------------------
 
 
@@ -549,13 +555,16 @@ class Collector:
         Raises:
           UserError: the split has a pair of that name already.
         """
-        scale = size == FRACTIONS
         self._stated += size is not None
-        if not callable(shapes):
-            factor = 1.0 if scale else self.config.annotation_scale
+        factor = 1.0 if size == FRACTIONS else self.config.annotation_scale
+        scale = size == FRACTIONS or self.config.scale_annotations
+        if callable(shapes):
+            shapes = shapes if factor == 1 else functools.partial(_scaled_later, shapes, factor)
+            size = size if factor == 1 else None
+            self._painted += not empty
+        else:
             shapes = self._with_area(shapes, name, factor)
             size = size if factor == 1 else None
-            scale = scale or self.config.scale_annotations
             if self._reach_outside(shapes, image, size):
                 self.note(_OUTSIDE, name)
             empty = not shapes

@@ -104,14 +104,14 @@ def _add_split(
             image = finder.find(os.path.splitext(name)[0] + ".jpg", path)
             empty = config.skip_empty and not items_of(path)
             pair_name = f"{split}/{finder.name(image)}" if split else finder.name(image)  # each split counts from 1
-            shapes = functools.partial(_draw, path, config.annotation_scale)
+            shapes = functools.partial(_draw, path)
             collector.add(pair_name, image, path, shapes, split=split, empty=empty)
     collector.left_out(finder.unused(), "without an annotation file")
 
 
-def _draw(path: str, scale: float, height: int, width: int) -> list[Shape]:
+def _draw(path: str, height: int, width: int) -> list[Shape]:
     """Returns the shapes of an annotation file, for an image of any size."""
-    return [shape.scaled(scale, scale) if scale != 1 else shape for shape in items_of(path)]
+    return items_of(path)
 
 
 def items_of(path: str) -> list[Shape]:

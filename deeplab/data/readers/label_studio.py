@@ -219,8 +219,8 @@ class _StudioExport:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             rule = f"its regions were drawn on images of {shown} pixels"
             raise UserError("size-mismatch", rule, _HINT, where=task.where, value=tuple(sorted(sizes)))
-        size = None if self.config.scale_annotations else next(iter(sizes), None)  # percentages fit any size
         shapes = functools.partial(_draw, regions, task.where)
+        size = next(iter(sizes), None)
         self.collector.add(name, image, task.where, shapes, size, self.split, empty=not regions)
 
     def _stored_name(self, task: _StudioTask) -> str:

@@ -66,6 +66,12 @@ class BuildRleCsvConfig(DrawnConfig):
     )
     first_pixel: int = setting(1, "Number of the first pixel.", choices=(0, 1))
 
+    def validate(self) -> None:
+        if self.annotation_scale != 1 or self.scale_annotations:
+            field = "scale_annotations" if self.scale_annotations else "annotation_scale"
+            rule = "has no meaning for run lengths, which count the pixels of images of one size"
+            raise UserError("conflicting-settings", rule, "use the images that were annotated", field=field)
+
 
 @register_format("rle_csv", BuildRleCsvConfig)
 def read_rle_csv(config: BuildRleCsvConfig) -> Source:

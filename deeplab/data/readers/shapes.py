@@ -103,8 +103,10 @@ class ShapesMask:
         Raises:
           UserError: a file cannot be read, a bitmap is larger than the image, or a class is unknown.
         """
-        shapes = self.shapes(height, width) if callable(self.shapes) else self.shapes
-        if self.scale and self.stated_size is not None and self.stated_size != (height, width):
+        is_other = self.scale and self.stated_size not in (None, FRACTIONS, (height, width))
+        annotated = self.stated_size if is_other and self.stated_size else (height, width)
+        shapes = self.shapes(*annotated) if callable(self.shapes) else self.shapes
+        if is_other or self.stated_size == FRACTIONS:
             shapes = self._scaled(shapes, height, width)
         return paint(shapes, painter, self.where, height, width, self.overlap, painter.background)
 

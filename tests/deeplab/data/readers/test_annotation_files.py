@@ -8,6 +8,7 @@ from PIL import Image
 from support.errors import raises
 
 from deeplab.config.conversion_config import DrawnConfig
+from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.annotation_files import (
     Collector,
     ImageFinder,
@@ -24,6 +25,7 @@ from deeplab.data.readers.annotation_files import (
     yes_or_no,
 )
 from deeplab.data.readers.shapes import polygon, rectangle
+from deeplab.data.readers.source import Painter
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import list_files
 
@@ -430,6 +432,30 @@ def test_shapes_are_scaled_by_a_factor():
     collector.add("a", "a.jpg", "a.json", [rectangle("hair", 0, 0, 4, 2)], size=(8, 8))
     mask = collector.splits[""][0].mask
     assert mask.size is None and mask.shapes[0].bounds() == (0, 0, 2, 1)
+
+
+def corner(height, width):
+    """A shape that depends on the size of the image: its lower right quarter."""
+    return [rectangle("hair", width / 2, height / 2, width, height)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"), [({"annotation_scale": 0.5}, None), ({"scale_annotations": True}, (8, 12)), ({}, None)]
+)
+def test_shapes_that_are_drawn_later_are_scaled_too(settings, size):
+    sizes = []
+
+    def seen(height, width):
+        sizes.append((height, width))
+        return corner(height, width)
+
+    collector = Collector(DrawnConfig(**settings))
+    collector.add("a", "a.jpg", "a.json", seen, size)
+    collector.report()
+    mask = collector.splits[""][0].mask
+    label = mask.draw(Painter(("background", "hair"), LabelSpec()), 4, 6)
+    assert mask.size is None and sizes == [(8, 12) if settings else (4, 6)]
+    assert label[2:, 3:].all() and label.sum() == 6
 
 
 @pytest.mark.parametrize(

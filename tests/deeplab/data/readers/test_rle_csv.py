@@ -109,6 +109,12 @@ def test_columns_that_are_missing(tmp_path, header, settings, code, field):
         drawn(write(tmp_path, header, "a.jpg,1 3"), **settings)
 
 
+@pytest.mark.parametrize("settings", [{"annotation_scale": 0.5}, {"scale_annotations": True}])
+def test_run_lengths_are_never_scaled(settings):
+    with raises("conflicting-settings", field=next(iter(settings))):
+        BuildRleCsvConfig(annotations="a.csv", **settings)
+
+
 def test_a_file_without_rows(tmp_path):
     with raises("no-pairs", where="train.csv"):
         drawn(write(tmp_path, "ImageId,EncodedPixels"))
