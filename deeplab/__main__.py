@@ -29,6 +29,8 @@ COMMANDS = {
         "export": "export a trained model: frozen graph, SavedModel and other formats",
         "predict": "predict masks for your own images",
         "serve": "serve a model: a web page, and TensorFlow Serving's REST API",
+        "find_label_errors": "rank the images of a split by how likely their labels are wrong",
+        "rank_unlabeled": "say which unlabeled images to label next",
         "inspect_checkpoint": "show what a checkpoint is, or how two differ",
     },
     "Help": {
