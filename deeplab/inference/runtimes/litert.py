@@ -22,6 +22,10 @@ DESCRIPTION_FILE = "deeplab.json"
 LOGITS = "SemanticLogits"
 _SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities", "logits": LOGITS}
 _KINDS = ({"labels", "probabilities"}, {"labels"}, {"logits"})  # of files: their signatures
+_CALLING = (  # they could loop or call themselves without end, and LiteRT cannot be stopped; exports have none
+    "CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "STABLEHLO_CUSTOM_CALL",
+    "STABLEHLO_WHILE",
+)  # fmt: skip
 _HINT = "copy the file again, or export the model again"
 
 
@@ -138,11 +142,16 @@ def _operations(content: bytes) -> list[tuple[int, str]]:
 def _require_builtin(operations: list[tuple[int, str]], path: str, trusted: bool) -> None:
     from tensorflow.lite.python import schema_py_generated as schema
 
-    for number, name in operations:
-        if number == schema.BuiltinOperator.CUSTOM and not trusted:
+    builtin = schema.BuiltinOperator
+    calling = {getattr(builtin, name): name for name in _CALLING}
+    for number, name in operations if not trusted else ():
+        hint = "do not run files of unknown origin; if you trust this one, `trust_model=true` runs it"
+        if number == builtin.CUSTOM:
             rule = f"its operation {name} is none of LiteRT's own, and may do anything"
-            hint = "do not run files of unknown origin; if you trust this one, `trust_model=true` runs it"
             raise UserError("unsafe-operation", rule, hint, where=path, value=name)
+        if number in calling:
+            rule = f"its operation {calling[number]} calls other parts of the file, perhaps without end"
+            raise UserError("unsafe-operation", rule, hint, where=path, value=calling[number])
 
 
 def _another_model(path: str, found: str) -> UserError:

@@ -25,6 +25,9 @@ PROPERTY, TARGET = "deeplab", "deeplab_for"
 IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
 OPENCV = "opencv4"
 _GRAPH_FIELD, _PROPERTY_FIELD, _OUTPUT_FIELD = 7, 14, 12  # of ModelProto, ModelProto, GraphProto in onnx.proto
+_FUNCTION_FIELD = 25  # of ModelProto
+_NODE_FIELD, _WEIGHT_FIELD, _TYPE_FIELD, _ATTRIBUTE_FIELD, _EXTERNAL_FIELD = 1, 5, 4, 5, 13
+_TENSOR_FIELD, _SUBGRAPH_FIELDS = 5, (6, 11)  # of AttributeProto
 
 
 def recognizes(path: str) -> bool:
@@ -48,6 +51,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
         if PROPERTY not in properties or LABELS not in outputs:
             rule = f"is not an ONNX file of this program: its outputs are {sorted(outputs)}"
             raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=path)
+        if not options.trust_model:
+            require_safe(content, path)
         fixed = FixedInput.from_json(properties[PROPERTY])
         names = [name for name in (LABELS, PROBABILITIES) if name in outputs]
         use_opencv = properties.get(TARGET) == OPENCV or importlib.util.find_spec("onnxruntime") is None
@@ -115,6 +120,49 @@ def read_properties(content: bytes) -> tuple[dict[str, str], list[str]]:
                 if inner == _OUTPUT_FIELD:
                     outputs += [bytes(text).decode() for key, text in _fields(graph_value) if key == 1]
     return properties, outputs
+
+
+def require_safe(content: bytes, path: str) -> None:
+    """Stop at a file that may run without end or read other files; our exports do neither.
+
+    Args:
+      content: the file.
+      path: its path, for messages.
+
+    Raises:
+      UserError: it has loops, conditions or functions, which neither runtime limits, or weights in other files
+        (`unsafe-operation`).
+      ValueError: the bytes are no protocol buffer.
+    """
+    for number, value in _fields(memoryview(content)):
+        if number == _FUNCTION_FIELD:
+            raise _unsafe("it has functions of its own, which may call each other without end", path, "function")
+        for inner, part in _fields(value) if number == _GRAPH_FIELD else ():
+            if inner == _WEIGHT_FIELD:
+                _require_inside(part, path)
+            elif inner == _NODE_FIELD:
+                _require_plain(part, path)
+
+
+def _require_plain(node: memoryview, path: str) -> None:
+    fields = list(_fields(node))
+    kind = next((bytes(value).decode("utf-8", "replace") for number, value in fields if number == _TYPE_FIELD), "")
+    for number, attribute in fields:
+        for inner, value in _fields(attribute) if number == _ATTRIBUTE_FIELD else ():
+            if inner in _SUBGRAPH_FIELDS:
+                raise _unsafe(f"its operation {kind} runs a part of the file, perhaps without end", path, kind)
+            if inner == _TENSOR_FIELD:
+                _require_inside(value, path)
+
+
+def _require_inside(tensor: memoryview, path: str) -> None:
+    if any(number == _EXTERNAL_FIELD for number, _ in _fields(tensor)):
+        raise _unsafe("its weights are in another file, which may be any file of this machine", path, "external_data")
+
+
+def _unsafe(rule: str, path: str, value: str) -> UserError:
+    hint = "do not run files of unknown origin; if you trust this one, `trust_model=true` runs it"
+    return UserError("unsafe-operation", rule, hint, where=path, value=value)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -56,6 +56,20 @@ def test_operations_of_tensorflow_are_refused(file, tmp_path):
     assert caught.value.value == "FlexReadFile"
 
 
+def test_loops_are_refused(file, tmp_path):
+    """LiteRT cannot be stopped, and a loop may have no end."""
+
+    def endless(x):
+        return tf.while_loop(lambda y: tf.reduce_sum(y) > -1, lambda y: [y + 1], [x])[0]
+
+    loop = converted(endless, tf.TensorSpec([1], tf.float32))
+    archive = file.read_bytes()
+    (tmp_path / "m.tflite").write_bytes(loop + archive[archive.index(b"PK\x03\x04") :])
+    with raises("unsafe-operation", where="m.tflite") as caught:
+        load(tmp_path / "m.tflite")
+    assert caught.value.value == "WHILE"
+
+
 def test_larger_images_are_shrunk_with_a_note(file, capsys):
     predictor = load(file)
     for _ in range(2):

@@ -64,3 +64,20 @@ def test_files_of_other_programs(tmp_path):
     with raises("not-a-deeplab-model", where="m.onnx") as caught:
         load(tmp_path / "m.onnx")
     assert "logits" in caught.value.rule
+
+
+def test_files_that_may_run_without_end_or_read_other_files_are_refused():
+    weights = message((8, b"w"), (13, message((1, b"location"), (2, b"/etc/passwd"))))
+    inside = message((4, b"Constant"), (5, message((1, b"value"), (5, weights))))
+    harmful = {
+        "Loop": message((7, message((1, message((4, b"Loop"), (5, message((1, b"body"), (6, b"")))))))),
+        "If": message((7, message((1, message((4, b"If"), (5, message((11, b"")))))))),
+        "function": message((7, b"")) + b"\xca\x01\x00",
+        "external_data": message((7, message((5, weights)))),
+    }
+    for value, content in {**harmful, "external_data ": message((7, message((1, inside))))}.items():
+        with raises("unsafe-operation", where="m.onnx") as caught:
+            runtime.require_safe(content, "m.onnx")
+        assert caught.value.value == value.strip()
+    plain = message((7, message((1, message((4, b"Conv"), (5, message((1, b"group"))))), (5, message((8, b"w"))))))
+    runtime.require_safe(plain, "m.onnx")
