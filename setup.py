@@ -43,6 +43,7 @@ setup(
         "grpc": ["tensorflow-serving-api>=2.19"],  # deeplab.serving.Client over gRPC
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
+        "geo": ["rasterio>=1.4"],  # TIFF of any bands and size, georeferences
         "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx
         # export formats and runtimes openvino, mnn: the exports are made of an ONNX model
         "openvino": ["openvino>=2026.4", "nncf>=3.4", "tf2onnx>=1.17", "onnx>=1.23"],

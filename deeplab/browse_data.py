@@ -118,12 +118,12 @@ def batch_grids(
     """
     import tensorflow as tf
 
-    import slim
+    from deeplab.model import padding_color
     from deeplab.training import guards
-    from deeplab.training.setup import training_batches
+    from deeplab.training.setup import training_batches, with_input_of
     from deeplab.visualization import dataset_browser as drawing
 
-    seed = seed_of(settings, saved)
+    seed, settings = seed_of(settings, saved), with_input_of(settings, source.dataset)
     device, done = tf.distribute.get_strategy(), config.first_step - 1
     batches = iter(training_batches(settings, source.dataset, source.shards, device, seed, done))
     number = config.batches or -(-config.images // settings.train.train_batch_size)
@@ -131,7 +131,7 @@ def batch_grids(
     for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="step"):
         batch = guards.next_batch(batches, source.shards)
         title = f"{source.dataset.name}, split {source.name}: the batch of training step {step}"
-        padding = slim.find(settings.model.model_variant).padding_color
+        padding = padding_color(settings.model)
         grids = list(drawing.batch_grids(source, batch, padding, (title, about), style))
         for part, grid in enumerate(grids, start=1):
             yield f"{step:06d}-{part}" if len(grids) > 1 else f"{step:06d}", grid

@@ -99,6 +99,7 @@ def check_files(
     Raises:
       UserError: flags that cannot be followed.
     """
+    from deeplab.data.bands import parse_bands
     from deeplab.data.conversion.summary import print_merged
     from deeplab.data.readers.classes import classes_from
     from deeplab.data.validation import analysis, subject
@@ -110,21 +111,30 @@ def check_files(
         found = subject.of_nothing(checked, met)
     else:
         classes = classes_from(labels, source)
-        found = subject.of_source(source, classes, checked, exif=labels.exif, splits=config.splits, findings=met)
+        found = subject.of_source(
+            source,
+            classes,
+            checked,
+            exif=labels.exif,
+            splits=config.splits,
+            findings=met,
+            bands=parse_bands(config.bands),
+        )
     report = analysis.check(found, config)
     if found.classes.merged:
         print_merged(found.classes.merged, report.dataset, sys.stderr if config.json == "-" else sys.stdout)
-    command = build_command(format_name, (settings, labels, splits), report.repair)
+    command = build_command(format_name, (settings, labels, splits), report.repair, config.bands)
     return conclude(dataclasses.replace(report, command=command), config)
 
 
-def build_command(format_name: str, groups: Sequence[Config], repair: Mapping[str, str]) -> str:
+def build_command(format_name: str, groups: Sequence[Config], repair: Mapping[str, str], bands: str = "") -> str:
     """The `build-data` command line that repairs a dataset; empty where no setting repairs anything.
 
     Args:
       format_name: a name in `deeplab.data.readers.FORMATS`.
       groups: the config objects that `build-data` takes, as they were given to the check.
       repair: settings that replace or extend them.
+      bands: as in `CheckConfig`.
     """
     from deeplab.data.readers import FORMATS
 
@@ -132,7 +142,11 @@ def build_command(format_name: str, groups: Sequence[Config], repair: Mapping[st
         return ""
     fields = ((field, getattr(group, field.name)) for group in groups for field in dataclasses.fields(group))
     values = {field.name: _flag_text(value) for field, value in fields if value != field.default}
-    values |= {**repair, "output_dir": FORMATS.get(format_name).output_dir or "tfrecord"}
+    values |= {
+        **({"bands": bands} if bands else {}),
+        **repair,
+        "output_dir": FORMATS.get(format_name).output_dir or "tfrecord",
+    }
     return shlex.join(["deeplab", "build-data", format_name, *(f"--{name}={text}" for name, text in values.items())])
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deeplab.config.fields import Config, Texts, setting
+from deeplab.config.fields import Config, Floats, Texts, setting
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import worker_count
 
@@ -167,6 +167,22 @@ class RecordConfig(Config):
     tile_overlap: int = setting(
         0, "Minimum overlap of neighboring tiles.", min=0, max=8192, because="tiles are small images", unit="pixels"
     )
+    empty_tile_fraction: float = setting(
+        1.0,
+        "Fraction of the tiles without an object (background and ignored pixels only) that are kept.",
+        min=0,
+        max=1,
+    )
+    bands: str = setting(
+        "",
+        "Bands that records hold, with their own values (8 or 16 bits, or float32): 4,3,2, counted from 1, or all "
+        "(unset: 8-bit RGB).",
+    )
+    scale_from: Floats = setting(
+        (),
+        "With `bands`: values that become 0 and 255 for the model: LOW,HIGH, or those of each band in turn (unset: "
+        "0,255 of 8 bits, else the 1st and 99th percentile of split train).",
+    )
     beam: bool = setting(
         False, "Convert in an Apache Beam pipeline (extra `beam`), for datasets too large for one machine.", rare=True
     )
@@ -184,6 +200,13 @@ class RecordConfig(Config):
         if self.tile_size and self.tile_overlap >= self.tile_size:
             rule = f"must be below `tile_size={self.tile_size}`, not {self.tile_overlap}"
             raise UserError("out-of-range", rule, field="tile_overlap", value=self.tile_overlap)
+        if self.empty_tile_fraction < 1 and not self.tile_size:
+            rule = f"{self.empty_tile_fraction:g} needs the size of the tiles"
+            hint = "add `tile_size`, e.g. `tile_size=1025`"
+            raise UserError("missing-setting", rule, hint, field="empty_tile_fraction")
+        if self.scale_from and not self.bands:
+            hint = "add `bands`, e.g. `bands=all`"
+            raise UserError("missing-setting", "needs the bands that are scaled", hint, field="scale_from")
 
     @property
     def shards(self) -> int:

@@ -40,7 +40,36 @@ class ModelConfig(Config):
         shapes_weights=True,
     )
     input_channels: int = setting(
-        3, "Channels of the input image.", min=1, max=1024, because="images have few", rare=True, shapes_weights=True
+        3,
+        "Channels of the input image (unset: those of the records).",
+        min=1,
+        max=1024,
+        because="images have few",
+        rare=True,
+        shapes_weights=True,
+    )
+    input_dtype: str = setting(
+        "uint8",
+        "Type of the image values (unset: that of the records).",
+        choices=("uint8", "uint16", "float32"),
+        rare=True,
+    )
+    input_bands: Ints = setting(
+        (),
+        "Bands of an image file that are the channels, counted from 1 (unset: those of the records, else all).",
+        min=1,
+        max=65535,
+        because="no file has more",
+        rare=True,
+    )
+    input_range: Floats = setting(
+        (),
+        "Values that become 0 and 255: LOW,HIGH, or that of each channel in turn (unset: as in the records).",
+        rare=True,
+    )
+    input_mean: Floats = setting((), "Mean of each channel, on the scale 0..255 (unset: as in the records).", rare=True)
+    input_std: Floats = setting(
+        (), "Standard deviation of each channel, on the scale 0..255 (unset: as in the records).", above=0, rare=True
     )
     output_stride: int = setting(
         16, "Ratio of the input size to the size of the backbone's features.", choices=(8, 16, 32)
@@ -165,3 +194,23 @@ class ModelConfig(Config):
             rule = f"{self.logits_kernel_size} needs logits straight from the backbone"
             hint = "add `aspp_with_batch_norm=false` and `atrous_rates=...`, or leave the kernel size at 1"
             raise UserError("conflicting-settings", rule, hint, field="logits_kernel_size")
+        self._check_input()
+
+    def _check_input(self) -> None:
+        channels, ranges = self.input_channels, self.input_range
+        if len(ranges) not in (0, 2, 2 * channels):
+            rule = f"has {len(ranges)} numbers, where 2 or {2 * channels} belong"
+            hint = "LOW,HIGH, or LOW,HIGH of each channel"
+            raise UserError("out-of-range", rule, hint, field="input_range", value=ranges)
+        if any(low >= high for low, high in zip(ranges[::2], ranges[1::2], strict=True)):
+            raise UserError("out-of-range", "every LOW must be below its HIGH", field="input_range", value=ranges)
+        if self.input_dtype != "uint8" and not ranges:
+            rule = f"{self.input_dtype} needs the values that become 0 and 255"
+            hint = "add `input_range=LOW,HIGH`; records of `deeplab build-data` bring theirs"
+            raise UserError("missing-setting", rule, hint, field="input_dtype")
+        for name in ("input_bands", "input_mean", "input_std"):
+            if len(getattr(self, name)) not in (0, channels):
+                rule = f"has {len(getattr(self, name))} numbers for {channels} channels"
+                raise UserError("out-of-range", rule, "give one per channel", field=name)
+        if bool(self.input_mean) != bool(self.input_std):
+            raise UserError("missing-setting", "needs `input_std` as well, or neither", field="input_mean")

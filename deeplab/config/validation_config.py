@@ -40,6 +40,9 @@ class CheckConfig(Config):
         2.0, "Largest augmentation scale of the planned training.", **SCALE_FACTOR, rare=True
     )
     output_stride: int = setting(16, "Output stride of the planned model.", choices=(8, 16, 32))
+    bands: str = setting(
+        "", "Of files: bands that records shall hold with their own values, as for `build_data` (unset: 8-bit RGB)."
+    )
     max_images: int = setting(0, "Number of images to check per split, evenly spaced; 0 = all.", min=0, unit="images")
     num_workers: int = setting(
         0, "Images that are checked at the same time; 0 = one per processor core.", **NUM_WORKERS

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deeplab.config.model_config import ModelConfig
+from deeplab.data.bands import DTYPES, MAX_CHANNELS, RGB, ImageBands, model_settings
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import recover, write_atomically
@@ -35,6 +37,8 @@ MAX_CLASSES = 256  # labels have 8 bits
 DEFAULT_NAME = "pascal_voc_seg"
 KNOWN_PACKAGE = "deeplab.known_datasets"  # the repository's datasets/ inside a wheel; see setup.py
 KNOWN_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "datasets"
+
+_MAX_FLOAT32 = 3.4028234e38
 
 Color = tuple[int, int, int]  # red, green, blue, each 0..255
 
@@ -74,7 +78,8 @@ class Dataset:
       errors: for each split the rules that the check found violated so that training must not start;
         a split that was not checked has no entry.
       drawn: for each split whether its labels were drawn from shapes; splits of mask files are left out.
-      image_formats: encodings of the stored images: "jpeg", "png".
+      image_formats: encodings of the stored images: "jpeg", "png", or "zlib" of other images than 8-bit RGB.
+      image_bands: channels, type, scaling and statistics of images that are not 8-bit RGB.
       label_format: encoding of the stored labels.
       folder: folder of the TFRecord shards; empty where none is known. Not part of `dataset.yml`.
 
@@ -102,6 +107,7 @@ class Dataset:
     drawn: Mapping[str, bool] = field(default_factory=dict)
     image_formats: tuple[str, ...] = ("jpeg",)
     label_format: str = "png"
+    image_bands: ImageBands = RGB
     folder: str = field(default="", compare=False)
 
     @property
@@ -152,16 +158,18 @@ class Dataset:
           **settings: further arguments of `pipeline.train_batches`, such as `min_scale_factor=0.75`.
 
         Returns:
-          Dataset of pairs: image float32 [B, H, W, 3], RGB, 0..255, and label int32 [B, H, W] with the ignore label.
+          Dataset of pairs: image float32 [B, H, W, C], 0..255, RGB if C is 3, and label int32 [B, H, W]
+          with the ignore label.
 
         Raises:
           UserError: there is no such split or backbone, or its records are damaged.
         """
         import slim
         from deeplab.data import pipeline
+        from deeplab.model import padding_color
 
         try:
-            padding = slim.find(backbone).padding_color
+            slim.find(backbone)
         except KeyError as error:
             raise UserError("unknown-name", str(error.args[0]), field="backbone", value=backbone) from None
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
@@ -169,10 +177,11 @@ class Dataset:
             self.shards(split),
             crop_size=(height, width),
             batch_size=batch_size,
-            padding_color=padding,
+            padding_color=padding_color(ModelConfig(model_variant=backbone, **model_settings(self.image_bands))),
             ignore_label=self.ignore_label,
             num_classes=self.num_classes,
             seed=seed,
+            bands=self.image_bands,
             **settings,
         )
         return batches if as_dict else batches.map(_image_and_label)
@@ -185,14 +194,16 @@ class Dataset:
           as_dict: yield dicts with `image_name`, `height` and `width` as well; the only way for splits without labels.
 
         Returns:
-          Dataset of pairs: image uint8 [H, W, 3], RGB, and label int32 [H, W] with the ignore label.
+          Dataset of pairs: image uint8 [H, W, 3], RGB, or raw values [H, W, C] as `image_bands` describes them, and
+          label int32 [H, W] with the ignore label.
 
         Raises:
           UserError: there is no such split, or its records are damaged.
         """
         from deeplab.data import pipeline
 
-        images = pipeline.eval_images(self.shards(split), ignore_label=self.ignore_label, num_classes=self.num_classes)
+        spec: dict[str, Any] = {"ignore_label": self.ignore_label, "num_classes": self.num_classes}
+        images = pipeline.eval_images(self.shards(split), **spec, bands=self.image_bands)
         return images if as_dict else images.map(_image_and_label)
 
 
@@ -242,7 +253,10 @@ def parse(text: str, where: str, default_name: str = "") -> Dataset:
 class _DescriptorReader:
     """Checks the fields of a `dataset.yml`, one method per kind of field."""
 
-    KEYS = ("name", "classes", "num_classes", "ignore_label", "image_formats", "label_format", "splits")
+    KEYS = (
+        *("name", "classes", "num_classes", "ignore_label", "image_formats", "label_format", "image_bands"),
+        "splits",
+    )
 
     def __init__(self, where: str):
         self.where = where
@@ -261,8 +275,8 @@ class _DescriptorReader:
             raise self.error("splits", "must map a split's name to its facts", splits, "e.g. `splits: {train: 160}`")
         facts = {str(name): self.split(str(name), value, len(names)) for name, value in splits.items()}
         formats = content.get("image_formats", ["jpeg"])
-        if not isinstance(formats, list) or not all(word in ("jpeg", "png") for word in formats):
-            raise self.error("image_formats", "must be a list of jpeg and png", formats)
+        if not isinstance(formats, list) or not all(word in ("jpeg", "png", "zlib") for word in formats):
+            raise self.error("image_formats", "must be a list of jpeg, png and zlib", formats)
         return Dataset(
             name=str(content.get("name") or default_name),
             class_names=names,
@@ -276,7 +290,52 @@ class _DescriptorReader:
             drawn={name: True for name, fact in facts.items() if fact.get("drawn")},
             image_formats=tuple(formats),
             label_format=str(content.get("label_format", "png")),
+            image_bands=self.image_bands(content["image_bands"]) if content.get("image_bands") else RGB,
         )
+
+    def image_bands(self, value: Any) -> ImageBands:
+        """Channels, dtype, bands, scaling and statistics of images that are not 8-bit RGB."""
+        known = {"channels", "dtype", "bands", "scale_from", "mean", "std"}
+        if not isinstance(value, dict) or not {"channels", "dtype"} <= set(value) <= known:
+            rule = f"must hold channels and dtype, and may hold {', '.join(sorted(known - {'channels', 'dtype'}))}"
+            raise self.error("image_bands", rule, value)
+        channels = self.whole("image_bands.channels", value["channels"], max_value=MAX_CHANNELS)
+        if not channels:
+            raise self.error("image_bands.channels", f"must be from 1 to {MAX_CHANNELS}", channels)
+        if value["dtype"] not in DTYPES:
+            raise self.error("image_bands.dtype", f"must be {', '.join(DTYPES)}", value["dtype"])
+        bands = value.get("bands") or []
+        if bands:
+            bands = self.whole_list("image_bands.bands", bands, channels)
+            if min(bands) < 1 or len(set(bands)) < channels:
+                raise self.error("image_bands.bands", "must be numbers from 1, each once", list(bands))
+        scale = value.get("scale_from") or []
+        pairs = scale if isinstance(scale, list) else [scale]
+        if pairs and len(pairs) != channels:
+            raise self.error("image_bands.scale_from", f"must list {channels} pairs [low, high]", scale)
+        ends = [self.numbers("image_bands.scale_from", pair, 2) for pair in pairs]
+        if any(low >= high for low, high in ends):
+            raise self.error("image_bands.scale_from", "must have each low below its high", scale)
+        if value["dtype"] != "uint8" and not ends:
+            raise self.error("image_bands.scale_from", f"must be given for {value['dtype']}", scale)
+        mean, std = (
+            self.numbers(f"image_bands.{key}", value[key], channels) if value.get(key) else ()
+            for key in ("mean", "std")
+        )
+        if bool(mean) != bool(std) or (std and min(std) <= 0):
+            raise self.error("image_bands.std", "must be given with mean, and be above 0", list(std))
+        low, high = tuple(low for low, _ in ends), tuple(high for _, high in ends)
+        return ImageBands(channels, value["dtype"], tuple(bands), low, high, mean, std)
+
+    def numbers(self, where: str, value: Any, length: int) -> tuple[float, ...]:
+        """Finite numbers, as many as stated."""
+        if not isinstance(value, list) or len(value) != length:
+            raise self.error(where, f"must list {length} numbers", value)
+        if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value):
+            raise self.error(where, f"must list {length} numbers", value)
+        if not all(abs(one) <= _MAX_FLOAT32 for one in value):  # also false for NaN
+            raise self.error(where, "must hold finite numbers", value)
+        return tuple(map(float, value))
 
     def whole(self, name: str, value: Any, max_value: int | None = None) -> int:
         limit = math.inf if max_value is None else max_value
@@ -383,7 +442,9 @@ def as_text(dataset: Dataset) -> str:
         pairs = zip(dataset.class_names, dataset.colors, strict=True)
         classes = [{"name": name, "color": list(color)} for name, color in pairs]
     head = {"name": dataset.name, "ignore_label": dataset.ignore_label}
-    tail = {"image_formats": list(dataset.image_formats), "label_format": dataset.label_format}
+    tail: dict[str, Any] = {"image_formats": list(dataset.image_formats), "label_format": dataset.label_format}
+    if not dataset.image_bands.is_rgb:
+        tail["image_bands"] = _bands_facts(dataset.image_bands)
     splits = {name: _split_facts(dataset, name) for name in dataset.splits}
     lines += [_yaml_block(head), "classes:"]
     lines += ["- " + _yaml_line(entry) for entry in classes]
@@ -395,6 +456,12 @@ def as_text(dataset: Dataset) -> str:
         lines.append("  " + _yaml_line(name) + ":")
         lines += [f"    {key}: {_yaml_line(value)}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"
+
+
+def _bands_facts(bands: ImageBands) -> dict[str, Any]:
+    scale = [list(ends) for ends in zip(bands.low, bands.high, strict=True)]
+    facts = {"bands": list(bands.bands), "scale_from": scale, "mean": list(bands.mean), "std": list(bands.std)}
+    return {"channels": bands.channels, "dtype": bands.dtype, **{key: value for key, value in facts.items() if value}}
 
 
 def _split_facts(dataset: Dataset, split: str) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab.data import records, transforms
+from deeplab.data.bands import ImageBands
 from deeplab.data.labels import LabelSpec
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -59,6 +61,39 @@ def decode_image(encoded: Tensor) -> Tensor:
     # decode_jpeg reads PNG too. Its default way of decoding is the one of TensorFlow 1.15; Pillow and OpenCV differ
     # from it by up to 19 levels.
     return tf.io.decode_jpeg(encoded, channels=3)
+
+
+def values_size(example: Example, bands: ImageBands) -> Tensor:
+    """Height and width of an image in the format `records.VALUES`: int32 [2].
+
+    The op fails, naming the image, unless it has the channels and the type of `bands`, which `decode_values` relies on.
+    """
+    name, size = example[records.FILENAME], tf.stack([example[records.HEIGHT], example[records.WIDTH]])
+    channels, dtype, form = (example[key] for key in (records.CHANNELS, records.DTYPE, records.IMAGE_FORMAT))
+    again = "build the records again, dataset.yml among them"
+    rule = "is an ordinary image, where dataset.yml describes `image_bands`"
+    size = checked(size, tf.equal(form, records.VALUES), name, "unsupported-format", rule, again)
+
+    def other(found: Tensor, expected: str) -> Callable[[], Tensor]:
+        return lambda: words("has", found, "where", expected, "is described")
+
+    same = tf.equal(channels, bands.channels)
+    rule_of_channels = other(words(tf.strings.as_string(channels), "channels"), str(bands.channels))
+    size = checked(size, same, name, "wrong-channels", rule_of_channels, again)
+    rule_of_dtype = other(words("values of type", dtype), bands.dtype)
+    return tf.cast(checked(size, tf.equal(dtype, bands.dtype), name, "wrong-dtype", rule_of_dtype, again), tf.int32)
+
+
+def decode_values(example: Example, size: Tensor, bands: ImageBands) -> Tensor:
+    """The raw values of an image whose size `values_size` gave: [H, W, C] of the type of `bands`."""
+    content = tf.io.decode_compressed(example[records.IMAGE], compression_type="ZLIB")
+    whole = tf.cast(tf.strings.length(content), tf.int64)
+    expected = tf.reduce_prod(tf.cast(size, tf.int64)) * bands.channels * np.dtype(bands.dtype).itemsize
+    rule = "is not of the size that its fields state"
+    hint = "build the records again"
+    content = checked(content, tf.equal(whole, expected), example[records.FILENAME], "bad-record", rule, hint)
+    values = tf.io.decode_raw(content, tf.as_dtype(bands.dtype), little_endian=True)
+    return tf.reshape(values, [size[0], size[1], bands.channels])
 
 
 @dataclass(frozen=True)
@@ -222,14 +257,29 @@ def _unescape(text: str) -> str:
 
 def find_undecodable(shards: Sequence[str]) -> UserError | None:
     """The first record whose image or label cannot be decoded; TensorFlow's own errors do not name it."""
+    of_bands: dict[str, Any] = {}
     for path in console.progress(shards, what="looking for the damaged image", unit="shard"):
         for index, record in enumerate(records.read_shard(path)):
+            if record.get(records.IMAGE_FORMAT) == records.VALUES.encode():
+                try:
+                    records.decode_values(record)
+                except ValueError as error:
+                    name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
+                    hint = "build the records again"
+                    return UserError("unreadable-image", f"{error} (record {index} of {path})", hint, where=name)
+                of_bands = of_bands or record
+                continue
             for key, what in ((records.IMAGE, "image"), (records.LABEL, "label")):
                 if record.get(key) and not _decodes(record[key]):
                     name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
                     rule = f"its {what} cannot be decoded (record {index} of {path})"
                     hint = "replace or remove the file and build the records again"
                     return UserError("unreadable-image", rule, hint, where=name)
+    if of_bands:
+        name = of_bands.get(records.FILENAME, b"").decode("utf-8", "replace")
+        rule = "is not 8-bit RGB, but dataset.yml describes no `image_bands`"
+        hint = "use the dataset.yml that was built with the records, or build both again"
+        return UserError("unsupported-format", rule, hint, where=name)
     return None
 
 

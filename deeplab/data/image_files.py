@@ -41,7 +41,7 @@ UNREADABLE = (
 JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_EXTENSIONS = (
     *(*JPEG_EXTENSIONS, ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".npy", ".npz"),
 )
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff", "jpeg"),
@@ -54,13 +54,13 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (rb"....ftypavi[fs]", "avif"),
     (rb"\0\0\0\x0cjP|\xff\x4f\xff\x51", "jpeg2000"),
     (rb"....ftyp(hei|hev|mif|msf)", "heif"),
+    (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{1,200}\.npy", "npy"),
 )
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3", "a video", "extract its frames, e.g. `ffmpeg -i VIDEO frame_%05d.png`"),
     (rb"8BPS", "a Photoshop file", ""),
     (rb".{128}DICM", "a DICOM file", "save it as PNG, in the window of gray values it is read with"),
     (rb"%PDF", "a PDF file", ""),
-    (rb"\x93NUMPY", "a NumPy array", "save it as PNG"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive", "unpack it"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the image", "run `git lfs pull` in its repository"),
     (rb"\s*<(!doctype html|html|\?xml)", "a web page or XML", "download the image again; the server sent a message"),

@@ -1,6 +1,7 @@
-"""Images of any kind as pixels for prediction (`to_rgb`), or as what a record can hold (`prepare`).
+"""Images of any kind as pixels for prediction (`to_rgb`, `to_pixels`), or as what a record can hold (`prepare`).
 
-Both apply EXIF orientations, keep the upper 8 bits of 16 and drop alpha channels, with a note.
+`read_raster` reads images of any bands and types without loss. Those that become RGB
+apply EXIF orientations, keep the upper 8 bits of 16 and drop alpha channels, with a note.
 
 In records an ordinary JPEG or PNG stays as it is, byte for byte. Other formats become PNG, which loses nothing but
 what the notes say: lower bits, alpha, further channels, further pages. JPEGs that must be decoded (to turn them, or
@@ -14,19 +15,23 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (Pillow loads the last too late)
 
+from deeplab.data import geotiff, records
+from deeplab.data.bands import DTYPES, MAX_CHANNELS, ImageBands
 from deeplab.data.image_files import inspect_image, kind_of, read_orientation, require_short_sides, unreadable
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
-from deeplab.utils.paths import read_file
+from deeplab.utils.paths import read_file, require_regular
 
 NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
     "turned": "with an EXIF orientation: turned upright, as viewers show it",
@@ -34,13 +39,17 @@ NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
     "converted": "in a format that records do not hold (TIFF, BMP, WebP, ...): converted to PNG without loss",
     "cmyk": "in CMYK, made for print: converted to RGB without the color profile",
     "alpha": "with an alpha channel: the alpha is dropped, and the colors behind it count",
-    "channels": "with a fourth channel that is not alpha (near infrared?): that channel is dropped",
-    "sixteen_bit": "with more than 8 bits per channel: the upper 8 are kept, as TensorFlow does with 16-bit PNG",
+    "channels": "with a fourth channel that is not alpha (near infrared?): dropped, unless you build with `bands=all`",
+    "sixteen_bit": "with more than 8 bits per channel: the upper 8 are kept, as TensorFlow does with 16-bit PNG "
+    "(`bands=all` keeps all)",
     "dark": (
-        "with more than 8 bits per channel and no value above 4095 of 65535, which models see nearly black: multiply "
-        "all images by the same factor before building, e.g. `magick IN.tif -evaluate multiply 16 OUT.png` for 12 bits"
+        "with more than 8 bits per channel and no value above 4095 of 65535, which models see nearly black: build with "
+        "`bands=all`, which keeps all bits and scales the values, or multiply all images by the same factor"
     ),
     "pages": "with several pages or frames: only the first is used",
+    "alpha_kept": "with an alpha channel, which is a band like the others",
+    "as_float": "with values of a type that records do not hold: stored as float32",
+    "nodata": "with pixels without a value (nodata): they get the ignore label",
     "damaged": "with damage that breaks the rules of the format, but can be read",
 }
 _TOLD = ("turned", "cmyk", "alpha", "channels", "sixteen_bit", "dark", "pages")  # of an image that is predicted
@@ -55,6 +64,8 @@ _DARK = 16  # upper byte of 4096
 _COPY_OR_MASK = 1 | 4  # bits of the subfile type
 _INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
 _WITH_ALPHA = ("LA", "PA", "RGBA")
+_MAX_WHOLE_FLOAT = 2**24  # float32 holds all whole numbers up to it
+_GRAY_WITH_ALPHA = 4  # color type of PNG
 _PILLOW_NAMES = {"jpeg2000": "JPEG2000"}
 
 
@@ -64,9 +75,10 @@ class PreparedImage:
 
     Attributes:
       data: the encoded image; the file's own bytes where nothing had to change.
-      format: "jpeg" or "png".
+      format: "jpeg" or "png"; `records.VALUES` of other images than 8-bit RGB.
       height, width: size in pixels of what `data` decodes to.
       notes: keys of `NOTES`: what is unusual about the file, and what was done to it.
+      values: number of channels and dtype of an image in the format `records.VALUES`.
     """
 
     data: bytes
@@ -74,6 +86,7 @@ class PreparedImage:
     height: int
     width: int
     notes: tuple[str, ...] = ()
+    values: tuple[int, str] | None = None
 
 
 def prepare(
@@ -125,6 +138,235 @@ def encode_png(pixels: np.ndarray, notes: Sequence[str] = ()) -> PreparedImage:
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     height, width = pixels.shape[:2]
     return PreparedImage(buffer.getvalue(), "png", height, width, tuple(notes))
+
+
+# --- Images of any bands ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The values of an image file, or of a window of it.
+
+    Attributes:
+      pixels: [H, W, C], uint8, uint16 or float32, unscaled.
+      valid: bool [H, W], which pixels have a value: not those of the file's nodata value or mask, nor those that are no
+        number in all bands; None = all.
+      notes: keys of `NOTES`.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def raster_size(path: str, exif: str = "auto") -> tuple[int, int, int]:
+    """Height, width and number of bands of an image file that `read_raster` reads.
+
+    Raises:
+      UserError: as `read_raster`.
+    """
+    if geotiff.is_tiff(path):
+        return geotiff.size_and_bands(path)
+    height, width, bands = read_raster(path, exif=exif).pixels.shape
+    return height, width, bands
+
+
+def read_raster(
+    path: str | os.PathLike,
+    numbers: Sequence[int] = (),
+    window: geotiff.Window | None = None,
+    *,
+    mask_size: tuple[int, int] | None = None,
+    exif: str = "auto",
+) -> Raster:
+    """Read an image file of 1 to 16 bands without loss: TIFF of any kind (extra `geo`), PNG, JPEG, `.npy`, `.npz`, ...
+
+    Types that records do not hold become float32 where that keeps every value; float64 is rounded to it.
+
+    Args:
+      path: the file.
+      numbers: the bands to read, from 1, in that order; empty = all.
+      window: top, left, height, width of the part to read; None = all of it.
+      mask_size, exif: as for `prepare`.
+
+    Raises:
+      UserError: the file cannot be read (`unreadable-image`, `file-not-found`), is in a format that is not read
+        (`unsupported-format`), has no such band (`no-such-band`), too many bands or values of an unknown kind
+        (`unsupported-pixels`), or too many pixels for one piece (`image-too-large`).
+    """
+    where = str(path)
+    if geotiff.is_tiff(path):
+        require_regular(where)
+        height, width, bands = geotiff.size_and_bands(path)
+        chosen = _require_bands(bands, numbers, where)
+        _require_room(*(window[2:] if window else (height, width)), len(chosen), where)
+        pixels, valid = geotiff.read_valid(path, chosen, window)
+        return _as_raster(pixels, valid, where)
+    data = read_file(where)
+    decoded, notes = _array_of(data, where, mask_size, exif)
+    chosen = _require_bands(decoded.shape[2], numbers, where)
+    if list(chosen) != list(range(1, decoded.shape[2] + 1)):
+        decoded = decoded[..., [number - 1 for number in chosen]]
+    if window is not None:
+        top, left, height, width = window
+        decoded = decoded[top : top + height, left : left + width]
+    return _as_raster(np.ascontiguousarray(decoded), None, where, notes)
+
+
+def read_bands(path: str | os.PathLike, bands: ImageBands, window: geotiff.Window | None = None) -> Raster:
+    """Read an image file as a model of these bands takes it.
+
+    Raises:
+      UserError: as `read_raster`, or another number of channels (`wrong-channels`) or type (`wrong-dtype`).
+    """
+    raster = read_raster(path, bands.bands, window)
+    bands.require(raster.pixels, str(path))
+    return raster
+
+
+def decode_record(record: Mapping[str, Any], bands: ImageBands, where: str) -> np.ndarray:
+    """The image of a record, as `records.parse_example` gives it: raw values of these bands, or the RGB that it holds.
+
+    Raises:
+      UserError: it cannot be decoded, or is of other bands.
+    """
+    if record.get(records.IMAGE_FORMAT) != records.VALUES.encode():
+        return decode_rgb(record[records.IMAGE], where)
+    try:
+        pixels = records.decode_values(record)
+    except ValueError as error:
+        raise UserError("bad-record", str(error), "build the records again", where=where) from None
+    bands.require(pixels, where)
+    return pixels
+
+
+def encode_raster(pixels: np.ndarray, notes: Sequence[str] = ()) -> PreparedImage:
+    """Encode values, [H, W, C] of uint8, uint16 or float32, for a record, without loss."""
+    height, width, channels = pixels.shape
+    values = (channels, str(pixels.dtype))
+    return PreparedImage(records.encode_values(pixels), records.VALUES, height, width, tuple(notes), values)
+
+
+def _require_bands(bands: int, numbers: Sequence[int], where: str) -> Sequence[int]:
+    missing = [number for number in numbers if number > bands]
+    if missing:
+        rule = f"has {bands} bands, and no band {missing[0]} (bands are counted from 1)"
+        raise UserError("no-such-band", rule, "choose others", field="bands", where=where, value=missing[0])
+    if not numbers and bands > MAX_CHANNELS:
+        rule = f"has {bands} bands, but models take at most {MAX_CHANNELS}"
+        hint = "choose some, e.g. `bands=4,3,2`; channels come last in arrays"
+        raise UserError("unsupported-pixels", rule, hint, field="bands", where=where, value=bands)
+    return numbers or range(1, bands + 1)
+
+
+def _require_room(height: int, width: int, bands: int, where: str) -> None:
+    """Refuses to read more at once than fits into memory with what training and prediction make of it."""
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if height * width * bands > 4 * most:
+        rule = f"has {width}x{height} pixels of {bands} bands, too many to be read in one piece"
+        hint = "`tile_size` reads it in tiles"
+        raise UserError("image-too-large", rule, hint, field="tile_size", where=where, value=(height, width))
+
+
+def _array_of(
+    data: bytes, where: str, mask_size: tuple[int, int] | None, exif: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The values of a file that is no TIFF, upright: [H, W, C], and notes."""
+    kind = kind_of(data, where)
+    if kind == "npy":
+        return _of_numpy(data, where), ()
+    if kind == "png" and data[24] == 16:
+        decoded = _deep_png(data, where)
+    elif kind in ("png", "webp") and Image.open(io.BytesIO(data)).mode in ("LA", "RGBA"):
+        image = Image.open(io.BytesIO(data))
+        orientation = read_orientation(image)[0]
+        decoded = _Decoded(_with_pillow(image, where, kind), kind, orientation, ["alpha_kept"])
+    else:
+        decoded = _decoded(data, where, kind)
+        if kind == "jpeg" and "cmyk" not in decoded.notes:
+            decoded = replace(decoded, pixels=_jpeg_values(data, decoded, where))
+    turn = _turn(decoded.orientation, decoded.pixels.shape[:2], mask_size, exif)
+    turning = [] if decoded.orientation == 1 else ["unturned" if turn == 1 else "turned"]
+    pixels = upright(decoded.pixels, turn)
+    told = [note for note in decoded.notes if note not in ("sixteen_bit", "dark", "alpha")]
+    return pixels.reshape(*pixels.shape[:2], -1), tuple(_joined(turning, told))
+
+
+def _with_pillow(image: Image.Image, where: str, kind: str) -> np.ndarray:
+    try:
+        return np.array(image)
+    except Exception as error:  # on files made to harm, Pillow raises nearly anything
+        raise unreadable(where, error, kind) from None
+
+
+def _jpeg_values(data: bytes, decoded: _Decoded, where: str) -> np.ndarray:
+    """A JPEG as TensorFlow decodes it, in training, too; gray ones with one channel."""
+    pixels = _decode_jpeg(data, where)
+    return pixels[..., 0] if decoded.pixels.ndim == 2 else pixels
+
+
+def _deep_png(data: bytes, where: str) -> _Decoded:
+    """A PNG of 16 bits with all of them, which Pillow gives for gray images only: uint16 [H, W] or [H, W, C]."""
+    facts = inspect_image(data, where, decode=True)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise unreadable(where, ValueError("its pixels cannot be decoded"), "png")
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]  # OpenCV has blue first
+    if data[25] == _GRAY_WITH_ALPHA:
+        pixels = pixels[..., [0, 3]]
+    return _Decoded(np.ascontiguousarray(pixels), "PNG", facts.orientation, ["alpha_kept"] if facts.alpha else [])
+
+
+def _of_numpy(data: bytes, where: str) -> np.ndarray:
+    """The array of an `.npy` file, or the only one of an `.npz` file: [H, W, C]."""
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            names = loaded.files
+            if len(names) != 1:
+                rule = f"holds {len(names)} arrays: {', '.join(names[:6])}"
+                raise UserError("unsupported-pixels", rule, "save one array per file", where=where, value=len(names))
+            loaded = loaded[names[0]]
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise ValueError, BadZipFile, EOFError, MemoryError and others
+        rule = f"cannot be read as a NumPy array: {' '.join(str(error).split())[:200]}"
+        raise UserError("unreadable-image", rule, "save it again with numpy.save", where=where) from None
+    shape = list(loaded.shape)
+    if loaded.ndim == 2 and 0 not in shape:
+        return loaded[..., np.newaxis]
+    if loaded.ndim != 3 or 0 in shape:
+        rule = f"holds an array of shape {shape}, not [H, W] or [H, W, C]"
+        raise UserError("unsupported-pixels", rule, "save one image per file", where=where, value=shape)
+    if shape[0] <= MAX_CHANNELS < shape[2]:
+        rule = f"holds an array of shape {shape}, whose channels seem to come first"
+        raise UserError("unsupported-pixels", rule, "save array.transpose(1, 2, 0)", where=where, value=shape)
+    return loaded
+
+
+def _as_raster(pixels: np.ndarray, valid: np.ndarray | None, where: str, notes: Sequence[str] = ()) -> Raster:
+    """Values of a type that records hold, and which pixels have one."""
+    found = pixels.dtype
+    if found.kind == "b":
+        pixels = pixels.astype(np.uint8)
+    elif found.kind not in "iuf":
+        rule = f"holds values of type {found}"
+        raise UserError("unsupported-pixels", rule, "save real numbers", where=where, value=str(found))
+    elif str(found.newbyteorder("=")) not in DTYPES:
+        if found.kind in "iu" and pixels.size and max(-int(pixels.min()), int(pixels.max())) > _MAX_WHOLE_FLOAT:
+            rule = f"holds values of type {found} above {_MAX_WHOLE_FLOAT:,}, which float32 does not tell apart"
+            raise UserError("unsupported-pixels", rule, "scale them first", where=where, value=str(found))
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32)
+        notes = (*notes, "as_float")
+    pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels).any(axis=2)
+        valid = finite if valid is None else valid & finite
+    if valid is not None and valid.all():
+        valid = None
+    return Raster(pixels, valid, (*notes, *(["nodata"] if valid is not None else [])))
 
 
 # --- For prediction -----------------------------------------------------------------------------------------
@@ -266,6 +508,44 @@ def _content_of(file: Any, where: str) -> bytes:
 
 def _may_be_image(value: Any) -> bool:
     return isinstance(value, (str, bytes, os.PathLike, Image.Image)) or len(getattr(value, "shape", ())) in (2, 3)
+
+
+def to_pixels(image: Any, bands: ImageBands, where: str = "the image") -> np.ndarray:
+    """Any image as a model of these bands takes it.
+
+    Args:
+      image: as for `to_rgb`; arrays and PIL images must have the model's channels, in its order, and its type; of
+        files, the model's bands are read.
+      bands: what the model takes.
+      where: its name, for messages; a path names itself.
+
+    Returns:
+      Raw values [H, W, C] of the type of `bands`; of a model for RGB uint8 [H, W, 3].
+
+    Raises:
+      UserError: as `to_rgb` and `read_bands`.
+    """
+    if bands.is_rgb:
+        return to_rgb(image, where)
+    if isinstance(image, (str, os.PathLike)):
+        return read_bands(image, bands).pixels
+    if hasattr(image, "read") and not isinstance(image, Image.Image):
+        image = image.read()
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        with tempfile.NamedTemporaryFile(suffix=".image") as file:
+            file.write(image)
+            file.flush()
+            try:
+                return read_bands(file.name, bands).pixels
+            except UserError as error:
+                raise UserError(
+                    error.code, error.rule, error.hint, field=error.field, where=where, value=error.value
+                ) from None
+    array = np.asarray(image)
+    if array.ndim == 2 and bands.channels == 1:
+        array = array[..., np.newaxis]
+    bands.require(array, where)
+    return np.ascontiguousarray(array)
 
 
 def _from_pil(image: Image.Image, where: str) -> np.ndarray:
@@ -415,7 +695,18 @@ def _encoded(
     return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
 
 
+def _rgb_of_numpy(data: bytes, where: str) -> _Decoded:
+    pixels = _of_numpy(data, where)
+    if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
+        rule = f"is an array {list(pixels.shape)} of {pixels.dtype}, not an 8-bit gray or RGB image"
+        hint = "`bands=all` builds records of such values"
+        raise UserError("unsupported-pixels", rule, hint, where=where, value=str(pixels.dtype))
+    return _Decoded(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "NumPy", 1, [])
+
+
 def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
+    if kind == "npy":
+        return _rgb_of_numpy(data, where)
     tags = _tags_of(data) if kind == "tiff" else {}
     _require_plain_tiff(tags, where)
     _require_all_rows(tags, where, len(data))
@@ -509,12 +800,12 @@ def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
     channels, bits = _numbers(tags, _CHANNELS, 1)[0], max(_numbers(tags, _BITS, 8))
     signs = {sign for sign in _numbers(tags, _KIND, _UNSIGNED) if sign in _KINDS}
     if channels > 4:
-        hint = "save the three that matter as RGB, e.g. `gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
-        rule = f"has {channels} channels; models take three: red, green, blue"
+        hint = "`bands=all` builds records of all channels, `bands=3,2,1` of these three"
+        rule = f"has {channels} channels, and nothing says which are red, green and blue"
         raise UserError("unsupported-pixels", rule, hint, where=where, value=channels)
     if signs or bits > 16:
         values = f"{_KINDS[min(signs)] if signs else 'unsigned'} values of {bits} bits"
-        hint = "scale it to 0..255 or 0..65535 by the same factor for all images, and save it as 8- or 16-bit PNG"
+        hint = "`bands=all` and `scale_from=LOW,HIGH` build records of such values"
         rule = f"holds {values}, and nothing says which value is black and which is white"
         raise UserError("unsupported-pixels", rule, hint, where=where, value=bits)
     apart = _numbers(tags, _PLANAR, 1)[0] == _APART and channels > 1

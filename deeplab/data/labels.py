@@ -333,6 +333,23 @@ def decode_label(data: bytes, where: str, spec: LabelSpec) -> DecodedLabel:
     return DecodedLabel(label, counts, encode_label(label), snapped)
 
 
+def decode_label_values(values: np.ndarray, where: str, spec: LabelSpec) -> DecodedLabel:
+    """The label of an array of class indices, such as a window of a large TIFF: integers [H, W] or [H, W, 1].
+
+    Raises:
+      UserError: its values are no whole numbers from 0 to 65535 (`not-a-mask`), or lie outside the classes
+        (`label-out-of-range`).
+    """
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
+    if values.ndim != 2 or not whole or not values.size or values.min() < 0 or values.max() > 65535:
+        rule = f"is an array {list(values.shape)} of {values.dtype}, not class indices [H, W] from 0 to 65535"
+        raise UserError("not-a-mask", rule, "write masks as 8-bit PNG, or as arrays of uint8", where=where)
+    label, counts = to_label(values.astype(np.uint8 if values.max() < 256 else np.uint16), where, spec)
+    return DecodedLabel(np.ascontiguousarray(label), counts, encode_label(label))
+
+
 def decode_values(data: bytes, where: str, spec: LabelSpec) -> np.ndarray:
     """The values in a mask file, uint8 or uint16 [H, W], before they are mapped and checked."""
     return _values(data, where, spec)[0]

@@ -22,15 +22,18 @@ from deeplab.data import records
 from deeplab.data.augmentation import Augmentation
 from deeplab.data.augmentation.mixture import Mixture
 from deeplab.data.augmentation.scale_crop_flip import ScaleCropFlip
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.decoding import (
     Example,
     Tensor,
     decode_image,
     decode_label,
+    decode_values,
     find_undecodable,
     image_size,
     parse,
     reported,
+    values_size,
 )
 from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError
@@ -61,6 +64,7 @@ def train_batches(
     repeats: Sequence[float] | np.ndarray | None = None,
     seed: int | None = None,
     start: int = 0,
+    bands: ImageBands = RGB,
 ) -> tf.data.Dataset:
     """Endless training batches.
 
@@ -73,8 +77,8 @@ def train_batches(
       shards: paths of TFRecord files, as from `records.list_shards`.
       crop_size: height and width of the crops, in pixels.
       batch_size: images per batch.
-      padding_color: RGB, 0..255, with which images smaller than the crop are padded at the bottom and the right: that
-        of the backbone's registration.
+      padding_color: one number per channel, 0..255, with which images smaller than the crop are padded at the bottom
+        and the right: `deeplab.model.padding_color`.
       ignore_label: label of that padding, and of pixels that do not count.
       num_classes: labels hold 0 .. num_classes - 1 and ignore_label; other values are an error.
       min_scale_factor, max_scale_factor, scale_factor_step_size: `transforms.scale_grid` of the random scale.
@@ -84,9 +88,10 @@ def train_batches(
       repeats: how often each record comes per epoch, in the order of the shards, at least 1; fractions on average.
       seed: the same seed gives the same batches; None draws one.
       start: number of batches that an earlier run with this seed has consumed; they are skipped.
+      bands: what the stored images are, as `dataset.yml` says; other values than 8-bit RGB are scaled to 0..255.
 
     Returns:
-      Dataset of dicts: image float32 [B, H, W, 3], 0..255, not rounded; label int32 [B, H, W]; image_name string [B];
+      Dataset of dicts: image float32 [B, H, W, C], 0..255, not rounded; label int32 [B, H, W]; image_name string [B];
       height and width int32 [B], the sizes of the stored images.
 
     Raises:
@@ -110,8 +115,8 @@ def train_batches(
 
     def make(position: Tensor, serialized: Tensor) -> Example:
         example = parse(serialized)
-        size = image_size(example)
-        image, label = crop.of_record(example, size, [seed, position], labels, resize, of_images)
+        size = image_size(example) if bands.is_rgb else values_size(example, bands)
+        image, label = crop.of_record(example, size, [seed, position], labels, resize, of_images, bands)
         named = {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
         return {"image": image, "label": tf.cast(label, tf.int32), **named}
 
@@ -209,7 +214,12 @@ def _epoch_of(start: int, repeats: Sequence[float] | np.ndarray, seed: int) -> t
 
 
 def eval_images(
-    shards: Sequence[str], *, ignore_label: int = 255, num_classes: int | None = None, with_labels: bool | None = None
+    shards: Sequence[str],
+    *,
+    ignore_label: int = 255,
+    num_classes: int | None = None,
+    with_labels: bool | None = None,
+    bands: ImageBands = RGB,
 ) -> tf.data.Dataset:
     """Every image once, in file order, as it is stored.
 
@@ -217,10 +227,11 @@ def eval_images(
       shards: paths of TFRecord files, in order.
       ignore_label, num_classes: labels hold 0 .. num_classes - 1 and ignore_label; None = values are not checked.
       with_labels: whether there are labels; None = look at the first record.
+      bands: what the stored images are, as `dataset.yml` says.
 
     Returns:
-      Dataset of dicts: image uint8 [H, W, 3], RGB; label int32 [H, W], unless there are none; image_name string;
-      height and width int32.
+      Dataset of dicts: image uint8 [H, W, 3], RGB, or raw values [H, W, C] of the type of `bands`; label
+      int32 [H, W], unless there are none; image_name string; height and width int32.
 
     Raises:
       UserError: as `train_batches`.
@@ -229,7 +240,7 @@ def eval_images(
     spec = LabelSpec(num_classes, ignore_label) if _has_labels(shards, with_labels) else None
 
     def make(serialized: Tensor) -> Example:
-        return _whole_image(parse(serialized), spec)
+        return _whole_image(parse(serialized), spec, bands)
 
     examples = tf.data.TFRecordDataset(list(shards)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.prefetch(2).with_options(_options())
@@ -241,10 +252,10 @@ def _has_labels(shards: Sequence[str], known: bool | None) -> bool:
     return next(bool(record.get(records.LABEL)) for path in shards for record in records.read_shard(path))
 
 
-def _whole_image(example: Example, spec: LabelSpec | None) -> Example:
-    size = image_size(example)
+def _whole_image(example: Example, spec: LabelSpec | None, bands: ImageBands) -> Example:
+    size = image_size(example) if bands.is_rgb else values_size(example, bands)
     loaded = {
-        "image": decode_image(example[records.IMAGE]),
+        "image": decode_image(example[records.IMAGE]) if bands.is_rgb else decode_values(example, size, bands),
         "image_name": example[records.FILENAME],
         "height": size[0],
         "width": size[1],

@@ -2,19 +2,25 @@
 damaged record.
 
 Keys, types and names are those of the research DeepLab, so each of the two projects reads the records of the other.
+Images that are not 8-bit RGB have the format VALUES and the key DTYPE, which that project does not know.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deeplab.data import split_names
+from deeplab.data.bands import DTYPES
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import free_space, partial_path, recover, sync, writing
 from deeplab.utils.paths import require_regular
@@ -29,13 +35,17 @@ FILENAME = "image/filename"
 HEIGHT = "image/height"
 WIDTH = "image/width"
 CHANNELS = "image/channels"
+DTYPE = "image/dtype"  # of images in the format VALUES only
 LABEL = "image/segmentation/class/encoded"
 LABEL_FORMAT = "image/segmentation/class/format"
 
+VALUES = "zlib"
+"""Image format of anything but 8-bit RGB: the values [H, W, C] in C order, little-endian, compressed by zlib."""
+
 _SHARD_NAME = re.compile(r"^(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.tfrecord$")
 _KINDS = {  # type of the value of each key, as `tf.train.Feature` calls it
-    **dict.fromkeys((IMAGE, IMAGE_FORMAT, FILENAME, LABEL, LABEL_FORMAT), "bytes_list"),
-    **dict.fromkeys((HEIGHT, WIDTH), "int64_list"),
+    **dict.fromkeys((IMAGE, IMAGE_FORMAT, FILENAME, LABEL, LABEL_FORMAT, DTYPE), "bytes_list"),
+    **dict.fromkeys((HEIGHT, WIDTH, CHANNELS), "int64_list"),
 }
 _GZIP, _CUT_OFF = b"\x1f\x8b", "the file ends within it"
 _LENGTH_BYTES, _CRC_BYTES = 8, 4  # a record is: length, CRC of the length, content, CRC of the content
@@ -49,16 +59,18 @@ def encode_example(
     width: int,
     label: bytes,
     label_format: str = "png",
+    values: tuple[int, str] | None = None,
 ) -> bytes:
     """Serialize one image and its label as `tf.train.Example`.
 
     Args:
-      image: the encoded image, JPEG or PNG, byte for byte as in its file.
-      image_format: "jpeg" or "png"; the extension "jpg" becomes "jpeg".
+      image: the encoded image, JPEG or PNG, byte for byte as in its file; or as `encode_values` makes it.
+      image_format: "jpeg" or "png"; the extension "jpg" becomes "jpeg"; or VALUES.
       filename: the image's name without extension.
       height, width: size in pixels of image and label.
       label: the encoded label: 8-bit gray PNG, class indices.
       label_format: "png".
+      values: number of channels and dtype of an image in the format VALUES.
     """
     features: dict[str, bytes | int] = {
         IMAGE: image,
@@ -66,11 +78,38 @@ def encode_example(
         IMAGE_FORMAT: b"jpeg" if image_format == "jpg" else image_format.encode(),
         HEIGHT: height,
         WIDTH: width,
-        CHANNELS: 3,  # always 3: readers decode to RGB, whatever the file holds
+        CHANNELS: values[0] if values else 3,  # JPEG and PNG: readers decode to RGB, whatever the file holds
         LABEL: label,
         LABEL_FORMAT: label_format.encode(),
+        **({DTYPE: values[1].encode()} if values else {}),
     }
     return _serialized(features)
+
+
+def encode_values(pixels: np.ndarray) -> bytes:
+    """Encode uint8, uint16 or float32 [H, W, C] for a record, without loss: the format VALUES."""
+    return zlib.compress(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes(), 1)
+
+
+def decode_values(record: Mapping[str, Any]) -> np.ndarray:
+    """Decode the image of a record, as `parse_example` gives it, in the format VALUES: [H, W, C] of its own dtype.
+
+    Raises:
+      ValueError: it is damaged, or its fields do not fit its size; the text completes "the record ...".
+    """
+    shape = tuple(record.get(key, 0) for key in (HEIGHT, WIDTH, CHANNELS))
+    dtype = record.get(DTYPE, b"").decode("utf-8", "replace")
+    if dtype not in DTYPES or min(shape) < 1:
+        raise ValueError(f"has an image of {'x'.join(map(str, shape))} values of type {dtype!r}")
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
+    decoder = zlib.decompressobj()
+    try:
+        content = decoder.decompress(record[IMAGE], expected + 1)
+    except zlib.error as error:
+        raise ValueError(f"has a damaged image: {error}") from None
+    if len(content) != expected or not decoder.eof:
+        raise ValueError(f"has an image that is not of the {expected:,} bytes that its fields state")
+    return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype, copy=False)
 
 
 def _serialized(features: Mapping[str, bytes | int]) -> bytes:
@@ -124,6 +163,8 @@ def feature_spec() -> dict[str, tf.io.FixedLenFeature]:
         IMAGE_FORMAT: text("jpeg"),
         HEIGHT: number(),
         WIDTH: number(),
+        CHANNELS: number(),
+        DTYPE: text(""),
         LABEL: text(""),
         LABEL_FORMAT: text("png"),
     }

@@ -19,9 +19,28 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.data_config import ResizeConfig
+from deeplab.data.bands import ImageBands
 from slim import kernels
 
 Tensor = Any  # tf.Tensor, or whatever TensorFlow turns into one: NumPy arrays, numbers
+
+
+# --- Values -----------------------------------------------------------------------------------------------
+
+
+def scale_values(image: Tensor, bands: ImageBands) -> Tensor:
+    """Raw values of an image as float32, 0..255: `ImageBands.scaled` as a graph.
+
+    Args:
+      image: [H, W, C] or [B, H, W, C], raw values of any real dtype.
+      bands: how they are scaled.
+    """
+    values = tf.cast(image, tf.float32)
+    if not bands.low:
+        return values
+    low, high = np.array(bands.low, np.float32), np.array(bands.high, np.float32)
+    scaled = tf.clip_by_value((values - low) * (np.float32(255) / (high - low)), 0.0, 255.0)
+    return tf.where(tf.math.is_nan(values), tf.zeros_like(scaled), scaled)
 
 
 # --- Sizes --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,7 @@ class ImageBatch(NamedTuple):
 
     Attributes:
       names: the images' names.
-      images: uint8 [H, W, 3], as stored.
+      images: uint8 [H, W, 3], or raw values [H, W, C], as stored.
       labels: int32 [H, W], as stored; empty without labels.
       sizes: (height, width) after resizing, before padding.
       pixels: float32 tensor [B, h, w, 3], 0..255, resized and padded; None for a single image, which the model's graph
@@ -110,7 +110,8 @@ class SplitImages:
 
     def _pipeline(self, shards: list[str]) -> tf.data.Dataset:
         dataset = self.dataset
-        images = pipeline.eval_images(shards, ignore_label=dataset.ignore_label, num_classes=dataset.num_classes)
+        spec: dict[str, Any] = {"ignore_label": dataset.ignore_label, "num_classes": dataset.num_classes}
+        images = pipeline.eval_images(shards, **spec, bands=dataset.image_bands)
         if self.batch_size == 1 or self.settings is None:
             return images.batch(1).prefetch(2)
         # Images larger than the crop keep their size here, so that the check of `batches` can name them.
@@ -153,7 +154,8 @@ def predicted_images(images: SplitImages, predictor: Predictor) -> Iterator[Pred
                 image = batch.images[index]
                 prediction = original_labels(resized, image.shape[:2], images.resize)
                 label = batch.labels[index] if batch.labels else None
-                yield PredictedImage(number, batch.names[index], image, prediction, label)
+                shown = image if images.dataset.image_bands.is_rgb else images.dataset.image_bands.quick_look(image)
+                yield PredictedImage(number, batch.names[index], shown, prediction, label)
                 number += 1
             bar.update(len(batch.names))
 

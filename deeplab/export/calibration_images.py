@@ -14,7 +14,8 @@ import numpy as np
 from deeplab.config.export_config import ExportConfig
 from deeplab.config.fields import Size
 from deeplab.data import image_files, images, labels, records
-from deeplab.export.parity_images import fitting, with_channels
+from deeplab.data.bands import ImageBands
+from deeplab.export.parity_images import fitting, read_for, with_channels
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -28,13 +29,13 @@ def is_given(config: ExportConfig) -> bool:
     return bool(config.calibration_images) or _has_records(config.dataset_dir)
 
 
-def choose(config: ExportConfig, crop: Size, channels: int) -> list[np.ndarray]:
-    """Return images uint8 [H, W, channels], at most as large as the crop.
+def choose(config: ExportConfig, crop: Size, bands: ImageBands) -> list[np.ndarray]:
+    """Return images as a model of these bands takes them, [H, W, C], at most as large as the crop.
 
     Args:
       config: `calibration_images` or `dataset_dir`, `calibration_count`, `calibration_seed`.
       crop: height, width; larger images are shrunk to fit.
-      channels: of the model's input; those after the third repeat the first ones.
+      bands: what the model takes.
 
     Raises:
       UserError: no folder is known, it does not exist, or it holds no image.
@@ -49,7 +50,8 @@ def choose(config: ExportConfig, crop: Size, channels: int) -> list[np.ndarray]:
         rule = "there is no such folder of images or records"
         raise UserError("folder-not-found", rule, "check the path", field="calibration_images", value=source)
     take = _from_records if _has_records(source) else _from_folder
-    chosen = [with_channels(fitting(image, crop), channels) for image in take(source, config.calibration_count, random)]
+    taken = take(source, config.calibration_count, random, bands)
+    chosen = [with_channels(fitting(image, crop), bands) for image in taken]
     if len(chosen) < ENOUGH:
         console.warning(f"only {len(chosen)} images for calibration; {ENOUGH} or more give more reliable ranges")
     return chosen
@@ -59,13 +61,14 @@ def _has_records(folder: str) -> bool:
     return bool(folder) and os.path.isdir(folder) and bool(records.shards_by_split(folder))
 
 
-def _from_folder(folder: str, count: int, random: np.random.Generator) -> list[np.ndarray]:
+def _from_folder(folder: str, count: int, random: np.random.Generator, bands: ImageBands) -> list[np.ndarray]:
     files = image_files.find_images([folder], recursive=True)
     picked = sorted(random.permutation(len(files))[:count])
-    return [images.read_image(files[index].path) for index in console.progress(picked, what="reading", unit="image")]
+    running = console.progress(picked, what="reading", unit="image")
+    return [read_for(files[index].path, bands) for index in running]
 
 
-def _from_records(folder: str, count: int, random: np.random.Generator) -> list[np.ndarray]:
+def _from_records(folder: str, count: int, random: np.random.Generator, bands: ImageBands) -> list[np.ndarray]:
     splits = records.shards_by_split(folder)
     split = _SPLIT if _SPLIT in splits else sorted(splits)[0]
     shards = records.list_shards(folder, split)
@@ -82,7 +85,7 @@ def _from_records(folder: str, count: int, random: np.random.Generator) -> list[
     for number, example in examples():
         if number in wanted:
             name = example[records.FILENAME].decode("utf-8", "replace")
-            chosen.append(images.decode_rgb(example[records.IMAGE], name))
+            chosen.append(images.decode_record(example, bands, name))
     return chosen
 
 

@@ -222,10 +222,6 @@ class _Job:
         assert self.settings.crop_size is not None  # nosec B101  # for the type checker
         return self.settings.crop_size
 
-    @property
-    def channels(self) -> int:
-        return self.settings.model.input_channels
-
     def freeze(self, folded: bool) -> FrozenModel:
         """The model as formats take it."""
         content = metadata_text(self.predictor, self.settings, self.classes, folded)
@@ -300,7 +296,7 @@ def _cases(job: _Job) -> list[Case]:
     """The images to check on, with the model's predictions."""
     config, settings = job.config, job.settings
     chosen = parity_images.choose(
-        config.parity_images, config.parity_folder, config.dataset_dir, job.crop, job.channels
+        config.parity_images, config.parity_folder, config.dataset_dir, job.crop, job.predictor.bands
     )
     expected = parity.model_predictions(job.predictor.logits_of, settings)
     running = console.progress(chosen, what="predicting with the model", unit="image")
@@ -337,7 +333,7 @@ def _write_and_compare(
         console.note(f"folding batch norm changes predictions ({_worst(results)}): exporting without folding")
     others = {name: one for name, one in formats.items() if not one.is_exact}
     if any(one.is_calibrated for one in others.values()):
-        chosen = calibration_images.choose(job.config, job.crop, job.channels)
+        chosen = calibration_images.choose(job.config, job.crop, job.predictor.bands)
         model = dataclasses.replace(model, calibration=chosen)
     reduced = _write(model, others, folder)
     tensors, results = tensors | reduced, results | _compare(reduced, cases, folder, files)
@@ -390,7 +386,7 @@ def _judge(
     reduced = [name for name, one in formats.items() if not one.is_exact]
     labeled = None
     if reduced:
-        labeled = quality.labeled_images(config, job.predictor.num_classes, job.crop, job.channels)
+        labeled = quality.labeled_images(config, job.predictor.num_classes, job.crop, job.predictor.bands)
     model = ModelPredictor(job.predictor.model, job.settings, job.predictor.num_classes)
 
     def score(predictor: Predictor, name: str) -> float | None:

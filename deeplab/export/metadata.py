@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import slim
 from deeplab import __version__
 from deeplab.config.fields import as_dict
+from deeplab.data.bands import ImageBands, bands_of
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
+from deeplab.model import padding_color
 from deeplab.utils import processor
 
 LABELS_FILE, METADATA_FILE = "labels.txt", "metadata.json"
@@ -49,6 +50,7 @@ def metadata_text(
       files: by name, what was measured of each file; None inside a file, where nothing is measured yet.
     """
     height, width = settings.crop_size or (None, None)
+    bands = bands_of(settings.model)
     content: dict[str, Any] = {
         "written_by": f"deeplab {__version__}",
         "made_with": {"tensorflow": tf.__version__, "keras": keras.__version__, "python": platform.python_version()},
@@ -56,14 +58,13 @@ def metadata_text(
         "checkpoint": predictor.checkpoint,
         "step": predictor.step,
         "input": {
-            "dtype": "uint8",
-            "shape": [None, None, None, settings.model.input_channels],
+            "dtype": bands.dtype,
+            "shape": [None, None, None, bands.channels],
             "layout": "NHWC",
-            "channels": "RGB" if settings.model.input_channels == 3 else "as trained",
-            "range": [0, 255],
+            **_channels(bands),
             "resize": _without_nones(as_dict(settings.resize)),
             "padded_to": {"height": height, "width": width},
-            "padding_color": list(slim.find(settings.model.model_variant).padding_color),
+            "padding_color": list(padding_color(settings.model)),
             "remark": "Normalizing is part of every file. Resizing and padding are in files with 'prepared_inside'. "
             "For others the caller resizes, pads at the bottom and the right, and cuts the mask.",
         },
@@ -81,6 +82,14 @@ def metadata_text(
     if files is not None:
         content["files"] = files
     return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()) + "\n}\n"
+
+
+def _channels(bands: ImageBands) -> dict[str, Any]:
+    """What the channels are, and which of their values the graph maps to 0 and 255 before it pads and normalizes."""
+    if bands.channels == 3 and not bands.bands and not bands.low:
+        return {"channels": "RGB", "range": [0, 255]}
+    ends = [list(pair) for pair in zip(bands.low, bands.high, strict=True)]
+    return {"channels": list(bands.bands) or "as trained", "range": ends or [0, 255]}
 
 
 def _without_nones(values: dict[str, Any]) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def compare(
     """Compares a file's predictions with the model's.
 
     Args:
-      expected: name, pixels uint8 [H, W, C], and the model's prediction (see `model_predictions`) of every image.
-      predict: the file: uint8 [H, W, C] -> labels int32 [H, W], probabilities float32 [H, W, classes].
+      expected: name, pixels [H, W, C], and the model's prediction (see `model_predictions`) of every image.
+      predict: the file: [H, W, C] -> labels int32 [H, W], probabilities float32 [H, W, classes].
       has_probabilities: whether the file must have probabilities; else its labels alone are compared.
     """
     return [_compare_one(name, wanted, *predict(image), has_probabilities) for name, image, wanted in expected]
@@ -105,9 +105,11 @@ def agreement(comparisons: Sequence[Parity]) -> float:
 
 
 def model_predictions(logits_of: LogitsOf, settings: PredictionSettings) -> Callable[[np.ndarray], Expected]:
-    """Return the model as a function of images uint8 [H, W, C], traced once for all sizes."""
+    """Return the model as a function of images [H, W, C], traced once for all sizes."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, settings.model.input_channels], tf.uint8)])
+    dtype = tf.as_dtype(settings.model.input_dtype)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, settings.model.input_channels], dtype)])
     def traced(image):
         seen: list[tf.Tensor] = []
 

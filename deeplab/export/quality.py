@@ -17,10 +17,11 @@ from deeplab.config.export_config import ExportConfig
 from deeplab.config.fields import Size
 from deeplab.data import dataset as datasets
 from deeplab.data import records, transforms
+from deeplab.data.bands import ImageBands
 from deeplab.evaluation import ConfusionMatrix
 from deeplab.evaluation.metrics import mean_iou
 from deeplab.evaluation.split_images import SplitImages
-from deeplab.export.parity_images import fitting, with_channels
+from deeplab.export.parity_images import can_shrink, fitting, with_channels
 from deeplab.inference.predictor import Prediction
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -56,14 +57,14 @@ class LabeledImages:
         return mean_iou(matrix.counts)
 
 
-def labeled_images(config: ExportConfig, num_classes: int, crop: Size, channels: int) -> LabeledImages | None:
+def labeled_images(config: ExportConfig, num_classes: int, crop: Size, bands: ImageBands) -> LabeledImages | None:
     """Return images of `quality_split`, spread evenly over it; None, with a note, where the dataset has none.
 
     Args:
       config: `dataset_dir`, `dataset`, `quality_split`, `quality_images`.
       num_classes: of the model.
       crop: height, width; larger images and their labels are shrunk to fit.
-      channels: of the model's input.
+      bands: what the model takes.
 
     Raises:
       UserError: damaged records, or label values outside the classes.
@@ -82,8 +83,11 @@ def labeled_images(config: ExportConfig, num_classes: int, crop: Size, channels:
     pairs = []
     for number, batch in enumerate(images.batches()):
         if number in wanted and batch.labels:
-            image = with_channels(fitting(batch.images[0], crop), channels)
-            pairs.append((image, np.asarray(transforms.resize_nearest(batch.labels[0], image.shape[:2]))))
+            image = with_channels(fitting(batch.images[0], crop), bands)
+            label = batch.labels[0]
+            if can_shrink(batch.images[0]):
+                label = np.asarray(transforms.resize_nearest(label, image.shape[:2]))
+            pairs.append((image, label[: image.shape[0], : image.shape[1]]))
     return LabeledImages(config.quality_split, num_classes, described.ignore_label, pairs) if pairs else None
 
 

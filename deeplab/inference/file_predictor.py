@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from deeplab.config.fields import Size
+from deeplab.config.fields import Size, make
+from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
+from deeplab.data.bands import RGB, ImageBands, bands_of
 from deeplab.data.dataset import Color
 from deeplab.inference.prediction import LargerThanCrop
 from deeplab.inference.predictor import MAX_CLASSES, Prediction, Predictor
@@ -22,7 +25,7 @@ LABELS_FILE = "labels.txt"
 METADATA_FILES = ("metadata.json", "contract.json")  # the second: written before version 0.2
 _EXPORT_AGAIN = "export the model again"
 
-# uint8 [1, H, W, 3] and whether probabilities are wanted -> integers [1, H, W], and float32 [1, H, W, classes] or None.
+# Images [1, H, W, C], and whether probabilities are wanted -> integers [1, H, W], float32 [1, H, W, classes] or None.
 Run = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -34,11 +37,14 @@ class FilePredictor(Predictor):
       run: the function of arrays; any exception that it raises becomes a UserError.
       num_classes: None if the file does not tell.
       max_size: height and width of the model's input, which images must not exceed; None = any.
+      bands: what images it takes; see `bands_beside`.
     """
 
-    def __init__(self, source: str, run: Run, num_classes: int | None, max_size: Size | None = None):
+    def __init__(
+        self, source: str, run: Run, num_classes: int | None, max_size: Size | None = None, bands: ImageBands = RGB
+    ):
         super().__init__(source, num_classes, *classes_beside(source), max_size=max_size)
-        self.run = run
+        self.run, self.bands = run, bands
         self._has_warned = False
 
     def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
@@ -117,30 +123,61 @@ def classes_beside(path: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     Args:
       path: a model file, or a SavedModel's folder.
     """
-    if os.path.isdir(path):
-        folders, stem = [os.path.join(path, "assets"), os.path.dirname(path.rstrip(os.sep)) or "."], ""
-    else:
-        folders, stem = [os.path.dirname(path) or "."], os.path.splitext(os.path.basename(path))[0]
-    for folder in folders:
-        for name in (*(f"{stem}_{one}" for one in METADATA_FILES), *METADATA_FILES):
-            described = _read_metadata(os.path.join(folder, name))
-            if described[0]:
-                return described
-    for folder in folders:
+    for content in _metadata_beside(path):
+        described = _classes_in(content)
+        if described[0]:
+            return described
+    for folder in _places(path)[0]:
         names = _read_labels(os.path.join(folder, LABELS_FILE))
         if names:
             return names, ()
     return (), ()
 
 
-def _read_metadata(path: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+def bands_beside(path: str, channels: int | None, dtype: str) -> ImageBands:
+    """What images a model file takes: its input tensor, completed by the description that an export writes beside it.
+
+    Args:
+      path: a model file, or a SavedModel's folder.
+      channels, dtype: of the input tensor; None = unknown, which means RGB.
+    """
+    for content in _metadata_beside(path):
+        try:
+            described = bands_of(make(ModelConfig, content["model"]))
+        except (UserError, KeyError, TypeError, ValueError):  # of another program
+            continue
+        if (described.channels, described.dtype) == (channels, dtype):
+            return described
+    return ImageBands(channels or RGB.channels, dtype)
+
+
+def _places(path: str) -> tuple[list[str], str]:
+    """The folders where descriptions of a model file may be, and the stem of its name."""
+    if os.path.isdir(path):
+        return [os.path.join(path, "assets"), os.path.dirname(path.rstrip(os.sep)) or "."], ""
+    return [os.path.dirname(path) or "."], os.path.splitext(os.path.basename(path))[0]
+
+
+def _metadata_beside(path: str) -> Iterator[dict[str, Any]]:
+    """The descriptions that may belong to a model file, nearest first."""
+    folders, stem = _places(path)
+    for folder in folders:
+        for name in (*(f"{stem}_{one}" for one in METADATA_FILES), *METADATA_FILES):
+            try:
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    content = json.load(file)
+            except (OSError, ValueError, RecursionError):  # of another program
+                continue
+            if isinstance(content, dict):
+                yield content
+
+
+def _classes_in(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
         names = tuple(map(str, content["classes"]))
         colors = content.get("colors", content.get("colours"))  # the second spelling: written before version 0.2
         return names, tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of another program
+    except (ValueError, KeyError, TypeError):  # of another program
         return (), ()
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import Size, as_dict, make
 from deeplab.data import transforms
+from deeplab.data.bands import DTYPES as IMAGE_DTYPES
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.dataset import Color
 from deeplab.inference.file_predictor import FilePredictor, Run
 from deeplab.inference.prediction import size_after_resizing
@@ -39,6 +41,7 @@ class FixedInput:
       dtype: of the input: float32 or uint8, 0..255, or int8, which is 0..255 minus 128.
       stride: of sizes that it takes as well: k * stride + 1 pixels, at least `size`; None = no other size.
       upsample_logits: whether logits are upsampled before the argmax; only for files that compute logits.
+      bands: what images are; a file of float32 takes raw values and scales them itself.
     """
 
     size: Size
@@ -49,6 +52,7 @@ class FixedInput:
     dtype: str = "float32"
     upsample_logits: bool = True
     stride: int | None = None
+    bands: ImageBands = RGB
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -60,12 +64,14 @@ class FixedInput:
         """Resizes, shrinks if it must, and pads an image, as `prediction.prepare` does it inside other exports.
 
         Args:
-          image: uint8 [H, W, C].
+          image: uint8 [H, W, C], or raw values as `bands` describes them.
 
         Returns:
-          float32 [h, w, C], 0..255, and height and width of the part that is no padding.
+          float32 [h, w, C], 0..255, or raw values for a file that scales them; and height and width of the part that is
+          no padding.
         """
-        pixels = np.asarray(transforms.resize_to_range(image.astype(np.float32), self.resize))
+        values = self.bands.clipped(image) if self.dtype == "float32" else self.bands.scaled(image)
+        pixels = np.asarray(transforms.resize_to_range(values, self.resize))
         height, width = self.size_for(pixels.shape[:2])
         if pixels.shape[0] > height or pixels.shape[1] > width:
             pixels = transforms.resize_bilinear(pixels, shrunk_size(pixels.shape[:2], self.size)).numpy()
@@ -100,6 +106,7 @@ class FixedInput:
                 "range": [-128, 127] if self.dtype == "int8" else [0, 255],
                 "size": self.size,
                 "stride_of_larger_sizes": self.stride,
+                **self._of_bands(),
             },
             "padding_color": self.padding_color,
             "resize": as_dict(self.resize),
@@ -108,6 +115,16 @@ class FixedInput:
             "colors": self.colors,
         }
         return json.dumps(content, indent=2) + "\n"
+
+    def _of_bands(self) -> dict[str, Any]:
+        bands = self.bands
+        if bands.is_rgb:
+            return {}
+        numbers = list(bands.bands) or list(range(1, bands.channels + 1))
+        ends = [list(pair) for pair in zip(bands.low, bands.high, strict=True)]
+        raw = {"range": ends} if ends and self.dtype == "float32" else {}
+        facts = {"image_dtype": bands.dtype, "all_bands": not bands.bands, "scale_from": ends}
+        return {"channels": numbers, **raw, **facts}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> FixedInput:
@@ -118,10 +135,25 @@ class FixedInput:
         padding = tuple(float(value) for value in content["padding_color"])
         names = tuple(map(str, content["classes"]))
         dtype, upsample = str(content["input"]["dtype"]), bool(content.get("upsample_logits", True))
-        resize = make(ResizeConfig, content["resize"])
+        resize, bands = make(ResizeConfig, content["resize"]), _bands_in(content["input"], len(padding))
         stride = content["input"].get("stride_of_larger_sizes")
-        size = (int(height), int(width))
-        return cls(size, padding, resize, names, colors, dtype, upsample, None if stride is None else int(stride))
+        stride = None if stride is None else int(stride)
+        return cls((int(height), int(width)), padding, resize, names, colors, dtype, upsample, stride, bands)
+
+
+def _bands_in(content: Mapping[str, Any], colors: int) -> ImageBands:
+    """The bands that `FixedInput.to_json` wrote; RGB where it wrote none, or as many as the padding has colors."""
+    if "image_dtype" not in content:
+        return RGB if colors in (1, 3) else ImageBands(colors)
+    numbers = tuple(int(number) for number in content["channels"])
+    dtype = content["image_dtype"]
+    if dtype not in IMAGE_DTYPES or not 1 <= len(numbers) <= 1024:
+        raise ValueError(f"unknown images: {len(numbers)} channels of {dtype!r}")
+    pairs = [(float(low), float(high)) for low, high in content["scale_from"]]
+    if pairs and (len(pairs) != len(numbers) or any(not low < high for low, high in pairs)):
+        raise ValueError("unknown range of values")
+    low, high = tuple(low for low, _ in pairs), tuple(high for _, high in pairs)
+    return ImageBands(len(numbers), dtype, () if content["all_bands"] else numbers, low, high)
 
 
 class FixedSizePredictor(FilePredictor):
@@ -137,7 +169,7 @@ class FixedSizePredictor(FilePredictor):
 
     def __init__(self, source: str, run: Run, num_classes: int | None, fixed: FixedInput):
         super().__init__(source, run, num_classes)
-        self.fixed = fixed
+        self.fixed, self.bands = fixed, fixed.bands
         self._has_noted = False
         if fixed.class_names and not self.names_are_known:
             self.set_classes(fixed.class_names, fixed.colors)

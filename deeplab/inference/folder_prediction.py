@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -59,6 +61,8 @@ def predict_files(
     """
     folder = pathlib.Path(config.output_dir)
     outputs = Outputs(config, segmenter.class_names, segmenter.colors)
+    windowed = _in_windows(segmenter, files)
+    outputs.geotiffs = {file.name for file in windowed}
     refuse_to_overwrite(files, outputs)
     earlier = earlier_fractions(folder / SUMMARY)
     _remove_unfinished(files, outputs)
@@ -71,10 +75,15 @@ def predict_files(
         WriteBehind() as writer,
         console.progress(total=len(files), what="predicting", unit="image") as bar,
     ):
-        for number, (file, pixels) in enumerate(read_ahead(files, inputs.read)):
+        read = functools.partial(inputs.read, bands=segmenter.bands)
+        for number, (file, pixels) in enumerate(read_ahead(files, read, windowed)):
             try:
                 if isinstance(pixels, UserError):
                     raise pixels
+                if pixels is None:
+                    jobs.append((file.name, outputs.write_in_windows(number, file, segmenter), _done()))
+                    bar.update()
+                    continue
                 result = segmenter(pixels, probabilities=outputs.need_probabilities)
             except UserError as error:
                 if error.code == "used-after-fork":
@@ -93,6 +102,22 @@ def predict_files(
                 errors.append(_about(ImageFile(source, video.name_of(source)), error))
                 console.error(errors[-1])
     return Outcome(_finished(jobs), errors)
+
+
+def _in_windows(segmenter: Segmenter, files: Sequence[ImageFile]) -> set[ImageFile]:
+    """The image files that are predicted window by window; damaged ones show when they are read."""
+    found = set()
+    for file in files:
+        with contextlib.suppress(UserError):
+            if type(file) is ImageFile and segmenter.reads_in_windows(file.path):
+                found.add(file)
+    return found
+
+
+def _done() -> Future:
+    future: Future = Future()
+    future.set_result(None)
+    return future
 
 
 def _about(file: ImageFile, error: UserError) -> UserError:
@@ -144,6 +169,7 @@ class Outputs:
 
     Attributes:
       need_probabilities: whether results must have them.
+      geotiffs: names of the images whose masks are GeoTIFFs, written window by window.
 
     Raises:
       UserError: an unknown annotation format or class (`unknown-name`).
@@ -157,6 +183,7 @@ class Outputs:
         self.need_probabilities = bool(config.save_probabilities or config.save_cutouts)
         self._kept = class_numbers(config.cutout_classes, class_names, "cutout_classes") if class_names else []
         self._areas: dict[int, tuple[str, dict[str, int]]] = {}
+        self.geotiffs: set[str] = set()
 
     def __enter__(self) -> Outputs:
         return self
@@ -198,12 +225,51 @@ class Outputs:
             for writer in self._annotations:
                 writer.add(image)
 
+    def write_in_windows(self, number: int, file: ImageFile, segmenter: Segmenter) -> dict[str, float]:
+        """Predict a georeferenced or large TIFF into mask/NAME.tif, and reduced images of it.
+
+        Returns:
+          Each class's fraction of the pixels that have a value.
+
+        Raises:
+          UserError: it cannot be read, a file cannot be written, or a file is wanted that needs the whole image.
+        """
+        for name in ("save_probabilities", "save_cutouts", "save_polygons"):
+            if getattr(self.config, name):
+                rule, hint = "is not written for TIFF files that are predicted in windows", "leave it out for these"
+                raise UserError("conflicting-settings", rule, hint, field=name, where=file.path)
+        images = self._images(file.name)
+        for path in images:
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        mask = self.folder / "mask" / f"{file.name}.tif"
+        with contextlib.ExitStack() as stack:
+            if images.pop(mask, None) is None:  # only the other files are wanted
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".windows", dir=self.folder))
+                mask = pathlib.Path(folder, "mask.tif")
+            bar = stack.enter_context(console.progress(total=1, what=file.name, unit="tile"))
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            found = segmenter.to_geotiff(file.path, mask, show)
+        result = Segmentation(found.image, found.labels, None, segmenter.class_names, segmenter.colors)
+        for path, write in images.items():
+            write(path, result)
+        further = (f"class_{index}" for index in range(len(self.class_names), len(found.counts)))
+        areas = dict(zip([*self.class_names, *further], found.counts.tolist(), strict=True))
+        self._areas[number] = file.name, areas
+        whole = max(1, sum(areas.values()))
+        return {name: pixels / whole for name, pixels in areas.items()}
+
     def _images(self, name: str) -> dict[pathlib.Path, Write]:
         """The images and arrays of one image, each with the function that writes it."""
         files: dict[pathlib.Path, Write] = {}
         config, folder = self.config, self.folder
         if config.save_mask:
-            files[folder / "mask" / f"{name}.png"] = lambda path, result: result.save_mask(path)
+            suffix = "tif" if name in self.geotiffs else "png"
+            files[folder / "mask" / f"{name}.{suffix}"] = lambda path, result: result.save_mask(path)
         if config.save_color:
             files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
         if config.save_overlay:

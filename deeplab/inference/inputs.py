@@ -19,6 +19,7 @@ import numpy as np
 
 from deeplab.config.fields import split_words
 from deeplab.data import image_files, images
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.image_files import ImageFile
 from deeplab.utils import download
 from deeplab.utils.errors import UserError
@@ -128,12 +129,14 @@ def pages_of(file: ImageFile) -> list[ImageFile]:
     return [ImagePage(file.path, f"{file.name}_{page:04d}", page) for page in range(number)]
 
 
-def read(file: ImageFile) -> np.ndarray:
-    """The pixels of an input: uint8 [H, W, 3], RGB, upright.
+def read(file: ImageFile, bands: ImageBands = RGB) -> np.ndarray:
+    """The pixels of an input: uint8 [H, W, 3], RGB, upright; or raw values [H, W, C] for a model of other bands.
 
     Raises:
-      UserError: it cannot be read, or is no image.
+      UserError: it cannot be read, is no image, or has other bands than the model.
     """
+    if not bands.is_rgb:
+        return _read_bands(file, bands)
     if isinstance(file, PipedImage):
         return images.decode_rgb(_standard_input(), "standard input")
     if isinstance(file, RemoteImage):
@@ -141,6 +144,17 @@ def read(file: ImageFile) -> np.ndarray:
     if isinstance(file, ImagePage):
         return images.decode_page(read_file(file.path), file.path, file.page)
     return images.read_image(file.path)
+
+
+def _read_bands(file: ImageFile, bands: ImageBands) -> np.ndarray:
+    if isinstance(file, PipedImage):
+        return images.to_pixels(_standard_input(), bands, "standard input")
+    if isinstance(file, RemoteImage):
+        return images.to_pixels(_downloaded(file.path), bands, file.path)
+    if isinstance(file, ImagePage):
+        rule, hint = "cannot be read page by page for a model of other bands than RGB", "leave it out"
+        raise UserError("conflicting-settings", rule, hint, field="all_pages", where=file.path)
+    return images.to_pixels(file.path, bands)
 
 
 def _standard_input() -> bytes:

@@ -34,7 +34,7 @@ class PostprocessedPredictor(Predictor):
     def __init__(self, inner: Predictor, steps: Sequence[Step]):
         super().__init__(inner.source, inner.num_classes, max_size=inner.max_size)
         self.class_names, self.colors, self.names_are_known = inner.class_names, inner.colors, inner.names_are_known
-        self.inner, self.steps = inner, tuple(steps)
+        self.inner, self.steps, self.bands = inner, tuple(steps), inner.bands
 
     @property
     def step(self) -> int:  # type: ignore[override]
@@ -46,8 +46,9 @@ class PostprocessedPredictor(Predictor):
             rule, hint = "this model file has no probabilities", "leave it out, or predict from the checkpoint"
             raise UserError("no-probabilities", rule, hint, field="postprocess")
         after = before
+        shown = image if self.bands.is_rgb else self.bands.quick_look(image)
         for step in self.steps:
-            after = step(after, image)
+            after = step(after, shown)
         if after is not before:
             changed = after.argmax(-1) != before.argmax(-1)
             labels = np.where(changed, after.argmax(-1), labels).astype(np.int32)

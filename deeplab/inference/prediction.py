@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-import slim
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.fields import Floats, Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
-from deeplab.model import logits_stride
+from deeplab.data.bands import bands_of
+from deeplab.model import logits_stride, padding_color
 from deeplab.model.resize import fitting_length, scaled_length
 from deeplab.utils.errors import UserError
 from slim import kernels
@@ -125,7 +125,8 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
 
     Args:
       logits_of: the model: float32 [B, h, w, C], 0..255 -> logits float32 [B, h', w', classes].
-      image: uint8 or float [H, W, C], RGB, 0..255; H and W may be unknown when the graph is made.
+      image: uint8 or float [H, W, C], RGB, 0..255, or raw values of the bands of the model; H and W may be
+        unknown when the graph is made.
       settings: sizes, scales, mirrored images.
 
     Raises:
@@ -162,16 +163,16 @@ def _padded(images: tf.Tensor, settings: PredictionSettings) -> tf.Tensor:
     """`prepare` for a batch that is not resized: without a loop, which LiteRT's converter refuses.
 
     Args:
-      images: uint8 [B, H, W, C], 0..255.
+      images: uint8 [B, H, W, C], 0..255, or raw values of the bands of the model.
       settings: crop size and backbone.
 
     Returns:
       float32 [B, h, w, C], the same pixels as from `prepare`, padded at the bottom and right.
     """
-    images = tf.cast(images, tf.float32)
+    images = transforms.scale_values(images, bands_of(settings.model))
     number, height, width, channels = tf.unstack(tf.shape(images))
     full_height, full_width = padded_size((height, width), settings)
-    color = slim.find(settings.model.model_variant).padding_color
+    color = padding_color(settings.model)
     pixel = tf.broadcast_to(tf.constant(color, tf.float32), [images.shape[-1]])
     right = tf.broadcast_to(pixel, [number, height, full_width - width, channels])
     below = tf.broadcast_to(pixel, [number, full_height - height, full_width, channels])
@@ -195,14 +196,14 @@ def _each(function: Callable, batch: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def prepare(image: tf.Tensor, settings: PredictionSettings) -> Frame:
-    """Resize and pad one image [H, W, C], 0..255."""
-    pixels = transforms.resize_to_range(tf.cast(image, tf.float32), settings.resize)
+    """Scale, resize and pad one image [H, W, C]: RGB, 0..255, or raw values of the bands of the model."""
+    pixels = transforms.resize_to_range(transforms.scale_values(image, bands_of(settings.model)), settings.resize)
     size = tf.shape(pixels)[:2]
     if settings.crop_size and not settings.may_outgrow_crop:
         with tf.control_dependencies([_assert_fits(size, settings.crop_size)]):
             pixels = tf.identity(pixels)
     height, width = padded_size(size, settings)
-    padded = transforms.pad_to(pixels, height, width, slim.find(settings.model.model_variant).padding_color)
+    padded = transforms.pad_to(pixels, height, width, padding_color(settings.model))
     padded.set_shape([_if_known(height), _if_known(width), image.shape[-1]])
     return Frame(padded, size)
 

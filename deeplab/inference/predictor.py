@@ -22,6 +22,7 @@ from deeplab.checkpoint import open as open_checkpoint
 from deeplab.config.fields import Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import colormaps, transforms
+from deeplab.data.bands import RGB, ImageBands, bands_of
 from deeplab.data.dataset import MAX_CLASSES, Color
 from deeplab.inference.prediction import (
     LargerThanCrop,
@@ -69,11 +70,13 @@ class Predictor(abc.ABC):
       colors: RGB of each class, uint8 [256, 3].
       step: global step of the weights; 0 if unknown.
       settings: how images are resized and padded; None if that is built into the file.
+      bands: channels, type and scaling of the images that it takes.
       shrinks_large_images: whether images above `max_size` are shrunk, and their predictions enlarged again.
     """
 
     step: int = 0
     settings: PredictionSettings | None = None
+    bands: ImageBands = RGB
     shrinks_large_images = False
 
     def __init__(
@@ -100,7 +103,7 @@ class Predictor(abc.ABC):
         self.colors = colormaps.colors_for(colors if len(colors) else "pascal", len(self.class_names))
 
     def predict(self, image: np.ndarray, probabilities: bool = True) -> Prediction:
-        """Predict one image, uint8 [H, W, C], RGB.
+        """Predict one image: uint8 [H, W, 3], RGB, or raw values [H, W, C] as `bands` describes them.
 
         Args:
           image: the pixels; images may differ in size.
@@ -108,9 +111,11 @@ class Predictor(abc.ABC):
 
         Raises:
           LargerThanCrop: the image is larger than `max_size`.
-          UserError: the model cannot run on this image, there is not enough memory, or the process was forked.
+          UserError: the image has other channels (`wrong-channels`) or another type (`wrong-dtype`), the
+            model cannot run on this image, there is not enough memory, or the process was forked.
         """
         self._require_same_process()
+        self.bands.require(image, "the image")
         try:
             with memory_errors():
                 return self._predict(image, probabilities)
@@ -118,7 +123,8 @@ class Predictor(abc.ABC):
             if not (self.shrinks_large_images and self.max_size):
                 raise
         small = transforms.resize_bilinear(image, shrunk_size(image.shape[:2], self.max_size)).numpy()
-        labels, scores = self._predict(small.round().astype(np.uint8), probabilities)
+        small = small if image.dtype == np.float32 else small.round().astype(image.dtype)
+        labels, scores = self._predict(small, probabilities)
         labels = transforms.resize_nearest(labels, image.shape[:2]).numpy()
         scores = None if scores is None else transforms.resize_bilinear(scores, image.shape[:2]).numpy()
         return Prediction(labels, scores)
@@ -188,6 +194,7 @@ class ModelPredictor(Predictor):
         crop = None if settings.may_outgrow_crop else settings.crop_size
         super().__init__(checkpoint or "the model", num_classes, class_names, colors, crop)
         self.model, self.settings, self.checkpoint, self.step = model, settings, checkpoint, step
+        self.bands = bands_of(settings.model)
         self.num_classes: int = num_classes
         self._trace()
 
@@ -264,7 +271,7 @@ class ModelPredictor(Predictor):
         settings = self.settings
         height, width = settings.crop_size if settings.crop_size and not settings.may_outgrow_crop else (None, None)
         channels = settings.model.input_channels
-        image_signature = [tf.TensorSpec([None, None, channels], tf.uint8)]
+        image_signature = [tf.TensorSpec([None, None, channels], tf.as_dtype(self.bands.dtype))]
 
         @tf.function(input_signature=image_signature)
         def labels_of(image):

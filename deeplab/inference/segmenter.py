@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from deeplab.config.fields import coerce, fields_of
 from deeplab.data import colormaps, image_files, images
 from deeplab.data import labels as masks
 from deeplab.data.images import write_png
+from deeplab.inference import large_images
 from deeplab.inference.load import load
 from deeplab.inference.polygons import Region, regions
 from deeplab.inference.postprocess import PostprocessedPredictor
@@ -33,7 +34,7 @@ class Segmentation:
     """The result for one image.
 
     Attributes:
-      image: the image, uint8 [H, W, 3], RGB.
+      image: the image, uint8 [H, W, 3], RGB; of other bands what `ImageBands.quick_look` shows of it.
       labels: uint8 [H, W], the class of every pixel.
       probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes; None if they were not asked for, or if an
         exported file has none.
@@ -133,6 +134,7 @@ class Segmenter:
     Attributes:
       class_names: one name per class.
       colors: RGB of each class, uint8 [256, 3].
+      bands: channels, type and scaling of the images that it takes.
 
     Raises:
       UserError: there is no such model, it is unsafe, or settings do not fit it.
@@ -162,10 +164,11 @@ class Segmenter:
         **settings: Any,
     ):
         crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
-        self._predictor = load(source, _typed(settings), dataset, crop, shrink_large_images)
+        self._predictor = self._of_tile = load(source, _typed(settings), dataset, crop, shrink_large_images)
+        self._tiles = tile_size, tile_overlap
         if tile_size:
             self._predictor = _tiled(self._predictor, tile_size, tile_overlap)
-        _require_rgb(self._predictor)
+        self.bands = self._predictor.bands
         self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
 
     def __call__(self, image: Any, probabilities: bool = True) -> Segmentation:
@@ -173,15 +176,50 @@ class Segmenter:
 
         Args:
           image: a path, an image file's bytes, an open file, a PIL image, or a uint8 array [H, W, 3] RGB, [H, W] gray
-            or [H, W, 4] RGBA (alpha is dropped); any size. The EXIF orientation of files is applied.
+            or [H, W, 4] RGBA (alpha is dropped); any size. The EXIF orientation of files is applied. Models of other
+            bands than RGB take files with these bands, and arrays [H, W, C] of raw values of the type in `bands`.
           probabilities: whether to return them as well; without, it is faster and takes less memory.
 
         Raises:
           UserError: an unreadable image, a wrong dtype or shape, or an image larger than the model takes.
         """
-        pixels = images.to_rgb(image)
+        pixels = images.to_pixels(image, self.bands)
         labels, scores = self._predictor.predict(pixels, probabilities)
-        return Segmentation(pixels, labels.astype(np.uint8), scores, self.class_names, self.colors)
+        shown = pixels if self.bands.is_rgb else self.bands.quick_look(pixels)
+        return Segmentation(shown, labels.astype(np.uint8), scores, self.class_names, self.colors)
+
+    def reads_in_windows(self, path: str | os.PathLike) -> bool:
+        """Whether `to_geotiff` predicts this file: a TIFF that has a georeference, or is large."""
+        return large_images.is_read_in_windows(os.fspath(path), self.bands, self._tiles[0])
+
+    def to_geotiff(
+        self, path: str | os.PathLike, mask_path: str | os.PathLike, progress: large_images.Progress | None = None
+    ) -> large_images.LargePrediction:
+        """Segment a TIFF of any size, window by window, into a GeoTIFF of class numbers with the same georeference.
+
+        Memory does not grow with the image: tiles of `tile_size` (1024 for large images) are blended as they are read.
+
+        Args:
+          path: the image; needs the extra `geo`.
+          mask_path: the GeoTIFF; 255, marked as nodata, where the image has no value. An existing file is replaced.
+          progress: called with the number of finished tiles and that of all.
+
+        Returns:
+          The image and the labels, reduced to 2048 pixels, and the pixels of each class.
+
+        Raises:
+          UserError: the image cannot be read or is of other bands, or the mask cannot be written.
+        """
+        return large_images.predict_file(
+            os.fspath(path),
+            pathlib.Path(mask_path),
+            self._of_tile,
+            *self._tiles,
+            progress=progress or (lambda done, total: None),
+        )
+
+    def _read(self, file: image_files.ImageFile) -> np.ndarray:
+        return images.to_pixels(file.path, self.bands)
 
     def folder(
         self, folder: str | os.PathLike, recursive: bool = False, probabilities: bool = False
@@ -191,9 +229,10 @@ class Segmenter:
         Raises:
           UserError: there is no image, or one cannot be read; the ones after it are not processed.
         """
-        for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive)):
+        for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive), self._read):
             if isinstance(pixels, UserError):
                 raise pixels
+            assert pixels is not None  # nosec B101  # for the type checker
             yield image.path, self(pixels, probabilities)
 
     def video(
@@ -221,13 +260,18 @@ class Segmenter:
 
 
 def read_ahead(
-    files: Sequence[image_files.ImageFile], read: Callable[[image_files.ImageFile], np.ndarray] | None = None
-) -> Iterator[tuple[image_files.ImageFile, np.ndarray | UserError]]:
-    """Yield every image file with its pixels, uint8 [H, W, 3], or with the error that kept it from being read."""
+    files: Sequence[image_files.ImageFile],
+    read: Callable[[image_files.ImageFile], np.ndarray],
+    without: Collection[image_files.ImageFile] = (),
+) -> Iterator[tuple[image_files.ImageFile, np.ndarray | UserError | None]]:
+    """Yield every image file with its pixels, or with the error that kept it from being read; with None if it is in
+    `without`."""
 
-    def pixels_of(file: image_files.ImageFile) -> np.ndarray | UserError:
+    def pixels_of(file: image_files.ImageFile) -> np.ndarray | UserError | None:
+        if file in without:
+            return None
         try:
-            return read(file) if read else images.read_image(file.path)
+            return read(file)
         except UserError as error:
             return error
 
@@ -247,13 +291,6 @@ def _tiled(predictor: Predictor, tile_size: int, overlap: int) -> Predictor:
     if isinstance(predictor, PostprocessedPredictor):
         return PostprocessedPredictor(TiledPredictor(predictor.inner, tile_size, overlap), predictor.steps)
     return TiledPredictor(predictor, tile_size, overlap)
-
-
-def _require_rgb(predictor: Predictor) -> None:
-    if predictor.settings and predictor.settings.model.input_channels != 3:
-        rule = f"the model takes images of {predictor.settings.model.input_channels} channels; image files have 3"
-        hint = "call its Predictor with arrays: deeplab.inference.load.load(...).predict(image)"
-        raise UserError("wrong-channels", rule, hint, where=predictor.source)
 
 
 def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TiledPredictor(Predictor):
         super().__init__(inner.source, inner.num_classes)
         self.class_names, self.colors, self.names_are_known = inner.class_names, inner.colors, inner.names_are_known
         self.inner, self.tile_size, self.overlap, self.settings = inner, tile_size, overlap, inner.settings
+        self.bands = inner.bands
 
     @property
     def step(self) -> int:  # type: ignore[override]
@@ -49,10 +50,7 @@ class TiledPredictor(Predictor):
         for top in tile_starts(height, self.tile_size, self.overlap):
             for left in tile_starts(width, self.tile_size, self.overlap):
                 part = np.s_[top : top + self.tile_size, left : left + self.tile_size]
-                scores = self.inner.predict(np.ascontiguousarray(image[part])).probabilities
-                if scores is None:
-                    rule, hint = "this model file has no probabilities", "leave it out, or predict from the checkpoint"
-                    raise UserError("no-probabilities", rule, hint, field="tile_size")
+                scores = require_probabilities(self.inner.predict(np.ascontiguousarray(image[part])))
                 rows, columns = (ramp(length, self.overlap) for length in scores.shape[:2])
                 weight = (rows[:, np.newaxis] * columns)[..., np.newaxis]
                 if total is None:
@@ -62,6 +60,18 @@ class TiledPredictor(Predictor):
         assert total is not None
         total /= weights
         return Prediction(total.argmax(-1).astype(np.int32), total if probabilities else None)
+
+
+def require_probabilities(prediction: Prediction) -> np.ndarray:
+    """Return the probabilities of a tile, float32 [h, w, classes].
+
+    Raises:
+      UserError: the model file has none (`no-probabilities`).
+    """
+    if prediction.probabilities is None:
+        rule, hint = "this model file has no probabilities", "leave it out, or predict from the checkpoint"
+        raise UserError("no-probabilities", rule, hint, field="tile_size")
+    return prediction.probabilities
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeplab.model.auxiliary_head import AUXILIARY_LOGITS
-    from deeplab.model.deeplab import MERGED_LOGITS, build_model, logits_stride
+    from deeplab.model.deeplab import MERGED_LOGITS, build_model, logits_stride, padding_color
 
-__all__ = ["AUXILIARY_LOGITS", "MERGED_LOGITS", "build_model", "logits_stride"]
+__all__ = ["AUXILIARY_LOGITS", "MERGED_LOGITS", "build_model", "logits_stride", "padding_color"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from deeplab.model.aspp import aspp
 from deeplab.model.auxiliary_head import AUXILIARY_LOGITS, auxiliary_head
 from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
-from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride
+from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride, Standardize
 from deeplab.utils.errors import UserError
 from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
 
@@ -87,6 +87,26 @@ def logits_stride(config: ModelConfig) -> int:
     return config.decoder_output_stride[-1] if config.decoder_output_stride else config.output_stride
 
 
+def padding_color(config: ModelConfig) -> tuple[float, ...]:
+    """Return the color of pixels outside an image, one number per channel on the scale 0..255.
+
+    It is the mean of each channel where `input_mean` tells it, else the color of the backbone's registration; channels
+    after the third get what the normalization turns into 0.
+    """
+    if config.input_mean:
+        return config.input_mean
+    color = tuple(slim.find(config.model_variant).padding_color)
+    return (*color, *_center(config)[3:])[: config.input_channels]
+
+
+def _center(config: ModelConfig) -> tuple[float, ...]:
+    """What the backbone's normalization turns into 0, one number per channel."""
+    more = config.input_channels
+    if slim.find(config.model_variant).subtract_imagenet_mean:
+        return (*slim.IMAGENET_MEAN, *([0.0] * more))[:more]
+    return (slim.MID_GRAY[0],) * more
+
+
 def _check(config: ModelConfig, num_classes: int) -> None:
     if num_classes < 2:
         rule = f"a segmentation has at least 2 classes, not {num_classes}"
@@ -119,8 +139,10 @@ def _single_scale(image, features: slim.Features, config: ModelConfig, num_class
 def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
     backbone = slim.find(config.model_variant)
     normalized = image
+    if config.input_mean:
+        normalized = Standardize(config.input_mean, config.input_std, _center(config), name="standardize")(image)
     if not backbone.own_normalization:
-        normalized = NormalizeInput(backbone.subtract_imagenet_mean, name="normalize")(image)
+        normalized = NormalizeInput(backbone.subtract_imagenet_mean, name="normalize")(normalized)
     try:
         return backbone.build(normalized, options)
     except slim.OptionError as error:

@@ -9,6 +9,8 @@ from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
 from slim.layers import ConfiguredLayer, serializable
 
+IMAGENET_STD = 57.4  # mean of 58.4, 57.1 and 57.4 for R, G and B: 255 times the usual 0.229, 0.224, 0.225
+
 
 @serializable
 class ResizeToStride(ConfiguredLayer):
@@ -102,3 +104,27 @@ class NormalizeInput(ConfiguredLayer):
             return image * (2.0 / 255.0) - 1.0
         mean = (*IMAGENET_MEAN, *([0.0] * image.shape[-1]))[: image.shape[-1]]
         return image - ops.convert_to_tensor(mean, dtype=image.dtype)
+
+
+@serializable
+class Standardize(ConfiguredLayer):
+    """Gives every channel the mean and the spread that backbones expect of RGB images: [B, H, W, C] -> same shape.
+
+    (x - mean) / std * 57.4 + center: 57.4 is the mean standard deviation of the channels of ImageNet's images.
+
+    Args:
+      mean, std: of each channel of the training images, on the scale 0..255.
+      center: of each channel: the value that the normalization after this layer turns into 0.
+    """
+
+    arguments = ("mean", "std", "center")
+
+    def __init__(self, mean, std, center, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.std, self.center = list(mean), list(std), list(center)
+
+    def call(self, image):
+        gain = [IMAGENET_STD / std for std in self.std]
+        offset = [one - mean * by for one, mean, by in zip(self.center, self.mean, gain, strict=True)]
+        gains, offsets = (ops.convert_to_tensor(values, dtype=image.dtype) for values in (gain, offset))
+        return image * gains + offsets

@@ -195,9 +195,10 @@ def load_models(given: dict[str, Any]) -> list[Predictor]:
     found = []
     for source in filter(None, (config.model, config.compare)):
         predictor = load(source, dict(own), config.dataset, config.crop_size, config.shrink_large_images)
-        if predictor.settings and predictor.settings.model.input_channels != 3:
-            rule = f"takes images of {predictor.settings.model.input_channels} channels; image files have 3"
-            raise UserError("wrong-channels", rule, where=source)
+        if not predictor.bands.is_rgb:
+            channels, dtype = predictor.bands.channels, predictor.bands.dtype
+            rule = f"takes images of {channels} channels of {dtype}; the server takes 8-bit RGB alone"
+            raise UserError("wrong-channels", rule, "predict with `deeplab predict`", where=source, value=channels)
         predictor.predict(np.zeros((65, 65, 3), np.uint8))  # compiles, so that the first client need not wait
         found.append(predictor)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.data import pipeline, records
+from deeplab.data.bands import ImageBands
 from deeplab.data.dataset import Dataset
 from deeplab.losses.class_balance import ClassCounts
 from deeplab.utils import console
@@ -40,15 +41,19 @@ def count(dataset: Dataset, shards: Sequence[str]) -> RecordStatistics:
       UserError: records that cannot be read, or label values that are no classes.
     """
     state = tuple((path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in shards)
-    return _count(state, dataset.num_classes, dataset.ignore_label)
+    return _count(state, dataset.num_classes, dataset.ignore_label, dataset.image_bands)
 
 
 @functools.lru_cache(maxsize=1)
-def _count(shards: tuple[tuple[str, int, int], ...], classes: int, ignore_label: int) -> RecordStatistics:
+def _count(
+    shards: tuple[tuple[str, int, int], ...], classes: int, ignore_label: int, bands: ImageBands
+) -> RecordStatistics:
     paths = [path for path, *_ in shards]
     pixels, pixels_around = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     present = np.zeros((records.count(paths), classes), bool)
-    examples = pipeline.eval_images(paths, ignore_label=ignore_label, num_classes=classes, with_labels=True)
+    examples = pipeline.eval_images(
+        paths, ignore_label=ignore_label, num_classes=classes, with_labels=True, bands=bands
+    )
     with console.progress(total=len(present), what="counting the classes of the training split", unit="image") as bar:
         for index, example in enumerate(pipeline.explained(examples, paths)):
             label = example["label"].numpy()

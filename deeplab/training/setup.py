@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import slim
 from deeplab import checkpoint
 from deeplab.checkpoint import names, zoo
 from deeplab.checkpoint.bundle import Checkpoint
@@ -32,11 +31,13 @@ from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig
 from deeplab.data import augmentation, pipeline, records
 from deeplab.data import dataset as datasets
 from deeplab.data.augmentation.copy_paste import rare_classes
+from deeplab.data.bands import bands_of, model_settings
 from deeplab.data.dataset import Dataset
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
 from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
+from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size
 from deeplab.training import class_weights, freezing, optimizers, record_statistics, schedules
 from deeplab.utils import console
@@ -101,6 +102,7 @@ def prepare(configs: TrainingConfigs) -> Iterator[tuple[TrainingConfigs, Prepare
     """
     train = configs.train
     dataset = datasets.find(configs.dataset.dataset, configs.dataset.dataset_dir)
+    configs = with_input_of(configs, dataset)
     require_fit_data(configs, dataset)
     require_one_weight_per_class(configs.loss.label_weights, dataset)
     require_known_metric(train.best_metric, dataset)
@@ -192,6 +194,27 @@ def facts_of(dataset: Dataset, split: str) -> dict[str, Any]:
         "ignore_label": dataset.ignore_label,
         "training_images": dataset.splits.get(split),
     }
+
+
+def with_input_of(configs: TrainingConfigs, dataset: Dataset) -> TrainingConfigs:
+    """The configs with the channels, type, scaling and statistics of the dataset's images in the model's config.
+
+    Raises:
+      UserError: the model's config says something else (`wrong-channels`, `dataset-mismatch`).
+    """
+    wanted, bands = bands_of(configs.model), dataset.image_bands
+    if wanted.channels not in (3, bands.channels):
+        rule = f"is {wanted.channels}, but the images of {dataset.name} have {bands.channels} channels"
+        hint = "leave it out: it is that of the records, which `bands` chooses when they are built"
+        raise UserError("wrong-channels", rule, hint, field="input_channels", value=wanted.channels)
+    found = model_settings(bands)
+    for name, value in found.items():
+        given = getattr(configs.model, name)
+        if name != "input_channels" and given not in (getattr(ModelConfig(), name), value):
+            rule = f"is {run_file.show(given)}, but dataset.yml of {dataset.name} says {run_file.show(value)}"
+            hint = "leave it out: what the records say is used"
+            raise UserError("dataset-mismatch", rule, hint, field=name, value=given)
+    return dataclasses.replace(configs, model=dataclasses.replace(configs.model, **found))
 
 
 # ---- starting point ------------------------------------------------------------------------------------
@@ -367,7 +390,7 @@ def training_batches(
     Raises:
       UserError: as `pipeline.train_batches`.
     """
-    train, padding = configs.train, slim.find(configs.model.model_variant).padding_color
+    train, padding = configs.train, padding_color(configs.model)
     batches = pipeline.train_batches(
         shards,
         crop_size=train.train_crop_size,
@@ -384,6 +407,7 @@ def training_batches(
         repeats=record_statistics.repeats_for(configs.augmentation, dataset, shards),
         seed=seed,
         start=start,
+        bands=dataset.image_bands,
     )
     return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
 
@@ -404,7 +428,7 @@ def operations(configs: TrainingConfigs, dataset: Dataset, shards: list[str]) ->
     if "copy_paste" in amounts:
         pixels = dataset.pixels.get(split, ())
         rare = rare_classes(pixels if any(pixels) else record_statistics.count(dataset, shards).counts.pixels)
-    padding = slim.find(configs.model.model_variant).padding_color
+    padding = padding_color(configs.model)
     return augmentation.make(configs.augmentation, padding, dataset.ignore_label, rare)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.data import colormaps, records
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.dataset import Dataset
 from deeplab.data.decoding import decode_image, decode_label, image_size, reported
 from deeplab.data.labels import LabelSpec
@@ -206,12 +207,25 @@ def read_records(shards: Sequence[str], positions: Sequence[int]) -> Iterator[tu
         first += count
 
 
-def browsed(position: int, record: Record) -> BrowsedImage:
-    """A record as training decodes it; why something cannot be decoded becomes the `error`."""
+def browsed(position: int, record: Record, bands: ImageBands = RGB) -> BrowsedImage:
+    """A record as training decodes it; why something cannot be decoded becomes the `error`.
+
+    Args:
+      position: its place in the split.
+      record: as `records.parse_example` gives it.
+      bands: what the images are, as dataset.yml says; other images than RGB are shown as `ImageBands.quick_look`.
+    """
     example = {records.FILENAME: b"", records.LABEL: b"", **record}
     name = example[records.FILENAME].decode("utf-8", "replace")
     try:
-        size, image = image_size(example), decode_image(example[records.IMAGE]).numpy()
+        if bands.is_rgb:
+            size, image = image_size(example), decode_image(example[records.IMAGE]).numpy()
+        else:
+            pixels = records.decode_values(example)
+            bands.require(pixels, name)
+            size, image = tf.constant(pixels.shape[:2]), bands.quick_look(pixels)
+    except (UserError, ValueError) as error:
+        return BrowsedImage(name, f"record {position}", None, None, error=str(error))
     except tf.errors.OpError as error:
         return BrowsedImage(name, f"record {position}", None, None, error=_reason(error, "the image cannot be decoded"))
     note = f"record {position}, {image.shape[1]} wide, {image.shape[0]} high"
@@ -238,7 +252,7 @@ def browsed_records(split: RecordSplit, positions: Sequence[int]) -> Iterator[Br
     errors, chosen = 0, read_records(split.shards, positions)
     bar = console.progress(chosen, total=len(positions), what=f"drawing {split.name}", unit="image")
     for position, record in bar:
-        image = browsed(position, record)
+        image = browsed(position, record, split.dataset.image_bands)
         if image.error:
             errors += 1
             if errors <= _MAX_WARNINGS:
@@ -300,20 +314,20 @@ def browsed_batch(batch: Mapping[str, Any], mean_pixel: Sequence[float], ignore_
     """The images of a training batch, rounded to whole numbers and otherwise as they are.
 
     Args:
-      batch: as from `pipeline.train_batches`: image float32 [B, H, W, 3], 0..255; label int32 [B, H, W]; image_name
+      batch: as from `pipeline.train_batches`: image float32 [B, H, W, C], 0..255; label int32 [B, H, W]; image_name
         string [B]; height and width int32 [B].
-      mean_pixel: RGB of the padding.
+      mean_pixel: of the padding, one number per channel.
       ignore_label: label of the padding.
     """
     arrays = {key: np.asarray(value) for key, value in batch.items()}
     found = []
     for index, name in enumerate(arrays["image_name"]):
-        image, label = arrays["image"][index][..., :3], arrays["label"][index]
+        image, label = arrays["image"][index], arrays["label"][index]
         padding = find_padding(image, label, mean_pixel, ignore_label)
         stored = f"stored {arrays['width'][index]} wide, {arrays['height'][index]} high"
         parts = [("ignored", (label == ignore_label) & ~padding), ("padding", padding)]
         note = ", ".join([stored, *(f"{percent(where.mean())} {what}" for what, where in parts if where.any())])
-        rounded = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        rounded = ImageBands(image.shape[-1]).quick_look(np.clip(np.rint(image), 0, 255))
         found.append(BrowsedImage(name.decode("utf-8", "replace"), note, rounded, label, padding))
     return found
 
@@ -322,7 +336,7 @@ def find_padding(image: np.ndarray, label: np.ndarray, mean_pixel: Sequence[floa
     """Where a training crop is padding: whole rows at the bottom, and columns at the right or (mirrored) the left.
 
     Args:
-      image: float32 [H, W, 3], 0..255.
+      image: float32 [H, W, C], 0..255.
       label: integers [H, W].
       mean_pixel, ignore_label: what padding holds.
 

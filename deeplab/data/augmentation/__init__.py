@@ -44,7 +44,7 @@ class Augmentation(Protocol):
         """Change one image.
 
         Args:
-          image: float32 [H, W, 3], RGB, 0..255.
+          image: float32 [H, W, C], 0..255; RGB where C is 3 and `dataset.yml` describes no `image_bands`.
           label: uint8 [H, W], class indices and the ignore label.
           seed: int64 [2]; the same seed gives the same result, bit for bit.
 

@@ -20,7 +20,8 @@ from deeplab.data.augmentation import AUGMENTATIONS, Augmentation, in_order
 from deeplab.data.augmentation.composition import Composition
 from deeplab.data.augmentation.crop_chooser import CropChooser
 from deeplab.data.augmentation.operation import ImageOperation, numpy_function
-from deeplab.data.decoding import Box, Example, decode_box, decode_image, decode_label
+from deeplab.data.bands import RGB, ImageBands
+from deeplab.data.decoding import Box, Example, decode_box, decode_image, decode_label, decode_values
 from deeplab.data.labels import LabelSpec
 
 Tensor = Any
@@ -33,7 +34,7 @@ class ScaleCropFlip:
 
     Attributes:
       crop_size: height and width of the crops, in pixels.
-      padding_color: RGB, 0..255, of pixels outside the image, at the bottom and the right.
+      padding_color: one number per channel, 0..255, of pixels outside the image, at the bottom and the right.
       ignore_label: label of these pixels.
       min_scale_factor, max_scale_factor, scale_factor_step_size: `transforms.scale_grid` of the random scale.
       crop_sampling: where crops are cut: see `AugmentationConfig.crop_sampling`.
@@ -63,6 +64,7 @@ class ScaleCropFlip:
         labels: LabelSpec,
         resize: ResizeConfig,
         further: Sequence[Augmentation] = (),
+        bands: ImageBands = RGB,
     ) -> tuple[Tensor, Tensor]:
         """The crop of a record's image, decoding no more of it than the crop shows.
 
@@ -74,6 +76,7 @@ class ScaleCropFlip:
           resize: brings the image into a range of sizes before it is scaled.
           further: operations on the crop: built-in ones as `Composition` applies them; others act on the crop before
             it is padded, or, where pixels move, afterwards, and must keep its size.
+          bands: what the record's image is; of other images than RGB all is decoded, then scaled to 0..255.
 
         Returns:
           As `__call__`.
@@ -95,7 +98,13 @@ class ScaleCropFlip:
         else:
             box = Box.around(rows, columns, tf.shape(label))
             sources = [rows - tf.cast(box.top, tf.float32), columns - tf.cast(box.left, tf.float32), mirrored]
-        if resize.min_resize_value is None:
+        if not bands.is_rgb:
+            values = decode_values(example, size, bands)
+            if resize.min_resize_value is None:
+                image = transforms.scale_values(box.cut(values), bands)
+            else:
+                image = box.cut(transforms.resize_to_range(transforms.scale_values(values, bands), resize))
+        elif resize.min_resize_value is None:
             image = decode_box(example[records.IMAGE], box, size)
         else:
             image = box.cut(transforms.resize_to_range(decode_image(example[records.IMAGE]), resize))

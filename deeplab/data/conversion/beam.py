@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.conversion_config import RecordConfig
+from deeplab.data.bands import BandHistogram
 from deeplab.data.conversion.encode import Recipe, convert_tiles
 from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts
 from deeplab.data.dataset import SizeRange
@@ -245,16 +246,23 @@ def _as_json(result: ShardResult) -> bytes:
         "counts": counts.counts.tolist(),
         "size": dataclasses.astuple(counts.size) if counts.size else None,
         "formats": sorted(counts.formats),
+        "values": _values_as_json(counts.values),
         "oddities": dataclasses.asdict(result.oddities),
         "errors": [(error.code, error.rule, error.hint, error.field, error.where) for error in result.errors],
     }
     return json.dumps(content).encode()
 
 
+def _values_as_json(values: BandHistogram | None) -> tuple[int, str, str] | None:
+    return (values.channels, values.dtype, values.to_text()) if values else None
+
+
 def _from_json(data: bytes) -> ShardResult:
     content = json.loads(data)
     size = SizeRange(*content["size"]) if content["size"] else None
     counts = SplitCounts(content["images"], np.array(content["counts"], np.int64), size, set(content["formats"]))
+    if content["values"]:
+        counts.values = BandHistogram.from_text(*content["values"])
     errors = [
         UserError(code, rule, hint, field=field, where=where) for code, rule, hint, field, where in content["errors"]
     ]

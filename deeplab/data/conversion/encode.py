@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import itertools
+import os
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from deeplab.data import geotiff
+from deeplab.data.bands import BandHistogram, ImageBands
+from deeplab.data.class_names import BACKGROUND
 from deeplab.data.image_files import UNREADABLE
-from deeplab.data.images import PreparedImage, decode_prepared, encode_png, prepare
-from deeplab.data.labels import DecodedLabel, LabelSpec, count_values, decode_label, encode_label, to_label
+from deeplab.data.images import (
+    PreparedImage,
+    Raster,
+    decode_prepared,
+    encode_png,
+    encode_raster,
+    prepare,
+    raster_size,
+    read_raster,
+)
+from deeplab.data.labels import (
+    DecodedLabel,
+    LabelSpec,
+    count_values,
+    decode_label,
+    decode_label_values,
+    encode_label,
+    to_label,
+)
 from deeplab.data.readers.shapes import ShapesMask
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
@@ -32,6 +57,8 @@ class Recipe:
       decode: decode every image, to find damage that its structure does not show.
       tile_size: side of the tiles into which larger images are cut, in pixels; None = images stay whole.
       tile_overlap: minimum overlap of neighboring tiles, in pixels.
+      bands: images are stored with these channels and this type, without loss; None = as 8-bit RGB.
+      empty_tile_fraction: fraction of the tiles without an object that are kept, 0 to 1.
     """
 
     painter: Painter
@@ -39,6 +66,8 @@ class Recipe:
     decode: bool = False
     tile_size: int | None = None
     tile_overlap: int = 0
+    bands: ImageBands | None = None
+    empty_tile_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +80,7 @@ class Converted:
       counts: pixels of each label value, int64 [256].
       snapped: pixels whose color was not in the palette and became the nearest one that is.
       image: the image as it is stored, without its bytes.
+      values: how often each value occurs, of images that are stored with their bands.
     """
 
     name: str
@@ -58,6 +88,7 @@ class Converted:
     counts: np.ndarray
     snapped: int
     image: PreparedImage
+    values: BandHistogram | None = None
 
 
 def convert(pair: Pair, recipe: Recipe) -> Converted:
@@ -74,13 +105,132 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
       UserError: a file that cannot be read, sizes that differ (`size-mismatch`), or a mask or image that cannot be
         used, as in `labels.decode_label` and `images.prepare`. The error names the file.
     """
+    if recipe.bands:
+        return _converted_bands(pair, recipe, recipe.bands)
     return _converted(pair.name, *read_pair(pair, recipe))
 
 
 def _converted(name: str, image: PreparedImage, decoded: DecodedLabel) -> Converted:
     height, width = decoded.label.shape
-    example = encode_example(image.data, image.format, name, height, width, decoded.gray_png)
+    example = encode_example(image.data, image.format, name, height, width, decoded.gray_png, values=image.values)
     return Converted(name, example, decoded.counts, decoded.snapped, dataclasses.replace(image, data=b""))
+
+
+def _converted_bands(pair: Pair, recipe: Recipe, bands: ImageBands) -> Converted:
+    """A pair, or the tile of one, with the image's own values; pixels without a value get the ignore label."""
+    raster, decoded = _read_bands(pair, recipe, bands)
+    if raster.valid is not None:
+        label = np.where(raster.valid, decoded.label, np.uint8(recipe.painter.ignore_label))
+        decoded = DecodedLabel(label, count_values(label), encode_label(label), decoded.snapped)
+    histogram = BandHistogram(bands.channels, bands.dtype)
+    histogram.add(raster.pixels, raster.valid)
+    converted = _converted(pair.name, encode_raster(raster.pixels, raster.notes), decoded)
+    return dataclasses.replace(converted, values=histogram)
+
+
+def _read_bands(pair: Pair, recipe: Recipe, bands: ImageBands) -> tuple[Raster, DecodedLabel]:
+    """The values of an image, or a tile of it, and the label of the same pixels."""
+    mask, window = pair.mask, pair.window
+    if isinstance(mask, str) and window and geotiff.is_tiff(mask) and geotiff.is_tiff(pair.image):
+        whole = raster_size(pair.image)[:2]
+        size = geotiff.size_and_bands(mask)[:2]
+        if size != whole:
+            raise _sizes_differ(pair, whole, size)
+        values = geotiff.read(mask, (), window)
+        decoded = decode_label_values(values, mask, recipe.painter.rule)
+        raster = read_raster(pair.image, bands.bands, window, exif="ignore")
+    else:
+        decoded = _whole_label(pair, recipe)
+        raster = read_raster(pair.image, bands.bands, window, mask_size=decoded.label.shape, exif=recipe.exif)
+        whole = raster_size(pair.image, recipe.exif)[:2] if window else raster.pixels.shape[:2]
+        if decoded.label.shape != whole:
+            raise _sizes_differ(pair, whole, decoded.label.shape)
+        if window:
+            top, left, height, width = window
+            part = np.ascontiguousarray(decoded.label[top : top + height, left : left + width])
+            decoded = DecodedLabel(part, count_values(part), encode_label(part), 0)
+    bands.require(raster.pixels, pair.image)
+    return raster, decoded
+
+
+def _whole_label(pair: Pair, recipe: Recipe) -> DecodedLabel:
+    """The label of a whole image; that of the last images is kept, for the tiles of one image."""
+    if pair.window is None:
+        return _label_of(pair.mask, pair.image, recipe.painter, recipe.exif)
+    changed = os.stat(pair.mask_file).st_mtime_ns if os.path.exists(pair.mask_file) else 0
+    key = (pair.image, pair.mask_file, changed, recipe.exif, repr(recipe.painter))
+    return _kept_label(_KeptLabel(key, pair, recipe))
+
+
+@dataclass(frozen=True)
+class _KeptLabel:
+    """A label that is kept: `key` tells it from others."""
+
+    key: tuple[Any, ...]
+    pair: Pair = dataclasses.field(compare=False)
+    recipe: Recipe = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_label(label: _KeptLabel) -> DecodedLabel:
+    return _label_of(label.pair.mask, label.pair.image, label.recipe.painter, label.recipe.exif)
+
+
+def read_label_of(pair: Pair, recipe: Recipe) -> DecodedLabel:
+    """The label of a pair, whatever bands its image has; the image is read only where its size is needed.
+
+    Raises:
+      UserError: as `convert`.
+    """
+    if isinstance(pair.mask, str) or geotiff.is_tiff(pair.image):
+        return _label_of(pair.mask, pair.image, recipe.painter, recipe.exif)
+    return read_pair(pair, recipe)[1]
+
+
+def _label_of(mask: str | Mask, image: str, painter: Painter, exif: str) -> DecodedLabel:
+    if isinstance(mask, str):
+        data = read_file(mask)
+        _require_lossless(data, mask, painter.rule)
+        return decode_label(data, mask, painter.rule)
+    height, width, _ = raster_size(image, exif)
+    if mask.size and mask.size != (height, width):  # before a label of that size is drawn
+        raise _sizes_differ(Pair("", image, mask), (height, width), mask.size)
+    return _drawn(mask, painter, height, width)
+
+
+def tiles_of(pair: Pair, recipe: Recipe) -> list[Pair]:
+    """A pair as one pair per tile, named NAME_TOP_LEFT; the pair itself where its image is no larger than a tile.
+
+    Raises:
+      UserError: the image cannot be read.
+    """
+    size = recipe.tile_size
+    height, width, _ = raster_size(pair.image, recipe.exif)
+    if size is None or max(height, width) <= size:
+        return [pair]
+    return [
+        dataclasses.replace(
+            pair, name=f"{pair.name}_{top}_{left}", window=(top, left, min(size, height), min(size, width))
+        )
+        for top, left in itertools.product(
+            *(tile_starts(length, size, recipe.tile_overlap) for length in (height, width))
+        )
+    ]
+
+
+def is_kept(converted: Converted, recipe: Recipe) -> bool:
+    """Whether a tile is kept: it shows an object, or it is among the fraction of empty ones that are.
+
+    Empty are tiles with nothing but the background (class 0 where no class has that name) and ignored pixels. Which of
+    them are kept depends on their names alone.
+    """
+    if recipe.empty_tile_fraction >= 1:
+        return True
+    painter = recipe.painter
+    background = painter.indices.get(BACKGROUND, 0)
+    present = set(np.flatnonzero(converted.counts).tolist()) - {background, painter.ignore_label}
+    draw = zlib.crc32(converted.name.encode()) / 2**32
+    return bool(present) or draw < recipe.empty_tile_fraction
 
 
 def convert_tiles(pair: Pair, recipe: Recipe) -> list[Converted]:
@@ -90,7 +240,10 @@ def convert_tiles(pair: Pair, recipe: Recipe) -> list[Converted]:
 
     Args, Raises: as `convert`.
     """
-    if recipe.tile_size is None:
+    if recipe.bands and pair.window:
+        converted = convert(pair, recipe)
+        return [converted] if is_kept(converted, recipe) else []
+    if recipe.tile_size is None or recipe.bands:
         return [convert(pair, recipe)]
     image, decoded = read_pair(pair, recipe)
     size = recipe.tile_size
@@ -105,7 +258,8 @@ def convert_tiles(pair: Pair, recipe: Recipe) -> list[Converted]:
         label = DecodedLabel(part, count_values(part), encode_label(part))
         tile = encode_png(pixels[top : top + size, left : left + size], image.notes)
         tiles.append(_converted(f"{pair.name}_{top}_{left}", tile, label))
-    return [dataclasses.replace(tiles[0], snapped=decoded.snapped), *tiles[1:]]
+    kept = [tile for tile in tiles if is_kept(tile, recipe)]
+    return [dataclasses.replace(kept[0], snapped=decoded.snapped), *kept[1:]] if kept else []
 
 
 def tile_starts(length: int, size: int, overlap: int) -> list[int]:
@@ -134,11 +288,11 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[PreparedImage, DecodedLabel]:
         image = prepare(data, pair.image, decoded.label.shape, recipe.exif, recipe.decode)
     else:
         image = prepare(data, pair.image, pair.mask.size, recipe.exif, recipe.decode)
-        if pair.mask.size not in (None, (image.height, image.width)):  # before a label of that size is drawn
-            raise _sizes_differ(pair, image, *pair.mask.size)
-        decoded = _drawn(pair.mask, recipe.painter, image)
+        if pair.mask.size and pair.mask.size != (image.height, image.width):  # before a label of that size is drawn
+            raise _sizes_differ(pair, (image.height, image.width), pair.mask.size, image.notes)
+        decoded = _drawn(pair.mask, recipe.painter, image.height, image.width)
     if decoded.label.shape != (image.height, image.width):
-        raise _sizes_differ(pair, image, *decoded.label.shape)
+        raise _sizes_differ(pair, (image.height, image.width), decoded.label.shape, image.notes)
     return image, decoded
 
 
@@ -160,18 +314,19 @@ def _has_colors(jpeg: bytes) -> bool:
         return True  # the decoder will report the error
 
 
-def _drawn(mask: Mask, painter: Painter, image: PreparedImage) -> DecodedLabel:
-    label, counts = to_label(mask.draw(painter, image.height, image.width), mask.where, painter.rule)
+def _drawn(mask: Mask, painter: Painter, height: int, width: int) -> DecodedLabel:
+    label, counts = to_label(mask.draw(painter, height, width), mask.where, painter.rule)
     return DecodedLabel(label, counts, encode_label(label))
 
 
-def _sizes_differ(pair: Pair, image: PreparedImage, height: int, width: int) -> UserError:
-    rule = f"the mask is {width}x{height} pixels, its image {pair.image} {image.width}x{image.height}"
+def _sizes_differ(pair: Pair, image: tuple[int, ...], mask: tuple[int, ...], notes: Sequence[str] = ()) -> UserError:
+    (rows, columns), (height, width) = image, mask
+    rule = f"the mask is {width}x{height} pixels, its image {pair.image} {columns}x{rows}"
     hint = "resize the mask (nearest neighbor) or the image, or leave the pair out"
     if isinstance(pair.mask, ShapesMask):
-        rule = f"was annotated at {width}x{height} pixels, its image {pair.image} has {image.width}x{image.height}"
+        rule = f"was annotated at {width}x{height} pixels, its image {pair.image} has {columns}x{rows}"
         hint = "`scale_annotations=true` scales the outlines, if the image was resized after annotating"
-    if (image.height, image.width) == (width, height):
-        has_exif = "turned" in image.notes or "unturned" in image.notes
+    if (rows, columns) == (width, height):
+        has_exif = "turned" in notes or "unturned" in notes
         hint = "the EXIF data turn the image: use `exif=auto`" if has_exif else "rotate one of the two"
     return UserError("size-mismatch", rule, hint, where=pair.mask_file, value=(height, width))

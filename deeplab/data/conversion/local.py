@@ -20,15 +20,19 @@ import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
+from deeplab.data import geotiff
+from deeplab.data.bands import RGB, ImageBands, parse_bands, parse_scale
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
-from deeplab.data.conversion.encode import Converted, Recipe, convert_tiles
-from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe, print_merged
+from deeplab.data.conversion.encode import Converted, Recipe, convert_tiles, tiles_of
+from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe, measured_bands, print_merged
 from deeplab.data.dataset import Dataset
+from deeplab.data.images import read_raster
 from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import classes_from, require_several_classes, settle
 from deeplab.data.readers.pairs import refuse_leaks
 from deeplab.data.readers.source import Pair, Source, Splits
 from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by_split
+from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import Transaction, made_folder, remove_partial, roll_back, write_atomically
@@ -70,15 +74,26 @@ def build(source: Source, output_dir: str | os.PathLike, labels: LabelConfig, re
 def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, records: RecordConfig) -> Dataset:
     others = _other_splits(folder, list(source.splits))
     classes = classes_from(labels, source, others)
-    recipe = Recipe(classes.painter, labels.exif, records.verify_images, records.tile_size, records.tile_overlap)
+    recipe = Recipe(
+        classes.painter,
+        labels.exif,
+        records.verify_images,
+        records.tile_size,
+        records.tile_overlap,
+        _chosen_bands(source, records, labels.exif, others),
+        records.empty_tile_fraction,
+    )
     refuse_leaks(source.splits)
+    splits = _in_tiles(source.splits, recipe) if recipe.bands and recipe.tile_size else source.splits
     with Transaction(folder) as transaction:
         write = write_in_pipeline if records.beam else write_shards
-        counts = write(source.splits, transaction, recipe, records)
+        counts = write(splits, transaction, recipe, records)
+        _require_no_empty_split(counts, records)
+        bands = _described_bands(recipe, counts, records, others)
         total = np.sum([found.counts for found in counts.values()], axis=0)
         classes = settle(classes, total)
         name = records.name or name_of(folder)
-        dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, counts)
+        dataset = describe(name, classes.names, classes.colors, classes.rule.ignore_label, counts, bands)
         if classes.drawn:
             dataset = dataclasses.replace(dataset, drawn=dict.fromkeys(dataset.splits, True))
         whole = dataset if others is None else datasets.replace_splits(dataset, others)
@@ -90,6 +105,72 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         print_merged(classes.merged, dataset)
     console.note(f"wrote {counted(len(counts) * records.shards, 'shard')} and {folder / datasets.FILE_NAME}")
     return dataset
+
+
+def _chosen_bands(source: Source, records: RecordConfig, exif: str, others: Dataset | None) -> ImageBands | None:
+    """Channels and type of the images, from the first one, if they are stored with their bands.
+
+    Raises:
+      UserError: the first image cannot be read, `scale_from` does not fit it, or other splits in the folder are of
+        another kind (`bands-differ`).
+    """
+    numbers = parse_bands(records.bands)
+    held = others.image_bands if others else None
+    if numbers is None:
+        if held is not None and not held.is_rgb:
+            raise _bands_differ(held, RGB)
+        return None
+    first = source.pairs()[0].image
+    raster = read_raster(first, numbers, _first_window(first, exif), exif=exif)
+    bands = ImageBands(raster.pixels.shape[2], str(raster.pixels.dtype), numbers)
+    if records.scale_from:
+        parse_scale(records.scale_from, bands.channels)
+    if held is not None and (held.channels, held.dtype, held.bands) != (bands.channels, bands.dtype, bands.bands):
+        raise _bands_differ(held, bands)
+    return bands
+
+
+def _first_window(path: str, exif: str) -> tuple[int, int, int, int] | None:
+    """A pixel of a TIFF, which may be large; other files are read as a whole."""
+    return (0, 0, 1, 1) if geotiff.is_tiff(path) else None
+
+
+def _bands_differ(held: ImageBands, new: ImageBands) -> UserError:
+    texts = [f"{one.channels} channels of {one.dtype}" for one in (new, held)]
+    rule = f"these images have {texts[0]}, the other splits in the folder {texts[1]}"
+    hint = "build all splits with the same `bands`, or give another `output_dir`"
+    return UserError("bands-differ", rule, hint, field="bands", value=new.bands)
+
+
+def _in_tiles(splits: Splits, recipe: Recipe) -> Splits:
+    """Pairs as pairs of tiles, all tiles of an image in its split; images that cannot be read stay, for the message."""
+    pairs = [(split, pair) for split, pairs in splits.items() for pair in pairs]
+    found: dict[str, list[Pair]] = {split: [] for split in splits}
+    for split, pair in console.progress(pairs, what="looking at sizes", unit="image"):
+        try:
+            found[split] += tiles_of(pair, recipe)
+        except UserError:
+            found[split].append(pair)
+    return found
+
+
+def _require_no_empty_split(counts: Mapping[str, SplitCounts], records: RecordConfig) -> None:
+    empty = [split for split, found in counts.items() if not found.images]
+    if empty and records.empty_tile_fraction < 1:
+        rule = f"leaves no tile in split {', '.join(empty)}"
+        hint = "keep more of the empty tiles, e.g. `empty_tile_fraction=0.2`"
+        raise UserError("empty-split", rule, hint, field="empty_tile_fraction", value=records.empty_tile_fraction)
+
+
+def _described_bands(
+    recipe: Recipe, counts: Mapping[str, SplitCounts], records: RecordConfig, others: Dataset | None
+) -> ImageBands:
+    if recipe.bands is None:
+        return RGB
+    kept = others.image_bands if others and any(map(is_training, others.splits)) else None
+    if kept is not None and records.scale_from:
+        console.note("`scale_from` is left out: the scaling of the training split in the folder holds for all splits")
+    return measured_bands(recipe.bands, counts, records.scale_from, kept)
 
 
 def _replaced(folder: pathlib.Path, splits: Sequence[str], shards: int) -> list[str]:

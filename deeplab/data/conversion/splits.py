@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.config.conversion_config import TRAIN_FRACTION, LabelConfig, SplitConfig, compiled_pattern
-from deeplab.data.conversion.encode import Recipe, read_pair
+from deeplab.data.conversion.encode import Recipe, read_label_of
 from deeplab.data.conversion.stratify import Unit, place_units, units_of
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
@@ -154,7 +154,7 @@ def classes_present(pairs: Sequence[Pair], source: Source, labels: LabelConfig) 
 
 
 def _classes_of(pair: Pair, recipe: Recipe) -> frozenset[int]:
-    counts = read_pair(pair, recipe)[1].counts
+    counts = read_label_of(pair, recipe).counts
     return frozenset(np.flatnonzero(counts).tolist()) - {recipe.painter.ignore_label}
 
 

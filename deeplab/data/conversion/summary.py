@@ -8,10 +8,12 @@ from typing import ClassVar, TextIO
 
 import numpy as np
 
+from deeplab.data.bands import PERCENTILES, RGB, BandHistogram, ImageBands, describe_bands
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.images import NOTES
 from deeplab.data.merged_classes import MergedClasses
+from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
@@ -27,12 +29,14 @@ class SplitCounts:
       counts: pixels of each label value, int64 [256].
       size: range of image sizes.
       formats: encodings met.
+      values: how often each value occurs, of images that are stored with their bands.
     """
 
     images: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     size: SizeRange | None = None
     formats: set[str] = field(default_factory=set)
+    values: BandHistogram | None = None
 
     def add(self, converted: Converted) -> None:
         """Adds one pair."""
@@ -42,6 +46,12 @@ class SplitCounts:
         self.counts += converted.counts
         self.size = self.size.including(size) if self.size else size
         self.formats.add(image.format)
+        self._add_values(converted.values)
+
+    def _add_values(self, values: BandHistogram | None) -> None:
+        if values is not None:
+            self.values = self.values or BandHistogram(values.channels, values.dtype)
+            self.values.merge(values)
 
     def merge(self, other: SplitCounts) -> None:
         """Adds the sums over other pairs of the split."""
@@ -50,6 +60,7 @@ class SplitCounts:
         if other.size:
             self.size = self.size.including(other.size) if self.size else other.size
         self.formats |= other.formats
+        self._add_values(other.values)
 
 
 class BadPairs:
@@ -137,7 +148,12 @@ class Oddities:
 
 
 def describe(
-    name: str, class_names: Sequence[str], colors: Sequence, ignore_label: int, counts_of: Mapping[str, SplitCounts]
+    name: str,
+    class_names: Sequence[str],
+    colors: Sequence,
+    ignore_label: int,
+    counts_of: Mapping[str, SplitCounts],
+    bands: ImageBands = RGB,
 ) -> Dataset:
     """The dataset descriptor for what was counted in each split."""
     number = len(class_names)
@@ -156,7 +172,37 @@ def describe(
         ignored_pixels=ignored,
         size_range={split: found.size for split, found in counts_of.items() if found.size},
         image_formats=tuple(sorted(set().union(*(found.formats for found in counts_of.values())))),
+        image_bands=bands,
     )
+
+
+def measured_bands(
+    bands: ImageBands, counts_of: Mapping[str, SplitCounts], scale_from: Sequence[float], kept: ImageBands | None
+) -> ImageBands:
+    """The bands with scaling and statistics, which are told: those of the training splits, of all where there is none.
+
+    Args:
+      bands: channels, dtype and selection.
+      counts_of: what was counted in each split.
+      scale_from: the setting.
+      kept: what other splits of the folder have, if a training split is among them.
+    """
+    if kept is not None:
+        return kept
+    training = [split for split in counts_of if is_training(split)] or list(counts_of)
+    values = BandHistogram(bands.channels, bands.dtype)
+    for split in training:
+        if (counted := counts_of[split].values) is not None:
+            values.merge(counted)
+    found = describe_bands(bands, values, scale_from)
+    if found.low:
+        numbers = found.bands or range(1, found.channels + 1)
+        ends = zip(numbers, found.low, found.high, strict=True)
+        shown = ", ".join(f"band {number} {low:g}..{high:g}" for number, low, high in ends)
+        low, high = PERCENTILES
+        origin = "`scale_from`" if scale_from else f"percentiles {low:g} and {high:g} of split {', '.join(training)}"
+        console.note(f"values that models see as 0..255 ({origin}): {shown}")
+    return found
 
 
 def fraction_table(dataset: Dataset) -> str:

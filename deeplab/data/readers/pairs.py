@@ -504,7 +504,7 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
         files = [existing_file(path) for path in paths]
         missing += [name for name, file in zip((image, mask), files, strict=True) if not file]
         if all(files):
-            pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), *files))
+            pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), files[0], files[1]))
     if missing and skip_missing and pairs:
         console.warning(f"{path}: {len(missing)} files do not exist, their lines are left out: {shorten(missing, 3)}")
     elif missing:

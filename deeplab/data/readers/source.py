@@ -95,11 +95,13 @@ class Pair:
       name: the image's name without extension, for records and messages.
       image: path of the image.
       mask: path of a mask file, or an object that draws the mask.
+      window: the tile of the image that is meant: top, left, height, width in pixels; None = all of it.
     """
 
     name: str
     image: str
     mask: str | Mask
+    window: tuple[int, int, int, int] | None = None
 
     @property
     def mask_file(self) -> str:

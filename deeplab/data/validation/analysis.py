@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from deeplab.config.validation_config import CheckConfig
+from deeplab.data.bands import RGB
 from deeplab.data.colormaps import colors_for
 from deeplab.data.dataset import Dataset
 from deeplab.data.split_names import training_split
@@ -248,7 +249,8 @@ def settled(subject: Subject, counts: np.ndarray, mapping: Mapping[int, int]) ->
     if len(colors) != number:
         colors = [(int(r), int(g), int(b)) for r, g, b in colors_for(None, number)[:number]]
     name = subject.described.name if subject.described else subject.checked
-    return Dataset(name, names, tuple(colors), ignore)
+    bands = subject.described.image_bands if subject.described else RGB
+    return Dataset(name, names, tuple(colors), ignore, image_bands=bands)
 
 
 def with_facts(dataset: Dataset, facts: Mapping[str, SplitFacts], described: Dataset | None) -> Dataset:
@@ -260,5 +262,6 @@ def with_facts(dataset: Dataset, facts: Mapping[str, SplitFacts], described: Dat
         pixels={split: found.pixels for split, found in facts.items()},
         ignored_pixels={split: found.ignored_pixels for split, found in facts.items()},
         size_range={split: found.size_range for split, found in facts.items() if found.size_range},
-        image_formats=tuple(sorted(kinds & {"jpeg", "png"})) or (described.image_formats if described else ("jpeg",)),
+        image_formats=tuple(sorted(kinds & {"jpeg", "png", "zlib"}))
+        or (described.image_formats if described else ("jpeg",)),
     )

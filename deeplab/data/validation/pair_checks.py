@@ -105,6 +105,7 @@ def inspect(unread: UnreadPair, task: PairTask, as_sample: bool = False) -> Seen
     image = SeenImage()
     if loaded.image is not None:
         image = examine_image(loaded.image, loaded.where, loaded.split, mask_size, task.exif, in_record)
+    image.kind = loaded.kind or image.kind
     if image.size and loaded.mask is not None and not isinstance(loaded.mask, bytes):
         label = _drawn_label(loaded, image.size, task)
     pair = SeenPair(loaded, image, label, task)

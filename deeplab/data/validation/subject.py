@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from deeplab.data import dataset as datasets
+from deeplab.data import records
+from deeplab.data.bands import RGB, ImageBands, stretched
 from deeplab.data.dataset import Dataset
+from deeplab.data.images import encode_png, read_raster
 from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.readers.source import Mask, Pair, Source
@@ -22,6 +27,7 @@ from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import finding, from_error
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
+from deeplab.utils.text import counted
 
 _HEADER_BYTES = 12  # of a record: its length and the checksum of the length
 _FOOTER_BYTES = 4  # the checksum of its content
@@ -79,6 +85,7 @@ class LoadedPair:
       mask: the encoded mask, or what draws it; None where it cannot be read.
       fields: of a record; None for files.
       findings: why something is None.
+      kind: what the image is, if it is not 8-bit RGB; `image` is then a PNG of what it looks like.
     """
 
     name: str
@@ -89,6 +96,7 @@ class LoadedPair:
     mask: bytes | Mask | None
     fields: StatedFields | None = None
     findings: Sequence[Finding] = ()
+    kind: str = ""
 
 
 class UnreadPair(Protocol):
@@ -114,14 +122,29 @@ class FilePair:
 
     split: str
     pair: Pair
+    bands: tuple[int, ...] | None = None
 
     def load(self) -> LoadedPair:
         """Read image and mask; a mask that is drawn stays as it is."""
         pair = self.pair
         met: list[Finding] = []
+        if self.bands is not None:
+            return self._load_bands(self.bands)
         image = self._read(pair.image, "image-unreadable", met)
         mask = self._read(pair.mask, "mask-unreadable", met) if isinstance(pair.mask, str) else pair.mask
         return LoadedPair(pair.name, self.split, pair.image, pair.mask_file, image, mask, findings=met)
+
+    def _load_bands(self, numbers: tuple[int, ...]) -> LoadedPair:
+        pair = self.pair
+        met: list[Finding] = []
+        mask = self._read(pair.mask, "mask-unreadable", met) if isinstance(pair.mask, str) else pair.mask
+        image, kind = None, ""
+        try:
+            pixels = read_raster(pair.image, numbers).pixels
+            image, kind = _look_of(pixels, stretched(pixels)), _kind_of_values(pixels)
+        except UserError as error:
+            met.append(from_error("image-unreadable", error, self.split))
+        return LoadedPair(pair.name, self.split, pair.image, pair.mask_file, image, mask, findings=met, kind=kind)
 
     def _read(self, path: str, rule: str, met: list[Finding]) -> bytes | None:
         try:
@@ -135,12 +158,21 @@ class FilePair:
         return self
 
 
+def _look_of(pixels: np.ndarray, bands: ImageBands) -> bytes:
+    return encode_png(bands.quick_look(pixels)).data
+
+
+def _kind_of_values(pixels: np.ndarray) -> str:
+    return f"{records.VALUES}, {counted(pixels.shape[2], 'band')} of {pixels.dtype}"
+
+
 def of_source(
     source: Source,
     classes: DatasetClasses,
     checked: str,
     *,
     exif: str = "auto",
+    bands: tuple[int, ...] | None = None,
     splits: Sequence[str] = (),
     findings: Sequence[Finding] = (),
 ) -> Subject:
@@ -151,6 +183,7 @@ def of_source(
       classes: as `classes_from` gives them.
       checked: what to call it.
       exif: as `LabelConfig.exif`.
+      bands: of the images, that records shall hold with their own values; empty = all; None = 8-bit RGB.
       splits: those to check; empty = all.
       findings: what was found while listing.
 
@@ -161,7 +194,7 @@ def of_source(
     numbers = {split: len(source.splits[split]) for split in wanted}
 
     def pairs() -> Iterator[UnreadPair | Finding]:
-        return (FilePair(split, pair) for split in wanted for pair in source.splits[split])
+        return (FilePair(split, pair, bands) for split in wanted for pair in source.splits[split])
 
     return Subject(checked, numbers, pairs, classes, exif, None, [*findings, *_empty(numbers, checked)])
 
@@ -200,6 +233,7 @@ class RecordPair:
       offset: where it begins in the file, in bytes.
       length: of its content, in bytes.
       content: the serialized example; None: it is read from the file when it is needed.
+      bands: what the images are, as dataset.yml says.
     """
 
     split: str
@@ -208,14 +242,16 @@ class RecordPair:
     offset: int
     length: int
     content: bytes | None = field(default=None, repr=False)
+    bands: ImageBands = RGB
 
     def load(self) -> LoadedPair:
         """Parse the record."""
-        from deeplab.data import records
-
         place = f"{os.path.basename(self.path)}, record {self.index}"
+        kind = ""
         try:
             values = records.parse_example(self.content if self.content is not None else self._read())
+            if _text(values, records.IMAGE_FORMAT) == records.VALUES or not self.bands.is_rgb:
+                values, kind = _as_looked_at(values, self.bands)
         except ValueError as error:
             unusable = finding("record-unusable", place, str(error), split=self.split)
             return LoadedPair("", self.split, place, place, None, None, findings=[unusable])
@@ -226,7 +262,7 @@ class RecordPair:
         fields = StatedFields(
             _text(values, records.IMAGE_FORMAT), _number(values, records.HEIGHT), _number(values, records.WIDTH)
         )
-        return LoadedPair(name, self.split, where, where, values[records.IMAGE], label or None, fields, met)
+        return LoadedPair(name, self.split, where, where, values[records.IMAGE], label or None, fields, met, kind)
 
     def _read(self) -> bytes:
         with open(self.path, "rb") as file:
@@ -236,6 +272,24 @@ class RecordPair:
     def kept(self) -> RecordPair:
         """The same without its content."""
         return dataclasses.replace(self, content=None)
+
+
+def _as_looked_at(values: dict[str, Any], bands: ImageBands) -> tuple[dict[str, Any], str]:
+    """A record with a PNG of what its image looks like, and what kind of image it is.
+
+    Raises:
+      ValueError: it is not as dataset.yml says; the text completes "the record ...".
+    """
+    if _text(values, records.IMAGE_FORMAT) != records.VALUES:
+        raise ValueError("holds an ordinary image, but dataset.yml describes `image_bands`")
+    pixels = records.decode_values(values)
+    found, described = ((one.channels, one.dtype) for one in (stretched(pixels), bands))
+    if bands.is_rgb:
+        bands = stretched(pixels)
+    elif found != described:
+        texts = [f"{channels} channels of {dtype}" for channels, dtype in (found, described)]
+        raise ValueError(f"has {texts[0]}, where dataset.yml describes {texts[1]}")
+    return {**values, records.IMAGE: _look_of(pixels, bands), records.IMAGE_FORMAT: b"png"}, _kind_of_values(pixels)
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:
@@ -248,14 +302,12 @@ def _number(values: Mapping[str, Any], key: str) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
 
 
-def records_of(path: str, split: str) -> Iterator[RecordPair | Finding]:
+def records_of(path: str, split: str, bands: ImageBands = RGB) -> Iterator[RecordPair | Finding]:
     """The records of a shard with their content; a finding in place of the first that cannot be read."""
-    from deeplab.data import records
-
     offset = 0
     try:
         for index, content in enumerate(records.raw_records(path)):
-            yield RecordPair(split, path, index, offset, len(content), content)
+            yield RecordPair(split, path, index, offset, len(content), content, bands)
             offset += _HEADER_BYTES + len(content) + _FOOTER_BYTES
     except UserError as error:
         yield finding("shard-damaged", path, error.rule, split=split, hint=error.hint)
@@ -275,8 +327,6 @@ def of_records(
     Raises:
       UserError: there is no such folder (`folder-not-found`) or no such split (`unknown-name`).
     """
-    from deeplab.data import records
-
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         hint = "`dataset_dir` names the folder of the .tfrecord files"
@@ -289,16 +339,16 @@ def of_records(
     met += [item for split in wanted or ["train"] for item in _listing_problem(folder, split, bool(by_split))]
     met += _empty(numbers, str(folder)) if by_split else []
 
+    bands = described.image_bands if described else RGB
+
     def pairs() -> Iterator[UnreadPair | Finding]:
-        return (pair for split, paths in shards.items() for path in paths for pair in records_of(path, split))
+        return (pair for split, paths in shards.items() for path in paths for pair in records_of(path, split, bands))
 
     classes = _classes(described, num_classes)
     return Subject(str(folder), numbers, pairs, classes, "ignore", described, met, stored=True)
 
 
 def _listing_problem(folder: pathlib.Path, split: str, has_shards: bool) -> list[Finding]:
-    from deeplab.data import records
-
     try:
         records.list_shards(folder, split)
         return []
@@ -308,8 +358,6 @@ def _listing_problem(folder: pathlib.Path, split: str, has_shards: bool) -> list
 
 def _count(path: str) -> int:
     """Records of a shard, for the progress bar; those of a damaged one are counted when they are met."""
-    from deeplab.data import records
-
     try:
         return records.count_records(path)
     except (UserError, OSError):  # a folder, or a dangling link

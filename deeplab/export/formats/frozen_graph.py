@@ -64,7 +64,8 @@ def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
     assert settings.crop_size is not None  # nosec B101  # for the type checker
     graph = tf.Graph()
     with graph.as_default():
-        image = tf1.placeholder(tf.uint8, [1, None, None, settings.model.input_channels], name=INPUT)
+        dtype = tf.as_dtype(settings.model.input_dtype)
+        image = tf1.placeholder(dtype, [1, None, None, settings.model.input_channels], name=INPUT)
         logits_of = model.in_this_graph()
         with tf.name_scope(_SCOPE):
             prediction = predict_image(logits_of, image[0], settings)

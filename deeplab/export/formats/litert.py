@@ -8,6 +8,10 @@
 | litert_int8 | int8 per channel, int8 | uint8, or int8 = 0..255 minus 128 | labels, or logits |
 
     image                    [1, h, w, C], RGB, resized and padded to the crop size
+
+Models of other bands than 8-bit RGB take raw values as float32, which the file scales; `litert_int8` takes values that
+the caller has scaled to 0..255.
+
     SemanticPredictions      int32 [1, h, w]; signature "labels"
     SemanticProbabilities    float32 [1, h, w, classes], 0..1; signature "probabilities"
     SemanticLogits           type of the input [1, h', w', classes], before upsampling; signature "logits"
@@ -32,7 +36,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import slim
+from deeplab.data.bands import RGB, bands_of
+from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
 from deeplab.export.freeze import FrozenModel
@@ -40,6 +45,7 @@ from deeplab.export.metadata import LABELS_FILE
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes.litert import DESCRIPTION_FILE, LOGITS, read_description
+from deeplab.model import padding_color
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
@@ -80,14 +86,14 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
       UserError: `float_layers` names no layer, or the pixels would not enter as they are.
     """
     config = model.config
-    description = describe(model)
+    description = describe(model, scales=False)
     description = dataclasses.replace(
         description,
         padding_color=tuple(float(round(value)) for value in description.padding_color),
         dtype=config.int8_input,
         upsample_logits=model.settings.model.prediction_with_upsampled_logits,
     )
-    functions = fixed_size_functions(model)
+    functions = fixed_size_functions(model, scales=False)
     chosen = {config.int8_output: functions["labels"] if config.int8_output == "labels" else _logits_function(model)}
 
     def representative() -> Iterator[dict[str, np.ndarray]]:
@@ -122,26 +128,42 @@ def _write(model: FrozenModel, path: str, description: FixedInput, content: byte
     return _tensors(content)
 
 
-def describe(model: FrozenModel) -> FixedInput:
-    """The description of a model for files of one size."""
+def describe(model: FrozenModel, scales: bool = True) -> FixedInput:
+    """The description of a model for files of one size.
+
+    Args:
+      model: the model.
+      scales: whether the file takes raw values of other bands than 8-bit RGB, and scales them to 0..255 itself.
+    """
     settings = model.settings
     assert settings.crop_size is not None
-    padding = slim.find(settings.model.model_variant).padding_color
-    color = tuple(float(value) for value in padding) if isinstance(padding, (tuple, list)) else (float(padding),)
-    return FixedInput(settings.crop_size, color, settings.resize, model.class_names, model.colors)
+    color, bands = padding_color(settings.model), bands_of(settings.model)
+    if bands.low and scales:
+        ends = zip(color, bands.low, bands.high, strict=True)
+        color = tuple(low + value / 255 * (high - low) for value, low, high in ends)
+    return FixedInput(
+        settings.crop_size, tuple(map(float, color)), settings.resize, model.class_names, model.colors, bands=bands
+    )
 
 
-def fixed_size_functions(model: FrozenModel) -> Functions:
-    """Signature -> a function of one prepared image, float32 [1, h, w, C], with the weights as constants."""
+def fixed_size_functions(model: FrozenModel, scales: bool = True) -> Functions:
+    """Signature -> a function of one prepared image, float32 [1, h, w, C], with the weights as constants.
+
+    Args:
+      model: the model.
+      scales: whether the functions scale raw values of other bands than 8-bit RGB to 0..255.
+    """
     settings = model.settings
+    bands = bands_of(settings.model) if scales else RGB
 
     @tf.function(input_signature=_signature(model))
     def labels(image):
-        return {LABELS: predict_batch(model.in_this_graph(), image, settings).labels}
+        return {LABELS: predict_batch(model.in_this_graph(), scale_values(image, bands), settings).labels}
 
     @tf.function(input_signature=_signature(model))
     def probabilities(image):
-        return {PROBABILITIES: predict_batch(model.in_this_graph(), image, settings).probabilities}
+        raw = predict_batch(model.in_this_graph(), scale_values(image, bands), settings)
+        return {PROBABILITIES: raw.probabilities}
 
     return {"labels": labels, "probabilities": probabilities}
 

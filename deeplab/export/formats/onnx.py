@@ -6,7 +6,7 @@
 | onnx_dynamic | any of k * stride + 1 pixels | float32 |
 | onnx_int8 | the crop size | int8 with scales per channel, between QuantizeLinear and DequantizeLinear |
 
-    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded
+    image                    float32 [1, h, w, C], RGB, 0..255, or raw values of the model's bands; resized and padded
     SemanticPredictions      int32 [1, h, w]
     SemanticProbabilities    float32 [1, h, w, classes], 0..1; unless `export_probabilities` is off
 
@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deeplab.data.bands import bands_of
+from deeplab.data.transforms import scale_values
 from deeplab.export import graph_optimizer
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
@@ -130,7 +132,7 @@ def graph_definition(model: FrozenModel, fixed: bool) -> tf.compat.v1.GraphDef:
     graph = tf.Graph()
     with graph.as_default():
         image = tf.compat.v1.placeholder(tf.float32, [1, *size, settings.model.input_channels], name=IMAGE)
-        raw = predict_batch(model.in_this_graph(), image, settings)
+        raw = predict_batch(model.in_this_graph(), scale_values(image, bands_of(settings.model)), settings)
         tf.identity(raw.labels, name=LABELS)
         tf.identity(raw.probabilities, name=PROBABILITIES)
     definition = graph.as_graph_def()

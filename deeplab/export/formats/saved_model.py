@@ -3,8 +3,8 @@
 Three signatures; the first two have the outputs `SemanticPredictions` int32 [B, H, W] and `SemanticProbabilities`
 float32 [B, H, W, classes], 0..1. Models of other than three channels have the first only.
 
-    serving_default   images: uint8 [B, H, W, C], RGB, 0..255
-    serving_bytes     image_bytes: string [B], the contents of JPEG or PNG files
+    serving_default   images: uint8 [B, H, W, 3], RGB, 0..255, or raw values [B, H, W, C] of the model's bands and type
+    serving_bytes     image_bytes: string [B], the contents of JPEG or PNG files (8-bit RGB models only)
     serving_png       image_bytes, likewise -> mask_png_bytes: string [B], gray PNG files of class numbers
 
 Images of a batch have one size, which may differ from call to call. `assets/` holds the class names and the
@@ -21,6 +21,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from deeplab.data import decoding
+from deeplab.data.bands import ImageBands, bands_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
 from deeplab.export.freeze import FrozenModel
@@ -43,7 +44,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     module = tf.Module()
     of_images = serve_images(model)
     signatures = {DEFAULT: of_images}
-    if model.settings.model.input_channels == 3:
+    if bands_of(model.settings.model).is_rgb:
         signatures |= {BYTES: serve_bytes(of_images), PNG: serve_png(of_images)}
     version = model.config.model_version if model.config else None
     path = path if version is None else os.path.join(path, str(version))
@@ -58,7 +59,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
             rule = f"cannot be written: {' '.join(str(error).split())[:200]}"
             raise UserError("unwritable-file", rule, "check that the disk has space", where=path) from None
     size = model.settings.crop_size or (65, 65)
-    _write_warm_up(os.path.join(path, WARM_UP), size, model.settings.model.input_channels)
+    _write_warm_up(os.path.join(path, WARM_UP), size, bands_of(model.settings.model))
     function = of_images.get_concrete_function()
     outputs = function.structured_outputs.items()
     specs = [(IMAGES, function.inputs[0]), *((name, tensor) for name, tensor in outputs)]
@@ -73,10 +74,12 @@ FORMATS.register("saved_model")(ExportFormat("saved_model", "_saved_model", writ
 
 
 def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
-    """uint8 [B, H, W, C] -> the outputs, as a `tf.function` whose weights are constants."""
+    """Images [B, H, W, C] of the model's type -> the outputs, as a `tf.function` whose weights are constants."""
     settings = model.settings
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, settings.model.input_channels], tf.uint8, IMAGES)])
+    dtype = tf.as_dtype(settings.model.input_dtype)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, settings.model.input_channels], dtype, IMAGES)])
     def images_to_masks(images):
         found = predict_images(model.in_this_graph(), images, settings)
         return {LABELS: found.labels, PROBABILITIES: found.probabilities}
@@ -112,11 +115,11 @@ def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 # --- Warm-up requests ---------------------------------------------------------------------------------------
 
 
-def _write_warm_up(path: str, size: tuple[int, int], channels: int) -> None:
+def _write_warm_up(path: str, size: tuple[int, int], bands: ImageBands) -> None:
     """Write one request per signature, of black images [1, H, W, C], which TensorFlow Serving runs after loading."""
-    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, tf.uint8, [1, *size, channels]))}
-    if channels == 3:
-        file = tf.io.encode_png(tf.zeros([*size, channels], tf.uint8)).numpy()
+    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, tf.as_dtype(bands.dtype), [1, *size, bands.channels]))}
+    if bands.is_rgb:
+        file = tf.io.encode_png(tf.zeros([*size, bands.channels], tf.uint8)).numpy()
         requests |= dict.fromkeys((BYTES, PNG), (IMAGE_BYTES, tf.make_tensor_proto([file], tf.string)))
     os.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:

@@ -35,7 +35,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
     """
     import tensorflow as tf
 
-    from deeplab.inference.file_predictor import FilePredictor, first_line
+    from deeplab.inference.file_predictor import FilePredictor, bands_beside, first_line
     from deeplab.inference.runtimes import graph_safety
 
     definition = _read_definition(path)
@@ -55,6 +55,9 @@ def load(path: str, options: LoadOptions) -> Predictor:
         scores = wrapped.graph.get_tensor_by_name(fetches[1]).shape if len(fetches) > 1 else None
         num_classes = scores[-1] if scores is not None and scores.rank == 4 else None
         max_size = _crop_of(wrapped.graph)
+        image = wrapped.graph.get_tensor_by_name(f"{INPUT}:0")
+        channels = image.shape[-1] if image.shape.rank == 4 else None
+        bands = bands_beside(path, channels, image.dtype.name)
     except UserError:
         raise
     except Exception as error:  # damaged bytes raise ValueError, KeyError, TypeError, OpError and others
@@ -67,7 +70,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
         found = graph_safety.run_limited(lambda: function(tf.constant(image)), path, limited, image.size / 3e6)
         return found[0].numpy(), found[1].numpy() if len(found) > 1 else None
 
-    return FilePredictor(path, run, num_classes, max_size)
+    return FilePredictor(path, run, num_classes, max_size, bands)
 
 
 def _read_definition(path: str) -> tf.compat.v1.GraphDef:

@@ -1,4 +1,4 @@
-"""SavedModels: ours, and others whose `serving_default` takes one uint8 image and returns labels."""
+"""SavedModels: ours, and others whose `serving_default` takes one image and returns labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
     import tensorflow as tf
 
     from deeplab.checkpoint.restore import require_finite
-    from deeplab.inference.file_predictor import FilePredictor, first_line
+    from deeplab.data.bands import DTYPES
+    from deeplab.inference.file_predictor import FilePredictor, bands_beside, first_line
     from deeplab.inference.runtimes import graph_safety
 
     folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
@@ -61,9 +62,9 @@ def load(path: str, options: LoadOptions) -> Predictor:
     inputs = dict(signature.structured_input_signature[1]) if signature else {}
     outputs = dict(signature.structured_outputs) if signature else {}
     labels, scores = _find(outputs, LABELS), _find(outputs, PROBABILITIES)
-    if signature is None or len(inputs) != 1 or _takes(inputs) != tf.uint8 or labels is None:
+    if signature is None or len(inputs) != 1 or _takes(inputs).name not in DTYPES or labels is None:
         shown = f"inputs {[(name, spec.dtype.name) for name, spec in inputs.items()]}, outputs {sorted(outputs)}"
-        rule = f"its serving_default must take one uint8 image and return {LABELS[0]}; it has {shown}"
+        rule = f"its serving_default must take one image and return {LABELS[0]}; it has {shown}"
         raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=folder)
     require_finite({each.name: each for each in signature.variables}, folder)
     (input_name,) = inputs
@@ -74,8 +75,9 @@ def load(path: str, options: LoadOptions) -> Predictor:
         found = graph_safety.run_limited(call, folder, limited, image.size / 3e6)
         return found[labels].numpy(), found[scores].numpy() if scores and probabilities else None
 
-    shape = outputs[scores].shape if scores else None
-    return FilePredictor(folder, run, shape[-1] if shape is not None and shape.rank == 4 else None)
+    shape, taken = outputs[scores].shape if scores else None, inputs[input_name]
+    bands = bands_beside(folder, taken.shape[-1] if taken.shape.rank == 4 else None, taken.dtype.name)
+    return FilePredictor(folder, run, shape[-1] if shape is not None and shape.rank == 4 else None, bands=bands)
 
 
 def _takes(inputs: dict[str, Any]) -> Any:

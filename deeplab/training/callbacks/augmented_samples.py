@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-import slim
+from deeplab.config.model_config import ModelConfig
+from deeplab.model import padding_color
 from deeplab.training.callbacks import Callback, register
 from deeplab.training.callbacks.summaries import writing
 from deeplab.training.state import TrainState
@@ -46,13 +47,13 @@ class AugmentedSamples(Callback):
         self._parts = []
         count, height, width, _ = batch["image"].shape
         sizes = {"height": np.full(count, height), "width": np.full(count, width)}
-        variant = state.configs.model.model_variant if state.configs else "mobilenet_v2"
+        padding = padding_color(state.configs.model if state.configs else ModelConfig())
         operations = state.configs.augmentation.amounts() if state.configs else {}
         chosen = ", ".join(f"{name} {amount:g}" for name, amount in operations.items()) or "scale, crop and mirroring"
         split = RecordSplit(state.dataset, state.config.train_split, [])
         heading = (f"the first {count} images of the training", chosen)
         style = GridStyle(COUNT, min(CELL, max(height, width)))
-        grid = next(iter(batch_grids(split, {**sizes, **batch}, slim.find(variant).padding_color, heading, style)))
+        grid = next(iter(batch_grids(split, {**sizes, **batch}, padding, heading, style)))
         drawn = grid.draw()
         with writing(state):
             writer = tf.summary.create_file_writer(state.config.train_logdir, filename_suffix=".samples")

@@ -5,16 +5,19 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from support.errors import raises
 
 import slim
 from deeplab.data import dataset as datasets
 from deeplab.data import records
+from deeplab.data.bands import ImageBands
 from deeplab.data.colormaps import read_color_table
 from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, replace_splits, save
 from deeplab.data.labels import encode_label
@@ -317,3 +320,43 @@ def test_isic_descriptors():
     task2 = datasets.load_known("isic2018_task2")
     assert task2.class_names[1:] == ("pigment_network", "negative_network", "streaks", "milia_like_cyst", "globules")
     assert len(set(task2.colors)) == task2.num_classes
+
+
+class TestImageBands:
+    BANDS = ImageBands(2, "uint16", (4, 1), (1.0, 2.0), (3.0, 4.5), (5.0, 6.0), (7.0, 8.0))
+    GOOD: ClassVar = {"channels": 2, "dtype": "uint16", "scale_from": [[0, 9], [0, 9]]}
+
+    def test_they_are_written_and_read(self):
+        described = Dataset("d", ("a", "b"), image_bands=self.BANDS, image_formats=("zlib",))
+        assert parse(datasets.as_text(described), "d.yml") == described
+
+    def test_a_dataset_of_rgb_says_nothing_of_them(self):
+        assert "image_bands" not in datasets.as_text(Dataset("d", ("a", "b")))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"channels": 17},
+            {"channels": 0},
+            {"channels": True},
+            {"dtype": "float64"},
+            {"bands": [1]},
+            {"bands": [0, 1]},
+            {"bands": [1, 1]},
+            {"scale_from": None},
+            {"scale_from": [[0, 9]]},
+            {"scale_from": [[9, 0], [0, 9]]},
+            {"scale_from": [[0, float("nan")], [0, 9]]},
+            {"scale_from": [0, 9]},
+            {"scale_from": 9},
+            {"mean": [1, 2]},
+            {"mean": [1, 2], "std": [1, 0]},
+            {"mean": [1, "x"], "std": [1, 1]},
+            {"gain": 2},
+        ],
+    )
+    def test_facts_that_make_no_sense_are_refused(self, change):
+        content = {"classes": ["a", "b"], "image_bands": {**self.GOOD, **change}}
+        with raises("invalid-descriptor", where="d.yml"):
+            parse(yaml.safe_dump(content), "d.yml")
+        assert parse(yaml.safe_dump({**content, "image_bands": self.GOOD}), "d.yml").image_bands.channels == 2

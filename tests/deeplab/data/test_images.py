@@ -4,13 +4,15 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 from support.errors import raises
 
-from deeplab.data.images import NOTES, PreparedImage, prepare, read_image, to_rgb, upright
+from deeplab.data.bands import ImageBands
+from deeplab.data.images import NOTES, PreparedImage, prepare, read_image, read_raster, to_pixels, to_rgb, upright
 from deeplab.utils.errors import UserError
 
 # The room turns Pillow's own warnings off; pytest turns them on again.
@@ -18,6 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Imag
 
 HEIGHT, WIDTH = 24, 40
 TIFF_TYPES = {"byte": 1, "short": 3, "long": 4}
+
+RNG = np.random.default_rng(0)
 
 
 def corners():
@@ -663,3 +667,96 @@ class TestOneJpegDecoder:
         changed.putpixel((3, 2), (1, 2, 3))
         assert to_rgb(changed)[2, 3].tolist() == [1, 2, 3]
         np.testing.assert_array_equal(to_rgb(changed), np.asarray(changed))
+
+
+class TestRasters:
+    """Images of any bands and types, read without loss."""
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("suffix", ["npy", "npz"])
+    def test_arrays(self, tmp_path, dtype, suffix):
+        pixels, path = np.arange(4 * 3 * 5).reshape(4, 3, 5).astype(dtype), tmp_path / f"a.{suffix}"
+        (np.save if suffix == "npy" else np.savez_compressed)(path, pixels)
+        raster = read_raster(path)
+        assert raster.pixels.dtype == dtype and raster.valid is None
+        np.testing.assert_array_equal(raster.pixels, pixels)
+        np.testing.assert_array_equal(read_raster(path, (5, 1)).pixels, pixels[..., [4, 0]])
+        np.testing.assert_array_equal(read_raster(path, (), (1, 0, 2, 2)).pixels, pixels[1:3, :2])
+
+    @pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint16), (3, np.uint16), (4, np.uint16), (4, np.uint8)])
+    def test_png_keeps_16_bits_and_alpha(self, tmp_path, channels, dtype):
+        pixels = RNG.integers(0, np.iinfo(dtype).max, (6, 5, channels)).astype(dtype)
+        stored = pixels[..., [2, 1, 0, *range(3, channels)]] if channels > 1 else pixels
+        assert cv2.imwrite(str(tmp_path / "a.png"), stored)
+        raster = read_raster(tmp_path / "a.png")
+        assert raster.pixels.dtype == dtype and raster.notes == (("alpha_kept",) if channels == 4 else ())
+        np.testing.assert_array_equal(raster.pixels, pixels)
+
+    def test_types_that_records_do_not_hold_become_float32(self, tmp_path):
+        for dtype in (np.int16, np.float16, np.float64, np.int32):
+            np.save(tmp_path / "a.npy", np.array([[-3, 4]], dtype))
+            raster = read_raster(tmp_path / "a.npy")
+            assert (raster.pixels.dtype, raster.notes) == (np.float32, ("as_float",))
+            np.testing.assert_array_equal(raster.pixels[..., 0], [[-3, 4]])
+        np.save(tmp_path / "a.npy", np.array([[2**24 + 1]], np.int32))
+        with raises("unsupported-pixels", where="a.npy"):
+            read_raster(tmp_path / "a.npy")
+
+    def test_pixels_that_are_no_number_in_any_band_have_no_value(self, tmp_path):
+        pixels = np.ones((2, 2, 2), np.float32)
+        pixels[0, 0], pixels[1, 1, 0] = np.nan, np.nan
+        np.save(tmp_path / "a.npy", pixels)
+        np.testing.assert_array_equal(read_raster(tmp_path / "a.npy").valid, [[False, True], [True, True]])
+
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            (np.zeros((4, 64, 64)), "unsupported-pixels"),  # channels first
+            (np.zeros((2, 3, 4, 5)), "unsupported-pixels"),
+            (np.zeros((0, 3)), "unsupported-pixels"),
+            (np.zeros((4, 4), complex), "unsupported-pixels"),
+            (np.array([[None]]), "unreadable-image"),  # pickled
+        ],
+    )
+    def test_other_arrays_are_refused(self, tmp_path, content, code):
+        np.save(tmp_path / "a.npy", content, allow_pickle=True)
+        with raises(code, where="a.npy"):
+            read_raster(tmp_path / "a.npy")
+
+    def test_damaged_arrays_are_refused(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.zeros((9, 9)))
+        whole = (tmp_path / "a.npy").read_bytes()
+        for damaged in (whole[:60], whole[:-9], whole.replace(b"(9, 9)", b"(9,10**9)"[:6])):
+            (tmp_path / "a.npy").write_bytes(damaged)
+            with raises("unreadable-image", where="a.npy"):
+                read_raster(tmp_path / "a.npy")
+
+    def test_bands_that_a_file_lacks_or_has_too_many_of_are_named(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.zeros((20, 20, 17), np.uint8))
+        with raises("unsupported-pixels", "bands", "a.npy"):
+            read_raster(tmp_path / "a.npy")
+        with raises("no-such-band", "bands", "a.npy") as error:
+            read_raster(tmp_path / "a.npy", (2, 18))
+        assert error.value.value == 18
+        assert read_raster(tmp_path / "a.npy", (17,)).pixels.shape == (20, 20, 1)
+
+    def test_a_turned_photo_is_upright(self, tmp_path):
+        image = Image.fromarray(RNG.integers(0, 256, (8, 4, 3), np.uint8))
+        exif = image.getexif()
+        exif[274] = 6
+        image.save(tmp_path / "a.png", exif=exif)
+        assert read_raster(tmp_path / "a.png").pixels.shape == (4, 8, 3)
+        assert read_raster(tmp_path / "a.png", mask_size=(8, 4)).pixels.shape == (8, 4, 3)
+
+    def test_a_model_gets_its_own_bands_from_whatever_it_is_given(self, tmp_path):
+        bands = ImageBands(2, "uint16", (3, 1), (0.0,) * 2, (9.0,) * 2)
+        pixels = RNG.integers(0, 9, (4, 5, 3)).astype(np.uint16)
+        np.save(tmp_path / "a.npy", pixels)
+        wanted, data = pixels[..., [2, 0]], (tmp_path / "a.npy").read_bytes()
+        for given in (tmp_path / "a.npy", data, io.BytesIO(data), np.ascontiguousarray(wanted)):
+            np.testing.assert_array_equal(to_pixels(given, bands), wanted)
+        with raises("wrong-channels", "input_channels"):
+            to_pixels(pixels, bands)
+        np.save(tmp_path / "a.npy", pixels.astype(np.uint8))
+        with raises("wrong-dtype", "input_dtype", "a.npy"):
+            to_pixels(tmp_path / "a.npy", bands)

@@ -14,6 +14,7 @@ import slim
 from deeplab.config.augmentation_config import OPERATIONS, AugmentationConfig
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import augmentation, pipeline, records, remapping, transforms
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.utils.errors import UserError
 
 GRAY = slim.MID_GRAY
@@ -397,3 +398,62 @@ def test_colors_and_covers_where_opencv_samples_points_exactly_and_where_not(ten
     for one, other in zip(expected, train(ten, crop_size=(12, 12), augmentations=operations).take(2), strict=True):
         np.testing.assert_allclose(one["image"], other["image"], atol=1e-3)
         np.testing.assert_array_equal(one["label"], other["label"])
+
+
+class TestBands:
+    BANDS = ImageBands(2, "uint16", (), (0.0, 0.0), (1000.0, 2000.0), (100.0, 50.0), (9.0, 9.0))
+
+    def shard(self, folder, pixels, **fields):
+        values = fields.get("values", (pixels.shape[2], str(pixels.dtype)))
+        size = fields.get("size", pixels.shape[:2])
+        label = io.BytesIO()
+        Image.fromarray(np.zeros(pixels.shape[:2], np.uint8)).save(label, "png")
+        data = records.encode_values(pixels)
+        example = records.encode_example(data, records.VALUES, "a", *size, label.getvalue(), values=values)
+        path = str(folder / "train-00000-of-00001.tfrecord")
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(example)
+        return [path]
+
+    def batches(self, shards, bands=BANDS):
+        return pipeline.train_batches(
+            shards,
+            crop_size=(9, 11),
+            batch_size=1,
+            padding_color=bands.mean,
+            ignore_label=255,
+            num_classes=2,
+            min_scale_factor=1,
+            max_scale_factor=1,
+            seed=1,
+            bands=bands,
+        )
+
+    def test_crops_are_scaled_and_padded_with_the_mean(self, tmp_path):
+        pixels = np.full((5, 6, 2), 500, np.uint16)
+        batch = next(iter(self.batches(self.shard(tmp_path, pixels))))
+        assert batch["image"].shape == (1, 9, 11, 2)
+        values = np.unique(batch["image"].numpy().reshape(-1, 2), axis=0)
+        np.testing.assert_allclose(values, [[100, 50], [127.5, 63.75]])
+        assert (batch["label"].numpy() == 0).sum() == 30
+
+    def test_evaluation_gets_the_values_as_they_are_stored(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 65536, (5, 6, 2), np.uint16)
+        (example,) = pipeline.eval_images(self.shard(tmp_path, pixels), num_classes=2, bands=self.BANDS)
+        np.testing.assert_array_equal(example["image"], pixels)
+
+    @pytest.mark.parametrize(
+        ("bands", "fields", "code"),
+        [
+            (ImageBands(3, "uint16", (), (0.0,) * 3, (1.0,) * 3), {}, "wrong-channels"),
+            (ImageBands(2, "float32", (), (0.0,) * 2, (1.0,) * 2), {}, "wrong-dtype"),
+            (RGB, {}, "unsupported-format"),
+            (BANDS, {"size": (5, 7)}, "bad-record"),
+        ],
+    )
+    def test_records_of_another_kind_are_refused_by_name(self, tmp_path, bands, fields, code):
+        shards = self.shard(tmp_path, np.zeros((5, 6, 2), np.uint16), **fields)
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            next(iter(pipeline.eval_images(shards, num_classes=2, bands=bands)))
+        found = pipeline.explain(error.value, shards)
+        assert (found.code, found.where) == (code, "a")

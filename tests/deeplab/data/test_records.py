@@ -271,3 +271,51 @@ def test_random_damage_is_an_error_in_words_or_nothing(tmp_path):
         path.write_bytes(bad[: random.integers(1, len(bad) + 1)].tobytes())
         with contextlib.suppress(UserError):
             records.check_shard(path)
+
+
+class TestValues:
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    @pytest.mark.parametrize("channels", [1, 3, 16])
+    def test_any_bands_are_stored_without_loss(self, dtype, channels):
+        pixels = (np.random.default_rng(0).random((5, 7, channels)) * 60000).astype(dtype)
+        if dtype == "float32":
+            pixels[0, 0] = np.nan
+        data = records.encode_values(pixels)
+        example = records.encode_example(data, records.VALUES, "a", 5, 7, b"x", values=(channels, dtype))
+        record = records.parse_example(example)
+        assert (record[records.CHANNELS], record[records.DTYPE]) == (channels, dtype.encode())
+        found = records.decode_values(record)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, pixels)
+
+    def test_records_of_images_have_the_keys_of_the_reference_alone(self):
+        record = records.parse_example(records.encode_example(b"i", "jpeg", "a", 1, 2, b"x"))
+        assert sorted(record) == [
+            *("image/channels", "image/encoded", "image/filename", "image/format", "image/height"),
+            *("image/segmentation/class/encoded", "image/segmentation/class/format", "image/width"),
+        ]
+        assert record["image/channels"] == 3
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {records.HEIGHT: 2**40},
+            {records.WIDTH: -1},
+            {records.CHANNELS: 0},
+            {records.DTYPE: b"float64"},
+            {records.DTYPE: b"uint8"},
+            {records.IMAGE: b"no zlib"},
+            {records.IMAGE: records.encode_values(np.zeros((2, 2, 3), np.uint16))[:-4]},
+        ],
+    )
+    def test_fields_that_do_not_fit_the_content_are_refused(self, change):
+        data = records.encode_values(np.zeros((2, 2, 3), np.uint16))
+        record = {
+            records.IMAGE: data,
+            records.HEIGHT: 2,
+            records.WIDTH: 2,
+            records.CHANNELS: 3,
+            records.DTYPE: b"uint16",
+        }
+        with pytest.raises(ValueError, match="image"):
+            records.decode_values({**record, **change})

@@ -9,6 +9,7 @@ from support.errors import raises
 
 from deeplab.config.export_config import ExportConfig
 from deeplab.data import records
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.labels import encode_label
 from deeplab.export import calibration_images
 
@@ -54,7 +55,7 @@ def record_folder(tmp_path):
 
 def test_records_are_spread_over_their_classes(record_folder, capsys):
     config = ExportConfig(checkpoint_path="c", export_path="e", dataset_dir=str(record_folder), calibration_count=5)
-    chosen = calibration_images.choose(config, (6, 6), 4)
+    chosen = calibration_images.choose(config, (6, 6), ImageBands(4))
     assert [image.shape for image in chosen] == [(4, 6, 4)] * 5
     numbers = [int(image[0, 0, 0]) for image in chosen]
     assert RARE in numbers and sum(number % 10 == 3 for number in numbers) >= 1
@@ -73,7 +74,7 @@ def test_folders_give_a_seeded_choice(tmp_path):
             calibration_count=4,
             calibration_seed=seed,
         )
-        return [int(image[0, 0, 0]) for image in calibration_images.choose(config, (9, 9), 3)]
+        return [int(image[0, 0, 0]) for image in calibration_images.choose(config, (9, 9), RGB)]
 
     assert len(set(numbers(0))) == 4 and numbers(0) == numbers(0)
     assert any(numbers(seed) != numbers(0) for seed in (1, 2, 3))
@@ -83,8 +84,8 @@ def test_without_images_there_is_no_calibration(tmp_path):
     config = ExportConfig(checkpoint_path="c", export_path="e", dataset_dir=str(tmp_path / "gone"))
     assert not calibration_images.is_given(config)
     with raises("missing-setting", field="calibration_images"):
-        calibration_images.choose(config, (9, 9), 3)
+        calibration_images.choose(config, (9, 9), RGB)
     with raises("folder-not-found", field="calibration_images"):
         calibration_images.choose(
-            ExportConfig(checkpoint_path="c", export_path="e", calibration_images=str(tmp_path / "gone")), (9, 9), 3
+            ExportConfig(checkpoint_path="c", export_path="e", calibration_images=str(tmp_path / "gone")), (9, 9), RGB
         )

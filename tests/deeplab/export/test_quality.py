@@ -9,6 +9,7 @@ from support.errors import raises
 
 from deeplab.config.export_config import ExportConfig
 from deeplab.data import records
+from deeplab.data.bands import RGB
 from deeplab.data.labels import encode_label
 from deeplab.export import quality
 from deeplab.inference.predictor import Prediction
@@ -34,7 +35,7 @@ def config(folder, **others) -> ExportConfig:
 
 
 def test_mean_iou_is_that_of_the_labels(folder):
-    images = quality.labeled_images(config(folder, quality_images=3), 2, (4, 12), 3)
+    images = quality.labeled_images(config(folder, quality_images=3), 2, (4, 12), RGB)
     assert images is not None and [int(image[0, 0, 0]) for image, _ in images.pairs] == [0, 2, 5]
 
     def half(image):
@@ -46,7 +47,7 @@ def test_mean_iou_is_that_of_the_labels(folder):
 
 
 def test_larger_images_are_shrunk_with_their_labels(folder):
-    images = quality.labeled_images(config(folder), 2, (6, 6), 3)
+    images = quality.labeled_images(config(folder), 2, (6, 6), RGB)
     assert images is not None and len(images.pairs) == 6
     image, label = images.pairs[0]
     assert image.shape == (2, 6, 3) and label.shape == (2, 6) and label[-1].tolist() == [0, 0, 0, 1, 1, 1]
@@ -58,13 +59,13 @@ def test_without_labels_there_is_a_note(folder, tmp_path, capsys):
         config(folder, quality_split="test"),
         config(tmp_path / "gone"),
     ):
-        assert quality.labeled_images(given, 2, (4, 12), 3) is None
+        assert quality.labeled_images(given, 2, (4, 12), RGB) is None
         assert "compared with the model" in capsys.readouterr().err
 
 
 def test_another_number_of_classes_is_refused(folder):
     with raises("class-count-mismatch", field="dataset_dir"):
-        quality.labeled_images(config(folder), 3, (4, 12), 3)
+        quality.labeled_images(config(folder), 3, (4, 12), RGB)
 
 
 @pytest.mark.parametrize(("loss", "agreement"), [(0.01, 0.1), (-0.02, 0.5), (None, 0.9)])

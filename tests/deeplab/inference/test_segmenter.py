@@ -71,8 +71,12 @@ class TestSegmenter:
 
     def test_other_channels_are_refused(self):
         model = SegmentationModel(ModelConfig(depth_multiplier=0.25, input_channels=4), 3)
-        with raises("wrong-channels"):
-            Segmenter(model)
+        segmenter = Segmenter(model)
+        with raises("wrong-channels", "input_channels"):
+            segmenter(IMAGE)
+        four = np.dstack([IMAGE, IMAGE[..., :1]])
+        assert segmenter(four).labels.shape == IMAGE.shape[:2]
+        assert segmenter(four).image.shape == IMAGE.shape
 
     def test_several_threads(self, segmenter):
         expected = segmenter(IMAGE).labels

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from support.errors import raises
 
+import slim
 from deeplab.config.model_config import ModelConfig
-from deeplab.model import MERGED_LOGITS, build_model, logits_stride
+from deeplab.model import MERGED_LOGITS, build_model, logits_stride, padding_color
+from deeplab.model.head_layers import Standardize
+from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
 
@@ -120,3 +123,37 @@ def test_other_backbones_under_the_ordinary_head(variant):
     config = ModelConfig(model_variant=variant, atrous_rates=(6, 12, 18), decoder_output_stride=(4,))
     logits = build_model(config, 3)(np.zeros((1, 65, 97, 3), np.float32))[MERGED_LOGITS]
     assert logits.shape == (1, 17, 25, 3)
+
+
+class TestOtherImages:
+    def test_padding_has_a_number_per_channel(self):
+        assert padding_color(ModelConfig()) == slim.find("mobilenet_v2").padding_color
+        assert padding_color(ModelConfig(input_channels=5)) == (127.5,) * 5
+        assert padding_color(ModelConfig(model_variant="xception_65", input_channels=1)) == (127.5,)
+        five = padding_color(ModelConfig(model_variant="resnet_v1_50", input_channels=5))
+        assert five == (*slim.IMAGENET_MEAN, 0, 0)
+        assert padding_color(ModelConfig(input_channels=2, input_mean=(3, 4), input_std=(1, 1))) == (3, 4)
+
+    @pytest.mark.parametrize("center", [(127.5, 127.5), (123.15, 115.9)])
+    def test_standardizing_gives_the_spread_of_rgb_images(self, center):
+        layer = Standardize((10.0, 200.0), (5.0, 60.0), center)
+        values = np.array([[[[10, 200], [15, 260]]]], np.float32)
+        found = np.asarray(layer(values))
+        np.testing.assert_allclose(found[0, 0, 0], center, rtol=1e-6)
+        np.testing.assert_allclose(found[0, 0, 1] - found[0, 0, 0], [57.4, 57.4], rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("settings", "field"),
+        [
+            ({"input_range": (1, 2, 3)}, "input_range"),
+            ({"input_range": (2, 2)}, "input_range"),
+            ({"input_dtype": "uint16"}, "input_dtype"),
+            ({"input_bands": (1, 2)}, "input_bands"),
+            ({"input_mean": (1, 2, 3)}, "input_mean"),
+            ({"input_mean": (1, 2, 3), "input_std": (1, 2, 0)}, "input_std"),
+        ],
+    )
+    def test_settings_that_do_not_fit_the_channels_are_refused(self, settings, field):
+        with pytest.raises(UserError) as error:
+            ModelConfig(**settings)
+        assert error.value.field == field

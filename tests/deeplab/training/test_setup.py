@@ -11,6 +11,7 @@ from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.data.bands import ImageBands, bands_of
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.training import setup
 from deeplab.training.setup import Prepared, TrainingConfigs
@@ -279,3 +280,26 @@ class TestConsistency:
         with raises("unknown-name", "best_metric") as caught:
             setup.require_known_metric("iou/dics", DATASET)
         assert "iou/disc" in caught.value.hint
+
+
+class TestInput:
+    BANDS = ImageBands(4, "uint16", (), (0.0,) * 4, (9000.0,) * 4, (100.0,) * 4, (50.0,) * 4)
+
+    def configs(self, **model):
+        return dataclasses.replace(make_configs(), model=ModelConfig(**model))
+
+    def test_the_model_takes_what_the_records_hold(self):
+        dataset = dataclasses.replace(DATASET, image_bands=self.BANDS)
+        found = setup.with_input_of(self.configs(), dataset).model
+        assert bands_of(found) == self.BANDS
+        assert setup.with_input_of(self.configs(input_channels=4), dataset).model == found
+        assert setup.with_input_of(self.configs(), DATASET).model == ModelConfig()
+
+    def test_settings_that_contradict_the_records_are_refused(self):
+        dataset = dataclasses.replace(DATASET, image_bands=self.BANDS)
+        with raises("wrong-channels", "input_channels"):
+            setup.with_input_of(self.configs(input_channels=5), dataset)
+        with raises("wrong-channels", "input_channels"):
+            setup.with_input_of(self.configs(input_channels=4), DATASET)
+        with raises("dataset-mismatch", "input_range"):
+            setup.with_input_of(self.configs(input_channels=4, input_range=(0, 1)), dataset)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import killed_build
+from support import band_scenes, killed_build
 from support.errors import raises
 
 from deeplab.build_data import COMMAND, build_data
@@ -621,3 +621,136 @@ def test_records_that_are_not_fit_for_training_end_with_an_error(images, capsys)
     assert "labels-all-same" in said.out
     assert "the records are written, but unfit for training" in said.err
     assert files(images)
+
+
+class TestBands:
+    """Records that hold the images' own values."""
+
+    def build(self, root, number=5, labels=LabelConfig(num_classes=3), config=None, **settings):  # noqa: B008
+        images, masks = band_scenes.write_arrays(root, number)
+        config = config or BuildFolderConfig(image_folder=images, mask_folder=masks)
+        records_config = RecordConfig(num_shards=1, **{"bands": "all", **settings})
+        return build("folder", config, root, labels, records_config)
+
+    def values(self, root, split="train"):
+        return {
+            record[records.FILENAME].decode(): record
+            for path in records.list_shards(root / "out", split)
+            for record in records.read_shard(path)
+        }
+
+    def test_values_are_stored_as_they_are_and_described(self, tmp_path):
+        dataset = self.build(tmp_path)
+        found = self.values(tmp_path)
+        for name, record in found.items():
+            np.testing.assert_array_equal(records.decode_values(record), np.load(tmp_path / "images" / f"{name}.npy"))
+        bands = dataset.image_bands
+        assert (bands.channels, bands.dtype, bands.bands) == (4, "uint16", ())
+        stored = np.concatenate([records.decode_values(record).reshape(-1, 4) for record in found.values()])
+        low, high = np.percentile(stored, (1, 99), axis=0, method="inverted_cdf")
+        np.testing.assert_array_equal((bands.low, bands.high), (low, high))
+        np.testing.assert_allclose(bands.mean, bands.scaled(stored[np.newaxis])[0].mean(0, dtype=float), rtol=1e-4)
+        assert datasets.load(tmp_path / "out" / "dataset.yml").image_bands == bands
+
+    def test_bands_and_their_scale_can_be_chosen(self, tmp_path):
+        dataset = self.build(tmp_path, bands="4,2", scale_from=(0, 10000))
+        assert dataset.image_bands.bands == (4, 2) and dataset.image_bands.high == (10000, 10000)
+        name, record = next(iter(self.values(tmp_path).items()))
+        whole = np.load(tmp_path / "images" / f"{name}.npy")
+        np.testing.assert_array_equal(records.decode_values(record), whole[..., [3, 1]])
+
+    def test_later_splits_have_the_scale_of_the_training_split(self, tmp_path):
+        images, masks = band_scenes.write_arrays(tmp_path, 4)
+        (tmp_path / "train.txt").write_text("s00\ns01\n")
+        (tmp_path / "val.txt").write_text("s02\n")
+        config = BuildFolderConfig(image_folder=images, mask_folder=masks)
+        settings = RecordConfig(num_shards=1, bands="all")
+        labels = LabelConfig(num_classes=3)
+        lists = [SplitConfig(list_files=str(tmp_path / f"{split}.txt")) for split in ("train", "val")]
+        first = build("folder", config, tmp_path, labels, settings, lists[0])
+        second = build("folder", config, tmp_path, labels, settings, lists[1])
+        assert second.image_bands == first.image_bands
+        with raises("bands-differ", "bands"):
+            build("folder", config, tmp_path, labels, RecordConfig(overwrite=True), lists[1])
+        with raises("bands-differ", "bands"):
+            build("folder", config, tmp_path, labels, RecordConfig(overwrite=True, bands="1,2"), lists[1])
+
+    def test_images_of_another_kind_than_the_first_are_named(self, tmp_path):
+        images, masks = band_scenes.write_arrays(tmp_path, 3)
+        np.save(tmp_path / "images" / "s01.npy", np.zeros((48, 56, 3), np.uint16))
+        np.save(tmp_path / "images" / "s02.npy", np.zeros((48, 56, 4), np.uint8))
+        config = BuildFolderConfig(image_folder=images, mask_folder=masks)
+        with pytest.raises(UserError) as error:
+            build("folder", config, tmp_path, LabelConfig(num_classes=3), RecordConfig(bands="all"))
+        assert "s01.npy" in str(error.value) and "s02.npy" in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+    def test_pixels_without_a_value_are_ignored(self, tmp_path):
+        images, masks = band_scenes.write_arrays(tmp_path, 5)
+        for path in (tmp_path / "images").iterdir():
+            pixels = np.load(path).astype(np.float32)
+            pixels[:5] = np.nan
+            np.save(path, pixels)
+        config = BuildFolderConfig(image_folder=images, mask_folder=masks)
+        dataset = build("folder", config, tmp_path, LabelConfig(num_classes=3), RecordConfig(bands="all"))
+        assert dataset.ignored_pixels["val"] == dataset.splits["val"] * 5 * 56
+        assert np.isfinite(dataset.image_bands.low).all()
+
+    @pytest.mark.parametrize("bands", ["all", ""])
+    def test_tiles_without_an_object_are_kept_at_the_stated_rate(self, tmp_path, bands):
+        images, masks = tmp_path / "images", tmp_path / "masks"
+        for folder in (images, masks):
+            folder.mkdir()
+        label = np.zeros((400, 400), np.uint8)
+        label[:20, :20] = 1
+        for name in ("a", "b"):
+            np.save(images / f"{name}.npy", np.full((400, 400, 3), 9, np.uint8))
+            write_index_png(masks / f"{name}.png", label)
+        config = BuildFolderConfig(image_folder=str(images), mask_folder=str(masks))
+        labels, settings = LabelConfig(num_classes=2), {"tile_size": 40, "bands": bands, "num_shards": 1}
+        kept = RecordConfig(empty_tile_fraction=0.25, **settings)
+        dataset = build("folder", config, tmp_path, labels, kept, SplitConfig(train_pct=0.5))
+        assert 2 + 198 * 0.15 < sum(dataset.splits.values()) < 2 + 198 * 0.35
+        assert sum(pixels[1] for pixels in dataset.pixels.values()) == 2 * 20 * 20
+        none = RecordConfig(empty_tile_fraction=0, overwrite=True, **settings)
+        assert build("folder", config, tmp_path, labels, none, SplitConfig(train_pct=0.5)).splits == {
+            "train": 1,
+            "val": 1,
+        }
+        names = {name: record[records.FILENAME] for name, record in self.values(tmp_path).items()}
+        assert list(names) in (["a_0_0"], ["b_0_0"])
+
+    def test_tiles_cover_the_image_and_stay_in_its_split(self, tmp_path):
+        images, masks = band_scenes.write_arrays(tmp_path, 4, 90, 70)
+        config = BuildFolderConfig(image_folder=images, mask_folder=masks)
+        settings = RecordConfig(num_shards=2, bands="all", tile_size=40, tile_overlap=8)
+        build("folder", config, tmp_path, LabelConfig(num_classes=3), settings, SplitConfig(train_pct=0.5))
+        of_split = {split: self.values(tmp_path, split) for split in ("train", "val")}
+        assert not {name[:3] for name in of_split["train"]} & {name[:3] for name in of_split["val"]}
+        for name, record in (of_split["train"] | of_split["val"]).items():
+            stem, top, left = name.rsplit("_", 2)
+            part = np.s_[int(top) : int(top) + 40, int(left) : int(left) + 40]
+            np.testing.assert_array_equal(records.decode_values(record), np.load(f"{images}/{stem}.npy")[part])
+            label = cv2.imdecode(np.frombuffer(record[records.LABEL], np.uint8), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(label, cv2.imread(f"{masks}/{stem}.png", cv2.IMREAD_UNCHANGED)[part])
+        assert sum(map(len, of_split.values())) == 4 * 3 * 2
+
+    @pytest.mark.parametrize(
+        ("settings", "code", "field"),
+        [
+            ({"bands": "1,9"}, "no-such-band", "bands"),
+            ({"bands": "0"}, "invalid-bands", "bands"),
+            ({"scale_from": (0, 1, 2)}, "invalid-scale", "scale_from"),
+        ],
+    )
+    def test_settings_that_do_not_fit_are_refused_before_anything_is_written(self, tmp_path, settings, code, field):
+        with pytest.raises(UserError) as error:
+            self.build(tmp_path, **settings)
+        assert (error.value.code, error.value.field) == (code, field)
+        assert not (tmp_path / "out").exists()
+
+    def test_scale_and_empty_tiles_need_what_they_are_about(self):
+        with raises("missing-setting", "scale_from"):
+            RecordConfig(scale_from=(0, 1))
+        with raises("missing-setting", "empty_tile_fraction"):
+            RecordConfig(empty_tile_fraction=0.5)
