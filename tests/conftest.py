@@ -12,6 +12,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="many kills and random combinations instead of a few")
+
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 

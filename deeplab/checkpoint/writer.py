@@ -20,6 +20,7 @@ import numpy as np
 
 from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, is_whole, modified
 from deeplab.utils.errors import UserError
+from deeplab.utils.files import free_space
 from deeplab.utils.locks import is_running
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def write(prefix: str, tensors: Mapping[str, np.ndarray | tf.Tensor]) -> str:
     temporary = temporary_prefix(prefix)
     try:
         os.makedirs(folder, exist_ok=True)
+        _require_space(prefix, arrays)
         _save(temporary, arrays)
         kept = _keep_replaced(prefix)
         os.replace(temporary + DATA, prefix + DATA)
@@ -131,6 +133,15 @@ def _sync(path: str) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _require_space(prefix: str, arrays: dict[str, np.ndarray]) -> None:
+    """Stop before anything is written if the disk has less room than the arrays take."""
+    need, free = sum(array.nbytes for array in arrays.values()), free_space(os.path.dirname(prefix) or ".")
+    if need > free:
+        rule = f"the disk is full: the checkpoint needs {need / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free"
+        hint = "free some space and start again; the checkpoints written before are intact"
+        raise UserError("disk-full", rule, hint, where=prefix)
 
 
 def _cannot_write(prefix: str, arrays: dict[str, np.ndarray], error: Exception) -> UserError:

@@ -312,6 +312,14 @@ class TrainConfig(Config):
     allow_changes: Texts = setting(
         (), "Settings that may differ from those with which the training began, separated by commas.", resumable=True
     )
+    loss_guard: str = setting(
+        "stop",
+        "What happens when the loss rises to ten times that of the first steps, or from scratch does not fall in a "
+        "quarter of the training: stop, warn, or off.",
+        choices=("stop", "warn", "off"),
+        rare=True,
+        resumable=True,
+    )
     save_summaries_secs: int = setting(600, "Time between two summaries.", min=1, unit="seconds", resumable=True)
     save_summaries_images: bool = setting(
         False, "Show images, labels and predictions in the summaries.", resumable=True

@@ -50,10 +50,19 @@ def model_of(state: TrainState) -> keras.Model:
     if state.trainer.averages is None and state.config.precision == "float32":
         return state.model
     if state.evaluation_copy is None:
-        assert state.configs
-        state.evaluation_copy = build_model(state.configs.model, state.dataset.num_classes)
-        state.trainer.clock.control(state.evaluation_copy, state.seed)
+        state.evaluation_copy = make_copy(state)
     return state.evaluation_copy
+
+
+def make_copy(state: TrainState) -> keras.Model:
+    """A float32 model of the same architecture; its batch norm keeps statistics where that of the live one does."""
+    assert state.configs
+    copy = build_model(state.configs.model, state.dataset.num_classes)
+    state.trainer.clock.control(copy, state.seed)
+    own = {layer.name: layer.norm for layer in precise_bn.batch_norm_layers(state.model)}
+    for layer in precise_bn.batch_norm_layers(copy):
+        layer.norm = own[layer.name]
+    return copy
 
 
 def refresh(state: TrainState, copy: keras.Model) -> None:

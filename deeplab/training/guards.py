@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from deeplab.data import pipeline
 from deeplab.data.decoding import reported
+from deeplab.training.loss_watch import LossWatch
 from deeplab.training.step import TrainingBatch
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -41,8 +42,21 @@ def next_batch(batches: Iterator[TrainingBatch], shards: list[str]) -> TrainingB
         raise pipeline.explain(error, shards) from error
 
 
-def run_step(train_step: Callable, batch: TrainingBatch, step: int, folder: str) -> dict[str, tf.Tensor]:
+def run_step(
+    train_step: Callable,
+    batch: TrainingBatch,
+    step: int,
+    folder: str,
+    advise: Callable[[], tuple[str, str]] = lambda: ("", "lower `train_batch_size`, then `train_crop_size`"),
+) -> dict[str, tf.Tensor]:
     """Runs step number `step`, counted from 0, and returns its scalars, on the device.
+
+    Args:
+      train_step: see `step.make_train_step`.
+      batch: with the images' names.
+      step: updates done so far.
+      folder: where a batch that the step refuses is saved.
+      advise: gives what a step needs of memory, and how to lower it.
 
     Raises:
       UserError: the batch has a label that is no class (it is saved in `folder`), or memory ran out.
@@ -51,12 +65,10 @@ def run_step(train_step: Callable, batch: TrainingBatch, step: int, folder: str)
         tensors = {name: value for name, value in batch.items() if name in ("image", "label")}
         return train_step(tensors, tf.constant(step, tf.int64))
     except tf.errors.ResourceExhaustedError:
-        raise UserError(
-            "out-of-memory",
-            f"step {step + 1} does not fit into memory",
-            "lower `train_batch_size`, then `train_crop_size`; `output_stride=16` needs a quarter of the memory of 8",
-            field="train_batch_size",
-        ) from None
+        need, hint = advise()
+        rule = f"step {step + 1} does not fit into memory" + (f": {need}" if need else "")
+        hint += "; `output_stride=16` needs a quarter of the memory of 8"
+        raise UserError("out-of-memory", rule, hint, field="train_batch_size") from None
     except tf.errors.InvalidArgumentError as error:
         raise _unusable(batch, step, error, folder) from error
 
@@ -76,10 +88,12 @@ class UncheckedResults:
     Args:
       batch_of: the batch of a step, counted from 0.
       folder: where a batch whose loss is not finite is saved.
+      watch: sees every loss.
     """
 
-    def __init__(self, batch_of: Callable[[int], TrainingBatch], folder: str):
+    def __init__(self, batch_of: Callable[[int], TrainingBatch], folder: str, watch: LossWatch | None = None):
         self._batch_of, self._folder = batch_of, folder
+        self._watch = watch or LossWatch("off")
         self._pending: list[tuple[int, Mapping[str, tf.Tensor]]] = []
         self._latest: dict[str, float] = {}
 
@@ -91,7 +105,7 @@ class UncheckedResults:
         """Fetches the scalars of all steps since the last call and returns those of the newest, by name.
 
         Raises:
-          UserError: the loss of one of these steps is not finite; its batch is saved.
+          UserError: the loss of one of these steps is not finite; its batch is saved. Or as `LossWatch.add`.
         """
         pending, self._pending = self._pending, []
         if not pending:
@@ -104,6 +118,8 @@ class UncheckedResults:
                 raise self._not_finite(step)
             if self._latest["labeled_fraction"] == 0:
                 console.warning(f"step {step}: no pixel of the batch is labeled, so the step changes little")
+                continue
+            self._watch.add(step, self._latest["task_loss"])
         return self._latest
 
     def _not_finite(self, step: int) -> UserError:
@@ -116,7 +132,8 @@ class UncheckedResults:
             f"the loss is {results['total_loss']} (task {results['task_loss']}, weight decay "
             f"{results['regularization_loss']}) at learning rate {results['learning_rate']:.3g}; images: "
             f"{_names(batch)}; pixels by label: {histogram}; the batch is saved in {path}",
-            "lower `base_learning_rate`, or start with a warm-up (`slow_start_step`); earlier checkpoints are intact",
+            "lower `base_learning_rate`, start with a warm-up (`warmup=0.05`) or limit the gradients "
+            "(`gradient_clip_norm=1`); earlier checkpoints are intact",
             where=f"step {step}",
             value=path,
         )

@@ -22,6 +22,7 @@ from deeplab.training import (
     evaluation_model,
     freezing,
     guards,
+    memory,
     optimizers,
     precise_bn,
     schedules,
@@ -29,6 +30,7 @@ from deeplab.training import (
 )
 from deeplab.training.averages import Averages
 from deeplab.training.loss_scale import LossScale
+from deeplab.training.loss_watch import LossWatch
 from deeplab.training.randomness import StepClock
 from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.state import TrainState, replica_parts
@@ -74,22 +76,27 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
         trainer.averages.reset()
     setup.save_config(configs, prepared)
     console.note(distribution.describe(strategy, config.train_batch_size))
+    memory.warn(trainer, config, dataset.num_classes)
 
     # ---- data
     def batches_from(step: int) -> Iterator[TrainingBatch]:
         return iter(setup.training_batches(configs, dataset, prepared.shards, strategy, seed, step))
 
     # ---- steps
-    unchecked = guards.UncheckedResults(lambda step: next(batches_from(step)), config.train_logdir)
+    watch = LossWatch(config.loss_guard, trainer.total_steps, from_scratch=not config.tf_initial_checkpoint)
+    unchecked = guards.UncheckedResults(lambda step: next(batches_from(step)), config.train_logdir, watch)
     state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
     state.configs, state.length, state.seed = configs, prepared.length, seed
     state.actors = callbacks.make_all()
     replicas = strategy.num_replicas_in_sync
-    state.recalibrate = lambda model: _recalibrate(state, model, batches_from(state.step), replicas)
+    state.recalibrate = lambda model, always=False: _recalibrate(
+        state, model, batches_from(state.step), replicas, always
+    )
     release = prepared.length.steps(config.freeze_steps) if freeze else 0
     held = freeze if not release or first_step < release else ()
     console.note(freezing.counts_text(trainer.trainable(), held, release))
     step_at = _step_functions(trainer, strategy, freeze, release, config.fine_tune_batch_norm)
+    step_at(first_step)  # from here on, frozen batch norm keeps its statistics
     with guards.deferred_signals() as stop:
         state.stop = stop
         with stop.at_once():
@@ -195,6 +202,11 @@ def _take_steps(
 ) -> None:
     """Steps until the end or until the training is asked to stop."""
     config = state.config
+
+    def advise() -> tuple[str, str]:
+        need = memory.estimate(state.trainer, config, state.dataset.num_classes)
+        return memory.need_text(need), memory.advice(need, config)
+
     check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
     first_step = state.step
     with guards.interrupted(stop):
@@ -203,7 +215,7 @@ def _take_steps(
                 batch = guards.next_batch(batches, shards)
             # The first call traces and compiles, which takes long; if that is interrupted, no step is counted.
             with stop.at_once() if state.step == first_step else contextlib.nullcontext():
-                results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir)
+                results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir, advise)
             extend_grace(guards.SECONDS_TO_SAVE)
             state.advance(batch, results)
             if state.step % check_every == 0:
@@ -212,10 +224,12 @@ def _take_steps(
                 actor.after_step(state)
 
 
-def _recalibrate(state: TrainState, model: keras.Model, batches: Iterator[TrainingBatch], replicas: int) -> None:
+def _recalibrate(
+    state: TrainState, model: keras.Model, batches: Iterator[TrainingBatch], replicas: int, always: bool = False
+) -> None:
     """Computes a model's batch-norm statistics again where needed, over the parts of all devices."""
-    layers = precise_bn.batch_norm_layers(model)
-    needed = precise_bn.batches_needed(layers, state.step, state.config.batch_norm_calibration_batches)
+    layers, steps = precise_bn.batch_norm_layers(model), 0 if always else state.step
+    needed = precise_bn.batches_needed(layers, steps, state.config.batch_norm_calibration_batches)
     if needed:
         console.note(f"computing the batch-norm statistics again over {needed} training batches")
         images = (part["image"] for batch in itertools.islice(batches, needed) for part in replica_parts(batch))

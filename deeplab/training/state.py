@@ -16,6 +16,8 @@ from deeplab.training.guards import StopRequest, UncheckedResults
 from deeplab.training.step import Trainer, TrainingBatch
 
 if TYPE_CHECKING:
+    from deeplab.evaluation.evaluator import Evaluator
+    from deeplab.evaluation.report import Report
     from deeplab.training.callbacks import Callback
     from deeplab.training.setup import TrainingConfigs
 
@@ -34,12 +36,15 @@ class TrainState:
       unchecked: results of steps that have not been fetched from the device.
       checkpoint: prefix of the last checkpoint written; empty before the first.
       configs: all config groups, for what is evaluated during the training.
-      recalibrate: computes a model's batch-norm statistics again, where the training was too short for them to settle.
+      recalibrate: computes a model's batch-norm statistics again, where the training was too short for them to settle,
+        or with `always=True` in any case.
       actors: the callbacks, which are told of evaluations.
       length: in steps and epochs.
       seed: of the training.
       evaluation_copy: see `evaluation_model`; None = not made yet.
       stop: whether a signal has asked the training to stop; evaluations, which may take long, end at once.
+      best: record of the best evaluation so far: step, metric, value; empty before the first.
+      evaluation: the last report, and what made it; None before the first.
       stopped_early: evaluations have not improved for long enough, so that this step is the last.
     """
 
@@ -52,12 +57,14 @@ class TrainState:
     batch: TrainingBatch = field(default_factory=dict)
     checkpoint: str = ""
     configs: TrainingConfigs | None = None
-    recalibrate: Callable[[keras.Model], None] = lambda model: None
+    recalibrate: Callable[..., None] = lambda model, always=False: None
     actors: Sequence[Callback] = ()
     length: Length = Length(1)
     seed: int = 0
     evaluation_copy: keras.Model | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    best: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: tuple[Report, Evaluator] | None = None
     stopped_early: bool = False
 
     @property

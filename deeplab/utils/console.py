@@ -86,6 +86,11 @@ def _is_terminal(stream: TextIO) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def is_terminal() -> bool:
+    """Whether notes and progress go to a terminal, where lines can be replaced."""
+    return _is_terminal(sys.stderr)
+
+
 def _terminal() -> rich.console.Console:
     """Return the terminal behind standard error, above the progress bars if there are any."""
     from rich.console import Console
@@ -169,6 +174,12 @@ class progress:
         elif time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES and self._task is None:
             self._shown = time.monotonic()
             note(f"{self._what}: {self._counted()}{self._left()}")
+
+    def describe(self, text: str) -> None:
+        """Replaces the words before the bar; away from a terminal they appear in the next line."""
+        self._what = text
+        if self._task is not None and _display is not None:
+            _display.update(self._task, description=text)
 
     def close(self) -> None:
         """Ends the display."""

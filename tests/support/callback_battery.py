@@ -4,6 +4,8 @@ class TestProgress(CallbackBattery):
     name = "progress"
 """
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ class SmallTrainer:
 
 def make_state(folder, step=0, **config) -> TrainState:
     """A training of 6 steps in a folder."""
+    pathlib.Path(folder).mkdir(exist_ok=True)
     config = {"training_number_of_steps": 6, "log_steps": 2, **config}
     trainer = SmallTrainer()
     variables = {"logits/weights": trainer.model.weights[0], "logits/biases": trainer.model.weights[1]}

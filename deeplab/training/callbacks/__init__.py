@@ -33,7 +33,10 @@ class Callback:
 
 
 registry: Registry[type[Callback]] = Registry("callback")
-for _name in ("profiler", "progress", "summaries", "augmented_samples", "live_evaluation", "checkpoints"):
+for _name in (
+    *("profiler", "progress", "summaries", "augmented_samples", "live_evaluation", "curves"),
+    *("checkpoints", "weight_averaging", "training_report"),
+):
     registry.register_lazily(_name, f"deeplab.training.callbacks.{_name}")
 
 register = registry.register
@@ -52,15 +55,21 @@ class Pace:
     """
 
     def __init__(self, step: int):
-        self._step, self._at = step, time.monotonic()
+        self._step, self._at, self._seconds, self._waits = step, time.monotonic(), 0.0, False
+
+    def step(self, step: int) -> None:
+        """Must be called after each step, so that time that was not spent on steps can be left out."""
+        if self._waits:
+            self._step, self._at, self._waits = step, time.monotonic(), False
 
     def lap(self, step: int) -> float:
-        """Seconds per step since the last lap."""
-        now = time.monotonic()
-        seconds = (now - self._at) / max(1, step - self._step)
-        self._step, self._at = step, now
-        return seconds
+        """Seconds per step since the last lap; those of the last lap where no step can be measured since."""
+        if step > self._step:
+            now = time.monotonic()
+            self._seconds = (now - self._at) / (step - self._step)
+            self._step, self._at = step, now
+        return self._seconds
 
-    def pause(self, seconds: float) -> None:
-        """Leaves out time that was not spent on steps."""
-        self._at += seconds
+    def interrupt(self) -> None:
+        """Leaves out the time until the end of the next step."""
+        self._waits = True

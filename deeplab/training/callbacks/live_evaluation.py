@@ -16,6 +16,8 @@ import json
 import pathlib
 import time
 
+import keras
+
 from deeplab.checkpoint import manager
 from deeplab.checkpoint.chosen import BEST, RECORD, read_best
 from deeplab.config import run_file
@@ -51,6 +53,7 @@ class LiveEvaluation(Callback):
         self._best = read_best(self._folder)
         if (self._best.get("split"), self._best.get("metric")) != (state.config.eval_split, self._metric):
             self._best = {}
+        state.best = self._best
         self._rows = [row for row in self._read_history() if int(row["step"]) <= state.step]
         self._lower_rate(state)
         if state.step and not self._has_row(state):
@@ -74,7 +77,7 @@ class LiveEvaluation(Callback):
     def _evaluate(self, state: TrainState) -> None:
         state.require_finite_loss()
         started = time.monotonic()
-        self._evaluator = evaluator = self._evaluator or make_evaluator(state)
+        self._evaluator = evaluator = self._evaluator or make_evaluator(state, evaluation_model.model_of(state))
         evaluator.predictor.step = state.step
         with state.stop.at_once():
             report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
@@ -82,6 +85,7 @@ class LiveEvaluation(Callback):
         if metrics[self._metric] > self._best.get("value", -2.0):  # never for NaN
             self._save_best(state, metrics)
         self._add_row(state, metrics)
+        state.best, state.evaluation = self._best, (report, evaluator)
         self._lower_rate(state)
         for warning in report.warnings():
             console.warning(warning)
@@ -165,12 +169,11 @@ class LiveEvaluation(Callback):
         write_atomically(self._folder / HISTORY, text.getvalue().encode())
 
 
-def make_evaluator(state: TrainState) -> Evaluator:
-    """An Evaluator of the live model on `eval_split`, with the defaults of the eval command."""
+def make_evaluator(state: TrainState, model: keras.Model) -> Evaluator:
+    """An Evaluator of a model in training on `eval_split`, with the defaults of the eval command."""
     assert state.configs
     dataset = state.dataset
     settings = PredictionSettings(state.configs.model, state.configs.resize)
-    model = evaluation_model.model_of(state)
     predictor = ModelPredictor(
         model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
     )

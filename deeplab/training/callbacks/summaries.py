@@ -41,16 +41,18 @@ class Summaries(Callback):
             self._writer = tf.summary.create_file_writer(state.config.train_logdir)
 
     def after_step(self, state: TrainState) -> None:
+        self._pace.step(state.step)
         with writing(state), self._writer.as_default(state.step):
             if state.is_log_step:
                 for name, tag in TAGS.items():
                     tf.summary.scalar(tag, state.results[name])
-                tf.summary.scalar("global_step/sec", 1.0 / self._pace.lap(state.step))
+                seconds = self._pace.lap(state.step)
+                tf.summary.scalar("global_step/sec", 1.0 / seconds if seconds else 0.0)
             if state.is_last_step or time.monotonic() - self._summarized_at >= state.config.save_summaries_secs:
                 self._summarize(state)
 
     def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
-        self._pace.pause(metrics["seconds"])
+        self._pace.interrupt()
         with writing(state), self._writer.as_default(state.step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"evaluation/{name}", value)

@@ -48,6 +48,17 @@ def test_what_is_no_array_is_refused(tmp_path, tensors):
         writer.write(str(tmp_path / "x"), tensors)
 
 
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_not_begun(tmp_path, tensors, monkeypatch):
+    manager.save_step(tmp_path, 1, tensors)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(writer, "free_space", lambda folder: 4_000)
+    monkeypatch.setattr(writer, "_save", lambda *_: pytest.fail("it was begun"))
+    with raises("disk-full", where="model.ckpt-2") as caught:
+        manager.save_step(tmp_path, 2, {"big": np.ones(1_001, np.float32)})
+    assert "0.0 MB are free" in caught.value.rule
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_full_disk_leaves_what_was_there(tmp_path, tensors):
     before = manager.save_step(tmp_path, 1, tensors)
     listing = sorted(tmp_path.iterdir())

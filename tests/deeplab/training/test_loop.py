@@ -260,8 +260,8 @@ def test_a_signal_within_a_step_saves_the_steps_that_were_done(disc_records, tmp
     assert train_with(disc_records, tmp_path / "whole", 4, save_interval_steps=1, max_checkpoints_to_keep=9) == 0
     run_step = guards.run_step
 
-    def interrupted(train_step, batch, step, folder):
-        results = run_step(train_step, batch, step, folder)
+    def interrupted(train_step, batch, step, *more):
+        results = run_step(train_step, batch, step, *more)
         if step == 1:
             signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # after the update, before it is counted
         return results

@@ -1,0 +1,75 @@
+"""The mean of the last checkpoints' weights, written at the end into `averaged/` beside them.
+
+Stochastic weight averaging (Izmailov et al., arXiv:1803.05407) over the checkpoints that are in the training folder
+anyway, so that nothing is kept in memory and a stop changes nothing. Batch norm's statistics are computed for the mean.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from deeplab import checkpoint
+from deeplab.checkpoint import manager
+from deeplab.checkpoint.bundle import step_in_name
+from deeplab.checkpoint.chosen import AVERAGED
+from deeplab.checkpoint.restore import averaged_name
+from deeplab.config import run_file
+from deeplab.training import evaluation_model
+from deeplab.training.callbacks import Callback, live_evaluation, register
+from deeplab.training.state import TrainState
+from deeplab.utils import console
+from deeplab.utils.files import write_atomically
+from slim.layers import variables_by_name
+
+
+@register("weight_averaging")
+class WeightAveraging(Callback):
+    """Averages the last `average_checkpoints` checkpoints after the last step."""
+
+    def on_end(self, state: TrainState) -> None:
+        number = state.config.average_checkpoints
+        if not number or not state.is_last_step:
+            return
+        prefixes = regular_checkpoints(state)[-number:]
+        model = evaluation_model.make_copy(state)
+        for name, value in mean_of(prefixes, list(variables_by_name(model))).items():
+            variables_by_name(model)[name].assign(value)
+        state.recalibrate(model, always=True)
+        folder = pathlib.Path(state.config.train_logdir)
+        (folder / AVERAGED).mkdir(exist_ok=True)
+        config = folder / run_file.FILE_NAME
+        if config.exists():
+            write_atomically(folder / AVERAGED / run_file.FILE_NAME, config.read_bytes())
+        tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(model).items()}
+        prefix = manager.save_step(folder / AVERAGED, state.step, tensors, keep=1)
+        console.note(
+            f"mean of {len(prefixes)} checkpoints: {prefix} (`checkpoint={AVERAGED}`){self._score(state, model)}"
+        )
+
+    def _score(self, state: TrainState, model) -> str:
+        """The metric of the mean, where the training is evaluated."""
+        if not state.config.eval_every:
+            return ""
+        evaluator = live_evaluation.make_evaluator(state, model)
+        report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
+        name = state.config.best_metric
+        return f", {name} {live_evaluation.metrics_of(report)[name]:.4f} on {report.split}"
+
+
+def regular_checkpoints(state: TrainState) -> list[str]:
+    """Prefixes of the checkpoints at every `save_interval_steps` and at the last step; a stop may have left others."""
+    every = state.config.save_interval_steps
+    found = {step_in_name(prefix): prefix for prefix in manager.all_checkpoints(state.config.train_logdir)}
+    return [found[step] for step in sorted(filter(None, found)) if step % every == 0 or step == state.step]
+
+
+def mean_of(prefixes: list[str], names: list[str]) -> dict[str, np.ndarray]:
+    """Mean of variables over checkpoints, of their running averages where they have some: name -> float32 array."""
+    sums = {name: np.zeros((), np.float64) for name in names}
+    for prefix in prefixes:
+        opened = checkpoint.open(prefix)
+        for name in names:
+            sums[name] = sums[name] + opened.array(averaged_name(name, opened))
+    return {name: (total / len(prefixes)).astype(np.float32) for name, total in sums.items()}

@@ -1,0 +1,152 @@
+"""What a training step needs of memory, by an estimate, and which setting lowers it by how much.
+
+Counted are the outputs of all layers, which the backward pass needs, for one part of a batch; the weights with their
+gradients, slots and averages; and the logits at label size. What TensorFlow needs beside them (workspaces, copies) is
+not. Used where memory runs out, and as a warning before the first step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from deeplab.config.training_config import TrainConfig
+from deeplab.training.step import Trainer
+from deeplab.utils import console
+
+_COPIES_OF_LOGITS = 3  # at label size, float32: logits, their gradient, the losses' own
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """An estimate, in bytes.
+
+    Attributes:
+      image: of one image of a batch.
+      images: images that are computed together.
+      weights: of weights, gradients, slots and averages.
+    """
+
+    image: int
+    images: int
+    weights: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of a step."""
+        return self.image * self.images + self.weights
+
+
+def estimate(trainer: Trainer, config: TrainConfig, num_classes: int) -> MemoryNeed:
+    """What a step needs on each device."""
+    height, width = config.train_crop_size
+    logits = _COPIES_OF_LOGITS * 4 * num_classes * height * width
+    image = activations(trainer.model, (height, width)) + logits
+    stored = sum(4 * math.prod(variable.shape) for variable in trainer.variables().values())
+    gradients = sum(4 * math.prod(variable.shape) for variable in trainer.trainable().values())
+    images = config.train_batch_size // config.num_clones // config.accumulate_steps
+    return MemoryNeed(image, max(1, images), stored + gradients)
+
+
+def activations(model: keras.Model, size: tuple[int, int]) -> int:
+    """Bytes of all layers' outputs for one image of a height and width."""
+    channels = model.inputs[0].shape[-1]
+    total = 0
+
+    def counting(operation):
+        def compute(*args, **kwargs):
+            nonlocal total
+            outputs = operation.compute_output_spec(*args, **kwargs)
+            for tensor in keras.tree.flatten(outputs):
+                itemsize = 2 if "16" in str(tensor.dtype) else 4
+                total += itemsize * math.prod(side or 1 for side in tensor.shape)
+            return outputs
+
+        return compute
+
+    model._run_through_graph(keras.KerasTensor((1, *size, channels), "float32"), operation_fn=counting)
+    return total
+
+
+def advice(need: MemoryNeed, config: TrainConfig) -> str:
+    """The settings to lower, each with what it saves by the estimate."""
+    part = need.image * need.images
+    lines = []
+    if need.images > 1:
+        parts = next(p for p in range(config.accumulate_steps + 1, 10**6) if _divides(p, config))
+        saved = part - need.image * max(1, config.train_batch_size // config.num_clones // parts)
+        lines.append(f"`accumulate_steps={parts}` saves about {size_text(saved)} and keeps the batch")
+        lines.append(f"`train_batch_size={max(1, config.train_batch_size // 2)}` saves {size_text(part // 2)}")
+    if config.precision == "float32":
+        lines.append(f"`precision=mixed_bfloat16` saves up to {size_text(part // 2)}")
+    height, width = config.train_crop_size
+    smaller = (max(1, height * 3 // 4), max(1, width * 3 // 4))
+    saved = part - part * smaller[0] * smaller[1] // (height * width)
+    lines.append(f"`train_crop_size={smaller[0]},{smaller[1]}` saves {size_text(saved)}")
+    return "; ".join(lines)
+
+
+def _divides(parts: int, config: TrainConfig) -> bool:
+    return (config.train_batch_size // config.num_clones) % parts == 0
+
+
+def warn(trainer: Trainer, config: TrainConfig, num_classes: int) -> None:
+    """Warns of a step that does not fit into main memory, where the system would end the program without a word."""
+    free = None if tf.config.list_physical_devices("GPU") else available()
+    need = estimate(trainer, config, num_classes) if free else None
+    if free and need and need.total > free:
+        hint = advice(need, config)
+        console.warning(f"{need_text(need)}, and {size_text(free)} of memory are free. To lower it: {hint}")
+
+
+def need_text(need: MemoryNeed) -> str:
+    """The estimate in words."""
+    return (
+        f"a step needs about {size_text(need.total)}: {size_text(need.image)} for each of {need.images} images, "
+        f"{size_text(need.weights)} for weights, gradients and slots"
+    )
+
+
+def size_text(size: float) -> str:
+    """Bytes as text, such as `1.2 GB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def available() -> int | None:
+    """Bytes of main memory that programs can have now; None where the system does not tell."""
+    limits = [_meminfo(), _cgroup()]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def _meminfo() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii", errors="replace") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def _cgroup() -> int | None:
+    """The container's own limit less what it uses."""
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = int(file.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            return max(0, limit - int(file.read()))
+    except (OSError, ValueError):  # no such limit ("max"), or another system
+        return None
+
+
+def used() -> int | None:
+    """Bytes that this process has in main memory; None where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
