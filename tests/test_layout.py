@@ -116,6 +116,7 @@ def test_tests_mirror_the_packages(package):
         "deeplab/test_full_disk.py": "all commands that write",
         "deeplab/export/test_every_family.py": "deeplab/export/ with every family of backbones",
         "deeplab/data/readers/test_reader_battery.py": "all readers, by one battery",
+        "deeplab/serving/test_openapi.py": "the description that deeplab/serving/app.py gives of itself",
         "deeplab/serving/test_page.py": "deeplab/serving/page/, in a browser",
         "deeplab/training/test_resuming.py": "all of training, with kills and random settings",
         "deeplab/model/test_heads.py": "all heads and decoders, against the reference",

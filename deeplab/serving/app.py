@@ -162,6 +162,8 @@ def create(given: dict[str, Any], predictors: Sequence[Predictor] = ()) -> FastA
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        for one in served.values():
+            one.batcher.start()
         yield
         for one in served.values():
             await run_in_threadpool(one.batcher.stop, config.timeout_secs)
@@ -461,6 +463,7 @@ _PREDICT_BODY = {
                         "instances": {"type": "array", "items": {}, "minItems": 1},
                         "inputs": {},
                     },
+                    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
                 },
                 "example": {"signature_name": protocol.BYTES, "instances": [{"b64": "..."}]},
             }

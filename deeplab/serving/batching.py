@@ -60,9 +60,16 @@ class Batcher:
         self._max_queue, self._on_batch = max_queue, on_batch
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._changed = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="deeplab-batches", daemon=True)
-        self._thread.start()
+        self._stopping = True
+        self.start()
+
+    def start(self) -> None:
+        """Take images again after a stop; called by the constructor."""
+        with self._changed:
+            if self._stopping:
+                self._stopping = False
+                self._thread = threading.Thread(target=self._run, name="deeplab-batches", daemon=True)
+                self._thread.start()
 
     def __len__(self) -> int:
         """Number of images that wait."""

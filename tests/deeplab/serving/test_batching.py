@@ -83,6 +83,8 @@ def test_a_stop_predicts_what_waits_and_takes_nothing_more(gated):
     assert all(future.result(0).labels.all() for future in futures)
     with pytest.raises(QueueFull):
         batcher.submit([image()], False)
+    batcher.start()
+    assert batcher.submit([image()], False)[0].result(60)
 
 
 def test_errors_reach_those_who_wait_and_the_queue_goes_on():
