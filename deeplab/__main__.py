@@ -31,6 +31,7 @@ COMMANDS = {
         "serve": "serve a model: a web page, and TensorFlow Serving's REST API",
         "find_label_errors": "rank the images of a split by how likely their labels are wrong",
         "rank_unlabeled": "say which unlabeled images to label next",
+        "benchmark": "measure how fast models are",
         "inspect_checkpoint": "show what a checkpoint is, or how two differ",
     },
     "Help": {

@@ -1,0 +1,117 @@
+"""How fast a Predictor is: loading, decoding and predicting apart, per size and batch.
+
+The command `benchmark` uses this; everything that predicts is a Predictor, so that all kinds of models compare.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab.inference.prediction import prepare
+from deeplab.inference.predictor import ModelPredictor, Predictor
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The calls of one size and batch.
+
+    Attributes:
+      model: its source.
+      size: `513x513`, or the number of the user's images.
+      batch: images per call.
+      calls: timed calls.
+      median_ms, p90_ms: milliseconds per call.
+      images_per_second: from the median.
+      cpu_seconds: processor time per image, of all cores together.
+      memory_mb: largest memory of the process so far.
+    """
+
+    model: str
+    size: str
+    batch: int
+    calls: int
+    median_ms: float
+    p90_ms: float
+    images_per_second: float
+    cpu_seconds: float
+    memory_mb: float
+
+    def row(self) -> tuple[str, ...]:
+        """The cells of the table."""
+        values = [f"{value:.1f}" for value in (self.median_ms, self.p90_ms, self.images_per_second)]
+        return (self.size, str(self.batch), *values, f"{self.cpu_seconds:.3f}", f"{self.memory_mb:.0f}")
+
+    def content(self) -> dict[str, object]:
+        """The values for JSON."""
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+
+HEADER = ("size", "batch", "median ms", "p90 ms", "images/s", "CPU s/image", "memory MB")
+
+
+def time_calls(calls: Sequence[Callable[[], object]], warm_up: int) -> tuple[np.ndarray, float]:
+    """Time calls one after the other.
+
+    Args:
+      calls: the timed ones; the first is also called for the warm-up.
+      warm_up: number of calls before.
+
+    Returns:
+      Seconds of each call, float64 [n], and processor seconds of all timed calls together.
+    """
+    for _ in range(warm_up):
+        calls[0]()
+    seconds = np.zeros(len(calls))
+    before = time.process_time()
+    for index, call in enumerate(calls):
+        started = time.perf_counter()
+        call()
+        seconds[index] = time.perf_counter() - started
+    return seconds, time.process_time() - before
+
+
+def time_images(predictor: Predictor, images: Sequence[np.ndarray], size: str, runs: int, warm_up: int) -> Timing:
+    """Time the prediction of single images, uint8 [H, W, C], labels alone; each takes its turn."""
+    calls = [functools.partial(predictor.predict, images[index % len(images)], False) for index in range(runs)]
+    return _timing(predictor.source, size, 1, *time_calls(calls, warm_up))
+
+
+def time_batch(predictor: ModelPredictor, side: int, batch: int, runs: int, warm_up: int) -> Timing:
+    """Time batches of square images that are prepared already."""
+    image = noise(side, predictor.settings.model.input_channels)
+    pixels = tf.stack([prepare(tf.constant(image), predictor.settings).pixels] * batch)
+    calls = [functools.partial(predictor.predict_padded, pixels)] * runs
+    return _timing(predictor.source, f"{side}x{side}", batch, *time_calls(calls, warm_up))
+
+
+def noise(side: int, channels: int = 3) -> np.ndarray:
+    """A square image of noise: uint8 [side, side, channels]."""
+    return np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
+
+
+def _timing(model: str, size: str, batch: int, seconds: np.ndarray, processor: float) -> Timing:
+    median, p90 = np.quantile(seconds, [0.5, 0.9]).tolist()
+    number = len(seconds)
+    speed = batch / max(median, 1e-9)
+    values = (1000 * median, 1000 * p90, speed, processor / (number * batch), peak_memory())
+    return Timing(model, size, batch, number, *values)
+
+
+def peak_memory() -> float:
+    """Largest memory of this process so far, in megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
