@@ -17,7 +17,7 @@ from deeplab.utils.paths import shorten
 
 _FIELD = "classes"
 _OTHERS = "*"  # every class that no other entry names
-_EXAMPLE = "write it like `classes=road,car=car|truck|bus,background=*`"
+_EXAMPLE = "write it like `classes='road,car=car|truck|bus,background=*'`"
 _MAX_SHOWN = 60  # characters of a cell of the table
 
 

@@ -540,6 +540,7 @@ class Collector:
         size: tuple[int, int] | None = None,
         split: str = UNDIVIDED,
         empty: bool = False,
+        outlines: Sequence[Shape] = (),
     ) -> None:
         """Adds the pair of an image and the mask that its shapes draw.
 
@@ -551,6 +552,7 @@ class Collector:
           size: height and width that the annotation states.
           split: of the pair.
           empty: the image has no shape; where `shapes` is a list, that is found out here.
+          outlines: those of the shapes that are known now, where `shapes` is a function.
 
         Raises:
           UserError: the split has a pair of that name already.
@@ -562,6 +564,9 @@ class Collector:
             shapes = shapes if factor == 1 else functools.partial(_scaled_later, shapes, factor)
             size = size if factor == 1 else None
             self._painted += not empty
+            known = [shape.scaled(factor, factor) for shape in outlines if shape.has_area]
+            if self._reach_outside(known, image, size):
+                self.note(_OUTSIDE, name)
         else:
             shapes = self._with_area(shapes, name, factor)
             size = size if factor == 1 else None

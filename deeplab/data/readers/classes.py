@@ -202,7 +202,7 @@ def _require_few(names: Sequence[str], drawn: bool, merged: MergedClasses | None
         rule = f"there are {len(kept)} class names; labels of 8 bits hold {datasets.MAX_CLASSES}"
         raise UserError("too-many-classes", rule, "use fewer classes", field="class_names", value=len(kept))
     rule = f"there are {len(kept)} classes with the background; labels of 8 bits hold {datasets.MAX_CLASSES}"
-    hint = "merge or drop some with `classes`, e.g. `classes=car=car|truck,background=*`"
+    hint = "merge or drop some with `classes`, e.g. `classes='car=car|truck,background=*'`"
     raise UserError("too-many-classes", rule, hint, where="annotations", value=len(kept))
 
 

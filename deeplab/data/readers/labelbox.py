@@ -138,11 +138,12 @@ def _read_row(
         part = _part(entry, f"{where}, object {place}", masks, collector, name)
         if part is not None:
             parts.append(part)
-    if any(isinstance(part, _LabelboxMask) for part in parts):  # files are opened when the label is drawn
+    outlines = [part for part in parts if isinstance(part, Shape)]
+    if len(outlines) < len(parts):  # files are opened when the label is drawn
         collector.used_names.update(part.name for part in parts)
-        collector.add(name, image, where, functools.partial(_draw, parts), size, split)
+        collector.add(name, image, where, functools.partial(_draw, parts), size, split, outlines=outlines)
     else:
-        collector.add(name, image, where, [part for part in parts if isinstance(part, Shape)], size, split)
+        collector.add(name, image, where, outlines, size, split)
 
 
 def _draw(parts: Sequence[Shape | _LabelboxMask], height: int, width: int) -> list[Shape]:

@@ -102,13 +102,13 @@ def _read_file(path: str, inside: str, split: str, images: ImageFinder, collecto
         else:
             collector.skipped("object without an outline", images.name(image))
     stated = (size[0], size[1]) if all(size) else None
-    masks = [part for part in parts if isinstance(part, _LabelmeMask)]
-    if masks:  # files are opened when the label is drawn
+    outlines = [part for part in parts if isinstance(part, Shape)]
+    if len(outlines) < len(parts):  # files are opened when the label is drawn
         collector.used_names.update(part.name for part in parts)
         shapes: Any = functools.partial(_draw, parts)
-        collector.add(images.name(image), image, path, shapes, stated, split)
+        collector.add(images.name(image), image, path, shapes, stated, split, outlines=outlines)
     else:
-        collector.add(images.name(image), image, path, [s for s in parts if isinstance(s, Shape)], stated, split)
+        collector.add(images.name(image), image, path, outlines, stated, split)
 
 
 def _draw(parts: Sequence[Shape | _LabelmeMask], height: int, width: int) -> list[Shape]:

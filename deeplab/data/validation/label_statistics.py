@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -124,7 +125,7 @@ def check_class_names(summary: Summary) -> Iterator[Finding]:
     alike = near_equal(names)
     if alike and not is_known(dataset):
         shown = shorten([f"{first!r} and {second!r}" for first, second in alike])
-        hint = f"`classes={proposal(names)}` if they are one class"
+        hint = f"`classes={shlex.quote(proposal(names))}` if they are one class"
         yield finding("class-names-alike", LABELS, f"{shown} differ little", hint=hint)
     ignore, ignored = dataset.ignore_label, sum(dataset.ignored_pixels.values())
     if ignore < len(names) and ignored and not _MEANS_NONE.fullmatch(names[ignore]) and not is_known(dataset):

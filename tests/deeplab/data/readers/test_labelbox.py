@@ -87,6 +87,15 @@ def test_masks_are_read_from_a_folder(tmp_path):
     assert (label[8:] == road).all() and (label[7] == 0).all() and (label == sky).sum() == 36 - 8
 
 
+def test_outlines_beside_masks_must_be_inside_the_image_too(tmp_path):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.full((10, 12), 255, np.uint8)).save(tmp_path / "masks" / "f1.png")
+    mask = {"feature_id": "f1", "name": "sky", "mask": {"url": "https://api.labelbox.com/masks/f1"}}
+    far = {"name": "car", "bounding_box": {"top": 6, "left": 0, "height": 20, "width": 30}}
+    with raises("shapes-outside", where="annotations"):
+        drawn({**write(tmp_path, row("a.jpg", mask, far)), "mask_folder": str(tmp_path / "masks")})
+
+
 def test_masks_without_a_folder_are_not_downloaded(tmp_path):
     mask = {"feature_id": "f1", "name": "sky", "mask": {"url": "https://api.labelbox.com/masks/f1"}}
     with raises("file-not-found", where="export.ndjson, row 1, object 1") as caught:

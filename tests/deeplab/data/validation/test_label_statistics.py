@@ -234,7 +234,7 @@ def test_two_classes_of_one_name(discs, tmp_path):
 def test_two_classes_of_nearly_one_name(discs):
     (found,) = only(discs.check(class_names="ground,Disc,discs"), "class-names-alike")
     assert found.text == "'Disc' and 'discs' differ little"
-    assert found.hint == "`classes=Disc=Disc|discs,*` if they are one class"
+    assert found.hint == "`classes='Disc=Disc|discs,*'` if they are one class"
 
 
 def test_weights_far_apart_are_a_note(discs):
