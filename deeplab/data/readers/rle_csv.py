@@ -26,7 +26,8 @@ from deeplab.data.readers.annotation_files import (
     require_plain,
     shown_size,
 )
-from deeplab.data.readers.shapes import Shape, bitmap
+from deeplab.data.readers.bitmaps import Bitmap
+from deeplab.data.readers.shapes import Shape
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
@@ -221,10 +222,18 @@ def _draw(
             rule = f"its run lengths end at pixel {last}, but the image has {width}x{height} = {height * width}"
             hint = "use the image that was annotated, in its original size"
             raise UserError("size-mismatch", rule, hint, where=where, value=last)
-        changes = np.zeros(height * width + 1, np.int32)
-        np.add.at(changes, runs[:, 0], 1)
-        np.add.at(changes, runs.sum(axis=1), -1)
-        flat = np.cumsum(changes[:-1]) > 0
-        pixels = flat.reshape(width, height).T if by_columns else flat.reshape(height, width)
-        shapes.append(bitmap(name, pixels, where=where))
+        shapes.append(Shape(name, bitmap=Bitmap(_runs_of(runs, height * width), height, width, by_columns=by_columns)))
     return shapes
+
+
+def _runs_of(runs: np.ndarray, total: int) -> np.ndarray:
+    """Returns run lengths, int32 [n], from pixels outside on, of pairs of first pixel and length in any order."""
+    runs = runs[runs[:, 1] > 0]
+    if not len(runs):
+        return np.array([total], np.int32)
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(runs.sum(axis=1))
+    begins = np.concatenate([[True], runs[1:, 0] > ends[:-1]])  # of runs that neither overlap nor touch
+    starts = runs[begins, 0]
+    stops = ends[np.concatenate([np.flatnonzero(begins)[1:] - 1, [len(runs) - 1]])]
+    return np.diff(np.stack([starts, stops], axis=1).ravel(), prepend=0, append=total).astype(np.int32)

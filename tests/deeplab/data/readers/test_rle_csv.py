@@ -68,6 +68,16 @@ def test_classes_of_a_column_or_of_the_names(tmp_path, lines):
     np.testing.assert_array_equal(label == 2, two)
 
 
+def test_runs_in_any_order_may_touch_and_overlap(tmp_path):
+    settings = write(tmp_path, "ImageId,EncodedPixels", "a.jpg,41 20 1 5 3 5 8 2 100 0 596 5")
+    expected = np.zeros(HEIGHT * WIDTH, bool)
+    expected[[*range(9), *range(40, 60), *range(595, 600)]] = True
+    _, (label,) = drawn(settings, run_order="columns")
+    np.testing.assert_array_equal(label, expected.reshape(WIDTH, HEIGHT).T)
+    _, (label,) = drawn(write(tmp_path, "ImageId,EncodedPixels", "a.jpg,5 0"))
+    assert not label.any()
+
+
 def test_pixels_counted_from_zero(tmp_path):
     settings = write(tmp_path, "ImageId,EncodedPixels", "a.jpg,0 3 20 3")
     with raises("invalid-rle", where="train.csv, line 2") as caught:
