@@ -48,6 +48,7 @@ setup(
         # export formats and runtimes openvino, mnn: the exports are made of an ONNX model
         "openvino": ["openvino>=2026.4", "nncf>=3.4", "tf2onnx>=1.17", "onnx>=1.23"],
         "mnn": ["MNN>=3.6", "tf2onnx>=1.17", "onnx>=1.23"],
+        "coreml": ["coremltools>=9"],  # export format coreml
         "dev": requirements("requirements-dev.txt"),
     },
     entry_points={"console_scripts": ["deeplab = deeplab.__main__:main"]},

@@ -46,7 +46,7 @@ class Row:
       time: of one image, from uint8 pixels to labels; None if it was not measured.
       mean_iou: 0..1 on the labeled split; None if it was not measured.
       loss: the model's mean IoU minus this one.
-      agreement: fraction of pixels with the model's label, 0..1.
+      agreement: fraction of pixels with the model's label, 0..1; None if nothing here can run the file.
       is_reduced: whether its labels may differ from the model's.
     """
 
@@ -56,7 +56,7 @@ class Row:
     time: Time | None = None
     mean_iou: float | None = None
     loss: float | None = None
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     is_reduced: bool = False
 
 

@@ -244,9 +244,10 @@ def _target(config: ExportConfig) -> _Destination:
     folder, file = os.path.split(path)
     stem, suffix = os.path.splitext(file)
     extensions = list(dict.fromkeys(one.extension for one in formats.values() if one.extension))
+    folders = [one for one in formats.values() if one.extension == suffix]
     if not suffix or (os.path.isdir(path) and suffix not in extensions):
         folder, stem = path, USUAL_STEM
-    elif suffix not in extensions or os.path.isdir(path):
+    elif suffix not in extensions or (os.path.isdir(path) and not any(one.is_export(path) for one in folders)):
         wanted = " or ".join(extensions)
         rule = f"{path} is a folder" if os.path.isdir(path) else f"must end in {wanted}, not {suffix!r}"
         hint = f"`export_path={path}{''.join(extensions[:1])}`, or a folder, which has no suffix"
@@ -336,8 +337,13 @@ def _write_and_compare(
         chosen = calibration_images.choose(job.config, job.crop, job.predictor.bands)
         model = dataclasses.replace(model, calibration=chosen)
     reduced = _write(model, others, folder)
-    tensors, results = tensors | reduced, results | _compare(reduced, cases, folder, files)
-    return {name: tensors[name] for name in formats}, {name: results[name] for name in formats}, folded
+    runnable = {name: described for name, described in reduced.items() if others[name].has_runtime}
+    tensors, results = tensors | reduced, results | _compare(runnable, cases, folder, files)
+    return (
+        {name: tensors[name] for name in formats},
+        {name: results[name] for name in formats if name in results},
+        folded,
+    )
 
 
 def _write(model: FrozenModel, formats: Mapping[str, ExportFormat], folder: str) -> dict[str, list[TensorInfo]]:
@@ -383,7 +389,7 @@ def _judge(
       UserError: a file with reduced precision is too far from the model.
     """
     formats, config = job.target.formats, job.config
-    reduced = [name for name, one in formats.items() if not one.is_exact]
+    reduced = [name for name in files if not formats[name].is_exact]
     labeled = None
     if reduced:
         labeled = quality.labeled_images(config, job.predictor.num_classes, job.crop, job.predictor.bands)
@@ -395,16 +401,22 @@ def _judge(
     base = score(model, export_report.MODEL)
     times = export_report.measure({export_report.MODEL: model, **files}, cases[0][1]) if config.measure_time else {}
     rows = [Row(export_report.MODEL, "", time=times.get(export_report.MODEL), mean_iou=base)]
-    for name in formats:
+    for name, one in formats.items():
+        size = size_of(os.path.join(folder, name)) / 1e6
+        kind = next(kind for kind in FORMATS if FORMATS.get(kind) is one)
+        if name not in files:
+            rows.append(Row(kind, name, size, agreement=None, is_reduced=True))
+            continue
         predictor, agreement = files[name], parity.agreement(results[name])
         found = score(predictor, name) if name in reduced else None
         loss = base - found if base is not None and found is not None else None
         if name in reduced:
             quality.require_enough(name, loss, agreement, config)
-        size = size_of(os.path.join(folder, name)) / 1e6
-        kind = next(kind for kind in FORMATS if FORMATS.get(kind) is formats[name])
         rows.append(Row(kind, name, size, times.get(name), found, loss, agreement, name in reduced))
     how = [f"Pixels equal: on {len(cases)} images; of formats with full precision all must be, but for close calls."]
+    unchecked = [name for name in formats if name not in files]
+    if unchecked:
+        how.append(f"Converted only, not run, because nothing here can run them: {', '.join(unchecked)}.")
     if labeled:
         how.append(f"Mean IoU: on {len(labeled.pairs)} images of {labeled.split}, shrunk to the crop where larger.")
     return rows, how

@@ -9,6 +9,7 @@ own.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ TensorInfo = tuple[str, str, str]  # name, type, shape: ("ArgMax:0", "int64", "1
 
 def mentions_predictions(path: str) -> bool:
     """Whether a file mentions `SemanticPredictions`, as all exports do that hold tensor names as plain text."""
+    if os.path.isdir(path):
+        return False
     with open(path, "rb") as file:
         return b"SemanticPredictions" in file.read()
 
@@ -41,6 +44,7 @@ class ExportFormat:
       is_exact: whether its labels must be the model's; a format with reduced precision is judged by its mean IoU.
       is_calibrated: whether it needs images to find the ranges of its integers.
       prepares_inside: whether it takes images of any size, which it resizes and pads itself.
+      has_runtime: whether this project can run it, so that it is checked.
       needs: module -> the extra of this package that installs it.
     """
 
@@ -52,6 +56,7 @@ class ExportFormat:
     is_calibrated: bool = False
     prepares_inside: bool = True
     needs: Mapping[str, str] = field(default_factory=dict)
+    has_runtime: bool = True
 
     @property
     def extension(self) -> str:
@@ -82,6 +87,8 @@ _MODULES = {
     "openvino": "openvino",
     "openvino_float16": "openvino",
     "openvino_int8": "openvino",
+    "coreml": "coreml",
+    "coreml_int8": "coreml",
     "mnn": "mnn",
     "mnn_float16": "mnn",
     "mnn_int8": "mnn",

@@ -1,0 +1,68 @@
+"""Core ML packages: what is in them. They cannot be run here. Most tests need the extra coreml."""
+
+import json
+import sys
+
+import pytest
+from support.errors import raises
+from support.export_battery import CLASSES, export
+
+from deeplab.export.formats import FORMATS
+
+MISSING = ", ".join(FORMATS.get("coreml").missing())
+
+
+@pytest.fixture(scope="module")
+def exported(network, tmp_path_factory):
+    """The outcome of an export of both variants, and its folder."""
+    folder = tmp_path_factory.mktemp("coreml")
+    return export(network, folder, formats=("coreml", "coreml_int8"), parity_images=1, measure_time=True), folder
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"the extra coreml is not installed: {MISSING}")
+class TestCoreML:
+    @pytest.mark.parametrize("name", ["model.mlpackage", "model_int8.mlpackage"])
+    def test_the_interface_is_an_image_and_labels(self, exported, name):
+        import coremltools
+
+        model = coremltools.models.MLModel(str(exported[1] / name), skip_model_load=True)
+        (image,), (labels,) = model.get_spec().description.input, model.get_spec().description.output
+        assert (image.name, labels.name) == ("image", "SemanticPredictions")
+        assert (image.type.imageType.height, image.type.imageType.width) == (65, 97)
+        assert list(labels.type.multiArrayType.shape) == [1, 65, 97]
+        described = json.loads(model.user_defined_metadata["deeplab"])
+        assert described["classes"] == list(CLASSES.names)
+        operations = {
+            operation.type
+            for function in model.get_spec().mlProgram.functions.values()
+            for block in function.block_specializations.values()
+            for operation in block.operations
+        }
+        assert "conv" in operations and not operations & {"space_to_batch", "space_to_depth", "batch_norm"}
+
+    def test_weights_are_smaller_in_int8(self, exported):
+        sizes = [
+            sum(file.stat().st_size for file in (exported[1] / name).rglob("weight.bin"))
+            for name in ("model.mlpackage", "model_int8.mlpackage")
+        ]
+        assert sizes[1] < 0.7 * sizes[0]
+
+    def test_the_report_says_that_they_were_not_run(self, exported):
+        result, folder = exported
+        assert [row.agreement for row in result.rows[1:]] == [None, None] and not result.parity
+        assert "not run" in (folder / "export_report.md").read_text()
+        assert json.loads((folder / "metadata.json").read_text())["files"]["model.mlpackage"]["label_agreement"] is None
+
+    def test_a_package_is_replaced(self, network, exported):
+        path = exported[1] / "model.mlpackage"
+        assert FORMATS.get("coreml").is_export(str(path))
+        export(network, path, formats=("coreml",), parity_images=1)
+        assert path.is_dir()
+
+
+def test_a_missing_library_is_named(network, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    assert FORMATS.get("coreml").missing() == {"coremltools": "coreml"}
+    with raises("missing-library", where="coremltools") as caught:
+        export(network, tmp_path, formats=("coreml",), parity_images=1)
+    assert "[coreml]" in caught.value.hint and list(tmp_path.iterdir()) == []
