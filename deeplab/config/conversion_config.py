@@ -28,7 +28,8 @@ class LabelConfig(Config):
     classes: Texts = setting(
         (),
         "Merges, renames, reorders and drops classes by name: road,car=car|truck|bus,ignore=void,background=* makes "
-        "two classes and the background; `NEW=*` takes all classes that no entry names, `*` alone keeps them.",
+        "two classes and the background, which is always class 0; NEW=* takes all classes that no entry names, * alone "
+        "keeps them.",
     )
     num_classes: int | None = setting(
         None,

@@ -10,11 +10,15 @@ from PIL import Image
 from deeplab import build_data
 
 SCRIPT = """
-import sys
+import importlib, pkgutil, sys
+import deeplab.check_data, deeplab.data.conversion, deeplab.data.readers, deeplab.data.validation
 from deeplab.build_data import COMMAND
 for words in {commands!r}:
     sys.argv = ["build_data", *words]
     print("CODE", COMMAND.main(), flush=True)
+for room in (deeplab.data.readers, deeplab.data.conversion, deeplab.data.validation):
+    for module in pkgutil.iter_modules(room.__path__):
+        importlib.import_module(f"{{room.__name__}}.{{module.name}}")
 print("TENSORFLOW", "tensorflow" in sys.modules)
 """
 

@@ -149,6 +149,13 @@ def test_brush_regions_are_painted(folder):
     assert drawn(folder, region("brushlabels", value)) == SQUARE_DRAWN
 
 
+def test_brush_regions_are_scaled_to_resized_images(folder):
+    """Their pixels are those of the image that was annotated, unlike the percentages of other regions."""
+    value = {"format": "rle", "rle": brush_code(SQUARE_DRAWN)}
+    source = read(folder, task(region("brushlabels", value)), scale_annotations=True)
+    assert np.array_equal(draw(source, height=10, width=20), np.kron(SQUARE_DRAWN, np.ones((2, 2))))
+
+
 # --- Tasks and annotations ----------------------------------------------------------------------------------
 
 
