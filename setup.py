@@ -44,6 +44,8 @@ setup(
         "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "geo": ["rasterio>=1.4"],  # TIFF of any bands and size, georeferences
+        "hf": ["pyarrow>=16"],  # parquet and Arrow files of Hugging Face datasets
+        "medical": ["nibabel>=5.2", "pydicom>=3"],  # NIfTI volumes, DICOM images
         "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx
         # export formats and runtimes openvino, mnn: the exports are made of an ONNX model
         "openvino": ["openvino>=2026.4", "nncf>=3.4", "tf2onnx>=1.17", "onnx>=1.23"],

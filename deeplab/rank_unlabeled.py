@@ -55,10 +55,11 @@ def run(given: Given) -> None:
     candidates: list[ranking.Candidate] = []
     errors, shown = 0, {}
     with console.progress(total=len(files), what="predicting", unit="image") as bar:
-        for file, pixels in read_ahead(files):
+        for file, pixels in read_ahead(files, segmenter.read):
             try:
                 if isinstance(pixels, UserError):
                     raise pixels
+                assert pixels is not None  # nosec B101  # for the type checker
                 result = segmenter(pixels)
                 if result.probabilities is None:
                     rule, hint = "this model file has no probabilities", "give the checkpoint"
@@ -69,7 +70,7 @@ def run(given: Given) -> None:
                 errors += 1
                 console.error(error)
             else:
-                shown[len(candidates)] = (html_page.jpeg(pixels, 240), html_page.jpeg(result.overlay(), 240))
+                shown[len(candidates)] = (html_page.jpeg(result.image, 240), html_page.jpeg(result.overlay(), 240))
                 candidates.append(ranking.Candidate.of(file.path, result))
             bar.update()
     if candidates:

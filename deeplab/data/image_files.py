@@ -41,7 +41,7 @@ UNREADABLE = (
 JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_EXTENSIONS = (
     *(*JPEG_EXTENSIONS, ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".npy", ".npz"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".npy", ".npz", ".dcm"),
 )
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff", "jpeg"),
@@ -55,11 +55,11 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (rb"\0\0\0\x0cjP|\xff\x4f\xff\x51", "jpeg2000"),
     (rb"....ftyp(hei|hev|mif|msf)", "heif"),
     (rb"\x93NUMPY|PK\x03\x04.{26}[^\0]{1,200}\.npy", "npy"),
+    (rb".{128}DICM", "dicom"),
 )
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3", "a video", "extract its frames, e.g. `ffmpeg -i VIDEO frame_%05d.png`"),
     (rb"8BPS", "a Photoshop file", ""),
-    (rb".{128}DICM", "a DICOM file", "save it as PNG, in the window of gray values it is read with"),
     (rb"%PDF", "a PDF file", ""),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive", "unpack it"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the image", "run `git lfs pull` in its repository"),
@@ -246,6 +246,28 @@ def _decode(data: bytes, kind: str) -> None:
     image = Image.open(io.BytesIO(data), formats=("JPEG",))
     image.draft("L", (1, 1))  # every coefficient is read, but only 1/64 of the pixels are computed
     image.load()
+
+
+def numpy_array(data: bytes, where: str) -> np.ndarray:
+    """The array of an `.npy` file, or the only one of an `.npz` file.
+
+    Raises:
+      UserError: it cannot be read (`unreadable-image`), or holds several arrays (`unsupported-pixels`).
+    """
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            names = loaded.files
+            if len(names) != 1:
+                rule = f"holds {len(names)} arrays: {', '.join(names[:6])}"
+                raise UserError("unsupported-pixels", rule, "save one array per file", where=where, value=len(names))
+            loaded = loaded[names[0]]
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise ValueError, BadZipFile, EOFError, MemoryError and others
+        rule = f"cannot be read as a NumPy array: {' '.join(str(error).split())[:200]}"
+        raise UserError("unreadable-image", rule, "save it again with numpy.save", where=where) from None
+    return loaded
 
 
 # --- PNG ---------------------------------------------------------------------------------------------------

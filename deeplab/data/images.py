@@ -27,9 +27,18 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa
 
 from deeplab.data import geotiff, records
 from deeplab.data.bands import DTYPES, MAX_CHANNELS, ImageBands
-from deeplab.data.image_files import inspect_image, kind_of, read_orientation, require_short_sides, unreadable
+from deeplab.data.containers import read_content
+from deeplab.data.image_files import (
+    inspect_image,
+    kind_of,
+    numpy_array,
+    read_orientation,
+    require_short_sides,
+    unreadable,
+)
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file, require_regular
 
@@ -44,7 +53,8 @@ NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
     "(`bands=all` keeps all)",
     "dark": (
         "with more than 8 bits per channel and no value above 4095 of 65535, which models see nearly black: build with "
-        "`bands=all`, which keeps all bits and scales the values, or multiply all images by the same factor"
+        "`bands=all`, which keeps all bits and scales the values, or multiply all images by the same factor, e.g. "
+        "`magick IN.tif -evaluate multiply 16 OUT.png` for 12 bits"
     ),
     "pages": "with several pages or frames: only the first is used",
     "alpha_kept": "with an alpha channel, which is a band like the others",
@@ -202,7 +212,7 @@ def read_raster(
         _require_room(*(window[2:] if window else (height, width)), len(chosen), where)
         pixels, valid = geotiff.read_valid(path, chosen, window)
         return _as_raster(pixels, valid, where)
-    data = read_file(where)
+    data = read_content(where)
     decoded, notes = _array_of(data, where, mask_size, exif)
     chosen = _require_bands(decoded.shape[2], numbers, where)
     if list(chosen) != list(range(1, decoded.shape[2] + 1)):
@@ -274,7 +284,9 @@ def _array_of(
     """The values of a file that is no TIFF, upright: [H, W, C], and notes."""
     kind = kind_of(data, where)
     if kind == "npy":
-        return _of_numpy(data, where), ()
+        return _numpy_image(data, where), ()
+    if kind == "dicom":
+        return _dicom_image(data, where), ()
     if kind == "png" and data[24] == 16:
         decoded = _deep_png(data, where)
     elif kind in ("png", "webp") and Image.open(io.BytesIO(data)).mode in ("LA", "RGBA"):
@@ -318,21 +330,9 @@ def _deep_png(data: bytes, where: str) -> _Decoded:
     return _Decoded(np.ascontiguousarray(pixels), "PNG", facts.orientation, ["alpha_kept"] if facts.alpha else [])
 
 
-def _of_numpy(data: bytes, where: str) -> np.ndarray:
-    """The array of an `.npy` file, or the only one of an `.npz` file: [H, W, C]."""
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            names = loaded.files
-            if len(names) != 1:
-                rule = f"holds {len(names)} arrays: {', '.join(names[:6])}"
-                raise UserError("unsupported-pixels", rule, "save one array per file", where=where, value=len(names))
-            loaded = loaded[names[0]]
-    except UserError:
-        raise
-    except Exception as error:  # damaged files raise ValueError, BadZipFile, EOFError, MemoryError and others
-        rule = f"cannot be read as a NumPy array: {' '.join(str(error).split())[:200]}"
-        raise UserError("unreadable-image", rule, "save it again with numpy.save", where=where) from None
+def _numpy_image(data: bytes, where: str) -> np.ndarray:
+    """An array file as image: [H, W, C]."""
+    loaded = numpy_array(data, where)
     shape = list(loaded.shape)
     if loaded.ndim == 2 and 0 not in shape:
         return loaded[..., np.newaxis]
@@ -343,6 +343,25 @@ def _of_numpy(data: bytes, where: str) -> np.ndarray:
         rule = f"holds an array of shape {shape}, whose channels seem to come first"
         raise UserError("unsupported-pixels", rule, "save array.transpose(1, 2, 0)", where=where, value=shape)
     return loaded
+
+
+def _dicom_image(data: bytes, where: str) -> np.ndarray:
+    """A DICOM image, [H, W, C], with the file's rescaling to physical values (Hounsfield units in CT)."""
+    pydicom = require("pydicom", "medical")
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        pixels = dataset.pixel_array
+        if dataset.get("SamplesPerPixel", 1) == 1 and ("RescaleSlope" in dataset or "RescaleIntercept" in dataset):
+            slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+            if (slope, intercept) != (1.0, 0.0):
+                pixels = (pixels * slope + intercept).astype(np.float32)
+    except Exception as error:  # damaged files raise InvalidDicomError, AttributeError, ValueError and others
+        rule = f"cannot be read as a DICOM image: {' '.join(str(error).split())[:200]}"
+        raise UserError("unreadable-image", rule, "copy or export the file again", where=where) from None
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        rule = f"has {dataset.NumberOfFrames} frames, where one image is read"
+        raise UserError("unsupported-pixels", rule, "export one file per frame", where=where)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def _as_raster(pixels: np.ndarray, valid: np.ndarray | None, where: str, notes: Sequence[str] = ()) -> Raster:
@@ -695,8 +714,8 @@ def _encoded(
     return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
 
 
-def _rgb_of_numpy(data: bytes, where: str) -> _Decoded:
-    pixels = _of_numpy(data, where)
+def _rgb_numpy_image(data: bytes, where: str) -> _Decoded:
+    pixels = _numpy_image(data, where)
     if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
         rule = f"is an array {list(pixels.shape)} of {pixels.dtype}, not an 8-bit gray or RGB image"
         hint = "`bands=all` builds records of such values"
@@ -706,7 +725,7 @@ def _rgb_of_numpy(data: bytes, where: str) -> _Decoded:
 
 def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
     if kind == "npy":
-        return _rgb_of_numpy(data, where)
+        return _rgb_numpy_image(data, where)
     tags = _tags_of(data) if kind == "tiff" else {}
     _require_plain_tiff(tags, where)
     _require_all_rows(tags, where, len(data))

@@ -24,8 +24,10 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_for, on_pixels, rgb_text, snap_colors
-from deeplab.data.image_files import UNREADABLE, png_chunks, unreadable
+from deeplab.data.containers import read_content
+from deeplab.data.image_files import UNREADABLE, numpy_array, png_chunks, unreadable
 from deeplab.utils.errors import UserError
+from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
 
@@ -310,6 +312,44 @@ class DecodedLabel:
     snapped: int = 0
 
 
+def read_mask(path: str) -> bytes:
+    """The bytes of a mask file, or of a member of a container; arrays (`.npy`, `.npz`, `.mat`) become gray PNG.
+
+    Raises:
+      UserError: as `containers.read_content`; an array that holds no class indices (`not-a-mask`) or cannot be read
+        (`unreadable-image`).
+    """
+    data = read_content(path)
+    is_matlab = data.startswith(_MATLAB)
+    if not (is_matlab or data.startswith((b"\x93NUMPY", b"PK\x03\x04"))):
+        return data
+    values = _matlab_array(data, path) if is_matlab else numpy_array(data, path)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
+    if values.ndim != 2 or not whole or not values.size or values.min() < 0 or values.max() > 65535:
+        rule = f"holds an array {list(values.shape)} of {values.dtype}, not class indices [H, W] from 0 to 65535"
+        raise UserError("not-a-mask", rule, "save masks as uint8 [H, W]", where=path)
+    stored = values.astype(np.uint8 if values.max() < 256 else np.uint16)
+    return cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _matlab_array(data: bytes, where: str) -> np.ndarray:
+    """The only matrix of numbers in a MATLAB 5 file: [H, W]."""
+    try:
+        content = require("scipy.io", "sbd").loadmat(io.BytesIO(data))
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise ValueError, TypeError, EOFError, zlib.error and others
+        rule = f"cannot be read as a MATLAB file: {' '.join(str(error).split())[:200]}"
+        raise UserError("unreadable-image", rule, "save it again, with -v7", where=where) from None
+    matrices = {name: value for name, value in content.items() if getattr(value, "ndim", 0) == 2}
+    matrices = {name: value for name, value in matrices.items() if value.dtype.kind in "biuf" and value.size > 1}
+    if len(matrices) != 1:
+        rule = f"holds {len(matrices)} matrices of numbers ({', '.join(matrices) or 'none'}), not the one of a mask"
+        raise UserError("not-a-mask", rule, "save the mask alone", where=where, value=len(matrices))
+    return next(iter(matrices.values()))
+
+
 def decode_label(data: bytes, where: str, spec: LabelSpec) -> DecodedLabel:
     """Decode a mask file to a label.
 
@@ -401,6 +441,7 @@ def _plain_indices(data: bytes) -> np.ndarray | None:
     return pixels if pixels.shape == (height, width) and pixels.dtype == np.uint8 else None
 
 
+_MATLAB = b"MATLAB 5.0 MAT-file"
 _ONE_CHANNEL, _COLOR_MODES = ("1", "L", "P"), ("RGB", "RGBA")
 
 

@@ -218,7 +218,12 @@ class Segmenter:
             progress=progress or (lambda done, total: None),
         )
 
-    def _read(self, file: image_files.ImageFile) -> np.ndarray:
+    def read(self, file: image_files.ImageFile) -> np.ndarray:
+        """The pixels of an image file as the model takes them: uint8 [H, W, 3], RGB, or raw values [H, W, C].
+
+        Raises:
+          UserError: it cannot be read, or has other bands than the model.
+        """
         return images.to_pixels(file.path, self.bands)
 
     def folder(
@@ -229,7 +234,7 @@ class Segmenter:
         Raises:
           UserError: there is no image, or one cannot be read; the ones after it are not processed.
         """
-        for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive), self._read):
+        for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive), self.read):
             if isinstance(pixels, UserError):
                 raise pixels
             assert pixels is not None  # nosec B101  # for the type checker

@@ -18,6 +18,7 @@ from PIL import Image
 from deeplab.data import geotiff
 from deeplab.data.bands import BandHistogram, ImageBands
 from deeplab.data.class_names import BACKGROUND
+from deeplab.data.containers import read_content
 from deeplab.data.image_files import UNREADABLE
 from deeplab.data.images import (
     PreparedImage,
@@ -36,13 +37,13 @@ from deeplab.data.labels import (
     decode_label,
     decode_label_values,
     encode_label,
+    read_mask,
     to_label,
 )
 from deeplab.data.readers.shapes import ShapesMask
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import read_file
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -189,7 +190,7 @@ def read_label_of(pair: Pair, recipe: Recipe) -> DecodedLabel:
 
 def _label_of(mask: str | Mask, image: str, painter: Painter, exif: str) -> DecodedLabel:
     if isinstance(mask, str):
-        data = read_file(mask)
+        data = read_mask(mask)
         _require_lossless(data, mask, painter.rule)
         return decode_label(data, mask, painter.rule)
     height, width, _ = raster_size(image, exif)
@@ -280,9 +281,9 @@ def read_pair(pair: Pair, recipe: Recipe) -> tuple[PreparedImage, DecodedLabel]:
     Raises:
       UserError: as `convert`.
     """
-    data = read_file(pair.image)
+    data = read_content(pair.image)
     if isinstance(pair.mask, str):
-        mask = read_file(pair.mask)
+        mask = read_mask(pair.mask)
         _require_lossless(mask, pair.mask, recipe.painter.rule)
         decoded = decode_label(mask, pair.mask, recipe.painter.rule)
         image = prepare(data, pair.image, decoded.label.shape, recipe.exif, recipe.decode)

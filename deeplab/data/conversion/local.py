@@ -22,6 +22,7 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import geotiff
 from deeplab.data.bands import RGB, ImageBands, parse_bands, parse_scale
+from deeplab.data.containers import expanded
 from deeplab.data.conversion.beam import chunks, write_in_pipeline
 from deeplab.data.conversion.encode import Converted, Recipe, convert_tiles, tiles_of
 from deeplab.data.conversion.summary import BadPairs, Oddities, SplitCounts, describe, measured_bands, print_merged
@@ -84,6 +85,7 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         records.empty_tile_fraction,
     )
     refuse_leaks(source.splits)
+    source = dataclasses.replace(source, splits={split: expanded(pairs) for split, pairs in source.splits.items()})
     splits = _in_tiles(source.splits, recipe) if recipe.bands and recipe.tile_size else source.splits
     with Transaction(folder) as transaction:
         write = write_in_pipeline if records.beam else write_shards
@@ -120,7 +122,7 @@ def _chosen_bands(source: Source, records: RecordConfig, exif: str, others: Data
         if held is not None and not held.is_rgb:
             raise _bands_differ(held, RGB)
         return None
-    first = source.pairs()[0].image
+    first = expanded(source.pairs()[:1])[0].image
     raster = read_raster(first, numbers, _first_window(first, exif), exif=exif)
     bands = ImageBands(raster.pixels.shape[2], str(raster.pixels.dtype), numbers)
     if records.scale_from:

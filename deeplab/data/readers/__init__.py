@@ -71,6 +71,8 @@ for _name, _summary in {
     "labelme_xml": "LabelMe 3 (MIT): one XML file per image",
     "labelbox": "Labelbox: NDJSON or JSON export",
     "darwin": "V7 Darwin: one JSON file per image",
+    "nifti": "NIfTI volumes: each slice is an image (extra `medical`)",
+    "parquet": "parquet and Arrow files, as of Hugging Face datasets (extra `hf`)",
     "rle_csv": "Kaggle's CSV of run lengths",
     "deepfashion2": "DeepFashion2: clothes in 13 classes",
 }.items():

@@ -20,7 +20,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
-MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp")
+MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat")
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LISTED = 10  # files that an error names
 _TRIED = 12  # names of each kind from which a pattern is guessed

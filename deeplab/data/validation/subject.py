@@ -17,16 +17,16 @@ import numpy as np
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.bands import RGB, ImageBands, stretched
+from deeplab.data.containers import expanded, read_content
 from deeplab.data.dataset import Dataset
 from deeplab.data.images import encode_png, read_raster
-from deeplab.data.labels import LabelSpec
+from deeplab.data.labels import LabelSpec, read_mask
 from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.readers.source import Mask, Pair, Source
 from deeplab.data.split_names import in_order
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import finding, from_error
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import read_file
 from deeplab.utils.text import counted
 
 _HEADER_BYTES = 12  # of a record: its length and the checksum of the length
@@ -148,7 +148,7 @@ class FilePair:
 
     def _read(self, path: str, rule: str, met: list[Finding]) -> bytes | None:
         try:
-            return read_file(path)
+            return read_mask(path) if rule == "mask-unreadable" else read_content(path)
         except UserError as error:
             met.append(from_error(rule, error, self.split))
             return None
@@ -191,6 +191,7 @@ def of_source(
       UserError: there is no such split (`unknown-name`).
     """
     wanted = _wanted(splits, list(source.splits), checked)
+    source = dataclasses.replace(source, splits={split: expanded(source.splits[split]) for split in wanted})
     numbers = {split: len(source.splits[split]) for split in wanted}
 
     def pairs() -> Iterator[UnreadPair | Finding]:

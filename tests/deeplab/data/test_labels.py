@@ -13,7 +13,15 @@ from support.errors import raises
 
 from deeplab.data import labels
 from deeplab.data.colormaps import IGNORED, ColorTable, read_color_table
-from deeplab.data.labels import LabelSpec, decode_label, parse_label_map, read_label, spread_map, write_index_png
+from deeplab.data.labels import (
+    LabelSpec,
+    decode_label,
+    parse_label_map,
+    read_label,
+    read_mask,
+    spread_map,
+    write_index_png,
+)
 from deeplab.utils.errors import UserError
 
 LABEL = np.array([[0, 1, 2], [255, 2, 1]], np.uint8)
@@ -392,3 +400,36 @@ def test_indices_saved_as_rgb_are_indices_beside_a_table_of_colors():
         decode_label(encoded(Image.fromarray(rgb * 0)), "a.png", LabelSpec(3, table=LFW))
     near_black = decode_label(encoded(Image.fromarray(rgb // 2)), "a.png", LabelSpec(3, table=VOC_START, tolerance=9))
     np.testing.assert_array_equal(near_black.label, [[0, 0, 0]])
+
+
+class TestArrays:
+    """Masks that are arrays."""
+
+    LABEL = np.arange(12).reshape(3, 4) % 3
+
+    def read(self, path):
+        return decode_label(read_mask(str(path)), str(path), LabelSpec(3)).label
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+    def test_numpy(self, tmp_path, dtype):
+        np.save(tmp_path / "a.npy", self.LABEL.astype(dtype))
+        np.savez(tmp_path / "a.npz", self.LABEL[..., np.newaxis].astype(dtype))
+        for name in ("a.npy", "a.npz"):
+            np.testing.assert_array_equal(self.read(tmp_path / name), self.LABEL)
+
+    def test_matlab(self, tmp_path):
+        scipy_io = pytest.importorskip("scipy.io")
+        scipy_io.savemat(tmp_path / "a.mat", {"mask": self.LABEL.astype(np.uint8), "size": 3})
+        np.testing.assert_array_equal(self.read(tmp_path / "a.mat"), self.LABEL)
+        scipy_io.savemat(tmp_path / "a.mat", {"mask": self.LABEL, "other": self.LABEL})
+        with raises("not-a-mask", where="a.mat"):
+            self.read(tmp_path / "a.mat")
+        (tmp_path / "a.mat").write_bytes((tmp_path / "a.mat").read_bytes()[:200])
+        with raises("unreadable-image", where="a.mat"):
+            self.read(tmp_path / "a.mat")
+
+    @pytest.mark.parametrize("values", [[[0.5]], [[-1]], [[70000]], [[np.nan]], [1, 2], [[[1, 2]]]])
+    def test_what_holds_no_indices_is_refused(self, tmp_path, values):
+        np.save(tmp_path / "a.npy", np.array(values))
+        with raises("not-a-mask", where="a.npy"):
+            self.read(tmp_path / "a.npy")

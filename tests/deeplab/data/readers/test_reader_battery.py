@@ -227,6 +227,20 @@ def deepfashion2(root):
     return {"annotation_folder": str(root / "annos"), "image_folder": str(root / "image")}
 
 
+def nifti(root):
+    put(root, "images/a.nii.gz")
+    put(root, "labels/a_seg.nii.gz")
+    return {"image_folder": str(root / "images"), "mask_folder": str(root / "labels"), "mask_suffix": "_seg"}
+
+
+def parquet(root):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra `hf` is not installed")
+    write = pytest.importorskip("pyarrow.parquet").write_table
+    cells = [{"bytes": b"", "path": "a.png"}, {"bytes": b"", "path": "b.png"}]
+    write(pyarrow.table({"image": cells, "label": cells}), root / "rows.parquet")
+    return {"tables": str(root)}
+
+
 CLOTHES = datasets.load_known("deepfashion2").class_names
 GONE = ("file-not-found",)
 CASES = [
@@ -247,6 +261,8 @@ CASES = [
     ReaderCase("labelme_xml", labelme_xml, {"": 1}, ("background", "car"), ("a.xml",)),
     ReaderCase("labelbox", labelbox, {"": 1}, ("background", "car"), ("a.json",), GONE),
     ReaderCase("darwin", darwin, {"": 1}, ("background", "car", "sky"), ("a.json",)),
+    ReaderCase("nifti", nifti, {"": 1}),
+    ReaderCase("parquet", parquet, {"": 2}, in_tables=True),
     ReaderCase("rle_csv", rle_csv, {"": 2}, ("background", "car", "dog"), ("a.csv",), GONE),
     ReaderCase("deepfashion2", deepfashion2, {"": 1}, CLOTHES, ("annos/000001.json",)),
 ]
