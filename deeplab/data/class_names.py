@@ -6,6 +6,7 @@ Such files come in many forms: one name per line, CSV with a header (Roboflow's 
 
 from __future__ import annotations
 
+import csv
 import difflib
 import os
 import re
@@ -28,16 +29,25 @@ _COLUMNS = {
     "red": ("r", "red"),
     "green": ("g", "green"),
     "blue": ("b", "blue"),
+    "hex": ("color", "colour", "hex", "rgb"),
 }
-_LABELMAP = re.compile(r"(?P<name>[^:]+):(?P<red>\d+),(?P<green>\d+),(?P<blue>\d+):[^:]*:[^:]*")
+_LABELMAP = re.compile(r"(?P<name>[^:]+):(?P<red>\d+),(?P<green>\d+),(?P<blue>\d+)(?::[^:]*){0,2}")
+_INDEXED_COLOR = re.compile(
+    r"(?P<value>\d+)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)[\s,;]+(?P<name>[^\d\s].*)"
+)
+_NAME_AND_PLACE = re.compile(r"(?P<name>\S.*?)\s+(?P<value>\d+)")
 _FORMS = (  # of lines without a header, in the order in which they are tried; all lines must have the same one
     _LABELMAP,
+    _INDEXED_COLOR,
     re.compile(r"(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)(?:[\s,;]+(?P<name>\S.*))?"),
     re.compile(r"(?P<name>\S.*?)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)"),
     re.compile(r"(?P<value>\d+)\s*[,;:=\t]\s*(?P<name>\S.*)"),
     re.compile(r"(?P<name>\S.*?)\s*[,;:=\t]\s*(?P<value>\d+)"),
     re.compile(r"(?P<value>\d+)\s+(?P<name>[^\d\s].*)"),
+    _NAME_AND_PLACE,
 )
+_STRICT = (_INDEXED_COLOR, _NAME_AND_PLACE)  # whose values must be 0, 1, 2 ..., as they might be something else
+_HEX = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _SEPARATORS = (",", ";", "\t")
 _MIN_TYPO = 6  # letters of a name from which one wrong letter counts as a slip
 
@@ -135,25 +145,46 @@ def read_class_file(path: str | os.PathLike) -> list[ListedClass]:
     """Reads a file that lists classes, in any of the usual forms.
 
     Raises:
-      UserError: the file cannot be read, or lists no class (`missing-class-names`).
+      UserError: the file cannot be read, lists no class (`missing-class-names`), or has a line that its header does not
+        fit (`invalid-class-file`).
     """
     rows = [_COMMENT.sub("", line).strip() for line in read_text(path).splitlines()]
     rows = [row for row in rows if row]
-    found = _by_header(rows) or _by_form(rows) or [ListedClass(row) for row in rows]
+    found = _by_header(rows, path) or _by_form(rows) or [ListedClass(row) for row in rows]
     if not found:
         raise UserError("missing-class-names", "names no class", "write one name per line", where=path)
     return found
 
 
-def _by_header(rows: Sequence[str]) -> list[ListedClass]:
-    """Returns the classes of a file whose first line names its columns; none if it does not."""
+def _by_header(rows: Sequence[str], path: str | os.PathLike) -> list[ListedClass]:
+    """Returns the classes of a file whose first line names its columns; none if it does not.
+
+    Raises:
+      UserError: a line has not the cells that the first one names (`invalid-class-file`).
+    """
     for separator in _SEPARATORS:
         columns = [_column(cell) for cell in rows[0].split(separator)] if rows else []
-        if "name" in columns and (len(columns) > 1 or len(rows) > 2):
-            cells = [[cell.strip().strip('"') for cell in row.split(separator)] for row in rows[1:]]
-            if all(len(line) >= len(columns) for line in cells):
-                return [_listed(dict(zip(columns, line, strict=False))) for line in cells]
+        if "name" not in columns or not (len(columns) > 1 or len(rows) > 2):
+            continue
+        cells = [_cells(row, separator, columns) for row in rows[1:]]
+        short = next((row for row, line in zip(rows[1:], cells, strict=True) if len(line) < len(columns)), None)
+        if short is None:
+            return [_listed(dict(zip(columns, line, strict=False))) for line in cells]
+        if sum(map(bool, columns)) > 1:
+            rule = f"its first line names {len(columns)} columns, which {short[:60]!r} does not have"
+            raise UserError("invalid-class-file", rule, "correct that line", where=path, value=short)
     return []
+
+
+def _cells(row: str, separator: str, columns: Sequence[str]) -> list[str]:
+    """Returns the cells of a line; a name at its end may contain the separator."""
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([row], delimiter=separator, skipinitialspace=True))]
+    except csv.Error:
+        return []
+    if len(cells) > len(columns) and columns[-1] == "name":
+        cells[len(columns) - 1 :] = [f"{separator} ".join(cells[len(columns) - 1 :])]
+    return cells
 
 
 def _column(cell: str) -> str:
@@ -168,6 +199,8 @@ def _by_form(rows: Sequence[str]) -> list[ListedClass]:
             found = [_listed(match.groupdict()) for match in matches if match]
             colors, values = [entry.color for entry in found], [entry.value for entry in found]
             is_colored = "red" in form.groupindex and None not in colors
+            if form in _STRICT and (values != list(range(len(found))) or len({e.name for e in found}) < len(found)):
+                continue
             if is_colored or ("value" in form.groupindex and len(set(values)) == len(values) > 1):
                 return found
     return []
@@ -175,6 +208,8 @@ def _by_form(rows: Sequence[str]) -> list[ListedClass]:
 
 def _listed(cells: dict[str, str | None]) -> ListedClass:
     parts = [cells.get(channel) or "" for channel in ("red", "green", "blue")]
+    if match := _HEX.fullmatch((cells.get("hex") or "").strip()):
+        parts = [str(int(part, 16)) for part in match.groups()]
     channels = [int(part) if part.isdecimal() and len(part) < 4 else 256 for part in parts]
     value = cells.get("value") or ""
     return ListedClass(

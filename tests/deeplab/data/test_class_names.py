@@ -119,3 +119,41 @@ def test_classes_by_name_and_number():
         with raises("unknown-name", "exclude_classes") as caught:
             class_numbers((wrong,), names, "exclude_classes")
         assert caught.value.value == wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "colors"),
+    [
+        ('"name","r","g","b"\n"a","1","2","3"\n"b, c","4","5","6"\n', ("a", "b, c"), [(1, 2, 3), (4, 5, 6)]),
+        ("background:0,0,0\nperson:128,0,0\n", ("background", "person"), [(0, 0, 0), (128, 0, 0)]),
+        ("name,color\na,#ff0000\nb,#00ff00\n", ("a", "b"), [(255, 0, 0), (0, 255, 0)]),
+        ("0 0 0 0 background\n1 128 0 0 aero plane\n", ("background", "aero plane"), [(0, 0, 0), (128, 0, 0)]),
+        ("0 0 0 2nd floor\n1 2 3 3rd floor\n", ("2nd floor", "3rd floor"), [(0, 0, 0), (1, 2, 3)]),
+    ],
+)
+def test_colors_in_unusual_forms(tmp_path, text, names, colors):
+    (tmp_path / "classes.csv").write_text(text)
+    listed = read_class_file(tmp_path / "classes.csv")
+    assert tuple(entry.name for entry in listed) == names and [entry.color for entry in listed] == colors
+    assert names_in(tmp_path / "classes.csv") == names
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("person 0\ncar 1\n", ("person", "car")),  # names and places
+        ("class 1\nclass 2\n", ("class 1", "class 2")),  # names that end in a number
+        ("zone 0\nzone 1\n", ("zone 0", "zone 1")),
+        ("Pixel Value, Class\n0, background\n1, road, wet\n", ("background", "road, wet")),
+    ],
+)
+def test_numbers_and_separators_in_names(tmp_path, text, names):
+    (tmp_path / "classes.csv").write_text(text)
+    assert names_in(tmp_path / "classes.csv") == names
+
+
+@pytest.mark.parametrize("text", ['name,r,g,b\n"a,1,2,3\nb,4,5,6\n', "value,name\n0,a\n1\n"])
+def test_lines_that_the_header_does_not_fit(tmp_path, text):
+    (tmp_path / "classes.csv").write_text(text)
+    with raises("invalid-class-file", where="classes.csv"):
+        read_class_file(tmp_path / "classes.csv")
