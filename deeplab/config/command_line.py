@@ -59,6 +59,7 @@ _HELP = ("help", "h", "helpshort", "helpfull")
 _FILES = ("config", "flagfile", "undefok")
 _MAX_FLAG_FILES = 20
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,13 +363,16 @@ def _stopped() -> int:
 
 
 def as_user_error(problem: Exception) -> UserError | None:
-    """Return the error for what is not a bug: a UserError itself, a full disk, too little memory; else None."""
+    """Return the error for what is not a bug: a UserError, a bad path, a full disk, too little memory; else None."""
     kind, text = type(problem).__name__, str(problem)
     if isinstance(problem, UserError):
         return problem
     if isinstance(problem, OSError) and problem.errno in _FULL_DISK:
         where = problem.filename or "disk"
         return UserError("unwritable-file", f"cannot be written: {problem.strerror}", "free some space", where=where)
+    if isinstance(problem, OSError) and problem.errno in _BAD_PATHS and problem.filename:
+        rule, hint = f"cannot be used: {problem.strerror}", "check the path, its permissions and the disk"
+        return UserError("unreadable-file", rule, hint, where=problem.filename)
     if kind in ("ResourceExhaustedError", "UnknownError") and "No space left on device" in text:
         return UserError("unwritable-file", "No space left on device", "free some space", where="disk")
     if isinstance(problem, MemoryError) or kind == "ResourceExhaustedError":

@@ -426,7 +426,7 @@ def _plain_indices(data: bytes) -> np.ndarray | None:
     Raises:
       ValueError: libpng refuses the pixels, as TensorFlow would. Pillow fills rows that are missing with zeros.
     """
-    if _png_kind(data) not in ((8, 0), (8, 3)) or data[28]:  # the last: interlaced
+    if len(data) <= 28 or _png_kind(data) not in ((8, 0), (8, 3)) or data[28]:  # the last: interlaced
         return None
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not 0 < height * width <= _MAX_PLAIN or max(height, width) > MAX_SIDE:

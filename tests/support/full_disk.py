@@ -114,7 +114,8 @@ def disk(folder: pathlib.Path) -> Iterator[Callable[[int], int | None]]:
             return room
         facts = os.statvfs(folder)
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
-        subprocess.run(["mount", "-o", f"remount,size={used + room}", str(folder)], check=True)
+        size = max(used + room, facts.f_frsize)  # 0 would mean that there is no limit
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
         filler, free = folder / ".filler", os.statvfs(folder).f_bavail * facts.f_frsize  # sizes are whole pages
         if free > room:
             filler.write_bytes(bytes(free - room))

@@ -161,7 +161,7 @@ WHOLE = encoded(Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)))
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no image", WHOLE[:-1], WHOLE[:-20], WHOLE[:60], WHOLE[:-30] + b"xx" + WHOLE[-28:]]
+    "data", [b"", b"no image", WHOLE[:28], WHOLE[:-1], WHOLE[:-20], WHOLE[:60], WHOLE[:-30] + b"xx" + WHOLE[-28:]]
 )
 def test_unreadable_masks_are_named(data):
     with raises("unreadable-image", where="mask.png"):
