@@ -162,8 +162,12 @@ class _CocoReader:
     def _take(self, annotation: Any, images: Mapping[_Id, _CocoImage | None], where: str) -> None:
         identity = _id_in(annotation, "image_id", where)
         if identity not in images:
+            if self.collector.config.on_missing == "skip":
+                self.collector.note("annotations whose image is not listed: left out", where)
+                return
             rule = f"image {identity!r} is not in the list 'images'"
-            raise UserError("unknown-id", rule, "add the image, or remove the annotation", where=where, value=identity)
+            hint = "add the image, remove the annotation, or leave such annotations out with `on_missing=skip`"
+            raise UserError("unknown-id", rule, hint, where=where, value=identity)
         image = images[identity]
         if image is None:
             return

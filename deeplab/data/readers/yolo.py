@@ -330,9 +330,9 @@ def _parse(text: str, where: str, names: Sequence[str]) -> _YoloLine:
         rule = f"must be `class x1 y1 x2 y2 ...` in numbers, not {text.strip()[:60]!r}"
         raise UserError("wrong-type", rule, "export it again, or correct the line", where=where) from None
     _require_class(label, where, names)
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        rule = f"has {len(numbers)} numbers after the class; a polygon has at least 3 pairs of x and y"
-        hint = "if the last one is a confidence, remove it" if len(numbers) > 4 and len(numbers) % 2 else "remove it"
+    if len(numbers) % 2 or not numbers:
+        rule = f"has {len(numbers)} numbers after the class; a polygon has pairs of x and y"
+        hint = "if the last one is a confidence, remove it" if len(numbers) > 4 else "remove it"
         raise UserError("invalid-points", rule, hint, where=where, value=len(numbers))
     for number in numbers:
         if not -_SLACK <= number <= 1 + _SLACK:

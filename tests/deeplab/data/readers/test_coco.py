@@ -487,6 +487,15 @@ def test_files_that_are_no_json_object_are_refused(folder, text, code):
         read(folder, annotations=write(folder, text))
 
 
+def test_annotations_of_images_that_are_not_listed_can_be_left_out(folder, capsys):
+    data = content(annotation([SQUARE]), annotation([SQUARE], image=9, number=2))
+    with raises("unknown-id", where="annotation 2") as caught:
+        read(folder, data)
+    assert "on_missing=skip" in caught.value.hint
+    assert len(read(folder, data, on_missing="skip").pairs()) == 1
+    assert "1 annotations whose image is not listed: left out" in capsys.readouterr().err
+
+
 def test_categories_of_two_files_must_agree(folder):
     with raises("class-mismatch", where="part1.json, category 3") as caught:
         read(folder, content(), content(images=("b.jpg",), categories=[{"id": 3, "name": "bus"}]))

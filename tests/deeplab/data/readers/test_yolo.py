@@ -253,7 +253,7 @@ def test_no_labels_at_all(tmp_path):
         (f"nan {SQUARE}", "unknown-class"),
         (f"hair {SQUARE}", "wrong-type"),
         ("0", "invalid-points"),
-        ("0 0.1 0.2", "invalid-points"),
+        ("0 0.1 0.2 0.3", "invalid-points"),
         (f"0 {SQUARE} 0.9", "invalid-points"),
         ("0 0.5 0.5 0.5 0.5 0.9", "invalid-points"),
         ("0 12 30 40 30 40 50", "out-of-range"),
@@ -266,6 +266,11 @@ def test_lines_that_break_the_format(tmp_path, line, code):
     with raises(code, where=f"{tmp_path / 'labels' / 'train' / 'a.txt'}, line 3") as caught:
         drawn(tmp_path, f"0 {SQUARE}\n\n{line}\n")
     assert caught.value.hint
+
+
+def test_polygons_of_one_point_and_boxes_without_size_are_counted(tmp_path, capsys):
+    assert drawn(tmp_path, f"0 0.1 0.2\n1 0.5 0.5 0 0.2\n0 {SQUARE}") == MIDDLE
+    assert "2 shapes without an area left out" in capsys.readouterr().err
 
 
 def test_a_number_too_many_may_be_a_confidence(tmp_path):
