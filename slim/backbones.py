@@ -40,6 +40,8 @@ class Options:
       train_batch_norm: whether the statistics of batch norm are updated in training.
       batch_norm_decay: of the moving averages; None = the family's own.
       fold_batch_norm: build without batch norm, with biases.
+      sync_batch_norm: batch norm sees the whole batch of several replicas.
+      group_norm: group norm in place of batch norm; it cannot be folded.
       depth_multiplier, divisible_by: MobileNet channel counts.
       multi_grid: atrous rate multipliers of the last block's units.
       bounded_activation: ReLU6 and clipping instead of ReLU.
@@ -55,6 +57,8 @@ class Options:
     train_batch_norm: bool = True
     batch_norm_decay: float | None = None
     fold_batch_norm: bool = False
+    sync_batch_norm: bool = False
+    group_norm: bool = False
     depth_multiplier: float = 1.0
     divisible_by: int | None = None
     multi_grid: tuple[int, ...] = ()
@@ -68,7 +72,8 @@ class Options:
     def norm(self, decay: float, epsilon: float) -> Norm:
         """Batch norm by these options and the family's own decay and epsilon."""
         own = decay if self.batch_norm_decay is None else self.batch_norm_decay
-        return Norm(own, epsilon, self.train_batch_norm, self.fold_batch_norm)
+        folded = self.fold_batch_norm and not self.group_norm
+        return Norm(own, epsilon, self.train_batch_norm, folded, self.sync_batch_norm, self.group_norm)
 
 
 def multi_grid(options: Options, units: int) -> tuple[int, ...]:

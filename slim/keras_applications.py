@@ -246,7 +246,11 @@ def _clone(application: str, name: str, position: LayerPosition, options: Option
     changes: dict[str, Any] = {"name": f"{application}.{name}"}
     kind = LayerScale if type(layer).__name__ == "LayerScale" else None
     if isinstance(layer, keras.layers.BatchNormalization):
+        if options.group_norm:
+            rule = "backbones of keras.applications have batch norm"
+            raise OptionError("group_norm", rule, "leave `normalization` at batch, or take another backbone")
         kind = None if options.train_batch_norm else FrozenStatisticsBatchNorm
+        changes |= {"synchronized": True} if options.sync_batch_norm else {}
         changes["momentum"] = layer.momentum if options.batch_norm_decay is None else options.batch_norm_decay
     return copy(twin, kind, **changes)
 

@@ -74,6 +74,22 @@ def batch_norm_training_portable(inputs, gamma, beta, epsilon: float):
     return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
 
 
+def batch_norm_training_synced(inputs, gamma, beta, epsilon: float):
+    """Batch norm by the statistics of all replicas' parts of a batch; arguments and result as `batch_norm_training`.
+
+    Each part must have as many images. With one replica it equals `batch_norm_training_portable`.
+    """
+    context = tf.distribute.get_replica_context() if tf else None
+    if context is None or context.num_replicas_in_sync == 1:
+        return batch_norm_training_portable(inputs, gamma, beta, epsilon)
+    values = ops.cast(inputs, "float32")
+    mean = context.all_reduce("MEAN", ops.mean(values, axis=[0, 1, 2]))
+    variance = context.all_reduce("MEAN", ops.mean(ops.square(values - mean), axis=[0, 1, 2]))
+    outputs = batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon)
+    count = ops.cast(ops.prod(ops.shape(values)[:3]) * context.num_replicas_in_sync, "float32")
+    return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
+
+
 def resize_bilinear(inputs, height, width):
     """Bilinear resize whose corners stay on the corners (align_corners); not rounded.
 

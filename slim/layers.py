@@ -7,6 +7,7 @@ them (`variable_name` turns them back). Tensors are [B, H, W, C], channels last,
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,12 +30,16 @@ class Norm:
       train_statistics: in training, normalize by the batch and update the averages; otherwise the averages
         are used in training, too, while gamma and beta still learn (`fine_tune_batch_norm=False`).
       folded: there is no batch norm; convolutions have biases instead (for export).
+      synced: under several replicas, normalize by the statistics of the whole batch, not by those of each part.
+      group: there is group norm in place of batch norm.
     """
 
     decay: float
     epsilon: float
     train_statistics: bool = True
     folded: bool = False
+    synced: bool = False
+    group: bool = False
 
 
 def variable_name(variable: keras.Variable) -> str:
@@ -166,7 +171,7 @@ class BatchNorm(keras.Layer):
 
     Normalizes by the biased batch variance and averages the unbiased one, as TensorFlow's fused kernel does
     (Ioffe and Szegedy 2015, algorithm 2). Under several replicas each normalizes its own part of the batch and
-    the first one's statistics are kept, as the reference's clones do.
+    the first one's statistics are kept, as the reference's clones do, unless `norm.synced`.
 
     Args:
       norm: decay, epsilon, and whether the statistics are trained; a dict of them from a saved model.
@@ -193,7 +198,8 @@ class BatchNorm(keras.Layer):
             return kernels.batch_norm(
                 inputs, self.gamma, self.beta, self.moving_mean, self.moving_variance, self.norm.epsilon
             )
-        outputs, mean, variance = kernels.batch_norm_training(inputs, self.gamma, self.beta, self.norm.epsilon)
+        normalize = kernels.batch_norm_training_synced if self.norm.synced else kernels.batch_norm_training
+        outputs, mean, variance = normalize(inputs, self.gamma, self.beta, self.norm.epsilon)
         self._average(self.moving_mean, mean)
         self._average(self.moving_variance, variance)
         return outputs
@@ -203,6 +209,41 @@ class BatchNorm(keras.Layer):
 
     def get_config(self):
         return {**super().get_config(), "norm": asdict(self.norm)}
+
+
+@serializable
+class GroupNorm(ConfiguredLayer):
+    """Group norm (Wu and He, arXiv:1803.08494), which does not depend on the batch: gamma and beta, each [C].
+
+    There are 32 groups, or the largest divisor of 32 that divides the number of channels.
+
+    Args:
+      epsilon: added to the variance.
+    """
+
+    arguments = ("epsilon",)
+
+    def __init__(self, epsilon: float, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        self.groups = math.gcd(32, input_shape[-1])
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def call(self, inputs):
+        batch, height, width = ops.shape(inputs)[:3]
+        channels = inputs.shape[-1]
+        split = (batch, height, width, self.groups, channels // self.groups)
+        values = ops.reshape(ops.cast(inputs, "float32"), split)
+        mean, variance = ops.moments(values, axes=[1, 2, 4], keepdims=True)
+        scaled = ops.reshape((values - mean) * ops.rsqrt(variance + self.epsilon), (batch, height, width, channels))
+        return ops.cast(scaled * self.gamma + self.beta, inputs.dtype)
 
 
 @serializable
@@ -282,8 +323,13 @@ def depthwise_unit(
 
 def _normalize_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
     if norm is not None and not norm.folded:
-        outputs = BatchNorm(norm, name=dotted(name) + ".BatchNorm")(outputs)
+        outputs = normalization(norm, name + ("/GroupNorm" if norm.group else "/BatchNorm"))(outputs)
     return outputs if activation is None else ACTIVATIONS[activation](outputs)
+
+
+def normalization(norm: Norm, name: str) -> keras.Layer:
+    """Batch norm, or group norm in its place, with `gamma` and `beta` under a TensorFlow-1 scope."""
+    return GroupNorm(norm.epsilon, name=dotted(name)) if norm.group else BatchNorm(norm, name=dotted(name))
 
 
 def dotted(name: str) -> str:

@@ -17,12 +17,12 @@ from keras import ops
 from slim import kernels
 from slim.backbones import Backbone, Features, OptionError, Options, register
 from slim.layers import (
-    BatchNorm,
     ConfiguredLayer,
     Convolution,
     Norm,
     ResizeLike,
     dotted,
+    normalization,
     padded,
     serializable,
     spatial_lengths,
@@ -247,7 +247,7 @@ def _convolution(net, name: str, filters: int, kernel_size: int, *, stride: int 
 
 
 def _batch_norm(net, name: str, norm: Norm):
-    return BatchNorm(norm, name=dotted(name))(net)
+    return normalization(norm, name)(net)
 
 
 def _doubled(features: Map, name: str) -> Map:

@@ -10,7 +10,7 @@ from functools import partial
 from keras import ops
 
 from slim.backbones import Backbone, Features, Options, multi_grid, register
-from slim.layers import AtrousPlan, BatchNorm, Norm, conv_unit, dotted
+from slim.layers import AtrousPlan, Norm, conv_unit, normalization
 from slim.resnet_v1 import BATCH_NORM_EPSILON, BLOCK_STRIDES, BOTTLENECK_EXPANSION, initializer, subsample
 
 BATCH_NORM_DECAY = 0.997
@@ -74,7 +74,7 @@ def bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int
 
 def _batch_norm_relu(net, name: str, norm: Norm):
     # No convolution stands directly before it, so it stays even when batch norm is folded elsewhere.
-    return ops.relu(BatchNorm(norm, name=dotted(name))(net))
+    return ops.relu(normalization(norm, name)(net))
 
 
 for _name in UNITS:

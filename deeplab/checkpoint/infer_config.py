@@ -128,6 +128,8 @@ def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
     settings = {**_backbone(scope, variant, weights)}
     if any(in_scopes(name, HEAD_SCOPES) for name in weights):
         settings |= {**_aspp(weights), **_decoder(weights, variant)}
+    if any(name.endswith("/GroupNorm/gamma") for name in weights):
+        settings["normalization"] = "group"
     if any("/act_quant/" in name or "/weights_quant/" in name for name in weights):
         settings["quantize_delay_step"] = 0
     return Description(variant, settings, _classes(weights), _image_classes(scope, weights), step, scopes)

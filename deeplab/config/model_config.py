@@ -172,6 +172,13 @@ class ModelConfig(Config):
         False, "End NAS backbones in the 2048-channel classification head.", rare=True, shapes_weights=True
     )
     nas_remove_os32_stride: bool = setting(False, "Keep the stride-32 level of NAS backbones at stride 16.", rare=True)
+    normalization: str = setting(
+        "batch",
+        "Normalization in backbone and head: batch, or group, which does not depend on the size of the batch.",
+        choices=("batch", "group"),
+        rare=True,
+        shapes_weights=True,
+    )
     batch_norm_decay: float | None = setting(
         None,
         "Decay of the batch-norm averages (unset: .997 MobileNets, .9997 Xception, NAS and heads, .95 ResNets; "

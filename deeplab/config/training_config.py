@@ -13,6 +13,7 @@ from deeplab.utils.errors import UserError
 IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
 
 SCALE_FACTOR: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
+MIN_BATCH_FOR_BATCH_NORM = 12  # images whose statistics batch norm should see
 _MAX_BATCH_GB = 256
 _MAX_SCALES = 10000
 
@@ -253,6 +254,13 @@ class TrainConfig(Config):
         resumable=True,
     )
     fine_tune_batch_norm: bool = setting(True, "Train batch norm (off: keep the statistics of the initial checkpoint).")
+    sync_batch_norm: str = setting(
+        "auto",
+        "Batch norm sees the whole batch of several devices: true, false (each its part, as the reference), or auto = "
+        "where a part has fewer than 12 images.",
+        choices=("auto", "true", "false"),
+        rare=True,
+    )
     batch_norm_calibration_batches: int | None = setting(
         None,
         "Training batches over which the batch-norm statistics are computed again before the last checkpoint; 0 = "
@@ -339,6 +347,12 @@ class TrainConfig(Config):
         retired="variables are mirrored on every device; there are no parameter servers",
     )
     task: int = setting(0, "Index of this worker.", retired="the index of the worker is read from TF_CONFIG")
+
+    def syncs_batch_norm(self) -> bool:
+        """Return whether batch norm sees the whole batch of several devices."""
+        per_device = self.train_batch_size // self.num_clones
+        small = self.num_clones > 1 and per_device < MIN_BATCH_FOR_BATCH_NORM
+        return small if self.sync_batch_norm == "auto" else self.sync_batch_norm == "true"
 
     def changes_allowed(self) -> tuple[str, ...]:
         """Return the names in `allow_changes` one by one, however they were written."""

@@ -28,6 +28,7 @@ def build_model(
     num_classes: int,
     *,
     train_batch_norm: bool = True,
+    sync_batch_norm: bool = False,
     fold_batch_norm: bool = False,
     drop_path_keep_probability: float = 1.0,
     training_progress: Callable[[], Any] | None = None,
@@ -39,6 +40,7 @@ def build_model(
       config: architecture.
       num_classes: number of classes, background included, the ignore label not.
       train_batch_norm: whether batch norm's statistics learn when the model is called with `training=True`.
+      sync_batch_norm: under several replicas, batch norm sees the whole batch.
       fold_batch_norm: build without batch norm, with biases in its place (for export).
       drop_path_keep_probability, training_progress: of NAS backbones, see `slim.Options`.
       with_auxiliary_head: whether there is one more output, `auxiliary_logits`, for training alone.
@@ -60,6 +62,8 @@ def build_model(
         train_batch_norm=train_batch_norm,
         batch_norm_decay=config.batch_norm_decay,
         fold_batch_norm=fold_batch_norm,
+        sync_batch_norm=sync_batch_norm,
+        group_norm=config.normalization == "group",
         depth_multiplier=config.depth_multiplier,
         divisible_by=config.divisible_by,
         multi_grid=config.multi_grid,
@@ -152,6 +156,7 @@ def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Feature
 
 # Options of backbones -> fields of the config, where their names differ.
 _FIELDS = {
+    "group_norm": "normalization",
     "bounded_activation": "use_bounded_activation",
     "nas_classification_head": "nas_use_classification_head",
     "nas_stem_filters": "nas_stem_output_num_conv_filters",

@@ -60,6 +60,10 @@ def hold_statistics(model: keras.Model, frozen: Collection[str], train_batch_nor
     for layer in batch_norm_layers(model):
         trains = train_batch_norm and variable_name(layer.gamma) not in frozen
         layer.norm = dataclasses.replace(layer.norm, train_statistics=trains)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):  # of keras.applications
+            names = [variable_name(variable) for variable in (layer.gamma, layer.beta) if variable is not None]
+            layer.trainable = not any(name in frozen for name in names)
 
 
 def counts_text(variables: Mapping[str, Any], frozen: Collection[str], until: int) -> str:

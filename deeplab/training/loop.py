@@ -126,6 +126,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
             configs.model,
             prepared.dataset.num_classes,
             train_batch_norm=config.fine_tune_batch_norm,
+            sync_batch_norm=config.syncs_batch_norm(),
             drop_path_keep_probability=config.drop_path_keep_prob,
             training_progress=clock.fraction,
             with_auxiliary_head=configs.loss.auxiliary_loss_weight > 0,

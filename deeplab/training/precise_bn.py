@@ -51,9 +51,8 @@ def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None) 
 
 @contextlib.contextmanager
 def kept_statistics(model: keras.Model) -> Iterator[None]:
-    """Gives every moving mean and variance its present value back at the end of the block."""
-    layers = batch_norm_layers(model)
-    statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    """Gives every moving mean and variance its present value back at the end of the block, Keras' own among them."""
+    statistics = model.non_trainable_weights
     values = [np.array(variable.numpy()) for variable in statistics]
     try:
         yield

@@ -27,7 +27,13 @@ from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import (
+    IMAGENET,
+    MIN_BATCH_FOR_BATCH_NORM,
+    LossConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from deeplab.data import augmentation, pipeline, records
 from deeplab.data import dataset as datasets
 from deeplab.data.augmentation.copy_paste import rare_classes
@@ -47,7 +53,6 @@ from deeplab.utils.locks import folder_lock
 from slim import keras_applications
 
 CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
-MIN_BATCH_FOR_BATCH_NORM = 12
 
 
 @dataclass(frozen=True)
@@ -506,15 +511,16 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
             f"`label_weights` differ by a factor of {class_balance.ratio(weights):.0f}: such models tend to predict "
             f"the heavy class everywhere; {instead}"
         )
-    per_device = train.train_batch_size // train.num_clones
-    if train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
+    per_device = train.train_batch_size // (1 if train.syncs_batch_norm() else train.num_clones)
+    per_device //= train.accumulate_steps
+    if configs.model.normalization == "batch" and train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
         advice = (
             "raise the batch, or start from a checkpoint (`tf_initial_checkpoint`)"
             if from_scratch
             else "`fine_tune_batch_norm=false` keeps those of the initial checkpoint"
         )
         yield (
-            f"batch norm learns from {per_device} images per device; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
+            f"batch norm learns from {per_device} images at a time; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
             f"statistics are noisy: {advice}"
         )
 

@@ -1,10 +1,16 @@
 """Layers and kernels, against small hand-computed arrays and against their plain-Keras twins."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import slim
 from slim import kernels, layers
 from slim.layers import AtrousPlan, Convolution, DepthwiseConvolution, Norm, conv_unit, make_divisible
 
@@ -161,3 +167,76 @@ def test_resize_keeps_the_corners():
     values = np.array([[0, 2], [4, 6]], np.float32).reshape(1, 2, 2, 1)
     expected = np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]], np.float32)
     np.testing.assert_array_equal(kernels.resize_bilinear(values, 3, 3)[0, :, :, 0], expected)
+
+
+# ---- group norm, and batch norm over replicas --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (24, 8), (16, 16), (3, 1), (96, 32)])
+def test_group_norm_equals_that_of_keras(channels, groups):
+    images = np.random.default_rng(0).normal(2.0, 3.0, (2, 5, 7, channels)).astype(np.float32)
+    ours = layers.GroupNorm(1e-3)
+    theirs = keras.layers.GroupNormalization(groups, epsilon=1e-3)
+    np.testing.assert_allclose(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+    assert ours.groups == groups and [variable.name for variable in ours.weights] == ["gamma", "beta"]
+
+
+def test_group_norm_replaces_batch_norm_under_its_own_name_and_is_never_folded():
+    image = keras.Input((None, None, 3))
+    norm = slim.Options(group_norm=True, fold_batch_norm=True).norm(0.9, 1e-3)
+    outputs = layers.conv_unit(image, "Tiny/conv", 8, 3, norm=norm, initializer="ones")
+    names = list(layers.variables_by_name(keras.Model(image, outputs)))
+    assert names == ["Tiny/conv/weights", "Tiny/conv/GroupNorm/gamma", "Tiny/conv/GroupNorm/beta"]
+    alone, with_another = (
+        keras.Model(image, outputs)(batch) for batch in (np.ones((1, 5, 5, 3)), np.ones((3, 5, 5, 3)))
+    )
+    np.testing.assert_array_equal(alone[0], with_another[2])
+
+
+TWO_REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+from slim.layers import BatchNorm, Norm
+
+images = np.random.default_rng(0).normal(size=(4, 3, 3, 5)).astype(np.float32)
+images[2:] += 3.0  # the parts have other statistics
+weights = np.random.default_rng(1).normal(size=(4, 3, 3, 5)).astype(np.float32)
+
+def gradients(layer, image, weight):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(image, training=True) * weight)
+    return tape.gradient(loss, [layer.gamma.value, layer.beta.value])
+
+alone = BatchNorm(Norm(0.9, 1e-3))
+alone.build(images.shape)
+expected = gradients(alone, tf.constant(images), tf.constant(weights))
+with strategy.scope():
+    shared = BatchNorm(Norm(0.9, 1e-3, synced=True))
+    shared.build(images.shape)
+
+@tf.function
+def step(image, weight):
+    def part(image, weight):
+        return tf.distribute.get_replica_context().all_reduce("SUM", gradients(shared, image, weight))
+    return strategy.run(part, (image, weight))
+
+def halves(array):
+    get = lambda context: tf.constant(np.split(array, 2)[context.replica_id_in_sync_group])
+    return strategy.experimental_distribute_values_from_function(get)
+
+found = step(halves(images), halves(weights))
+for one, other in zip(found, expected):
+    np.testing.assert_allclose(one.values[0], other, rtol=1e-4, atol=1e-4)
+for one, other in ((shared.moving_mean, alone.moving_mean), (shared.moving_variance, alone.moving_variance)):
+    np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-5)
+print("equal")
+"""
+
+
+def test_synced_batch_norm_on_two_replicas_equals_the_whole_batch_on_one():
+    root = pathlib.Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]

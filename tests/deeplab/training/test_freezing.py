@@ -1,5 +1,6 @@
 """Which variables are frozen, and what that means for gradients, statistics and slots."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,3 +72,15 @@ def test_counts():
     assert freezing.counts_text(variables, (), 0) == "1,007 parameters are trained"
     assert freezing.counts_text(variables, ("b",), 0) == "7 parameters are trained, 1,000 are frozen"
     assert freezing.counts_text(variables, ("b",), 20).endswith("are frozen until step 20")
+
+
+def test_batch_norm_of_keras_keeps_its_statistics_while_it_is_frozen():
+    image = keras.Input((None, None, 3))
+    layer = keras.layers.BatchNormalization(name="Some.bn")
+    model = keras.Model(image, layer(image))
+    for frozen, moves in ((("Some/bn/gamma", "Some/bn/beta"), False), ((), True)):
+        freezing.hold_statistics(model, frozen, train_batch_norm=True)
+        before = np.array(layer.moving_mean)
+        model(np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32), training=True)
+        assert np.array_equal(before, layer.moving_mean) is not moves
+        assert len(model.trainable_weights) == (2 if moves else 0)

@@ -35,6 +35,7 @@ CHOICES = {
     "last_layer_gradient_multiplier": [1, 10],
     "weight_decay_mask": ["kernels", "all_kernels", "all", "weights$"],
     "accumulate_steps": [1, 2, 4],
+    "normalization": ["batch", "batch", "group"],
     "precision": ["float32", "float32", "mixed_bfloat16", "mixed_float16"],
     "freeze": ["none", "backbone", "all_but_logits", "BatchNorm"],
     "freeze_steps": ["", "2", "0.5"],

@@ -303,3 +303,17 @@ class TestInput:
             setup.with_input_of(self.configs(input_channels=4), DATASET)
         with raises("dataset-mismatch", "input_range"):
             setup.with_input_of(self.configs(input_channels=4, input_range=(0, 1)), dataset)
+
+
+@pytest.mark.parametrize(
+    ("given", "syncs"),
+    [
+        ({"train_batch_size": 8}, False),
+        ({"train_batch_size": 8, "num_clones": 2}, True),
+        ({"train_batch_size": 24, "num_clones": 2}, False),
+        ({"train_batch_size": 8, "num_clones": 2, "sync_batch_norm": "false"}, False),
+        ({"train_batch_size": 24, "num_clones": 2, "sync_batch_norm": "true"}, True),
+    ],
+)
+def test_batch_norm_sees_the_whole_batch_where_parts_are_small(given, syncs):
+    assert make_configs(**given).train.syncs_batch_norm() is syncs
