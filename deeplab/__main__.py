@@ -36,6 +36,7 @@ COMMANDS = {
     },
     "Help": {
         "doctor": "examine the installation, and say what to fix",
+        "completion": "print a completion script for bash, zsh or fish",
     },
 }
 _MODULES = {"export": "deeplab.export_model", "convert_color_masks": "deeplab.convert_masks"}

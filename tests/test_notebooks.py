@@ -53,15 +53,76 @@ def test_outputs_are_cleared(path):
         assert cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
-@pytest.mark.slow
-def test_train_on_your_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.setattr(sys, "argv", sys.argv)
+def run_notebook(name: str, folder: pathlib.Path) -> dict:
+    """Runs a notebook's cells in a folder; returns its variables."""
     names = {"shell": shell, "__name__": "__main__"}
-    for number, cell in enumerate(code_of(FOLDER / "train_on_your_data.ipynb")):
-        exec(compile(as_python(cell), f"cell {number}", "exec"), names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MPLBACKEND", "Agg")
+        patch.setattr(sys, "argv", sys.argv)
+        for number, cell in enumerate(code_of(FOLDER / f"{name}.ipynb")):
+            exec(compile(as_python(cell), f"{name}, cell {number}", "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def walkthrough(tmp_path_factory):
+    """The folder in which the first notebook has run, and its variables; the others go on from there."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    return folder, run_notebook("train_on_your_data", folder)
+
+
+@pytest.mark.slow
+def test_train_on_your_data(walkthrough):
+    folder, names = walkthrough
     assert list(names["iou"]) == ["background", "hair", "skin"] and names["iou"]["background"] > 0
     assert names["result"].labels.shape == names["mask"].shape
-    assert len(list((tmp_path / "walkthrough" / "predicted" / "overlay").glob("*.png"))) == 24
-    assert (tmp_path / "walkthrough" / "check.html").is_file()
+    assert len(list((folder / "walkthrough" / "predicted" / "overlay").glob("*.png"))) == 24
+    assert (folder / "walkthrough" / "check.html").is_file()
+
+
+@pytest.mark.slow
+def test_demo_inference(walkthrough):
+    folder, names = walkthrough[0], run_notebook("demo_inference", walkthrough[0])
+    assert names["segmenter"].class_names == ("background", "hair", "skin")
+    assert max(names["scaled"].size) == 513 and names["labels"].shape == names["scaled"].size[::-1]
+    assert len(list((folder / "demo" / "predicted" / "mask").glob("*.png"))) == 3
+
+
+def test_prepare_masks(tmp_path):
+    names = run_notebook("prepare_masks", tmp_path)
+    assert names["equal"] == 1.0
+    for records in ("coco", "from_labelme"):
+        text = (tmp_path / "prepare" / records / "dataset.yml").read_text()
+        assert "hair" in text and "skin" in text
+
+
+@pytest.mark.slow
+def test_skin_lesions(tmp_path):
+    names = run_notebook("skin_lesions", tmp_path)
+    assert [entry["name"] for entry in names["metrics"]["classes"]] == ["background", "lesion"]
+
+
+def test_deepfashion2(tmp_path):
+    names = run_notebook("deepfashion2", tmp_path)
+    assert len(names["pixels"]) == 14 and names["pixels"]["short sleeve top"] > 0
+
+
+@pytest.mark.slow
+def test_deploy(walkthrough):
+    table = run_notebook("deploy", walkthrough[0])["table"]
+    assert set(table) == {"checkpoint", "frozen graph", "SavedModel", "LiteRT"}
+    assert table["LiteRT"]["mean IoU"] == pytest.approx(table["frozen graph"]["mean IoU"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_understand_your_model(walkthrough):
+    names = run_notebook("understand_your_model", walkthrough[0])
+    assert 0 <= float(names["rows"][0]["mean_iou"]) <= float(names["rows"][-1]["mean_iou"])
+    assert len(names["suspects"]) == 8 and names["confidence"].shape == names["result"].labels.shape
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_one_cell_installs(path):
+    cells = [cell for cell in code_of(path) if '"pip", "install"' in cell]
+    assert cells == code_of(path)[:1] and "PYTHONPATH" not in path.read_text(encoding="utf-8")

@@ -57,6 +57,18 @@ def test_its_command_runs_outside_the_repository(wheel, tmp_path):
     command = [python, "-m", "deeplab"]
     assert "export" in run(*command, "--help", cwd=tmp_path)
     assert "--export_path" in run(*command, "export", "--help", cwd=tmp_path)
+    code = """
+import contextlib, io
+from deeplab import __main__ as program
+for name in (name for commands in program.COMMANDS.values() for name in commands):
+    with contextlib.redirect_stdout(io.StringIO()) as page:
+        assert program.command_of(name).main(["--help"]) == 0, name
+    assert "Usage: deeplab" in page.getvalue(), name
+from deeplab.serving import __file__ as place
+print(place)
+"""
+    serving = pathlib.Path(run(python, "-c", code, cwd=tmp_path).split()[-1]).parent  # every command has its help page
+    assert serving.is_relative_to(site) and (serving / "page" / "index.html").is_file()
     code = "from deeplab.data import dataset; print(dataset.find('pascal_voc_seg').num_classes)"
     assert run(python, "-c", code, cwd=tmp_path).strip() == "21"
     assert (site / "bin" / "deeplab").is_file()
