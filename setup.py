@@ -26,7 +26,16 @@ setup(
     packages=[*find_packages(include=["deeplab*", "slim*"]), "deeplab.known_datasets"],
     package_dir={"deeplab.known_datasets": "datasets"},
     package_data={
-        "deeplab": ["py.typed", "*/*.json", "*/*.yml", "*/*/*.yml", "serving/page/*", "*/*.j2", "*/*/*.j2"],
+        "deeplab": [
+            "py.typed",
+            "*/*.json",
+            "*/*.yml",
+            "*/*/*.yml",
+            "serving/page/*",
+            "export/web_page_files/*",
+            "*/*.j2",
+            "*/*/*.j2",
+        ],
         "slim": ["py.typed"],
         "deeplab.known_datasets": ["*.yml", "*.palette"],
     },

@@ -23,8 +23,7 @@ class ExportConfig(Config):
         ("frozen_graph", "saved_model"),
         "Formats to write: frozen_graph, saved_model, keras, litert, litert_float16, litert_dynamic, litert_int8, "
         "onnx, onnx_dynamic, onnx_int8, openvino, openvino_float16, openvino_int8, mnn, mnn_float16, mnn_int8, coreml, "
-        "coreml_int8; all = "
-        "every one whose libraries are installed.",
+        "coreml_int8, web_page; all = every one whose libraries are installed.",
     )
     num_classes: int | None = setting(
         None,
@@ -39,6 +38,9 @@ class ExportConfig(Config):
     inference_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
     saved_model: bool = setting(True, "Write a SavedModel (off: leave saved_model out of `formats`).", rare=True)
+    web_runtime: str = setting(
+        "", "Folder of the npm package onnxruntime-web, for web_page (unset: fetched by npm, once).", rare=True
+    )
     model_version: int | None = setting(
         None,
         "Write the SavedModel into a subfolder of this number, as TensorFlow Serving wants it; other versions are kept "

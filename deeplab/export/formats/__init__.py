@@ -92,6 +92,7 @@ _MODULES = {
     "mnn": "mnn",
     "mnn_float16": "mnn",
     "mnn_int8": "mnn",
+    "web_page": "web_page",
 }
 for _name, _module in _MODULES.items():
     FORMATS.register_lazily(_name, f"{__name__}.{_module}")

@@ -63,6 +63,7 @@ _MODULES = {  # in a folder of several, files of the first are preferred
     "onnx": "onnx",
     "openvino": "openvino",
     "mnn": "mnn",
+    "web_page": "web_page",
     "checkpoint": "checkpoint",
 }
 for _name, _module in _MODULES.items():
