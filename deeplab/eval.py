@@ -60,7 +60,13 @@ def run(given: Given) -> None:
     models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
     for predictor, resolved in models:
         evaluator = evaluator or prepared(predictor, resolved)
-        report = evaluator.evaluate(reported(predictor, resolved))
+        if config.eval_processes > 1:
+            from deeplab.evaluation.sharding import evaluate_in_processes
+
+            shown = reported(predictor, resolved)
+            report = evaluate_in_processes(evaluator, given, GROUPS, config.eval_processes, shown)
+        else:
+            report = evaluator.evaluate(reported(predictor, resolved))
         evaluation.tell(report, config.eval_logdir, evaluator if config.report else None)
 
 

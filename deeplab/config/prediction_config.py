@@ -60,7 +60,12 @@ class EvalConfig(Config):
     eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True)
     eval_split: str = setting("val", "Split to evaluate (unset: that of the training, else val).")
     eval_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
-    eval_batch_size: int = setting(1, "Images per step; more than 1 needs `eval_crop_size`.", **_BATCH)
+    eval_batch_size: int = setting(
+        1, "Images per step; without `eval_crop_size`, images of equal padded size form batches.", **_BATCH
+    )
+    eval_processes: int = setting(
+        1, "Processes that share the images, each with its own model and GPU; the result is the same.", min=1, max=256
+    )
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_evaluations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_evaluations=0`.")
@@ -78,7 +83,6 @@ class EvalConfig(Config):
     master: str = setting("", "Session target.", retired=_NO_SESSION)
 
     def validate(self) -> None:
-        _require_crop_for_batch(self.eval_batch_size, self.eval_crop_size, "eval")
         if self.compare and (self.watch or self.max_number_of_evaluations != 1):
             rule, hint = "compares two models once", "leave out `watch` and `max_number_of_evaluations`"
             raise UserError("conflicting-settings", rule, hint, field="compare", value=self.compare)

@@ -220,6 +220,7 @@ def eval_images(
     num_classes: int | None = None,
     with_labels: bool | None = None,
     bands: ImageBands = RGB,
+    part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Every image once, in file order, as it is stored.
 
@@ -228,6 +229,7 @@ def eval_images(
       ignore_label, num_classes: labels hold 0 .. num_classes - 1 and ignore_label; None = values are not checked.
       with_labels: whether there are labels; None = look at the first record.
       bands: what the stored images are, as `dataset.yml` says.
+      part: number of the first image, and the step to the next one: (1, 4) = images 1, 5, 9 ...
 
     Returns:
       Dataset of dicts: image uint8 [H, W, 3], RGB, or raw values [H, W, C] of the type of `bands`; label
@@ -242,7 +244,8 @@ def eval_images(
     def make(serialized: Tensor) -> Example:
         return _whole_image(parse(serialized), spec, bands)
 
-    examples = tf.data.TFRecordDataset(list(shards)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    stored = tf.data.TFRecordDataset(list(shards)).shard(part[1], part[0])
+    examples = stored.map(make, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.prefetch(2).with_options(_options())
 
 

@@ -40,11 +40,11 @@ class KeptLabels:
     """The labels that a model predicted for each image, compressed; pass `keep` to `Evaluator`."""
 
     def __init__(self) -> None:
-        self._data: list[tuple[tuple[int, ...], bytes]] = []
+        self._data: dict[int, tuple[tuple[int, ...], bytes]] = {}
 
-    def keep(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Add one image: integers [H, W]."""
-        self._data.append((prediction.shape, zlib.compress(prediction.astype(np.uint8).tobytes(), 1)))
+    def keep(self, position: int, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Add an image by its place in the split: integers [H, W]."""
+        self._data[position] = prediction.shape, zlib.compress(prediction.astype(np.uint8).tobytes(), 1)
 
     def of(self, index: int) -> np.ndarray:
         """Return the labels of an image: uint8 [H, W]."""
@@ -59,21 +59,25 @@ class Disagreement:
       kept: the labels of the first model.
       ignore_label: label value of pixels that do not count.
 
-    Attributes:
-      fractions: per image, the fraction of labeled pixels whose predictions differ, 0..1; NaN without such pixels.
     """
 
     def __init__(self, kept: KeptLabels, ignore_label: int):
-        self.fractions: list[float] = []
+        self._fractions: dict[int, float] = {}
         self._kept, self._ignore_label = kept, ignore_label
 
-    def count(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Add the next image: integers [H, W]."""
-        first = self._kept.of(len(self.fractions))
+    @property
+    def fractions(self) -> list[float]:
+        """Per image, the fraction of labeled pixels whose predictions differ, 0..1; NaN without such pixels."""
+        return [self._fractions[position] for position in sorted(self._fractions)]
+
+    def count(self, position: int, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Add an image by its place in the split: integers [H, W]."""
+        first = self._kept.of(position)
         if first.shape != prediction.shape:  # the models resize images differently
             first = transforms.resize_nearest(first, prediction.shape).numpy()
         counted = label != self._ignore_label
-        self.fractions.append(float((first != prediction)[counted].mean()) if counted.any() else math.nan)
+        differing = float((first != prediction)[counted].mean()) if counted.any() else math.nan
+        self._fractions[position] = differing
 
 
 @dataclass(frozen=True, eq=False)

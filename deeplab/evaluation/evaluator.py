@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -30,6 +31,23 @@ from deeplab.inference.runtimes import checkpoint
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
+Observer = Callable[[int, np.ndarray, np.ndarray], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeasuredPart:
+    """What was measured on some images of a split.
+
+    Attributes:
+      positions: places of the images in the split.
+      images: their counts.
+      statistics: what each accumulator measured, by its name.
+    """
+
+    positions: Sequence[int]
+    images: ImageCounts
+    statistics: Mapping[str, Sequence[np.ndarray]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
@@ -57,7 +75,7 @@ class Evaluator:
       predictor: a live model, a checkpoint or an exported file.
       images: the split, with the Predictor's `settings`.
       measures: what is measured and shown.
-      observe: is called with the label and the prediction of each image, integers [h, w].
+      observe: is called with each image's place in the split, its label and its prediction, integers [h, w].
 
     Raises:
       UserError: model and dataset differ in their number of classes, or there is no such metric, class or pattern.
@@ -68,7 +86,7 @@ class Evaluator:
         predictor: Predictor,
         images: SplitImages,
         measures: Measures | None = None,
-        observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        observe: Observer | None = None,
     ):
         described = images.dataset
         require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
@@ -89,33 +107,58 @@ class Evaluator:
           UserError: damaged records, an image that does not fit, label values outside the classes.
         """
         started = time.monotonic()
+        return self.report([self.measure()], settings, started)
+
+    def report(
+        self, parts: Sequence[MeasuredPart], settings: Mapping[str, Any] | None = None, started: float | None = None
+    ) -> Report:
+        """Put parts of a split together, whichever process measured them.
+
+        Args:
+          parts: each image of the split is in one of them.
+          settings: settings by name, for the report.
+          started: `time.monotonic()` when the evaluation began; None = unknown.
+        """
         dataset = self.images.dataset
-        accumulators = {name: make(dataset.num_classes, dataset.ignore_label) for name, make in self._makers.items()}
-        matrix, per_image = self._count(list(accumulators.values()))
+        order = np.argsort([position for part in parts for position in part.positions], kind="stable").tolist()
+        images = ImageCounts()
+        for part in parts:
+            images.extend(part.images)
+        images = images.subset(order)
+        accumulators = self._accumulators()
+        for name, metric in accumulators.items():
+            statistics = [one for part in parts for one in part.statistics[name]]
+            metric.statistics = [statistics[index] for index in order]
+        counts = images.total() if images.names else None
         return Report(
-            matrix,
+            ConfusionMatrix(dataset.num_classes, dataset.ignore_label, counts),
             dataset.class_names,
             self.predictor.source,
             self.predictor.step,
             self.images.name,
-            len(self.images),
+            len(images.names),
             settings or {},
-            time.monotonic() - started,
+            0.0 if started is None else time.monotonic() - started,
             np.array(dataset.colors, np.uint8) if dataset.colors else None,
-            per_image,
+            images,
             accumulators,
             self._shown if self.measures.metrics else (),
             self._excluded,
             self.measures.group_by,
         )
 
-    def _count(self, accumulators: Sequence[Accumulator]) -> tuple[ConfusionMatrix, ImageCounts]:
-        """Count all images, with a progress bar."""
-        images = self.images
+    def _accumulators(self) -> dict[str, Accumulator]:
+        dataset = self.images.dataset
+        return {name: make(dataset.num_classes, dataset.ignore_label) for name, make in self._makers.items()}
+
+    def measure(self, quiet: bool = False) -> MeasuredPart:
+        """Count all images, with a progress bar unless `quiet`."""
+        images, accumulators, positions = self.images, self._accumulators(), []
         matrix = ConfusionMatrix(images.dataset.num_classes, images.dataset.ignore_label)
         per_image = ImageCounts()
-        needs_confidence = any(metric.needs_confidence for metric in accumulators)
-        with console.progress(total=len(images), what=f"evaluating {images.name}", unit="image") as bar:
+        needs_confidence = any(metric.needs_confidence for metric in accumulators.values())
+        bar = None if quiet else console.progress(total=len(images), what=f"evaluating {images.name}", unit="image")
+        with bar or contextlib.nullcontext():
             for batch in images.batches():
                 if needs_confidence or self.measures.uncertainty:
                     found = predict_confident(self.predictor, batch)
@@ -124,9 +167,12 @@ class Evaluator:
                     labels, confidences = predict_labels(self.predictor, batch), None
                 if needs_confidence:
                     self._require_probabilities(confidences)
-                count(batch, labels, images, matrix, per_image, accumulators, confidences, self.observe)
-                bar.update(len(batch.names))
-        return matrix, per_image
+                metrics = list(accumulators.values())
+                count(batch, labels, images, matrix, per_image, metrics, confidences, self.observe)
+                positions += batch.positions
+                if bar:
+                    bar.update(len(batch.names))
+        return MeasuredPart(positions, per_image, {name: one.statistics for name, one in accumulators.items()})
 
     def _require_probabilities(self, confidences: Sequence[np.ndarray | None] | None) -> None:
         if confidences is None or any(sure is None for sure in confidences):
@@ -189,13 +235,13 @@ def count(
     per_image: ImageCounts | None = None,
     accumulators: Sequence[Accumulator] = (),
     confidences: Sequence[np.ndarray | None] | None = None,
-    observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    observe: Observer | None = None,
 ) -> None:
     """Add a batch's predictions, int32 [h, w] each, to a confusion matrix, and to the metrics per image.
 
     Args:
       confidences: probability of each prediction, float32 [h, w]; None = unknown.
-      observe: is called with each label and prediction, integers [h, w].
+      observe: is called with the place of each image, its label and its prediction, integers [h, w].
 
     Raises:
       UserError: the images have no labels.
@@ -204,7 +250,8 @@ def count(
         hint = "the vis command draws images without labels"
         raise UserError("missing-label", "has no labels to compare with", hint, where=images.name)
     sures = confidences or [None] * len(predictions)
-    for label, prediction, name, sure in zip(batch.labels, predictions, batch.names, sures, strict=True):
+    found = zip(batch.positions, batch.labels, predictions, batch.names, sures, strict=True)
+    for position, label, prediction, name, sure in found:
         resized = resized_label(label, images.resize)
         counts = matrix.add(resized, prediction, name)
         if per_image is not None:
@@ -212,7 +259,7 @@ def count(
         for metric in accumulators:
             metric.add(resized, prediction, sure)
         if observe:
-            observe(resized, prediction)
+            observe(position, resized, prediction)
 
 
 def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -56,14 +57,24 @@ class ImageCounts:
         counts[cells] = numbers
         return counts.reshape(self.num_classes, self.num_classes)
 
+    def extend(self, other: ImageCounts) -> None:
+        """Add the images of another one."""
+        for mine, theirs in zip(self._parts(), other._parts(), strict=True):
+            mine.extend(theirs)
+
+    def _parts(self) -> tuple[list[Any], ...]:
+        return self.names, self.sums, self.cells, self.uncertainties
+
     def subset(self, indices: Sequence[int]) -> ImageCounts:
         """Return the counts of some images."""
-        parts = (self.names, self.sums, self.cells, self.uncertainties)
-        return ImageCounts(*([part[index] for index in indices] for part in parts))  # type: ignore[arg-type]
+        return ImageCounts(*([part[index] for index in indices] for part in self._parts()))  # type: ignore[arg-type]
 
     def total(self) -> np.ndarray:
         """Return the confusion matrix of all images: int64 [classes, classes]."""
-        return np.sum([self.counts_of(index) for index in range(len(self.names))], axis=0)
+        counts = np.zeros(self.num_classes**2, np.int64)
+        for cells, numbers in self.cells:
+            counts[cells] += numbers
+        return counts.reshape(self.num_classes, self.num_classes)
 
     def groups(self, pattern: str) -> dict[str, list[int]]:
         """Return the images of each group, sorted by the group's name; images that match nothing come last.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +18,15 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.visualization.prediction_images import PredictedImage
 
+Arrays = dict[str, tf.Tensor]  # an element of the pipeline: names, images, labels ... of some images
+_MAX_WAITING = 4  # batches of images that wait for others of their size
+
 
 class ImageBatch(NamedTuple):
     """Some images of a split; lists with one entry per image.
 
     Attributes:
+      positions: places of the images in the split, from 0.
       names: the images' names.
       images: uint8 [H, W, 3], or raw values [H, W, C], as stored.
       labels: int32 [H, W], as stored; empty without labels.
@@ -31,6 +35,7 @@ class ImageBatch(NamedTuple):
         prepares itself: its operations use all cores, those of an input pipeline one each.
     """
 
+    positions: list[int]
     names: list[str]
     images: list[np.ndarray]
     labels: list[np.ndarray]
@@ -46,7 +51,9 @@ class SplitImages:
       dataset: description of the dataset.
       folder, name: of the records and of the split.
       settings: the Predictor's: sizes; None for an exported file, which prepares images itself.
-      batch_size: images per batch; more than 1 needs a crop size.
+      batch_size: images per batch. Without a crop size, a batch holds images of one padded size, and the images come in
+        another order.
+      part: number of the first image, and the step to the next one, for evaluation in several processes.
     """
 
     dataset: Dataset
@@ -54,16 +61,17 @@ class SplitImages:
     name: str
     settings: PredictionSettings | None = None
     batch_size: int = 1
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        if self.batch_size > 1 and (self.settings is None or self.settings.crop_size is None):
-            rule = "images of different sizes cannot be in one batch"
-            hint = "set a crop size and predict from a checkpoint, or use a batch size of 1"
-            raise UserError("missing-setting", rule, hint, where=self.name, value=self.batch_size)
+        if self.batch_size > 1 and self.settings is None:
+            rule, hint = "an exported file takes one image at a time", "use a batch size of 1, or give the checkpoint"
+            raise UserError("settings-built-in", rule, hint, where=self.name, value=self.batch_size)
 
     def __len__(self) -> int:
         """Number of images."""
-        return records.count(self.shards())
+        first, step = self.part
+        return len(range(first, records.count(self.shards()), step))
 
     @property
     def resize(self) -> ResizeConfig:
@@ -92,15 +100,17 @@ class SplitImages:
             raise UserError("larger-than-crop", rule, hint, field=field, value=crop)
 
     def batches(self) -> Iterator[ImageBatch]:
-        """Yield all images in the order of the records; the next ones are decoded in the background.
+        """Yield all images; the next ones are decoded in the background.
+
+        They come in the order of the records, except in batches without a crop size.
 
         Raises:
           UserError: damaged records, an image larger than the crop size, label values outside the classes.
         """
         shards = self.shards()
         try:
-            for arrays in self._pipeline(shards):
-                batch = _as_batch(arrays, self.resize)
+            for positions, arrays in self._grouped(self._pipeline(shards)):
+                batch = _as_batch(positions, arrays, self.resize)
                 for name, size in zip(batch.names, batch.sizes, strict=True):
                     if self.settings:
                         require_fit(size, self.settings, name)
@@ -111,7 +121,7 @@ class SplitImages:
     def _pipeline(self, shards: list[str]) -> tf.data.Dataset:
         dataset = self.dataset
         spec: dict[str, Any] = {"ignore_label": dataset.ignore_label, "num_classes": dataset.num_classes}
-        images = pipeline.eval_images(shards, **spec, bands=dataset.image_bands)
+        images = pipeline.eval_images(shards, **spec, bands=dataset.image_bands, part=self.part)
         if self.batch_size == 1 or self.settings is None:
             return images.batch(1).prefetch(2)
         # Images larger than the crop keep their size here, so that the check of `batches` can name them.
@@ -120,22 +130,62 @@ class SplitImages:
         def make(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {**example, "pixels": prepare(example["image"], settings).pixels}
 
-        return images.map(make, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(self.batch_size).prefetch(2)
+        prepared = images.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+        of_one_size = self.settings.crop_size is not None
+        return prepared.padded_batch(self.batch_size if of_one_size else 1).prefetch(2)
+
+    def _grouped(
+        self, stored: Iterable[dict[str, tf.Tensor]]
+    ) -> Iterator[tuple[list[int], list[dict[str, tf.Tensor]]]]:
+        """Positions and arrays of each batch: one element of the pipeline, or several of one padded size."""
+        first, step = self.part
+        done = 0
+        groups: dict[tuple[int, ...], list[tuple[int, Arrays]]] = {}
+        for arrays in stored:
+            number = len(arrays["image_name"])
+            positions = [first + step * (done + index) for index in range(number)]
+            done += number
+            if self.batch_size == 1 or self.settings is None or self.settings.crop_size:
+                yield positions, [arrays]
+                continue
+            shape = tuple(arrays["pixels"].shape)
+            groups.setdefault(shape, []).append((positions[0], arrays))
+            waiting = sum(map(len, groups.values()))
+            if len(groups[shape]) == self.batch_size or waiting >= _MAX_WAITING * self.batch_size:
+                largest = max(groups, key=lambda each: len(groups[each]))
+                yield _together(groups.pop(largest))
+        for group in groups.values():
+            yield _together(group)
 
 
-def _as_batch(arrays: dict[str, tf.Tensor], resize: ResizeConfig) -> ImageBatch:
+def _together(group: list[tuple[int, Arrays]]) -> tuple[list[int], list[Arrays]]:
+    return [position for position, _ in group], [arrays for _, arrays in group]
+
+
+def _as_batch(positions: list[int], parts: list[Arrays], resize: ResizeConfig) -> ImageBatch:
+    found = [_arrays_of(arrays) for arrays in parts]
+    pixels = [arrays["pixels"] for arrays in parts if "pixels" in arrays]
+    return ImageBatch(
+        positions=positions,
+        names=[name for names, _, _, _ in found for name in names],
+        images=[image for _, images, _, _ in found for image in images],
+        labels=[label for _, _, labels, _ in found for label in labels],
+        sizes=[size_after_resizing(size, resize) for _, _, _, stored in found for size in stored],
+        pixels=tf.concat(pixels, axis=0) if pixels else None,
+    )
+
+
+def _arrays_of(
+    arrays: dict[str, tf.Tensor],
+) -> tuple[list[str], list[np.ndarray], list[np.ndarray], list[tuple[int, int]]]:
+    """Names, images, labels and stored sizes of an element of the pipeline, without what `padded_batch` added."""
     stored = list(zip(arrays["height"].numpy().tolist(), arrays["width"].numpy().tolist(), strict=True))
 
     def cut(values: tf.Tensor) -> list[np.ndarray]:
         return [one[:height, :width] for one, (height, width) in zip(values.numpy(), stored, strict=True)]
 
-    return ImageBatch(
-        names=[name.decode("utf-8", "replace") for name in arrays["image_name"].numpy()],
-        images=cut(arrays["image"]),
-        labels=cut(arrays["label"]) if "label" in arrays else [],
-        sizes=[size_after_resizing(size, resize) for size in stored],
-        pixels=arrays.get("pixels"),
-    )
+    names = [name.decode("utf-8", "replace") for name in arrays["image_name"].numpy()]
+    return names, cut(arrays["image"]), cut(arrays["label"]) if "label" in arrays else [], stored
 
 
 # ---- predictions -----------------------------------------------------------------------------------------

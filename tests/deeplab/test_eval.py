@@ -71,6 +71,14 @@ def test_chosen_metrics_and_groups(run, tmp_path, capsys):
     assert "mean IoU within 4 px" in capsys.readouterr().out
 
 
+def test_batches_of_images_of_their_own_size(run, tmp_path):
+    assert run("--noreport") == 0
+    one = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert run("--noreport", "--eval_batch_size=3") == 0
+    three = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert np.abs(np.subtract(one["confusion_matrix"], three["confusion_matrix"])).sum() < 20  # undecided pixels
+
+
 def test_two_models(run, small_run, disc_records, tmp_path, capsys):
     path = freeze(tmp_path / "graph.pb", with_probabilities=False)
     assert run(f"--compare={path}") == 0
@@ -109,7 +117,7 @@ def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
         (["--eval_split=test"], "no file matches test-"),
         (["--dataset=pascal_voc_seg"], "3 classes"),
         (["--model_variant=xception_65"], "trained with mobilenet_v2"),
-        (["--eval_batch_size=2"], "add --eval_crop_size"),
+        (["--eval_processes=0"], "--eval_processes"),
         (["--extra_metrics=boundary"], "boundary_iou"),
         (["--metrics=dise"], "did you mean 'dice'?"),
         (["--group_by=("], "--group_by"),

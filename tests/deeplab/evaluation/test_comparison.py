@@ -73,11 +73,11 @@ def test_other_images_are_refused(compared):
 
 def test_ignored_pixels_do_not_disagree():
     kept = KeptLabels()
-    kept.keep(np.zeros((1, 3), int), np.array([[0, 1, 2]]))
-    kept.keep(np.zeros((1, 2), int), np.array([[0, 1]]))
+    kept.keep(0, np.zeros((1, 3), int), np.array([[0, 1, 2]]))
+    kept.keep(1, np.zeros((1, 2), int), np.array([[0, 1]]))
     counted = Disagreement(kept, 255)
-    counted.count(np.array([[0, 0, 255]]), np.array([[0, 2, 0]]))
-    counted.count(np.full((1, 4), 255), np.zeros((1, 4), int))
+    counted.count(0, np.array([[0, 0, 255]]), np.array([[0, 2, 0]]))
+    counted.count(1, np.full((1, 4), 255), np.zeros((1, 4), int))
     assert counted.fractions[0] == 0.5 and np.isnan(counted.fractions[1])
 
 

@@ -13,7 +13,7 @@ from support.threshold_predictor import ByRed
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import records
 from deeplab.data.dataset import SizeRange
-from deeplab.evaluation import ConfusionMatrix
+from deeplab.evaluation import ConfusionMatrix, split_images
 from deeplab.evaluation.evaluator import count
 from deeplab.evaluation.split_images import original_labels, predict_labels, resized_label
 from deeplab.inference.load import load
@@ -64,11 +64,31 @@ class TestBatches:
         np.testing.assert_array_equal(batches[0].pixels[2], padded)
         np.testing.assert_array_equal(batches[0].labels[2], label)
 
-    def test_batches_without_a_crop_are_refused(self, disc_images):
-        for settings in (disc_images.settings, None):
-            with raises("missing-setting", where="val") as caught:
-                dataclasses.replace(disc_images, settings=settings, batch_size=2)
-            assert caught.value.value == 2
+    def test_batches_without_a_crop_hold_images_of_one_padded_size(self, disc_images, disc_pairs):
+        batches = list(dataclasses.replace(disc_images, batch_size=3).batches())
+        assert [batch.pixels.shape for batch in batches] == [(3, 49, 65, 3), (1, 49, 65, 3)]
+        assert [batch.positions for batch in batches] == [[0, 1, 2], [3]]
+        np.testing.assert_array_equal(batches[0].images[2], disc_pairs["pair_102"][0])
+        np.testing.assert_array_equal(batches[1].labels[0], disc_pairs["pair_103"][1])
+
+    def test_images_of_several_sizes_wait_for_others(self, disc_images, monkeypatch):
+        sizes = [(1, 9, 9, 3), (1, 17, 9, 3), (1, 9, 9, 3), (1, 33, 9, 3), (1, 17, 9, 3), (1, 9, 9, 3)]
+        stored = [{"image_name": [b"x"], "pixels": np.zeros(size)} for size in sizes]
+        grouped = dataclasses.replace(disc_images, batch_size=2)
+        assert [places for places, _ in grouped._grouped(stored)] == [[0, 2], [1, 4], [3], [5]]
+        monkeypatch.setattr(split_images, "_MAX_WAITING", 1)  # at most two images wait
+        assert [places for places, _ in grouped._grouped(stored)] == [[0], [1], [2], [3], [4], [5]]
+
+    def test_every_other_image(self, disc_images):
+        odd = dataclasses.replace(disc_images, part=(1, 2))
+        batches = list(odd.batches())
+        assert len(odd) == 2 and [batch.names for batch in batches] == [["pair_101"], ["pair_103"]]
+        assert [batch.positions for batch in batches] == [[1], [3]]
+
+    def test_batches_of_an_exported_file_are_refused(self, disc_images):
+        with raises("settings-built-in", where="val") as caught:
+            dataclasses.replace(disc_images, settings=None, batch_size=2)
+        assert caught.value.value == 2
 
     def test_labels_are_resized_with_the_images(self, disc_images):
         resized = with_settings(disc_images, resize=ResizeConfig(24, 32))
