@@ -507,11 +507,16 @@ def to_rgb(image: Any, where: str = "the image") -> np.ndarray:
     if isinstance(image, (list, tuple)) and any(_may_be_image(each) for each in image):
         rule = f"is a {type(image).__name__} of {len(image)}"
         raise UserError("not-an-image", rule, "give one image; for several, call once per image", where=where)
-    if np.ndim(image) == 0:
+    try:
+        array = np.asarray(image)
+    except ValueError:  # rows of different lengths
+        rule = f"is a {type(image).__name__} that is no array: its rows have different lengths"
+        raise UserError("not-an-image", rule, "give an array of uint8, [H, W, 3]", where=where) from None
+    if array.ndim == 0:
         rule = f"is of type {type(image).__name__}"
         hint = "give a path, the bytes of a file, an open file, a PIL image, or an array of uint8"
         raise UserError("not-an-image", rule, hint, where=where, value=type(image).__name__)
-    return _from_array(np.asarray(image), where)
+    return _from_array(array, where)
 
 
 def _content_of(file: Any, where: str) -> bytes:

@@ -387,3 +387,152 @@ def graphs(folder: pathlib.Path) -> Read:
         load(str(path)).predict(image, False)
 
     return read
+
+
+@target("graph_nodes")
+def graph_nodes(folder: pathlib.Path) -> Read:
+    """Frozen graphs that are whole, with other operations, inputs and attributes: tried as the commands try them.
+
+    Only children of this process use TensorFlow, so a crash of its native code must become an error.
+    """
+    from support import small_graphs
+
+    from deeplab.inference.runtimes import RUNTIMES, LoadOptions, probe
+    from deeplab.utils.errors import UserError
+
+    assert probe.can_fork()
+    path, note = folder / "frozen_inference_graph.pb", folder / "traceback"
+    whole = small_graphs.threshold_graph(assert_within=20)
+    load = RUNTIMES.get("frozen_graph").load
+
+    def predictor() -> Any:
+        try:
+            loaded = load(str(path), LoadOptions())
+            loaded.predict(np.zeros((9, 9, 3), np.uint8), False)
+        except UserError as error:
+            note.write_text(error.code)
+            raise
+        except Exception as problem:
+            note.write_text(f"traceback: {problem!r}")
+            raise
+        return loaded
+
+    def read(chance: random.Random) -> None:
+        note.unlink(missing_ok=True)
+        path.write_bytes(_mutated_graph(whole, chance).SerializeToString())
+        probe.require_survival(predictor, str(path))
+        told = note.read_text() if note.exists() else ""
+        assert not told.startswith("traceback"), told
+        if told:
+            raise UserError(told, "is refused", where=path)
+
+    return read
+
+
+_OPERATIONS = (
+    "Identity",
+    "Cast",
+    "ArgMax",
+    "Pack",
+    "Placeholder",
+    "Const",
+    "Reshape",
+    "Tile",
+    "Fill",
+    "While",
+    "Greater",
+)
+
+
+def _mutated_graph(whole: Any, chance: random.Random) -> Any:
+    """A copy of a GraphDef after one to three changes of its nodes."""
+    graph = type(whole)()
+    graph.CopyFrom(whole)
+    for _ in range(chance.randint(1, 3)):
+        node, other = chance.choice(graph.node), chance.choice(graph.node)
+        kind = chance.randrange(7)
+        if kind == 0:
+            node.op = chance.choice(_OPERATIONS)
+        elif kind == 1:
+            node.op = other.op
+        elif kind == 2 and node.input:
+            node.input[chance.randrange(len(node.input))] = chance.choice(
+                [other.name, node.name, f"{other.name}:9", "^x"]
+            )
+        elif kind == 3 and node.attr:
+            name = chance.choice(sorted(node.attr))
+            source = chance.choice([each for each in graph.node if each.attr])
+            node.attr[name].CopyFrom(source.attr[chance.choice(sorted(source.attr))])
+        elif kind == 4 and node.attr:
+            node.attr[chance.choice(sorted(node.attr))].type = chance.choice([0, 1, 3, 4, 7, 9, 14, 20, 999])
+        elif kind == 5 and node.op == "Const":
+            tensor = node.attr["value"].tensor
+            tensor.tensor_shape.dim.add().size = chance.choice([0, -1, 3, 2**20, 2**40])
+        else:
+            node.name = other.name
+    return graph
+
+
+@target("onnx_files")
+def onnx_files(folder: pathlib.Path) -> Read:
+    """ONNX files before a library reads them."""
+    from deeplab.inference.runtimes import onnx
+    from deeplab.utils.errors import UserError
+
+    def message(*fields: tuple[int, bytes]) -> bytes:
+        return b"".join(bytes([number << 3 | 2, len(content)]) + content for number, content in fields)
+
+    weights = message((8, b"w"), (9, bytes(20)))
+    node = message((1, b"x"), (2, b"y"), (4, b"Conv"), (5, message((1, b"group"), (5, weights))))
+    graph = message((1, node), (5, weights), (12, message((1, b"SemanticPredictions"))))
+    whole = b"\x08\x0a" + message((7, graph), (14, message((1, b"deeplab"), (2, b"{}"))))
+
+    def read(chance: random.Random) -> None:
+        content = pick([whole], mutate_bytes, chance)
+        try:
+            onnx.read_properties(content)
+            onnx.require_safe(content, "m.onnx")
+        except ValueError as error:  # what `load` makes of it
+            raise UserError("damaged-model", str(error) or "is damaged") from None
+
+    return read
+
+
+@target("arrays", weight=2)
+def arrays(folder: pathlib.Path) -> Read:
+    """What a program gives to a Segmenter: arrays of any type, shape and values, and things that are no arrays."""
+    from deeplab.data.images import to_rgb
+
+    types = ["u1", "i1", "u2", "i4", "i8", "f2", "f4", "f8", "c8", "?", "O", "U3", "S2", "M8[s]", "V2"]
+    others: list[Any] = [
+        None,
+        "",
+        "none.png",
+        b"",
+        b"x",
+        3,
+        2.5,
+        [],
+        {},
+        [[1, 2], [3]],
+        ["a"],
+        object(),
+        [None],
+        {1: 2},
+        "\0",
+    ]
+
+    def read(chance: random.Random) -> None:
+        if chance.random() < 0.2:
+            to_rgb(chance.choice(others))
+            return
+        shape = [chance.choice([0, 1, 2, 3, 4, 5, 9]) for _ in range(chance.randrange(6))]
+        array = np.frombuffer(chance.randbytes(int(np.prod(shape))), np.uint8).reshape(shape)
+        kind = chance.choice(types)
+        if chance.random() < 0.3 and kind.startswith("f"):
+            array = array / chance.choice([1.0, 255.0, 0.001]) - chance.choice([0.0, 0.5, np.inf])
+        with np.errstate(all="ignore"):
+            made = array.astype("u2").view(kind) if kind == "V2" else array.astype(kind)
+        to_rgb(chance.choice([made, np.asfortranarray(made), made[::-1] if made.ndim else made]))
+
+    return read

@@ -13,6 +13,7 @@ from tests.fuzz.targets import TARGETS
 INPUTS = 29_500  # over all targets
 SLOW = {
     "graphs": 600,
+    "graph_nodes": 120,  # each in a child process
     "readers": 7000,  # about 400 of each annotation file
     "flags": 300,
     "records": 600,

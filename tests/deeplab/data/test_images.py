@@ -551,13 +551,14 @@ class TestArrays:
             (None, "cv2.imread"),
             (["a.jpg", "b.jpg"], "once per image"),
             ([RGB, RGB], "once per image"),
+            ([[1, 2], [3]], "an array of uint8"),
             ({"image": RGB}, "an array of uint8"),
             (3, "an array of uint8"),
             ((pixel for pixel in RGB), "an array of uint8"),
             ("https://example.org/a.jpg", "download"),
             (io.StringIO("text"), "'rb'"),
         ],
-        ids=["None", "paths", "arrays", "dict", "number", "generator", "address", "text file"],
+        ids=["None", "paths", "arrays", "ragged", "dict", "number", "generator", "address", "text file"],
     )
     def test_what_is_no_image_is_refused_with_a_hint(self, given, hint):
         with raises("not-an-image") as caught:
