@@ -6,8 +6,17 @@ All take turns in one run on the same drawn pictures: by default 375x500 pixels,
 as in PASCAL VOC, with 21-class labels. The bound decodes every JPEG whole and does nothing else; the last pipeline
 decodes, resizes and pads the whole picture and only then cuts the crop out of it, as the reference does.
 
-Two cores that had other work too, 375x500: bound 1240 images/s, `train_batches` 358 (4.1 ms of one core an image),
-the reference's order 245 (6.3 ms). 1024x2048: 25, 24 and 9 images/s.
+On two cores of an AMD EPYC with much other work (load 15), so that the milliseconds say more than the images/s:
+
+    JPEG decoding alone    512 images/s    1.06 core-ms an image
+    train_batches           51             4.85
+    ... light               46             5.24
+    ... medium              32             6.84
+    ... strong              21            11.74
+    the reference's order   32             7.39
+
+`train_batches` alone in a process, three times: 4.3 core-ms by OpenCV 5, 5.1 by TensorFlow operations (where OpenCV 4
+is installed). 1.8 of them decode image and label; about 1 is for fresh memory and the copy into the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +29,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -61,8 +69,7 @@ def main() -> None:
         size = write_records(folder, tuple(arguments.size))
         shards = records.list_shards(folder, "train")
         pipelines = contenders(shards, arguments.crop, arguments.batch)
-        iterators = {name: iter(dataset) for name, dataset in pipelines.items()}
-        speeds = measure(iterators, arguments.images // arguments.batch, arguments.batch, arguments.rounds)
+        speeds = measure(pipelines, arguments.images // arguments.batch, arguments.batch, arguments.rounds)
     bound = speeds["JPEG decoding alone (bound)"][0]
     rows = [(name, f"{wall:.0f}", f"{wall / bound:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in speeds.items()]
     height, width = arguments.size
@@ -87,20 +94,26 @@ def train_batches(shards: list[str], crop: int, preset: str, common: dict) -> tf
     return pipeline.train_batches(shards, crop_size=(crop, crop), seed=1, augmentations=operations, **common)
 
 
-def measure(iterators: dict[str, Iterator], steps: int, batch: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Medians over the rounds: images a second, and milliseconds of one core an image."""
-    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in iterators}
-    for round_ in console.progress(range(rounds + 1), what="measuring", unit="round"):
-        for name, iterator in iterators.items():
-            # What a pipeline had prepared while others were measured does not count.
-            for _ in range(4):
+def measure(
+    pipelines: dict[str, tf.data.Dataset], steps: int, batch: int, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Medians over the rounds: images a second, and milliseconds of one core an image.
+
+    Each pipeline ends before the next one starts: one that fills its buffers would take time from the others.
+    """
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
+    for _ in console.progress(range(rounds), what="measuring", unit="round"):
+        for name, dataset in pipelines.items():
+            iterator = iter(dataset)
+            for _ in range(6):  # buffers are full then
                 next(iterator)
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(steps):
                 next(iterator)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            if round_:  # the first round warms up
-                speeds[name].append((steps * batch / wall, 1000 * cpu / (steps * batch)))
+            speeds[name].append((steps * batch / wall, 1000 * cpu / (steps * batch)))
+            del iterator
+            time.sleep(0.5)
     return {
         name: (statistics.median(w for w, _ in s), statistics.median(c for _, c in s)) for name, s in speeds.items()
     }

@@ -2,8 +2,7 @@
 
 Scale, position and mirroring are drawn first; then only those pixels are decoded and resized that the crop shows. With
 an OpenCV that samples exactly (`remapping.is_exact`), colors, sampling and padding are one call of NumPy and OpenCV,
-which takes a sixth of the time of the same in TensorFlow operations (benchmarks/input_pipeline.py) and differs from
-them by rounding.
+else TensorFlow operations; they differ by rounding.
 """
 
 from __future__ import annotations
