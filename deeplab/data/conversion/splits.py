@@ -25,7 +25,7 @@ from deeplab.data.conversion.encode import Recipe, read_label_of
 from deeplab.data.conversion.stratify import Unit, place_units, units_of
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
-from deeplab.data.readers.pairs import read_list
+from deeplab.data.readers.pairs import read_names
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -179,7 +179,7 @@ def _listed(source: Source, list_files: str, skip_missing: bool) -> Splits:
 
 
 def _of_list(path: pathlib.Path, by_name: Mapping[str, Pair], skip_missing: bool) -> list[Pair]:
-    names = read_list(path)
+    names = read_names(path, by_name.__contains__)
     stems = [name if name in by_name else os.path.splitext(name)[0] for name in names]
     missing = [name for name, stem in zip(names, stems, strict=True) if stem not in by_name]
     if missing and skip_missing and len(missing) < len(names):

@@ -14,7 +14,7 @@ from deeplab.config.fields import Config, setting
 from deeplab.data import dataset as datasets
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, pair_by_names, read_list
+from deeplab.data.readers.pairs import Folder, pair_by_names, read_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -142,7 +142,7 @@ def _read_lists(root: pathlib.Path, skip_missing: bool = False) -> Source:
         rule, hint = "contains none of train.txt, val.txt, test.txt", "write the names of the images into them"
         raise UserError("no-files", rule, hint, where=root)
     splits = {
-        split: pair_by_names(read_list(path), images, masks, "", str(path), skip_missing)
+        split: pair_by_names(read_names(path, images.find), images, masks, "", str(path), skip_missing)
         for split, path in lists.items()
     }
     return Source(splits, known="camvid", label_map=_VOID)

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,37 @@ def read_list(path: str | os.PathLike) -> list[str]:
     if repeated:
         console.warning(f"{path}: these images are listed more than once, and count as often: {shorten(repeated)}")
     return names
+
+
+def read_names(path: str | os.PathLike, is_known: Callable[[str], object]) -> list[str]:
+    """Reads the image names in a list, also in one with an image and its mask per line, as DeepLab's train_aug.txt.
+
+    Args:
+      path: the list.
+      is_known: whether there is an image of a name, without extension; paths in the list may begin with other folders.
+
+    Raises:
+      UserError: as `read_list`, or images and masks have different names (`wrong-format`).
+    """
+    lines = read_list(path)
+    columns = [re.split(r"[\s,;]+", line) for line in lines]
+    if not all(len(pair) == 2 and all(map(_has_image_extension, pair)) for pair in columns):
+        return lines
+    names = []
+    for image, mask in columns:
+        stems = [os.path.splitext(name.replace("\\", "/"))[0].strip("/") for name in (image, mask)]
+        if os.path.basename(stems[0]) != os.path.basename(stems[1]):
+            rule = f"has an image and a mask of different names in a line: {image} and {mask}"
+            hint = "format 'folder' with `pair_list` reads such lists"
+            raise UserError("wrong-format", rule, hint, where=path, value=(image, mask))
+        parts = stems[0].split("/")
+        ends = ["/".join(parts[start:]) for start in range(len(parts))]
+        names.append(next(filter(is_known, ends), ends[-1]))
+    return names
+
+
+def _has_image_extension(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[str, pathlib.Path]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, pair_by_names, read_list
+from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, pair_by_names, read_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
@@ -56,7 +56,7 @@ def read_voc(config: BuildVocConfig) -> Source:
     extensions = (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS
     images = Folder(config.image_folder, extensions, "image_format")
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
-    names = {split: read_list(path) for split, path in lists.items()}
+    names = {split: read_names(path, images.find) for split, path in lists.items()}
     _refuse_other_texts(names, lists, images)
     splits: dict[str, list[Pair]] = {
         split: pair_by_names(names[split], images, masks, "", str(path), config.on_missing == "skip")

@@ -17,6 +17,7 @@ from deeplab.data.readers.pairs import (
     pair_folders,
     paths_by_split,
     read_list,
+    read_names,
     read_pair_list,
     refuse_leaks,
     splits_in_folders,
@@ -217,6 +218,19 @@ def test_images_and_masks_of_patterns_in_one_folder(tmp_path):
     found = match_folders(together, together, "{name}_sat", "{name}_mask")
     assert [(pair.name, pair.mask) for pair in found.pairs] == [("100_sat", str(tmp_path / "images" / "100_mask.png"))]
     assert found.images_without_mask == ("101_sat.jpg",) and found.masks_without_image == ()
+
+
+def test_names_in_lists_of_images_and_masks(tmp_path):
+    """The lists of the augmented PASCAL VOC name image and mask, with the folders that they have elsewhere."""
+    path = tmp_path / "train_aug.txt"
+    path.write_text("/JPEGImages/2007_1.jpg /SegmentationClassAug/2007_1.png\n/x/day/b.jpg\t/y/b.png\n")
+    assert read_names(path, {"2007_1", "day/b"}.__contains__) == ["2007_1", "day/b"]
+    path.write_text("a.jpg a.png\nb.jpg other.png\n")
+    with raises("wrong-format", where="train_aug.txt") as caught:
+        read_names(path, bool)
+    assert "pair_list" in caught.value.hint
+    path.write_text("my photo.jpg\nb.jpg\n")
+    assert read_names(path, bool) == ["my photo.jpg", "b.jpg"]
 
 
 def test_lists_of_pairs(tmp_path):
