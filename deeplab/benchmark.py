@@ -88,7 +88,7 @@ def measured(predictor: Predictor, config: BenchmarkConfig, pixels: list[np.ndar
     for side in config.image_size:
         for batch in config.batch_size:
             if batch == 1:
-                image = timing.noise(side, predictor.settings.model.input_channels if predictor.settings else 3)
+                image = timing.noise(side, predictor.bands.channels, predictor.bands.dtype)
                 found.append(timing.time_images(predictor, [image], f"{side}x{side}", config.runs, config.warm_up))
             elif isinstance(predictor, ModelPredictor):
                 found.append(timing.time_batch(predictor, side, batch, config.runs, config.warm_up))

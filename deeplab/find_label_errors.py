@@ -94,7 +94,7 @@ def pictures(found: Sequence[Suspicion], splits: Sequence[SplitImages]) -> Itera
     for number, images in enumerate(splits):
         wanted = {one.judged.source[1]: one for one in found if one.judged.source[0] == number}
         for position, record in read_records(images.shards(), sorted(wanted)):
-            image = browsed(position, record).image
+            image = browsed(position, record, images.dataset.image_bands).image
             if image is not None:
                 yield wanted[position], image
 

@@ -91,7 +91,8 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
         settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
         if config.classes:
             settings["class_names"] = config.classes
-        return [format_name, *_flags(**settings, output_dir=records, check=False, resume=True)]
+        own = {name: given[name] for name in ("bands", "scale_from", "tile_size") if given.get(name)}
+        return [format_name, *_flags(**settings, **own, output_dir=records, check=False, resume=True)]
 
     def training(steps: int) -> dict[str, Any]:
         advice = _read_json(check)

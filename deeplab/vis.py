@@ -69,6 +69,7 @@ def run(given: Given) -> None:
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:
     """Makes what stays the same for all checkpoints: the images, and how they are drawn."""
     from deeplab.data import colormaps
+    from deeplab.data.bands import require_same_bands
     from deeplab.evaluation.split_images import SplitImages
     from deeplab.inference.predictor import require_same_classes
     from deeplab.visualization import prediction_images
@@ -78,6 +79,7 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitIm
     images = SplitImages(described, data.dataset_dir, config.vis_split, predictor.settings, config.vis_batch_size)
     images.require_crop_fits_all()
     require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
+    require_same_bands(described.image_bands, predictor.bands, predictor.source, described.name)
     folder = pathlib.Path(config.vis_logdir)
     raw_folder = pathlib.Path(config.raw_save_dir or folder / prediction_images.RAW_RESULTS)
     return images, prediction_images.Drawing(

@@ -126,3 +126,16 @@ def test_a_geotiff_becomes_a_geotiff_of_the_same_place(work, tmp_path):
     assert (out / "overlay" / "scene.png").exists()
     with raises("would-overwrite", where=str(out)):
         run(predict, **flags, output_dir=out)
+
+
+def test_the_report_shows_bands_as_colors(work):
+    run(eval, model=work / "run", dataset_dir=work / "records", eval_logdir=work / "report")
+    assert "data:image" in (work / "report" / "report.html").read_text()
+
+
+def test_an_rgb_model_refuses_the_records(work):
+    from deeplab import create_model
+    from deeplab.evaluation.evaluator import evaluate
+
+    with raises("wrong-channels", "dataset"):
+        evaluate(create_model("mobilenet_v2", 3, depth_multiplier=0.25), str(work / "records"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Size, Texts, setting
+from deeplab.config.fields import Config, Floats, Size, Texts, setting
 from deeplab.config.training_config import SCALE_FACTOR
+
+_TILES = "training decodes a whole image for each crop"
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,11 @@ class FitConfig(Config):
 
     output: str = setting("", "Folder for the records, the training, the evaluation and the exports.", required=True)
     classes: str = setting("", "Class names, separated by commas, background first; another name of `class_names`.")
+    bands: str = setting("", "Bands that records hold, as for `build_data`: 4,3,2 or all (unset: 8-bit RGB).")
+    scale_from: Floats = setting((), "With `bands`: values that become 0 and 255, as for `build_data`.")
+    tile_size: int | None = setting(
+        None, "Cut larger images into tiles, as for `build_data`.", min=33, max=16384, because=_TILES, unit="pixels"
+    )
     minutes: float | None = setting(
         None,
         "Time for the training: a trial of 30 steps measures the speed, which gives the number of steps.",

@@ -139,6 +139,21 @@ def wrong_dtype(found: str, expected: ImageBands, where: str) -> UserError:
     return UserError("wrong-dtype", rule, hint, field="input_dtype", where=where, value=found)
 
 
+def require_same_bands(dataset: ImageBands, model: ImageBands, source: str, name: str) -> None:
+    """Stop if a dataset's images have other channels or another type than a model takes.
+
+    Raises:
+      UserError: with both (`wrong-channels`, `wrong-dtype`).
+    """
+    hint = "give the dataset that it was trained on, or one that was built with the same `bands`"
+    if dataset.channels != model.channels:
+        rule = f"images of {name} have {dataset.channels} channels, the model in {source} takes {model.channels}"
+        raise UserError("wrong-channels", rule, hint, field="dataset", value=dataset.channels)
+    if dataset.dtype != model.dtype:
+        rule = f"images of {name} have values of type {dataset.dtype}, the model in {source} takes {model.dtype}"
+        raise UserError("wrong-dtype", rule, hint, field="dataset", value=dataset.dtype)
+
+
 # --- The model's config -------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from deeplab.config.fields import Size, typed
+from deeplab.data.bands import require_same_bands
 from deeplab.data.class_names import class_numbers
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
@@ -90,6 +91,7 @@ class Evaluator:
     ):
         described = images.dataset
         require_same_classes(described.num_classes, predictor.num_classes, predictor.source, described.name)
+        require_same_bands(described.image_bands, predictor.bands, predictor.source, described.name)
         self.predictor, self.images, self.measures = predictor, images, measures or Measures()
         self.observe = observe
         self._shown, accumulated = choose(self.measures.metrics, self.measures.extra)

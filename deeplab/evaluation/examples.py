@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.data import colormaps
+from deeplab.data import colormaps, records
 from deeplab.evaluation.image_counts import ImageCounts
 from deeplab.evaluation.split_images import SplitImages, original_labels
 from deeplab.inference.predictor import Predictor
@@ -118,13 +118,15 @@ def read(
 
     Args:
       images: the split.
-      predict: from an image, uint8 [H, W, 3], to integers [H, W].
+      predict: from an image as it is stored to integers [H, W].
       positions: places of the images, from 0.
     """
     for position, record in read_records(images.shards(), sorted(set(positions))):
-        found = browsed(position, record)
+        bands = images.dataset.image_bands
+        found = browsed(position, record, bands)
         if found.image is not None and found.label is not None:
-            yield position, Example(found.name, found.image, found.label, predict(found.image))
+            pixels = found.image if bands.is_rgb else records.decode_values(record)
+            yield position, Example(found.name, found.image, found.label, predict(pixels))
 
 
 def predict_with(predictor: Predictor, images: SplitImages) -> Callable[[np.ndarray], np.ndarray]:

@@ -87,15 +87,15 @@ def time_images(predictor: Predictor, images: Sequence[np.ndarray], size: str, r
 
 def time_batch(predictor: ModelPredictor, side: int, batch: int, runs: int, warm_up: int) -> Timing:
     """Time batches of square images that are prepared already."""
-    image = noise(side, predictor.settings.model.input_channels)
+    image = noise(side, predictor.bands.channels, predictor.bands.dtype)
     pixels = tf.stack([prepare(tf.constant(image), predictor.settings).pixels] * batch)
     calls = [functools.partial(predictor.predict_padded, pixels)] * runs
     return _timing(predictor.source, f"{side}x{side}", batch, *time_calls(calls, warm_up))
 
 
-def noise(side: int, channels: int = 3) -> np.ndarray:
-    """A square image of noise: uint8 [side, side, channels]."""
-    return np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
+def noise(side: int, channels: int = 3, dtype: str = "uint8") -> np.ndarray:
+    """A square image of noise, 0..255: [side, side, channels] of a type."""
+    return np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8).astype(dtype)
 
 
 def _timing(model: str, size: str, batch: int, seconds: np.ndarray, processor: float) -> Timing:

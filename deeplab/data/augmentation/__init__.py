@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from deeplab.config.augmentation_config import OPERATIONS, AugmentationConfig
-from deeplab.utils.errors import UserError
+from deeplab.utils import console
 from deeplab.utils.registry import Registry
 
 Tensor = Any
@@ -78,8 +78,6 @@ def make(
       ignore_label: label of such places.
       rare_classes: classes that `copy_paste` pastes.
 
-    Raises:
-      UserError: an operation on red, green and blue, and images of other channels (`conflicting-settings`).
     """
     common: dict[str, Any] = {"padding_color": tuple(padding_color), "ignore_label": ignore_label}
     operations: list[Any] = []
@@ -90,9 +88,10 @@ def make(
             continue
         operation: Any = AUGMENTATIONS.get(name)(amount, config.augmentation_probability, **common)
         if operation.rgb_only and len(padding_color) != 3:
-            rule = f"needs images of red, green and blue; these have {len(padding_color)} channels"
-            hint = f"`{name}=0` turns it off"
-            raise UserError("conflicting-settings", rule, hint, field=name, value=amount)
+            console.note(
+                f"`{name}` is left out: it is for red, green and blue, and images have {len(padding_color)} channels"
+            )
+            continue
         operations.append(operation)
     return operations
 

@@ -90,7 +90,9 @@ def _work(load: Callable[[], Predictor], sender: int) -> NoReturn:
         tf.config.set_visible_devices([], "GPU")  # its driver does not survive a fork either
         predictor = load()
         os.write(sender, _LOADED)
-        predictor.predict(np.zeros((_SIDE, _SIDE, 3), np.uint8), probabilities=False)
+        predictor.predict(
+            np.zeros((_SIDE, _SIDE, predictor.bands.channels), predictor.bands.dtype), probabilities=False
+        )
     finally:  # whatever it raises: the load in the parent process tells about it
         os._exit(0)
 

@@ -74,6 +74,8 @@ class Summaries(Callback):
 def samples(state: TrainState, colors: np.ndarray) -> dict[str, np.ndarray]:
     """Images, labels and predictions of the last batch, uint8 [MAX_IMAGES or fewer, H, W, 3], by their tag.
 
+    Images of one or two bands are gray: [..., 1].
+
     Args:
       state: its batch is of the first device where there are several.
       colors: uint8 [256, 3], RGB of each label value.
@@ -84,7 +86,7 @@ def samples(state: TrainState, colors: np.ndarray) -> dict[str, np.ndarray]:
     logits = kernels.resize_bilinear(state.model(images, training=False)[MERGED_LOGITS], *labels.shape[1:3])
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32).numpy()
     return {
-        "samples/image": tf.cast(images[..., :3], tf.uint8).numpy(),
+        "samples/image": tf.cast(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], tf.uint8).numpy(),
         "samples/label": colormaps.color_label(labels, colors),
         "samples/semantic": colormaps.color_label(predictions, colors),
     }

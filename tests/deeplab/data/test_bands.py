@@ -15,6 +15,7 @@ from deeplab.data.bands import (
     model_settings,
     parse_bands,
     parse_scale,
+    require_same_bands,
     stretched,
 )
 
@@ -64,6 +65,14 @@ def test_other_channels_and_types_are_refused_with_the_setting():
         DEEP.require(np.zeros((2, 2, 2), np.uint8), "a.tif")
     with raises("unsupported-pixels", where="a.tif"):
         DEEP.require(np.zeros((2, 2), np.uint16), "a.tif")
+
+
+def test_a_dataset_of_another_kind_than_the_model_takes_is_refused():
+    require_same_bands(DEEP, DEEP, "run", "scenes")
+    with raises("wrong-channels", "dataset"):
+        require_same_bands(RGB, DEEP, "run", "photos")
+    with raises("wrong-dtype", "dataset"):
+        require_same_bands(ImageBands(2), DEEP, "run", "photos")
 
 
 def test_the_models_config_holds_all_of_it():

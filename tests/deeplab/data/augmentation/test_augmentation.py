@@ -163,7 +163,7 @@ def test_every_setting_has_an_operation():
         assert registry.get(name).name == name
 
 
-def test_make_gives_what_is_on_and_refuses_colors_of_other_images():
+def test_make_gives_what_is_on_and_leaves_out_colors_of_other_images(capsys):
     config = AugmentationConfig("light", rotation=5, contrast=0, cutmix=0.5)
     made = make(config, (127.5,) * 3, 255)
     assert {operation.name: operation.amount for operation in made} == {
@@ -173,8 +173,9 @@ def test_make_gives_what_is_on_and_refuses_colors_of_other_images():
         "cutmix": 0.5,
     }
     assert [type(operation).__name__ for operation in make(AugmentationConfig(noise=3), (0,) * 5, 255)] == ["Noise"]
-    with raises("conflicting-settings", field="saturation"):
-        make(AugmentationConfig("light"), (0,) * 5, 255)
+    names = [operation.name for operation in make(AugmentationConfig("light"), (0,) * 5, 255)]
+    assert "saturation" not in names and "brightness" in names
+    assert "saturation" in capsys.readouterr().err
 
 
 def test_operations_that_move_pixels_come_first():
@@ -192,3 +193,11 @@ def test_an_unknown_name():
     with raises("unknown-name") as caught:
         AUGMENTATIONS.get("scale_crop_flop")
     assert caught.value.hint == "did you mean 'scale_crop_flip'?"
+
+
+def test_operations_on_red_green_and_blue_are_left_out_of_other_images_with_a_note(capsys):
+    config = AugmentationConfig(hue=20.0, brightness=0.2)
+    assert [type(one).__name__ for one in make(config, (1.0,) * 3, 255)] == ["Brightness", "Hue"]
+    assert not capsys.readouterr().err
+    assert [type(one).__name__ for one in make(config, (1.0,) * 4, 255)] == ["Brightness"]
+    assert "hue" in capsys.readouterr().err
