@@ -45,7 +45,7 @@ def test_every_annotation_file_gets_enough_inputs():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_input_is_read_or_refused(name):
-    outcome: Outcome = run_target(name, seed=0, start=0, count=number_of_inputs(name), seconds=240)
+    outcome: Outcome = run_target(name, seed=0, start=0, count=number_of_inputs(name), seconds=600)
     assert outcome.findings == [], f"python -m tests.fuzz --target={name} --seed=0 --index={outcome.findings[0][0]}"
     assert (outcome.inputs == number_of_inputs(name) and outcome.refused > 0) or name == "json_state"
 

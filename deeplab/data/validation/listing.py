@@ -15,7 +15,7 @@ from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig, match_config
-from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_list
+from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding
@@ -105,7 +105,7 @@ def _of_lists(format_name: str, config: Any, list_files: str) -> Listed:
             raise UserError("file-not-found", f"{name}: there is no such pair of image and label", where=path)
         return found
 
-    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
+    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of, by_name.get)
     return dataclasses.replace(source, splits=splits), met
 
 
@@ -117,18 +117,18 @@ def _lists_of_folder(config: BuildFolderConfig, list_files: str) -> Listed:
         found = by_name.get(name) or by_name.get(name.rpartition(".")[0])
         return found or _pair(name, images, masks, config.mask_suffix, str(path))
 
-    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of)
+    splits, met = _pairs_of_lists(_paths_of(list_files), pair_of, by_name.get)
     return Source(splits), met
 
 
 def _pairs_of_lists(
-    lists: Mapping[str, pathlib.Path], pair_of: Callable[[str, pathlib.Path], Pair]
+    lists: Mapping[str, pathlib.Path], pair_of: Callable[[str, pathlib.Path], Pair], is_known: Callable[[str], object]
 ) -> tuple[dict[str, list[Pair]], list[Finding]]:
     splits: dict[str, list[Pair]] = {}
     met: list[Finding] = []
     for split, path in lists.items():
         try:
-            names = read_list(path)
+            names = read_names(path, is_known)
         except UserError as error:
             met.append(finding("listing-unusable", path, error.rule, split=split, hint=error.hint))
             continue
@@ -169,7 +169,7 @@ def _voc(config: BuildVocConfig) -> Listed:
     images = Folder(config.image_folder, (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS)
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     lists = find_lists(config.list_folder, wanted)
-    pairs, met = _pairs_of_lists(lists, lambda name, path: _pair(name, images, masks, "", str(path)))
+    pairs, met = _pairs_of_lists(lists, lambda name, path: _pair(name, images, masks, "", str(path)), images.find)
     return Source(pairs), met
 
 
