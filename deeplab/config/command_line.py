@@ -370,9 +370,9 @@ def as_user_error(problem: Exception) -> UserError | None:
     if isinstance(problem, OSError) and problem.errno in _FULL_DISK:
         where = problem.filename or "disk"
         return UserError("unwritable-file", f"cannot be written: {problem.strerror}", "free some space", where=where)
-    if isinstance(problem, OSError) and problem.errno in _BAD_PATHS and problem.filename:
+    if isinstance(problem, OSError) and problem.errno in _BAD_PATHS:
         rule, hint = f"cannot be used: {problem.strerror}", "check the path, its permissions and the disk"
-        return UserError("unreadable-file", rule, hint, where=problem.filename)
+        return UserError("unreadable-file", rule, hint, where=problem.filename or "a file")
     if kind in ("ResourceExhaustedError", "UnknownError") and "No space left on device" in text:
         return UserError("unwritable-file", "No space left on device", "free some space", where="disk")
     if isinstance(problem, MemoryError) or kind == "ResourceExhaustedError":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -24,6 +24,7 @@ from deeplab.utils.files import write_atomically
 from deeplab.utils.yaml_files import load_mapping
 
 FILE_NAME = "config.yml"
+_RESTORE = "restore the file as the training wrote it"
 
 
 def save(folder: str | os.PathLike, groups: Sequence[Any], facts: dict[str, Any]) -> None:
@@ -47,13 +48,40 @@ def load(folder: str | os.PathLike) -> dict[str, Any]:
     if not path.exists():
         return {}
     content = load_mapping(path)
-    flat = dict(content.get("dataset_facts") or {})
+    facts = content.get("dataset_facts") or {}
+    if not isinstance(facts, dict):
+        raise UserError("wrong-type", "dataset_facts must be a mapping", _RESTORE, where=path, value="dataset_facts")
+    flat = dict(facts)
     if "colours" in flat:  # the spelling of files written before version 0.2
         flat["colors"] = flat.pop("colours")
+    _require_facts(flat, path)
     for name, section in content.items():
         if isinstance(section, dict) and name != "dataset_facts":
             flat.update(section)
     return flat
+
+
+def _require_facts(facts: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Stops at facts of a dataset that a person has changed to something else."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+    def is_color(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 3 and all(is_number(part) and part < 256 for part in value)
+
+    def is_list(value: Any, of: Callable[[Any], bool]) -> bool:
+        return isinstance(value, list) and all(map(of, value))
+
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "class_names": ("a list of names", lambda value: is_list(value, lambda name: isinstance(name, str))),
+        "colors": ("a list of colors [red, green, blue], 0..255", lambda value: is_list(value, is_color)),
+        **dict.fromkeys(("num_classes", "ignore_label", "training_images", "seed"), ("a whole number", is_number)),
+    }
+    for name, (wanted, is_right) in rules.items():
+        if facts.get(name) is not None and not is_right(facts[name]):
+            rule = f"dataset_facts: {name} must be {wanted}"
+            raise UserError("wrong-type", rule, _RESTORE, where=path, value=name)
 
 
 def merge(given: dict[str, Any], saved: dict[str, Any], groups: Sequence[type], where: str) -> dict[str, Any]:

@@ -312,6 +312,7 @@ class TestExitCodes:
             (OSError(28, "No space left on device", "a/b"), "[unwritable-file]"),
             (OSError(36, "File name too long", "a" * 300), "[unreadable-file]"),
             (PermissionError(13, "Permission denied", "a/b"), "[unreadable-file]"),
+            (OSError(5, "Input/output error"), "[unreadable-file]"),
             (MemoryError(), "[out-of-memory]"),
             (type("ResourceExhaustedError", (Exception,), {})("OOM when allocating tensor"), "[out-of-memory]"),
             (type("ResourceExhaustedError", (Exception,), {})("x; No space left on device"), "[unwritable-file]"),

@@ -72,3 +72,24 @@ def test_saving_leaves_one_whole_file(tmp_path):
     for _ in range(2):
         run_file.save(tmp_path, (TrainConfig(train_logdir="x"), DatasetConfig()), {})
     assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ("3", "dataset_facts"),
+        ("{class_names: 3}", "class_names"),
+        ("{class_names: {a: b}}", "class_names"),
+        ("{class_names: [1, 2]}", "class_names"),
+        ("{colors: [[1, 2]]}", "colors"),
+        ("{colors: [[1, 2, 256]]}", "colors"),
+        ("{num_classes: -1}", "num_classes"),
+        ("{seed: true}", "seed"),
+        ("{ignore_label: x}", "ignore_label"),
+    ],
+)
+def test_facts_that_a_person_has_changed_are_errors(tmp_path, facts, name):
+    (tmp_path / "config.yml").write_text(f"dataset_facts: {facts}\n")
+    with raises("wrong-type", where="config.yml") as caught:
+        run_file.load(tmp_path)
+    assert caught.value.value == name
