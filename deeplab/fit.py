@@ -33,6 +33,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from deeplab.build_data import formats
+from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.command_line import OK, Command, Given, Word, configs_from
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.config.fields import fields_of
@@ -111,7 +112,8 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
             settings |= {"tf_initial_checkpoint": config.tf_initial_checkpoint, **_FROM_CHECKPOINT}
         else:
             settings |= _FROM_SCRATCH
-        return {"dataset_dir": records, **settings, **_chosen(given, [ModelConfig, LossConfig, OptimizerConfig])}
+        chosen = _chosen(given, [ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig])
+        return {"dataset_dir": records, **settings, **chosen}
 
     def try_speed() -> list[str]:
         once = {"batch_norm_calibration_batches": 0, "log_steps": _TRIAL_LINE}
@@ -313,7 +315,7 @@ class FitCommand(Command):
 def groups(format_name: str) -> tuple[type, ...]:
     """Return the config dataclasses of a format."""
     own = (_config_of(format_name or "folder"), FitConfig)
-    return (*own, LabelConfig, SplitConfig, ModelConfig, LossConfig, OptimizerConfig)
+    return (*own, LabelConfig, SplitConfig, ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig)
 
 
 def run(format_name: str, given: Given) -> int:

@@ -32,6 +32,8 @@ from deeplab.utils.yaml_files import parse_mapping
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from deeplab.config.augmentation_config import AugmentationConfig
+
 FILE_NAME = "dataset.yml"
 MAX_CLASSES = 256  # labels have 8 bits
 DEFAULT_NAME = "pascal_voc_seg"
@@ -142,6 +144,7 @@ class Dataset:
         batch_size: int = 8,
         split: str = "train",
         backbone: str = "mobilenet_v2",
+        augmentation: str | AugmentationConfig = "none",
         seed: int | None = None,
         as_dict: bool = False,
         **settings: Any,
@@ -153,6 +156,8 @@ class Dataset:
           batch_size: images per batch.
           split: split to train on.
           backbone: its padding color fills crops that are larger than their image.
+          augmentation: operations in addition to scale, crop and mirroring: `light`, `medium`, `strong`, or an
+            `AugmentationConfig` (its `sampling` is for `deeplab train`).
           seed: the same seed gives the same batches; None = a random one.
           as_dict: yield dicts with `image_name`, `height` and `width` as well.
           **settings: further arguments of `pipeline.train_batches`, such as `min_scale_factor=0.75`.
@@ -165,21 +170,28 @@ class Dataset:
           UserError: there is no such split or backbone, or its records are damaged.
         """
         import slim
+        from deeplab.config.augmentation_config import AugmentationConfig
         from deeplab.data import pipeline
+        from deeplab.data.augmentation import make
+        from deeplab.data.augmentation.copy_paste import rare_classes
         from deeplab.model import padding_color
 
+        config = AugmentationConfig(augmentation) if isinstance(augmentation, str) else augmentation
         try:
             slim.find(backbone)
         except KeyError as error:
             raise UserError("unknown-name", str(error.args[0]), field="backbone", value=backbone) from None
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+        color = padding_color(ModelConfig(model_variant=backbone, **model_settings(self.image_bands)))
         batches = pipeline.train_batches(
             self.shards(split),
             crop_size=(height, width),
             batch_size=batch_size,
-            padding_color=padding_color(ModelConfig(model_variant=backbone, **model_settings(self.image_bands))),
+            padding_color=color,
             ignore_label=self.ignore_label,
             num_classes=self.num_classes,
+            augmentations=make(config, color, self.ignore_label, rare_classes(self.pixels.get(split, ()))),
+            crop_sampling=config.crop_sampling,
             seed=seed,
             bands=self.image_bands,
             **settings,

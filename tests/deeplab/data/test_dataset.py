@@ -15,6 +15,7 @@ import yaml
 from support.errors import raises
 
 import slim
+from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.bands import ImageBands
@@ -266,6 +267,19 @@ def test_training_batches(faces):
     np.testing.assert_array_equal(next(iter(faces.train_batches(crop_size=(33, 65), batch_size=3, seed=0)))[0], image)
     named = next(iter(faces.train_batches(crop_size=33, batch_size=1, seed=0, as_dict=True)))
     assert set(named) == {"image", "label", "image_name", "height", "width"}
+
+
+def test_training_batches_are_augmented_on_request(faces):
+    settings = {"crop_size": 33, "batch_size": 2, "seed": 0}
+    plain, _ = next(iter(faces.train_batches(**settings)))
+    again, _ = next(iter(faces.train_batches(**settings, augmentation="none")))
+    np.testing.assert_array_equal(plain, again)
+    config = AugmentationConfig("light", augmentation_probability=1, crop_sampling="class_centered", cutmix=1)
+    for augmentation in ("strong", config):
+        image, label = next(iter(faces.train_batches(**settings, augmentation=augmentation)))
+        assert not np.array_equal(image, plain) and set(np.unique(label)) <= {0, 1, 2, 200}
+    with raises("unknown-name", field="augmentation"):
+        faces.train_batches(augmentation="heavy")
 
 
 def test_the_padding_has_the_color_of_the_backbone(faces):
