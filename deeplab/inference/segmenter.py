@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from deeplab.config.fields import coerce, fields_of
 from deeplab.data import colormaps, image_files, images
@@ -21,7 +22,8 @@ from deeplab.inference import large_images
 from deeplab.inference.load import load
 from deeplab.inference.polygons import Region, regions
 from deeplab.inference.postprocess import PostprocessedPredictor
-from deeplab.inference.predictor import Predictor
+from deeplab.inference.prediction import prepare
+from deeplab.inference.predictor import ModelPredictor, Prediction, Predictor
 from deeplab.inference.runtimes import checkpoint
 from deeplab.inference.tiles import TiledPredictor
 from deeplab.utils.errors import UserError, nearest
@@ -188,6 +190,55 @@ class Segmenter:
         shown = pixels if self.bands.is_rgb else self.bands.quick_look(pixels)
         return Segmentation(shown, labels.astype(np.uint8), scores, self.class_names, self.colors)
 
+    def batch(self, several: Sequence[Any], probabilities: bool = False) -> list[Segmentation]:
+        """Segment several images; without probabilities, a model or checkpoint predicts those of equal size together.
+
+        Args:
+          several: images as for one call; they may differ in size.
+          probabilities: whether to return them as well; the images are then predicted one by one.
+
+        Returns:
+          One result per image, in their order.
+
+        Raises:
+          UserError: as for one call; nothing is returned then.
+        """
+        predictor = self._predictor
+        one_by_one = probabilities or predictor.max_size is not None or not self.bands.is_rgb
+        if one_by_one or not isinstance(predictor, ModelPredictor) or predictor.settings.resize.min_resize_value:
+            return [self(image, probabilities) for image in several]
+        pixels = [images.to_pixels(image, self.bands) for image in several]
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(pixels):
+            by_size.setdefault(one.shape, []).append(index)
+        labels: dict[int, np.ndarray] = {}
+        for (height, width, *_), indices in by_size.items():
+            prepared = tf.stack([prepare(tf.constant(pixels[index]), predictor.settings).pixels for index in indices])
+            found = predictor.predict_padded(prepared)[:, :height, :width].astype(np.uint8)
+            labels |= dict(zip(indices, found, strict=True))
+        return [
+            Segmentation(one, labels[index], None, self.class_names, self.colors) for index, one in enumerate(pixels)
+        ]
+
+    def warm_up(self, height: int = 513, width: int = 513) -> Segmenter:
+        """Predict a black image, so that the first real one takes no longer than the others; returns itself.
+
+        Args:
+          height, width: size of the image in pixels; that of the real ones, where memory matters.
+        """
+        self._predictor.predict(np.zeros((height, width, self.bands.channels), self.bands.dtype), True)
+        return self
+
+    def close(self) -> None:
+        """Give the model's memory back; a closed Segmenter cannot be used any more."""
+        self._predictor = self._of_tile = _Closed(self._predictor)
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def reads_in_windows(self, path: str | os.PathLike) -> bool:
         """Whether `to_geotiff` predicts this file: a TIFF that has a georeference, or is large."""
         return large_images.is_read_in_windows(os.fspath(path), self.bands, self._tiles[0])
@@ -262,6 +313,17 @@ class Segmenter:
 
         frames = video.Video(str(source), max_frames)
         yield from video.segment_video(self, frames, smoothing, probabilities)
+
+
+class _Closed(Predictor):
+    """What is left of a Predictor after its Segmenter was closed."""
+
+    def __init__(self, former: Predictor):
+        super().__init__(former.source, former.num_classes)
+
+    def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
+        rule, hint = "was closed and holds no model any more", "use it inside its `with` block, or make another one"
+        raise UserError("used-after-close", rule, hint, where=self.source)
 
 
 def read_ahead(

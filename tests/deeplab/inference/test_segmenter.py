@@ -1,7 +1,9 @@
 """Images in, masks out."""
 
+import asyncio
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -136,3 +138,46 @@ def test_cutouts_have_soft_edges():
     assert hard.cutout()[0, :, 3].tolist() == [0, 0, 0, 255] and hard.cutout([0])[0, 0, 3] == 255
     assert result.areas() == {"a": 3, "b": 0, "c": 1}
     assert [(region.index, region.area) for region in result.regions()] == [(2, 1)]
+
+
+class TestBatches:
+    def test_equal_to_single_images_in_their_order(self, small_run):
+        segmenter = Segmenter(small_run)
+        images = [golden_recipe.image(height, 52)[0] for height in (40, 33, 40)]
+        found = segmenter.batch(images)
+        for image, result in zip(images, found, strict=True):
+            np.testing.assert_array_equal(result.image, image)
+            assert result.probabilities is None and result.labels.shape == image.shape[:2]
+            assert (result.labels != segmenter(image).labels).sum() < 5  # undecided pixels
+        scores = segmenter.batch(images[:1], probabilities=True)[0].probabilities
+        np.testing.assert_array_equal(scores, segmenter(images[0]).probabilities)
+        assert segmenter.batch([]) == []
+
+    def test_a_bad_image_is_named(self, small_run):
+        with raises("unsupported-pixels"):
+            Segmenter(small_run).batch([golden_recipe.image(40, 52)[0], np.zeros((4, 5), np.float64)])
+
+
+def test_a_block_closes_the_segmenter(small_run):
+    image = golden_recipe.image(40, 52)[0]
+    with Segmenter(small_run).warm_up(33, 33) as segmenter:
+        assert segmenter(image).labels.shape == (40, 52)
+    with raises("used-after-close"):
+        segmenter(image)
+    with raises("used-after-close"):
+        segmenter.batch([image])
+
+
+def test_eight_threads_and_asyncio(small_run):
+    segmenter = Segmenter(small_run)
+    images = [golden_recipe.image(height, 52)[0] for height in range(33, 49)]
+    alone = [segmenter(image).labels for image in images]
+    with ThreadPoolExecutor(8) as pool:
+        for label, result in zip(alone, pool.map(segmenter, images), strict=True):
+            np.testing.assert_array_equal(label, result.labels)
+
+    async def both():
+        return await asyncio.gather(*(asyncio.to_thread(segmenter, image) for image in images[:2]))
+
+    for label, result in zip(alone, asyncio.run(both()), strict=False):
+        np.testing.assert_array_equal(label, result.labels)
