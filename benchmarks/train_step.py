@@ -1,11 +1,14 @@
 """Seconds of a training step: ours against a bare `tf.function` with the same network, in one run.
 
-    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--neighbor]
+    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features] [--neighbor]
 
 The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
 multipliers, schedule and the checks. A third column runs the same network on plain Keras operations (batch norm in
 parts, resize by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is image pooling
 and a 1x1 branch without decoder.
+
+`--features` adds rows for what a training may switch on: running averages, clipping, class weights, all three, batches
+in two parts, a frozen backbone, other optimizers. Each is a model of its own, so they need memory.
 
 `--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
 machine: every operation is split in two halves, one a core, and waits for the slower half, so a single busy
@@ -29,6 +32,15 @@ sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 from deeplab.utils import console
 
 CLASSES = 21
+TOGETHER = {"ema_decay": 0.999, "clip": 1.0, "label_weights": tuple(0.5 + index / CLASSES for index in range(CLASSES))}
+FEATURES: dict[str, dict] = {
+    **{f"ours with {name}": {name: value} for name, value in TOGETHER.items()},
+    "ours with all three": TOGETHER,
+    "ours in two parts": {"parts": 2},
+    "ours, backbone frozen": {"freeze": "backbone"},
+    "ours with adamw": {"optimizer": "adamw"},
+    "ours with nadam of Keras": {"optimizer": "nadam"},
+}
 
 
 def main() -> None:
@@ -37,6 +49,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=257)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--features", action="store_true")
     parser.add_argument("--neighbor", action="store_true")
     args = parser.parse_args()
     console.import_tensorflow()
@@ -45,6 +58,8 @@ def main() -> None:
         "bare tf.function": bare_step(args),
         "plain Keras operations": with_plain_keras(lambda: bare_step(args)),
     }
+    if args.features:
+        contestants |= {name: our_step(args, **more) for name, more in FEATURES.items()}
     with busy_core() if args.neighbor else contextlib.nullcontext():
         seconds = in_turn(contestants, args.rounds)
     base = statistics.median(seconds["bare tf.function"])
@@ -90,25 +105,47 @@ def batch_of(args: argparse.Namespace) -> dict:
     }
 
 
-def our_step(args: argparse.Namespace) -> Callable[[], None]:
+def our_step(
+    args: argparse.Namespace,
+    *,
+    ema_decay: float = 0.0,
+    clip: float = 0.0,
+    label_weights: tuple[float, ...] = (),
+    parts: int = 1,
+    freeze: str = "none",
+    optimizer: str = "momentum",
+) -> Callable[[], None]:
     """The project's step, as the training loop calls it."""
     import tensorflow as tf
 
     from deeplab import losses
     from deeplab.config.training_config import LossConfig, OptimizerConfig
     from deeplab.model import build_model
-    from deeplab.training import optimizers
+    from deeplab.training import freezing, optimizers
+    from deeplab.training.averages import Averages
     from deeplab.training.randomness import StepClock
     from deeplab.training.step import Trainer, make_train_step
     from slim.layers import variables_by_name
 
     model = build_model(settings(args), CLASSES)
     trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
-    schedule = OptimizerConfig(base_learning_rate=0.001)
-    optimizer, clock, decay = optimizers.make(schedule, trainable), StepClock(10**6), LossConfig().weight_decay
+    schedule = OptimizerConfig(base_learning_rate=0.001, optimizer=optimizer, gradient_clip_norm=clip)
+    clock = StepClock(10**6)
     clock.control(model, 0)
-    trainer = Trainer(model, optimizer, losses.get(ignore_label=255), decay, schedule, 10**6, clock)
-    step, batch = make_train_step(trainer, tf.distribute.get_strategy()), batch_of(args)
+    frozen = freezing.frozen_names(freeze, trainable)
+    freezing.hold_statistics(model, frozen, train_batch_norm=True)
+    trainer = Trainer(
+        model,
+        optimizers.make(schedule, trainable),
+        losses.get(ignore_label=255, label_weights=label_weights),
+        LossConfig().weight_decay,
+        schedule,
+        10**6,
+        clock,
+        parts=parts,
+        averages=Averages(variables_by_name(model), ema_decay) if ema_decay else None,
+    )
+    step, batch = make_train_step(trainer, tf.distribute.get_strategy(), frozen), batch_of(args)
     zero = tf.constant(0, tf.int64)
     return lambda: float(step(batch, zero)["total_loss"])
 

@@ -312,3 +312,15 @@ def test_what_must_be_whole_is_not_adapted():
     tensors = {"MobilenetV2/Conv/weights": RGB_KERNEL, "MobilenetV2/b": np.ones(2, np.float32)}
     with raises("checkpoint-mismatch"):
         restore(model, tensors, require_all=True)
+
+
+def test_running_averages_are_taken_in_place_of_weights_where_there_are_some():
+    stored = {
+        "Net/a/weights": np.zeros(2, np.float32),
+        "Net/a/weights/ExponentialMovingAverage": np.full(2, 3.0, np.float32),
+        "Net/b/weights": np.full(2, 5.0, np.float32),
+    }
+    for averages, expected in ((True, [3.0, 5.0]), (False, [0.0, 5.0])):
+        variables = {name: tf.Variable(np.full(2, -1.0, np.float32)) for name in ("Net/a/weights", "Net/b/weights")}
+        restore(variables, stored, require_all=True, averages=averages)
+        assert [float(variable[0]) for variable in variables.values()] == expected

@@ -16,6 +16,7 @@ from deeplab import checkpoint, train
 from deeplab.checkpoint import manager
 from deeplab.config.training_config import TrainConfig
 from deeplab.evaluation.evaluator import Evaluator
+from deeplab.inference import load
 from deeplab.training.callbacks import live_evaluation
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -84,6 +85,15 @@ def test_the_best_folder_works_like_a_training_folder_and_has_the_same_numbers(t
     assert report.step == best["step"] and report.mean_iou == best["mean_iou"]
     assert list(report.class_names) == ["ground", "disc", "square"]
     assert (trained / "best" / "config.yml").read_bytes() == (trained / "config.yml").read_bytes()
+
+
+@pytest.mark.parametrize("which", ["latest", "best"])
+def test_predictors_take_the_checkpoint_that_is_asked_for(trained, which, capsys):
+    best = json.loads((trained / "best" / "best.json").read_text())["step"]
+    predictor = load.load(trained, {"checkpoint": which})
+    assert predictor.step == (best if which == "best" else 6)
+    said = capsys.readouterr().err
+    assert best == 6 or ("model.ckpt-6" in said and f"step {best}" in said)
 
 
 def test_the_last_line_is_of_the_last_checkpoint(trained, disc_records):
