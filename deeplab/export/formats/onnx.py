@@ -85,7 +85,6 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
                 after,
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Add", "Concat", "GlobalAveragePool", "MatMul", "Gemm"],
                 per_channel=True,
                 reduce_range=config.onnx_int8 == "u8s8_reduced",
                 activation_type=unsigned,

@@ -8,7 +8,8 @@
 
 A folder with `model.xml` and `model.bin`, made of the ONNX model:
 
-    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded to k * stride + 1 pixels
+    image                    float32 [1, h, w, C], RGB, 0..255, resized and padded to k * stride + 1 pixels; of
+                             openvino_int8 to the crop size
     SemanticPredictions      int32 [1, h, w]
     SemanticProbabilities    float32 [1, h, w, classes], 0..1; unless `export_probabilities` is off
 
@@ -57,8 +58,10 @@ def _write(
     model: FrozenModel, path: str, precision: str = "", is_float16: bool = False, is_int8: bool = False
 ) -> list[TensorInfo]:
     openvino = require("openvino", "openvino")
-    proto = converted(model, fixed=False)
-    description = dataclasses.replace(describe(model), stride=model.settings.model.output_stride)
+    proto = converted(model, fixed=is_int8)  # NNCF's ranges are wrong where sizes are unknown
+    description = describe(model)
+    if not is_int8:
+        description = dataclasses.replace(description, stride=model.settings.model.output_stride)
     read = openvino.Core().read_model(proto.SerializeToString())
     if is_int8:
         read = _quantized(read, (description.prepare(image)[0][np.newaxis] for image in model.calibration))

@@ -79,6 +79,8 @@ class _OnnxRuntime:
         runtime = require("onnxruntime", "onnx")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
+        if hasattr(os, "sched_getaffinity"):  # by itself it counts all cores of the machine
+            options.intra_op_num_threads = len(os.sched_getaffinity(0))
         self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:

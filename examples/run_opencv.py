@@ -1,0 +1,26 @@
+"""Predicts an image with an ONNX export by OpenCV alone; needs OpenCV 5, or a file of --onnx_for=opencv4.
+
+python examples/run_opencv.py model.onnx metadata.json photo.jpg mask.png
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+
+model, metadata, photo, mask = sys.argv[1:]
+with open(metadata, encoding="utf-8") as file:
+    described = json.load(file)
+height, width = described["input"]["padded_to"].values()
+image = cv2.cvtColor(cv2.imread(photo), cv2.COLOR_BGR2RGB)
+scale = min(1, height / image.shape[0], width / image.shape[1])  # a larger image is shrunk to fit
+image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+rows, columns = image.shape[:2]
+pixels = np.full((1, height, width, 3), described["input"]["padding_color"], np.float32)
+pixels[0, :rows, :columns] = image
+network = cv2.dnn.readNetFromONNX(model)
+network.setInput(pixels, "image")
+labels = network.forward(["SemanticPredictions"])[0][0, :rows, :columns]
+cv2.imwrite(mask, labels.astype(np.uint8))
+print({described["classes"][label]: int(np.sum(labels == label)) for label in np.unique(labels).astype(int)})

@@ -1,0 +1,108 @@
+"""The programs in examples/ run without TensorFlow and this package, and predict what Predictors predict."""
+
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.export_battery import export
+from support.runtime_battery import IMAGE
+from support.small_exports import make_balanced_network
+
+from deeplab.export.formats import FORMATS
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["tensorflow", "keras", "deeplab", "slim"]))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0])
+"""
+RUNTIMES = {  # example -> format, library, file
+    "run_onnx.py": ("onnx", "onnxruntime", "model.onnx"),
+    "run_litert.py": ("litert", "ai_edge_litert", "model.tflite"),
+    "run_openvino.py": ("openvino", "openvino", "model_openvino/model.xml"),
+    "run_mnn.py": ("mnn", "MNN", "model.mnn"),
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A model that predicts several classes on the image of the tests."""
+    return make_balanced_network(IMAGE)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def expected(network) -> np.ndarray:
+    from support.small_exports import make_settings
+
+    from deeplab.inference.prediction import predict_image
+
+    return predict_image(network.logits_of, IMAGE, make_settings()).labels.numpy()
+
+
+def agrees(mask: pathlib.Path, labels: np.ndarray) -> bool:
+    found = np.asarray(Image.open(mask))
+    return found.shape == labels.shape and len(np.unique(labels)) > 1 and np.mean(found == labels) > 0.999
+
+
+def run_python(example: str, *words: object) -> str:
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(EXAMPLES / example), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", RUNTIMES)
+def test_python_needs_the_runtime_alone(network, tmp_path, photo, example):
+    name, library, file = RUNTIMES[example]
+    missing = [library] if importlib.util.find_spec(library) is None else list(FORMATS.get(name).missing())
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    export(network, tmp_path / "out", formats=(name,), parity_images=1)
+    printed = run_python(example, tmp_path / "out" / file, photo, tmp_path / "mask.png")
+    assert agrees(tmp_path / "mask.png", expected(network)) and "left eye" in printed
+
+
+@pytest.fixture(scope="module")
+def for_opencv(network, tmp_path_factory):
+    """A folder with an ONNX file for OpenCV 4."""
+    if FORMATS.get("onnx").missing():
+        pytest.skip("the extra onnx is not installed")
+    folder = tmp_path_factory.mktemp("opencv")
+    export(network, folder, formats=("onnx",), onnx_for="opencv4", export_probabilities=False, parity_images=1)
+    return folder
+
+
+def test_python_with_opencv(network, for_opencv, tmp_path, photo):
+    files = (for_opencv / "model.onnx", for_opencv / "metadata.json", photo)
+    run_python("run_opencv.py", *files, tmp_path / "mask.png")
+    assert agrees(tmp_path / "mask.png", expected(network))
+
+
+def test_cpp_with_opencv(network, for_opencv, tmp_path, photo):
+    tools = [name for name in ("g++", "pkg-config") if not shutil.which(name)]
+    if tools or subprocess.run(["pkg-config", "--exists", "opencv4"], check=False).returncode:
+        pytest.skip("no compiler, or OpenCV's headers (Debian: libopencv-dev) are not installed")
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "opencv4"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    program = tmp_path / "segment"
+    flags += os.environ.get("LDFLAGS", "").split()
+    subprocess.run(["g++", str(EXAMPLES / "segment.cpp"), "-o", program, *flags], check=True)
+    mask = tmp_path / "mask.png"
+    words = [program, for_opencv / "model.onnx", "65", "97", "127.5", photo, mask]
+    subprocess.run(list(map(str, words)), check=True)
+    assert agrees(mask, expected(network))
+    refused = subprocess.run([str(program), *map(str, words[1:5]), "none.png", str(mask)], check=False)
+    assert refused.returncode == 1
