@@ -4,11 +4,12 @@ r"""Makes a model from images and annotations: all steps in one command.
     deeplab fit coco --annotations=instances.json --image_folder=images --output=runs/mine
     deeplab fit photos masks --output=runs/mine --training_number_of_steps=500 --tf_initial_checkpoint=
 
-Takes two folders of images and masks, or any FORMAT of build_data with its flags (`deeplab fit coco --help`). Runs
-build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by itself as
-well. Ends with a `deeplab predict` line for your own images. After a stop, or an error that you corrected, the same
-line resumes: finished stages are skipped, and the training goes on from its last checkpoint. Data that are unfit for
-training end it with exit code 3 before the training.
+Takes two folders of images and masks, or any FORMAT of build_data with its flags (`deeplab fit coco --help`). For masks
+of class indices, --classes=background,hair,skin gives their names; elsewhere it chooses among the classes that have
+names. Runs build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by
+itself as well. Ends with a `deeplab predict` line for your own images. After a stop, or an error that you corrected,
+the same line resumes: finished stages are skipped, and the training goes on from its last checkpoint. Data that are
+unfit for training end it with exit code 3 before the training.
 
 The recipe: MobileNetV2 with ImageNet weights (downloaded once), output stride 16, momentum, learning rate .007; from
 scratch Adam, .002; the crop size and the class weights that the check recommends. Flags replace any of it. The training
@@ -90,8 +91,8 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
 
     def build() -> list[str]:
         settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
-        if config.classes:
-            settings["class_names"] = config.classes
+        if format_name == "folder" and _are_names(given):
+            settings["class_names"] = ",".join(settings.pop("classes"))
         own = {name: given[name] for name in ("bands", "scale_from", "tile_size") if given.get(name)}
         return [format_name, *_flags(**settings, **own, output_dir=records, check=False, resume=True)]
 
@@ -204,6 +205,12 @@ def _config_of(format_name: str) -> type:
     from deeplab.data.readers import FORMATS
 
     return FORMATS.get(format_name).config
+
+
+def _are_names(given: Given) -> bool:
+    """Return whether `classes` lists the names of mask values, rather than choosing among classes that have names."""
+    is_plain = not any(sign in text for text in given.get("classes", ()) for sign in "=*|")
+    return bool(given.get("classes")) and is_plain and not {"class_names", "palette", "dataset"} & set(given)
 
 
 def _exports() -> list[str]:
@@ -324,8 +331,6 @@ def run(format_name: str, given: Given) -> int:
     if splits.folds:
         hint = "build them with `deeplab build_data`, and train on each"
         raise UserError("conflicting-settings", "makes several datasets; fit trains on one", hint, field="folds")
-    if config.classes and given.get("class_names"):
-        raise UserError("conflicting-settings", "is the same as `class_names`", "leave one out", field="classes")
     if config.minutes and "training_number_of_steps" in given:
         rule = "sets the number of steps, as does `training_number_of_steps`"
         raise UserError("conflicting-settings", rule, "leave one of them out", field="minutes")

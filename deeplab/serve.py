@@ -152,7 +152,7 @@ def _listener(config: ServeConfig) -> socket.socket:
 
 def _address(host: str, port: int) -> str:
     """Returns the address to open in a browser."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104  # nothing is bound here
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -16,7 +16,6 @@ class FitConfig(Config):
     """From images and annotations to a model."""
 
     output: str = setting("", "Folder for the records, the training, the evaluation and the exports.", required=True)
-    classes: str = setting("", "Class names, separated by commas, background first; another name of `class_names`.")
     bands: str = setting("", "Bands that records hold, as for `build_data`: 4,3,2 or all (unset: 8-bit RGB).")
     scale_from: Floats = setting((), "With `bands`: values that become 0 and 255, as for `build_data`.")
     tile_size: int | None = setting(

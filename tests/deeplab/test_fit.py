@@ -153,7 +153,8 @@ def test_a_stop_at_any_stage_is_resumed(fitted, folders, tmp_path, stage, where,
         if stop and where == "before":
             raise KeyboardInterrupt
         results[name].parent.mkdir(parents=True, exist_ok=True)
-        results[name].write_text((fitted / "check.json").read_text() if name == "check_data" else "")
+        kept = {"build_data": "tfrecord/dataset.yml", "check_data": "check.json"}  # what later stages read
+        results[name].write_text((fitted / kept[name]).read_text() if name in kept else "")
         if stop:
             raise KeyboardInterrupt
         return 0
@@ -258,7 +259,6 @@ def test_formats_of_which_libraries_are_installed(monkeypatch):
     "words, field",
     [
         (["--folds=3"], "folds"),
-        (["--classes=a,b", "--class_names=a,b"], "classes"),
         (["--minutes=3", "--training_number_of_steps=3"], "minutes"),
     ],
 )
@@ -266,6 +266,21 @@ def test_settings_that_exclude_each_other(words, field, folders, tmp_path, capsy
     assert fit.COMMAND.main([*map(str, folders), f"--output={tmp_path}/mine", *words]) == 1
     printed = capsys.readouterr().err
     assert f"--{field}" in printed and "[conflicting-settings]" in printed and not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "given, format_name, wanted",
+    [
+        ({"classes": ("a,b",)}, "folder", "--class_names=a,b"),
+        ({"classes": ("a", "b")}, "folder", "--class_names=a,b"),
+        ({"classes": ("a,b=c|d",)}, "folder", "--classes=a,b=c|d"),
+        ({"classes": ("a,b",), "class_names": "a,b,c"}, "folder", "--classes=a,b"),
+        ({"classes": ("a,b",)}, "coco", "--classes=a,b"),
+    ],
+)
+def test_classes_name_mask_values_or_choose_among_names(given, format_name, wanted):
+    build = fit.stages(fit.FitConfig(output="x"), given, format_name)[0]
+    assert wanted in build.words()
 
 
 def test_images_of_one_split_cannot_be_evaluated(fitted, tmp_path):

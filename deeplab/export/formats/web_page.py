@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
+import subprocess  # nosec B404  # npm
 import tarfile
 import tempfile
 
@@ -99,7 +99,7 @@ def _fetch() -> None:
     console.note(f"fetching the npm package {PACKAGE} {VERSION} (33 MB), once")
     with tempfile.TemporaryDirectory() as folder:
         words = [npm, "pack", "--silent", "--ignore-scripts", f"{PACKAGE}@{VERSION}"]
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # nosec B603
         archives = list(pathlib.Path(folder).glob("*.tgz"))
         if done.returncode or not archives:
             reason = " ".join(done.stderr.split())[-200:]
