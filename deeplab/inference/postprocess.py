@@ -85,14 +85,21 @@ def parse(text: str) -> list[Step]:
 
 @STEPS.register("min_area")
 def min_area(pixels: int) -> Step:
-    """Remove connected regions of fewer pixels: each of their pixels takes its next most probable class."""
+    """Remove connected regions of fewer pixels: each of their pixels takes its next most probable class.
+
+    That may make another small region, which is removed in turn.
+    """
 
     def step(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
-        labels, removed = probabilities.argmax(-1), np.zeros(probabilities.shape[:2], bool)
-        for index in np.unique(labels):
-            regions, areas = _regions(labels == index)
-            removed |= (areas < pixels)[regions] & (regions > 0)
-        return _without(probabilities, labels, removed)
+        for _ in range(probabilities.shape[-1]):
+            labels, removed = probabilities.argmax(-1), np.zeros(probabilities.shape[:2], bool)
+            for index in np.unique(labels):
+                regions, areas = _regions(labels == index)
+                removed |= (areas < pixels)[regions] & (regions > 0)
+            if not removed.any() or removed.all():
+                break
+            probabilities = _without(probabilities, labels, removed)
+        return probabilities
 
     return step
 

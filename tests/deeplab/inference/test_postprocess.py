@@ -119,3 +119,11 @@ def test_guided_filter_moves_outlines_to_edges():
     scores = probabilities_of((np.arange(40)[None] >= 17).astype(int).repeat(40, 0), 2)
     found = postprocess.guided_filter(6, 20)(scores, image).argmax(-1)
     assert (found == (image[..., 0] > 0)).mean() > (scores.argmax(-1) == (image[..., 0] > 0)).mean()
+
+
+def test_what_takes_the_place_of_a_small_region_is_no_small_region():
+    """The second most probable class of the small region is another small one: the third is left."""
+    scores = probabilities_of(np.zeros((20, 20), int))
+    scores[5:8, 5:8] = (0.1, 0.6, 0.3)
+    found = postprocess.min_area(20)(scores, np.zeros((20, 20, 3), np.uint8))
+    assert (found.argmax(-1) == 0).all()
