@@ -401,6 +401,7 @@ def graph_nodes(folder: pathlib.Path) -> Read:
     from deeplab.utils.errors import UserError
 
     assert probe.can_fork()
+    probe.SECONDS_TO_LOAD = 5.0
     path, note = folder / "frozen_inference_graph.pb", folder / "traceback"
     whole = small_graphs.threshold_graph(assert_within=20)
     load = RUNTIMES.get("frozen_graph").load

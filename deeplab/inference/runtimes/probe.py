@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SECONDS_TO_LOAD = 60.0  # of processor time
 SECONDS_TO_RUN = 10.0  # a large model may take longer, which is no fault
 _SECONDS_TO_WAIT = 300.0  # on a machine that is busy with something else
+_SECONDS_IDLE = 5.0  # without any use of the processor
 _LOADED = b"L"
 _SIDE = 33  # pixels
 
@@ -50,7 +51,7 @@ def require_survival(load: Callable[[], Predictor], where: str) -> None:
     is_loaded, status, is_endless = False, None, False
     try:
         is_loaded, status = _wait(child, receiver)
-        is_endless = status is None and not is_loaded and _processor_time(child) >= SECONDS_TO_LOAD
+        is_endless = status is None and not is_loaded and _activity(child)[0] >= SECONDS_TO_LOAD
     finally:
         os.close(receiver)
         if status is None:
@@ -110,10 +111,17 @@ def _limit_memory() -> None:
 
 
 def _wait(child: int, receiver: int) -> tuple[bool, int | None]:
-    """Whether the child has loaded the file, and how it ended; None = it still runs."""
+    """Whether the child has loaded the file, and how it ended; None = it still runs, or waits for nothing.
+
+    A fork can inherit a lock that a thread of its parent held, and then waits for it without using the processor. That
+    says nothing about the file.
+    """
     is_loaded, end = False, time.monotonic() + _SECONDS_TO_WAIT
-    while time.monotonic() < end and (is_loaded or _processor_time(child) < SECONDS_TO_LOAD):
+    used, moved = 0.0, time.monotonic()
+    while (now := time.monotonic()) < min(end, moved + _SECONDS_IDLE) and (is_loaded or used < SECONDS_TO_LOAD):
         if not select.select([receiver], [], [], 0.2)[0]:
+            before, (used, sleeps) = used, _activity(child)
+            moved = moved if sleeps and used == before else now  # one that waits for its turn does not sleep
             continue
         if os.read(receiver, 1) != _LOADED:  # the pipe is closed: the child has ended
             return is_loaded, os.waitpid(child, 0)[1]
@@ -121,8 +129,8 @@ def _wait(child: int, receiver: int) -> tuple[bool, int | None]:
     return is_loaded, None
 
 
-def _processor_time(process: int) -> float:
-    """Seconds of processor time that a child has used."""
+def _activity(process: int) -> tuple[float, bool]:
+    """Seconds of processor time that a child has used, and whether it sleeps."""
     with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
         fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0] == "S"

@@ -28,7 +28,8 @@ def spin():
         pass
 
 def crashing():
-    return SimpleNamespace(predict=lambda image, probabilities: ctypes.string_at(0))
+    bands = SimpleNamespace(channels=3, dtype="uint8")
+    return SimpleNamespace(bands=bands, predict=lambda image, probabilities: ctypes.string_at(0))
 
 def refused():
     raise UserError("damaged-model", "is damaged", where=path)
@@ -46,6 +47,7 @@ cases = {
     "crash in run": crashing,
     "endless": spin,
     "refused": refused,
+    "waiting": lambda: time.sleep(60),
     "healthy": lambda: RUNTIMES.get("frozen_graph").load(path, LoadOptions()),
 }
 found = {name: outcome(load) for name, load in cases.items()}
@@ -69,6 +71,7 @@ def test_crashes_and_endless_files_are_errors_and_healthy_ones_survive(tmp_path)
         "crash in run": ["crashing-model", "SIGSEGV", "it runs"],
         "endless": ["time-limit", 1.0, "did not load within 1 seconds"],
         "refused": "survived",
+        "waiting": "survived",
         "healthy": "survived",
         "can fork afterwards": False,
     }
