@@ -63,3 +63,11 @@ def disc_records(tmp_path_factory) -> pathlib.Path:
     facts = dataset.Dataset("discs", ("ground", "disc", "square"), splits={"train": 12, "val": 4})
     dataset.save(facts, folder / dataset.FILE_NAME)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settings_named_as_in_the_library():
+    """Modules start with settings named as the library does, whatever commands ran in this process before."""
+    from deeplab.utils import console
+
+    console.spell_settings(str)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Ints, Texts, setting
 
+_LONG = "calls take milliseconds to seconds each"
+
 
 @dataclass(frozen=True)
 class BenchmarkConfig(Config):
@@ -28,6 +30,6 @@ class BenchmarkConfig(Config):
         max=1024,
         because="memory is finite",
     )
-    runs: int = setting(20, "Timed calls of each size.", min=1, max=100_000, unit="calls")
-    warm_up: int = setting(3, "Calls before the timed ones.", min=0, max=1000, unit="calls")
+    runs: int = setting(20, "Timed calls of each size.", min=1, max=100_000, because=_LONG, unit="calls")
+    warm_up: int = setting(3, "Calls before the timed ones.", min=0, max=1000, because=_LONG, unit="calls")
     json: str = setting("", "File for the results (unset: only the table).")

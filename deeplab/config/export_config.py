@@ -75,7 +75,13 @@ class ExportConfig(Config):
     )
     quality_split: str = setting("val", "Split of `dataset_dir` on which that is measured.", rare=True)
     quality_images: int = setting(
-        200, "Number of its images; spread evenly over the split.", min=1, max=100000, unit="images", rare=True
+        200,
+        "Number of its images; spread evenly over the split.",
+        min=1,
+        max=100_000,
+        because="every format predicts all of them",
+        unit="images",
+        rare=True,
     )
     min_label_agreement: float = setting(
         0.9,
@@ -91,7 +97,12 @@ class ExportConfig(Config):
         "`dataset_dir`).",
     )
     calibration_count: int = setting(
-        100, "Number of them; of records they are spread over the classes.", min=1, max=10000, unit="images"
+        100,
+        "Number of them; of records they are spread over the classes.",
+        min=1,
+        max=10_000,
+        because="they are in memory at the same time",
+        unit="images",
     )
     calibration_seed: int = setting(0, "Seed of their choice.", min=0, rare=True)
     int8_input: str = setting("uint8", "Type of the image that int8 files take.", choices=("uint8", "int8"))

@@ -51,7 +51,12 @@ class RankConfig(Config):
     input: Texts = setting((), "Image, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
     output_dir: str = setting("", "Folder for ranking.csv and report.html; made if it does not exist.", required=True)
     number: int = setting(
-        100, "Images to choose for labeling; the others follow by uncertainty.", min=1, max=100_000, unit="images"
+        100,
+        "Images to choose for labeling; the others follow by uncertainty.",
+        min=1,
+        max=100_000,
+        because="each is compared with those chosen before",
+        unit="images",
     )
     diversity: float = setting(
         0.5, "Weight of unlikeness to the images chosen before, from 0 (uncertainty alone) to 1.", min=0, max=1

@@ -64,7 +64,11 @@ class EvalConfig(Config):
         1, "Images per step; without `eval_crop_size`, images of equal padded size form batches.", **_BATCH
     )
     eval_processes: int = setting(
-        1, "Processes that share the images, each with its own model and GPU; the result is the same.", min=1, max=256
+        1,
+        "Processes that share the images, each with its own model and GPU; the result is the same.",
+        min=1,
+        max=256,
+        because="each loads the model",
     )
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_evaluations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
@@ -75,7 +79,8 @@ class EvalConfig(Config):
     extra_metrics: Texts = setting((), _EXTRA_METRICS)
     exclude_classes: Texts = setting((), "Names or numbers of classes that further means leave out.")
     group_by: str = setting(
-        "", "Regular expression over the image names; images with the same match are measured as a group: ^([a-z]+)_"
+        "",
+        "Regular expression over the image names: with ^([a-z]+)_, for example, cat_1 and cat_2 are a group.",
     )
     compare: str = setting("", "A second model: evaluate both, and write how they differ into comparison.html.")
     report: bool = setting(True, "Write report.html: one page with tables, confusion matrix and example images.")
@@ -150,6 +155,7 @@ class PredictConfig(Config):
         "Weight of the former frames of a video, 0 to below 1: labels flicker less, and lag behind motion.",
         min=0,
         max=0.99,
+        because="at 1, the first frame would be kept",
     )
     overwrite: bool = setting(False, "Replace the results of an earlier run.")
     save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")

@@ -27,7 +27,7 @@ class ServeConfig(Config):
     host: str = setting(
         "127.0.0.1", "Address to listen on; 0.0.0.0 = all, so that other machines reach it: then set an `api_key`."
     )
-    port: int = setting(8080, "Port; 0 = any that is free.", min=0, max=65535)
+    port: int = setting(8080, "Port; 0 = any that is free.", min=0, max=65535, because="ports have 16 bits")
     workers: int = setting(
         1, "Processes, each with the models in its memory.", min=1, max=64, because="each holds the models"
     )
