@@ -59,7 +59,7 @@ def run(given: Given) -> None:
             try:
                 if isinstance(pixels, UserError):
                     raise pixels
-                assert pixels is not None  # nosec B101  # for the type checker
+                assert pixels is not None
                 result = segmenter(pixels)
                 if result.probabilities is None:
                     rule, hint = "this model file has no probabilities", "give the checkpoint"

@@ -23,7 +23,7 @@ class Calibration(Accumulator):
     needs_confidence = True
 
     def measure(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
-        assert confidence is not None  # nosec B101  # for the type checker
+        assert confidence is not None
         counted = label != self.ignore_label
         values = np.clip(confidence[counted], 0, 1).astype(np.float64)
         right = (label == prediction)[counted]

@@ -81,7 +81,7 @@ def _collect(ends: Sequence[multiprocessing.connection.Connection], images: Spli
     with console.progress(total=len(ends), what=f"evaluating {images.name} in processes", unit="part") as bar:
         while waiting:
             for end in multiprocessing.connection.wait(waiting):
-                assert isinstance(end, multiprocessing.connection.Connection)  # nosec B101  # for the type checker
+                assert isinstance(end, multiprocessing.connection.Connection)
                 try:
                     found = end.recv()
                 except EOFError:

@@ -214,7 +214,7 @@ def predict_labels(predictor: Predictor, batch: ImageBatch) -> list[np.ndarray]:
     """Labels of a batch, int32 [h, w] each, at the size after resizing, where evaluation compares."""
     if batch.pixels is None:
         return [predictor.predict_resized(image) for image in batch.images]
-    assert isinstance(predictor, ModelPredictor)  # nosec B101  # for the type checker
+    assert isinstance(predictor, ModelPredictor)
     padded = predictor.predict_padded(batch.pixels)
     return [one[:height, :width] for one, (height, width) in zip(padded, batch.sizes, strict=True)]
 
@@ -223,7 +223,7 @@ def predict_confident(predictor: Predictor, batch: ImageBatch) -> list[tuple[np.
     """As `predict_labels`, each with the probability of the predicted class, float32 [h, w]; None if unknown."""
     if batch.pixels is None:
         return [predictor.predict_confident(image) for image in batch.images]
-    assert isinstance(predictor, ModelPredictor)  # nosec B101  # for the type checker
+    assert isinstance(predictor, ModelPredictor)
     found = zip(*predictor.predict_confident_padded(batch.pixels), batch.sizes, strict=True)
     return [(labels[:height, :width], sure[:height, :width]) for labels, sure, (height, width) in found]
 

@@ -39,7 +39,7 @@ class Candidate:
     def of(cls, path: str, result: Segmentation) -> Candidate:
         """Describe an image by its prediction, which must have probabilities."""
         scores = result.probabilities
-        assert scores is not None  # nosec B101  # for the type checker
+        assert scores is not None
         small = cv2.resize(result.image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         features = np.concatenate([scores.reshape(-1, scores.shape[-1]).mean(axis=0), small.ravel() / _GRID])
         return cls(path, 1.0 - float(scores.max(-1).mean()), features)

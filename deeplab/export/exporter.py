@@ -219,7 +219,7 @@ class _Job:
 
     @property
     def crop(self) -> Size:
-        assert self.settings.crop_size is not None  # nosec B101  # for the type checker
+        assert self.settings.crop_size is not None
         return self.settings.crop_size
 
     def freeze(self, folded: bool) -> FrozenModel:

@@ -288,7 +288,7 @@ class Segmenter:
         for image, pixels in read_ahead(image_files.find_images([os.fspath(folder)], recursive), self.read):
             if isinstance(pixels, UserError):
                 raise pixels
-            assert pixels is not None  # nosec B101  # for the type checker
+            assert pixels is not None
             yield image.path, self(pixels, probabilities)
 
     def video(

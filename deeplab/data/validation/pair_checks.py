@@ -126,7 +126,7 @@ def _read_label(loaded: LoadedPair, task: PairTask) -> SeenLabel:
 
 
 def _drawn_label(loaded: LoadedPair, size: tuple[int, int], task: PairTask) -> SeenLabel:
-    assert loaded.mask is not None and not isinstance(loaded.mask, bytes)  # nosec B101  # for the type checker
+    assert loaded.mask is not None and not isinstance(loaded.mask, bytes)
     if loaded.mask.size not in (None, size):
         return SeenLabel(loaded.mask.size, is_drawn=True)  # which may be enormous: the finding is that it differs
     return examine_drawn_mask(loaded.mask, loaded.split, task.classes.painter, size)

@@ -148,7 +148,7 @@ def distance_to_palette(colors: Iterable[int], palette: Sequence[Sequence[int]])
 
 def sufficient_tolerance(colors: Iterable[int], spec: LabelSpec) -> dict[str, str]:
     """`color_tolerance` as a repair, where it is small enough that no color could belong to another class."""
-    assert spec.table is not None  # nosec B101  # for the type checker
+    assert spec.table is not None
     palette = np.array(spec.table.colors, np.float64)
     apart = np.linalg.norm(palette[:, None] - palette[None], axis=-1)
     enough = int(np.ceil(distance_to_palette(colors, spec.table.colors).max()))

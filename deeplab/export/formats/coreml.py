@@ -43,7 +43,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
 
 
 def _write(model: FrozenModel, path: str, is_int8: bool) -> list[TensorInfo]:
-    assert model.settings.crop_size is not None  # nosec B101  # for the type checker
+    assert model.settings.crop_size is not None
     (height, width), channels = model.settings.crop_size, model.settings.model.input_channels
     with _silence():
         tools = require("coremltools", "coreml")

@@ -61,7 +61,7 @@ FORMATS.register("frozen_graph")(ExportFormat("frozen_inference_graph.pb", ".pb"
 def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
     """Builds the graph of a model with the steps before and after it: resize, pad, softmax, argmax, crop."""
     settings = model.settings
-    assert settings.crop_size is not None  # nosec B101  # for the type checker
+    assert settings.crop_size is not None
     graph = tf.Graph()
     with graph.as_default():
         dtype = tf.as_dtype(settings.model.input_dtype)

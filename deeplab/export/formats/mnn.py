@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import subprocess
+import subprocess  # nosec B404  # starts this Python with a module of MNN
 import sys
 import tempfile
 import zipfile
