@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fnmatch
 import glob
 import importlib
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -26,7 +28,7 @@ from PIL import Image
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import DISTRIBUTION
-from deeplab.utils.paths import require_regular, walk
+from deeplab.utils.paths import list_files, require_regular, walk
 from deeplab.utils.text import counted
 
 # Pillow warns, with a line of its source, of odd files; what matters of that is counted and said once by the builders.
@@ -428,7 +430,7 @@ def _images_of(text: str, recursive: bool) -> list[ImageFile]:
     if os.path.lexists(text):
         require_regular(text)
         return [ImageFile(text, pathlib.Path(text).stem)]
-    matches = sorted(path for path in glob.glob(text, recursive=True) if os.path.isfile(path))
+    matches = _matches_below(text) if "**" in text else sorted(filter(os.path.isfile, glob.glob(text)))
     if not matches:
         rule = f"there is no file, folder or match of {text!r}"
         raise UserError("file-not-found", rule, _content_near(text), field="input", value=text)
@@ -438,7 +440,7 @@ def _images_of(text: str, recursive: bool) -> list[ImageFile]:
 def _in_folder(folder: pathlib.Path, recursive: bool) -> list[ImageFile]:
     found: list[ImageFile] = []
     others: list[str] = []
-    for inside, names in walk(folder) if recursive else [next(walk(folder))]:
+    for inside, names in itertools.islice(walk(folder), None if recursive else 1):
         for path in (pathlib.Path(inside, name) for name in names):
             if not os.path.isfile(folder / path):
                 others.append("no regular file")
@@ -456,6 +458,24 @@ def _in_folder(folder: pathlib.Path, recursive: bool) -> list[ImageFile]:
     if others:
         console.note(f"{folder}: {counted(len(others), 'file')} left out: {left_out}")
     return found
+
+
+def _matches_below(pattern: str) -> list[str]:
+    """Files that match a pattern with `**`; `glob` would go through links for ever."""
+    parts = pathlib.Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    folder = pathlib.Path(*parts[:fixed])
+    found = (name for name in list_files(folder) if _fits(tuple(name.split("/")), parts[fixed:]))
+    return sorted(str(folder / name) for name in found if os.path.isfile(folder / name))
+
+
+def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether the names of a path match the parts of a pattern; `**` stands for any number of names."""
+    if not parts or not names:
+        return not names and all(part == "**" for part in parts)
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or _fits(names[1:], parts)
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _content_near(text: str) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import counted
+
+_SECONDS_BETWEEN_NOTES = 10.0
+_PSEUDO = {
+    *("proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "debugfs", "tracefs", "securityfs", "bpf"),
+    *("configfs", "pstore", "mqueue", "fusectl", "binfmt_misc", "efivarfs", "nsfs", "selinuxfs", "rpc_pipefs"),
+}  # types of file systems on Linux that hold no files of a person; man 5 filesystems
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
@@ -110,21 +120,81 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:
     """Every folder below one, as a path within it (itself first, as ""), with the names of its files, sorted.
 
     Links are followed, but no folder is looked into twice, and under its own name rather than under a link's. Hidden
-    files and folders are left out.
+    files and folders are left out without a word; folders that cannot be read and what the system shows as files
+    (`/proc`, `/sys`) with one. A long search says how far it is.
+
+    Raises:
+      UserError: the folder itself cannot be read (`unreadable-file`).
     """
     seen: set[tuple[int, int]] = set()
+    pseudo = _pseudo_file_systems()
+    unreadable: list[OSError] = []
+    told: set[str] = set()
+    clock = _SearchClock(folder)
     waiting = [""]
     while waiting:
-        for place, inner, files in os.walk(os.path.join(folder, waiting.pop(0))):
-            facts = os.stat(place)
-            if (facts.st_dev, facts.st_ino) in seen:
+        for place, inner, files in os.walk(os.path.join(folder, waiting.pop(0)), onerror=unreadable.append):
+            try:
+                facts = os.stat(place)
+            except OSError as error:  # it has gone
+                unreadable.append(error)
                 inner.clear()
                 continue
+            is_first = not seen
+            if facts.st_dev in pseudo or (facts.st_dev, facts.st_ino) in seen:
+                inner.clear()
+                kind = pseudo.get(facts.st_dev)
+                if kind and kind not in told:
+                    told.add(kind)
+                    reason = f"in a file system of type {kind} the system shows itself"
+                    console.note(f"{place.rstrip('/')}: is not searched; {reason}")
+                if not is_first:
+                    continue
+                files = []
             seen.add((facts.st_dev, facts.st_ino))
             inner[:] = sorted(name for name in inner if not name.startswith("."))
             inside = os.path.relpath(place, folder).replace(os.sep, "/").removeprefix(".")
             waiting += [f"{inside}/{name}".lstrip("/") for name in inner if os.path.islink(os.path.join(place, name))]
-            yield inside, sorted(name for name in files if not name.startswith("."))
+            found = sorted(name for name in files if not name.startswith("."))
+            with clock.paused(len(found)):
+                yield inside, found
+    if not seen and unreadable and not isinstance(unreadable[0], (FileNotFoundError, NotADirectoryError)):
+        raise unreadable_file(folder, unreadable[0])
+    if seen and unreadable:
+        reason = f"{unreadable[0].filename}: {unreadable[0].strerror}"
+        console.note(f"{folder}: {counted(len(unreadable), 'folder')} cannot be read and are left out, first {reason}")
+
+
+class _SearchClock:
+    """Says how far a search is, every ten seconds that it takes itself."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self._folder, self._files, self._told = folder, 0, 0.0
+        self._start = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self, files: int) -> Iterator[None]:
+        """A block in which others work with the files that were found."""
+        self._files += files
+        took = time.monotonic() - self._start
+        if took >= self._told + _SECONDS_BETWEEN_NOTES:
+            self._told = took
+            console.note(f"searching {self._folder}: {counted(self._files, 'file')} so far")
+        yield
+        self._start = time.monotonic() - took
+
+
+def _pseudo_file_systems() -> dict[int, str]:
+    """The types of the file systems in which the system shows itself, by device number; none where unknown."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:  # man 5 proc: ID, parent, major:minor, ... " - " type, source, options
+            facts, _, rest = line.partition(" - ")
+            kind = rest.partition(" ")[0]
+            if kind in _PSEUDO:
+                major, _, minor = facts.split()[2].partition(":")
+                found[os.makedev(int(major), int(minor))] = kind
+    return found
 
 
 def list_files(folder: str | os.PathLike) -> Iterator[str]:

@@ -319,6 +319,15 @@ def test_files_that_are_left_out_are_counted(album, capsys):
     assert "4 files left out: .mp4 2, no extension 1, .txt 1" in capsys.readouterr().err
 
 
+def test_patterns_search_below(album):
+    (album / "up").symlink_to("..")
+    folder = album.parent
+    assert names(find_images([f"{album}/**/c.*"])) == ["c"]
+    assert names(find_images([f"{folder}/**/day/**/*.jp*g"])) == ["c"]
+    with raises("file-not-found"):
+        find_images([f"{folder}/**/day/*.png"])
+
+
 def test_folders_that_links_lead_to_are_searched_once(album):
     """Two links would make 2**40 folders."""
     (album / "up").symlink_to("..")

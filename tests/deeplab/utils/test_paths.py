@@ -1,7 +1,13 @@
 """Files and folders: what is found where, what is left out, and what is said of those that cannot be read."""
 
+import os
+import pathlib
+import shutil
+
+import pytest
 from support.errors import raises
 
+from deeplab.utils import paths
 from deeplab.utils.paths import files_of, list_files, read_file, read_text, require_folder, split_paths, walk
 
 
@@ -28,6 +34,58 @@ def test_a_folder_is_known_by_its_own_name_not_by_a_link_s(tmp_path):
     (tmp_path / "latest").symlink_to(tmp_path / "x" / "run_3", target_is_directory=True)
     (tmp_path / "x" / "self").symlink_to(tmp_path, target_is_directory=True)
     assert list(list_files(tmp_path)) == ["x/run_3/a.jpg"]
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/mountinfo").exists(), reason="the system has no /proc")
+def test_what_the_system_shows_as_files_is_not_searched(tmp_path, capsys):
+    """`/proc` holds the whole disk several times over, by links to the folders of each process."""
+    assert list(walk("/proc")) == [("", [])]
+    assert "/proc: is not searched" in capsys.readouterr().err
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "system").symlink_to("/proc")
+    assert list(list_files(tmp_path)) == ["a.jpg"]
+    assert f"{tmp_path}/system: is not searched" in capsys.readouterr().err
+
+
+def test_folders_that_cannot_be_read_are_counted(tmp_path, monkeypatch, capsys):
+    touch(tmp_path, "a.jpg", "b/b.jpg", "c/c.jpg")
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith(("b", "c")):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert list(list_files(tmp_path)) == ["a.jpg"]
+    assert (
+        f"2 folders cannot be read and are left out, first {tmp_path}/b: Permission denied" in capsys.readouterr().err
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_where_it_was_named(tmp_path, monkeypatch):
+    def scandir(place):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with raises("unreadable-file", where=tmp_path):
+        list(walk(tmp_path))
+
+
+def test_a_folder_that_goes_while_it_is_searched(tmp_path):
+    touch(tmp_path, "a.jpg", "b/b.jpg")
+    search = walk(tmp_path)
+    assert next(search) == ("", ["a.jpg"])
+    shutil.rmtree(tmp_path / "b")
+    assert list(search) == []
+
+
+def test_a_long_search_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    touch(tmp_path, "a.jpg", "b/b.jpg", "c/c.jpg")
+    now = iter(range(0, 1000, 4))
+    monkeypatch.setattr(paths.time, "monotonic", lambda: next(now))
+    assert len(list(list_files(tmp_path))) == 3
+    assert capsys.readouterr().err == f"searching {tmp_path}: 3 files so far\n"
 
 
 def test_a_folder_that_is_called_like_a_picture_is_no_file(tmp_path):
