@@ -324,7 +324,7 @@ def test_patterns_search_below(album):
     folder = album.parent
     assert names(find_images([f"{album}/**/c.*"])) == ["c"]
     assert names(find_images([f"{folder}/**/day/**/*.jp*g"])) == ["c"]
-    with raises("file-not-found"):
+    with raises("file-not-found", field="input"):
         find_images([f"{folder}/**/day/*.png"])
 
 
