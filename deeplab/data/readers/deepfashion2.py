@@ -1,12 +1,15 @@
 """DeepFashion2: photos of clothes, and one JSON file per photo with the outlines of 13 kinds of them.
 
 The items of a photo are painted from the largest to the smallest. Annotation files are opened when their label is
-drawn, so that hundreds of thousands of them are neither read one after the other nor kept in memory.
+drawn, so that hundreds of thousands of them are neither read one after the other nor kept in memory. Up to 500 of each
+split, evenly spread, are read before, to find shapes that do not fit the images.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -39,6 +42,7 @@ CLOTHES = (  # by `category_id`, from 1
     "sling dress",
 )
 _SPLITS = {"train": "train", "val": "validation"}  # by split, the folders of the published archives
+_MAX_LOOKED_AT = 500  # annotation files of a split, of which shapes outside the image are counted
 _HINT = "use the files of DeepFashion2's annos/"
 
 
@@ -98,15 +102,26 @@ def _add_split(
     require_folder(annotation_folder, "deepfashion2_root" if split else "annotation_folder")
     finder = ImageFinder(image_folder, "deepfashion2_root" if split else "image_folder")
     names = [name for name in list_files(annotation_folder) if name.lower().endswith(".json")]
-    for name in console.progress(names, what=f"finding images{' of ' * bool(split)}{split}", unit="file"):
+    step = math.ceil(len(names) / _MAX_LOOKED_AT)
+    for number, name in enumerate(
+        console.progress(names, what=f"finding images{' of ' * bool(split)}{split}", unit="file")
+    ):
         path = os.path.join(annotation_folder, name)
         with collector.catching():
             image = finder.find(os.path.splitext(name)[0] + ".jpg", path)
             empty = config.skip_empty and not items_of(path)
             pair_name = f"{split}/{finder.name(image)}" if split else finder.name(image)  # each split counts from 1
             shapes = functools.partial(_draw, path)
-            collector.add(pair_name, image, path, shapes, split=split, empty=empty)
+            outlines = _known_items(path) if number % step == 0 else []
+            collector.add(pair_name, image, path, shapes, split=split, empty=empty, outlines=outlines)
     collector.left_out(finder.unused(), "without an annotation file")
+
+
+def _known_items(path: str) -> list[Shape]:
+    """Returns the items of an annotation file; none if it is damaged, which drawing it reports."""
+    with contextlib.suppress(UserError):
+        return items_of(path)
+    return []
 
 
 def _draw(path: str, height: int, width: int) -> list[Shape]:

@@ -33,6 +33,7 @@ from deeplab.data.readers.annotation_files import (
     require,
     require_plain,
     safe_parts,
+    shown_size,
     yes_or_no,
 )
 from deeplab.data.readers.bitmaps import brush_pixels
@@ -221,7 +222,19 @@ class _StudioExport:
             raise UserError("size-mismatch", rule, _HINT, where=task.where, value=tuple(sorted(sizes)))
         shapes = functools.partial(_draw, regions, task.where)
         size = next(iter(sizes), None)
-        self.collector.add(name, image, task.where, shapes, size, self.split, empty=not regions)
+        outlines = self._outlines(regions, image, size, task.where)
+        self.collector.add(name, image, task.where, shapes, size, self.split, empty=not regions, outlines=outlines)
+
+    def _outlines(
+        self, regions: Sequence[_StudioRegion], image: str, size: tuple[int, int] | None, where: str
+    ) -> list[Shape]:
+        """Returns the regions with outlines in pixels, which tell whether they reach outside the image."""
+        drawn = [region for region in regions if region.kind != "brush"]
+        shown = size or (shown_size(image) if drawn else None)
+        if shown is None:
+            return []
+        factor = 1.0 if size else self.config.annotation_scale  # the collector scales all outlines by it
+        return [region.shape(round(shown[0] / factor), round(shown[1] / factor), where) for region in drawn]
 
     def _stored_name(self, task: _StudioTask) -> str:
         if self.config.image_key:

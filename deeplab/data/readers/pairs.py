@@ -125,6 +125,17 @@ def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[st
     return {split: lists[split] for split in (splits or lists)}
 
 
+def is_other_text(path: str | os.PathLike, names: Sequence[str], images: Folder) -> bool:
+    """Whether a text file beside lists is none, such as a README.txt.
+
+    None of its lines names an image, some have several words, and it is not called like a split: a list whose images
+    are all missing must not be taken for it.
+    """
+    if split_in(pathlib.Path(path).stem) or any(map(images.find, names)):
+        return False
+    return any(len(name.split()) > 1 for name in names)
+
+
 def splits_in_folders(names: Sequence[str]) -> list[str]:
     """Returns the split of each name: its first folder if the first folders of all are named after splits."""
     first = [name.partition("/")[0] if "/" in name else "" for name in names]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ def read_via(config: BuildViaConfig) -> Source:
     files = files_by_split(config.annotations, "annotations", ".json", ".csv")
     finders = image_finders(config.image_folder, files)
     collector = Collector(config)
+    byte_sizes: list[tuple[str, bool]] = []
     contents = [_read_file(path) for _, path in files]
     entries = [_entries(content, path) for content, (_, path) in zip(contents, files, strict=True)]
     regions = [[_regions(entry, path) for entry in listed] for listed, (_, path) in zip(entries, files, strict=True)]
@@ -75,7 +76,8 @@ def read_via(config: BuildViaConfig) -> Source:
         namer = _ClassNamer(attribute, config.default_class, _options(content, attribute))
         for entry, members in zip(listed, regions_of, strict=True):
             with collector.catching():
-                _add(entry, members, path, split, namer, finder, collector)
+                _add(entry, members, path, split, namer, finder, collector, byte_sizes)
+    _note_other_files(byte_sizes, collector)
     collector.left_out(sorted({name for finder in finders for name in finder.unused()}), "that no file lists")
     collector.report()
     collector.require_pairs(config.annotations, "`skip_empty=false` keeps images without a shape")
@@ -90,8 +92,9 @@ def _add(
     namer: _ClassNamer,
     images: ImageFinder,
     collector: Collector,
+    byte_sizes: list[tuple[str, bool]],
 ) -> None:
-    """Adds one image."""
+    """Adds one image, and to `byte_sizes` its name and whether its file is as large as VIA noted."""
     stored = entry["filename"]
     where = f"{file}, image {stored[:200]!r}"
     path = images.find(stored, where, images.beside(file))
@@ -116,8 +119,20 @@ def _add(
             raise UserError("unknown-shape", f"its shape is called {kind[:40]!r}", hint, where=place, value=kind)
     collector.add(name, path, where, shapes, split=split)
     stated = entry.get("size")
-    if type(stated) is int and stated > 0 and stated != os.path.getsize(path):
-        text = "images have another file size than VIA noted: if they were resized since, set `annotation_scale`"
+    if type(stated) is int and stated > 0:
+        byte_sizes.append((name, stated == os.path.getsize(path)))
+
+
+def _note_other_files(byte_sizes: Sequence[tuple[str, bool]], collector: Collector) -> None:
+    """Counts images whose files are not those that were annotated: VIA notes no other size than that of the file."""
+    others = [name for name, same in byte_sizes if not same]
+    text = "images have another file size than VIA noted"
+    if len(others) > len(byte_sizes) / 2:
+        text = (
+            f"of {len(byte_sizes)} {text}, so the shapes were probably drawn on other files: look at some masks; if "
+            "the images were resized since, set `annotation_scale`"
+        )
+    for name in others:
         collector.note(text, name)
 
 

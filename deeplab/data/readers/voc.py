@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, pair_by_names, read_names
+from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, is_other_text, pair_by_names, read_names
 from deeplab.data.readers.source import Pair, Source
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
 
@@ -57,10 +58,10 @@ def read_voc(config: BuildVocConfig) -> Source:
     images = Folder(config.image_folder, extensions, "image_format")
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     names = {split: read_names(path, images.find) for split, path in lists.items()}
-    _refuse_other_texts(names, lists, images)
+    names = _without_other_texts(names, lists, images, wanted)
     splits: dict[str, list[Pair]] = {
-        split: pair_by_names(names[split], images, masks, "", str(path), config.on_missing == "skip")
-        for split, path in lists.items()
+        split: pair_by_names(members, images, masks, "", str(lists[split]), config.on_missing == "skip")
+        for split, members in names.items()
     }
     if config.sbd_root:
         splits["train_aug"] = _train_aug(config, splits)
@@ -79,10 +80,23 @@ def _train_aug(config: BuildVocConfig, splits: Mapping[str, Sequence[Pair]]) -> 
     return train_aug(splits["train"], held_out, config.sbd_root, config.image_folder)
 
 
-def _refuse_other_texts(names: Mapping[str, Sequence[str]], lists: Mapping[str, pathlib.Path], images: Folder) -> None:
-    """Stops at a README.txt among the lists: none of its lines names an image, while those of other lists do."""
+def _without_other_texts(
+    names: Mapping[str, list[str]], lists: Mapping[str, pathlib.Path], images: Folder, wanted: Sequence[str]
+) -> dict[str, list[str]]:
+    """Returns the names of each list. A README.txt among the lists is left out with a note.
+
+    Raises:
+      UserError: a list names no image that exists, while others do (`wrong-format`).
+    """
     real = [split for split, members in names.items() if any(map(images.find, members))]
+    kept = dict(names)
     for split in names:
-        if split not in real and real:
-            rule = f"is not a list of images: none of its {len(names[split])} lines names one in {images.path}"
-            raise UserError("wrong-format", rule, f"leave it out with `splits={','.join(real)}`", where=lists[split])
+        if split in real or not real:
+            continue
+        if not wanted and is_other_text(lists[split], names[split], images):
+            console.note(f"{lists[split]} is not a list of images, and is left out")
+            del kept[split]
+            continue
+        rule = f"is not a list of images: none of its {len(names[split])} lines names one in {images.path}"
+        raise UserError("wrong-format", rule, f"leave it out with `splits={','.join(real)}`", where=lists[split])
+    return kept

@@ -15,7 +15,7 @@ from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig, match_config
-from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, pair_by_names, read_names
+from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, is_other_text, pair_by_names, read_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding
@@ -169,8 +169,16 @@ def _voc(config: BuildVocConfig) -> Listed:
     images = Folder(config.image_folder, (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS)
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     lists = find_lists(config.list_folder, wanted)
+    if not wanted:
+        lists = {split: path for split, path in lists.items() if not _is_other_text(path, images)}
     pairs, met = _pairs_of_lists(lists, lambda name, path: _pair(name, images, masks, "", str(path)), images.find)
     return Source(pairs), met
+
+
+def _is_other_text(path: pathlib.Path, images: Folder) -> bool:
+    with contextlib.suppress(UserError):  # which is a finding later
+        return is_other_text(path, read_names(path, images.find), images)
+    return False
 
 
 def _pair(name: str, images: Folder, masks: Folder, mask_suffix: str, where: str) -> Pair:

@@ -343,9 +343,19 @@ def test_empty_list(images):
     assert_refused(images, "empty-list", where="lists/val.txt")
 
 
-def test_readme_among_the_lists(images):
+def test_readme_among_the_lists(images, capfd):
+    """It names no split, so a build need not stop; a list of which every image is missing is another matter."""
     (images / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
-    assert_refused(images, "wrong-format", "`splits=train,val`", where="README.txt")
+    assert set(voc(images).splits) == {"train", "val"}
+    assert "lists/README.txt is not a list of images, and is left out" in capfd.readouterr().err
+    assert_refused(images, "wrong-format", "`splits=", splits="train,README", where="README.txt")
+
+
+@pytest.mark.parametrize("name, text", [("night", "n1\nn2\n"), ("test", "my photo\nx\n"), ("val_night", "n1 -1\n")])
+def test_lists_without_an_image_that_exists(images, name, text):
+    write_lists(images, **{name: []})
+    (images / "lists" / f"{name}.txt").write_text(text)
+    assert_refused(images, "wrong-format", "`splits=train,val`", where=f"{name}.txt")
     assert set(voc(images, splits="train, val").splits) == {"train", "val"}
 
 

@@ -4,10 +4,12 @@ import json
 import pickle
 
 import pytest
+from PIL import Image
 from support.errors import raises
 
 from deeplab.data import dataset as datasets
 from deeplab.data.labels import LabelSpec
+from deeplab.data.readers import deepfashion2
 from deeplab.data.readers.deepfashion2 import CLOTHES, BuildDeepFashion2Config, read_deepfashion2
 from deeplab.data.readers.source import UNDIVIDED, Painter
 
@@ -145,3 +147,20 @@ def test_folders_that_do_not_fit(tmp_path, settings, code, field):
     write(tmp_path, content())
     with raises(code, field=field):
         read(tmp_path, **{key: value.format(tmp_path) for key, value in settings.items()})
+
+
+def test_items_far_outside_their_photos_stop_the_build(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deepfashion2, "_MAX_LOOKED_AT", 6)
+    for number in range(1, 13):
+        write(tmp_path, content(item1=item(1, [0, 0, 80, 0, 80, 60, 0, 60])), number)
+        Image.new("RGB", (80, 60)).save(tmp_path / "image" / f"{number:06}.jpg")
+    read(tmp_path)
+    assert "outside" not in capsys.readouterr().err
+    for number in range(1, 13):
+        Image.new("RGB", (40, 30)).save(tmp_path / "image" / f"{number:06}.jpg")
+    with raises("shapes-outside", where="annotations") as caught:
+        read(tmp_path)
+    assert caught.value.value == 6 and "`annotation_scale=0.5`" in caught.value.hint  # every second file was looked at
+    read(tmp_path, annotation_scale=0.5)
+    assert "outside" not in capsys.readouterr().err
+    assert len(read(tmp_path, on_outside="cut").pairs()) == 12

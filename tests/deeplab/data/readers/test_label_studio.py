@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.errors import raises
 
 from deeplab.data.labels import LabelSpec
@@ -359,3 +360,29 @@ def test_files_that_are_not_exports(folder, text, code):
     with raises(code, where="export.json") as caught:
         read(folder, text=text)
     assert caught.value.hint
+
+
+# --- Regions outside the image ------------------------------------------------------------------------------
+
+FAR = {"points": [[10, 20], [160, 20], [160, 80], [10, 80]]}  # 60 % of the width beyond the right border
+OVER_THE_BORDER = {"points": [[-2, 20], [102, 20], [102, 80], [-2, 80]]}
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_regions_far_outside_the_image_stop_the_build(folder, capsys, sized):
+    Image.new("RGB", (WIDTH * 20, HEIGHT * 20)).save(folder / "images" / "a.jpg")
+    sizes = {"original_width": WIDTH * 20, "original_height": HEIGHT * 20} if sized else {}
+    far, near = (region("polygonlabels", value) for value in (FAR, OVER_THE_BORDER))
+    for one in (far, near):
+        one.pop("original_width"), one.pop("original_height")
+        one.update(sizes)
+    with raises("shapes-outside", where="annotations"):
+        read(folder, task(far))
+    with raises("shapes-outside", where="annotations"):
+        read(folder, task(region("rectanglelabels", {"x": 50, "y": 0, "width": 10, "height": 300}, **sizes)))
+    capsys.readouterr()
+    read(folder, task(near), annotation_scale=0.5)
+    assert "outside" not in capsys.readouterr().err
+    source = read(folder, task(far), on_outside="cut")
+    assert "1 images have shapes that reach far outside" in capsys.readouterr().err
+    assert np.array_equal(np.unique(draw(source, height=100, width=200)), [0, 1])

@@ -258,12 +258,25 @@ def test_shapes_outside_and_another_file_size_are_pointed_out(folder, capsys):
     source = read(folder, export(image(region(large), size=98765)), on_outside="cut")
     said = capsys.readouterr().err
     assert "1 images have shapes that reach far outside" in said
-    assert "1 images have another file size than VIA noted" in said
+    assert "1 of 1 images have another file size than VIA noted" in " ".join(said.split())
     halved = read(folder, export(image(region(large), size=98765)), annotation_scale=0.5)
     assert "outside" not in capsys.readouterr().err
     label = draw(halved, size=(8, 12))
     assert label[2][4] == label[7][11] == 1 and label[1][4] == label[2][3] == 0
     assert draw(source, size=(16, 24))[4][8] == 1
+
+
+@pytest.mark.parametrize("others, probable", [(4, True), (3, True), (2, False), (1, False), (0, None)])
+def test_other_files_than_the_annotated_ones_by_their_number_of_bytes(folder, capsys, others, probable):
+    """VIA states no size of images, only that of files: where most differ, other files were annotated."""
+    for number in range(4):
+        (folder / "images" / f"{number}.jpg").write_bytes(bytes(100))
+    entries = [image(region(SQUARE), name=f"{n}.jpg", size=100 + (n < others)) for n in range(4)]
+    read(folder, export(*entries))
+    said = " ".join(capsys.readouterr().err.split())
+    assert (f"{others} of 4 images have another file size" in said) == bool(probable)
+    assert (f"warning: {others} images have another file size" in said) == (probable is False)
+    assert ("probably drawn on other files" in said and "annotation_scale" in said) == bool(probable)
 
 
 # --- Files that are not right -------------------------------------------------------------------------------

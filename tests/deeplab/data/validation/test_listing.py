@@ -64,12 +64,13 @@ def test_listed_names_without_files(voc, discs):
 
 def test_an_empty_list_and_one_that_is_none(voc, discs):
     discs.image("a2").unlink()  # only then the reader's own checks are left
-    (pathlib.Path(voc.list_folder) / "README.txt").write_text("See the paper.\n")
+    (pathlib.Path(voc.list_folder) / "README.txt").write_text("See the paper.\n")  # no split is meant
+    (pathlib.Path(voc.list_folder) / "night.txt").write_text("n0\nn1\n")  # a split is meant
     (pathlib.Path(voc.list_folder) / "test.txt").touch()
     source, found = list_of("voc", voc)
     assert sorted(rules(found)) == [
         ("listed-name-missing", "train.txt"),
-        ("listing-unusable", "README.txt"),
+        ("listing-unusable", "night.txt"),
         ("listing-unusable", "test.txt"),
     ]
     assert sizes(source)["train"] == 7
