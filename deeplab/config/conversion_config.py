@@ -259,6 +259,19 @@ class DrawnConfig(Config):
 
 
 @dataclass(frozen=True)
+class FilePerImageConfig(DrawnConfig):
+    """Where annotation files and images are, of formats with one file per image."""
+
+    annotation_folder: str = setting(
+        "",
+        "Folder of the annotation files, one per image. Subfolders count; they are the splits if they are called "
+        "train, val or test. train:FOLDER,val:FOLDER names the splits.",
+        required=True,
+    )
+    image_folder: str = setting("", "Folder of the images (unset: that of the annotation files).")
+
+
+@dataclass(frozen=True)
 class ColorMaskConfig(Config):
     """Color masks to index masks."""
 

@@ -15,12 +15,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
 
-from deeplab.config.conversion_config import DrawnConfig
+from deeplab.config.conversion_config import DrawnConfig, FilePerImageConfig
 from deeplab.data.class_names import is_ignored, with_background
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.pairs import canonical, paths_by_split
@@ -32,6 +33,7 @@ from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 from deeplab.utils.paths import list_files, read_text, require_folder, shorten
 
 _REQUIRED: Any = object()
+_FOLDER = "annotation_folder"
 _MAX_NAMED = 5  # files in a warning
 _MAX_CELL = 2**31 - 1  # characters of a cell of a CSV file
 _MAX_NUMBER = 1e15  # no count, size or coordinate is larger; above it, floats are not exact integers
@@ -292,32 +294,6 @@ def _files_in(folder: str, extensions: tuple[str, ...]) -> list[str]:
     if not found:
         rule = f"contains no {' or '.join(extensions)} file, nor does a subfolder"
         raise UserError("no-files", rule, "give the folder that contains the annotations", where=folder)
-    return found
-
-
-def files_per_image(text: str, field: str, extension: str) -> list[tuple[str, str, str]]:
-    """Returns split, folder and path in the folder of each annotation file, of formats with one file per image.
-
-    `train:FOLDER,val:FOLDER` names the splits. Otherwise subfolders that are all named after splits are the splits.
-
-    Args:
-      text: the value of the setting: a folder, or several with commas.
-      field: its name, for messages.
-      extension: of the annotation files, such as ".json".
-
-    Raises:
-      UserError: a folder does not exist, or contains no such file.
-    """
-    found: list[tuple[str, str, str]] = []
-    for split, folder in paths_by_split(text, field):
-        require_folder(folder, field)
-        names = [name for name in list_files(folder) if name.lower().endswith(extension)]
-        if not names:
-            rule = f"contains no {extension} file, nor does a subfolder"
-            raise UserError("no-files", rule, f"`{field}` is the folder of the annotations", where=folder)
-        inside = {name.partition("/")[0]: split_in(name.partition("/")[0]) for name in names if "/" in name}
-        told = not split and all("/" in name for name in names) and all(inside.values()) and len(inside) > 1
-        found += [(inside[name.partition("/")[0]] if told else split, folder, name) for name in names]
     return found
 
 
@@ -635,7 +611,7 @@ class Collector:
         self.note(_NO_AREA, where)
 
     def left_out(self, images: Iterable[str], what: str) -> None:
-        """Counts images that no annotation is about: `3 images without a JSON file left out`."""
+        """Counts images that no annotation is about: `3 images without a .json file left out`."""
         for image in images:
             self.note(f"images {what} left out", image)
 
@@ -700,3 +676,84 @@ class Collector:
         """
         if not any(self.splits.values()):
             raise UserError("no-pairs", "there is no image with annotations", hint, where=where)
+
+
+# --- Formats with one file per image ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """The annotation file of one image.
+
+    Attributes:
+      path: where it is.
+      name: its path in the folder of the annotations.
+      split: of its image; `UNDIVIDED` if that is not known.
+      images: finds its image.
+    """
+
+    path: str
+    name: str
+    split: str
+    images: ImageFinder
+
+    @property
+    def inside(self) -> str:
+        """The subfolder that it is in, in which its image is looked for first."""
+        return os.path.dirname(self.name)
+
+
+def read_each(
+    config: FilePerImageConfig,
+    extension: str,
+    read: Callable[[AnnotationFile, Collector], None],
+    is_image: Callable[[str], bool] = lambda path: True,
+) -> tuple[Collector, list[str]]:
+    """Reads the annotation file of every image, and reports what is odd about them.
+
+    Images without an annotation file are left out: they are not known to be empty.
+
+    Args:
+      config: where files and images are.
+      extension: of the annotation files, such as ".json".
+      read: reads one file into the collector.
+      is_image: tells, by their paths, images from other image files in the folder.
+
+    Returns:
+      What was collected, and the folders of the annotations.
+
+    Raises:
+      UserError: no such folder or no such file in it; whatever `read` raises; no pair is left.
+    """
+    collector = Collector(config)
+    files = _files_per_image(config.annotation_folder, extension)
+    finders = {folder: ImageFinder(config.image_folder or folder) for _, folder, _ in files}
+    for split, folder, name in console.progress(files, what="reading annotations", unit="file"):
+        with collector.catching():
+            read(AnnotationFile(os.path.join(folder, name), name, split, finders[folder]), collector)
+    unused = {path for finder in finders.values() for path in finder.unused() if is_image(path)}
+    collector.left_out(sorted(unused), f"without a {extension} file")
+    collector.report()
+    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
+    return collector, list(finders)
+
+
+def _files_per_image(text: str, extension: str) -> list[tuple[str, str, str]]:
+    """Returns split, folder and path in the folder of each annotation file, of formats with one per image.
+
+    `train:FOLDER,val:FOLDER` names the splits. Otherwise subfolders that are all named after splits are the splits.
+
+    Raises:
+      UserError: a folder does not exist, or contains no such file.
+    """
+    found: list[tuple[str, str, str]] = []
+    for split, folder in paths_by_split(text, _FOLDER):
+        require_folder(folder, _FOLDER)
+        names = [name for name in list_files(folder) if name.lower().endswith(extension)]
+        if not names:
+            rule = f"contains no {extension} file, nor does a subfolder"
+            raise UserError("no-files", rule, f"`{_FOLDER}` is the folder of the annotations", where=folder)
+        inside = {name.partition("/")[0]: split_in(name.partition("/")[0]) for name in names if "/" in name}
+        told = not split and all("/" in name for name in names) and all(inside.values()) and len(inside) > 1
+        found += [(inside[name.partition("/")[0]] if told else split, folder, name) for name in names]
+    return found

@@ -7,77 +7,52 @@ one shape by the even-odd rule, so a path inside another is a hole.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deeplab.config.conversion_config import DrawnConfig
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    AnnotationFile,
     Collector,
-    ImageFinder,
     checked,
     class_name,
-    files_per_image,
     find_named,
     image_size,
+    read_each,
     read_json,
     require,
 )
 from deeplab.data.readers.bitmaps import Bitmap, checked_runs
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
-from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
 _EXPORT = "in V7: export the dataset as Darwin JSON 2.0"
 _WITHOUT_AREA = ("keypoint", "skeleton", "cuboid", "tag", "eye", "string", "graph", "simple_table")
 
 
-@dataclass(frozen=True)
-class BuildDarwinConfig(DrawnConfig):
-    """Where Darwin's files and the images are."""
-
-    annotation_folder: str = setting(
-        "",
-        "Folder of the JSON files, one per image. Subfolders count; they are the splits if they are called train, "
-        "val or test. train:FOLDER,val:FOLDER names the splits.",
-        required=True,
-    )
-    image_folder: str = setting("", "Folder of the images (unset: that of the JSON files).")
-
-
-@register_format("darwin", BuildDarwinConfig)
-def read_darwin(config: BuildDarwinConfig) -> Source:
+@register_format("darwin", FilePerImageConfig)
+def read_darwin(config: FilePerImageConfig) -> Source:
     """Reads all images that have a JSON file; classes are the names that occur, in sorted order.
 
     Raises:
       UserError: no such folder or no JSON file in it; files that are not V7's; images that do not exist.
     """
-    collector = Collector(config)
-    files = files_per_image(config.annotation_folder, "annotation_folder", ".json")
-    finders = {folder: ImageFinder(config.image_folder or folder) for _, folder, _ in files}
-    for split, folder, name in console.progress(files, what="reading annotations", unit="file"):
-        with collector.catching():
-            _read_file(os.path.join(folder, name), os.path.dirname(name), split, finders[folder], collector)
-    unused = {path for finder in finders.values() for path in finder.unused()}
-    collector.left_out(sorted(unused), "without a JSON file")
-    collector.report()
-    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
+    collector, _ = read_each(config, ".json", _read_file)
     return Source(collector.splits, collector.class_names(), drawn=True)
 
 
-def _read_file(path: str, inside: str, split: str, images: ImageFinder, collector: Collector) -> None:
+def _read_file(file: AnnotationFile, collector: Collector) -> None:
+    path, images = file.path, file.images
     content = read_json(path)
     if not isinstance(content, dict) or "annotations" not in content or not {"item", "image"} & content.keys():
         rule = "is not a file of V7: it has no 'annotations', or neither 'item' nor 'image'"
         raise UserError("wrong-format", rule, _EXPORT, where=path)
     stored, size = _image(content, path)
-    image = find_named(images, stored, path, inside, collector)
+    image = find_named(images, stored, path, file.inside, collector)
     name = images.name(image)
     entries = require(content, "annotations", list, path)
     names = {entry["id"]: entry.get("name") for entry in entries if isinstance(entry, dict) and _is_id(entry.get("id"))}
@@ -95,7 +70,7 @@ def _read_file(path: str, inside: str, split: str, images: ImageFinder, collecto
             collector.skipped("line", name)
         else:
             shapes.append(shape)
-    collector.add(name, image, path, shapes, size, split)
+    collector.add(name, image, path, shapes, size, file.split)
 
 
 def _is_id(value: Any) -> bool:

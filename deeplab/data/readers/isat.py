@@ -8,80 +8,56 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from deeplab.config.conversion_config import DrawnConfig
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.class_names import BACKGROUND, IGNORED_NAME, is_background
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    AnnotationFile,
     Collector,
-    ImageFinder,
     class_name,
-    files_per_image,
     find_named,
     image_size,
     read_color,
+    read_each,
     read_json,
     require,
     yes_or_no,
 )
 from deeplab.data.readers.shapes import Shape, polygon, polygons
 from deeplab.data.readers.source import Source
-from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.yaml_files import load_mapping
 
 _CLASS_FILE = "isat.yaml"
 
 
-@dataclass(frozen=True)
-class BuildIsatConfig(DrawnConfig):
-    """Where ISAT's files and the images are."""
-
-    annotation_folder: str = setting(
-        "",
-        "Folder of ISAT's JSON files, one per image. Subfolders count; they are the splits if they are called train, "
-        "val or test. train:FOLDER,val:FOLDER names the splits.",
-        required=True,
-    )
-    image_folder: str = setting("", "Folder of the images (unset: that of the JSON files).")
-
-
-@register_format("isat", BuildIsatConfig)
-def read_isat(config: BuildIsatConfig) -> Source:
+@register_format("isat", FilePerImageConfig)
+def read_isat(config: FilePerImageConfig) -> Source:
     """Reads all images that have a JSON file; classes are those of isat.yaml, else those that occur, sorted.
 
     Raises:
       UserError: no such folder or no JSON file in it; files that are not ISAT's; images that do not exist.
     """
-    collector = Collector(config)
-    files = files_per_image(config.annotation_folder, "annotation_folder", ".json")
-    finders = {folder: ImageFinder(config.image_folder or folder) for _, folder, _ in files}
-    for split, folder, name in console.progress(files, what="reading annotations", unit="file"):
-        with collector.catching():
-            _read_file(os.path.join(folder, name), os.path.dirname(name), split, finders[folder], collector)
-    unused = {path for finder in finders.values() for path in finder.unused()}
-    collector.left_out(sorted(unused), "without a JSON file")
-    collector.report()
-    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
-    listed = _listed_classes(list(finders))
+    collector, folders = read_each(config, ".json", _read_file)
+    listed = _listed_classes(folders)
     names = collector.class_names([*listed, *sorted(collector.used_names - listed.keys())] if listed else None)
     colors = {BACKGROUND: (0, 0, 0), **listed}
     kept = tuple(color for name in names if (color := colors.get(name)) is not None)
     return Source(collector.splits, names, kept if len(kept) == len(names) else (), drawn=True)
 
 
-def _read_file(path: str, inside: str, split: str, images: ImageFinder, collector: Collector) -> None:
+def _read_file(file: AnnotationFile, collector: Collector) -> None:
+    path, images = file.path, file.images
     content = read_json(path)
     if not isinstance(content, dict) or not {"info", "objects"} <= content.keys():
         rule = "is not a file of ISAT: it has no 'info' or no 'objects'"
         raise UserError("wrong-format", rule, "move it out of `annotation_folder`", where=path)
     info = require(content, "info", dict, path)
     size = image_size(info, "height", "width", path)
-    image = find_named(images, require(info, "name", str, path, ""), path, inside, collector)
+    image = find_named(images, require(info, "name", str, path, ""), path, file.inside, collector)
     shapes = []
     entries = require(content, "objects", list, path)
     layers = _ranks([require(entry, "layer", float, f"{path}, object {n}", 0.0) for n, entry in enumerate(entries, 1)])
@@ -92,7 +68,7 @@ def _read_file(path: str, inside: str, split: str, images: ImageFinder, collecto
             collector.note("crowd regions become ignored pixels", images.name(image))
             name, beneath = IGNORED_NAME, True
         shapes.append(_shape(require(entry, "segmentation", list, where), name, layer, beneath, where))
-    collector.add(images.name(image), image, path, shapes, size, split)
+    collector.add(images.name(image), image, path, shapes, size, file.split)
 
 
 def _ranks(layers: Sequence[float]) -> list[int]:

@@ -14,23 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deeplab.config.conversion_config import DrawnConfig
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    AnnotationFile,
     Collector,
-    ImageFinder,
     checked,
     class_name,
-    files_per_image,
     image_size,
+    read_each,
     read_json,
     require,
 )
 from deeplab.data.readers.bitmaps import base64_bytes, png_bitmap
 from deeplab.data.readers.shapes import Shape, bitmap, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
-from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
@@ -42,16 +41,9 @@ _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".b
 
 
 @dataclass(frozen=True)
-class BuildLabelmeConfig(DrawnConfig):
+class BuildLabelmeConfig(FilePerImageConfig):
     """Where labelme's files and the images are."""
 
-    annotation_folder: str = setting(
-        "",
-        "Folder of labelme's JSON files, one per image; subfolders count, and are the splits if they are called train, "
-        "val or test. train:FOLDER,val:FOLDER names the splits.",
-        required=True,
-    )
-    image_folder: str = setting("", "Folder of the images (unset: that of the JSON files).")
     extract_images: str = setting(
         "", "Folder for images that exist only inside their JSON file, as 'imageData' (unset: they are errors)."
     )
@@ -64,37 +56,25 @@ def read_labelme(config: BuildLabelmeConfig) -> Source:
     Raises:
       UserError: no such folder or no JSON file in it; files that are not labelme's; images that do not exist.
     """
-    collector = Collector(config)
-    listed = files_per_image(config.annotation_folder, "annotation_folder", ".json")
-    readers = {folder: _LabelmeFolder(folder, config, collector) for _, folder, _ in listed}
-    for split, folder, name in console.progress(listed, what="reading annotations", unit="file"):
-        with collector.catching():
-            readers[folder].read(name, split)
-    # Images without a JSON file are not known to be empty.
-    collector.left_out(
-        sorted({name for reader in readers.values() for name in reader.images.unused()}), "without a JSON file"
-    )
-    collector.report()
-    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
+    collector, _ = read_each(config, ".json", lambda file, collector: _LabelmeFile(file, config, collector).read())
     return Source(collector.splits, collector.class_names(), drawn=True)
 
 
-class _LabelmeFolder:
-    """Reads the JSON files of one folder."""
+class _LabelmeFile:
+    """Reads one JSON file."""
 
-    def __init__(self, folder: str, config: BuildLabelmeConfig, collector: Collector):
-        self.folder = pathlib.Path(folder)
+    def __init__(self, file: AnnotationFile, config: BuildLabelmeConfig, collector: Collector):
+        self.file, self.images = file, file.images
         self.config, self.collector = config, collector
-        self.images = ImageFinder(config.image_folder or folder)
 
-    def read(self, name: str, split: str) -> None:
-        """Reads one JSON file."""
-        path = str(self.folder / name)
+    def read(self) -> None:
+        """Adds the image and its shapes to the collector."""
+        path = self.file.path
         content = read_json(path)
         size = image_size(content, "imageHeight", "imageWidth", path)
         shapes = self._shapes(content, path, size)
-        pair_name, image = self._image(content, name, path)
-        self.collector.add(pair_name, image, path, shapes, size, split)
+        pair_name, image = self._image(content, self.file.name, path)
+        self.collector.add(pair_name, image, path, shapes, size, self.file.split)
 
     def _shapes(self, content: Any, path: str, size: tuple[int, int] | None) -> list[Shape]:
         if isinstance(content, dict) and "shapes" not in content:

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from deeplab.config.conversion_config import DrawnConfig
-from deeplab.config.fields import setting
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_files import (
+    AnnotationFile,
     Collector,
-    ImageFinder,
-    files_per_image,
     find_named,
+    read_each,
     require_plain,
     safe_parts,
 )
@@ -29,7 +28,6 @@ from deeplab.data.readers.bitmaps import png_bitmap
 from deeplab.data.readers.pairs import existing_file
 from deeplab.data.readers.shapes import Shape, bitmap, polygon
 from deeplab.data.readers.source import Source
-from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
@@ -39,36 +37,14 @@ _MASK_FOLDER = "Masks"
 _WHOLE = re.compile(r"\d{1,9}")
 
 
-@dataclass(frozen=True)
-class BuildLabelmeXmlConfig(DrawnConfig):
-    """Where LabelMe's files and the images are."""
-
-    annotation_folder: str = setting(
-        "",
-        "Folder of the XML files, one per image. Subfolders count; they are the splits if they are called train, "
-        "val or test. train:FOLDER,val:FOLDER names the splits.",
-        required=True,
-    )
-    image_folder: str = setting("", "Folder of the images (unset: that of the XML files).")
-
-
-@register_format("labelme_xml", BuildLabelmeXmlConfig)
-def read_labelme_xml(config: BuildLabelmeXmlConfig) -> Source:
+@register_format("labelme_xml", FilePerImageConfig)
+def read_labelme_xml(config: FilePerImageConfig) -> Source:
     """Reads all images that have an XML file; classes are the names that occur, in sorted order.
 
     Raises:
       UserError: no such folder or no XML file in it; files that are not LabelMe's; images or masks that do not exist.
     """
-    collector = Collector(config)
-    files = files_per_image(config.annotation_folder, "annotation_folder", ".xml")
-    finders = {folder: ImageFinder(config.image_folder or folder) for _, folder, _ in files}
-    for split, folder, name in console.progress(files, what="reading annotations", unit="file"):
-        with collector.catching():
-            _read_file(os.path.join(folder, name), os.path.dirname(name), split, finders[folder], collector)
-    unused = {path for finder in finders.values() for path in finder.unused() if _MASK_FOLDER not in path.split("/")}
-    collector.left_out(sorted(unused), "without an XML file")
-    collector.report()
-    collector.require_pairs(config.annotation_folder, "`skip_empty=false` keeps images without a shape")
+    collector, _ = read_each(config, ".xml", _read_file, lambda path: _MASK_FOLDER not in path.split("/"))
     return Source(collector.splits, collector.class_names(), drawn=True)
 
 
@@ -81,10 +57,11 @@ class _LabelmeMask:
     where: str
 
 
-def _read_file(path: str, inside: str, split: str, images: ImageFinder, collector: Collector) -> None:
+def _read_file(file: AnnotationFile, collector: Collector) -> None:
+    path, images = file.path, file.images
     root = _parsed(path)
     size = tuple(_whole(root.text_of("imagesize", key)) for key in ("nrows", "ncols"))
-    image = find_named(images, root.text_of("filename"), path, inside, collector)
+    image = find_named(images, root.text_of("filename"), path, file.inside, collector)
     parts: list[Shape | _LabelmeMask] = []
     for number, entry in enumerate(root.all("object"), 1):
         if entry.text_of("deleted") == "1":
@@ -106,9 +83,9 @@ def _read_file(path: str, inside: str, split: str, images: ImageFinder, collecto
     if len(outlines) < len(parts):  # files are opened when the label is drawn
         collector.used_names.update(part.name for part in parts)
         shapes: Any = functools.partial(_draw, parts)
-        collector.add(images.name(image), image, path, shapes, stated, split, outlines=outlines)
+        collector.add(images.name(image), image, path, shapes, stated, file.split, outlines=outlines)
     else:
-        collector.add(images.name(image), image, path, outlines, stated, split)
+        collector.add(images.name(image), image, path, outlines, stated, file.split)
 
 
 def _draw(parts: Sequence[Shape | _LabelmeMask], height: int, width: int) -> list[Shape]:

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from support.errors import raises
 
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.darwin import BuildDarwinConfig, read_darwin
+from deeplab.data.readers.darwin import read_darwin
 from deeplab.data.readers.source import Painter
 
 BOX = {"x": 1, "y": 1, "w": 8, "h": 8}
@@ -27,7 +28,7 @@ def write(folder, *annotations, **more):
 
 
 def drawn(folder, **settings):
-    source = read_darwin(BuildDarwinConfig(annotation_folder=str(folder), **settings))
+    source = read_darwin(FilePerImageConfig(annotation_folder=str(folder), **settings))
     pair = source.pairs()[0]
     assert pair.mask.size == (10, 12)
     return source, pair.mask.draw(Painter(source.class_names, LabelSpec()), 10, 12)

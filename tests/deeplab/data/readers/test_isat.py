@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from support.errors import raises
 
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.isat import BuildIsatConfig, read_isat
+from deeplab.data.readers.isat import read_isat
 from deeplab.data.readers.source import Painter
 
 OUTER = [[1, 1], [9, 1], [9, 9], [1, 9]]
@@ -28,7 +29,7 @@ def write(folder, objects, name="a", **info):
 
 
 def drawn(folder, **settings):
-    source = read_isat(BuildIsatConfig(annotation_folder=str(folder), **settings))
+    source = read_isat(FilePerImageConfig(annotation_folder=str(folder), **settings))
     return source, source.pairs()[0].mask.draw(Painter(source.class_names, LabelSpec()), 10, 12)
 
 

@@ -215,7 +215,7 @@ def test_images_without_a_json_are_left_out(folder, capsys):
     write(folder / "a.json", annotation(shape("hair", SQUARE)))
     touch(folder / "b.jpg")
     assert [pair.name for pair in read(folder).pairs()] == ["a"]
-    assert "1 images without a JSON file left out: b.jpg" in capsys.readouterr().err
+    assert "1 images without a .json file left out: b.jpg" in capsys.readouterr().err
 
 
 def test_images_without_a_shape(folder, capsys):

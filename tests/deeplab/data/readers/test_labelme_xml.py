@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from support.errors import raises
 
+from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.labels import LabelSpec
-from deeplab.data.readers.labelme_xml import BuildLabelmeXmlConfig, read_labelme_xml
+from deeplab.data.readers.labelme_xml import read_labelme_xml
 from deeplab.data.readers.source import Painter
 
 SQUARE = ((1, 1), (5, 1), (5, 5), (1, 5))
@@ -30,7 +31,7 @@ def write(folder, *objects, size="<imagesize><nrows>10</nrows><ncols>12</ncols><
 
 
 def drawn(folder, **settings):
-    source = read_labelme_xml(BuildLabelmeXmlConfig(annotation_folder=str(folder), **settings))
+    source = read_labelme_xml(FilePerImageConfig(annotation_folder=str(folder), **settings))
     pair = source.pairs()[0]
     return source, pair, pair.mask.draw(Painter(source.class_names, LabelSpec()), 10, 12)
 
