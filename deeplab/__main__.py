@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import pathlib
+import os
 import sys
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+from deeplab.utils.early_signals import silent_start
+
+silent_start()  # a signal while the modules below load
+
+import importlib
 
 from deeplab import __version__
 from deeplab.config.command_line import Command, UsageError, run_safely

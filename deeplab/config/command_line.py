@@ -10,6 +10,10 @@ failed (unfit data, checkpoints that differ), 70 a bug in this program, 130 stop
 
 from __future__ import annotations
 
+from deeplab.utils.early_signals import STOPPED, is_program, silent_start
+
+silent_start()  # a signal while the modules below load
+
 import collections
 import dataclasses
 import difflib
@@ -26,28 +30,16 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from deeplab.utils.processes import (
-    GRACE,
-    end_now,
-    ending_on_signals,
-    is_program,
-    silent_start,
-    standard_streams,
-    was_interrupted,
-)
-
-if is_program():  # a signal while the modules below load
-    silent_start()
-
 from deeplab import __version__
 from deeplab.config.fields import Config, coerce, fields_of, kind_of, make, typed
 from deeplab.config.help_page import help_page
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest, spell_as_flags
 from deeplab.utils.paths import read_text
+from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
 from deeplab.utils.yaml_files import load_mapping
 
-OK, ERROR, USAGE, CHECK_FAILED, BUG, STOPPED = 0, 1, 2, 3, 70, 130
+OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
 _CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG}
 
 Given = dict[str, Any]  # values by setting, as far as they were given

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn, TextIO
 
-STOPPED = 130  # exit code after Ctrl-C or SIGTERM
+from deeplab.utils.early_signals import STOPPED, end_silently
+
 GRACE = 1.5  # seconds to end after a signal
 _POLL = 0.1
 _extended = 0.0  # seconds that the work in hand needs to save what it has done; see `extend_grace`
@@ -99,7 +100,7 @@ def ending_on_signals(grace: float) -> Iterator[None]:
     global _interrupted
     _interrupted = False
     kept = {signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)}
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _end_silently):  # not where it is ignored
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, end_silently):  # not where it is ignored
         kept[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     kept_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_after_signal, args=(waiter, grace), daemon=True).start()
@@ -115,20 +116,6 @@ def ending_on_signals(grace: float) -> Iterator[None]:
             for number, handler in kept.items():
                 signal.signal(number, handler)
             waker.close()
-
-
-def silent_start() -> None:
-    """Lets a signal end the process without a traceback until `ending_on_signals` takes over: while modules load."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end_silently)
-        signal.signal(signal.SIGTERM, _end_silently)
-
-
-def is_program() -> bool:
-    """Whether this process was started for a command of this package, and not by a program that calls it."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None) or ""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return os.path.dirname(os.path.abspath(main)) == package or os.path.basename(main) == os.path.basename(package)
 
 
 def interrupt() -> NoReturn:
@@ -152,10 +139,6 @@ def end_now(code: int) -> None:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)
     os._exit(code)
-
-
-def _end_silently(*_: object) -> None:
-    os._exit(STOPPED)
 
 
 def extend_grace(seconds: float) -> None:
