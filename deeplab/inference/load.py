@@ -137,7 +137,7 @@ def _from_path(source: str, options: LoadOptions) -> Predictor:
             "settings-built-in", rule, "leave them out, or give the checkpoint instead", where=path, value=names
         )
     if runtime.is_program and not options.trust_model:
-        probe.require_survival(lambda: runtime.load(path, options), path)
+        probe.require_survival(lambda: runtime.load(path, options), path, name)
     return runtime.load(path, options)
 
 

@@ -271,4 +271,4 @@ def _load(path: str, _options: LoadOptions) -> Predictor:
     return Client(path)
 
 
-RUNTIMES.register("server")(Runtime(_is_address, _load))
+RUNTIMES.register("server")(Runtime(_is_address, _load, is_program=False))

@@ -2,8 +2,9 @@
 
 Called by `inference/load.py` for exported files. The child loads the file and predicts one small image; this process
 then does the same, knowing that it survives. TensorFlow does not work in a process that was forked after its first
-operation, so only processes that have not used it yet are protected: the commands are. It never judges what a file may
-do: see `graph_safety.py`.
+operation, so only processes that have not used it yet are protected: the commands are. The child is a fork, which costs
+nothing; where it inherits a lock that a thread held, and waits for ever, a new interpreter takes its place, which costs
+an import of TensorFlow. It never judges what a file may do: see `graph_safety.py`.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ if TYPE_CHECKING:
 SECONDS_TO_LOAD = 60.0  # of processor time
 SECONDS_TO_RUN = 10.0  # a large model may take longer, which is no fault
 _SECONDS_TO_WAIT = 300.0  # on a machine that is busy with something else
-_SECONDS_IDLE = 5.0  # without any use of the processor
+_SECONDS_IDLE = 5.0  # without any use of the processor, in a fork
+_SECONDS_IDLE_ALONE = 60.0  # the same in an interpreter of its own, which waits for no lock of this one
+_SECONDS_TO_START = 60.0  # of processor time, for imports of that interpreter
+_SENDER = 3  # the pipe's number in that interpreter
+_PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from deeplab.inference.runtimes import probe; probe.main()"
 _LOADED = b"L"
 _SIDE = 33  # pixels
 
 
-def require_survival(load: Callable[[], Predictor], where: str) -> None:
+def require_survival(load: Callable[[], Predictor], where: str, runtime: str = "") -> None:
     """Load a model file and run it once in a child process, where that is possible.
 
     Args:
       load: makes the Predictor.
       where: the file, for messages.
+      runtime: the name of its runtime, with which a new interpreter can load it.
 
     Raises:
       UserError: the child crashed (`crashing-model`), or did not finish loading (`time-limit`). Other errors are left
@@ -43,15 +49,43 @@ def require_survival(load: Callable[[], Predictor], where: str) -> None:
     """
     if not can_fork():
         return
+
+    def fork(sender: int) -> int:
+        child = os.fork()
+        if not child:
+            _work(load, sender)
+        return child
+
+    def start(sender: int) -> int:
+        nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        words = [sys.executable, "-c", _PROGRAM, runtime, where, *sys.path]
+        actions = [*nowhere, (os.POSIX_SPAWN_DUP2, sender, _SENDER)]
+        return os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)
+
+    if _survives(fork, where, SECONDS_TO_LOAD, _SECONDS_IDLE) or not (runtime and sys.executable):
+        return
+    if not _survives(start, where, SECONDS_TO_LOAD + _SECONDS_TO_START, _SECONDS_IDLE_ALONE):
+        rule = f"waited for {_SECONDS_IDLE_ALONE:.0f} seconds for something that did not come, while it was loaded"
+        hint = "use another file; if you trust this one, `trust_model=true` sets no limit"
+        raise UserError("time-limit", rule, hint, where=where, value=_SECONDS_IDLE_ALONE)
+
+
+def _survives(start: Callable[[int], int], where: str, to_load: float, idle: float) -> bool:
+    """Watch a child that loads and runs a file; False if it waits for something and says nothing about the file.
+
+    Args:
+      start: starts the child, given the end of a pipe for it, and returns its number.
+      where: the file, for messages.
+      to_load: seconds of processor time that it may use until the file is loaded.
+      idle: seconds without any use of the processor after which it is given up.
+    """
     receiver, sender = os.pipe()
-    child = os.fork()
-    if not child:
-        _work(load, sender)
+    child = start(sender)
     os.close(sender)
     is_loaded, status, is_endless = False, None, False
     try:
-        is_loaded, status = _wait(child, receiver)
-        is_endless = status is None and not is_loaded and _activity(child)[0] >= SECONDS_TO_LOAD
+        is_loaded, status = _wait(child, receiver, to_load, idle)
+        is_endless = status is None and not is_loaded and _activity(child)[0] >= to_load
     finally:
         os.close(receiver)
         if status is None:
@@ -66,6 +100,17 @@ def require_survival(load: Callable[[], Predictor], where: str) -> None:
         rule = f"crashes the library that runs it ({name}), {'when it runs' if is_loaded else 'when it is loaded'}"
         hint = "it is damaged, made to crash, or needs more memory than there is: export the model again"
         raise UserError("crashing-model", rule, hint, where=where, value=name)
+    return is_loaded or status is not None
+
+
+def main() -> NoReturn:
+    """The program of the new interpreter: its words are the runtime's name and the file."""
+    import tensorflow  # noqa: F401  # before memory is limited, as in a fork
+
+    from deeplab.inference.runtimes import RUNTIMES, LoadOptions
+
+    runtime, path = sys.argv[1:3]
+    _work(lambda: RUNTIMES.get(runtime).load(path, LoadOptions()), _SENDER)
 
 
 def can_fork() -> bool:
@@ -110,7 +155,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + free, mapped + free))
 
 
-def _wait(child: int, receiver: int) -> tuple[bool, int | None]:
+def _wait(child: int, receiver: int, to_load: float, idle: float) -> tuple[bool, int | None]:
     """Whether the child has loaded the file, and how it ended; None = it still runs, or waits for nothing.
 
     A fork can inherit a lock that a thread of its parent held, and then waits for it without using the processor. That
@@ -118,7 +163,7 @@ def _wait(child: int, receiver: int) -> tuple[bool, int | None]:
     """
     is_loaded, end = False, time.monotonic() + _SECONDS_TO_WAIT
     used, moved = 0.0, time.monotonic()
-    while (now := time.monotonic()) < min(end, moved + _SECONDS_IDLE) and (is_loaded or used < SECONDS_TO_LOAD):
+    while (now := time.monotonic()) < min(end, moved + idle) and (is_loaded or used < to_load):
         if not select.select([receiver], [], [], 0.2)[0]:
             before, (used, sleeps) = used, _activity(child)
             moved = moved if sleeps and used == before else now  # one that waits for its turn does not sleep

@@ -22,6 +22,8 @@ from deeplab.utils.errors import UserError
 path = sys.argv[1]
 assert probe.can_fork()
 probe.SECONDS_TO_LOAD = 1.0
+probe._SECONDS_IDLE_ALONE = probe._SECONDS_IDLE
+real_program = probe._PROGRAM
 
 def spin():
     while True:
@@ -34,11 +36,12 @@ def crashing():
 def refused():
     raise UserError("damaged-model", "is damaged", where=path)
 
-def outcome(load):
+def outcome(load, runtime="", program=None):
+    probe._PROGRAM = program or real_program
     try:
-        probe.require_survival(load, path)
+        probe.require_survival(load, path, runtime)
     except UserError as error:
-        return [error.code, error.value, error.rule.rpartition("when ")[2]]
+        return [error.code, error.value, error.rule.rpartition("when ")[2][-33:]]
     return "survived"
 
 cases = {
@@ -51,6 +54,17 @@ cases = {
     "healthy": lambda: RUNTIMES.get("frozen_graph").load(path, LoadOptions()),
 }
 found = {name: outcome(load) for name, load in cases.items()}
+stuck = lambda: time.sleep(60)  # as a fork that has inherited a lock
+probe._SECONDS_IDLE = 0.5
+waits, real_wait = [], probe._wait
+probe._wait = lambda *words: waits.append(real_wait(*words)) or waits[-1]
+found["stuck fork, healthy file"] = outcome(stuck, "frozen_graph")
+found["loaded by the fork, by the new interpreter"] = [is_loaded for is_loaded, _ in waits]
+found["stuck fork, crash"] = outcome(stuck, "frozen_graph", "import ctypes; ctypes.string_at(0)")
+found["stuck fork, stuck again"] = outcome(stuck, "frozen_graph", "import time; time.sleep(60)")
+said = f"import os, sys; sys.path[:] = sys.argv[3:]; open({path!r} + '.said', 'w').write('probe ' + sys.argv[1])"
+found["stuck fork, new interpreter"] = outcome(stuck, "frozen_graph", said)
+found["words"] = open(path + ".said").read()
 assert probe.can_fork(), "the children used TensorFlow, this process did not"
 segmenter = Segmenter(path)
 found["can fork afterwards"] = probe.can_fork()
@@ -73,6 +87,12 @@ def test_crashes_and_endless_files_are_errors_and_healthy_ones_survive(tmp_path)
         "refused": "survived",
         "waiting": "survived",
         "healthy": "survived",
+        "stuck fork, healthy file": "survived",
+        "loaded by the fork, by the new interpreter": [False, True],
+        "stuck fork, crash": ["crashing-model", "SIGSEGV", "it is loaded"],
+        "stuck fork, stuck again": ["time-limit", 5.0, "did not come, while it was loaded"],
+        "stuck fork, new interpreter": "survived",
+        "words": "probe frozen_graph",
         "can fork afterwards": False,
     }
 
