@@ -26,8 +26,10 @@ IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabil
 OPENCV = "opencv4"
 _GRAPH_FIELD, _PROPERTY_FIELD, _OUTPUT_FIELD = 7, 14, 12  # of ModelProto, ModelProto, GraphProto in onnx.proto
 _FUNCTION_FIELD = 25  # of ModelProto
-_NODE_FIELD, _WEIGHT_FIELD, _TYPE_FIELD, _ATTRIBUTE_FIELD, _EXTERNAL_FIELD = 1, 5, 4, 5, 13
-_TENSOR_FIELD, _SUBGRAPH_FIELDS = 5, (6, 11)  # of AttributeProto
+_NODE_FIELD, _TYPE_FIELD, _ATTRIBUTE_FIELD, _EXTERNAL_FIELD = 1, 4, 5, 13
+_WEIGHT_FIELD, _SPARSE_WEIGHT_FIELD = 5, 15  # of GraphProto
+_TENSOR_FIELDS, _SPARSE_FIELDS, _SUBGRAPH_FIELDS = (5, 10), (22, 23), (6, 11)  # of AttributeProto
+_SPARSE_PARTS = (1, 2)  # values and indices of SparseTensorProto
 
 
 def recognizes(path: str) -> bool:
@@ -142,6 +144,8 @@ def require_safe(content: bytes, path: str) -> None:
         for inner, part in _fields(value) if number == _GRAPH_FIELD else ():
             if inner == _WEIGHT_FIELD:
                 _require_inside(part, path)
+            elif inner == _SPARSE_WEIGHT_FIELD:
+                _require_sparse_inside(part, path)
             elif inner == _NODE_FIELD:
                 _require_plain(part, path)
 
@@ -153,13 +157,21 @@ def _require_plain(node: memoryview, path: str) -> None:
         for inner, value in _fields(attribute) if number == _ATTRIBUTE_FIELD else ():
             if inner in _SUBGRAPH_FIELDS:
                 raise _unsafe(f"its operation {kind} runs a part of the file, perhaps without end", path, kind)
-            if inner == _TENSOR_FIELD:
+            if inner in _TENSOR_FIELDS:
                 _require_inside(value, path)
+            elif inner in _SPARSE_FIELDS:
+                _require_sparse_inside(value, path)
 
 
 def _require_inside(tensor: memoryview, path: str) -> None:
     if any(number == _EXTERNAL_FIELD for number, _ in _fields(tensor)):
         raise _unsafe("its weights are in another file, which may be any file of this machine", path, "external_data")
+
+
+def _require_sparse_inside(tensor: memoryview, path: str) -> None:
+    for number, part in _fields(tensor):
+        if number in _SPARSE_PARTS:
+            _require_inside(part, path)
 
 
 def _unsafe(rule: str, path: str, value: str) -> UserError:

@@ -10,8 +10,11 @@ from support.export_battery import export
 from support.runtime_battery import IMAGE, RuntimeBattery
 from support.small_exports import make_balanced_network
 
+from deeplab.config.data_config import ResizeConfig
+from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.load import load
 from deeplab.inference.runtimes import onnx as runtime
+from deeplab.utils.errors import UserError
 
 MISSING = [name for name in ("onnx", "tf2onnx", "onnxruntime") if not importlib.util.find_spec(name)]
 
@@ -81,3 +84,107 @@ def test_files_that_may_run_without_end_or_read_other_files_are_refused():
         assert caught.value.value == value.strip()
     plain = message((7, message((1, message((4, b"Conv"), (5, message((1, b"group"))))), (5, message((8, b"w"))))))
     runtime.require_safe(plain, "m.onnx")
+
+
+@pytest.mark.skipif(bool(MISSING), reason="the extra onnx is not installed")
+class TestHostileFiles:
+    """Files that are whole, and that ONNX Runtime would run: made by the library onnx."""
+
+    @pytest.fixture(scope="class")
+    def write(self, tmp_path_factory):
+        """Writes a file that gives the first channel as labels, with operations before it and other weights."""
+        from onnx import TensorProto, helper
+
+        folder = tmp_path_factory.mktemp("hostile")
+
+        def write(name, nodes=(), weights=(), sparse=(), source=runtime.IMAGE):
+            size = (33, 33)
+            facts = FixedInput(size, (0.0, 0.0, 0.0), ResizeConfig(), ("a", "b"), ((0, 0, 0), (1, 1, 1)), "float32")
+            last = [
+                helper.make_node("ReduceMax", [source], ["most"], axes=[3], keepdims=0),
+                helper.make_node("Cast", ["most"], ["whole"], to=TensorProto.INT32),
+                helper.make_node("Sub", ["whole", "whole"], [runtime.LABELS]),
+            ]
+            graph = helper.make_graph(
+                [*nodes, *last],
+                "g",
+                [helper.make_tensor_value_info(runtime.IMAGE, TensorProto.FLOAT, [1, *size, 3])],
+                [helper.make_tensor_value_info(runtime.LABELS, TensorProto.INT32, [1, *size])],
+                list(weights),
+                sparse_initializer=list(sparse),
+            )
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+            helper.set_model_props(model, {runtime.PROPERTY: facts.to_json()})
+            path = folder / f"{name}.onnx"
+            path.write_bytes(model.SerializeToString())
+            return str(path)
+
+        return write
+
+    def test_a_healthy_file_of_the_kind_runs(self, write):
+        assert load(write("healthy")).predict(np.zeros((9, 9, 3), np.uint8)).labels.max() == 0
+
+    def test_a_loop_of_a_huge_trip_count(self, write):
+        from onnx import TensorProto, helper
+
+        image = helper.make_tensor_value_info("before", TensorProto.FLOAT, [1, 33, 33, 3])
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["go"], ["again"]), helper.make_node("Identity", ["before"], ["after"])],
+            "body",
+            [
+                helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+                helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+                image,
+            ],
+            [
+                helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("after", TensorProto.FLOAT, [1, 33, 33, 3]),
+            ],
+        )
+        weights = [
+            helper.make_tensor("turns", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+        ]
+        loop = helper.make_node("Loop", ["turns", "yes", runtime.IMAGE], ["looped"], body=body)
+        path = write("loop", [loop], weights, source="looped")
+        with raises("unsafe-operation", where=path) as caught:
+            load(path)
+        assert caught.value.value == "Loop"
+
+    @pytest.mark.parametrize("place", ["../../etc/passwd", "/etc/passwd", "weights.bin"])
+    @pytest.mark.parametrize("kind", ["weight", "constant", "list", "sparse weight", "sparse constant"])
+    def test_weights_in_other_files(self, write, kind, place):
+        from onnx import TensorProto, helper
+
+        def outside(name, number, elements):
+            tensor = TensorProto(name=name, data_type=number, dims=[elements], data_location=TensorProto.EXTERNAL)
+            tensor.external_data.add(key="location", value=place)
+            return tensor
+
+        values = outside("stolen", TensorProto.FLOAT, 3)
+        indices = helper.make_tensor("where", TensorProto.INT64, [3], [0, 1, 2])
+        sparse = helper.make_sparse_tensor(values, indices, [3])
+        add = helper.make_node("Add", [runtime.IMAGE, "stolen"], ["sum"])
+        constant = helper.make_node("Constant", [], ["stolen"])
+        if kind == "weight":
+            path = write("outside", [add], [values], source="sum")
+        elif kind == "sparse weight":
+            path = write("outside", [add], sparse=[sparse], source="sum")
+        else:
+            values = {"constant": values, "list": [values], "sparse constant": sparse}[kind]
+            name = "sparse_value" if kind == "sparse constant" else "value"
+            constant.attribute.append(helper.make_attribute(name, values))
+            path = write("outside", [constant, add], source="sum")
+        with raises("unsafe-operation", where=path) as caught:
+            load(path)
+        assert caught.value.value == "external_data"
+
+    def test_more_memory_than_there_is(self, write):
+        """No rule of ours forbids it: the runtime's error must be an error with the file's name."""
+        from onnx import TensorProto, helper
+
+        weights = [helper.make_tensor("times", TensorProto.INT64, [4], [1, 2**20, 2**20, 3])]
+        path = write("huge", [helper.make_node("Tile", [runtime.IMAGE, "times"], ["tiled"])], weights, source="tiled")
+        with pytest.raises(UserError) as caught:
+            load(path).predict(np.zeros((9, 9, 3), np.uint8))
+        assert caught.value.code in ("damaged-model", "model-failed") and caught.value.where == path
