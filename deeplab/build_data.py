@@ -65,7 +65,7 @@ def build_data(
         dataset = local.build(source, folder, labels, named)
         if not records.check:
             print(summary.fraction_table(dataset))
-        elif not _is_fit(folder, list(source.splits), records.num_workers):
+        elif not _is_fit(folder, list(source.splits), records):
             unfit.append(folder)
     if unfit:
         rule = "the records are written, but unfit for training: see the errors above"
@@ -91,14 +91,14 @@ def _tell_splits(splits: Sequence[str]) -> None:
         console.note(f"the splits are {held}, while train looks for train, eval and vis for val: {'; '.join(needed)}")
 
 
-def _is_fit(folder: str, splits: Sequence[str], num_workers: int) -> bool:
+def _is_fit(folder: str, splits: Sequence[str], records: RecordConfig) -> bool:
     """Checks records, prints the findings, notes the errors in `dataset.yml`; returns whether training may start."""
     from deeplab.check_data import conclude
     from deeplab.config.validation_config import CheckConfig
     from deeplab.data import dataset as datasets
     from deeplab.data.validation import analysis, subject
 
-    config = CheckConfig(split=",".join(splits), num_workers=num_workers)
+    config = CheckConfig(split=",".join(splits), num_workers=records.num_workers, max_leak=records.max_leak)
     report = analysis.check(subject.of_records(folder, splits=config.splits), config)
     conclude(report, config)
     datasets.note_errors(folder, {split: report.errors_of(split) for split in splits})

@@ -93,8 +93,12 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
         settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
         if format_name == "folder" and _are_names(given):
             settings["class_names"] = ",".join(settings.pop("classes"))
-        own = {name: given[name] for name in ("bands", "scale_from", "tile_size") if given.get(name)}
+        own = {name: given[name] for name in ("bands", "scale_from", "tile_size", "max_leak") if given.get(name)}
         return [format_name, *_flags(**settings, **own, output_dir=records, check=False, resume=True)]
+
+    def check_records() -> list[str]:
+        own = {"max_leak": given["max_leak"]} if given.get("max_leak") else {}
+        return _flags(dataset_dir=records, json=check, html=report, **own)
 
     def training(steps: int) -> dict[str, Any]:
         advice = _read_json(check)
@@ -150,7 +154,7 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
 
     chain = [
         Stage("build_data", build, records / "dataset.yml"),
-        Stage("check_data", lambda: _flags(dataset_dir=records, json=check, html=report), check, after=note_check),
+        Stage("check_data", check_records, check, after=note_check),
         Stage("train", try_speed, speed, "trial", keep_speed),
         Stage("train", full_training, train / "config.yml"),
         Stage("eval", evaluate, output / "eval"),

@@ -11,6 +11,11 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import worker_count
 
 TRAIN_FRACTION = 0.8  # of the images, unless `train_pct` is given
+MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake
+LEAK_TEXT = (
+    "Images that a training split shares with an evaluation split, by name, by bytes or as copies that were saved "
+    "again: up to so many are warned about, more are an error."
+)
 NUM_WORKERS: dict[str, Any] = {"min": 0, "max": 1024, "because": "each is a thread", "unit": "threads"}
 _IGNORE_LABEL: dict[str, Any] = {"min": 0, "max": 255, "because": "labels have 8 bits"}
 _COLOR_TOLERANCE: dict[str, Any] = {"min": 0, "max": 442, "because": "no two RGB colors are further apart"}
@@ -149,6 +154,7 @@ class RecordConfig(Config):
     overwrite: bool = setting(False, "Replace splits that the output folder already contains.")
     resume: bool = setting(False, "Resume a build of several parts, such as folds: keep those that are complete.")
     check: bool = setting(True, "Check the records after they are written, as `deeplab check_data` does.")
+    max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     verify_images: bool = setting(
         False,
         "Decode each image (off: check its structure up to the end, which finds truncated files six times as fast).",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deeplab.config.conversion_config import LEAK_TEXT, MAX_LEAK
 from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Floats, Size, Texts, setting
 from deeplab.config.training_config import SCALE_FACTOR
@@ -17,6 +18,7 @@ class FitConfig(Config):
 
     output: str = setting("", "Folder for the records, the training, the evaluation and the exports.", required=True)
     bands: str = setting("", "Bands that records hold, as for `build_data`: 4,3,2 or all (unset: 8-bit RGB).")
+    max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     scale_from: Floats = setting((), "With `bands`: values that become 0 and 255, as for `build_data`.")
     tile_size: int | None = setting(
         None, "Cut larger images into tiles, as for `build_data`.", min=33, max=16384, because=_TILES, unit="pixels"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deeplab.config.conversion_config import NUM_WORKERS
+from deeplab.config.conversion_config import LEAK_TEXT, MAX_LEAK, NUM_WORKERS
 from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Size, setting
 from deeplab.config.training_config import SCALE_FACTOR
@@ -43,6 +43,7 @@ class CheckConfig(Config):
     bands: str = setting(
         "", "Of files: bands that records shall hold with their own values, as for `build_data` (unset: 8-bit RGB)."
     )
+    max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     max_images: int = setting(0, "Number of images to check per split, evenly spaced; 0 = all.", min=0, unit="images")
     num_workers: int = setting(
         0, "Images that are checked at the same time; 0 = one per processor core.", **NUM_WORKERS

@@ -158,9 +158,11 @@ def open_table(path: str, changed: int) -> Any:
             return require("pyarrow.parquet", "hf").ParquetFile(path)
         source = pyarrow.memory_map(path)
         try:
-            return pyarrow.ipc.open_stream(source).read_all()  # as `datasets` saves them
+            table = pyarrow.ipc.open_stream(source).read_all()  # as `datasets` saves them
         except pyarrow.ArrowInvalid:
-            return pyarrow.ipc.open_file(pyarrow.memory_map(path)).read_all()
+            table = pyarrow.ipc.open_file(pyarrow.memory_map(path)).read_all()
+        table.validate(full=True)  # Arrow's native code crashes on offsets that are wrong
+        return table
     except (pyarrow.ArrowException, OSError) as error:
         raise damaged_table(path, error) from None
 
@@ -190,7 +192,10 @@ def _row_group(path: str, changed: int, group: int, column: str) -> Any:
 
 def _cell(cell: Any, where: str) -> bytes:
     """The image file in a cell: bytes, or a struct with `bytes`, as Hugging Face's `Image` feature stores it."""
-    value = cell.as_py()
+    try:
+        value = cell.as_py()
+    except UnicodeDecodeError as error:
+        raise damaged_table(where, error) from None
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 _VALIDATION = ("val", "valid", "validation", "dev", "eval", "evaluation", "default")
 _TEST = ("test", "testing", "holdout")
 _TRAINING = ("train", "training")
-MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake
 _NUMBER = re.compile(r"\d+")
 _USUAL = {
     "train": "train",

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import pathlib
 import random
 import shutil
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -357,6 +359,102 @@ def readers(folder: pathlib.Path) -> Read:
                 reader_battery.drawn(source)
         finally:
             path.write_bytes(whole)
+
+    return read
+
+
+def _nifti(values: np.ndarray, code: int, dimensions: int = 3) -> bytes:
+    """A NIfTI-1 file, header and values; https://nifti.nimh.nih.gov/nifti-1/ gives the places of its fields."""
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, dimensions, *values.shape, *[1] * (7 - values.ndim))
+    struct.pack_into("<hh", header, 70, code, values.itemsize * 8)
+    struct.pack_into("<8f", header, 76, *[1.0] * 8)
+    struct.pack_into("<3f", header, 108, 352.0, 1.0, 0.0)  # where the values begin; slope and intercept
+    struct.pack_into("<hh", header, 252, 0, 1)  # the matrix below holds
+    struct.pack_into("<12f", header, 280, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
+    header[344:348] = b"n+1\0"
+    return bytes(header) + values.tobytes("F")
+
+
+@target("volumes")
+def volumes(folder: pathlib.Path) -> Read:
+    """NIfTI volumes, plain and compressed: their slices as images. All are refused where nibabel is missing."""
+    from deeplab.data import containers, images
+
+    values = np.random.default_rng(0).integers(0, 200, (9, 7, 4))
+    seeds = [_nifti(values.astype("<i2"), 4), _nifti(values.astype("u1"), 2), _nifti(values.astype("<f4"), 16)]
+    plain, packed = folder / "a.nii", folder / "b.nii.gz"
+
+    def read(chance: random.Random) -> None:
+        whole = chance.choice(seeds)
+        if chance.random() < 0.5:  # of the header, where all that is dangerous is told
+            content = mutate_bytes(whole[:352], chance) + whole[352:]
+        else:
+            content = mutate_bytes(whole, chance)
+        path = plain
+        if chance.random() < 0.4:
+            path = packed
+            data = gzip.compress(content, 1)
+            packed.write_bytes(mutate_bytes(data, chance) if chance.random() < 0.5 else data)
+        else:
+            plain.write_bytes(content)
+        plane = chance.choice(list(containers.PLANES))
+        if containers.volume_slices(str(path), plane) < 100_000:
+            images.read_raster(f"{path}#{plane}/0")
+
+    return read
+
+
+@target("tables")
+def tables(folder: pathlib.Path) -> Read:
+    """Parquet and Arrow files: which rows there are, and the image in one. All are refused where pyarrow is missing."""
+    from deeplab.data import containers
+    from deeplab.data.readers.parquet import BuildParquetConfig, read_parquet
+
+    data = _encoded(np.zeros((5, 6), np.uint8), "png")
+    seeds = {"a.parquet": b"PAR1", "b.arrow": b"", "c.arrow": b"ARROW1"}
+    with contextlib.suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        cells = [{"bytes": data, "path": f"{name}.png"} for name in "abc"]
+        table = pyarrow.table({"image": cells, "label": [data] * 3})
+        parquet.write_table(table, folder / "a.parquet")
+        for name, opened in (("b.arrow", pyarrow.ipc.new_stream), ("c.arrow", pyarrow.ipc.new_file)):
+            with opened(str(folder / name), table.schema) as writer:
+                writer.write_table(table)
+        seeds = {name: (folder / name).read_bytes() for name in seeds}
+
+    def read(chance: random.Random) -> None:
+        name = chance.choice(list(seeds))
+        path = folder / f"{chance.randrange(10**9)}_{name}"  # a file of its own: open ones are kept by their name
+        path.write_bytes(pick([seeds[name]], mutate_bytes, chance))
+        try:
+            source = read_parquet(BuildParquetConfig(tables=str(path), image_column="image", mask_column="label"))
+            for pair in source.pairs()[:3]:
+                containers.read_content(pair.image)
+                containers.read_content(str(pair.mask))
+        finally:
+            path.unlink()
+
+    return read
+
+
+@target("dicom")
+def dicom(folder: pathlib.Path) -> Read:
+    """DICOM images. All are refused where pydicom is missing."""
+    from support.dicom_files import dicom_bytes
+
+    from deeplab.data import images
+
+    path, whole = folder / "a.dcm", bytes(128) + b"DICM"
+    with contextlib.suppress(ImportError):
+        whole = dicom_bytes(np.arange(63, dtype=np.uint16).reshape(9, 7), slope=2.0, intercept=-5.0)
+
+    def read(chance: random.Random) -> None:
+        path.write_bytes(whole[:132] + mutate_bytes(whole[132:], chance))  # what makes it DICOM stays
+        images.read_raster(path)
 
     return read
 

@@ -19,6 +19,9 @@ SLOW = {
     "records": 600,
     "checkpoints": 500,
     "archives": 1200,
+    "volumes": 600,
+    "tables": 600,
+    "dicom": 400,
 }  # inputs of targets that take milliseconds
 
 
@@ -32,6 +35,14 @@ def number_of_inputs(name: str) -> int:
 
 def test_there_are_enough_inputs():
     assert sum(map(number_of_inputs, TARGETS)) >= 20_000
+
+
+@pytest.mark.parametrize(("name", "module"), [("volumes", "nibabel"), ("tables", "pyarrow"), ("dicom", "pydicom")])
+def test_valid_inputs_of_extras_are_read_where_the_library_is_there(name, module):
+    """Mutations of a valid input must get past the library, or fuzzing shows nothing."""
+    pytest.importorskip(module, reason="its extra is not installed")
+    outcome = run_target(name, seed=1, start=0, count=60)
+    assert outcome.findings == [] and outcome.accepted > 2 and outcome.refused > 2
 
 
 def test_every_annotation_file_gets_enough_inputs():

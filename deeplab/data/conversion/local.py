@@ -84,7 +84,7 @@ def _build_locked(source: Source, folder: pathlib.Path, labels: LabelConfig, rec
         _chosen_bands(source, records, labels.exif, others),
         records.empty_tile_fraction,
     )
-    refuse_leaks(source.splits)
+    refuse_leaks(source.splits, records.max_leak)
     source = dataclasses.replace(source, splits={split: expanded(pairs) for split, pairs in source.splits.items()})
     splits = _in_tiles(source.splits, recipe) if recipe.bands and recipe.tile_size else source.splits
     with Transaction(folder) as transaction:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab.config.conversion_config import MAX_LEAK
 from deeplab.data.class_names import CLASS_FILES, names_in, read_class_file
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.source import UNDIVIDED, Pair
-from deeplab.data.split_names import MAX_LEAK, is_training, must_not_share, split_in
+from deeplab.data.split_names import is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
@@ -142,11 +143,15 @@ def splits_in_folders(names: Sequence[str]) -> list[str]:
     return first if all(map(split_in, first)) else [UNDIVIDED] * len(names)
 
 
-def refuse_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
+def refuse_leaks(splits: Mapping[str, Sequence[Pair]], max_leak: int = MAX_LEAK) -> None:
     """Reports images that a training split shares with a validation or test split: a few in a warning.
 
+    Args:
+      splits: pairs of each split.
+      max_leak: how many are a few.
+
     Raises:
-      UserError: more than a few.
+      UserError: more than a few (`split-leak`).
     """
     for training in filter(is_training, splits):
         trained = {pair.image for pair in splits[training]}
@@ -155,8 +160,9 @@ def refuse_leaks(splits: Mapping[str, Sequence[Pair]]) -> None:
             if not shared:
                 continue
             rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
-            if len(shared) > MAX_LEAK:
+            if len(shared) > max_leak:
                 hint = f"remove them from one of the two: figures on {other!r} would be much too good"
+                hint = f"{hint} (`max_leak` allows more)"
                 raise UserError("split-leak", rule, hint, where=f"split {other}", value=len(shared))
             console.warning(f"{rule}: figures on {other!r} will look better than they are")
 

@@ -56,7 +56,10 @@ def read_parquet(config: BuildParquetConfig) -> Source:
     """
     splits: dict[str, list[Pair]] = {}
     for split, path in _files(config.tables):
-        splits.setdefault(split, []).extend(_rows(path, config))
+        try:
+            splits.setdefault(split, []).extend(_rows(path, config))
+        except UnicodeDecodeError as error:  # in names of columns
+            raise damaged_table(path, error) from None
     if not any(splits.values()):
         raise UserError("no-pairs", "has no row", "check the files", where=config.tables)
     named = splits if UNDIVIDED not in splits else {UNDIVIDED: [pair for pairs in splits.values() for pair in pairs]}

@@ -2,12 +2,14 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from support.disc_files import draw, encoded, only
 
-from deeplab.data.split_names import MAX_LEAK
+from deeplab.config.conversion_config import MAX_LEAK
+from deeplab.config.validation_config import CheckConfig
 from deeplab.data.validation import duplicates
 from deeplab.data.validation.thumbnails import small_gray
 
@@ -81,6 +83,65 @@ def test_nearly_the_same_image_in_two_splits(discs, change):
     found = [item for item in discs.check().findings if item.rule == "near-duplicate-in-two-splits"]
     assert [item.where for item in found] == ["b1"]
     assert found[0].text.startswith("is nearly the same as 'a3' in train: their thumbnails differ by ")
+
+
+def save_again(discs, pairs, kind="jpeg", change=lambda image: image):
+    for source, target in pairs:
+        image = change(Image.open(io.BytesIO(discs.image(source).read_bytes())).convert("RGB"))
+        discs.image(target).write_bytes(encoded(image, kind, **({"quality": 85} if kind == "jpeg" else {})))
+
+
+def near_duplicates(report):
+    return [item for item in report.findings if item.rule == "near-duplicate-in-two-splits"]
+
+
+@pytest.fixture
+def enough(discs):
+    """Pairs of names from train and val, one more than may leak; images of a size that people use."""
+    discs.names = {"train": discs.all_names[:6], "val": discs.all_names[6:]}
+    for seed, name in enumerate(discs.all_names):
+        image, label = (cv2.resize(pixels, (320, 256), interpolation=cv2.INTER_NEAREST) for pixels in draw(seed))
+        discs.write(name, cv2.GaussianBlur(image, (9, 9), 0), label)
+    pairs = list(zip(*discs.names.values(), strict=True))
+    assert len(pairs) == MAX_LEAK + 1
+    return pairs
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_more_than_a_few_copies_that_were_saved_again_are_an_error(discs, enough, kind):
+    save_again(discs, enough[:MAX_LEAK], kind)
+    found = near_duplicates(discs.check())
+    assert [item.severity for item in found] == ["warning"] * MAX_LEAK
+    assert all(item.text.endswith(", as if one were saved again") for item in found)
+    save_again(discs, enough, kind)
+    report = discs.check()
+    assert [item.severity for item in near_duplicates(report)] == ["error"] * (MAX_LEAK + 1) and not report.may_train
+    assert f"`max_leak={MAX_LEAK + 1}`" in near_duplicates(report)[0].hint
+    allowed = discs.check(CheckConfig(max_leak=MAX_LEAK + 1))
+    assert [item.severity for item in near_duplicates(allowed)] == ["warning"] * (MAX_LEAK + 1)
+    assert {item.severity for item in near_duplicates(discs.check(CheckConfig(max_leak=0)))} == {"error"}
+
+
+def test_copies_of_each_kind_count_together(discs, enough):
+    copy(discs, *enough[0])
+    save_again(discs, enough[1:])
+    errors = {item.rule for item in discs.check().findings if item.severity == "error"}
+    assert errors == {"image-in-two-splits", "near-duplicate-in-two-splits"}
+
+
+def test_frames_of_a_video_are_only_warned_about(discs, enough):
+    """They differ where something moves, however little that changes the mean."""
+
+    def next_frame(image):
+        pixels = np.array(image)
+        height, width = pixels.shape[:2]
+        pixels[height // 2 : height // 2 + height // 12, width // 2 : width // 2 + width // 12] //= 2
+        return Image.fromarray(pixels)
+
+    save_again(discs, enough, change=next_frame)
+    found = near_duplicates(discs.check())
+    assert len(found) == len(enough) and {item.severity for item in found} == {"warning"}
+    assert not any("saved again" in item.text for item in found)
 
 
 def test_a_mirrored_image_in_another_split(discs):
@@ -190,7 +251,7 @@ def test_mirrored_pairs_are_named_once():
     bits = np.array([0x0F1E2D3C4B5A6978], np.uint64)
     both = np.concatenate([bits, duplicates.mirrored_bits(bits)])
     thumbnails = np.stack([thumbnail, thumbnail[:, ::-1]])
-    assert duplicates.near_pairs(both, thumbnails, np.array([0, 1])) == [duplicates.NearPair(0, 1, 0.0, True)]
+    assert duplicates.near_pairs(both, thumbnails, np.array([0, 1])) == [duplicates.NearPair(0, 1, 0.0, 0.0, True)]
     assert duplicates.near_pairs(both, thumbnails, np.array([1, 1])) == []
 
 
