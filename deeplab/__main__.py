@@ -22,7 +22,7 @@ COMMANDS = {
     "Data": {
         "download_data": "download a public dataset, and check what arrived",
         "convert_color_masks": "convert masks in colors to masks of class indices",
-        "build_data": "build records from a dataset in any usual format",
+        "build_data": "build records from a dataset in any common format",
         "check_data": "find what is wrong with a dataset before training does",
         "browse_data": "draw records, and batches as training sees them",
     },

@@ -6,7 +6,7 @@ Example, a minute on two processor cores:
 
 Prints for each model the seconds for loading, and for each size and batch: median and 90th percentile of a call in
 milliseconds, images per second, processor seconds per image, and memory. Reading and decoding of your own images
-(`input`) is timed apart. Other programs on the machine change the numbers.
+(`input`) is timed separately. Other programs on the machine change the numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Builds TFRecords from a dataset in any usual format.
+r"""Builds TFRecords from a dataset in any common format.
 
 Examples:
 

@@ -4,11 +4,11 @@ r"""Finds what is wrong with a dataset before training does.
     python -m deeplab.check_data --image_folder=photos --mask_folder=masks --class_names=background,hair,skin
     python -m deeplab.check_data FORMAT --flag=value ...      the flags of build_data, before there are records
 
-Checks every image and label: unreadable files, sizes, values that are no classes, blurred masks, absent and rare
+Checks every image and label: unreadable files, sizes, values that are not classes, blurred masks, absent and rare
 classes, images in two splits, crops that do not suit the images. Prints class frequencies, recommended class weights
 and crop sizes, every problem with its file, rule and hint, and the build-data command that repairs what flags can
-repair. --html=report.html shows all of it with images, --json=report.json is for programs. About 300 images per second
-of PASCAL VOC's size on two processor cores.
+repair. --html=report.html shows all of it with images, --json=report.json is for programs. Examines about 300
+images of PASCAL VOC's size per second on two processor cores.
 
 The exit code says whether training may start: 0 if so (there may be warnings), 3 if not.
 """

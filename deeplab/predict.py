@@ -6,9 +6,9 @@ Example, 0.1 seconds per image of 500x375 on two processor cores (MobileNetV2, o
 
 The model is a training folder, a checkpoint or an exported file. Writes mask/NAME.png (palette PNG: pixels are class
 numbers), color/NAME.png, overlay/NAME.png and summary.csv, the fraction of each class in each image; further flags add
-cut-outs, areas, probabilities, and polygons to open in an annotation tool. Masks have the
-size of their images. If an image cannot be read, its error is printed, the others are processed, and the exit code
-is 1. Videos become overlay/NAME.mp4 and color/NAME.mp4, without sound, and mask/NAME/000000.png.
+cut-outs, areas, probabilities, and polygons to open in an annotation tool. Masks have the size of their images. If an
+image cannot be read, its error is printed, the others are processed, and the exit code is 1. Videos become
+overlay/NAME.mp4 and color/NAME.mp4, without sound, and mask/NAME/000000.png.
 """
 
 from __future__ import annotations

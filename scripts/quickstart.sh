@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a model: installs into .venv, generates 600 portraits with hair, skin and background, and makes a
-# model of them by one command, `deeplab fit`, which prints every command that it runs. Takes less than five minutes on
-# two processor cores, after the installation; downloads packages only. A second run resumes after a stop.
+# model of them by one command, `deeplab fit`, which prints every command that it runs. Takes some minutes on two
+# processor cores, after the installation; downloads packages only. A second run resumes after a stop.
 # OUT=folder chooses the folder of the results (default: runs/quickstart); COUNT and STEPS make it shorter.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
