@@ -22,6 +22,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat")
+_TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of files that explain the others
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LISTED = 10  # files that an error names
 _TRIED = 12  # names of each kind from which a pattern is guessed
@@ -116,6 +117,9 @@ def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[st
     folder = pathlib.Path(folder)
     require_folder(folder, "list_folder")
     lists = {path.stem: path for path in sorted(folder.glob("[!.]*.txt"))}
+    for text in [path for stem, path in lists.items() if _TEXT_NAME.match(stem) and stem not in splits]:
+        console.note(f"{text} is no list by its name, and is left out")
+        del lists[text.stem]
     if not lists:
         hint = "write train.txt and val.txt there, one image name per line"
         raise UserError("no-files", "contains no list of a split", hint, where=folder)
@@ -550,6 +554,8 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
         image, mask = _two_paths(line, f"{path}, line {number}")
         paths = [os.path.join(image_folder, image.lstrip("/")), os.path.join(mask_folder, mask.lstrip("/"))]
         files = [existing_file(path) for path in paths]
+        if number == 1 and not any(files) and not any(os.path.splitext(name)[1] for name in (image, mask)):
+            continue  # the names of the columns
         missing += [name for name, file in zip((image, mask), files, strict=True) if not file]
         if all(files):
             pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), files[0], files[1]))
@@ -562,9 +568,13 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
     return pairs
 
 
+def _unquoted(cell: str) -> str:
+    return cell[1:-1] if len(cell) > 2 and cell[0] == cell[-1] == '"' else cell
+
+
 def _two_paths(line: str, where: str) -> tuple[str, str]:
     for separator in ("\t", ";", ",", None):
-        parts = [part.strip() for part in line.split(separator)]
+        parts = [_unquoted(part.strip()) for part in line.split(separator)]
         if len(parts) == 2 and all(parts):
             return parts[0], parts[1]
     rule = f"must have an image and its mask, not {line[:80]!r}"

@@ -343,12 +343,23 @@ def test_empty_list(images):
     assert_refused(images, "empty-list", where="lists/val.txt")
 
 
-def test_readme_among_the_lists(images, capfd):
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("notes", b"Lists of the splits.\nOne name a line.\n", "is not a list of images, and is left out"),
+        ("README", b"", "is no list by its name, and is left out"),
+        ("ReadMe", b"f\xfcr alle da\n", "is no list by its name, and is left out"),
+        ("license", b"MIT\n", "is no list by its name, and is left out"),
+    ],
+)
+def test_readme_among_the_lists(images, capfd, name, text, said):
     """It names no split, so a build need not stop; a list of which every image is missing is another matter."""
-    (images / "lists" / "README.txt").write_text("Lists of the splits.\nOne name a line.\n")
+    path = images / "lists" / f"{name}.txt"
+    path.write_bytes(text)
     assert set(voc(images).splits) == {"train", "val"}
-    assert "lists/README.txt is not a list of images, and is left out" in capfd.readouterr().err
-    assert_refused(images, "wrong-format", "`splits=", splits="train,README", where="README.txt")
+    assert f"lists/{name}.txt {said}" in " ".join(capfd.readouterr().err.split())
+    path.write_text("Lists of the splits.\nOne name a line.\n")
+    assert_refused(images, "wrong-format", "`splits=", splits=f"train,{name}", where=f"{name}.txt")
 
 
 @pytest.mark.parametrize("name, text", [("night", "n1\nn2\n"), ("test", "my photo\nx\n"), ("val_night", "n1 -1\n")])

@@ -365,3 +365,17 @@ def test_many_shared_images_are_an_error():
     with raises("split-leak", where="split val") as caught:
         refuse_leaks({"train": shared, "val": shared[:6]})
     assert caught.value.value == 6
+
+
+def test_a_list_of_pairs_may_have_names_of_columns_and_quotes(tmp_path):
+    for name in ("a.jpg", "b,c.jpg", "x.png", "y.png"):
+        (tmp_path / name).touch()
+    path = tmp_path / "pairs.csv"
+    path.write_text('image,mask\n"a.jpg","x.png"\n"b,c.jpg"\ty.png\n')
+    assert [pair.name for pair in read_pair_list(path, str(tmp_path), str(tmp_path))] == ["a", "b,c"]
+    path.write_text("a.jpg,x.png\nimage,mask\n")  # only the first line can be one
+    with raises("files-missing", where="pairs.csv"):
+        read_pair_list(path, str(tmp_path), str(tmp_path))
+    path.write_text("lost.jpg,lost.png\na.jpg,x.png\n")
+    with raises("files-missing", where="pairs.csv"):
+        read_pair_list(path, str(tmp_path), str(tmp_path))
