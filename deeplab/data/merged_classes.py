@@ -18,6 +18,10 @@ from deeplab.utils.paths import shorten
 _FIELD = "classes"
 _OTHERS = "*"  # every class that no other entry names
 _EXAMPLE = "write it like `classes='road,car=car|truck|bus,background=*'`"
+_HINT_NUMBERS = (
+    "its classes have only numbers: name them in the order of their label values by class_names, "
+    "such as class_names=background,road,car, or write NAME=NUMBER"
+)
 _MAX_SHOWN = 60  # characters of a cell of the table
 
 
@@ -87,7 +91,7 @@ def merge(entries: Sequence[str], old: Sequence[str], numbered: bool = False) ->
     if len(others) > 1:
         rule = f"has several entries for all other classes: {', '.join(map(repr, others))}"
         raise UserError("invalid-classes", rule, "keep one of them", field=_FIELD)
-    found = [(name, None if members is None else _known(members, old)) for name, members in parsed]
+    found = [(name, None if members is None else _known(members, old, numbered)) for name, members in parsed]
     taken = _owners(found)
     rest = [name for name in old if name not in taken and not is_background(name)]
     if rest and not others and not numbered:
@@ -139,7 +143,7 @@ def _owners(found: Sequence[tuple[str, Sequence[str] | None]]) -> dict[str, str]
     return owners
 
 
-def _known(members: Sequence[str], old: Sequence[str]) -> list[str]:
+def _known(members: Sequence[str], old: Sequence[str], numbered: bool) -> list[str]:
     """Returns the names as the dataset writes them; case does not matter where it is the only difference.
 
     Raises:
@@ -156,7 +160,8 @@ def _known(members: Sequence[str], old: Sequence[str]) -> list[str]:
             found.append(next(filter(is_background, old)))
         else:
             rule = f"the dataset has no class {member!r}"
-            raise UserError("unknown-class", rule, nearest(member, old), field=_FIELD, value=member)
+            hint = _HINT_NUMBERS if numbered else nearest(member, old)
+            raise UserError("unknown-class", rule, hint, field=_FIELD, value=member)
     return found
 
 

@@ -50,6 +50,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
+from deeplab.utils.text import counted
 from slim import keras_applications
 
 CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
@@ -520,8 +521,8 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
             else "`fine_tune_batch_norm=false` keeps those of the initial checkpoint"
         )
         yield (
-            f"batch norm learns from {per_device} images at a time; with fewer than {MIN_BATCH_FOR_BATCH_NORM} its "
-            f"statistics are noisy: {advice}"
+            f"batch norm learns from {counted(per_device, 'image')} at a time; with fewer than "
+            f"{MIN_BATCH_FOR_BATCH_NORM} its statistics are noisy: {advice}"
         )
 
 

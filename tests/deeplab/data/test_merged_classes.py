@@ -74,6 +74,13 @@ def test_mere_numbers_need_no_entry_for_each():
     assert merge(["road=1|2"], [str(value) for value in range(256)], numbered=True).names == ("road",)
 
 
+def test_names_for_mere_numbers_are_pointed_to_class_names():
+    with raises("unknown-class", field="classes") as caught:
+        merge(["background,road"], [str(value) for value in range(256)], numbered=True)
+    assert "class_names=" in caught.value.hint and "255" not in caught.value.hint
+    assert merge(["road=1"], ["0", "1"], numbered=True).members[-1] == ("1",)
+
+
 def test_the_table_shows_what_each_class_is_made_of():
     merged = merge(["vehicle=car|truck|bus,ignore=tree,*"], OLD)
     text = merged.table([10, 30, 50], 10)

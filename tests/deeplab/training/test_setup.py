@@ -172,10 +172,12 @@ class TestWarnings:
 
     def test_small_batches_are_told_to_freeze_only_what_a_checkpoint_has(self):
         (text,) = self.warnings(train_batch_size=2)
-        assert "2 images per device" in text and "`fine_tune_batch_norm=false`" in text
+        assert "2 images at a time" in text and "`fine_tune_batch_norm=false`" in text
         (text,) = self.warnings(train_batch_size=2, from_scratch=True)
         assert "`tf_initial_checkpoint`" in text and "fine_tune_batch_norm" not in text
         assert self.warnings(train_batch_size=2, fine_tune_batch_norm=False) == []
+        (text,) = self.warnings(train_batch_size=2, accumulate_steps=2)  # batch norm sees a part of the batch
+        assert "learns from 1 image at a time" in text
 
 
 def test_class_table_shows_fractions_and_weights():
