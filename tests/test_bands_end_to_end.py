@@ -3,6 +3,7 @@
 The commands run in this process, one after the other, on scenes that take seconds.
 """
 
+import importlib.util
 import json
 
 import numpy as np
@@ -15,6 +16,15 @@ from deeplab import Segmenter, build_data, eval, export_model, predict, train, v
 from deeplab.config import run_file
 from deeplab.data import dataset as datasets
 from deeplab.inference.load import load
+
+ONNX_FORMATS = ("onnx", "onnx_dynamic")
+if any(importlib.util.find_spec(name) is None for name in ("onnx", "tf2onnx", "onnxruntime")):
+    ONNX_FORMATS = ()
+NEEDS_ONNX = pytest.mark.skipif(not ONNX_FORMATS, reason="the extra onnx is not installed")
+EXPORTS = (
+    *("frozen_inference_graph.pb", "saved_model", "model.tflite", "model.keras"),
+    *(pytest.param(file, marks=NEEDS_ONNX) for file in ("model.onnx", "model_dynamic.onnx")),
+)
 
 pytestmark = pytest.mark.xdist_group("bands")  # one training serves all tests
 
@@ -51,7 +61,7 @@ def work(tmp_path_factory):
         checkpoint_path=folder / "run",
         export_path=folder / "export",
         crop_size="49,57",
-        formats="frozen_graph,saved_model,litert,keras",
+        formats=",".join(["frozen_graph,saved_model,litert,keras", *ONNX_FORMATS]),
         dataset_dir=folder / "records",
     )
     return folder
@@ -76,7 +86,7 @@ def test_drawings_show_the_bands_as_colors(work):
     assert shown.shape == (48, 56, 3) and shown.std() > 20
 
 
-@pytest.mark.parametrize("file", ["frozen_inference_graph.pb", "saved_model", "model.tflite", "model.keras"])
+@pytest.mark.parametrize("file", EXPORTS)
 def test_exports_scale_raw_values_themselves(work, file):
     pixels, _ = band_scenes.scene(49, 57, 99)
     expected, found = (Segmenter(work / path)(pixels) for path in ("run", f"export/{file}"))
