@@ -169,9 +169,14 @@ def test_a_stop_at_any_stage_is_resumed(fitted, folders, tmp_path, stage, where,
     assert names_of(done) == STAGES[:at] and names_of(ran) == STAGES[at:]
 
 
+def pytest_generate_tests(metafunc):
+    if "killed_stage" in metafunc.fixturenames:
+        stages = STAGES if metafunc.config.getoption("--long") else ["train", "export"]
+        metafunc.parametrize("killed_stage", stages)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["train", "export"])
-def test_a_kill_before_a_stage_is_resumed(folders, tmp_path, stage, capsys):
+def test_a_kill_before_a_stage_is_resumed(folders, tmp_path, killed_stage, capsys):
     """The process is killed when the stage has been entered in fit.json, before it begins."""
     script = f"""
 import os, sys
@@ -180,7 +185,7 @@ from support import tiny_backbone
 from support.errors import raises
 from deeplab import fit
 run = fit._run
-fit._run = lambda name, words: os.kill(os.getpid(), 9) if name == {stage!r} else run(name, words)
+fit._run = lambda name, words: os.kill(os.getpid(), 9) if name == {killed_stage!r} else run(name, words)
 with tiny_backbone.registered():
     sys.exit(fit.COMMAND.main({words_for(folders, tmp_path / "mine")!r}))
 """
@@ -188,7 +193,7 @@ with tiny_backbone.registered():
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert run(folders, tmp_path / "mine") == 0
     ran, done = lines_of(capsys.readouterr().out)
-    at = STAGES.index(stage)
+    at = STAGES.index(killed_stage)
     assert names_of(done) == STAGES[:at] and names_of(ran) == STAGES[at:]
     assert (tmp_path / "mine" / "export" / "frozen_inference_graph.pb").is_file()
 

@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM end every command in every stage: real processes, their children, their locks.
 
-The promise is two seconds. The limit here is longer, because tests share the machine; a stage that does not heed
-signals takes a minute.
+The promise is two seconds. Tests share the machine, so what counts is the time without that in which the process was
+ready to go on and had no processor, as Linux accounts it for each thread; elsewhere the limit is longer. A stage that
+does not heed signals takes a minute.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -24,7 +26,8 @@ from deeplab.utils.processes import STOPPED
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")]
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 15.0
+PROMISED = 2.0  # seconds
+SECONDS = 15.0  # by the clock, whatever else the machine does
 TRAIN = (
     "train --dataset_dir={records} --train_logdir={out} --depth_multiplier=0.25 --train_crop_size=33,33 "
     "--train_batch_size=2 --training_number_of_steps=1000000 --log_steps=1"
@@ -110,17 +113,36 @@ def test_a_signal_ends_it(stage, pairs, disc_records, small_run, silent_server, 
     try:
         wait_for(moment, process, tmp_path)
         children = descendants(process.pid)
-        before = time.monotonic()
-        process.send_signal(sent)
-        assert process.wait(SECONDS) == STOPPED, (tmp_path / "said").read_text()[-2000:]
-        took = time.monotonic() - before
+        took, delayed = seconds_to_end(process, sent)
+        assert process.returncode == STOPPED, (tmp_path / "said").read_text()[-2000:]
     finally:
         process.kill()
     output = (tmp_path / "said").read_text()
     assert "Traceback" not in output, output
-    assert took < SECONDS
+    assert took - delayed < (PROMISED if pathlib.Path("/proc/self/schedstat").exists() else SECONDS), (took, delayed)
     assert [child for child in children if is_alive(child)] == []
     require_tidy(stage, tmp_path / "out", output)
+
+
+def seconds_to_end(process: subprocess.Popen, sent: int) -> tuple[float, float]:
+    """Seconds from a signal to the end of a process, and for how many of them its threads waited for a processor."""
+    before, start = run_delays(process.pid), time.monotonic()
+    after = before
+    process.send_signal(sent)
+    while process.poll() is None and time.monotonic() - start < SECONDS:
+        after = after | run_delays(process.pid)
+        time.sleep(0.02)
+    took = time.monotonic() - start
+    return took, sum(delay - before.get(thread, 0.0) for thread, delay in after.items())
+
+
+def run_delays(process: int) -> dict[str, float]:
+    """Seconds that each thread of a process was ready to run and waited for its turn: its second number, in ns."""
+    delays: dict[str, float] = {}
+    for path in pathlib.Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            delays[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return delays
 
 
 def require_tidy(stage: str, folder: pathlib.Path, output: str) -> None:

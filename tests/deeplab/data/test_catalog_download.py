@@ -378,24 +378,41 @@ catalog_download.obtain(catalog_download.DownloadConfig("voc2012", sys.argv[1], 
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "function", "calls"),
-    [
-        ("catalog_download", "_shortfall", 2),  # unpacked, not counted
-        ("os", "replace", 2),  # downloaded, and about to be moved into its place
-        ("os", "sync", 1),  # in place, without a stamp
-        ("catalog_download", "write_atomically", 1),
-    ],
-)
+KILLS = [
+    ("catalog_download", "_shortfall", 2),  # unpacked, not counted
+    ("os", "replace", 2),  # downloaded, and about to be moved into its place
+    ("os", "sync", 1),  # in place, without a stamp
+    ("catalog_download", "write_atomically", 1),
+]
+
+
+def pytest_generate_tests(metafunc):
+    """`--long` kills before every operation on the disk."""
+    if "calls" in metafunc.fixturenames and metafunc.config.getoption("--long"):
+        operations = ("replace", "fsync", "unlink", "mkdir", "rename", "open", "rmdir", "link", "sync")
+        every = [("os", name, calls) for name in operations for calls in range(1, 9)]
+        metafunc.parametrize(("module", "function", "calls"), [*KILLS, *every])
+    elif "calls" in metafunc.fixturenames:
+        metafunc.parametrize(("module", "function", "calls"), KILLS)
+
+
 def test_killed_run_is_taken_up_again(fetch, server, module, function, calls):
     words = [str(fetch.folder), str(fetch.addresses), module, function, str(calls)]
     run = subprocess.run([sys.executable, "-c", KILLED, *words], cwd=ROOT, capture_output=True, check=False)
+    is_known = (module, function, calls) in KILLS
+    if run.returncode == 0 and not is_known:
+        pytest.skip(f"it calls os.{function} fewer than {calls} times")
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-    assert not (fetch.folder / STAMP).exists()
+    if is_known:  # the others may come after the last step
+        assert not (fetch.folder / STAMP).exists()
     assert {name for name in fetch.files() if name.startswith("VOCdevkit")} in (set(), set(VOC_FILES))
     fetch()
-    assert server.asked == [VOC] and (fetch.folder / STAMP).exists()
-    assert {name: content for name, content in fetch.files().items() if name != f"{ARCHIVES}/{VOC}"} == VOC_FILES
+    assert server.asked == [VOC] or not is_known  # those of the list are after the download
+    assert (fetch.folder / STAMP).exists()
+    left = {name: content for name, content in fetch.files().items() if name != f"{ARCHIVES}/{VOC}"}
+    if not is_known:  # notes of the killed run
+        left = {name: content for name, content in left.items() if not name.endswith((".part.json", ".partial"))}
+    assert left == VOC_FILES
 
 
 # ---- the command -------------------------------------------------------------------------------------

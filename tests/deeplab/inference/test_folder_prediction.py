@@ -132,15 +132,16 @@ def test_no_probabilities_to_save(files, small, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_step_leaves_whole_masks_and_the_next_run_completes_them(tmp_path):
+def test_a_kill_at_any_step_leaves_whole_masks_and_the_next_run_completes_them(tmp_path, request):
+    """Two images, twelve with `--long`: every operation on the disk is a kill."""
+    everything = [f"{number:02d}" for number in range(12 if request.config.getoption("--long") else 2)]
     (tmp_path / "album").mkdir()
-    for name in ("one", "two"):
+    for name in everything:
         Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(tmp_path / "album" / f"{name}.png")
     command = [sys.executable, "-m", "support.killed_prediction", str(tmp_path)]
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
     outcomes = [json.loads(line) for line in run.stdout.splitlines()]
-    everything = ["one", "two"]
     assert len(outcomes) > 10
     for masks, rows, *after in outcomes:
         assert set(rows) <= set(masks) <= set(everything)

@@ -603,12 +603,18 @@ def command(root, *more):
     return [sys.executable, str(script), *places, *more]
 
 
+def pytest_generate_tests(metafunc):
+    """`--long` kills at 45 moments."""
+    if "begun_shards" in metafunc.fixturenames:
+        metafunc.parametrize("begun_shards", range(1, 900, 20) if metafunc.config.getoption("--long") else [5])
+
+
 @pytest.mark.slow
-def test_killed_build_leaves_no_shard_and_the_next_one_works(tmp_path):
+def test_killed_build_leaves_no_shard_and_the_next_one_works(tmp_path, begun_shards):
     for number in range(1000):
         write_pair(tmp_path, f"{number:04d}")
     process = subprocess.Popen(command(tmp_path, "--num_shards=1000"), cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while len(list(tmp_path.glob("out/.train*"))) < 5:
+    while len(list(tmp_path.glob("out/.train*"))) < begun_shards:
         assert process.poll() is None, "the build ended before it could be killed"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
