@@ -36,8 +36,8 @@ from deeplab.utils.extras import require
 from deeplab.utils.files import Transaction, write_atomically
 
 _POLL_SECONDS = 0.2
-_STOP_SECONDS = 10.0  # that workers in this process have to notice that the command was stopped
-_STOPPED: set[int] = set()  # numbers of the runs in this process that are to end
+_STOP_SECONDS = 1.5  # that workers have to notice that the command was stopped
+_STOP_SECONDS_HERE = 10.0  # the same of those in this process, which would write again what is removed
 _AT_WORK: set[int] = set()  # marks of the shards that this process is writing
 _THREAD = "pipeline"
 _RESULT = ".result."  # part of the names of result files, between the shard and the attempt
@@ -135,22 +135,31 @@ def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, optio
             thread.join(_POLL_SECONDS)
             bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
     except BaseException:  # Ctrl-C: workers must not write again what is removed now
-        _stop(run, thread)
+        _stop(folder, run, thread)
         raise
     if met:
-        _stop(run, thread)
+        _stop(folder, run, thread)
         reason = " ".join(str(met[0]).split())[-500:]
         rule = f"the pipeline failed: {type(met[0]).__name__}: {reason}"
         raise UserError("failed-pipeline", rule, "check `beam_options`", field="beam")
 
 
-def _stop(run: int, thread: threading.Thread) -> None:
-    """Ends the work of a pipeline that is done in this process."""
-    _STOPPED.add(run)
-    end = time.monotonic() + _STOP_SECONDS
-    thread.join(_STOP_SECONDS)
-    while _AT_WORK and time.monotonic() < end:
-        time.sleep(_POLL_SECONDS)
+def _stop(folder: pathlib.Path, run: int, thread: threading.Thread) -> None:
+    """Ends the work of a pipeline; workers, which may be other processes, see the file that says so."""
+    mark = _stop_mark(folder, run)
+    end = time.monotonic() + _STOP_SECONDS_HERE
+    try:
+        with contextlib.suppress(OSError):  # a full disk: then workers end with this process
+            mark.touch()
+        thread.join(_STOP_SECONDS)
+        while _AT_WORK and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _stop_mark(folder: str | os.PathLike, run: int) -> pathlib.Path:
+    return pathlib.Path(folder, f".stop.{run}.partial")
 
 
 @contextlib.contextmanager
@@ -180,7 +189,7 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "",
       run: number of the pipeline.
 
     Returns:
-      The shard's name.
+      The shard's name. A pipeline that was stopped leaves no shard.
     """
     if current and os.getcwd() != current:
         os.chdir(current)
@@ -190,16 +199,19 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "",
         result = _written(task, folder, recipe, mark, run)
     finally:
         _AT_WORK.discard(mark)
-    write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
+    if result:
+        write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
     return task.name
 
 
-def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) -> ShardResult:
+def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) -> ShardResult | None:
+    """Write one shard; None if the pipeline was stopped, which is no error that a worker should report."""
+    stop = _stop_mark(folder, run)
     result = ShardResult("", SplitCounts(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:
         for pair in task.pairs:
-            if run in _STOPPED:
-                raise InterruptedError("the command was stopped")
+            if stop.exists():
+                return None
             try:
                 tiles = convert_tiles(pair, recipe)
             except UserError as error:

@@ -81,6 +81,17 @@ def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monk
     assert not (tmp_path / "piped").exists()
 
 
+def test_workers_of_a_stopped_pipeline_leave_no_shard_and_report_nothing(source, tmp_path):
+    (task, *_) = beam.shard_tasks(source.splits, 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    beam._stop_mark(out, 7).touch()
+    assert beam.write_shard(task, str(out), recipe(source, tmp_path), run=7) == task.name
+    assert [path.name for path in out.iterdir()] == [beam._stop_mark(out, 7).name]
+    beam.write_shard(task, str(out), recipe(source, tmp_path), run=8)
+    assert beam._read_result(out, task.name).counts.images == len(task.pairs)
+
+
 def test_options_that_cannot_be_taken_apart(source, tmp_path):
     with raises("invalid-options", field="beam_options"):
         build(source, tmp_path / "piped", beam=True, beam_options="--runner='DirectRunner")
