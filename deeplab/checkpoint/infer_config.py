@@ -69,6 +69,7 @@ _USUAL = {
     "nas_stem_output_num_conv_filters": 20,
     "nas_use_classification_head": False,
     "dense_prediction_cell_json": "",
+    "normalization": "batch",
     "quantize_delay_step": -1,
 }
 
@@ -330,6 +331,8 @@ def _words(description: Description) -> list[str]:
         words.append(f"depth multiplier {have['depth_multiplier']:g}")
     if have["input_channels"] != 3:
         words.append(f"{have['input_channels']} input channels")
+    if have["normalization"] == "group":
+        words.append("group norm")
     if description.image_classes:
         words.append(f"an image classifier of {description.image_classes} classes")
     elif not {"atrous_rates", "dense_prediction_cell_json"} & set(description.settings):

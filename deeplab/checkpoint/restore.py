@@ -242,6 +242,8 @@ def _settings_hint(found: Description, model: Description) -> str:
     if found.model_variant is None:
         return "give a checkpoint of a backbone that `model_variant` knows"
     texts = found.setting_texts(unlike=model)
+    if "normalization" in model.settings and "normalization" not in found.settings:  # batch norm is not described
+        texts.append("`normalization=batch`")
     hint = f"settings that fit it: {' '.join(texts)}" if texts else ""
     if any(text.startswith("`atrous_rates=") for text in texts) and found.settings["atrous_rates"]:
         hint += " (a checkpoint shows the number of atrous rates, not their values: these are the usual ones)"

@@ -190,6 +190,16 @@ def test_another_width_is_refused():
     assert caught.value.hint == "settings that fit it: `depth_multiplier=0.5`"
 
 
+def test_group_norm_does_not_start_from_batch_norm():
+    group = {name.replace("BatchNorm/", "GroupNorm/"): shape for name, shape in BACKBONE.items()}
+    assert group != BACKBONE
+    for model, stored, kind in ((group, BACKBONE, "batch"), (BACKBONE, group, "group")):
+        with raises("checkpoint-mismatch") as caught:
+            restore(variables(model), arrays(stored), require_all=True)
+        assert caught.value.hint == f"settings that fit it: `normalization={kind}`"
+        assert "group norm" in caught.value.rule
+
+
 def test_half_of_the_backbone_is_enough_and_less_is_not():
     tensors = arrays(BACKBONE)
     tensors.pop(KERNEL)
