@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import signal
@@ -104,6 +105,7 @@ def ending_on_signals(grace: float) -> Iterator[None]:
         kept[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     kept_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_after_signal, args=(waiter, grace), daemon=True).start()
+    kept_hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     stopped = False
     try:
         yield
@@ -112,6 +114,7 @@ def ending_on_signals(grace: float) -> Iterator[None]:
         raise
     finally:
         if not stopped:
+            sys.unraisablehook = kept_hook
             signal.set_wakeup_fd(kept_waker)
             for number, handler in kept.items():
                 signal.signal(number, handler)
@@ -149,6 +152,18 @@ def extend_grace(seconds: float) -> None:
 
 def _interrupt(*_: object) -> None:
     interrupt()
+
+
+def _interrupt_again(problem: Any) -> None:
+    """Raises KeyboardInterrupt a moment later where it came within a destructor, in which Python drops exceptions."""
+    if not (_interrupted and problem.exc_type is KeyboardInterrupt):
+        sys.__unraisablehook__(problem)
+        return
+    thread = ctypes.c_ulong(threading.main_thread().ident or 0)
+    words = (thread, ctypes.py_object(KeyboardInterrupt))
+    again = threading.Timer(_POLL, ctypes.pythonapi.PyThreadState_SetAsyncExc, words)
+    again.daemon = True
+    again.start()
 
 
 def _end_after_signal(waiter: socket.socket, grace: float) -> None:

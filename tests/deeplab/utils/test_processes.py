@@ -70,6 +70,31 @@ def test_signals_end_the_process_soon(tmp_path, sent, work):
     assert b"Traceback" not in err and not (tmp_path / "done.txt").exists()
 
 
+def test_a_signal_within_a_destructor_is_heeded_all_the_same(tmp_path):
+    """Python drops exceptions of destructors, of which TensorFlow has slow ones; the work still gets to clean up."""
+    work = """
+    class Slow:
+        def __del__(self):
+            open("in_destructor.txt", "w").close()
+            time.sleep(60)
+    try:
+        slow = Slow()
+        del slow
+        for _ in range(6000):
+            time.sleep(0.01)
+    finally:
+        open("cleaned.txt", "w").close()
+"""
+    process = start(tmp_path, work=work, grace=10.0, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (tmp_path / "in_destructor.txt").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and (tmp_path / "cleaned.txt").exists()
+    assert b"Traceback" not in err and b"Exception ignored" not in err
+
+
 def test_a_command_may_use_its_grace_and_a_second_signal_ends_it(tmp_path):
     work = "\n    try: time.sleep(60)\n    except KeyboardInterrupt: print('saving', flush=True); {}"
     process = start(tmp_path, work=work.format("time.sleep(0.5); open('saved.txt', 'w')"), grace=20.0)
