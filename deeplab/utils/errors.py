@@ -97,5 +97,6 @@ def spell_as_flags(text: str, fields: Iterable[str]) -> str:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`did you mean 'X'?` for a misspelled name, or the list of choices when none is near."""
     choices = list(choices)
-    near = difflib.get_close_matches(word, choices, n=1)
+    swapped = [choice for choice in choices if sorted(choice) == sorted(word)]  # which difflib rates low
+    near = swapped or difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(sorted(choices))
