@@ -80,14 +80,14 @@ def run(given: Given) -> None:
     found = learning.rank(judged, described.num_classes, described.ignore_label, config.min_pixels)
     limits, _ = learning.thresholds(judged, described.num_classes, described.ignore_label)
     with made_folder(config.output_dir), folder_lock(config.output_dir, "writing", "give another `output_dir`"):
-        drawn = pictures(found[: config.overlays], splits)
+        drawn = with_pixels(found[: config.overlays], splits)
         paths = learning.write_results(found, drawn, LabelColors.of(described), limits, config.output_dir)
     rows = [(one.judged.name, f"{one.score:.3f}", f"{one.pixels:,}") for one in found[:20]]
     print(console.table(rows, ("most suspicious images", "score", "suspect pixels")))
     print("written: " + ", ".join(map(str, paths)), flush=True)
 
 
-def pictures(found: Sequence[Suspicion], splits: Sequence[SplitImages]) -> Iterator[tuple[Suspicion, np.ndarray]]:
+def with_pixels(found: Sequence[Suspicion], splits: Sequence[SplitImages]) -> Iterator[tuple[Suspicion, np.ndarray]]:
     """Yields images with their pixels, read from their records again."""
     from deeplab.visualization.dataset_browser import browsed, read_records
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from deeplab.config.fields import split_words
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import DISTRIBUTION
@@ -408,7 +409,20 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[ImageFil
       UserError: nothing is found (`file-not-found`), a folder has no image (`no-images`), a name is no regular file
         (`not-a-file`), or two images would have one result (`duplicate-names`).
     """
-    found = [file for text in inputs for part in _parts(text) for file in _images_of(part, recursive)]
+    return unique([file for text in inputs for part in inputs_in(text) for file in _images_of(part, recursive)])
+
+
+def inputs_in(text: str) -> list[str]:
+    """The inputs that a text names: one that exists under this name, else those between commas."""
+    return [text] if os.path.lexists(text) else split_words([text])
+
+
+def unique(found: Sequence[ImageFile]) -> list[ImageFile]:
+    """The files without repetitions.
+
+    Raises:
+      UserError: two files would have one result (`duplicate-names`).
+    """
     by_name: dict[str, str] = {}
     for file in found:
         other = by_name.setdefault(file.name, file.path)
@@ -417,10 +431,6 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[ImageFil
             hint = "predict them in two runs with two output folders"
             raise UserError("duplicate-names", rule, hint, field="input", value=file.name)
     return list(dict.fromkeys(found))
-
-
-def _parts(text: str) -> list[str]:
-    return [text] if os.path.lexists(text) else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _images_of(text: str, recursive: bool) -> list[ImageFile]:
@@ -461,7 +471,7 @@ def _in_folder(folder: pathlib.Path, recursive: bool) -> list[ImageFile]:
 
 
 def _matches_below(pattern: str) -> list[str]:
-    """Files that match a pattern with `**`; `glob` would go through links for ever."""
+    """Files that match a pattern with `**`; `glob` would follow links that form loops without end."""
     parts = pathlib.Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     folder = pathlib.Path(*parts[:fixed])

@@ -243,7 +243,7 @@ def _size(one: Suspicion) -> int:
 
 def write_results(
     found: Sequence[Suspicion],
-    pictures: Iterable[tuple[Suspicion, np.ndarray]],
+    drawn: Iterable[tuple[Suspicion, np.ndarray]],
     colors: LabelColors,
     limits: np.ndarray,
     folder: str | os.PathLike,
@@ -252,7 +252,7 @@ def write_results(
 
     Args:
       found: all images, the most suspicious first.
-      pictures: those that are drawn, with their pixels, uint8 [H, W, 3].
+      drawn: those that get an overlay, with their pixels, uint8 [H, W, 3].
       colors: of the classes.
       limits: thresholds of the classes.
       folder: exists.
@@ -264,7 +264,7 @@ def write_results(
     paths = [folder / name for name in (IMAGES_FILE, REGIONS_FILE, PAGE_FILE)]
     ranks = {id(one): number for number, one in enumerate(found, 1)}
     figures = []
-    for one, image in pictures:
+    for one, image in drawn:
         figure = _figure(one, image, colors, limits, ranks[id(one)])
         figures.append((ranks[id(one)], figure))
         (folder / OVERLAYS).mkdir(exist_ok=True)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab.config.fields import split_words
 from deeplab.data import image_files, images
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.image_files import ImageFile
@@ -69,7 +68,7 @@ def find_inputs(texts: Sequence[str], recursive: bool = False, all_pages: bool =
     """
     found: list[ImageFile] = []
     for text in texts:
-        for word in [text] if os.path.lexists(text) else split_words([text]):
+        for word in image_files.inputs_in(text):
             if word == STDIN:
                 found.append(PipedImage(STDIN, "stdin"))
             elif is_address(word):
@@ -77,14 +76,7 @@ def find_inputs(texts: Sequence[str], recursive: bool = False, all_pages: bool =
             else:
                 files = image_files.find_images([word], recursive)
                 found += [page for file in files for page in pages_of(file)] if all_pages else files
-    taken: dict[str, str] = {}
-    for file in found:
-        other = taken.setdefault(file.name, file.path)
-        if other != file.path:
-            rule = f"{other} and {file.path} would both have the result {file.name!r}"
-            hint = "predict them in two runs with two output folders"
-            raise UserError("duplicate-names", rule, hint, field="input", value=file.name)
-    return list(dict.fromkeys(found))
+    return image_files.unique(found)
 
 
 def is_address(text: str) -> bool:
@@ -97,7 +89,7 @@ def find_videos(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     videos: list[str] = []
     others: list[str] = []
     for text in texts:
-        for word in [text] if os.path.lexists(text) else split_words([text]):
+        for word in image_files.inputs_in(text):
             if not is_video(word):
                 others.append(word)
             else:

@@ -6,6 +6,7 @@ like all else.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ Tensor = Any
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(abc.ABC):
     """A random mixture of each image of a batch with others of it.
 
     Attributes:
@@ -34,6 +35,7 @@ class Mixture:
 
     name: ClassVar[str] = ""
 
+    @abc.abstractmethod
     def pasted(
         self, labels: np.ndarray, index: int, draw: np.random.Generator
     ) -> Sequence[tuple[int, tuple[slice, slice], np.ndarray | tuple[slice, slice]]]:
@@ -48,7 +50,6 @@ class Mixture:
           For each part: the index of the image that it comes from, rows and columns there, and where it goes: as many
           rows and columns, or bool [h, w] which of these pixels replace those at the same place.
         """
-        raise NotImplementedError
 
     def mixed(self, images: np.ndarray, labels: np.ndarray, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Images float32 [B, H, W, C] and labels [B, H, W] after mixing; the given arrays stay as they are.

@@ -6,6 +6,7 @@ by itself, with tensors, it keeps the contract of `deeplab.data.augmentation`. I
 
 from __future__ import annotations
 
+import abc
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ _MID_GRAY = (127.5, 127.5, 127.5)
 
 
 @dataclass(frozen=True)
-class ImageOperation:
+class ImageOperation(abc.ABC):
     """A random change of an image, or of image and label.
 
     Attributes:
@@ -51,6 +52,7 @@ class ImageOperation:
         acts = draw.random() < (self.amount if self.amount_is_probability else self.probability)
         return draw if acts else None
 
+    @abc.abstractmethod
     def changed(self, image: np.ndarray, label: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Image and label after the operation; the given arrays stay as they are.
 
@@ -59,7 +61,6 @@ class ImageOperation:
           label: uint8 [H, W].
           draw: from `generator`.
         """
-        raise NotImplementedError
 
     def __call__(self, image: Tensor, label: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
         """The contract of `Augmentation`."""
@@ -77,9 +78,9 @@ class ImageOperation:
 class Photometric(ImageOperation):
     """An operation that changes colors alone."""
 
+    @abc.abstractmethod
     def recolored(self, image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         """The image, uint8 or float32 [H, W, C], 0..255, with other colors; float32 or uint8, 0..255."""
-        raise NotImplementedError
 
     def changed(self, image: np.ndarray, label: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self.recolored(image, draw).astype(np.float32, copy=False), label
@@ -88,9 +89,9 @@ class Photometric(ImageOperation):
 class ColorMatrix(Photometric):
     """A linear change of colors; several in a row are applied as one, because their product is one as well."""
 
+    @abc.abstractmethod
     def matrix(self, draw: np.random.Generator, channels: int) -> np.ndarray:
         """float64 [C, C + 1]: the new channels as sums of the old ones and a constant."""
-        raise NotImplementedError
 
     def recolored(self, image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         return transformed(image, self.matrix(draw, image.shape[2]))
@@ -101,9 +102,9 @@ class Warp(ImageOperation):
 
     geometric = True
 
+    @abc.abstractmethod
     def matrix(self, draw: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         """float64 [3, 3]: (x, y, 1) of a pixel of the result -> where in the crop it comes from, up to a factor."""
-        raise NotImplementedError
 
     def changed(self, image: np.ndarray, label: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         moved = remapping.Motion(self.matrix(draw, label.shape))
@@ -115,9 +116,9 @@ class Cover(ImageOperation):
 
     geometric = True
 
+    @abc.abstractmethod
     def covered(self, draw: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         """bool [H, W]: the pixels to cover."""
-        raise NotImplementedError
 
     def changed(self, image: np.ndarray, label: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         where = self.covered(draw, label.shape)

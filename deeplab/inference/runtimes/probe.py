@@ -3,7 +3,7 @@
 Called by `inference/load.py` for exported files. The child loads the file and predicts one small image; this process
 then does the same, knowing that it survives. TensorFlow does not work in a process that was forked after its first
 operation, so only processes that have not used it yet are protected: the commands are. The child is a fork, which costs
-nothing; where it inherits a lock that a thread held, and waits for ever, a new interpreter takes its place, which costs
+nothing; where it inherits a lock that a thread held, and does not go on, a new interpreter takes its place, which costs
 an import of TensorFlow. It never judges what a file may do: see `graph_safety.py`.
 """
 

@@ -255,7 +255,11 @@ def test_weights_that_are_not_finite_are_refused(bad):
 
 
 def test_finite_values_of_any_kind():
-    require_finite({"step": np.int64(3), "name": np.array(["a"]), "kernel": np.ones(2), "mask": np.array([True])}, "x")
+    tensors = {"step": np.int64(3), "name": np.array(["a"]), "kernel": np.ones(2), "mask": np.array([True])}
+    require_finite(tensors, "x")
+    with raises("not-finite", where="x") as caught:
+        require_finite(tensors | {"kernel": np.array([1.0, np.nan])}, "x")
+    assert caught.value.value == "kernel"
 
 
 # ---- other input channels ----------------------------------------------------------------------------

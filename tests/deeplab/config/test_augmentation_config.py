@@ -43,7 +43,7 @@ def test_single_values_replace_those_of_the_preset():
 
 def test_presets_are_within_the_limits_of_their_settings():
     for preset in PRESETS.values():
-        AugmentationConfig(**preset)
+        assert AugmentationConfig(**preset).amounts() == preset
 
 
 def test_ways_to_cut_crops():

@@ -34,8 +34,9 @@ def test_a_loss_that_rises_tenfold_is_divergence():
         [5.0] * 20,
     ],
 )
-def test_what_is_no_divergence(losses):
+def test_what_is_no_divergence(losses, capsys):
     watch(losses)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_loss_that_does_not_fall_ends_a_training_from_scratch_after_a_quarter():
