@@ -11,11 +11,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from support import tiny_backbone
+from support import band_scenes, tiny_backbone
 from support.errors import raises
 
-from deeplab import fit, predict
+from deeplab import Segmenter, fit, predict
 from deeplab.checkpoint import manager
+from deeplab.data import dataset as datasets
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ["build_data", "check_data", "train", "eval", "export"]
@@ -92,6 +93,19 @@ def test_all_stages_and_a_model_that_predicts(fitted, folders, tmp_path, capsys)
     words = [word.replace("PHOTOS", str(folders[0])) for word in shlex.split(line)[2:]]
     assert predict.COMMAND.main(words) == 0
     assert len(list((fitted / "predicted" / "mask").glob("*.png"))) == 5
+
+
+def test_images_of_four_bands_in_tiles_go_the_whole_way(tmp_path):
+    scenes = band_scenes.write_arrays(tmp_path, 5)
+    settings = {"bands": "4,3,2", "scale_from": "0,4000", "tile_size": 41, "classes": ",".join(band_scenes.CLASSES)}
+    assert run(scenes, tmp_path / "out", **settings, formats="frozen_graph") == 0
+    described = datasets.load(tmp_path / "out" / "tfrecord" / "dataset.yml")
+    bands = described.image_bands
+    assert (bands.bands, bands.dtype, bands.low, bands.high) == ((4, 3, 2), "uint16", (0,) * 3, (4000,) * 3)
+    assert sum(described.splits.values()) == 20 and described.class_names == band_scenes.CLASSES
+    segmenter = Segmenter(tmp_path / "out" / "export" / "frozen_inference_graph.pb")
+    first = tmp_path / "images" / "s00.npy"
+    np.testing.assert_array_equal(segmenter(first).labels, segmenter(np.load(first)[..., [3, 2, 1]]).labels)
 
 
 def test_the_recipe(fitted):
@@ -181,7 +195,7 @@ def test_a_kill_before_a_stage_is_resumed(folders, tmp_path, killed_stage, capsy
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
-from support import tiny_backbone
+from support import band_scenes, tiny_backbone
 from support.errors import raises
 from deeplab import fit
 run = fit._run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import difflib
+import itertools
 import os
 import pathlib
 import re
@@ -26,6 +27,7 @@ _TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of fil
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LISTED = 10  # files that an error names
 _TRIED = 12  # names of each kind from which a pattern is guessed
+_TRIED_PATTERNS = 30  # the most frequent ones, which are tried on all names
 
 
 def canonical(name: str) -> str:
@@ -57,20 +59,33 @@ def _split_of(part: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (UNDIVIDED, part)
 
 
-def read_list(path: str | os.PathLike) -> list[str]:
-    """Reads the names in a list, one per line, without blank lines and white space around names.
+def read_list(path: str | os.PathLike, is_known: Callable[[str], object] = lambda name: False) -> list[str]:
+    """Reads the names in a list, one per line, without blank lines, comments (`# ...`) and white space around names.
+
+    Args:
+      path: the list.
+      is_known: whether there is a file of a name; one that begins with `#` is no comment then.
 
     Raises:
       UserError: the file does not exist, is not UTF-8, or contains no name.
     """
-    names = [canonical(line.strip()) for line in read_text(path).splitlines() if line.strip()]
+    return [name for _, name in numbered_names(path, is_known)]
+
+
+def numbered_names(
+    path: str | os.PathLike, is_known: Callable[[str], object] = lambda name: False
+) -> list[tuple[int, str]]:
+    """Reads a list as `read_list`, with the number of each line, from 1."""
+    lines = enumerate((canonical(line.strip()) for line in read_text(path).splitlines()), 1)
+    found = [(number, line) for number, line in lines if line and (not line.startswith("#") or is_known(line))]
+    names = [name for _, name in found]
     if not names:
         hint = "write the names of the split's images into it, one per line, or remove it"
         raise UserError("empty-list", "the list is empty", hint, where=path)
     repeated = [name for name, number in collections.Counter(names).items() if number > 1]
     if repeated:
         console.warning(f"{path}: these images are listed more than once, and count as often: {shorten(repeated)}")
-    return names
+    return found
 
 
 def read_names(path: str | os.PathLike, is_known: Callable[[str], object]) -> list[str]:
@@ -78,15 +93,20 @@ def read_names(path: str | os.PathLike, is_known: Callable[[str], object]) -> li
 
     Args:
       path: the list.
-      is_known: whether there is an image of a name, without extension; paths in the list may begin with other folders.
+      is_known: whether there is an image of a name, with or without extension. Paths in the list may begin with folders
+        of another place or machine, Windows paths too: the longest end that is known counts.
 
     Raises:
       UserError: as `read_list`, or images and masks have different names (`wrong-format`).
     """
-    lines = read_list(path)
+
+    def known(name: str) -> bool:
+        return bool(is_known(name) or is_known(os.path.splitext(name)[0]))
+
+    lines = read_list(path, known)
     columns = [re.split(r"[\s,;]+", line) for line in lines]
     if not all(len(pair) == 2 and all(map(_has_image_extension, pair)) for pair in columns):
-        return lines
+        return [line if known(line) else next(filter(known, path_ends(line)), line) for line in lines]
     names = []
     for image, mask in columns:
         stems = [os.path.splitext(name.replace("\\", "/"))[0].strip("/") for name in (image, mask)]
@@ -94,10 +114,15 @@ def read_names(path: str | os.PathLike, is_known: Callable[[str], object]) -> li
             rule = f"has an image and a mask of different names in a line: {image} and {mask}"
             hint = "format 'folder' with `pair_list` reads such lists"
             raise UserError("wrong-format", rule, hint, where=path, value=(image, mask))
-        parts = stems[0].split("/")
-        ends = ["/".join(parts[start:]) for start in range(len(parts))]
+        ends = path_ends(stems[0])
         names.append(next(filter(is_known, ends), ends[-1]))
     return names
+
+
+def path_ends(path: str) -> list[str]:
+    r"""Returns the ends of a path, the longest first: of `C:\a\b.jpg` that and `a/b.jpg` and `b.jpg`, with slashes."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _has_image_extension(name: str) -> bool:
@@ -494,16 +519,57 @@ def guess_patterns(images: Sequence[str], masks: Sequence[str]) -> tuple[str, st
     Args:
       images, masks: names without extension.
     """
+    by_digits: dict[str, list[str]] = {}
+    for mask in masks:
+        by_digits.setdefault(_last_digits(mask), []).append(mask)
+    met: collections.Counter[tuple[str, str]] = collections.Counter()
+    for image in _spread(images):
+        for mask in _spread(by_digits.get(_last_digits(image), masks)):
+            met.update(set(_patterns_of(image, mask)))
+    frequent = sorted(
+        (patterns for patterns, _ in met.most_common(_TRIED_PATTERNS)), key=lambda each: each[0].count("{")
+    )
     best = ("", "", 0)
-    tried: set[tuple[str, str]] = set()
-    for image in images[:_TRIED]:
-        for mask in masks[:_TRIED]:
-            for patterns in set(_patterns_of(image, mask)) - tried:
-                tried.add(patterns)
-                of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
-                number = len(set(map(of_image.key, images)) & set(map(of_mask.key, masks)) - {None})
-                best = max(best, (*patterns, number), key=lambda guess: guess[2])
+    for patterns in [_frames(images, masks), *frequent]:
+        of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
+        keys = ({side.key(f"{name}.png") for name in names} for side, names in ((of_image, images), (of_mask, masks)))
+        number = len(set.intersection(*keys) - {None})
+        best = max(best, (*patterns, number), key=lambda guess: guess[2])
     return best
+
+
+def _frames(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str]:
+    """Returns patterns of what all images and all masks begin and end with, as far as the two differ.
+
+    Digits belong to the name. Where all files have the same name, their folders tell them apart: `{name}/rgb`.
+    """
+    sides = [[os.path.basename(name) for name in names] for names in (images, masks)]
+    if all(len(set(bases)) == 1 for bases in sides):
+        return f"{{name}}/{sides[0][0]}", f"{{name}}/{sides[1][0]}"
+    starts = [_common_start(bases).rstrip("0123456789") for bases in sides]
+    starts = ["", ""] if starts[0] == starts[1] else starts
+    rest = [[base[len(start) :][::-1] for base in bases] for start, bases in zip(starts, sides, strict=True)]
+    ends = [_common_start(bases)[::-1].lstrip("0123456789") for bases in rest]
+    ends = ["", ""] if ends[0] == ends[1] else ends
+    of_images, of_masks = (f"{start}{{name}}{end}" for start, end in zip(starts, ends, strict=True))
+    return of_images, of_masks
+
+
+def _common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    length = next(
+        (place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
+    )
+    return first[:length]
+
+
+def _last_digits(name: str) -> str:
+    return next(reversed(re.findall(r"\d+", os.path.basename(name))), "")
+
+
+def _spread(names: Sequence[str]) -> Sequence[str]:
+    """Returns a few of the names: the first of some equal parts of the sequence."""
+    return names[:: -(-len(names) // _TRIED)]
 
 
 def class_file_beside(*folders: str | os.PathLike) -> str:
@@ -526,15 +592,25 @@ def classes_beside(*folders: str | os.PathLike) -> dict[str, Any]:
 
 
 def _patterns_of(image: str, mask: str) -> Iterator[tuple[str, str]]:
-    """Yields the patterns of two names for each part that they have in common, without separators around it."""
+    """Yields the patterns of two names for each part that they have in common, without separators around it.
+
+    For two parts in a row it yields patterns with two words, too: `{kind}_{name}` and `{kind}_road_{name}` of KITTI.
+    """
     image, mask = os.path.basename(image), os.path.basename(mask)
+    common = []
     for block in difflib.SequenceMatcher(None, image, mask, autojunk=False).get_matching_blocks():
         own = image[block.a : block.a + block.size].strip("_-. ")
         if own:
-            starts = image.index(own, block.a), mask.index(own, block.b)
-            before, mask_before = image[: starts[0]], mask[: starts[1]]
-            after, mask_after = image[starts[0] + len(own) :], mask[starts[1] + len(own) :]
-            yield f"{before}{{name}}{after}", f"{mask_before}{{name}}{mask_after}"
+            common.append((own, image.index(own, block.a), mask.index(own, block.b)))
+    for parts in [*((part,) for part in common), *itertools.pairwise(common)]:
+        yield _pattern(image, parts, 1), _pattern(mask, parts, 2)
+
+
+def _pattern(name: str, parts: Sequence[tuple[Any, ...]], side: int) -> str:
+    """Returns a name with the common parts replaced by words; `side` is the index of a part's place in this name."""
+    for part, word in zip(parts[::-1], ("{name}", "{kind}"), strict=False):
+        name = f"{name[: part[side]]}{word}{name[part[side] + len(part[0]) :]}"
+    return name
 
 
 def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing: bool = False) -> list[Pair]:
@@ -542,23 +618,32 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
 
     Args:
       path: the list.
-      image_folder, mask_folder: the paths in the list are relative to these.
+      image_folder, mask_folder: the paths in the list are relative to these. Of paths that begin elsewhere, as on
+        another machine, the longest end counts that exists there; Windows paths are read, too.
       skip_missing: leave lines out whose files do not exist, with a warning, unless all do not.
 
     Raises:
-      UserError: the list cannot be read, a line has not two paths, or files do not exist; the first ten are named.
+      UserError: the list cannot be read, a line has not two paths, files do not exist (the first ten are named), or two
+        paths mean the same image (`ambiguous-name`).
     """
     pairs: list[Pair] = []
     missing: list[str] = []
-    for number, line in enumerate(read_list(path), 1):
-        image, mask = _two_paths(line, f"{path}, line {number}")
-        paths = [os.path.join(image_folder, image.lstrip("/")), os.path.join(mask_folder, mask.lstrip("/"))]
-        files = [existing_file(path) for path in paths]
-        if number == 1 and not any(files) and not any(os.path.splitext(name)[1] for name in (image, mask)):
+    shortened: dict[str, str] = {}  # what the list calls an image that was found under the end of a path
+    for place, (number, line) in enumerate(numbered_names(path, lambda line: "\t" in line)):
+        where = f"{path}, line {number}"
+        names = _two_paths(line, where)
+        folders = zip((image_folder, mask_folder), names, strict=True)
+        files, ends = zip(*(_listed_file(folder, name) for folder, name in folders), strict=True)
+        if not place and not any(files) and not any(os.path.splitext(name)[1] for name in names):
             continue  # the names of the columns
-        missing += [name for name, file in zip((image, mask), files, strict=True) if not file]
+        missing += [name for name, file in zip(names, files, strict=True) if not file]
         if all(files):
-            pairs.append(Pair(canonical(os.path.splitext(image.lstrip("/"))[0]), files[0], files[1]))
+            listed = shortened.setdefault(files[0], names[0])
+            if listed != names[0]:
+                rule = f"{listed} and {names[0]} are both {files[0]}"
+                hint = "give the folder in which the paths of the list begin"
+                raise UserError("ambiguous-name", rule, hint, where=where, value=names[0])
+            pairs.append(Pair(canonical(os.path.splitext(ends[0])[0]), files[0], files[1]))
     if missing and skip_missing and pairs:
         console.warning(f"{path}: {len(missing)} files do not exist, their lines are left out: {shorten(missing, 3)}")
     elif missing:
@@ -566,6 +651,16 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
         hint = f"its paths are relative to {image_folder} and {mask_folder}"
         raise UserError("files-missing", rule, hint, where=path, value=len(missing))
     return pairs
+
+
+def _listed_file(folder: str, name: str) -> tuple[str, str]:
+    """Returns the path of a file that a list names, and the end of that name which is in the folder; else empty."""
+    ends = [end for end in path_ends(name) if ".." not in end.split("/")]
+    for end in (name.lstrip("/"), *ends):
+        file = existing_file(os.path.join(folder, end))
+        if file:
+            return file, end
+    return "", ""
 
 
 def _unquoted(cell: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from deeplab.data.readers.annotation_files import (
     require_plain,
     safe_parts,
 )
-from deeplab.data.readers.pairs import canonical, read_list, splits_in_folders
+from deeplab.data.readers.pairs import canonical, numbered_names, read_list, splits_in_folders
 from deeplab.data.readers.shapes import FRACTIONS, Shape, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
@@ -286,7 +287,7 @@ def _images_listed(file: str, root: pathlib.Path, collector: Collector) -> list[
     beside = os.path.relpath(os.path.dirname(file), os.path.abspath(root)).replace(os.sep, "/")
     inside = "" if beside.startswith(".") else beside
     found = []
-    for number, name in enumerate(read_list(file), 1):
+    for number, name in numbered_names(file):
         with collector.catching():
             found.append(finder.find(name, f"{file}, line {number}", inside))
     return found
@@ -324,8 +325,11 @@ def _read_lines(path: str, names: Sequence[str]) -> list[_YoloLine]:
 
 
 def _parse(text: str, where: str, names: Sequence[str]) -> _YoloLine:
+    if "," in text and "." not in text and len(text.split()) > 1 and not re.search(r",\s", text):
+        rule = f"has commas within its numbers: {text.strip()[:60]!r}"
+        raise UserError("wrong-type", rule, "write decimal points, and spaces between the numbers", where=where)
     try:
-        label, *numbers = (float(word) for word in text.split())
+        label, *numbers = (float(word) for word in re.split(r"[\s,;]+", text.strip(" \t\r\n,;")))
     except ValueError:
         rule = f"must be `class x1 y1 x2 y2 ...` in numbers, not {text.strip()[:60]!r}"
         raise UserError("wrong-type", rule, "export it again, or correct the line", where=where) from None

@@ -1,10 +1,15 @@
 """Two parallel folders: patterns, lists of pairs, masks among the images, and subfolders that are splits."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.errors import raises
 from support.mask_files import names_of
 
+from deeplab.config.conversion_config import LabelConfig
+from deeplab.data.labels import decode_label
 from deeplab.data.readers import FORMATS
+from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, match_config, read_folder
 from deeplab.data.readers.source import UNDIVIDED, Pair
 
@@ -105,3 +110,40 @@ def test_a_file_of_classes_beside_the_masks_is_read(tmp_path, place, capsys):
     source = read_folder(config(tmp_path))
     assert source.palette == str(tmp_path / place / "class_dict.csv") and source.class_names == ()
     assert "class_dict.csv lists the classes" in capsys.readouterr().err
+
+
+CLASS_FILES = {
+    "labelmap.txt": "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\nVoid:9,9,9::\n",
+    "class_dict.csv": "name,r,g,b\nbackground,0,0,0\nroad,128,64,128\nVoid,9,9,9\n",
+    "label_colors.txt": "0 0 0 background\n128 64 128 road\n9 9 9 Void\n",
+}
+
+
+@pytest.mark.parametrize("name", CLASS_FILES)
+def test_masks_in_colors_need_no_flag_where_a_file_of_colors_is_beside_them(tmp_path, name):
+    touch(tmp_path, "images/a.png")
+    (tmp_path / "masks").mkdir()
+    colors = np.array([[[128, 64, 128], [0, 0, 0], [9, 9, 9]]], np.uint8)
+    Image.fromarray(colors).save(tmp_path / "masks" / "a.png")
+    (tmp_path / "masks" / name).write_text(CLASS_FILES[name])
+    source = read_folder(config(tmp_path))
+    classes = classes_from(LabelConfig(), source)
+    mask = source.pairs()[0].mask
+    label = decode_label((tmp_path / "masks" / "a.png").read_bytes(), mask, classes.rule).label
+    assert classes.names == ("background", "road") and label.tolist() == [[1, 0, 255]]
+
+
+def test_masks_of_indices_have_the_names_of_roboflow_s_file(tmp_path):
+    touch(tmp_path, "all/train/a.jpg", "all/valid/b.jpg", "all/train/a_mask.png", "all/valid/b_mask.png")
+    (tmp_path / "all" / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, road\n2, wall\n")
+    source = FORMATS.get("folder").read(config(tmp_path, "all", "all", mask_suffix="_mask"))
+    assert names_of(source) == {"train": ["train/a"], "val": ["valid/b"]}
+    assert classes_from(LabelConfig(), source).names == ("background", "road", "wall")
+
+
+def test_a_palette_that_was_given_comes_before_a_file_beside_the_masks(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    for path, name in ((tmp_path / "masks" / "class_dict.csv", "road"), (tmp_path / "own.csv", "street")):
+        path.write_text(f"name,r,g,b\nbackground,0,0,0\n{name},128,64,128\n")
+    labels = LabelConfig(palette=str(tmp_path / "own.csv"))
+    assert classes_from(labels, read_folder(config(tmp_path))).names == ("background", "street")

@@ -1,5 +1,6 @@
 """Which image belongs to which mask, and which pair to which split."""
 
+import pathlib
 import re
 import unicodedata
 
@@ -204,6 +205,33 @@ def test_the_error_proposes_patterns_that_work(tmp_path, layout):
     assert len(pair_folders(*folders, *expected)) == 4
 
 
+@pytest.mark.parametrize(
+    ("image_names", "mask_names", "expected"),
+    [
+        (  # KITTI road: three kinds of places, of which one has two kinds of masks
+            [f"{kind}_{number:06}" for kind in ("um", "umm", "uu") for number in range(9)],
+            [f"um_lane_{number:06}" for number in range(9)]
+            + [f"{kind}_road_{number:06}" for kind in ("um", "umm", "uu") for number in range(9)],
+            ("{kind}_{name}", "{kind}_road_{name}", 27),
+        ),
+        ([f"rgb_{part}" for part in "abcd"], [f"{part}_seg" for part in "abcd"], ("rgb_{name}", "{name}_seg", 4)),
+        (
+            [f"{place}/rgb" for place in range(4)],
+            [f"{place}/seg" for place in range(4)],
+            ("{name}/rgb", "{name}/seg", 4),
+        ),
+        (["img_100", "img_101"], ["100_mask", "101_mask"], ("img_{name}", "{name}_mask", 2)),
+        (
+            [f"photo{number}" for number in range(900)],
+            [f"m{number}.v2" for number in range(600, 700)],
+            ("photo{name}", "m{name}.v2", 100),
+        ),
+    ],
+)
+def test_patterns_are_guessed_from_all_names(image_names, mask_names, expected):
+    assert guess_patterns(image_names, mask_names) == expected
+
+
 def test_nothing_is_proposed_for_names_without_a_common_part(tmp_path):
     touch(tmp_path, "images/a.png", "masks/x.png")
     with raises("no-matching-names") as caught:
@@ -306,6 +334,27 @@ def test_list_of_names(tmp_path, capsys):
     assert "these images are listed more than once, and count as often: a\n" in capsys.readouterr().err
 
 
+def test_comments_in_a_list(tmp_path):
+    (tmp_path / "train.txt").write_text("# split of 2024\n\na\n#b\n  # more\n#1 c\n")
+    assert read_list(tmp_path / "train.txt") == ["a"]
+    assert read_list(tmp_path / "train.txt", {"#b", "#1 c"}.__contains__) == ["a", "#b", "#1 c"]
+    (tmp_path / "train.txt").write_text("# nothing\n")
+    with raises("empty-list", where="train.txt"):
+        read_list(tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize("listed", ["JPEGImages/a.jpg", "C:\\VOC\\JPEGImages\\a.jpg", "/home/me/VOC/a", "./a.jpg", "a"])
+def test_lists_of_paths_of_another_place(tmp_path, listed):
+    (tmp_path / "train.txt").write_text(f"# list\n{listed}\nday/b\n")
+    assert [
+        pathlib.PurePath(name).stem for name in read_names(tmp_path / "train.txt", {"a", "day/b"}.__contains__)
+    ] == [
+        "a",
+        "b",
+    ]
+    assert read_names(tmp_path / "train.txt", {"x", "day/b"}.__contains__) == [listed, "day/b"]  # for the message
+
+
 def test_empty_list(tmp_path):
     (tmp_path / "val.txt").write_text("\n  \n")
     with raises("empty-list", where="val.txt"):
@@ -379,3 +428,22 @@ def test_a_list_of_pairs_may_have_names_of_columns_and_quotes(tmp_path):
     path.write_text("lost.jpg,lost.png\na.jpg,x.png\n")
     with raises("files-missing", where="pairs.csv"):
         read_pair_list(path, str(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("prefix", ["C:\\data\\images\\", "/home/me/data/images/", "images/", "../data/images/", ""])
+def test_paths_of_another_machine_in_a_list_of_pairs(tmp_path, prefix):
+    touch(tmp_path, "images/day/a.jpg", "images/a.jpg", "masks/a.png")
+    separator = "\\" if "\\" in prefix else "/"
+    mask = f"{prefix.replace('images', 'masks')}a.png"
+    (tmp_path / "list.txt").write_text(f"# image, mask\n{prefix}day{separator}a.jpg,{mask}\n")
+    folders = str(tmp_path / "images"), str(tmp_path / "masks")
+    (pair,) = read_pair_list(str(tmp_path / "list.txt"), *folders)
+    assert pair == Pair("day/a", f"{folders[0]}/day/a.jpg", f"{folders[1]}/a.png")
+
+
+def test_two_paths_of_a_list_that_end_in_the_same_image(tmp_path):
+    touch(tmp_path, "images/a.jpg", "masks/a.png")
+    (tmp_path / "list.txt").write_text("\n\nday/a.jpg a.png\nnight/a.jpg a.png\n")
+    with raises("ambiguous-name", where="list.txt, line 4") as caught:
+        read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert caught.value.value == "night/a.jpg"

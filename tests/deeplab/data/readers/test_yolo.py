@@ -69,6 +69,23 @@ def test_fractions_of_whatever_size_the_image_has(tmp_path):
     assert draw(read(tmp_path), size=(2, 4)) == [[0, 1, 1, 0], [0] * 4]  # centers on the lower border are out
 
 
+@pytest.mark.parametrize("separators", [",", ", ", "; ", "\t", " , "])
+def test_separators_of_numbers(tmp_path, separators):
+    assert drawn(tmp_path, separators.join(["0", *SQUARE.split()])) == MIDDLE
+    assert drawn(tmp_path, f"0 {SQUARE},") == MIDDLE
+    pairs = SQUARE.split()
+    points = " ".join(f"{x},{y}" for x, y in zip(pairs[::2], pairs[1::2], strict=True))
+    assert drawn(tmp_path, f"0 {points}") == MIDDLE
+
+
+def test_decimal_commas_are_not_taken_for_separators(tmp_path):
+    put(tmp_path, train_a="0 0,1 0,1 0,9 0,1 0,9 0,9")
+    write_yaml(tmp_path, "train: images/train\n")
+    with raises("wrong-type", where="a.txt, line 1") as caught:
+        read(tmp_path)
+    assert "decimal points" in caught.value.hint
+
+
 def test_order_and_blank_lines(tmp_path):
     whole = "0 0 0 1 0 1 1 0 1"
     assert drawn(tmp_path, f"\n{whole}\r\n\n1 {SQUARE}\n")[1] == [1, 1, 2, 2, 2, 2, 1, 1]
@@ -182,9 +199,10 @@ def test_absolute_paths_of_another_machine(tmp_path, text):
     assert members(read(tmp_path)) == {"train": ["a"]}
 
 
-def test_absolute_windows_paths_in_a_list(tmp_path):
+@pytest.mark.parametrize("listed", ["D:\\me\\data\\images\\train\\a.jpg", "/mnt/d/data/images/train/a.jpg"])
+def test_absolute_paths_in_a_list(tmp_path, listed):
     put(tmp_path, train_a=f"0 {SQUARE}")
-    (tmp_path / "train.txt").write_text("D:\\me\\data\\images\\train\\a.jpg\n")
+    (tmp_path / "train.txt").write_text(f"# made by a script\n\n{listed}\n")
     write_yaml(tmp_path, "train: train.txt\n")
     assert members(read(tmp_path)) == {"train": ["a"]}
 
