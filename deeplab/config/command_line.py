@@ -348,7 +348,7 @@ def run_safely(work: Callable[[], int | None], command: Command | None = None, w
 
 def _stopped() -> int:
     """Says so; returns the exit code, or ends the process if it runs nothing but this command."""
-    console.error("stopped before the end")
+    console.note("stopped before the end")
     if is_program():
         end_now(STOPPED)
     return STOPPED

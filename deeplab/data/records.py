@@ -263,13 +263,19 @@ class ShardWriter:
     def __init__(self, folder: str | os.PathLike, name: str, mark: int | None = None):
         self.path = pathlib.Path(folder) / name
         self._temporary = partial_path(self.path, mark)
-        self._kept = False
+        self._kept = self._begun = False
         self._file: Any = None  # opened at the first record, so that TensorFlow is not imported for none
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether somebody else has removed the file while it was being written."""
+        return self._begun and not self._temporary.exists()
 
     def _open(self) -> Any:
         import tensorflow as tf
 
         if self._file is None:
+            self._begun = True
             self._file = tf.io.TFRecordWriter(str(self._temporary))
         return self._file
 

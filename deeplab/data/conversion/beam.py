@@ -200,30 +200,51 @@ def write_shard(task: ShardTask, folder: str, recipe: Recipe, current: str = "",
     finally:
         _AT_WORK.discard(mark)
     if result:
-        write_atomically(pathlib.Path(folder) / f".{task.name}{_RESULT}{mark}.partial", _as_json(result))
+        _publish(result, pathlib.Path(folder), f".{task.name}{_RESULT}{mark}.partial")
     return task.name
 
 
 def _written(task: ShardTask, folder: str, recipe: Recipe, mark: int, run: int) -> ShardResult | None:
     """Write one shard; None if the pipeline was stopped, which is no error that a worker should report."""
-    stop = _stop_mark(folder, run)
-    result = ShardResult("", SplitCounts(), Oddities(), [])
     with ShardWriter(folder, task.name, mark) as writer:
-        for pair in task.pairs:
-            if stop.exists():
+        try:
+            return _fill(writer, task, recipe, _stop_mark(folder, run))
+        except UserError:
+            if writer.was_removed:  # by the command, which was stopped and did not wait for this shard
                 return None
-            try:
-                tiles = convert_tiles(pair, recipe)
-            except UserError as error:
-                result.errors.append(error)
-                if len(result.errors) == MAX_ERRORS:
-                    break
-                continue
-            for converted in tiles:
-                writer.write(converted.example)
-                result.counts.add(converted)
-                result.oddities.look(converted, recipe.painter.ignore_label)
-        result.temporary = writer.keep().name
+            raise
+
+
+def _publish(result: ShardResult, folder: pathlib.Path, name: str) -> None:
+    """Write a result beside its shard; neither stays where the command was stopped and has removed the shard."""
+    shard = folder / result.temporary
+    try:
+        write_atomically(folder / name, _as_json(result))
+    except UserError:
+        if shard.exists():
+            raise
+    if not shard.exists():
+        (folder / name).unlink(missing_ok=True)
+
+
+def _fill(writer: ShardWriter, task: ShardTask, recipe: Recipe, stop: pathlib.Path) -> ShardResult | None:
+    """Write the pairs of a shard until `stop` exists; the result names the temporary file."""
+    result = ShardResult("", SplitCounts(), Oddities(), [])
+    for pair in task.pairs:
+        if stop.exists():
+            return None
+        try:
+            tiles = convert_tiles(pair, recipe)
+        except UserError as error:
+            result.errors.append(error)
+            if len(result.errors) == MAX_ERRORS:
+                break
+            continue
+        for converted in tiles:
+            writer.write(converted.example)
+            result.counts.add(converted)
+            result.oddities.look(converted, recipe.painter.ignore_label)
+    result.temporary = writer.keep().name
     return result
 
 

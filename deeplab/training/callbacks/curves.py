@@ -24,7 +24,7 @@ Rows = Sequence[Mapping[str, float]]
 
 @register("curves")
 class Curves(Callback):
-    """Appends to `losses.csv`, and draws `curves.png` after evaluations and at the end."""
+    """Appends to `losses.csv`, and draws `curves.png` after evaluations and at the end, not when the training is stopped."""
 
     def on_start(self, state: TrainState) -> None:
         self._path = pathlib.Path(state.config.train_logdir, LOSSES)
@@ -42,7 +42,7 @@ class Curves(Callback):
         self._draw(state)
 
     def on_end(self, state: TrainState) -> None:
-        if self._drawn_at != state.step:
+        if self._drawn_at != state.step and not state.stop.received:  # drawing takes seconds; a stop must not
             self._draw(state)
 
     def _draw(self, state: TrainState) -> None:

@@ -301,7 +301,7 @@ class TestExitCodes:
 
     def test_stopped(self, capsys):
         assert self.run(KeyboardInterrupt()) == 130
-        assert capsys.readouterr().err == "error: stopped before the end\n"
+        assert capsys.readouterr().err == "stopped before the end\n"
 
     def test_unfit_data(self):
         assert self.run(UserError("unfit-dataset", "see above")) == 3

@@ -1,5 +1,6 @@
 """The Beam pipeline: the same bytes as a local build, the same messages, nothing left behind."""
 
+import errno
 import threading
 
 import cv2
@@ -90,6 +91,34 @@ def test_workers_of_a_stopped_pipeline_leave_no_shard_and_report_nothing(source,
     assert [path.name for path in out.iterdir()] == [beam._stop_mark(out, 7).name]
     beam.write_shard(task, str(out), recipe(source, tmp_path), run=8)
     assert beam._read_result(out, task.name).counts.images == len(task.pairs)
+
+
+@pytest.mark.parametrize("moment", ["last pair", "result"])
+def test_a_command_that_did_not_wait_has_removed_what_a_worker_writes(source, tmp_path, monkeypatch, moment):
+    (task, *_) = beam.shard_tasks(source.splits, 2)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def removed(*arguments):
+        for path in out.glob("*.partial" if moment == "last pair" else ".*tfrecord.*.partial"):
+            path.unlink()
+        return kept(*arguments)
+
+    name = "convert_tiles" if moment == "last pair" else "_as_json"
+    kept = getattr(beam, name)
+    monkeypatch.setattr(beam, name, removed)
+    assert beam.write_shard(task, str(out), recipe(source, tmp_path), run=7) == task.name
+    assert list(out.iterdir()) == []
+
+
+def test_a_shard_that_cannot_be_written_is_an_error(source, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (task, *_) = beam.shard_tasks(source.splits, 2)
+    monkeypatch.setattr(records, "sync", full)
+    with raises("unwritable-file", where=task.name):
+        beam.write_shard(task, str(tmp_path), recipe(source, tmp_path), run=7)
 
 
 def test_options_that_cannot_be_taken_apart(source, tmp_path):

@@ -24,6 +24,13 @@ def test_a_line_for_every_logged_step_and_a_picture_at_the_end(tmp_path):
     assert (tmp_path / curves.CURVES).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_stop_does_not_wait_for_a_picture(tmp_path):
+    state = make_state(tmp_path)
+    state.stop.received = True
+    run(Curves(), state, until=3)
+    assert steps(tmp_path) == [1, 2] and not (tmp_path / curves.CURVES).exists()
+
+
 def test_a_resumed_training_has_the_lines_of_one_that_never_stopped(tmp_path):
     run(Curves(), make_state(tmp_path / "whole"))
     run(Curves(), make_state(tmp_path / "parts"), until=5)
