@@ -160,7 +160,7 @@ def require_tidy(stage: str, folder: pathlib.Path, output: str) -> None:
 def wait_for(moment: float | str, process: subprocess.Popen, folder: pathlib.Path) -> None:
     """Waits some seconds, or for a text in what the command says or in the name of a file that it makes."""
     start = time.monotonic()
-    while time.monotonic() - start < 120:
+    while time.monotonic() - start < 300:
         said = (folder / "said").read_text()
         assert process.poll() is None, f"ended too soon: {said[-2000:]}"
         if isinstance(moment, float):

@@ -24,7 +24,7 @@ Rows = Sequence[Mapping[str, float]]
 
 @register("curves")
 class Curves(Callback):
-    """Appends to `losses.csv`, and draws `curves.png` after evaluations and at the end, not when the training is stopped."""
+    """Appends to `losses.csv`, and draws `curves.png` after evaluations and at the end, but not at a stop."""
 
     def on_start(self, state: TrainState) -> None:
         self._path = pathlib.Path(state.config.train_logdir, LOSSES)
