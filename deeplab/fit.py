@@ -36,6 +36,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 from deeplab.build_data import formats
 from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.command_line import OK, Command, Given, Word, configs_from
+from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.config.fields import fields_of
 from deeplab.config.fit_config import FitConfig
@@ -117,7 +118,7 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
             settings |= {"tf_initial_checkpoint": config.tf_initial_checkpoint, **_FROM_CHECKPOINT}
         else:
             settings |= _FROM_SCRATCH
-        chosen = _chosen(given, [ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig])
+        chosen = _chosen(given, [ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig, CompressionConfig])
         return {"dataset_dir": records, **settings, **chosen}
 
     def try_speed() -> list[str]:
@@ -326,7 +327,10 @@ class FitCommand(Command):
 def groups(format_name: str) -> tuple[type, ...]:
     """Return the config dataclasses of a format."""
     own = (_config_of(format_name or "folder"), FitConfig)
-    return (*own, LabelConfig, SplitConfig, ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig)
+    return (
+        *(*own, LabelConfig, SplitConfig, ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig),
+        CompressionConfig,
+    )
 
 
 def run(format_name: str, given: Given) -> int:

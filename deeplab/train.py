@@ -21,18 +21,22 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 from deeplab.checkpoint.find import require_something
 from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.command_line import Command, Given, configs_from
+from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
-GROUPS = (TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig, AugmentationConfig)
+GROUPS = (
+    *(TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig, AugmentationConfig),
+    CompressionConfig,
+)
 
 
 def run(given: Given) -> None:
     """Runs the command."""
-    train_config, dataset_config, model, loss, optimizer, resize, augmentation = configs_from(given, GROUPS)
+    train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(given, GROUPS)
     datasets.require_records(dataset_config.dataset, dataset_config.dataset_dir, train_config.train_split)
     if train_config.tf_initial_checkpoint != IMAGENET:
         require_something(train_config.tf_initial_checkpoint)
@@ -40,7 +44,7 @@ def run(given: Given) -> None:
     from deeplab.training import setup
     from deeplab.training.loop import train
 
-    configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, augmentation)
+    configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, *more)
     with setup.prepare(configs) as (resolved, prepared):
         train(resolved, prepared)
 

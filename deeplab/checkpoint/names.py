@@ -10,14 +10,32 @@ HEAD_SCOPES = (LOGITS_SCOPE, "image_pooling", "aspp", "concat_projection", "deco
 STEP = "global_step"
 
 AVERAGE = "ExponentialMovingAverage"  # last part of the name of a weight's running average
+MASK, THRESHOLD = "mask", "threshold"  # last parts of the names of a pruned kernel's mask and smallest weight
 KERAS_SLOT = "keras_"  # the last part of the names of slots of Keras' optimizers begins with it
 
-_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Lion", AVERAGE}
+_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Lion", AVERAGE, MASK, THRESHOLD}
+_KERNEL_LEAVES = {"weights", "depthwise_weights"}  # of layers of this project; one kernel per scope
 _SLOT_NAMES = {"beta1_power", "beta2_power"}
 
 
+def mask_name(kernel: str) -> str:
+    """The name of a kernel's mask: `SCOPE/weights` -> `SCOPE/mask`, as `tf.contrib.model_pruning` names it."""
+    scope, _, leaf = kernel.rpartition("/")
+    return f"{scope if leaf in _KERNEL_LEAVES else kernel}/{MASK}"
+
+
+def threshold_name(kernel: str) -> str:
+    """The name of the variable that holds the smallest magnitude that a kernel's mask keeps."""
+    return f"{mask_name(kernel).removesuffix(MASK)}{THRESHOLD}"
+
+
+def is_mask(name: str) -> bool:
+    """Whether a name is a pruned kernel's mask or threshold."""
+    return name.rpartition("/")[2] in (MASK, THRESHOLD)
+
+
 def is_slot(name: str) -> bool:
-    """Whether a name is an optimizer's state (or a running average of a weight) rather than a weight."""
+    """Whether a name is training state of a weight (optimizer slot, running average, mask) rather than a weight."""
     leaf = name.rpartition("/")[2]
     return name in _SLOT_NAMES or leaf in _SLOT_LEAVES or leaf.startswith(KERAS_SLOT)
 

@@ -17,7 +17,7 @@ from deeplab.checkpoint import AnyCheckpoint
 from deeplab.checkpoint import open as open_checkpoint
 from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.infer_config import Description, describe_shapes
-from deeplab.checkpoint.names import AVERAGE, HEAD_SCOPES, in_scopes, is_bookkeeping
+from deeplab.checkpoint.names import AVERAGE, HEAD_SCOPES, in_scopes, is_bookkeeping, mask_name
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -77,6 +77,7 @@ def restore(
 ) -> RestoreReport:
     """Set variables from a checkpoint: those that it holds under the same name with the same shape.
 
+    Kernels of a pruned model are multiplied by their masks, which a checkpoint of TensorFlow 1 holds apart.
     The first convolution of a model for RGB images is adapted to a model with other input channels, unless
     `require_all`.
 
@@ -101,7 +102,8 @@ def restore(
     if require_all and (report.missing or report.differing):
         raise _incomplete(report, shapes, opened)
     source = {name: averaged_name(name, opened) if averages else name for name in report.restored}
-    values = {name: opened.array(source[name]) for name in report.restored}  # all read before any is set
+    # All are read before any is set.
+    values = {name: masked(name, opened.array(source[name]), opened) for name in report.restored}
     for name, model, _ in report.adapted:
         values[name] = adapt_to_channels(opened.array(name), model[2])
     require_finite(values, opened.prefix)
@@ -114,6 +116,14 @@ def averaged_name(name: str, checkpoint: Opened) -> str:
     """The name of a weight's running average (`NAME/ExponentialMovingAverage`), or of the weight if it has none."""
     average = f"{name}/{AVERAGE}"
     return average if average in checkpoint else name
+
+
+def masked(name: str, value: np.ndarray, checkpoint: Opened) -> np.ndarray:
+    """A kernel, or its running average, multiplied by the mask that a checkpoint of a pruned model holds."""
+    mask = mask_name(name)
+    if value.ndim > 1 and checkpoint.shapes.get(mask) == value.shape and mask != name:
+        return value * checkpoint.array(mask).astype(value.dtype)
+    return value
 
 
 def require_finite(values: Mapping[str, Any], where: str) -> None:

@@ -21,6 +21,7 @@ REPORT_FILE = "export_report.md"
 ROUNDS = 5
 MODEL = "the model"
 HEADER = ("format", "file", "MB", "ms", "CPU ms", "of the model", "mean IoU", "difference", "pixels equal")
+GZIP = "gzip MB"  # one more column, for pruned models
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Row:
       loss: the model's mean IoU minus this one.
       agreement: fraction of pixels with the model's label, 0..1; None if nothing here can run the file.
       is_reduced: whether its labels may differ from the model's.
+      compressed: megabytes after gzip; None if it was not measured, as for models that are not pruned.
     """
 
     format: str
@@ -58,6 +60,7 @@ class Row:
     loss: float | None = None
     agreement: float | None = 1.0
     is_reduced: bool = False
+    compressed: float | None = None
 
 
 def measure(predictors: Mapping[str, Predictor], image: np.ndarray, rounds: int = ROUNDS) -> dict[str, Time]:
@@ -100,6 +103,16 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     ]
 
 
+def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and cells, with the sizes after gzip where they were measured."""
+    if all(row.compressed is None for row in rows):
+        return HEADER, cells(rows)
+    place = HEADER.index("MB") + 1
+    both = zip(cells(rows), rows, strict=True)
+    found = [(*line[:place], _number(row.compressed, ".2f"), *line[place:]) for line, row in both]
+    return (*HEADER[:place], GZIP, *HEADER[place:]), found
+
+
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
@@ -121,7 +134,7 @@ def text(
         "",
         f"Made of `{checkpoint}`.",
         "",
-        *_markdown(HEADER, cells(rows)),
+        *_markdown(*table(rows)),
         "",
         "- Time: median of one image, uint8 pixels to labels, resizing and padding included, default threads of each",
         f"  runtime on {os.cpu_count()} processor cores ({processor.describe()}); all take turns. CPU ms is the time",
@@ -144,4 +157,5 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 def printed(rows: Sequence[Row]) -> str:
     """Return the table for a terminal."""
-    return console.table(cells(rows), HEADER)
+    header, found = table(rows)
+    return console.table(found, header)

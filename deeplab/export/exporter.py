@@ -16,6 +16,7 @@ import numpy as np
 from deeplab import checkpoint as checkpoints
 from deeplab.checkpoint.chosen import LATEST, chosen
 from deeplab.checkpoint.restore import require_finite
+from deeplab.checkpoint.sparsity import Sparsity, compressed_file_size, sparsity_of
 from deeplab.config import run_file
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.export_config import ExportConfig
@@ -401,25 +402,35 @@ def _judge(
     base = score(model, export_report.MODEL)
     times = export_report.measure({export_report.MODEL: model, **files}, cases[0][1]) if config.measure_time else {}
     rows = [Row(export_report.MODEL, "", time=times.get(export_report.MODEL), mean_iou=base)]
+    pruned = _sparsity(job)
     for name, one in formats.items():
         size = size_of(os.path.join(folder, name)) / 1e6
+        packed = compressed_file_size(os.path.join(folder, name)) / 1e6 if pruned else None
         kind = next(kind for kind in FORMATS if FORMATS.get(kind) is one)
         if name not in files:
-            rows.append(Row(kind, name, size, agreement=None, is_reduced=True))
+            rows.append(Row(kind, name, size, agreement=None, is_reduced=True, compressed=packed))
             continue
         predictor, agreement = files[name], parity.agreement(results[name])
         found = score(predictor, name) if name in reduced else None
         loss = base - found if base is not None and found is not None else None
         if name in reduced:
             quality.require_enough(name, loss, agreement, config)
-        rows.append(Row(kind, name, size, times.get(name), found, loss, agreement, name in reduced))
+        rows.append(Row(kind, name, size, times.get(name), found, loss, agreement, name in reduced, packed))
     how = [f"Pixels equal: on {len(cases)} images; of formats with full precision all must be, but for close calls."]
     unchecked = [name for name in formats if name not in files]
     if unchecked:
         how.append(f"Converted only, not run, because nothing here can run them: {', '.join(unchecked)}.")
+    if pruned:
+        how.append(f"Pruned: {pruned.text()}.")
     if labeled:
         how.append(f"Mean IoU: on {len(labeled.pairs)} images of {labeled.split}, shrunk to the crop where larger.")
     return rows, how
+
+
+def _sparsity(job: _Job) -> Sparsity | None:
+    """Zeros in the model's kernels; None where it is not pruned."""
+    found = sparsity_of({name: np.asarray(v) for name, v in variables_by_name(job.predictor.model).items()})
+    return found if found.kernels else None
 
 
 def _describe(

@@ -45,6 +45,11 @@ class Averages:
             distance = tf.convert_to_tensor(average) - tf.convert_to_tensor(self._variables[name].value)
             tf.raw_ops.AssignSubVariableOp(resource=average.handle, value=left * distance)
 
+    def mask(self, name: str, mask: tf.Tensor) -> None:
+        """Multiplies the average of one variable by a mask of its shape; in a replica, its own copy."""
+        average = self._averages[name]
+        tf.raw_ops.AssignVariableOp(resource=average.handle, value=tf.convert_to_tensor(average) * mask)
+
     def reset(self) -> None:
         """Sets every average to its variable's present value."""
         for name, average in self._averages.items():

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from deeplab.checkpoint.names import AVERAGE
+from deeplab.checkpoint.sparsity import Sparsity, sparsity_of
 from deeplab.model import build_model
 from deeplab.training import precise_bn
 from slim.layers import variables_by_name
@@ -91,6 +92,14 @@ def checkpoint_tensors(state: TrainState) -> dict[str, np.ndarray]:
         return tensors
     suffix = f"/{AVERAGE}" if state.trainer.averages else ""
     return tensors | {f"{name}{suffix}": value for name, value in statistics(model).items()}
+
+
+def sparsity(state: TrainState) -> Sparsity:
+    """Zeros and compressed size of the averages, or of the weights where there are none."""
+    averages = state.trainer.averages
+    if averages:
+        return sparsity_of(averages.values())
+    return sparsity_of({name: np.asarray(v.numpy()) for name, v in variables_by_name(state.model).items()})
 
 
 def recalibrate_for_good(state: TrainState) -> None:

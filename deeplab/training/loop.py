@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from deeplab.config.durations import Length
 from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
 from deeplab.training import (
@@ -25,6 +27,7 @@ from deeplab.training import (
     memory,
     optimizers,
     precise_bn,
+    pruning,
     schedules,
     setup,
 )
@@ -93,6 +96,8 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
         state, model, batches_from(state.step), replicas, always
     )
     release = prepared.length.steps(config.freeze_steps) if freeze else 0
+    if trainer.pruning:
+        console.note(trainer.pruning.describe())
     held = freeze if not release or first_step < release else ()
     console.note(freezing.counts_text(trainer.trainable(), held, release))
     step_at = _step_functions(trainer, strategy, freeze, release, config.fine_tune_batch_norm)
@@ -107,6 +112,8 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
         _take_steps(state, step_at, batches_from(first_step), prepared.shards, stop)
         if state.is_last_step:
             evaluation_model.recalibrate_for_good(state)
+            if trainer.pruning:
+                console.note(evaluation_model.sparsity(state).text())
         for actor in state.actors:
             actor.on_end(state)
     if stop.received and (stop.has_raised or not state.is_last_step):
@@ -138,6 +145,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         loss_scale = LossScale() if config.precision == "mixed_float16" else None
         waits = schedule.learning_policy == "plateau"
         rate_scale = tf.Variable(1.0, trainable=False, name="learning_rate_scale") if waits else None
+        masks = _make_pruning(configs, length, {name: v for name, v in weights.items() if v.trainable})
     weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
     return Trainer(
         model,
@@ -152,7 +160,19 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         averages,
         loss_scale,
         rate_scale,
+        masks,
     )
+
+
+def _make_pruning(configs: TrainingConfigs, length: Length, trainable: Mapping[str, Any]) -> pruning.Pruning | None:
+    """Masks of the kernels to be pruned, without those that are frozen throughout."""
+    plan = pruning.plan_of(configs.compression, length)
+    if plan is None:
+        return None
+    train = configs.train
+    held = frozenset() if train.freeze_steps else freezing.frozen_names(train.freeze, trainable)
+    chosen = pruning.prunable(trainable, configs.compression.prune_keep, plan.structure)
+    return pruning.Pruning(plan, {name: trainable[name] for name in chosen if name not in held})
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from deeplab.config.fields import as_dict
 from deeplab.data import colormaps
 from deeplab.evaluation import html_report
 from deeplab.evaluation.report_text import decimal, title
-from deeplab.training import memory
+from deeplab.training import evaluation_model, memory
 from deeplab.training.callbacks import curves
 from deeplab.training.callbacks.live_evaluation import HISTORY
 from deeplab.training.state import TrainState
@@ -73,6 +73,7 @@ def page(state: TrainState, seconds: float, steps: int) -> str:
         "warnings": report.warnings() if report else [],
         "kinds": {name: found for name, found in examples.kinds.items() if name in _KINDS} if examples else {},
         "data": data_rows(state),
+        "pruning": evaluation_model.sparsity(state).text() if state.trainer.pruning else "",
         "settings": settings_rows(state),
         "machine": machine_rows(seconds, steps, state.config.train_batch_size),
         "best": state.best,

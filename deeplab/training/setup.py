@@ -24,6 +24,7 @@ from deeplab.checkpoint.restore import RestoreReport
 from deeplab.checkpoint.restore import restore as restore_variables
 from deeplab.config import run_file
 from deeplab.config.augmentation_config import AugmentationConfig
+from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
@@ -45,7 +46,7 @@ from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
 from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size
-from deeplab.training import class_weights, freezing, optimizers, record_statistics, schedules
+from deeplab.training import class_weights, freezing, optimizers, pruning, record_statistics, schedules
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
@@ -67,10 +68,14 @@ class TrainingConfigs:
     optimizer: OptimizerConfig
     train: TrainConfig
     augmentation: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
+    compression: CompressionConfig = dataclasses.field(default_factory=CompressionConfig)
 
     def groups(self) -> tuple[Any, ...]:
         """The groups in the order of the help page."""
-        return (self.train, self.dataset, self.model, self.loss, self.optimizer, self.resize, self.augmentation)
+        return (
+            *(self.train, self.dataset, self.model, self.loss, self.optimizer, self.resize),
+            *(self.augmentation, self.compression),
+        )
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ def require_consistent(configs: TrainingConfigs, length: Length) -> None:
     train, schedule = configs.train, schedules.resolved(configs.optimizer, length)
     schedules.learning_rate(schedule, 0, length.total_steps)
     optimizers.find(configs.optimizer.optimizer)
+    pruning.plan_of(configs.compression, length)
     name = configs.optimizer.optimizer
     if train.precision == "mixed_float16" and train.num_clones > 1 and not optimizers.is_own(name):
         rule = f"with several devices and {name}, steps whose gradients overflow cannot be skipped"
@@ -335,7 +341,11 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
     train, model = configs.train, configs.model
     if prepared.resumed:
         resumed = prepared.resumed
-        new = [name for name in variables if prepared.changes and names.is_bookkeeping(name) and name not in resumed]
+        new = [
+            name
+            for name in variables
+            if name not in resumed and (names.is_mask(name) or (prepared.changes and names.is_bookkeeping(name)))
+        ]
         restore_variables(variables, resumed, new.__contains__, require_all=True)
         if new:
             console.note(

@@ -15,6 +15,7 @@ from deeplab.training import gradients, schedules
 from deeplab.training.averages import Averages
 from deeplab.training.loss_scale import LossScale
 from deeplab.training.optimizers import Optimizer
+from deeplab.training.pruning import Pruning
 from deeplab.training.randomness import StepClock
 from slim.layers import variables_by_name
 
@@ -38,6 +39,7 @@ class Trainer:
       averages: running averages of the weights, if there are any.
       loss_scale: of float16, if that is used.
       rate_scale: float32 scalar that the learning rate is multiplied by; None = 1.
+      pruning: masks of kernels, if there are any.
     """
 
     model: keras.Model
@@ -52,15 +54,16 @@ class Trainer:
     averages: Averages | None = None
     loss_scale: LossScale | None = None
     rate_scale: tf.Variable | None = None
+    pruning: Pruning | None = None
 
     def trainable(self) -> dict[str, keras.Variable]:
         """The model's trainable variables by name."""
         return {name: v for name, v in variables_by_name(self.model).items() if v.trainable}
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
-        """What a checkpoint holds: weights, optimizer slots, averages and the scale of the loss by name."""
+        """What a checkpoint holds: weights, optimizer slots, averages, masks and the scale of the loss by name."""
         variables = {**variables_by_name(self.model), **self.optimizer.variables_by_name()}
-        for more in (self.averages, self.loss_scale):
+        for more in (self.averages, self.loss_scale, self.pruning):
             variables |= more.variables_by_name() if more else {}
         return variables
 
@@ -107,6 +110,8 @@ def _replica_step(
         of_loss = trainer.loss_scale.unscaled(of_loss)
     rate = trainer.learning_rate(step)
     by_name = dict(zip(variables, of_loss, strict=True))
+    if trainer.pruning:
+        by_name = trainer.pruning.masked(by_name)
     coupled = 0.0 if trainer.optimizer.decoupled_decay else trainer.weight_decay
     penalty = gradients.l2(variables, coupled, trainer.decay_mask)
 
@@ -117,6 +122,8 @@ def _replica_step(
         trainer.loss_scale.guard(of_loss, update)
     else:
         update()
+    if trainer.pruning:  # also after a step whose gradients have overflowed, so that no choice is left out
+        trainer.pruning.update(step, frozen, trainer.averages)
     labeled = tf.reduce_mean(tf.cast(_labeled(trainer, batch["label"]), tf.float32))
     return {
         "total_loss": task_loss + penalty,

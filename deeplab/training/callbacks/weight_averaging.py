@@ -14,7 +14,7 @@ from deeplab import checkpoint
 from deeplab.checkpoint import manager
 from deeplab.checkpoint.bundle import step_in_name
 from deeplab.checkpoint.chosen import AVERAGED
-from deeplab.checkpoint.restore import averaged_name
+from deeplab.checkpoint.restore import averaged_name, masked
 from deeplab.config import run_file
 from deeplab.training import evaluation_model
 from deeplab.training.callbacks import Callback, live_evaluation, register
@@ -66,10 +66,14 @@ def regular_checkpoints(state: TrainState) -> list[str]:
 
 
 def mean_of(prefixes: list[str], names: list[str]) -> dict[str, np.ndarray]:
-    """Mean of variables over checkpoints, of their running averages where they have some: name -> float32 array."""
+    """Mean of variables over checkpoints, of their running averages where they have some: name -> float32 array.
+
+    Kernels that are pruned in the last checkpoint are pruned in the mean as well.
+    """
     sums = {name: np.zeros((), np.float64) for name in names}
     for prefix in prefixes:
         opened = checkpoint.open(prefix)
         for name in names:
             sums[name] = sums[name] + opened.array(averaged_name(name, opened))
-    return {name: (total / len(prefixes)).astype(np.float32) for name, total in sums.items()}
+    last = checkpoint.open(prefixes[-1])
+    return {name: masked(name, (total / len(prefixes)).astype(np.float32), last) for name, total in sums.items()}

@@ -48,6 +48,11 @@ CHOICES = {
     "class_balance": ["none", "sqrt"],
     "top_k_percent_pixels": [1, 0.5],
     "training_epochs": [0, 2],
+    "prune_sparsity": [0, 0.5],
+    "prune_schedule": ["polynomial", "constant"],
+    "prune_begin": ["1", "0.4"],
+    "prune_every": [1, 2],
+    "prune_structure": ["unstructured", "2:4", "1x4"],
 }
 ALWAYS = {
     "model_variant": "tiny",
