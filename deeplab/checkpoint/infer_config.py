@@ -6,6 +6,7 @@ build a checkpoint without `config.yml`, and asks for what the variables do not 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from deeplab.utils.errors import UserError
 Shapes = Mapping[str, tuple[int, ...]]
 
 USUAL_RATES, USUAL_STRIDE = (6, 12, 18, 24), 16  # the DeepLab papers' rates, and the output stride they belong to
+SUBPIXEL = "logits/subpixel"  # the layer of sub-pixel logits
 PUBLISHED_CELL = "dense_prediction_cell_branch5_top1_cityscapes.json"
 
 # Scope of a backbone -> its `model_variant`; `_variant` handles the rest.
@@ -66,6 +68,8 @@ _USUAL = {
     "decoder_filters": 256,
     "decoder_output_is_logits": False,
     "logits_kernel_size": 1,
+    "logits_upsampling": "bilinear",
+    "subpixel_factor": 4,
     "nas_stem_output_num_conv_filters": 20,
     "nas_use_classification_head": False,
     "dense_prediction_cell_json": "",
@@ -128,7 +132,7 @@ def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
     variant = _variant(scope, weights)
     settings = {**_backbone(scope, variant, weights)}
     if any(in_scopes(name, HEAD_SCOPES) for name in weights):
-        settings |= {**_aspp(weights), **_decoder(weights, variant)}
+        settings |= {**_aspp(weights), **_decoder(weights, variant), **_subpixel(weights)}
     if any(name.endswith("/GroupNorm/gamma") for name in weights):
         settings["normalization"] = "group"
     if any("/act_quant/" in name or "/weights_quant/" in name for name in weights):
@@ -238,8 +242,17 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
     }
 
 
+def _subpixel(shapes: Shapes) -> dict[str, Any]:
+    """How logits are upsampled; the kernel has the channels of all sub-pixels, the biases those of one."""
+    if f"{SUBPIXEL}/weights" not in shapes or f"{SUBPIXEL}/biases" not in shapes:
+        return {}
+    kernel, biases = shapes[f"{SUBPIXEL}/weights"], shapes[f"{SUBPIXEL}/biases"]
+    factor = math.isqrt(kernel[-1] // max(1, biases[-1]))
+    return {"logits_upsampling": "subpixel", "subpixel_factor": factor}
+
+
 def _classes(shapes: Shapes) -> int | None:
-    for name in ("logits/semantic/weights", "decoder/decoder_conv0/biases"):
+    for name in ("logits/semantic/weights", f"{SUBPIXEL}/biases", "decoder/decoder_conv0/biases"):
         if name in shapes:
             return shapes[name][-1]
     return None
@@ -355,6 +368,7 @@ def _head_words(have: dict[str, Any]) -> list[str]:
         count = len(have["atrous_rates"])
         words = [f"ASPP with {count} atrous rate{'s' * (count > 1)}" if count else "no atrous ASPP branches"]
         words += ["image pooling" if have["add_image_level_feature"] else "no image pooling"]
+    words += ["sub-pixel logits"] if have["logits_upsampling"] == "subpixel" else []
     return [*words, "decoder" if have["decoder_output_stride"] else "no decoder"]
 
 

@@ -145,6 +145,20 @@ class ModelConfig(Config):
         rare=True,
         shapes_weights=True,
     )
+    logits_upsampling: str = setting(
+        "bilinear",
+        "How logits become larger than the features: bilinear = they are resized; subpixel = a convolution learns "
+        "`subpixel_factor` times finer logits, which are resized the rest of the way.",
+        choices=("bilinear", "subpixel"),
+        shapes_weights=True,
+    )
+    subpixel_factor: int = setting(
+        4,
+        "How much finer subpixel logits are; at most the stride of the features.",
+        choices=(2, 4, 8, 16),
+        rare=True,
+        shapes_weights=True,
+    )
     use_bounded_activation: bool = setting(
         False, "Use ReLU6 and clipping instead of ReLU, for later quantization.", rare=True
     )
@@ -201,7 +215,20 @@ class ModelConfig(Config):
             rule = f"{self.logits_kernel_size} needs logits straight from the backbone"
             hint = "add `aspp_with_batch_norm=false` and `atrous_rates=...`, or leave the kernel size at 1"
             raise UserError("conflicting-settings", rule, hint, field="logits_kernel_size")
+        if self.logits_upsampling == "subpixel":
+            self._check_subpixel()
         self._check_input()
+
+    def _check_subpixel(self) -> None:
+        stride = self.decoder_output_stride[-1] if self.decoder_output_stride else self.output_stride
+        if self.subpixel_factor > stride:
+            rule = f"{self.subpixel_factor} is more than {stride}, the stride of the features"
+            raise UserError("out-of-range", rule, f"`subpixel_factor={stride}`", field="subpixel_factor")
+        sums = not self.aspp_with_batch_norm and len(self.atrous_rates) > 1
+        if self.decoder_output_is_logits or sums:
+            rule = "subpixel needs one layer that computes the logits"
+            hint = f"leave out `{'aspp_with_batch_norm=false' if sums else 'decoder_output_is_logits'}`"
+            raise UserError("conflicting-settings", rule, hint, field="logits_upsampling", value="subpixel")
 
     def _check_input(self) -> None:
         channels, ranges = self.input_channels, self.input_range

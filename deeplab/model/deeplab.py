@@ -14,7 +14,7 @@ from deeplab.model.aspp import aspp
 from deeplab.model.auxiliary_head import AUXILIARY_LOGITS, auxiliary_head
 from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
-from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride, Standardize
+from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride, Standardize, SubpixelLogits
 from deeplab.utils.errors import UserError
 from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
 
@@ -48,9 +48,8 @@ def build_model(
     Returns:
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
       [B, h, w, num_classes]: `merged_logits`, and with an image pyramid `logits_0.50` and so on for each scale.
-      h = (H-1)//s+1, s being the decoder's last stride, or the output stride. Weights carry TensorFlow-1 names,
-      see `slim.layers.variables_by_name`. `model.save` and
-      `keras.models.load_model` work.
+      h = (H-1)//s+1, s being `logits_stride`: usually the decoder's last stride, or the output stride. Weights carry
+      TensorFlow-1 names, see `slim.layers.variables_by_name`. `model.save` and `keras.models.load_model` work.
 
     Raises:
       UserError: unknown backbone, or a config that contradicts itself.
@@ -88,6 +87,11 @@ def build_model(
 
 def logits_stride(config: ModelConfig) -> int:
     """Image size over logits size, before an image pyramid."""
+    return features_stride(config) // (config.subpixel_factor if config.logits_upsampling == "subpixel" else 1)
+
+
+def features_stride(config: ModelConfig) -> int:
+    """Image size over the size of the features from which logits are computed."""
     return config.decoder_output_stride[-1] if config.decoder_output_stride else config.output_stride
 
 
@@ -137,7 +141,7 @@ def _single_scale(image, features: slim.Features, config: ModelConfig, num_class
         net = decoder(net, features.low_level, image, config, norm)
         if config.decoder_output_is_logits:
             return _float32(net)
-    return _float32(_logits(net, config, num_classes))
+    return _float32(_logits(net, image, config, num_classes))
 
 
 def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
@@ -169,8 +173,18 @@ def _head(features, image, config: ModelConfig, norm: Norm):
     return aspp(features, config, norm) if config.aspp_with_batch_norm else features
 
 
-def _logits(features, config: ModelConfig, num_classes: int):
+def _logits(features, image, config: ModelConfig, num_classes: int):
     """The classifier; without ASPP, the sum of one classifier for each atrous rate."""
+    if config.logits_upsampling == "subpixel":
+        return SubpixelLogits(
+            num_classes,
+            config.logits_kernel_size,
+            config.subpixel_factor,
+            features_stride(config),
+            initializer=TRUNCATED_NORMAL(stddev=0.01),
+            name="logits.subpixel",
+            dtype="float32",
+        )(features, image)
     rates = (1,) if config.aspp_with_batch_norm or not config.atrous_rates else config.atrous_rates
     results = [
         Convolution(

@@ -85,6 +85,59 @@ class WindowMean(ConfiguredLayer):
 
 
 @serializable
+class Repeated(keras.initializers.Initializer):
+    """Initializes the kernel of sub-pixel logits: every sub-pixel begins with the same weights, so that the finer map
+    has no checkerboard (ICNR, Aitken et al. 2017, arXiv:1707.02937).
+
+    Args:
+      initializer: of one sub-pixel's kernel [kh, kw, in, classes].
+      times: number of sub-pixels; output channels are ordered by sub-pixel, then by class.
+    """
+
+    def __init__(self, initializer, times: int):
+        self.initializer, self.times = keras.initializers.get(initializer), times
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        one = self.initializer((*shape[:-1], shape[-1] // self.times), dtype=dtype, **kwargs)
+        return ops.concatenate([one] * self.times, axis=-1)
+
+    def get_config(self):
+        return {"initializer": keras.initializers.serialize(self.initializer), "times": self.times}
+
+
+@serializable
+class SubpixelLogits(ConfiguredLayer):
+    """Logits that are `factor` times finer than the features: a convolution whose channels become pixels.
+
+    Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158). The corners of both maps coincide, as everywhere in this
+    model: sub-pixel k of a cell is k / factor cells to the right of its center, and what would be beyond the last
+    pixel of the image is cut off. Variables: `weights` [kh, kw, in, factor^2 * classes], `biases` [classes].
+
+    Inputs: features [B, h, w, C] of a stride and the image [B, H, W, *].
+    Output: [B, (H-1)//s+1, (W-1)//s+1, classes], s = stride / factor.
+    """
+
+    arguments = ("classes", "kernel_size", "factor", "stride", "initializer")
+
+    def __init__(self, classes: int, kernel_size: int, factor: int, stride: int, *, initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.classes, self.kernel_size, self.factor, self.stride = classes, kernel_size, factor, stride
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, features_shape, image_shape=None):
+        parts = self.factor**2
+        shape = (self.kernel_size, self.kernel_size, features_shape[-1], parts * self.classes)
+        self.kernel = self.add_weight(name="weights", shape=shape, initializer=Repeated(self.initializer, parts))
+        self.bias = self.add_weight(name="biases", shape=(self.classes,), initializer="zeros")
+
+    def call(self, features, image):
+        channels = ops.conv(features, self.kernel, padding="same", data_format="channels_last")
+        fine = ops.depth_to_space(channels, self.factor, data_format="channels_last")
+        height, width = (strided_length(side, self.stride // self.factor) for side in ops.shape(image)[1:3])
+        return kernels.add_bias(fine[:, :height, :width], self.bias)
+
+
+@serializable
 class NormalizeInput(ConfiguredLayer):
     """Brings pixel values 0..255 to the range a backbone was trained on: [B, H, W, C] -> same shape.
 

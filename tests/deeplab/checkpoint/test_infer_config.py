@@ -245,3 +245,16 @@ def test_stride_of_the_small_network_s_decoder(low_level, stride):
         "decoder/decoder_conv0_pointwise/weights": (1, 1, 304, 256),
     }
     assert describe_shapes(shapes).settings["decoder_output_stride"] == (stride,)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 16])
+def test_sub_pixel_logits_show_their_factor_and_classes(factor):
+    shapes = {
+        "MobilenetV2/Conv/weights": (3, 3, 3, 32),
+        "aspp0/weights": (1, 1, 320, 256),
+        "logits/subpixel/weights": (1, 1, 256, 5 * factor**2),
+        "logits/subpixel/biases": (5,),
+    }
+    found = describe_shapes(shapes)
+    assert (found.num_classes, found.settings["subpixel_factor"]) == (5, factor)
+    assert "`logits_upsampling=subpixel`" in found.setting_texts() and "sub-pixel logits" in found.sentence()

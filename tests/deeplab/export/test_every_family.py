@@ -1,11 +1,16 @@
-"""The frozen graph of every family of backbones answers as the network does."""
+"""The frozen graph of every family of backbones answers as the network does; every format of unusual models."""
+
+import dataclasses
 
 import numpy as np
 import pytest
+from support.export_battery import export
 from support.golden_recipe import image
-from support.small_exports import make_graph, make_network, make_settings, run_graph
+from support.small_exports import NARROW, make_graph, make_network, make_settings, run_graph
 
 from deeplab.config.model_config import ModelConfig
+from deeplab.export.formats import FORMATS
+from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
 
 FAMILIES = {
@@ -32,3 +37,16 @@ def test_the_graph_answers_as_the_network(variant):
     certain = np.ptp(np.sort(expected.probabilities.numpy())[..., -2:], axis=-1) > 1e-4
     np.testing.assert_array_equal(answers["SemanticPredictions"][0][certain], expected.labels.numpy()[certain])
     assert certain.mean() > 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS.get(name).is_exact and name != "web_page"])
+def test_sub_pixel_logits_in_every_format(name, tmp_path):
+    if FORMATS.get(name).missing():
+        pytest.skip(f"not installed: {', '.join(FORMATS.get(name).missing())}")
+    config = dataclasses.replace(NARROW, logits_upsampling="subpixel")
+    network, settings = make_network(config), make_settings(config, crop=(33, 49))
+    export(network, tmp_path, formats=(name,), settings=settings, parity_images=1)
+    pixels = image(33, 49)[0]
+    expected = predict_image(network.logits_of, pixels, settings)
+    found = load(tmp_path / FORMATS.get(name).usual_name).predict(pixels)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities.numpy(), atol=1e-5)
