@@ -50,7 +50,6 @@ setup(
             "prometheus-client>=0.20",
         ],
         "grpc": ["tensorflow-serving-api>=2.19"],  # deeplab.serving.Client over gRPC
-        "sbd": ["scipy>=1.11"],  # masks in MATLAB files
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "geo": ["rasterio>=1.4"],  # TIFF of any bands and size, georeferences
         "hf": ["pyarrow>=16"],  # parquet and Arrow files of Hugging Face datasets

@@ -18,7 +18,6 @@ download voc2012
 VOC="$RAW/VOCdevkit/VOC2012"
 SBD=()
 if has --sbd; then
-  need scipy sbd
   download sbd
   SBD=(--sbd_root="$RAW/benchmark_RELEASE")
 fi

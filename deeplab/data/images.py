@@ -287,10 +287,9 @@ def _array_of(
         return _numpy_image(data, where), ()
     if kind == "dicom":
         return _dicom_image(data, where), ()
-    if kind == "png" and data[24] == 16:
+    if kind == "png" and data[24:25] == b"\x10":  # bits per channel
         decoded = _deep_png(data, where)
-    elif kind in ("png", "webp") and Image.open(io.BytesIO(data)).mode in ("LA", "RGBA"):
-        image = Image.open(io.BytesIO(data))
+    elif kind in ("png", "webp") and (image := _with_alpha(data, where, kind)) is not None:
         orientation = read_orientation(image)[0]
         decoded = _Decoded(_with_pillow(image, where, kind), kind, orientation, ["alpha_kept"])
     else:
@@ -302,6 +301,15 @@ def _array_of(
     pixels = upright(decoded.pixels, turn)
     told = [note for note in decoded.notes if note not in ("sixteen_bit", "dark", "alpha")]
     return pixels.reshape(*pixels.shape[:2], -1), tuple(_joined(turning, told))
+
+
+def _with_alpha(data: bytes, where: str, kind: str) -> Image.Image | None:
+    """An image with an alpha channel, opened; None for others."""
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Exception as error:  # on files made to harm, Pillow raises nearly anything
+        raise unreadable(where, error, kind) from None
+    return image if image.mode in ("LA", "RGBA") else None
 
 
 def _with_pillow(image: Image.Image, where: str, kind: str) -> np.ndarray:

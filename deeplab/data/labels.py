@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from deeplab.data import matlab_files
 from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_for, on_pixels, rgb_text, snap_colors
 from deeplab.data.containers import read_content
 from deeplab.data.image_files import UNREADABLE, numpy_array, png_chunks, unreadable
 from deeplab.utils.errors import UserError
-from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
 
@@ -320,7 +320,7 @@ def read_mask(path: str) -> bytes:
         (`unreadable-image`).
     """
     data = read_content(path)
-    is_matlab = data.startswith(_MATLAB)
+    is_matlab = data.startswith(matlab_files.START)
     if not (is_matlab or data.startswith((b"\x93NUMPY", b"PK\x03\x04"))):
         return data
     values = _matlab_array(data, path) if is_matlab else numpy_array(data, path)
@@ -336,14 +336,15 @@ def read_mask(path: str) -> bytes:
 def _matlab_array(data: bytes, where: str) -> np.ndarray:
     """The only matrix of numbers in a MATLAB 5 file: [H, W]."""
     try:
-        content = require("scipy.io", "sbd").loadmat(io.BytesIO(data))
-    except UserError:
-        raise
-    except Exception as error:  # damaged files raise ValueError, TypeError, EOFError, zlib.error and others
-        rule = f"cannot be read as a MATLAB file: {' '.join(str(error).split())[:200]}"
+        content = matlab_files.read_matrices(data)
+    except ValueError as error:
+        rule = f"cannot be read as a MATLAB file: {error}"
         raise UserError("unreadable-image", rule, "save it again, with -v7", where=where) from None
-    matrices = {name: value for name, value in content.items() if getattr(value, "ndim", 0) == 2}
-    matrices = {name: value for name, value in matrices.items() if value.dtype.kind in "biuf" and value.size > 1}
+    matrices = {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, np.ndarray) and value.ndim == 2 and value.size > 1
+    }
     if len(matrices) != 1:
         rule = f"holds {len(matrices)} matrices of numbers ({', '.join(matrices) or 'none'}), not the one of a mask"
         raise UserError("not-a-mask", rule, "save the mask alone", where=where, value=len(matrices))
@@ -441,7 +442,6 @@ def _plain_indices(data: bytes) -> np.ndarray | None:
     return pixels if pixels.shape == (height, width) and pixels.dtype == np.uint8 else None
 
 
-_MATLAB = b"MATLAB 5.0 MAT-file"
 _ONE_CHANNEL, _COLOR_MODES = ("1", "L", "P"), ("RGB", "RGBA")
 
 

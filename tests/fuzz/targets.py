@@ -113,6 +113,72 @@ def masks(folder: pathlib.Path) -> Read:
     return read
 
 
+@target("rasters")
+def rasters(folder: pathlib.Path) -> Read:
+    """Images of any bands: GeoTIFF in tiles, arrays, PNG of 16 bits; whole and in windows."""
+    from deeplab.data import images
+
+    values = np.random.default_rng(0).integers(0, 60000, (40, 33, 4)).astype(np.uint16)
+    seeds = {
+        "a.npy": _saved(np.save, values),
+        "b.npy": _saved(np.save, values[..., 0].astype(np.float32)),
+        "c.npz": _saved(np.savez_compressed, values),
+        "d.png": _encoded(values[..., 0], "png"),
+        "e.tif": _encoded(values[..., 0], "tiff"),
+    }
+    with contextlib.suppress(ImportError):
+        import rasterio
+
+        for name, layout in (("f.tif", {"tiled": True, "blockxsize": 16, "blockysize": 16}), ("g.tif", {})):
+            size = {"count": 4, "height": 40, "width": 33, "dtype": "uint16", "nodata": 0, "compress": "deflate"}
+            with rasterio.open(folder / name, "w", driver="GTiff", crs="EPSG:32632", **size, **layout) as file:
+                file.write(values.transpose(2, 0, 1))
+            seeds[name] = (folder / name).read_bytes()
+
+    def read(chance: random.Random) -> None:
+        name = chance.choice(list(seeds))
+        path = folder / f"mutated_{name}"
+        path.write_bytes(pick([seeds[name]], mutate_bytes, chance))
+        images.raster_size(path)
+        images.read_raster(path, chance.choice([(), (1,), (3, 1)]), chance.choice([None, (0, 0, 1, 1), (8, 8, 20, 20)]))
+
+    return read
+
+
+def _saved(save: Callable[..., Any], *arrays: Any, **named: Any) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, *arrays, **named)
+    return buffer.getvalue()
+
+
+@target("array_masks")
+def array_masks(folder: pathlib.Path) -> Read:
+    """Masks in NumPy's and MATLAB's files. All of the latter are refused where scipy, which writes them, is missing."""
+    from deeplab.data.labels import LabelSpec, decode_label, read_mask
+
+    label = np.random.default_rng(0).integers(0, 3, (24, 31), dtype=np.uint8)
+    seeds = {
+        "a.npy": _saved(np.save, label),
+        "b.npy": _saved(np.save, label.astype(np.int64)[..., None]),
+        "c.npz": _saved(np.savez_compressed, label),
+        "d.mat": b"MATLAB 5.0 MAT-file" + bytes(200),
+    }
+    with contextlib.suppress(ImportError):
+        from scipy import io as matlab
+
+        seeds["d.mat"] = _saved(matlab.savemat, {"mask": label})
+        seeds["e.mat"] = _saved(matlab.savemat, {"GTcls": {"Segmentation": label}}, do_compression=True)
+    spec = LabelSpec(num_classes=3)
+
+    def read(chance: random.Random) -> None:
+        name = chance.choice(list(seeds))
+        path = folder / name
+        path.write_bytes(pick([seeds[name]], mutate_bytes, chance))
+        decode_label(read_mask(str(path)), str(path), spec)
+
+    return read
+
+
 @target("palettes")
 def palettes(folder: pathlib.Path) -> Read:
     """Files that map colors to classes."""
@@ -336,22 +402,27 @@ def json_state(folder: pathlib.Path) -> Read:
     return read
 
 
+def annotation_files() -> list[tuple[Any, tuple[str, ...]]]:
+    """The datasets of the readers' battery, and the files of each that are mutated."""
+    from tests.deeplab.data.readers.test_reader_battery import CASES, VARIANTS
+
+    return [(case, case.annotations) for case in (*CASES, *VARIANTS)]
+
+
 @target("readers", weight=2)
 def readers(folder: pathlib.Path) -> Read:
-    """The annotation files of every reader's minimal dataset: names and shapes, drawn on a small image."""
+    """The annotation files of every reader's minimal datasets: names and shapes, drawn on a small image."""
     from support import reader_battery
 
-    from tests.deeplab.data.readers.test_reader_battery import CASES
-
     datasets = []
-    for case in CASES:
-        root = folder / case.format
+    for case, names in annotation_files():
+        root = folder / case.name
         root.mkdir()
         settings = case.write(root)
-        datasets += [(case, settings, root / name, (root / name).read_bytes()) for name in case.annotations]
+        datasets += [(case, settings, root / name, (root / name).read_bytes()) for name in names]
 
     def read(chance: random.Random) -> None:
-        case, settings, path, whole = chance.choice(datasets)
+        case, settings, path, whole = chance.choice(datasets)  # the first thing drawn, so that others can count
         path.write_bytes(pick([whole.decode()], _mutated_annotation(path.suffix), chance))
         try:
             source = case.read(settings)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+
 import pytest
 
 from deeplab.config.conversion_config import DrawnConfig
 from deeplab.data.readers import FORMATS
-from tests.fuzz.harness import Outcome, run_target
+from tests.fuzz.harness import Outcome, chance_of, run_target
 from tests.fuzz.mutation import mutate_bytes, mutate_text, mutate_value
 from tests.fuzz.targets import TARGETS
 
-INPUTS = 29_500  # over all targets
+INPUTS = 39_300  # over all targets
 SLOW = {
     "graphs": 600,
     "graph_nodes": 120,  # each in a child process
-    "readers": 7000,  # about 400 of each annotation file
+    "readers": 13_500,  # about 350 of each annotation file
+    "rasters": 1500,
+    "array_masks": 1800,
     "flags": 300,
     "records": 600,
     "checkpoints": 500,
@@ -46,24 +50,24 @@ def test_valid_inputs_of_extras_are_read_where_the_library_is_there(name, module
 
 
 def test_every_annotation_file_gets_enough_inputs():
-    from tests.deeplab.data.readers.test_reader_battery import CASES
+    from tests.fuzz.targets import annotation_files
 
-    files = sum(len(case.annotations) for case in CASES)
-    assert all(case.annotations for case in CASES if issubclass(FORMATS.get(case.format).config, DrawnConfig))
-    assert SLOW["readers"] / files > 350  # at least 300 of each, with a margin of chance
+    files = [(case.name, name) for case, names in annotation_files() for name in names]
+    seen = collections.Counter(chance_of("readers", 0, index).choice(files) for index in range(SLOW["readers"]))
+    assert set(seen) == set(files) and min(seen.values()) >= 300, seen
+    drawn = {case.format for case, names in annotation_files() if names}
+    assert all(name in drawn for name in FORMATS if issubclass(FORMATS.get(name).config, DrawnConfig))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_input_is_read_or_refused(name):
-    outcome: Outcome = run_target(name, seed=0, start=0, count=number_of_inputs(name), seconds=600)
+    outcome: Outcome = run_target(name, seed=0, start=0, count=number_of_inputs(name), seconds=1800)
     assert outcome.findings == [], f"python -m tests.fuzz --target={name} --seed=0 --index={outcome.findings[0][0]}"
     assert (outcome.inputs == number_of_inputs(name) and outcome.refused > 0) or name == "json_state"
 
 
 def test_mutations_differ_and_can_be_repeated():
-    from tests.fuzz.harness import chance_of
-
     def mutations(index: int) -> list:
         chance = chance_of("x", 0, index)
         return [

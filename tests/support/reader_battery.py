@@ -45,6 +45,7 @@ class ReaderCase:
       class_names: of the source.
       annotations: the annotation files, as paths in the folder, that are mutated.
       in_tables: images are members of a file that is no image, and cannot be empty.
+      variant: what tells this case from others of the format.
       empty_code: code of the error for a dataset whose files are missing.
     """
 
@@ -55,6 +56,12 @@ class ReaderCase:
     annotations: tuple[str, ...] = field(default=())
     empty_codes: tuple[str, ...] = ("no-files", "no-pairs")
     in_tables: bool = False
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the case, for the names of tests and folders."""
+        return f"{self.format}_{self.variant}".strip("_")
 
     def read(self, settings: dict[str, Any]) -> Source:
         form = FORMATS.get(self.format)

@@ -6,20 +6,18 @@ benchmark_RELEASE/dataset with img/, cls/ (one MATLAB file per mask), train.txt 
 
 from __future__ import annotations
 
-import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from deeplab.data.matlab_files import Content, read_matrices
 from deeplab.data.readers.pairs import Folder, read_list
 from deeplab.data.readers.source import Painter, Pair
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, shorten
 
 PUBLISHED_SIZE = 10582  # of train_aug
@@ -61,30 +59,27 @@ def read_segmentation(path: str | os.PathLike) -> np.ndarray:
     """Reads the mask in one of SBD's MATLAB files, uint8 [H, W].
 
     Raises:
-      UserError: scipy is missing, or the file is not a MATLAB file, is damaged, or contains no such mask.
+      UserError: the file is not a MATLAB file, is damaged, or contains no such mask.
     """
     data = read_file(str(path))
-    matlab = require("scipy.io", "sbd")
     try:
-        content = matlab.loadmat(io.BytesIO(data), variable_names=["GTcls"])
-    except Exception as error:  # scipy's reader raises anything on a damaged file
-        rule = f"cannot be read as a MATLAB file: {' '.join(str(error).split()) or type(error).__name__}"
-        raise UserError("unreadable-file", rule, _UNPACK, where=path) from None
+        content = read_matrices(data)
+    except ValueError as error:
+        raise UserError("unreadable-file", f"cannot be read as a MATLAB file: {error}", _UNPACK, where=path) from None
     return _as_label(_field(content, path), path)
 
 
-def _field(content: dict[str, Any], path: str | os.PathLike) -> Any:
-    held = content.get("GTcls")
-    if held is None:
+def _field(content: Mapping[str, Content], path: str | os.PathLike) -> Content:
+    if "GTcls" not in content:
         rule = "contains no GTcls, so it is not one of SBD's class masks"
         raise UserError("wrong-format", rule, "they are in cls/; inst/ contains those of single objects", where=path)
-    names = held.dtype.names if isinstance(held, np.ndarray) else None
-    if not names or "Segmentation" not in names or held.size != 1:
+    held = content["GTcls"]
+    if not isinstance(held, dict) or "Segmentation" not in held:
         raise UserError("wrong-format", "its GTcls is not a struct with a field Segmentation", _UNPACK, where=path)
-    return held["Segmentation"].flat[0]
+    return held["Segmentation"]
 
 
-def _as_label(mask: Any, path: str | os.PathLike) -> np.ndarray:
+def _as_label(mask: Content, path: str | os.PathLike) -> np.ndarray:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype.kind not in "uif":
         raise UserError("wrong-format", "its GTcls.Segmentation is not a matrix of numbers", _UNPACK, where=path)
     label = mask.astype(np.uint8)

@@ -839,3 +839,12 @@ def test_dicom_without_its_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with raises("missing-library"):
         read_raster(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", b"RIFF\x04\0\0\0WEBPVP8L"]
+)
+def test_heads_of_files_alone_are_no_image_of_any_bands(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with raises("unreadable-image", where="a.png"):
+        read_raster(tmp_path / "a.png")

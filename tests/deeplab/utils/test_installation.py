@@ -18,7 +18,7 @@ def wheel(monkeypatch):
 
 def test_a_checkout_knows_its_requirements():
     assert installation.is_checkout()
-    assert {"heif", "sbd", "beam", "coco"} <= set(installation.extras()) and "dev" not in installation.extras()
+    assert {"heif", "beam", "coco"} <= set(installation.extras()) and "dev" not in installation.extras()
     assert any(line.startswith("tensorflow>=") for line in installation.required())
     assert installation.pip_command(["heif", "sbd"]).endswith("[heif,sbd]'")
 

@@ -1,9 +1,14 @@
 """Every reader reads a minimal dataset, no pixels, refuses empty folders, travels, and survives mutated files."""
 
+import base64
+import io
 import json
 import pathlib
+import zlib
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import reader_battery as battery
 from support.reader_battery import ReaderCase
 
@@ -241,6 +246,159 @@ def parquet(root):
     return {"tables": str(root)}
 
 
+# --- Other forms of the same formats, whose files other code reads ---------------------------------------------
+
+
+def png(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG", **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def folder_of_pairs(root):
+    put(root, "images/day/a.jpg")
+    put(root, "masks/a.png")
+    put(root, "pairs.csv", b"image,mask\n# comment\n/x/images/day/a.jpg,masks/a.png\n")
+    return {
+        "image_folder": str(root / "images"),
+        "mask_folder": str(root / "masks"),
+        "pair_list": str(root / "pairs.csv"),
+    }
+
+
+def folder_with_classes(root):
+    put(root, "masks/class_dict.csv", b"name,r,g,b\nbackground,0,0,0\nroad,128,64,128\n")
+    return folder(root)
+
+
+def camvid_lists(root):
+    put(root, "images/0001TP_006690.png")
+    put(root, "masks/0001TP_006690.png")
+    put(root, "train.txt", b"# 2008\n0001TP_006690\n")
+    return {"camvid_root": str(root), "layout": "lists"}
+
+
+def coco_of_cvat(root):
+    """Compressed and uncompressed run lengths, brush strokes that are marked as crowds, a flat polygon, text ids."""
+    put(root, "images/a.jpg")
+    common = {"image_id": "1", "category_id": "1"}
+    annotations = [
+        {**common, "id": 1, "iscrowd": 1, "segmentation": {"size": [8, 8], "counts": [8, 20, 36]}},
+        {**common, "id": 2, "iscrowd": 1, "segmentation": {"size": [8, 8], "counts": [0, 9, 55]}},
+        {**common, "id": 3, "iscrowd": "false", "segmentation": {"size": [8, 8], "counts": "8d0T1"}},
+        {**common, "id": 4, "segmentation": FLAT},
+    ]
+    image = {"id": "1", "file_name": "images/a.jpg", "height": 8, "width": 8}
+    content = {"images": [image], "annotations": annotations, "categories": [{"id": "1", "name": "car"}]}
+    put(root, "a.json", content)
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
+def labelme_masks(root):
+    put(root, "a.jpg")
+    shapes = [
+        {"label": "hair", "points": [[1, 1], [3, 2]], "shape_type": "mask", "mask": png([[1, 1, 0], [0, 1, 1]])},
+        {"label": "skin", "points": SQUARE, "shape_type": "polygon", "group_id": 1, "flags": {}, "description": ""},
+    ]
+    put(
+        root,
+        "a.json",
+        {"version": "5.5.0", "shapes": shapes, "imagePath": "..\\a.jpg", "imageHeight": 8, "imageWidth": 8},
+    )
+    return {"annotation_folder": str(root)}
+
+
+def cvat_tracks(root):
+    """A video: boxes that move, polygons between key frames, masks."""
+    for number in range(4):
+        put(root, f"images/frame_{number:06}.png")
+    box = '<box frame="{}" outside="{}" keyframe="1" xtl="{}" ytl="0" xbr="6" ybr="4" occluded="0"/>'
+    outline = '<polygon frame="{}" outside="{}" keyframe="1" points="1,1;5,1;5,5;1,5" z_order="1"/>'
+    mask = '<mask frame="1" outside="0" keyframe="1" rle="1,2,1" left="0" top="0" width="2" height="2"/>'
+    tracks = (
+        f'<track id="0" label="car">{box.format(0, 0, 1)}{box.format(3, 1, 3)}</track>',
+        f'<track id="1" label="dog">{outline.format(1, 0)}{outline.format(2, 0)}</track>',
+        f'<track id="2" label="dog">{mask}</track>',
+    )
+    task = "<meta><task><size>4</size><original_size><width>8</width><height>8</height></original_size></task></meta>"
+    put(root, "a.xml", f"<annotations><version>1.1</version>{task}{''.join(tracks)}</annotations>".encode())
+    return {"annotations": str(root / "a.xml"), "image_folder": str(root / "images")}
+
+
+def label_studio_brush(root):
+    put(root, "images/a.jpg")
+    from tests.deeplab.data.readers.test_label_studio import brush_code
+
+    value = {"format": "rle", "rle": brush_code(np.eye(8, dtype=int)), "brushlabels": ["car"]}
+    sizes = {"original_width": 8, "original_height": 8, "image_rotation": 0}
+    result = {"id": "r", "type": "brushlabels", "from_name": "tag", "to_name": "image", "value": value, **sizes}
+    put(
+        root,
+        "a.json",
+        [{"id": 1, "data": {"image": "/data/upload/1/0123abcd-a.jpg"}, "annotations": [{"result": [result]}]}],
+    )
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
+def via_csv(root):
+    put(root, "images/a.jpg")
+    head = b"filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+    outline = json.dumps({"name": "polygon", "all_points_x": [1, 5, 5, 1], "all_points_y": [1, 1, 5, 5]})
+    cells = ["a.jpg", "0", "{}", "2", "0", outline, json.dumps({"part": "hair"})]
+    row = ",".join('"' + cell.replace('"', '""') + '"' for cell in cells) + "\n"
+    put(root, "a.csv", head + row.encode() + row.replace("hair", "skin").encode())
+    return {"annotations": str(root / "a.csv"), "image_folder": str(root / "images")}
+
+
+def supervisely_bitmap(root):
+    put(root, "meta.json", {"classes": [{"title": "hair", "shape": "bitmap", "color": "#010203"}]})
+    put(root, "train/img/a.jpg")
+    data = base64.b64encode(zlib.compress(base64.b64decode(png([[0, 1], [1, 1]])))).decode()
+    item = {"classTitle": "hair", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [2, 1]}}
+    put(root, "train/ann/a.jpg.json", {"size": {"height": 8, "width": 8}, "objects": [item], "tags": []})
+    return {"project_folder": str(root)}
+
+
+def yolo_folders(root):
+    put(root, "images/a.jpg")
+    put(root, "labels/a.txt", b"# made by a script\n0,0.1,0.1,0.5,0.1,0.5,0.5\n1 0.5 0.5 0.2 0.2\n".partition(b"\n")[2])
+    put(root, "labels/classes.txt", b"hair\nskin\n")
+    return {"image_folder": str(root / "images"), "label_folder": str(root / "labels")}
+
+
+def labelbox_lines(root):
+    settings = labelbox(root)
+    (row,) = json.loads((root / "a.json").read_bytes())
+    put(root, "a.ndjson", "\n".join([json.dumps(row), json.dumps({**row, "projects": {}}), ""]).encode())
+    (root / "a.json").unlink()
+    return {**settings, "annotations": str(root / "a.ndjson")}
+
+
+def labelbox_old(root):
+    put(root, "images/a.jpg")
+    points = [{"x": x, "y": y} for x, y in SQUARE]
+    objects = {"objects": [{"title": "car", "value": "car", "polygon": points}]}
+    entries = [{"External ID": "a.jpg", "Label": objects}, {"External ID": "a.jpg", "Label": "Skip"}]
+    put(root, "a.json", entries)
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
+def darwin_one(root):
+    put(root, "a.jpg")
+    points = [{"x": x, "y": y} for x, y in SQUARE]
+    outline = {"path": points, "additional_paths": [points]}
+    image = {"filename": "a.jpg", "original_filename": "a.jpg", "width": 8, "height": 8}
+    put(root, "a.json", {"dataset": "d", "image": image, "annotations": [{"name": "car", "polygon": outline}]})
+    return {"annotation_folder": str(root)}
+
+
+def rle_csv_wide(root):
+    """Name and class in one column, as in Kaggle's cloud dataset."""
+    put(root, "images/a.jpg")
+    put(root, "a.csv", b"Image_Label,EncodedPixels\na.jpg_Fish,1 3 9 3\na.jpg_Sugar,20 2\n")
+    return {"annotations": str(root / "a.csv"), "image_folder": str(root / "images")}
+
+
 CLOTHES = datasets.load_known("deepfashion2").class_names
 GONE = ("file-not-found",)
 CASES = [
@@ -265,6 +423,29 @@ CASES = [
     ReaderCase("parquet", parquet, {"": 2}, in_tables=True),
     ReaderCase("rle_csv", rle_csv, {"": 2}, ("background", "car", "dog"), ("a.csv",), GONE),
     ReaderCase("deepfashion2", deepfashion2, {"": 1}, CLOTHES, ("annos/000001.json",)),
+]
+
+VARIANTS = [
+    ReaderCase("folder", folder_of_pairs, {"": 1}, (), ("pairs.csv",), variant="pairs"),
+    ReaderCase("folder", folder_with_classes, {"": 1}, (), ("masks/class_dict.csv",), variant="classes"),
+    ReaderCase("camvid", camvid_lists, {"train": 1}, (), ("train.txt",), variant="lists"),
+    ReaderCase("coco", coco_of_cvat, {"": 1}, ("background", "car"), ("a.json",), variant="cvat"),
+    ReaderCase("labelme", labelme_masks, {"": 1}, ("background", "hair", "skin"), ("a.json",), variant="masks"),
+    ReaderCase("cvat", cvat_tracks, {"": 4}, ("background", "car", "dog"), ("a.xml",), variant="tracks"),
+    ReaderCase("label_studio", label_studio_brush, {"": 1}, ("background", "car"), ("a.json",), variant="brush"),
+    ReaderCase("via", via_csv, {"": 1}, ("background", "hair", "skin"), ("a.csv",), variant="csv"),
+    ReaderCase(
+        *("supervisely", supervisely_bitmap, {"": 1}, ("background", "hair"), ("train/ann/a.jpg.json",)),
+        variant="bitmap",
+    ),
+    ReaderCase(
+        *("yolo", yolo_folders, {"": 1}, ("background", "hair", "skin"), ("labels/a.txt", "labels/classes.txt")),
+        variant="folders",
+    ),
+    ReaderCase("labelbox", labelbox_lines, {"": 1}, ("background", "car"), ("a.ndjson",), variant="lines"),
+    ReaderCase("labelbox", labelbox_old, {"": 1}, ("background", "car"), ("a.json",), variant="old"),
+    ReaderCase("darwin", darwin_one, {"": 1}, ("background", "car"), ("a.json",), variant="one"),
+    ReaderCase("rle_csv", rle_csv_wide, {"": 1}, ("background", "Fish", "Sugar"), ("a.csv",), variant="wide"),
 ]
 
 
@@ -294,6 +475,15 @@ class TestReader:
 
     def test_refuses_a_dataset_without_files(self, case, tmp_path):
         battery.check_empty(case, tmp_path)
+
+    def test_survives_mutated_files(self, case, tmp_path):
+        battery.check_mutants(case, tmp_path)
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case.name)
+class TestVariant:
+    def test_reads_a_minimal_dataset(self, case, tmp_path):
+        battery.check_minimal(case, tmp_path)
 
     def test_survives_mutated_files(self, case, tmp_path):
         battery.check_mutants(case, tmp_path)

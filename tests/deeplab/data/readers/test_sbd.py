@@ -1,7 +1,6 @@
 """SBD's MATLAB masks, and the train_aug split that VOC and SBD make together."""
 
 import pickle
-import sys
 
 import cv2
 import numpy as np
@@ -171,11 +170,3 @@ def test_files_without_the_class_mask(tmp_path):
         matlab.savemat(tmp_path / "a.mat", {"GTcls": content})
         with raises("wrong-format", where="a.mat"):
             read_segmentation(tmp_path / "a.mat")
-
-
-def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
-    path = write_mask(tmp_path / "a.mat")
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with raises("missing-library") as caught:
-        SbdMask(path).draw(painter(), 2, 3)
-    assert "pip install 'deeplab-tensorflow[sbd]'" in caught.value.hint
