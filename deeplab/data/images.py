@@ -28,6 +28,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa
 from deeplab.data import geotiff, records
 from deeplab.data.bands import DTYPES, MAX_CHANNELS, ImageBands
 from deeplab.data.containers import read_content
+from deeplab.data.dicom_files import read_dicom
 from deeplab.data.image_files import (
     inspect_image,
     kind_of,
@@ -38,7 +39,6 @@ from deeplab.data.image_files import (
 )
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file, require_regular
 
@@ -76,6 +76,7 @@ _INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _MAX_WHOLE_FLOAT = 2**24  # float32 holds all whole numbers up to it
 _GRAY_WITH_ALPHA = 4  # color type of PNG
+_ARRAYS = ("npy", "dicom")  # kinds that Pillow does not read
 _PILLOW_NAMES = {"jpeg2000": "JPEG2000"}
 
 
@@ -286,7 +287,7 @@ def _array_of(
     if kind == "npy":
         return _numpy_image(data, where), ()
     if kind == "dicom":
-        return _dicom_image(data, where), ()
+        return read_dicom(data, where), ()
     if kind == "png" and data[24:25] == b"\x10":  # bits per channel
         decoded = _deep_png(data, where)
     elif kind in ("png", "webp") and (image := _with_alpha(data, where, kind)) is not None:
@@ -353,25 +354,6 @@ def _numpy_image(data: bytes, where: str) -> np.ndarray:
     return loaded
 
 
-def _dicom_image(data: bytes, where: str) -> np.ndarray:
-    """A DICOM image, [H, W, C], with the file's rescaling to physical values (Hounsfield units in CT)."""
-    pydicom = require("pydicom", "medical")
-    try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        pixels = dataset.pixel_array
-        if dataset.get("SamplesPerPixel", 1) == 1 and ("RescaleSlope" in dataset or "RescaleIntercept" in dataset):
-            slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
-            if (slope, intercept) != (1.0, 0.0):
-                pixels = (pixels * slope + intercept).astype(np.float32)
-    except Exception as error:  # damaged files raise InvalidDicomError, AttributeError, ValueError and others
-        rule = f"cannot be read as a DICOM image: {' '.join(str(error).split())[:200]}"
-        raise UserError("unreadable-image", rule, "copy or export the file again", where=where) from None
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        rule = f"has {dataset.NumberOfFrames} frames, where one image is read"
-        raise UserError("unsupported-pixels", rule, "export one file per frame", where=where)
-    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-
-
 def _as_raster(pixels: np.ndarray, valid: np.ndarray | None, where: str, notes: Sequence[str] = ()) -> Raster:
     """Values of a type that records hold, and which pixels have one."""
     found = pixels.dtype
@@ -415,7 +397,7 @@ def count_pages(data: bytes, where: str) -> int:
       UserError: as `decode_rgb`.
     """
     kind = kind_of(data, where)
-    if kind in ("jpeg", "jpeg2000"):
+    if kind in ("jpeg", "jpeg2000", *_ARRAYS):
         return 1
     try:
         with warnings.catch_warnings():
@@ -727,18 +709,20 @@ def _encoded(
     return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
 
 
-def _rgb_numpy_image(data: bytes, where: str) -> _Decoded:
-    pixels = _numpy_image(data, where)
+def _rgb_array(data: bytes, where: str, kind: str) -> _Decoded:
+    """A NumPy or DICOM file that is an 8-bit gray or RGB image."""
+    pixels = _numpy_image(data, where) if kind == "npy" else read_dicom(data, where)
     if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
         rule = f"is an array {list(pixels.shape)} of {pixels.dtype}, not an 8-bit gray or RGB image"
         hint = "`bands=all` builds records of such values"
+        hint += ", `scale_from=-160,240` shows models what soft tissue differs by in CT" if kind == "dicom" else ""
         raise UserError("unsupported-pixels", rule, hint, where=where, value=str(pixels.dtype))
-    return _Decoded(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "NumPy", 1, [])
+    return _Decoded(pixels[..., 0] if pixels.shape[2] == 1 else pixels, kind.upper(), 1, [])
 
 
 def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
-    if kind == "npy":
-        return _rgb_numpy_image(data, where)
+    if kind in _ARRAYS:
+        return _rgb_array(data, where, kind)
     tags = _tags_of(data) if kind == "tiff" else {}
     _require_plain_tiff(tags, where)
     _require_all_rows(tags, where, len(data))

@@ -26,6 +26,7 @@ from PIL import Image
 from deeplab.data import matlab_files
 from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_for, on_pixels, rgb_text, snap_colors
 from deeplab.data.containers import read_content
+from deeplab.data.dicom_files import read_dicom
 from deeplab.data.image_files import UNREADABLE, numpy_array, png_chunks, unreadable
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -313,17 +314,21 @@ class DecodedLabel:
 
 
 def read_mask(path: str) -> bytes:
-    """The bytes of a mask file, or of a member of a container; arrays (`.npy`, `.npz`, `.mat`) become gray PNG.
+    """The bytes of a mask file, or of a member of a container; arrays (`.npy`, `.npz`, `.mat`, DICOM) become gray PNG.
 
     Raises:
       UserError: as `containers.read_content`; an array that holds no class indices (`not-a-mask`) or cannot be read
         (`unreadable-image`).
     """
     data = read_content(path)
-    is_matlab = data.startswith(matlab_files.START)
-    if not (is_matlab or data.startswith((b"\x93NUMPY", b"PK\x03\x04"))):
+    if data.startswith(matlab_files.START):
+        values = _matlab_array(data, path)
+    elif data.startswith((b"\x93NUMPY", b"PK\x03\x04")):
+        values = numpy_array(data, path)
+    elif data[128:132] == b"DICM":
+        values = read_dicom(data, path)
+    else:
         return data
-    values = _matlab_array(data, path) if is_matlab else numpy_array(data, path)
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
     if values.ndim != 2 or not whole or not values.size or values.min() < 0 or values.max() > 65535:

@@ -45,7 +45,8 @@ def read_nifti(config: BuildNiftiConfig) -> Source:
         images = {stem: name for stem, name in images.items() if not stem.endswith(config.mask_suffix)}
     if not images:
         rule = f"contains no volume ({', '.join(VOLUME_EXTENSIONS)})"
-        raise UserError("no-files", rule, "check the path", where=config.image_folder)
+        hint = "check the path; `dcm2niix` makes volumes of series of DICOM files"
+        raise UserError("no-files", rule, hint, where=config.image_folder)
     missing = [stem for stem in images if f"{stem}{config.mask_suffix}" not in masks]
     if missing:
         rule = f"{len(missing)} of {len(images)} volumes have no labels in {config.mask_folder}: {shorten(missing)}"

@@ -22,7 +22,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
 
-MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat")
+MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat", ".dcm")
 _TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of files that explain the others
 _SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LISTED = 10  # files that an error names
@@ -493,6 +493,8 @@ def _require_files(folder: Folder, files: Mapping[_Key, Any], together: bool, pa
     held = [name for _, names in walk(folder.path) for name in names]
     extensions = sorted({os.path.splitext(name)[1].lower() for name in held} - {""})
     hint = f"it contains {shorten(held, 3)}" if pattern else f"its files end in {shorten(extensions)}"
+    if held and not extensions:
+        hint = f"its files, such as {held[0]}, have no extension: add that of their format, e.g. .dcm for DICOM"
     raise UserError("no-files", rule, hint if held else "it contains no file at all", where=folder.path)
 
 

@@ -447,3 +447,10 @@ def test_two_paths_of_a_list_that_end_in_the_same_image(tmp_path):
     with raises("ambiguous-name", where="list.txt, line 4") as caught:
         read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
     assert caught.value.value == "night/a.jpg"
+
+
+def test_files_without_an_extension_are_named(tmp_path):
+    touch(tmp_path, "images/IM000001", "masks/a.png")
+    with raises("no-files", where=tmp_path / "images") as caught:
+        pair_folders(images(tmp_path, *pairs.IMAGE_EXTENSIONS), masks(tmp_path))
+    assert "IM000001" in caught.value.hint and ".dcm" in caught.value.hint
