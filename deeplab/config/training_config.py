@@ -263,8 +263,9 @@ class TrainConfig(Config):
     )
     batch_norm_calibration_batches: int | None = setting(
         None,
-        "Training batches over which the batch-norm statistics are computed again before the last checkpoint; 0 = "
-        "none (unset: 60 if the training was too short for the averages to settle).",
+        "Training batches over which the batch-norm statistics are computed again before evaluations and the last "
+        "checkpoint; 0 = none (unset: 60, at evaluations an epoch of 10 to 60, if the training was too short for the "
+        "averages to settle).",
         min=0,
         unit="batches",
         rare=True,

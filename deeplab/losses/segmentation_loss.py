@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,8 @@ from deeplab.losses.pixelwise import PixelLoss
 from deeplab.model import AUXILIARY_LOGITS
 from deeplab.utils.errors import UserError, nearest
 from slim import kernels
+
+AUXILIARY = "auxiliary"  # the part of the loss that comes from the auxiliary head
 
 
 @keras.saving.register_keras_serializable("deeplab")
@@ -74,8 +76,7 @@ class SegmentationLoss(keras.losses.Loss):
 
     def value(self, logits: tf.Tensor, labels: tf.Tensor, global_step: Any = None) -> tf.Tensor:
         """The sum of all terms as a float32 scalar; arguments as in `terms`."""
-        values = list(self.terms(logits, labels, global_step).values())
-        return values[0] if len(values) == 1 else tf.add_n(values)
+        return _sum(self.terms(logits, labels, global_step))
 
     def terms(self, logits: tf.Tensor, labels: tf.Tensor, global_step: Any = None) -> dict[str, tf.Tensor]:
         """Each term of the sum, its factor included, by its text.
@@ -99,28 +100,51 @@ class SegmentationLoss(keras.losses.Loss):
         mined: dict[str, Any] = {}
         if self.top_k_percent_pixels < 1.0:
             mined["reduce"] = hardest(self.top_k_percent_pixels, self.hard_example_mining_step, global_step)
-        values = {}
+        values: dict[str, tf.Tensor] = {}
         for term, function in self._terms:
             reduction = mined if isinstance(function, PixelLoss) else {}
             value = function(logits, labels, weights, **reduction, **term.options)
-            values[term.text] = value if term.factor == 1.0 else term.factor * value
+            value = value if term.factor == 1.0 else term.factor * value
+            values[term.text] = values[term.text] + value if term.text in values else value  # a term may come twice
         return values
 
-    def of_outputs(self, outputs: Mapping[str, tf.Tensor], labels: tf.Tensor, global_step: Any) -> dict[str, tf.Tensor]:
-        """`value` for every output of a model, the auxiliary one times its weight; training minimizes their sum.
+    def of_outputs(
+        self, outputs: Mapping[str, tf.Tensor], labels: tf.Tensor, global_step: Any
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """What training minimizes, and its parts by the names of `part_names`, in that order.
 
-        A model with an image pyramid has one output per scale and their merger, and each is trained.
+        It is the sum of `value` over a model's outputs, the auxiliary one times its weight. A model with an image
+        pyramid has one output per scale and their merger, and each is trained.
         """
-        values = {name: self.value(logits, labels, global_step) for name, logits in outputs.items()}
+        terms = {name: self.terms(logits, labels, global_step) for name, logits in outputs.items()}
+        values = {name: _sum(of_output) for name, of_output in terms.items()}
         if AUXILIARY_LOGITS in values:
             values[AUXILIARY_LOGITS] *= self.auxiliary_weight
-        return values
+        parts = {
+            text: tf.add_n([of_output[text] for name, of_output in terms.items() if name != AUXILIARY_LOGITS])
+            for text in self._texts()
+        }
+        if AUXILIARY_LOGITS in values:
+            parts[AUXILIARY] = values[AUXILIARY_LOGITS]
+        return tf.add_n(list(values.values())), {name: parts[name] for name in self.part_names(outputs)}
+
+    def part_names(self, outputs: Iterable[str]) -> tuple[str, ...]:
+        """The parts of the loss of these outputs: the terms' texts, and `auxiliary`; none where there is but one."""
+        names = (*self._texts(), *((AUXILIARY,) if AUXILIARY_LOGITS in outputs else ()))
+        return names if len(names) > 1 else ()
+
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(term.text for term, _ in self._terms))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for `model.save`."""
         names = ("loss", "ignore_label", "label_weights", "adaptive", "auxiliary_weight", "upsample_logits")
         own = {name: getattr(self, name) for name in (*names, "top_k_percent_pixels", "hard_example_mining_step")}
         return {**super().get_config(), **own, "label_weights": list(self.label_weights)}
+
+
+def _sum(values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    return next(iter(values.values())) if len(values) == 1 else tf.add_n(list(values.values()))
 
 
 def from_config(config: LossConfig, ignore_label: int) -> SegmentationLoss:

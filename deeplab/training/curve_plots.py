@@ -16,6 +16,7 @@ _LOSSES = {
     "task_loss": ("task", "#3b78c9"),
     "regularization_loss": ("decay", "#9aa5b4"),
 }
+PART = "loss/"  # as in `step.PART`, which needs TensorFlow
 _MAX_LEGEND = 12  # classes
 
 
@@ -53,11 +54,18 @@ def _points(rows: Rows, name: str) -> tuple[list[float], list[float]]:
 def _losses(axis: Axes, losses: Rows) -> None:
     for name, (label, color) in _LOSSES.items():
         axis.plot(*_points(losses, name), color=color, linewidth=1.2, label=label)
+    for name in part_names(losses):
+        axis.plot(*_points(losses, name), linewidth=0.9, linestyle="--", label=name.removeprefix(PART))
     values = [value for value in _points(losses, "total_loss")[1] if np.isfinite(value)]
     if values:  # the first steps may be far above all others
         axis.set_ylim(0, max(1.1 * float(np.percentile(values, 98)), 1e-6))
     axis.set_title("loss", loc="left")
     axis.legend(frameon=False)
+
+
+def part_names(losses: Rows) -> list[str]:
+    """The columns of the parts of a sum of losses."""
+    return list(dict.fromkeys(name for row in losses for name in row if name.startswith(PART)))
 
 
 def _line(axis: Axes, rows: Rows, name: str, title: str, color: str, marked: bool = False) -> None:

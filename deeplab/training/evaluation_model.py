@@ -37,12 +37,12 @@ def ready(state: TrainState, recalibrate: bool = True) -> Iterator[keras.Model]:
     if model is state.model:
         with precise_bn.kept_statistics(model) if recalibrate else contextlib.nullcontext():
             if recalibrate:
-                state.recalibrate(model)
+                state.recalibrate(model, brief=True)
             yield model
         return
     refresh(state, model)
     if recalibrate:
-        state.recalibrate(model)
+        state.recalibrate(model, brief=True)
     yield model
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -91,9 +92,9 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
     state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
     state.configs, state.length, state.seed = configs, prepared.length, seed
     state.actors = callbacks.make_all()
-    replicas = strategy.num_replicas_in_sync
-    state.recalibrate = lambda model, always=False: _recalibrate(
-        state, model, batches_from(state.step), replicas, always
+    replicas, recalibrator = strategy.num_replicas_in_sync, precise_bn.Recalibrator(trainer.clock)
+    state.recalibrate = lambda model, always=False, brief=False: _recalibrate(
+        state, model, batches_from(state.step), replicas, recalibrator, always, brief
     )
     release = prepared.length.steps(config.freeze_steps) if freeze else 0
     if trainer.pruning:
@@ -246,12 +247,20 @@ def _take_steps(
 
 
 def _recalibrate(
-    state: TrainState, model: keras.Model, batches: Iterator[TrainingBatch], replicas: int, always: bool = False
+    state: TrainState,
+    model: keras.Model,
+    batches: Iterator[TrainingBatch],
+    replicas: int,
+    recalibrator: precise_bn.Recalibrator,
+    always: bool = False,
+    brief: bool = False,
 ) -> None:
     """Computes a model's batch-norm statistics again where needed, over the parts of all devices."""
     layers, steps = precise_bn.batch_norm_layers(model), 0 if always else state.step
-    needed = precise_bn.batches_needed(layers, steps, state.config.batch_norm_calibration_batches)
+    wanted = state.config.batch_norm_calibration_batches
+    epoch = state.length.steps_per_epoch if brief else math.inf
+    needed = precise_bn.batches_needed(layers, steps, wanted, epoch)
     if needed:
         console.note(f"computing the batch-norm statistics again over {needed} training batches")
         images = (part["image"] for batch in itertools.islice(batches, needed) for part in replica_parts(batch))
-        precise_bn.recalibrate(model, images, needed * replicas, state.trainer.clock, state.step)
+        recalibrator(model, images, needed * replicas, state.step)

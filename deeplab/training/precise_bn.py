@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,9 +19,9 @@ import tensorflow as tf
 
 from deeplab.training.randomness import StepClock
 from deeplab.utils import console
-from slim.layers import BatchNorm
+from slim.layers import BatchNorm, Norm
 
-DEFAULT_BATCHES = 60
+DEFAULT_BATCHES, MIN_BATCHES = 60, 10
 SETTLED = 0.01  # fraction of the initial value that may be left in an average
 
 
@@ -29,16 +30,18 @@ def batch_norm_layers(model: keras.Model) -> list[BatchNorm]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
 
 
-def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None) -> int:
+def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None, epoch: float = math.inf) -> int:
     """Number of batches to average over.
 
     Args:
       layers: the model's batch norms.
       steps: length of the training so far.
       wanted: the user's number, or None for ours.
+      epoch: batches in which all training images come once; for an evaluation during the training these are enough.
 
     Returns:
-      `wanted`, or DEFAULT_BATCHES when some average still holds more than SETTLED of its first value, else 0.
+      `wanted`. Or, when some average still holds more than SETTLED of its first value, DEFAULT_BATCHES, or `epoch` if
+      it is between MIN_BATCHES and that. Else 0.
     """
     trained = [layer for layer in layers if layer.norm.train_statistics]
     if not trained:
@@ -46,7 +49,7 @@ def batches_needed(layers: Iterable[BatchNorm], steps: int, wanted: int | None) 
     if wanted is not None:
         return wanted
     slowest = max(layer.norm.decay for layer in trained)
-    return DEFAULT_BATCHES if slowest**steps > SETTLED else 0
+    return math.ceil(min(max(epoch, MIN_BATCHES), DEFAULT_BATCHES)) if slowest**steps > SETTLED else 0
 
 
 @contextlib.contextmanager
@@ -61,26 +64,46 @@ def kept_statistics(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def recalibrate(model: keras.Model, images: Iterator[tf.Tensor], batches: int, clock: StepClock, step: int = 0) -> None:
-    """Sets every moving mean and variance to its mean over training batches.
+class Recalibrator:
+    """Computes batch-norm statistics again, at each evaluation and at the end of a training.
+
+    The pass that measures them takes seconds to trace, so it is traced once for each model; again only after its batch
+    norms have been frozen or released.
 
     Args:
-      model: called with `training=True`, as in a training step; its weights stay as they are.
-      images: float32 [B, H, W, C] batches, 0..255, as large as one device has them in training.
-      batches: how many of them to use.
       clock: gives dropout its step.
-      step: updates done so far.
     """
-    layers = [layer for layer in batch_norm_layers(model) if layer.norm.train_statistics]
-    statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
-    sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
-    measure = _measuring_function(model, layers, clock)
-    for index in console.progress(range(batches), what="batch-norm statistics", unit="step"):
-        measure(next(images), tf.constant(step + index, tf.int64))
+
+    def __init__(self, clock: StepClock):
+        self._clock = clock
+        self._traced: dict[int, tuple[keras.Model, list[Norm], Callable[..., Any]]] = {}
+
+    def __call__(self, model: keras.Model, images: Iterator[tf.Tensor], batches: int, step: int = 0) -> None:
+        """Sets every moving mean and variance to its mean over training batches.
+
+        Args:
+          model: called with `training=True`, as in a training step; its weights stay as they are.
+          images: float32 [B, H, W, C] batches, 0..255, as large as one device has them in training.
+          batches: how many of them to use.
+          step: updates done so far.
+        """
+        layers = [layer for layer in batch_norm_layers(model) if layer.norm.train_statistics]
+        statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+        sums = [np.zeros(variable.shape, np.float64) for variable in statistics]
+        measure = self._measuring(model, layers)
+        for index in console.progress(range(batches), what="batch-norm statistics", unit="step"):
+            measure(next(images), tf.constant(step + index, tf.int64))
+            for total, variable in zip(sums, statistics, strict=True):
+                total += variable.numpy()
         for total, variable in zip(sums, statistics, strict=True):
-            total += variable.numpy()
-    for total, variable in zip(sums, statistics, strict=True):
-        variable.assign((total / batches).astype(np.float32))
+            variable.assign((total / batches).astype(np.float32))
+
+    def _measuring(self, model: keras.Model, layers: list[BatchNorm]) -> Callable[..., Any]:
+        norms = [layer.norm for layer in batch_norm_layers(model)]
+        traced = self._traced.get(id(model))  # the model is kept beside it, so that no other gets its number
+        if traced is None or traced[1] != norms:
+            traced = self._traced[id(model)] = (model, norms, _measuring_function(model, layers, self._clock))
+        return traced[2]
 
 
 def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: StepClock) -> Callable[..., Any]:
@@ -97,4 +120,4 @@ def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: Step
             for layer, original in zip(layers, originals, strict=True):
                 layer.norm = original
 
-    return tf.function(forward, jit_compile=False, autograph=False)
+    return tf.function(forward, jit_compile=False, autograph=False, reduce_retracing=True)

@@ -21,7 +21,7 @@ from deeplab.config.fields import as_dict
 from deeplab.data import colormaps
 from deeplab.evaluation import html_report
 from deeplab.evaluation.report_text import decimal, title
-from deeplab.training import evaluation_model, memory
+from deeplab.training import curve_plots, evaluation_model, memory
 from deeplab.training.callbacks import curves
 from deeplab.training.callbacks.live_evaluation import HISTORY
 from deeplab.training.state import TrainState
@@ -104,6 +104,7 @@ def charts(losses: curves.Rows, history: curves.Rows, class_names: tuple[str, ..
         return {label: thinned(points) for label, points in found.items() if points}
 
     losses_by_name = {"total_loss": "total", "task_loss": "task", "regularization_loss": "weight decay"}
+    losses_by_name |= {name: name.removeprefix(curve_plots.PART) for name in curve_plots.part_names(losses)}
     found = [
         ("Loss", LineChart("Loss", series(losses, losses_by_name))),
         ("Learning rate", LineChart("Learning rate", series(losses, {"learning_rate": "learning rate"}))),

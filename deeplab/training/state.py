@@ -13,7 +13,7 @@ from deeplab.config.durations import Length
 from deeplab.config.training_config import TrainConfig
 from deeplab.data.dataset import Dataset
 from deeplab.training.guards import StopRequest, UncheckedResults
-from deeplab.training.step import Trainer, TrainingBatch
+from deeplab.training.step import PART, Trainer, TrainingBatch
 
 if TYPE_CHECKING:
     from deeplab.evaluation.evaluator import Evaluator
@@ -37,7 +37,7 @@ class TrainState:
       checkpoint: prefix of the last checkpoint written; empty before the first.
       configs: all config groups, for what is evaluated during the training.
       recalibrate: computes a model's batch-norm statistics again, where the training was too short for them to settle,
-        or with `always=True` in any case.
+        or with `always=True` in any case; with `brief=True` over an epoch at most.
       actors: the callbacks, which are told of evaluations.
       length: in steps and epochs.
       seed: of the training.
@@ -57,7 +57,7 @@ class TrainState:
     batch: TrainingBatch = field(default_factory=dict)
     checkpoint: str = ""
     configs: TrainingConfigs | None = None
-    recalibrate: Callable[..., None] = lambda model, always=False: None
+    recalibrate: Callable[..., None] = lambda model, always=False, brief=False: None
     actors: Sequence[Callback] = ()
     length: Length = Length(1)
     seed: int = 0
@@ -66,6 +66,11 @@ class TrainState:
     best: Mapping[str, Any] = field(default_factory=dict)
     evaluation: tuple[Report, Evaluator] | None = None
     stopped_early: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names among `results` of the parts of the loss, if it has several: `loss/NAME`."""
+        return tuple(f"{PART}{name}" for name in self.trainer.part_names())
 
     @property
     def model(self) -> keras.Model:

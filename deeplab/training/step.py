@@ -20,6 +20,7 @@ from deeplab.training.randomness import StepClock
 from slim.layers import variables_by_name
 
 TrainingBatch = Mapping[str, tf.Tensor]
+PART = "loss/"  # before the name of a part of the loss, among the results of a step
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Trainer:
             variables |= more.variables_by_name() if more else {}
         return variables
 
+    def part_names(self) -> tuple[str, ...]:
+        """The parts of which the task loss is the sum, by name; none where it is of one piece."""
+        return self.loss.part_names(self.model.output)
+
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of a step, float32 scalar."""
         rate = schedules.learning_rate(self.schedule, step, self.total_steps)
@@ -86,7 +91,8 @@ def make_train_step(
     Returns:
       A function of (batch, step). batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W]; step:
       int64 scalar, 0 for the first. It updates the weights and returns scalars: total_loss, task_loss (mean over
-      replicas), regularization_loss, learning_rate, labeled_fraction (of pixels that are not ignored, 0 to 1).
+      replicas), `loss/NAME` for each of its `part_names`, regularization_loss, learning_rate, labeled_fraction (of
+      pixels that are not ignored, 0 to 1).
     """
 
     # XLA makes depthwise convolutions on a CPU many times slower, and is no faster elsewhere: off, and said so.
@@ -103,7 +109,7 @@ def _replica_step(
     trainer: Trainer, batch: TrainingBatch, step: tf.Tensor, replicas: int, frozen: frozenset[str]
 ) -> dict[str, tf.Tensor]:
     variables = {name: variable for name, variable in trainer.trainable().items() if name not in frozen}
-    task_loss, of_loss = _accumulated(trainer, variables, batch, step, replicas)
+    losses, of_loss = _accumulated(trainer, variables, batch, step, replicas)
     if replicas > 1:
         of_loss = tf.distribute.get_replica_context().all_reduce("SUM", of_loss)
     if trainer.loss_scale:
@@ -125,9 +131,11 @@ def _replica_step(
     if trainer.pruning:  # also after a step whose gradients have overflowed, so that no choice is left out
         trainer.pruning.update(step, frozen, trainer.averages)
     labeled = tf.reduce_mean(tf.cast(_labeled(trainer, batch["label"]), tf.float32))
+    task_loss, *parts = tf.unstack(losses, 1 + len(trainer.part_names()))
     return {
         "total_loss": task_loss + penalty,
         "task_loss": task_loss,
+        **{f"{PART}{name}": value for name, value in zip(trainer.part_names(), parts, strict=True)},
         "regularization_loss": penalty,
         "learning_rate": rate,
         "labeled_fraction": labeled,
@@ -157,22 +165,27 @@ def _labeled(trainer: Trainer, label: tf.Tensor) -> tf.Tensor:
 def _gradients(
     trainer: Trainer, variables: Mapping[str, Any], batch: TrainingBatch, step: Any, part: Any, weight: Any
 ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
-    """The loss of a batch, or of a part of one, and the gradients of its product with a weight and the loss scale."""
+    """The loss of a batch, or of a part of one, and the gradients of its product with a weight and the loss scale.
+
+    The loss is a vector: itself, and the parts of `Trainer.part_names`.
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([variable.value for variable in variables.values()])
         with trainer.clock.at(step, part):
             outputs = trainer.model(batch["image"], training=True)
-        task_loss = tf.add_n(list(trainer.loss.of_outputs(outputs, batch["label"], step).values()))
+        task_loss, parts = trainer.loss.of_outputs(outputs, batch["label"], step)
         scaled_loss = weight(task_loss)
         if trainer.loss_scale:
             scaled_loss = trainer.loss_scale.scaled(scaled_loss)
-    return task_loss, tape.gradient(scaled_loss, [variable.value for variable in variables.values()])
+    return tf.stack([task_loss, *parts.values()]), tape.gradient(
+        scaled_loss, [variable.value for variable in variables.values()]
+    )
 
 
 def _accumulated(
     trainer: Trainer, variables: Mapping[str, Any], batch: TrainingBatch, step: tf.Tensor, replicas: int
 ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
-    """Loss and gradients of a replica's batch, computed in `trainer.parts` parts that follow each other.
+    """Loss (as `_gradients` gives it) and gradients of a replica's batch, computed in parts that follow each other.
 
     Each part counts by its labeled pixels, so that the sum of a loss of single pixels is that of the whole batch.
     """

@@ -30,6 +30,10 @@ class SmallTrainer:
 
     averages = loss_scale = rate_scale = None
 
+    @staticmethod
+    def part_names():
+        return ()
+
     def __init__(self):
         image = keras.Input((None, None, 3))
         self.model = keras.Model(image, {"merged_logits": keras.layers.Conv2D(3, 1, strides=2, name="logits")(image)})

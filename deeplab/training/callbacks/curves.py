@@ -1,12 +1,14 @@
 """The curves of a training: `losses.csv` step by step, and `curves.png` with loss, learning rate and mean IoU.
 
-`losses.csv` has a line for every `log_steps` steps. A resumed training drops the lines after the step it resumes from.
+`losses.csv` has a line for every `log_steps` steps, with a column `loss/NAME` for each part of a sum of losses. A
+resumed training drops the lines after the step it resumes from.
 The numbers of evaluations are in `history.csv`, which `live_evaluation` writes.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,12 +31,15 @@ class Curves(Callback):
     def on_start(self, state: TrainState) -> None:
         self._path = pathlib.Path(state.config.train_logdir, LOSSES)
         kept = [row for row in read(self._path) if row["step"] <= state.step]
-        write_atomically(self._path, ",".join(("step", *NAMES)) + "\n" + "".join(map(line_of, kept)))
+        earlier = [name for row in kept for name in row if name != "step"]  # of another loss, perhaps
+        self._names = tuple(dict.fromkeys((*NAMES, *state.parts, *earlier)))
+        lines = [header_of(self._names), *(line_of(row, self._names) for row in kept)]
+        write_atomically(self._path, "".join(lines))
         self._drawn_at = -1
 
     def after_step(self, state: TrainState) -> None:
         if state.is_log_step:
-            line = line_of({"step": state.step, **{name: state.results[name] for name in NAMES}})
+            line = line_of({"step": state.step, **state.results}, self._names)
             with writing(self._path, len(line)), open(self._path, "a", encoding="utf-8") as file:
                 file.write(line)
 
@@ -53,9 +58,17 @@ class Curves(Callback):
         self._drawn_at = state.step
 
 
-def line_of(row: Mapping[str, float]) -> str:
-    """A line of `losses.csv`: enough digits to tell any two float32 numbers apart."""
-    return ",".join([str(int(row["step"])), *(f"{row[name]:.9g}" for name in NAMES)]) + "\n"
+def header_of(names: Sequence[str] = NAMES) -> str:
+    """The first line of `losses.csv`."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(("step", *names))
+    return text.getvalue()
+
+
+def line_of(row: Mapping[str, float], names: Sequence[str] = NAMES) -> str:
+    """A line of `losses.csv`: enough digits to tell any two float32 numbers apart; what a row lacks stays empty."""
+    values = (f"{row[name]:.9g}" if name in row else "" for name in names)
+    return ",".join([str(int(row["step"])), *values]) + "\n"
 
 
 def read(path: pathlib.Path) -> list[dict[str, float]]:

@@ -154,7 +154,8 @@ class LiveEvaluation(Callback):
 
     def _add_row(self, state: TrainState, metrics: dict[str, float]) -> None:
         results = state.results  # none before the first step of a resumed training
-        rates = {name: f"{results[name]:.6g}" if name in results else "" for name in ("total_loss", "learning_rate")}
+        names = ("total_loss", *state.parts, "learning_rate")
+        rates = {name: f"{results[name]:.6g}" if name in results else "" for name in names}
         row = {
             "step": str(state.step),
             "split": state.config.eval_split,

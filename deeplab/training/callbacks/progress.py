@@ -7,6 +7,7 @@ from typing import Any
 from deeplab.training import memory
 from deeplab.training.callbacks import Callback, Pace, register
 from deeplab.training.state import TrainState
+from deeplab.training.step import PART
 from deeplab.utils import console
 
 
@@ -56,8 +57,16 @@ class Progress(Callback):
         epoch = f"epoch {state.step / state.length.steps_per_epoch:.1f}  " if state.length.steps_per_epoch > 1 else ""
         return (
             f"{epoch}loss {results['total_loss']:.4f} "
-            f"(task {results['task_loss']:.4f}, weight decay {results['regularization_loss']:.4f})  "
+            f"({_parts(state)}, weight decay {results['regularization_loss']:.4f})  "
             f"learning rate {results['learning_rate']:.3g}  "
             f"{state.config.train_batch_size / seconds if seconds else 0:.1f} images/s"
             f"{f'  memory {memory.size_text(held)}' if held else ''}{self._last}"
         )
+
+
+def _parts(state: TrainState) -> str:
+    """The task loss, as the parts of a sum where it is one."""
+    parts = {name.removeprefix(PART): state.results[name] for name in state.parts} or {
+        "task": state.results["task_loss"]
+    }
+    return ", ".join(f"{name} {value:.4f}" for name, value in parts.items())

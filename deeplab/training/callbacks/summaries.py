@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.data import colormaps
+from deeplab.evaluation import examples
+from deeplab.evaluation.evaluator import Evaluator
 from deeplab.model import MERGED_LOGITS
 from deeplab.training.callbacks import Callback, Pace, register
 from deeplab.training.state import TrainState
+from deeplab.training.step import PART
 from deeplab.utils.errors import UserError
+from deeplab.visualization.prediction_images import Drawing, PredictedImage, prediction_grid
 from slim import kernels
 from slim.layers import variables_by_name
 
@@ -29,7 +34,7 @@ MAX_IMAGES = 4  # of a batch
 
 @register("summaries")
 class Summaries(Callback):
-    """Writes scalars every `log_steps` steps and after evaluations.
+    """Writes scalars every `log_steps` steps, and scalars and images after evaluations.
 
     Histograms of all weights, and images, are written every `save_summaries_secs`.
     """
@@ -44,7 +49,10 @@ class Summaries(Callback):
         self._pace.step(state.step)
         with writing(state), self._writer.as_default(state.step):
             if state.is_log_step:
-                for name, tag in TAGS.items():
+                for name, tag in {
+                    **TAGS,
+                    **{part: f"Losses/{part.removeprefix(PART)}" for part in state.parts},
+                }.items():
                     tf.summary.scalar(tag, state.results[name])
                 seconds = self._pace.lap(state.step)
                 tf.summary.scalar("global_step/sec", 1.0 / seconds if seconds else 0.0)
@@ -56,6 +64,8 @@ class Summaries(Callback):
         with writing(state), self._writer.as_default(state.step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"evaluation/{name}", value)
+            if state.evaluation:
+                tf.summary.image("evaluation/images", evaluated_images(state.evaluation[1], self._colors)[np.newaxis])
 
     def on_end(self, state: TrainState) -> None:
         with writing(state):
@@ -69,6 +79,26 @@ class Summaries(Callback):
                 tf.summary.image(tag, images, max_outputs=MAX_IMAGES)
         self._writer.flush()
         self._summarized_at = time.monotonic()
+
+
+def evaluated_images(evaluator: Evaluator, colors: np.ndarray) -> np.ndarray:
+    """Images spread over the split with prediction, label and overlay, and the classes' names beside their colors.
+
+    Args:
+      evaluator: its predictor predicts them again.
+      colors: uint8 [256, 3], RGB of each class.
+
+    Returns:
+      uint8 [height, width, 3], RGB.
+    """
+    images, drawing = evaluator.images, Drawing(pathlib.Path(), colors)
+    positions = np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).astype(int)).tolist()
+    found = examples.read(images, examples.predict_with(evaluator.predictor, images), positions)
+    drawn = [
+        PredictedImage(position, one.name, one.image, one.prediction, one.label).drawn(drawing)
+        for position, one in found
+    ]
+    return prediction_grid(drawn, images.dataset.class_names, colors)
 
 
 def samples(state: TrainState, colors: np.ndarray) -> dict[str, np.ndarray]:

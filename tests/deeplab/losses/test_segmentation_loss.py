@@ -108,11 +108,12 @@ def test_every_output_of_a_model_with_the_config():
     loss = segmentation_loss.from_config(config, ignore_label=255)
     labels = tf.constant([[[0, 0], [1, 255]]])
     outputs = {"merged_logits": tf.zeros([1, 2, 2, 2]), "logits_0.50": tf.zeros([1, 1, 1, 2])}
-    values = loss.of_outputs(outputs, labels, global_step=0)
+    total, parts = loss.of_outputs(outputs, labels, global_step=0)
     # The hardest two of four pixels: one of class 1 with weight 10, one of class 0.
-    assert {name: float(one) for name, one in values.items()} == pytest.approx(
-        dict.fromkeys(outputs, 2 * (10 + 1) / 2 * np.log(2)), rel=1e-6
-    )
+    expected = 2 * (10 + 1) / 2 * np.log(2)
+    for logits in outputs.values():
+        assert float(loss.value(logits, labels, 0)) == pytest.approx(expected, rel=1e-6)
+    assert float(total) == pytest.approx(2 * expected, rel=1e-6) and parts == {}
 
 
 def test_keras_config_round_trip():
@@ -148,7 +149,26 @@ def test_the_auxiliary_output_has_its_own_weight():
     logits, labels = batch()
     loss = losses.get("cross_entropy", auxiliary_weight=0.4)
     outputs = {"merged_logits": tf.constant(logits), "auxiliary_logits": tf.constant(logits[:, ::2, ::2])}
-    values = loss.of_outputs(outputs, tf.constant(labels), 0)
-    alone = float(loss.value(outputs["auxiliary_logits"], tf.constant(labels)))
-    assert float(values["auxiliary_logits"]) == pytest.approx(0.4 * alone)
-    assert float(values["merged_logits"]) == pytest.approx(float(loss.value(tf.constant(logits), tf.constant(labels))))
+    total, parts = loss.of_outputs(outputs, tf.constant(labels), 0)
+    main, auxiliary = (float(loss.value(one, tf.constant(labels))) for one in outputs.values())
+    assert {name: float(value) for name, value in parts.items()} == pytest.approx(
+        {"cross_entropy": main, "auxiliary": 0.4 * auxiliary}
+    )
+    assert float(total) == pytest.approx(main + 0.4 * auxiliary)
+
+
+def test_the_parts_of_a_sum_over_all_outputs_add_up():
+    logits, labels = batch()
+    loss = losses.get("cross_entropy + 0.5*dice + 0.25*focal(gamma=1.5)")
+    outputs = {"merged_logits": tf.constant(logits), "logits_0.50": tf.constant(logits[:, ::2, ::2])}
+    total, parts = loss.of_outputs(outputs, tf.constant(labels), 0)
+    assert tuple(parts) == loss.part_names(outputs) == ("cross_entropy", "0.5 * dice", "0.25 * focal(gamma=1.5)")
+    assert sum(float(value) for value in parts.values()) == pytest.approx(float(total), rel=1e-6)
+    half = sum(0.5 * value("dice", one.numpy(), labels) for one in outputs.values())
+    assert float(parts["0.5 * dice"]) == pytest.approx(half, rel=1e-6)
+
+
+def test_a_term_that_comes_twice_counts_twice():
+    logits, labels = batch()
+    once, twice = (value(loss, logits, labels) for loss in ("dice", "dice + dice"))
+    assert twice == pytest.approx(2 * once, rel=1e-6)

@@ -38,7 +38,7 @@ def make_state(**train) -> TrainState:
     return state
 
 
-def recalibrate(model):
+def recalibrate(model, brief=False):
     for layer in batch_norm_layers(model):
         layer.moving_mean.assign(np.full(layer.moving_mean.shape, 7.0))
 

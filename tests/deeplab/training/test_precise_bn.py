@@ -26,7 +26,7 @@ def two_batches():
 
 def test_statistics_become_the_mean_over_batches():
     model = small_model()
-    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
+    precise_bn.Recalibrator(StepClock(10))(model, two_batches(), 2)
     layer = precise_bn.batch_norm_layers(model)[0]
     np.testing.assert_allclose(layer.moving_mean.numpy(), [4.0, 0.0])
     np.testing.assert_allclose(layer.moving_variance.numpy(), [5.0, 0.0])
@@ -34,7 +34,7 @@ def test_statistics_become_the_mean_over_batches():
 
 def test_decay_is_as_before_afterwards():
     model = small_model()
-    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
+    precise_bn.Recalibrator(StepClock(10))(model, two_batches(), 2)
     assert precise_bn.batch_norm_layers(model)[0].norm.decay == 0.9
     model(np.full((1, 1, 2, 2), 14.0, np.float32), training=True)
     moved = precise_bn.batch_norm_layers(model)[0].moving_mean.numpy()
@@ -43,7 +43,7 @@ def test_decay_is_as_before_afterwards():
 
 def test_frozen_statistics_stay():
     model = small_model(train_statistics=False)
-    precise_bn.recalibrate(model, two_batches(), 2, StepClock(10))
+    precise_bn.Recalibrator(StepClock(10))(model, two_batches(), 2)
     np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean.numpy(), [0.0, 0.0])
 
 
@@ -61,6 +61,29 @@ def test_frozen_statistics_stay():
 def test_only_short_trainings_are_recalibrated(decay, steps, wanted, expected):
     layers = [BatchNorm(Norm(decay, 1e-3))]
     assert precise_bn.batches_needed(layers, steps, wanted) == expected
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(0.5, 10), (10.2, 11), (37.0, 37), (60.5, 60), (1e6, 60)])
+def test_evaluations_take_an_epoch_at_most(epoch, expected):
+    layers = [BatchNorm(Norm(0.9997, 1e-3))]
+    assert precise_bn.batches_needed(layers, 100, None, epoch) == expected
+    assert precise_bn.batches_needed(layers, 100, 3, epoch) == 3
+
+
+def test_the_pass_is_traced_once_until_batch_norms_are_frozen(monkeypatch):
+    traced, make = [], precise_bn._measuring_function
+    monkeypatch.setattr(precise_bn, "_measuring_function", lambda *args: traced.append(args[0]) or make(*args))
+    models, recalibrate = [small_model(), small_model()], precise_bn.Recalibrator(StepClock(10))
+    for _ in range(2):
+        for model in models:
+            recalibrate(model, two_batches(), 2)
+            np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean.numpy(), [4.0, 0.0])
+    assert traced == models
+    layer = precise_bn.batch_norm_layers(models[0])[0]
+    layer.norm, before = Norm(0.9, 1e-3, train_statistics=False), layer.moving_mean.numpy()
+    recalibrate(models[0], iter([tf.ones([1, 1, 2, 2])]), 1)
+    assert traced == [*models, models[0]]
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), before)
 
 
 def test_frozen_batch_norm_needs_no_batches():

@@ -329,3 +329,14 @@ def test_a_rate_that_waits_for_a_plateau_is_scaled():
     scale = tf.Variable(0.25)
     results, _ = one_step(rate_scale=scale, schedule={"learning_policy": "plateau"})
     assert results["learning_rate"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_parts_of_a_sum_of_losses_are_results(parts):
+    trainer = make_trainer(loss="cross_entropy + 0.5*dice", parts=parts, train_batch_norm=False)
+    results = make_train_step(trainer, tf.distribute.get_strategy())(make_batch(), tf.constant(0, tf.int64))
+    found = [float(results[f"loss/{name}"]) for name in trainer.part_names()]
+    assert trainer.part_names() == ("cross_entropy", "0.5 * dice") and min(found) > 0
+    assert sum(found) == pytest.approx(float(results["task_loss"]), rel=1e-6)
+    single = make_train_step(make_trainer(), tf.distribute.get_strategy())(make_batch(), tf.constant(0, tf.int64))
+    assert not [name for name in single if name.startswith("loss/")]

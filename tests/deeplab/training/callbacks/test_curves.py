@@ -43,6 +43,21 @@ def test_a_resumed_training_has_the_lines_of_one_that_never_stopped(tmp_path):
     assert whole == parts
 
 
+def test_parts_of_the_loss_have_columns_that_outlive_them(tmp_path, monkeypatch):
+    state = make_state(tmp_path)
+    monkeypatch.setattr(type(state), "parts", ("loss/dice(a=1, b=2)",))
+    callback, part = Curves(), {"loss/dice(a=1, b=2)": 0.125}
+    callback.on_start(state)
+    monkeypatch.setattr(type(state), "results", {**dict.fromkeys(curves.NAMES, 1.0), **part})
+    for state.step in (1, 2):
+        callback.after_step(state)
+    assert curves.read(tmp_path / curves.LOSSES)[1] == {"step": 2, **dict.fromkeys(curves.NAMES, 1.0), **part}
+    monkeypatch.undo()
+    run(Curves(), make_state(tmp_path, step=2))
+    rows = curves.read(tmp_path / curves.LOSSES)
+    assert [part.keys() <= row.keys() for row in rows] == [True, True, False, False]
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "step,total_loss\n1", "step\nx\n", "\0\n"])
 def test_damaged_files_have_no_rows(tmp_path, text):
     (tmp_path / "file").write_text(text)

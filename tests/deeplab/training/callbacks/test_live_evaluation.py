@@ -7,6 +7,8 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import yaml
 from support import tiny_backbone
 from support.callback_battery import CallbackBattery
 from support.errors import raises
@@ -75,6 +77,21 @@ def test_the_history_has_a_line_an_evaluation(trained):
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     assert {"total_loss", "learning_rate", "mean_iou", "pixel_accuracy", "iou/ground", "iou/disc"} <= rows[0].keys()
     assert all(0 <= float(row["mean_iou"]) <= 1 and row["split"] == "val" for row in rows)
+
+
+def test_tensorboard_shows_images_of_every_evaluation_with_the_names_of_the_classes(trained):
+    shown = {}
+    for path in sorted(trained.glob("events.out*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.tag == "evaluation/images":
+                    width, height, encoded = tf.make_ndarray(value.tensor)[:3]
+                    shown[event.step] = tf.io.decode_png(encoded).numpy()
+                    assert shown[event.step].shape == (int(height), int(width), 3)
+    assert sorted(shown) == [2, 4, 6]
+    dataset = yaml.safe_load((trained / "config.yml").read_text())
+    for color in dataset["colors"]:  # of the legend, at least
+        assert (shown[6] == color).all(-1).any(), color
 
 
 def test_the_best_folder_works_like_a_training_folder_and_has_the_same_numbers(trained, disc_records):

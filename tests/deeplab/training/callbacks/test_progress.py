@@ -1,6 +1,7 @@
 """Progress lines, and the live line of a terminal."""
 
 import pytest
+import tensorflow as tf
 from support.callback_battery import BATCH, CallbackBattery, make_state, run, step_results
 
 from deeplab.config.durations import Length
@@ -19,6 +20,16 @@ def test_lines_at_the_first_step_the_interval_and_the_last(tmp_path, capsys):
     assert [line.split()[1] for line in lines] == ["1/6", "4/6", "6/6"]
     assert "loss 0.2500 (task 0.2500, weight decay 0.0000)  learning rate 0.5  " in lines[1]
     assert lines[0].endswith("left ...") and lines[2].endswith("left 00:00")
+
+
+def test_a_sum_of_losses_is_shown_by_its_parts(tmp_path, capsys, monkeypatch):
+    state, progress = make_state(tmp_path, log_steps=1), Progress()
+    monkeypatch.setattr(type(state), "parts", ("loss/cross_entropy", "loss/0.5 * dice"))
+    progress.on_start(state)
+    parts = {"loss/cross_entropy": tf.constant(0.75), "loss/0.5 * dice": tf.constant(0.25)}
+    state.advance(BATCH, {**step_results(1.0), **parts})
+    progress.after_step(state)
+    assert "loss 1.0000 (cross_entropy 0.7500, 0.5 * dice 0.2500, weight decay 0.0000)" in capsys.readouterr().err
 
 
 def test_epoch_and_evaluations_are_in_the_line(tmp_path, capsys):
