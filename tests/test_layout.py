@@ -33,6 +33,7 @@ FLOORS = {
     "deeplab.training": 7,
     "deeplab.export": 7,
     "deeplab.serving": 7,
+    "deeplab.sharing": 7,
     "deeplab": 8,
 }
 SIBLINGS = [  # registries in which a format and its runtime have the same file name

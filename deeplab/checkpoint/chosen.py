@@ -11,7 +11,7 @@ import os
 import pathlib
 from typing import Any
 
-from deeplab.checkpoint import manager
+from deeplab.checkpoint import hub, manager
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -24,12 +24,14 @@ def chosen(source: str, which: str = LATEST) -> str:
     """Return the folder of the checkpoint that is meant; a note names the best one where the latest is taken.
 
     Args:
-      source: training folder; anything else is returned as it is if the latest is wanted.
+      source: training folder; anything else is returned as it is if the latest is wanted, but for a model on the
+        hub, which is downloaded.
       which: latest, best or averaged.
 
     Raises:
       UserError: the folder has no such checkpoint, or `source` is no folder (`checkpoint-not-found`).
     """
+    source = hub.local(source)
     folder = pathlib.Path(os.path.expanduser(source))
     if which == LATEST:
         _tell_of_best(folder)

@@ -7,7 +7,7 @@ import os
 import tarfile
 from typing import NoReturn
 
-from deeplab.checkpoint import bundle, zoo
+from deeplab.checkpoint import bundle, hub, zoo
 from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import STATE, all_checkpoints, latest
 from deeplab.utils.errors import UserError
@@ -35,7 +35,7 @@ _BY_SUFFIX = {
 
 def find(path: str | os.PathLike) -> Checkpoint:
     """Open the checkpoint that a path or name means; see `deeplab.checkpoint.open`."""
-    given = os.path.expanduser(os.fspath(path))
+    given = os.path.expanduser(hub.local(os.fspath(path)))
     if zoo.is_name(given):
         return Checkpoint(zoo.fetch(given))
     if not given:
@@ -67,7 +67,9 @@ def require_something(path: str) -> None:
         or a socket (`not-a-file`).
     """
     given = os.path.expanduser(path)
-    if not given or zoo.is_name(given):
+    if hub.is_address(given):
+        hub.parse(given)
+    if not given or zoo.is_name(given) or hub.is_address(given):
         return
     if os.path.exists(given):
         if not os.path.isdir(given):

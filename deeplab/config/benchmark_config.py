@@ -16,7 +16,7 @@ class BenchmarkConfig(Config):
 
     model: Texts = setting(
         (),
-        "Training folder, checkpoint, zoo:NAME or exported file; repeat the flag to compare several.",
+        "Training folder, checkpoint, zoo:NAME, hf://USER/NAME or exported file; repeat the flag to compare several.",
         required=True,
     )
     input: Texts = setting((), "Your own images instead of noise: files, folders or patterns; each keeps its size.")

@@ -13,7 +13,7 @@ from deeplab.config.prediction_config import ADD_FLIPPED_IMAGES, CHECKPOINT, CHE
 class ExportConfig(Config):
     """Export of a checkpoint."""
 
-    checkpoint_path: str = setting("", "Training folder, checkpoint prefix, or zoo:NAME.", required=True)
+    checkpoint_path: str = setting("", "Training folder, checkpoint prefix, zoo:NAME or hf://USER/NAME.", required=True)
     checkpoint: str = setting("latest", CHECKPOINT, choices=CHECKPOINTS)
     use_averages: bool = setting(True, USE_AVERAGES, rare=True)
     export_path: str = setting(

@@ -16,7 +16,9 @@ _MAX_GRID_PIXELS = 1 << 30
 class InspectConfig(Config):
     """Inspection of a checkpoint."""
 
-    checkpoint: str = setting("", "Training folder, prefix or file of a checkpoint, or zoo:NAME.", required=True)
+    checkpoint: str = setting(
+        "", "Training folder, prefix or file of a checkpoint, zoo:NAME or hf://USER/NAME.", required=True
+    )
     other: str = setting("", "A second checkpoint: show how it differs, instead of the variables.")
     filter: str = setting("", "Regular expression: only variables in whose names it is found.")
     values: bool = setting(False, "Show mean, standard deviation, minimum and maximum of each variable.")

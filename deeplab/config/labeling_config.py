@@ -8,7 +8,7 @@ from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Size, Texts, setting
 from deeplab.utils.errors import UserError
 
-_MODEL = "Training folder, checkpoint prefix, zoo:NAME, or an exported file with probabilities."
+_MODEL = "Training folder, checkpoint prefix, zoo:NAME, hf://USER/NAME, or an exported file with probabilities."
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from deeplab.utils.errors import UserError
 SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
 _MODEL = (
-    "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder, .keras, "
-    ".tflite, .onnx, .mnn, OpenVINO folder."
+    "Training folder, checkpoint prefix, zoo:NAME, hf://USER/NAME, or an exported file: frozen graph (.pb), "
+    "SavedModel folder, .keras, .tflite, .onnx, .mnn, OpenVINO folder."
 )
 _SAME = "The same as `model`."
 _POSTPROCESS = (

@@ -18,8 +18,8 @@ class ServeConfig(Config):
 
     model: str = setting(
         "",
-        "Training folder, checkpoint prefix, zoo:NAME, or an exported file: frozen graph (.pb), SavedModel folder, "
-        ".keras, .tflite, .onnx, .mnn, OpenVINO folder.",
+        "Training folder, checkpoint prefix, zoo:NAME, hf://USER/NAME, or an exported file: frozen graph (.pb), "
+        "SavedModel folder, .keras, .tflite, .onnx, .mnn, OpenVINO folder.",
         required=True,
     )
     compare: str = setting("", "A second model, to compare on the page; its name in addresses is NAME-2.")

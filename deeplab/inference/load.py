@@ -32,8 +32,8 @@ def load(
     """Load whatever predicts.
 
     Args:
-      source: training folder, prefix or file of a checkpoint, `zoo:NAME`, an exported file or a folder that holds
-        one, a live model from `deeplab.create_model`, or a Predictor, which is returned as it is.
+      source: training folder, prefix or file of a checkpoint, `zoo:NAME`, `hf://USER/NAME`, an exported file or a
+        folder that holds one, a live model from `deeplab.create_model`, or a Predictor, which is returned as it is.
       given: settings of `ModelConfig`, `ResizeConfig`, `InferenceConfig` by name; they complete or replace those of
         the `config.yml` beside a checkpoint. An exported file has its settings built in and takes none.
       dataset: known name or `dataset.yml` from which class names and colors are taken; unset = as trained.

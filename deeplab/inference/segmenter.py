@@ -122,8 +122,8 @@ class Segmenter:
     """Turns images into masks.
 
     Args:
-      source: a training folder (its latest checkpoint), a checkpoint's prefix, `zoo:NAME`, an exported file, or a model
-        of `deeplab.create_model`.
+      source: a training folder (its latest checkpoint), a checkpoint's prefix, `zoo:NAME`, `hf://USER/NAME`, an
+        exported file, or a model of `deeplab.create_model`.
       dataset: known name or `dataset.yml` from which class names and colors are taken (default: as trained).
       crop_size: height, width in pixels to which images are padded (default: each image keeps its own size).
       shrink_large_images: shrink images that exceed the crop, and enlarge their masks again.
