@@ -52,6 +52,8 @@ setup(
         "grpc": ["tensorflow-serving-api>=2.19"],  # deeplab.serving.Client over gRPC
         "beam": ["apache-beam>=2.70"],  # record building on many machines
         "geo": ["rasterio>=1.4"],  # TIFF of any bands and size, georeferences
+        "mlflow": ["mlflow-skinny>=3"],  # train --report_to=mlflow
+        "wandb": ["wandb>=0.21"],  # train --report_to=wandb
         "hub": ["huggingface_hub>=1.0"],  # push, pull, models at hf:// addresses
         "hf": ["pyarrow>=16"],  # parquet and Arrow files of Hugging Face datasets
         "medical": ["nibabel>=5.2", "pydicom>=3"],  # NIfTI volumes, DICOM images

@@ -8,8 +8,9 @@ from typing import Any
 from deeplab.config import durations
 from deeplab.config.data_config import IMAGE_SIDE
 from deeplab.config.fields import Config, Floats, Size, Texts, setting
-from deeplab.utils.errors import UserError
+from deeplab.utils.errors import UserError, nearest
 
+TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")
 IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
 
 SCALE_FACTOR: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
@@ -333,6 +334,12 @@ class TrainConfig(Config):
     save_summaries_images: bool = setting(
         False, "Show images, labels and predictions in the summaries.", resumable=True
     )
+    report_to: Texts = setting(
+        (TENSORBOARD,),
+        "Where losses and metrics are sent, separated by commas: tensorboard, mlflow and wandb (extras of the same "
+        "names); none = nowhere.",
+        resumable=True,
+    )
     profile_logdir: str = setting("", "Folder for a profile of a few steps (unset: none).", rare=True, resumable=True)
     num_replicas: int = setting(1, "Number of worker machines.", min=1, rare=True)
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found automatically")
@@ -360,7 +367,16 @@ class TrainConfig(Config):
         words = (word.strip().lstrip("-") for text in self.allow_changes for word in text.split(","))
         return tuple(word for word in words if word)
 
+    def trackers(self) -> tuple[str, ...]:
+        """Return the names in `report_to` one by one, however they were written."""
+        words = (word.strip().lower() for text in self.report_to for word in text.split(","))
+        return tuple(dict.fromkeys(word for word in words if word and word != "none"))
+
     def validate(self) -> None:
+        for name in self.trackers():
+            if name not in TRACKERS:
+                rule = f"{name!r} is no tracker"
+                raise UserError("unknown-name", rule, nearest(name, TRACKERS), field="report_to", value=name)
         low, high, step = self.min_scale_factor, self.max_scale_factor, self.scale_factor_step_size
         if low > high:
             rule = f"{low:g} is above `max_scale_factor={high:g}`"

@@ -35,7 +35,7 @@ class Callback:
 registry: Registry[type[Callback]] = Registry("callback")
 for _name in (
     *("profiler", "progress", "summaries", "augmented_samples", "curves", "live_evaluation"),
-    *("checkpoints", "weight_averaging", "training_report"),
+    *("checkpoints", "weight_averaging", "training_report", "experiment_trackers"),
 ):
     registry.register_lazily(_name, f"deeplab.training.callbacks.{_name}")
 

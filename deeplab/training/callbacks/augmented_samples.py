@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import TENSORBOARD
 from deeplab.model import padding_color
 from deeplab.training.callbacks import Callback, register
 from deeplab.training.callbacks.summaries import writing
@@ -55,10 +56,11 @@ class AugmentedSamples(Callback):
         style = GridStyle(COUNT, min(CELL, max(height, width)))
         grid = next(iter(batch_grids(split, {**sizes, **batch}, padding, heading, style)))
         drawn = grid.draw()
-        with writing(state):
-            writer = tf.summary.create_file_writer(state.config.train_logdir, filename_suffix=".samples")
-            with writer.as_default(state.step):
-                tf.summary.image("augmented_samples", drawn[np.newaxis])
-            writer.close()
+        if TENSORBOARD in state.config.trackers():
+            with writing(state):
+                writer = tf.summary.create_file_writer(state.config.train_logdir, filename_suffix=".samples")
+                with writer.as_default(state.step):
+                    tf.summary.image("augmented_samples", drawn[np.newaxis])
+                writer.close()
         encoded = cv2.imencode(".png", np.ascontiguousarray(drawn[..., ::-1]))[1]
         write_atomically(pathlib.Path(state.config.train_logdir) / FILE_NAME, encoded.tobytes())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deeplab.config.training_config import TENSORBOARD
 from deeplab.data import colormaps
 from deeplab.evaluation import examples
 from deeplab.evaluation.evaluator import Evaluator
@@ -40,12 +41,17 @@ class Summaries(Callback):
     """
 
     def on_start(self, state: TrainState) -> None:
+        self._writer = None
+        if TENSORBOARD not in state.config.trackers():
+            return
         self._pace, self._summarized_at = Pace(state.step), time.monotonic()
         self._colors = colormaps.colors_for(state.dataset.colors, state.dataset.num_classes)
         with writing(state):
             self._writer = tf.summary.create_file_writer(state.config.train_logdir)
 
     def after_step(self, state: TrainState) -> None:
+        if self._writer is None:
+            return
         self._pace.step(state.step)
         with writing(state), self._writer.as_default(state.step):
             if state.is_log_step:
@@ -60,6 +66,8 @@ class Summaries(Callback):
                 self._summarize(state)
 
     def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
+        if self._writer is None:
+            return
         self._pace.interrupt()
         with writing(state), self._writer.as_default(state.step):
             for name, value in metrics.items():
@@ -68,8 +76,9 @@ class Summaries(Callback):
                 tf.summary.image("evaluation/images", evaluated_images(state.evaluation[1], self._colors)[np.newaxis])
 
     def on_end(self, state: TrainState) -> None:
-        with writing(state):
-            self._writer.flush()
+        if self._writer is not None:
+            with writing(state):
+                self._writer.flush()
 
     def _summarize(self, state: TrainState) -> None:
         for name, variable in variables_by_name(state.model).items():

@@ -53,3 +53,11 @@ def test_a_full_disk_is_an_error_of_the_folder(tmp_path):
 @pytest.mark.parametrize("name", ["total_loss_1", "Losses/clone_loss", "Losses/regularization_loss", "learning_rate"])
 def test_tags_are_the_references(name):
     assert name in summaries.TAGS.values()
+
+
+def test_no_files_are_written_where_tensorboard_is_not_wanted(tmp_path):
+    state = make_state(tmp_path, report_to=("none",), save_summaries_images=True)
+    callback = Summaries()
+    run(callback, state)
+    callback.on_evaluation(state, {"mean_iou": 0.5})
+    assert list(tmp_path.iterdir()) == []
