@@ -1,4 +1,4 @@
-"""Config of what makes a model smaller while it trains: pruning."""
+"""Config of what makes small models: pruning, and distillation from a larger model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRUCTURE = re.compile(r"(\d{1,3})([:x])(\d{1,3})", re.ASCII)
 
 @dataclass(frozen=True)
 class CompressionConfig(Config):
-    """Pruning."""
+    """Pruning and distillation."""
 
     prune_sparsity: float = setting(
         0.0,
@@ -49,6 +49,34 @@ class CompressionConfig(Config):
         rare=True,
     )
 
+    distill_from: str = setting(
+        "",
+        "Teacher: a model of the same classes whose predictions the training learns as well; a training folder, a "
+        "checkpoint, zoo:NAME or an exported file (unset: none).",
+    )
+    distill_weight: float = setting(1.0, "Factor of the teacher's loss beside that of the labels.", min=0)
+    distill_temperature: float = setting(
+        2.0,
+        "Divisor of the logits of both: a higher one shows more of what the teacher holds for less likely.",
+        above=0,
+        max=100,
+        because="all classes would look alike",
+    )
+    distill_on: str = setting(
+        "logits",
+        "What is learned from the teacher: logits = its probabilities; features = where its last features are large "
+        "(attention transfer; needs a checkpoint as teacher).",
+        choices=("logits", "features"),
+        rare=True,
+    )
+    distill_cache: str = setting(
+        "",
+        "Folder in which the teacher's probabilities of every image are kept: useful if images are not augmented, or "
+        "for several trainings of the same seed (unset: none).",
+        rare=True,
+        resumable=True,
+    )
+
     def structure(self) -> tuple[str, int, int]:
         """Return `prune_structure` as (kind, N, M): ("", 1, 1), (":", 2, 4) or ("x", 1, 4)."""
         found = _STRUCTURE.fullmatch(self.prune_structure)
@@ -63,6 +91,9 @@ class CompressionConfig(Config):
             rule = f"is no regular expression: {error}"
             raise UserError("wrong-type", rule, field="prune_keep", value=self.prune_keep) from None
         self._check_structure()
+        if self.distill_cache and self.distill_on == "features":
+            rule = "keeps probabilities, and `distill_on=features` uses none"
+            raise UserError("conflicting-settings", rule, "leave it out", field="distill_cache")
 
     def _check_structure(self) -> None:
         kind, first, second = self.structure()

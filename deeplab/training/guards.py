@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from deeplab.data import pipeline
 from deeplab.data.decoding import reported
+from deeplab.training.distillation import TEACHER
 from deeplab.training.loss_watch import LossWatch
 from deeplab.training.step import TrainingBatch
 from deeplab.utils import console
@@ -62,7 +63,7 @@ def run_step(
       UserError: the batch has a label that is no class (it is saved in `folder`), or memory ran out.
     """
     try:
-        tensors = {name: value for name, value in batch.items() if name in ("image", "label")}
+        tensors = {name: value for name, value in batch.items() if name in ("image", "label", TEACHER)}
         return train_step(tensors, tf.constant(step, tf.int64))
     except tf.errors.ResourceExhaustedError:
         need, hint = advise()

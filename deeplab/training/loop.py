@@ -21,6 +21,7 @@ from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
 from deeplab.training import (
     callbacks,
+    distillation,
     distribution,
     evaluation_model,
     freezing,
@@ -33,6 +34,7 @@ from deeplab.training import (
     setup,
 )
 from deeplab.training.averages import Averages
+from deeplab.training.distillation import Distillation
 from deeplab.training.loss_scale import LossScale
 from deeplab.training.loss_watch import LossWatch
 from deeplab.training.randomness import StepClock
@@ -83,8 +85,8 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
     memory.warn(trainer, config, dataset.num_classes)
 
     # ---- data
-    def batches_from(step: int) -> Iterator[TrainingBatch]:
-        return iter(setup.training_batches(configs, dataset, prepared.shards, strategy, seed, step))
+    def batches_from(step: int, teacher: Distillation | None = None) -> Iterator[TrainingBatch]:
+        return iter(setup.training_batches(configs, dataset, prepared.shards, strategy, seed, step, teacher))
 
     # ---- steps
     watch = LossWatch(config.loss_guard, trainer.total_steps, from_scratch=not config.tf_initial_checkpoint)
@@ -110,7 +112,7 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
                 actor.on_start(state)
         if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
             return prepared.resumed.prefix
-        _take_steps(state, step_at, batches_from(first_step), prepared.shards, stop)
+        _take_steps(state, step_at, batches_from(first_step, trainer.distillation), prepared.shards, stop)
         if state.is_last_step:
             evaluation_model.recalibrate_for_good(state)
             if trainer.pruning:
@@ -139,6 +141,8 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
             training_progress=clock.fraction,
             with_auxiliary_head=configs.loss.auxiliary_loss_weight > 0,
         )
+        if configs.compression.distill_from and configs.compression.distill_on == "features":
+            model = distillation.with_features(model)
         clock.control(model, prepared.seed)
         weights = variables_by_name(model)
         optimizer = optimizers.make(schedule, {name: v for name, v in weights.items() if v.trainable})
@@ -147,6 +151,8 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         waits = schedule.learning_policy == "plateau"
         rate_scale = tf.Variable(1.0, trainable=False, name="learning_rate_scale") if waits else None
         masks = _make_pruning(configs, length, {name: v for name, v in weights.items() if v.trainable})
+    with strategy.scope():  # after the model, whose first weights depend on what was made before
+        teacher = distillation.make(configs.compression, prepared.dataset)
     weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
     return Trainer(
         model,
@@ -162,6 +168,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         loss_scale,
         rate_scale,
         masks,
+        teacher,
     )
 
 

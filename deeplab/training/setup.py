@@ -47,6 +47,7 @@ from deeplab.losses import class_balance
 from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size
 from deeplab.training import class_weights, freezing, optimizers, pruning, record_statistics, schedules
+from deeplab.training.distillation import Distillation
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
@@ -392,6 +393,7 @@ def training_batches(
     strategy: tf.distribute.Strategy,
     seed: int,
     start: int = 0,
+    teacher: Distillation | None = None,
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Endless batches as `pipeline.train_batches` gives them, spread over the devices where there are several.
 
@@ -402,6 +404,7 @@ def training_batches(
       strategy: the devices.
       seed: the same seed gives the same batches.
       start: number of steps already done; the batches continue from there.
+      teacher: adds its probabilities, where it cannot run inside the step.
 
     Raises:
       UserError: as `pipeline.train_batches`.
@@ -425,6 +428,7 @@ def training_batches(
         start=start,
         bands=dataset.image_bands,
     )
+    batches = teacher.add_to(batches) if teacher else batches
     return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
 
 

@@ -13,6 +13,7 @@ from deeplab.config.training_config import OptimizerConfig
 from deeplab.losses.segmentation_loss import SegmentationLoss
 from deeplab.training import gradients, schedules
 from deeplab.training.averages import Averages
+from deeplab.training.distillation import DISTILLATION, FEATURES, Distillation
 from deeplab.training.loss_scale import LossScale
 from deeplab.training.optimizers import Optimizer
 from deeplab.training.pruning import Pruning
@@ -41,6 +42,7 @@ class Trainer:
       loss_scale: of float16, if that is used.
       rate_scale: float32 scalar that the learning rate is multiplied by; None = 1.
       pruning: masks of kernels, if there are any.
+      distillation: the loss between the model and a teacher, if there is one.
     """
 
     model: keras.Model
@@ -56,6 +58,7 @@ class Trainer:
     loss_scale: LossScale | None = None
     rate_scale: tf.Variable | None = None
     pruning: Pruning | None = None
+    distillation: Distillation | None = None
 
     def trainable(self) -> dict[str, keras.Variable]:
         """The model's trainable variables by name."""
@@ -70,7 +73,7 @@ class Trainer:
 
     def part_names(self) -> tuple[str, ...]:
         """The parts of which the task loss is the sum, by name; none where it is of one piece."""
-        return self.loss.part_names(self.model.output)
+        return (*self.loss.part_names(self.model.output), *([DISTILLATION] if self.distillation else []))
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of a step, float32 scalar."""
@@ -172,8 +175,12 @@ def _gradients(
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([variable.value for variable in variables.values()])
         with trainer.clock.at(step, part):
-            outputs = trainer.model(batch["image"], training=True)
+            outputs = dict(trainer.model(batch["image"], training=True))
+        features = outputs.pop(FEATURES, None)
         task_loss, parts = trainer.loss.of_outputs(outputs, batch["label"], step)
+        if trainer.distillation:
+            parts[DISTILLATION] = trainer.distillation.loss(outputs, batch, features, trainer.loss.ignore_label)
+            task_loss += parts[DISTILLATION]
         scaled_loss = weight(task_loss)
         if trainer.loss_scale:
             scaled_loss = trainer.loss_scale.scaled(scaled_loss)
@@ -191,17 +198,18 @@ def _accumulated(
     """
     if trainer.parts == 1:
         return _gradients(trainer, variables, batch, step, 0, lambda loss: loss / replicas)
-    images, labels = (
-        tf.reshape(batch[name], tf.concat([[trainer.parts, -1], tf.shape(batch[name])[1:]], 0))
-        for name in ("image", "label")
-    )
-    images = tf.ensure_shape(images, [trainer.parts, None, *batch["image"].shape[1:]])
-    labels = tf.ensure_shape(labels, [trainer.parts, None, *batch["label"].shape[1:]])
-    counts = tf.reduce_sum(tf.cast(_labeled(trainer, labels), tf.float32), axis=[1, 2, 3])
+    split = {
+        name: tf.ensure_shape(
+            tf.reshape(whole, tf.concat([[trainer.parts, -1], tf.shape(whole)[1:]], 0)),
+            [trainer.parts, None, *whole.shape[1:]],
+        )
+        for name, whole in batch.items()
+    }
+    counts = tf.reduce_sum(tf.cast(_labeled(trainer, split["label"]), tf.float32), axis=[1, 2, 3])
     weights = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
 
     def of_part(part):
-        content = {"image": images[part], "label": labels[part]}
+        content = {name: parts[part] for name, parts in split.items()}
         loss, of_loss = _gradients(
             trainer, variables, content, step, part, lambda value: value * (weights[part] / replicas)
         )

@@ -1,0 +1,229 @@
+"""A loss that teaches a model what another one, usually larger, predicts: its probabilities, or where it looks.
+
+A teacher whose layers are known (a checkpoint, a model of this package) runs inside the training step, on the augmented
+images. An exported file runs while batches are made, and its probabilities travel with them; with a folder for a cache
+they are read from there if the same image was seen before. Used by the training step. It never trains the teacher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deeplab.config.compression_config import CompressionConfig
+from deeplab.data.bands import RGB
+from deeplab.data.dataset import Dataset
+from deeplab.inference.load import load
+from deeplab.inference.predictor import ModelPredictor, Predictor
+from deeplab.model import MERGED_LOGITS
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
+from slim import kernels
+
+FEATURES = "features"  # a model's output in training: what the logits are computed from
+DISTILLATION = "distillation"  # name of the part of the loss
+TEACHER = "teacher"  # part of a batch: the teacher's probabilities, float16 [B, h, w, classes]
+_LOGITS_LAYERS = ("logits.semantic", "logits.subpixel")
+_SMALLEST = 1e-6  # probability, so that logarithms of float16 values are finite
+_CACHE_STRIDE = 4  # image size over the size of stored probabilities
+
+
+class Distillation:
+    """The teacher, and the loss between its predictions and the student's.
+
+    Args:
+      config: which teacher, how much it counts.
+      dataset: whose classes it must have.
+
+    Raises:
+      UserError: there is no such teacher, it has other classes or bands, or it is an exported file whose features are
+        asked for.
+    """
+
+    def __init__(self, config: CompressionConfig, dataset: Dataset):
+        self.config = config
+        self.teacher = load(config.distill_from)
+        _require_fit(self.teacher, dataset, config)
+        self._in_step = isinstance(self.teacher, ModelPredictor) and not config.distill_cache
+        self._features = None
+        if not self._in_step:
+            _require_probabilities(self.teacher)
+        if config.distill_on == "features":
+            if not isinstance(self.teacher, ModelPredictor):
+                rule = f"{self.teacher.source} is an exported file, which does not show its features"
+                hint = "`distill_on=logits`, or a checkpoint as teacher"
+                raise UserError("not-supported", rule, hint, field="distill_on", value="features")
+            self._features = keras.Model(self.teacher.model.input, features_of(self.teacher.model))
+
+    def loss(
+        self, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor], features: Any, ignore_label: int
+    ) -> tf.Tensor:
+        """The loss of a batch, times `distill_weight`: float32 scalar.
+
+        Args:
+          outputs: the student's, with `merged_logits` [B, h, w, classes].
+          batch: image float32 [B, H, W, C], 0..255, label int32 [B, H, W], and `teacher` where `add_to` adds it.
+          features: the student's output `FEATURES` with `distill_on=features`, else None.
+          ignore_label: pixels with this label do not count.
+        """
+        if self._features is not None:
+            attention = attention_loss(features, self._features(batch["image"], training=False))
+            return self.config.distill_weight * attention
+        logits = tf.cast(outputs[MERGED_LOGITS], tf.float32)
+        height, width = _sides(logits)
+        temperature = self.config.distill_temperature
+        if self._in_step:
+            assert isinstance(self.teacher, ModelPredictor)
+            scores = kernels.resize_bilinear(self.teacher.logits_of(batch["image"]), height, width)
+        else:
+            soft = kernels.resize_bilinear(tf.cast(batch[TEACHER], tf.float32), height, width)
+            scores = tf.math.log(tf.maximum(soft, _SMALLEST))
+        labels = kernels.resize_nearest(batch["label"][..., tf.newaxis], height, width)[..., 0]
+        counts = tf.cast(tf.not_equal(labels, ignore_label), tf.float32)
+        return self.config.distill_weight * soft_target_loss(logits, tf.stop_gradient(scores), counts, temperature)
+
+    def add_to(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches with the probabilities of a teacher that cannot run inside the step, or that are cached."""
+        if self._in_step or self._features is not None:
+            return batches
+        classes = self.teacher.num_classes
+
+        def add(batch):
+            (probabilities,) = tf.numpy_function(self._probabilities, [batch["image"]], [tf.float16])
+            probabilities.set_shape([batch["image"].shape[0], None, None, classes])
+            return {**batch, TEACHER: probabilities}
+
+        return batches.map(add, num_parallel_calls=1, deterministic=True).prefetch(1)
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of a batch, float16 [B, (H-1)//4+1, (W-1)//4+1, classes]."""
+        return np.stack([self._of_image(image) for image in images.round().clip(0, 255).astype(np.uint8)])
+
+    def _of_image(self, image: np.ndarray) -> np.ndarray:
+        path = self._cached(image)
+        if path and path.is_file():
+            return np.load(path, allow_pickle=False)
+        found = self.teacher.predict(image).probabilities
+        assert found is not None  # required at the start
+        size = [(side - 1) // _CACHE_STRIDE + 1 for side in image.shape[:2]]
+        small = kernels.resize_bilinear(found[np.newaxis], *size).numpy()[0].astype(np.float16)
+        if path:
+            content = io.BytesIO()
+            np.save(content, small)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content.getvalue())
+        return small
+
+    def _cached(self, image: np.ndarray) -> pathlib.Path | None:
+        """Where the probabilities of an image are stored: named after teacher and pixels."""
+        if not self.config.distill_cache:
+            return None
+        facts = f"{self.teacher.source} {self.teacher.step} {_age(self.teacher.source)} {image.shape}"
+        name = hashlib.sha256(facts.encode() + image.tobytes()).hexdigest()
+        return pathlib.Path(os.path.expanduser(self.config.distill_cache), name[:2], f"{name}.npy")
+
+
+def make(config: CompressionConfig, dataset: Dataset) -> Distillation | None:
+    """The teacher that the config names; None where it names none."""
+    if not config.distill_from:
+        return None
+    made = Distillation(config, dataset)
+    console.note(f"the teacher is {made.teacher.source}: {config.distill_on}, weight {config.distill_weight:g}")
+    return made
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """The same model with one more output, `FEATURES`."""
+    return keras.Model(model.input, {**model.output, FEATURES: features_of(model)}, name=model.name)
+
+
+def features_of(model: keras.Model) -> Any:
+    """What the logits of a model are computed from: [B, h, w, C].
+
+    Raises:
+      UserError: the model has no such layer, or an image pyramid around it.
+    """
+    layers = [layer for layer in model.layers if layer.name in _LOGITS_LAYERS]
+    if not layers:
+        rule = "the logits of this model have no layer of their own: an image pyramid, or logits of a decoder"
+        raise UserError("not-supported", rule, "`distill_on=logits`", field="distill_on", value="features")
+    found = layers[0].input
+    return found[0] if isinstance(found, (list, tuple)) else found
+
+
+def soft_target_loss(student: tf.Tensor, teacher: tf.Tensor, counts: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Kullback-Leibler divergence of softened probabilities, times the temperature squared, mean over pixels.
+
+    Hinton et al. 2015, arXiv:1503.02531, section 2: the factor keeps gradients of one size at every temperature.
+
+    Args:
+      student, teacher: logits, float32 [B, h, w, classes]; the teacher's may be logarithms of probabilities.
+      counts: float32 [B, h, w], 1 where a pixel counts, else 0.
+      temperature: both are divided by it.
+    """
+    soft = tf.nn.softmax(teacher / temperature)
+    distance = soft * (tf.nn.log_softmax(teacher / temperature) - tf.nn.log_softmax(student / temperature))
+    of_pixel = tf.reduce_sum(distance, axis=-1)
+    return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(of_pixel * counts), tf.reduce_sum(counts))
+
+
+def attention_loss(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
+    """Squared distance of two attention maps of length 1, mean over images.
+
+    Zagoruyko and Komodakis 2017, arXiv:1612.03928, equation 2 with p = 2. A map is the sum of the squares of all
+    channels, so that the numbers of channels may differ. The teacher's is resized to the student's size.
+
+    Args:
+      student, teacher: features [B, h, w, C] of any size and float type.
+    """
+    own, other = (tf.reduce_sum(tf.cast(one, tf.float32) ** 2, axis=-1, keepdims=True) for one in (student, teacher))
+    other = kernels.resize_bilinear(other, *_sides(own))
+    maps = [tf.math.l2_normalize(tf.reshape(one, [tf.shape(one)[0], -1]), axis=1) for one in (own, other)]
+    return tf.reduce_mean(tf.reduce_sum((maps[0] - tf.stop_gradient(maps[1])) ** 2, axis=1))
+
+
+def _sides(maps: tf.Tensor) -> list[Any]:
+    """Height and width: ints where they are known, else int32 scalars."""
+    shape = tf.shape(maps)
+    return [shape[axis] if maps.shape[axis] is None else maps.shape[axis] for axis in (1, 2)]
+
+
+def _age(source: str) -> str:
+    """When a teacher's file was written, so that another teacher of the same name has other entries in the cache."""
+    for path in (source, f"{source}.index"):
+        if os.path.exists(path):
+            return str(os.stat(path).st_mtime_ns)
+    return ""
+
+
+def _require_probabilities(teacher: Predictor) -> None:
+    """Refuses a teacher that computes labels alone, before batches ask for more."""
+    if teacher.predict(np.zeros((33, 33, 3), np.uint8)).probabilities is None:
+        rule = "computes labels alone; a teacher needs probabilities"
+        raise UserError("no-probabilities", rule, "export it with probabilities", where=teacher.source)
+
+
+def _require_fit(teacher: Predictor, dataset: Dataset, config: CompressionConfig) -> None:
+    """Refuses a teacher of other classes or bands."""
+    if teacher.num_classes != dataset.num_classes:
+        rule = f"{teacher.source} has {teacher.num_classes} classes, {dataset.name} {dataset.num_classes}"
+        raise UserError("class-count-mismatch", rule, "give a teacher of the same classes", field="distill_from")
+    if teacher.names_are_known and teacher.class_names != tuple(dataset.class_names):
+        rule = f"{teacher.source} has the classes {', '.join(teacher.class_names)}, not those of {dataset.name}"
+        hint = "give a teacher of the same classes in the same order"
+        raise UserError("other-dataset", rule, hint, field="distill_from", value=config.distill_from)
+    by_file = not isinstance(teacher, ModelPredictor) or bool(config.distill_cache)
+    if teacher.bands.channels != dataset.image_bands.channels or (by_file and dataset.image_bands != RGB):
+        rule = f"{teacher.source} takes {teacher.bands.channels} channels, {dataset.image_bands.channels} are needed"
+        if teacher.bands.channels == dataset.image_bands.channels:
+            rule = "exported files and a cache need 8-bit RGB images"
+        raise UserError("wrong-channels", rule, "give another teacher", field="distill_from")
