@@ -58,6 +58,7 @@ def summary(reader: Checkpoint) -> str:
     """Return what a checkpoint is, one fact per line."""
     from deeplab.checkpoint import compare, names
     from deeplab.checkpoint.bundle import step_in_name
+    from deeplab.checkpoint.foreign.sources import ImportedCheckpoint
     from deeplab.checkpoint.infer_config import describe
 
     found = describe(reader)
@@ -75,6 +76,9 @@ def summary(reader: Checkpoint) -> str:
         ("parameters", f"{compare.parameters(reader, model):,} in {len(model)} variables"),
         ("training state", f"{len(reader.shapes) - len(model)} variables"),
     ]
+    if isinstance(reader, ImportedCheckpoint):
+        flags = console.spelled(" ".join(reader.setting_texts()))
+        facts[2:4] = [("flags", flags), ("source", reader.source.title)]
     return "\n".join(f"{name + ':':18}{value}" for name, value in facts)
 
 

@@ -39,6 +39,10 @@ class Options:
       output_stride: input size over feature size: 8, 16 or 32.
       train_batch_norm: whether the statistics of batch norm are updated in training.
       batch_norm_decay: of the moving averages; None = the family's own.
+      batch_norm_epsilon: added to the variance; None = the family's own.
+      symmetric_padding: strided layers pad as much before as after, for images of any size; otherwise as TensorFlow's
+        "same" does, which differs for even sizes. Xception and ResNets always pad symmetrically.
+      dilation: which layers a lost stride dilates, see `slim.layers.AtrousPlan`.
       fold_batch_norm: build without batch norm, with biases.
       sync_batch_norm: batch norm sees the whole batch of several replicas.
       group_norm: group norm in place of batch norm; it cannot be folded.
@@ -56,6 +60,9 @@ class Options:
     output_stride: int = 16
     train_batch_norm: bool = True
     batch_norm_decay: float | None = None
+    batch_norm_epsilon: float | None = None
+    symmetric_padding: bool = False
+    dilation: str = "after"
     fold_batch_norm: bool = False
     sync_batch_norm: bool = False
     group_norm: bool = False
@@ -72,8 +79,14 @@ class Options:
     def norm(self, decay: float, epsilon: float) -> Norm:
         """Batch norm by these options and the family's own decay and epsilon."""
         own = decay if self.batch_norm_decay is None else self.batch_norm_decay
+        epsilon = epsilon if self.batch_norm_epsilon is None else self.batch_norm_epsilon
         folded = self.fold_batch_norm and not self.group_norm
         return Norm(own, epsilon, self.train_batch_norm, folded, self.sync_batch_norm, self.group_norm)
+
+    @property
+    def padding(self) -> str:
+        """The padding of strided convolutions of families that pad as TensorFlow does."""
+        return "fixed" if self.symmetric_padding else "same"
 
 
 def multi_grid(options: Options, units: int) -> tuple[int, ...]:
@@ -121,6 +134,7 @@ class Backbone:
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
       batch_norm_decay: of its moving averages.
       own_normalization: input is 0..255 as it is; the backbone normalizes it.
+      dilations: the values of `Options.dilation` that it knows.
       own_padding_color: RGB, 0..255, where padding is not of the color that normalization turns into 0.
     """
 
@@ -131,6 +145,7 @@ class Backbone:
     batch_norm_decay: float = 0.9997
     own_normalization: bool = False
     own_padding_color: RGB | None = None
+    dilations: tuple[str, ...] = ("after",)
 
     @property
     def padding_color(self) -> RGB:

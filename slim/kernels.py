@@ -90,23 +90,27 @@ def batch_norm_training_synced(inputs, gamma, beta, epsilon: float):
     return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
 
 
-def resize_bilinear(inputs, height, width):
-    """Bilinear resize whose corners stay on the corners (align_corners); not rounded.
+def resize_bilinear(inputs, height, width, align_corners: bool = True):
+    """Bilinear resize; not rounded.
 
-    A side of length 1, before or after, samples the first row or column.
+    A side of length 1, before or after, samples the first row or column (with `align_corners`; else the middle).
 
     Args:
       inputs: [B, H, W, C] float.
       height, width: wanted size, ints or int32 scalars.
+      align_corners: the centers of the corner pixels stay on each other; otherwise their outer edges do, as PyTorch's
+        `align_corners=False` and TensorFlow's `half_pixel_centers=True` have it.
 
     Returns:
       [B, height, width, C] float32.
     """
     if not tf:
-        return resize_bilinear_portable(inputs, height, width)
+        return resize_bilinear_portable(inputs, height, width, align_corners)
     inputs = tf.convert_to_tensor(inputs)
     size = tf.stack([height, width])
-    outputs = tf.raw_ops.ResizeBilinear(images=inputs, size=size, align_corners=True, half_pixel_centers=False)
+    outputs = tf.raw_ops.ResizeBilinear(
+        images=inputs, size=size, align_corners=align_corners, half_pixel_centers=not align_corners
+    )
     return _with_static_size(outputs, inputs, height, width)
 
 
@@ -116,11 +120,11 @@ def _with_static_size(outputs, inputs, height, width):
     return outputs
 
 
-def resize_bilinear_portable(inputs, height, width):
+def resize_bilinear_portable(inputs, height, width, align_corners: bool = True):
     """Twin of `resize_bilinear`: two gathers and a blend per axis."""
     outputs = ops.cast(inputs, "float32")
     for axis, length in ((1, height), (2, width)):
-        outputs = _interpolate(outputs, axis, length)
+        outputs = _interpolate(outputs, axis, length, align_corners)
     return outputs
 
 
@@ -161,9 +165,15 @@ def _positions(old, new):
     return ops.arange(new, dtype="float32") * ops.where(ops.equal(new, 1), 0.0, step)
 
 
-def _interpolate(values, axis: int, length):
+def _positions_of_centers(old, new):
+    """Where the centers of `new` pixels are on a side of `old` pixels: float32 [new], 0 .. old - 1."""
+    step = ops.cast(old, "float32") / ops.cast(new, "float32")
+    return ops.clip((ops.arange(new, dtype="float32") + 0.5) * step - 0.5, 0.0, ops.cast(old - 1, "float32"))
+
+
+def _interpolate(values, axis: int, length, align_corners: bool):
     old = ops.shape(values)[axis]
-    position = _positions(old, length)
+    position = _positions(old, length) if align_corners else _positions_of_centers(old, length)
     low = ops.minimum(ops.cast(ops.floor(position), "int32"), old - 1)
     high = ops.minimum(low + 1, old - 1)
     shape = [1, 1, 1, 1]

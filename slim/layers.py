@@ -247,15 +247,22 @@ class GroupNorm(ConfiguredLayer):
 
 
 @serializable
-class ResizeLike(keras.Layer):
-    """Bilinear resize of features [B, h, w, C] to the height and width of another map [B, H, W, *], dtype kept."""
+class ResizeLike(ConfiguredLayer):
+    """Bilinear resize of features [B, h, w, C] to the height and width of another map [B, H, W, *], dtype kept.
 
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+    Args:
+      align_corners: as in `kernels.resize_bilinear`.
+    """
+
+    arguments = ("align_corners",)
+
+    def __init__(self, align_corners: bool = True, **kwargs):
+        super().__init__(**{"autocast": False, **kwargs})
+        self.align_corners = align_corners
 
     def call(self, features, like):
         height, width = ops.shape(like)[1:3]
-        return ops.cast(kernels.resize_bilinear(features, height, width), features.dtype)
+        return ops.cast(kernels.resize_bilinear(features, height, width, self.align_corners), features.dtype)
 
 
 def conv_unit(
@@ -369,21 +376,39 @@ def make_divisible(channels: float, divisor: int, minimum: int | None = None) ->
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
+DILATIONS = ("after", "with", "next_stage")  # what a lost stride dilates first
+
+
 class AtrousPlan:
     """Gives stride and atrous rate layer by layer, so that the output stride is kept.
 
     Once the strides so far have reached the output stride, later strides become 1 and dilate the layers that
     follow instead (Chen et al. 2017, section 3.1).
+
+    Args:
+      output_stride: input size over feature size.
+      dilation: "after": the layers after the one that loses its stride are dilated, so that the result is the dense
+        version of the strided one; "with": that layer is dilated as well; "next_stage": only the layers of later
+        stages are. Each is what the authors of some published weights did.
     """
 
-    def __init__(self, output_stride: int):
+    def __init__(self, output_stride: int, dilation: str = "after"):
         self.output_stride, self.stride, self.rate = output_stride, 1, 1
+        self.dilation, self._stage_rate = dilation, 1
 
-    def next(self, stride: int) -> tuple[int, int]:
-        """(stride, atrous rate) for a layer whose nominal stride is `stride`."""
+    def next(self, stride: int, first_of_stage: bool = True) -> tuple[int, int]:
+        """(stride, atrous rate) for a layer whose nominal stride is `stride`.
+
+        Args:
+          stride: nominal stride.
+          first_of_stage: whether a stage (layers of one number of channels) begins with this layer.
+        """
+        if first_of_stage:
+            self._stage_rate = self.rate
         if self.stride == self.output_stride:
-            rate = self.rate
+            before = self.rate
             self.rate *= stride
+            rate = {"after": before, "with": self.rate, "next_stage": self._stage_rate}[self.dilation]
             return 1, rate
         self.stride *= stride
         return stride, 1

@@ -2,14 +2,21 @@
 
 The classifier's last 1x1 convolution is left out, as in every DeepLab: the features are the last block's 320
 channels.
+
+The `_prepadded` variants are those of the DeepLabs in PyTorch whose blocks add zeros before the expansion, so that
+batch norm turns them into other values, and whose decoder takes a block's output.
 """
 
 from __future__ import annotations
 
-from slim.backbones import Backbone, Features, Options, register
-from slim.layers import TRUNCATED_NORMAL, AtrousPlan, Norm, conv_unit, depthwise_unit, make_divisible
+from functools import partial
+from typing import NamedTuple
 
-SCOPE = "MobilenetV2"
+from keras import ops
+
+from slim.backbones import Backbone, Features, Options, register
+from slim.layers import DILATIONS, TRUNCATED_NORMAL, AtrousPlan, Norm, conv_unit, depthwise_unit, make_divisible
+
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.997, 1e-3
 STEM_CHANNELS = 32
 
@@ -18,45 +25,80 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 # Output stride -> end point that a decoder takes.
 DECODER_END_POINTS = {4: "layer_4/depthwise_output", 8: "layer_7/depthwise_output", 16: "layer_14/depthwise_output"}
+BLOCK_OUTPUTS = {4: "layer_4", 8: "layer_7", 16: "layer_14"}
 
 
-def build(image, options: Options) -> Features:
+class Layout(NamedTuple):
+    """What the variants differ in.
+
+    Attributes:
+      scope: start of the variables' names.
+      prepadded: zeros are added before a block's expansion; otherwise by its depthwise convolution.
+      stem_padding: of the first convolution; None = as of the others.
+      decoder: output stride -> end point that a decoder takes.
+    """
+
+    scope: str
+    prepadded: bool = False
+    stem_padding: str | None = None
+    decoder: dict[int, str] = DECODER_END_POINTS
+
+
+LAYOUTS = {
+    "mobilenet_v2": Layout("MobilenetV2"),
+    "mobilenet_v2_prepadded": Layout("MobilenetV2Prepadded", True, "fixed", BLOCK_OUTPUTS),
+    "mobilenet_v2_prepadded_valid": Layout("MobilenetV2PrepaddedValid", True, "valid", BLOCK_OUTPUTS),
+}
+
+
+def build(layout: Layout, image, options: Options) -> Features:
     """MobileNetV2's features of an image [B, H, W, C] in -1..1."""
     norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
-    plan = AtrousPlan(options.output_stride)
+    plan = AtrousPlan(options.output_stride, options.dilation)
     stride, _ = plan.next(2)
     net = conv_unit(
         image,
-        f"{SCOPE}/Conv",
+        f"{layout.scope}/Conv",
         _channels(STEM_CHANNELS, options),
         3,
         stride=stride,
+        padding=layout.stem_padding or options.padding,
         norm=norm,
         activation="relu6",
         initializer=TRUNCATED_NORMAL(stddev=0.09),
     )
     end_points = {"layer_1": net}
-    for index, (expansion, channels, nominal_stride) in enumerate(_blocks()):
-        stride, rate = plan.next(nominal_stride)
-        scope = f"{SCOPE}/expanded_conv" + (f"_{index}" if index else "")
+    for index, (expansion, channels, nominal_stride, is_first) in enumerate(_blocks()):
+        stride, rate = plan.next(nominal_stride, is_first)
+        scope = f"{layout.scope}/expanded_conv" + (f"_{index}" if index else "")
         layer = f"layer_{index + 2}"
+        padding = "before expansion" if layout.prepadded else options.padding
         net = inverted_residual(
-            net, scope, layer, end_points, expansion, _channels(channels, options), stride, rate, norm
+            net, scope, layer, end_points, expansion, _channels(channels, options), stride, rate, padding, norm
         )
-    low_level = {stride: end_points[name] for stride, name in DECODER_END_POINTS.items()}
-    return Features(net, low_level, end_points)
+    return Features(net, {stride: end_points[name] for stride, name in layout.decoder.items()}, end_points)
 
 
-def inverted_residual(net, scope, layer, end_points, expansion, channels, stride, rate, norm: Norm):
+def inverted_residual(net, scope, layer, end_points, expansion, channels, stride, rate, padding: str, norm: Norm):
     """1x1 expansion, 3x3 depthwise, linear 1x1 projection, and the input added where shapes agree (figure 4)."""
     initializer = TRUNCATED_NORMAL(stddev=0.09)
     block_input = net
     expanded = make_divisible(net.shape[-1] * expansion, 8)
+    if padding == "before expansion":
+        net, padding = ops.pad(net, ((0, 0), (rate, rate), (rate, rate), (0, 0))), "valid"
     if expansion > 1:
         net = conv_unit(net, f"{scope}/expand", expanded, norm=norm, activation="relu6", initializer=initializer)
         end_points[f"{layer}/expansion_output"] = net
     net = depthwise_unit(
-        net, f"{scope}/depthwise", 3, stride=stride, rate=rate, norm=norm, activation="relu6", initializer=initializer
+        net,
+        f"{scope}/depthwise",
+        3,
+        stride=stride,
+        rate=rate,
+        padding=padding,
+        norm=norm,
+        activation="relu6",
+        initializer=initializer,
     )
     end_points[f"{layer}/depthwise_output"] = net
     net = conv_unit(net, f"{scope}/project", channels, norm=norm, activation=None, initializer=initializer)
@@ -69,7 +111,7 @@ def inverted_residual(net, scope, layer, end_points, expansion, channels, stride
 def _blocks():
     for expansion, channels, count, stride in STAGES:
         for repeat in range(count):
-            yield expansion, channels, stride if repeat == 0 else 1
+            yield expansion, channels, stride if repeat == 0 else 1, repeat == 0
 
 
 def _channels(channels: int, options: Options) -> int:
@@ -79,4 +121,7 @@ def _channels(channels: int, options: Options) -> int:
     return make_divisible(channels * options.depth_multiplier, divisor, 8 if full_width else 1)
 
 
-register(Backbone("mobilenet_v2", build, SCOPE, batch_norm_decay=BATCH_NORM_DECAY))
+for _name, _layout in LAYOUTS.items():
+    register(
+        Backbone(_name, partial(build, _layout), _layout.scope, batch_norm_decay=BATCH_NORM_DECAY, dilations=DILATIONS)
+    )

@@ -120,9 +120,9 @@ def build_blocks(
     """A 3x3 stem, the blocks, and a last 1x1 convolution; `activation` is that of the first and the last."""
     norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
     unit = partial(conv_unit, norm=norm, activation=activation, initializer=TRUNCATED_NORMAL(stddev=0.09))
-    plan = AtrousPlan(options.output_stride)
+    plan = AtrousPlan(options.output_stride, options.dilation)
     stride, _ = plan.next(2)
-    net = unit(image, f"{scope}/Conv", _channels(stem_channels, options), 3, stride=stride)
+    net = unit(image, f"{scope}/Conv", _channels(stem_channels, options), 3, stride=stride, padding=options.padding)
     end_points = {"layer_1": net}
     nominal = stem_channels
     for index, block in enumerate(blocks):
@@ -131,21 +131,26 @@ def build_blocks(
         expanded = make_divisible(net.shape[-1] * (block.expanded / nominal), 8)
         scaled = block._replace(expanded=expanded, channels=_channels(block.channels, options), stride=stride)
         name = f"{scope}/expanded_conv" + (f"_{index}" if index else "")
-        net = inverted_residual(net, name, f"layer_{index + 2}", end_points, scaled, rate, norm)
+        net = inverted_residual(net, name, f"layer_{index + 2}", end_points, scaled, rate, norm, options.padding)
         nominal = block.channels
     net = unit(net, f"{scope}/Conv_1", _channels(last_channels, options))
     end_points[f"layer_{len(blocks) + 2}"] = net
     return Features(net, {stride: end_points[name] for stride, name in decoder.items()}, end_points)
 
 
-def inverted_residual(net, scope: str, layer: str, end_points: dict, block: InvertedResidual, rate: int, norm: Norm):
+def inverted_residual(
+    net, scope: str, layer: str, end_points: dict, block: InvertedResidual, rate: int, norm: Norm, padding: str
+):
     """Expansion, depthwise convolution, gate, linear projection, and the input added (figure 4 of the paper)."""
     initializer = TRUNCATED_NORMAL(stddev=0.09)
     unit = partial(conv_unit, norm=norm, initializer=initializer)
     block_input = net
     if block.expanded > net.shape[-1]:
         kernel, stride = (block.kernel, block.stride) if block.fused else (1, 1)
-        net = unit(net, f"{scope}/expand", block.expanded, kernel, stride=stride, activation=block.activation)
+        activation = block.activation
+        net = unit(
+            net, f"{scope}/expand", block.expanded, kernel, stride=stride, padding=padding, activation=activation
+        )
         end_points[f"{layer}/expansion_output"] = net
     if not block.fused:
         net = depthwise_unit(
@@ -154,6 +159,7 @@ def inverted_residual(net, scope: str, layer: str, end_points: dict, block: Inve
             block.kernel,
             stride=block.stride,
             rate=rate,
+            padding=padding,
             norm=norm,
             activation=block.activation,
             initializer=initializer,
@@ -193,4 +199,12 @@ for _name, _blocks, _last, _decoder in (
     ("mobilenet_v3_small", SMALL, SMALL_LAST, SMALL_DECODER),
     ("mobilenet_v3_small_seg", SMALL_SEG, SMALL_SEG_LAST, SMALL_DECODER),
 ):
-    register(Backbone(_name, partial(build, _blocks, _last, _decoder), SCOPE, batch_norm_decay=BATCH_NORM_DECAY))
+    register(
+        Backbone(
+            _name,
+            partial(build, _blocks, _last, _decoder),
+            SCOPE,
+            batch_norm_decay=BATCH_NORM_DECAY,
+            dilations=("after", "with"),
+        )
+    )

@@ -2,6 +2,9 @@
 
 As in TF-slim, a block's stride sits in its last unit, on the 3x3 convolution. The `_beta` variants have three 3x3
 convolutions in place of the 7x7 one (Szegedy et al. 2016, arXiv:1512.00567, section 2) and share the others' names.
+
+The `resnet_v1_5` variants are those of PyTorch: the stride sits in a block's first unit (Gross and Wilber 2016,
+"Training and investigating residual nets"), and a decoder takes a block's output.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import keras
 from keras import ops
 
 from slim.backbones import MID_GRAY, Backbone, Features, Options, multi_grid, register
-from slim.layers import AtrousPlan, Norm, conv_unit
+from slim.layers import DILATIONS, AtrousPlan, Norm, conv_unit
 
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.95, 1.001e-5
 BLOCK_STRIDES = (2, 2, 2, 1)
+BLOCK_STRIDES_V1_5 = (1, 2, 2, 2)
 BOTTLENECK_EXPANSION = 4
 BETA_STEM_CHANNELS = (64, 64, 128)
 
@@ -29,12 +33,14 @@ class Variant(NamedTuple):
       units: units of each block.
       bottleneck: 1x1, 3x3, 1x1 units rather than two 3x3 convolutions.
       stem: channels of the three 3x3 convolutions, or none for the 7x7 one.
+      stride_first: the stride of a block is in its first unit.
     """
 
     scope: str
     units: tuple[int, int, int, int]
     bottleneck: bool
     stem: tuple[int, ...] = ()
+    stride_first: bool = False
 
 
 VARIANTS = {
@@ -44,6 +50,8 @@ VARIANTS = {
     "resnet_v1_50_beta": Variant("resnet_v1_50", (3, 4, 6, 3), bottleneck=True, stem=BETA_STEM_CHANNELS),
     "resnet_v1_101": Variant("resnet_v1_101", (3, 4, 23, 3), bottleneck=True),
     "resnet_v1_101_beta": Variant("resnet_v1_101", (3, 4, 23, 3), bottleneck=True, stem=BETA_STEM_CHANNELS),
+    "resnet_v1_5_50": Variant("resnet_v1_5_50", (3, 4, 6, 3), bottleneck=True, stride_first=True),
+    "resnet_v1_5_101": Variant("resnet_v1_5_101", (3, 4, 23, 3), bottleneck=True, stride_first=True),
 }
 
 
@@ -62,19 +70,28 @@ def build(name: str, image, options: Options) -> Features:
     variant = VARIANTS[name]
     norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
     net = _stem(image, variant, norm)
-    net = ops.max_pool(net, 3, 2, "same", "channels_last")
+    net = _pooled(net, variant.stride_first or options.symmetric_padding)
     end_points: dict = {}
-    plan = AtrousPlan(options.output_stride)
+    plan = AtrousPlan(options.output_stride, options.dilation)
     plan.stride = 4  # of stem and pooling
     last_rates = multi_grid(options, variant.units[-1])
-    for block, (units, block_stride) in enumerate(zip(variant.units, BLOCK_STRIDES, strict=True), start=1):
+    strides = BLOCK_STRIDES_V1_5 if variant.stride_first else BLOCK_STRIDES
+    for block, (units, block_stride) in enumerate(zip(variant.units, strides, strict=True), start=1):
         for unit in range(1, units + 1):
-            stride, rate = plan.next(block_stride if unit == units else 1)
-            rate *= last_rates[unit - 1] if block == len(BLOCK_STRIDES) else 1
+            strided_unit = 1 if variant.stride_first else units
+            stride, rate = plan.next(block_stride if unit == strided_unit else 1, first_of_stage=unit == 1)
+            rate *= last_rates[unit - 1] if block == len(strides) else 1
             make = bottleneck if variant.bottleneck else lite_bottleneck
             scope = f"block{block}/unit_{unit}"
             net = make(net, variant.scope, scope, 64 * 2 ** (block - 1), stride, rate, norm, end_points)
     return Features(net, _low_level(variant, end_points), end_points)
+
+
+def _pooled(net, symmetric: bool):
+    """3x3 maximum at stride 2; padded with as many zeros, which never exceed a ReLU's output, on every side."""
+    if symmetric:
+        return ops.max_pool(ops.pad(net, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2, "valid", "channels_last")
+    return ops.max_pool(net, 3, 2, "same", "channels_last")
 
 
 def _stem(net, variant: Variant, norm: Norm):
@@ -124,7 +141,10 @@ def subsample(net, stride: int):
 
 
 def _low_level(variant: Variant, end_points: dict) -> dict:
-    """Output stride -> the last unit before the one that subsamples, before its shortcut is added."""
+    """Stride -> the last unit before the one that subsamples, before its shortcut is added; or a block's output."""
+    if variant.stride_first:
+        outputs = {4: 1, 8: 2, 16: 3}
+        return {s: end_points[f"block{b}/unit_{variant.units[b - 1]}/bottleneck_v1"] for s, b in outputs.items()}
     kind = "bottleneck_v1/conv3" if variant.bottleneck else "lite_bottleneck_v1/conv2"
     return {
         stride: end_points[f"block{block}/unit_{variant.units[block - 1] - 1}/{kind}"]
@@ -140,6 +160,7 @@ for _name, _variant in VARIANTS.items():
             _variant.scope,
             subtract_imagenet_mean=not _variant.stem,
             batch_norm_decay=BATCH_NORM_DECAY,
+            dilations=DILATIONS,
             # The reference pads for this backbone with gray, although it subtracts the ImageNet mean; published
             # weights were trained so.
             own_padding_color=MID_GRAY if _name == "resnet_v1_18" else None,

@@ -75,6 +75,16 @@ class Checkpoint:
         """Settings and dataset facts by name from the `config.yml` beside it; empty where there is none."""
         return run_file.load(self.folder)
 
+    @property
+    def config_place(self) -> str:
+        """Where `config` comes from, for messages."""
+        return os.path.join(self.folder, run_file.FILE_NAME)
+
+    @property
+    def remark(self) -> str:
+        """What a user should know of weights that are not of this project; empty for others."""
+        return ""
+
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
 

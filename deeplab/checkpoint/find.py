@@ -7,7 +7,7 @@ import os
 import tarfile
 from typing import NoReturn
 
-from deeplab.checkpoint import bundle, hub, zoo
+from deeplab.checkpoint import bundle, foreign, hub, zoo
 from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import STATE, all_checkpoints, latest
 from deeplab.utils.errors import UserError
@@ -35,6 +35,8 @@ _BY_SUFFIX = {
 
 def find(path: str | os.PathLike) -> Checkpoint:
     """Open the checkpoint that a path or name means; see `deeplab.checkpoint.open`."""
+    from deeplab.checkpoint.foreign.sources import open_file
+
     given = os.path.expanduser(hub.local(os.fspath(path)))
     if zoo.is_name(given):
         return Checkpoint(zoo.fetch(given))
@@ -44,13 +46,16 @@ def find(path: str | os.PathLike) -> Checkpoint:
     if os.path.basename(given) == STATE and os.path.isfile(given):
         given = os.path.dirname(given) or "."
     if os.path.isdir(given):
-        return latest(given, checksums=True) or _none_in(given)
+        found, weights = latest(given, checksums=True), foreign.in_folder(given)
+        return found or (open_file(weights) if weights else _none_in(given))
     prefix = bundle.PART.sub("", given)
     for candidate in (given, prefix):
         if bundle.exists(candidate):
             return Checkpoint(candidate)
     if bundle.data_files(prefix):
         raise bundle.incomplete(f"{prefix}{bundle.INDEX}", bundle.data_files(prefix)[0])
+    if foreign.is_foreign(given):
+        return open_file(given)
     if os.path.isfile(given):
         raise _wrong_kind(given)
     raise _not_found(prefix)

@@ -29,12 +29,14 @@ PUBLISHED_CELL = "dense_prediction_cell_branch5_top1_cityscapes.json"
 # Scope of a backbone -> its `model_variant`; `_variant` handles the rest.
 _VARIANTS = {
     "MobilenetV2": "mobilenet_v2",
+    "MobilenetV2Prepadded": "mobilenet_v2_prepadded",
+    "MobilenetV2PrepaddedValid": "mobilenet_v2_prepadded_valid",
     "MobilenetV3": "mobilenet_v3_large_seg",
     "MobilenetEdgeTPU": "mobilenet_edgetpu",
     "pnasnet": "nas_pnasnet",
     "hnasnet": "nas_hnasnet",
 }
-_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_\d+|drn_d_\d+")
+_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_(5_)?\d+|drn_d_\d+")
 _STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
 # Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
 _STRIDE_8_CHANNELS = {
@@ -60,12 +62,14 @@ _USUAL = {
     "aspp_with_batch_norm": True,
     "aspp_with_separable_conv": True,
     "aspp_with_concat_projection": True,
+    "aspp_with_final_conv": False,
     "aspp_with_squeeze_and_excitation": False,
     "aspp_convs_filters": 256,
     "decoder_output_stride": (),
     "decoder_use_separable_conv": True,
     "decoder_use_sum_merge": False,
     "decoder_filters": 256,
+    "decoder_convolutions": 2,
     "decoder_output_is_logits": False,
     "logits_kernel_size": 1,
     "logits_upsampling": "bilinear",
@@ -172,7 +176,7 @@ def _backbone(scope: str | None, variant: str | None, shapes: Shapes) -> dict[st
     stems = [shapes.get(f"{scope}/{stem}/weights", ()) for stem in _STEMS]
     stem = next((shape for shape in stems if len(shape) == 4), None)
     settings: dict[str, Any] = {"input_channels": stem[2]} if stem else {}
-    if scope == "MobilenetV2" and stem:
+    if str(scope).startswith("MobilenetV2") and stem:
         settings |= _mobilenet_v2_width(shapes, stem[3])
     if scope == "MobilenetEdgeTPU":
         settings["depth_multiplier"] = _width(shapes, f"{scope}/Conv_1/weights", 1280) / 1280
@@ -214,6 +218,7 @@ def _aspp(shapes: Shapes) -> dict[str, Any]:
         "aspp_with_batch_norm": True,
         "aspp_with_separable_conv": "aspp1/weights" not in shapes,
         "aspp_with_concat_projection": "concat_projection/weights" in shapes,
+        "aspp_with_final_conv": "aspp_final_conv/weights" in shapes,
         "aspp_with_squeeze_and_excitation": "image_pooling/biases" in shapes,
         "aspp_convs_filters": _width(shapes, "aspp0/weights", 256),
     }
@@ -233,10 +238,13 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
     split = "decoder/decoder_split_sep_conv0_pointwise/weights"
     plain = ["decoder/decoder_conv0/weights", "decoder/decoder_conv0/decoder_conv0_1/weights"]
     widths = [_width(shapes, n, 0) for n in ("decoder/decoder_conv0_pointwise/weights", split, *plain)]
+    is_sum = split in shapes or plain[0] in shapes
+    second = ("decoder/decoder_conv1_pointwise/weights", "decoder/decoder_conv0/decoder_conv0_2/weights")
     return {
         "decoder_output_stride": strides,
+        "decoder_convolutions": 2 if is_sum or any(name in shapes for name in second) else 1,
         "decoder_use_separable_conv": is_logits or not any(name in shapes for name in plain),
-        "decoder_use_sum_merge": split in shapes or plain[0] in shapes,
+        "decoder_use_sum_merge": is_sum,
         "decoder_filters": next(filter(None, widths), 256),
         "decoder_output_is_logits": is_logits,
     }

@@ -16,6 +16,7 @@ import tensorflow as tf
 from deeplab.checkpoint import AnyCheckpoint
 from deeplab.checkpoint import open as open_checkpoint
 from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
+from deeplab.checkpoint.foreign.sources import ImportedCheckpoint
 from deeplab.checkpoint.infer_config import Description, describe_shapes
 from deeplab.checkpoint.names import AVERAGE, HEAD_SCOPES, in_scopes, is_bookkeeping, mask_name
 from deeplab.utils import console
@@ -244,6 +245,9 @@ def _incomplete(report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: 
 def _mismatch(rule: str, report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: Opened) -> UserError:
     found, model = describe_shapes(checkpoint.shapes), describe_shapes(shapes)
     rule += f". It looks like {found.sentence()}; the model is {model.sentence()}"
+    if isinstance(checkpoint, ImportedCheckpoint):
+        hint = f"settings that fit {checkpoint.source.title}: {' '.join(checkpoint.setting_texts())}"
+        raise UserError("checkpoint-mismatch", rule, hint, where=report.checkpoint)
     return UserError("checkpoint-mismatch", rule, _settings_hint(found, model), where=report.checkpoint)
 
 

@@ -74,6 +74,19 @@ class ModelConfig(Config):
     output_stride: int = setting(
         16, "Ratio of the input size to the size of the backbone's features.", choices=(8, 16, 32)
     )
+    align_corners: bool = setting(
+        True,
+        "Align corner pixels when maps are resized, for images of k * stride + 1 pixels (off: the edges of pixels, "
+        "symmetric padding and any size, as most PyTorch models).",
+        rare=True,
+    )
+    dilation: str = setting(
+        "after",
+        "Which layers a lost stride dilates: those after it, the layer with it as well, or those of the next_stage "
+        "(published PyTorch weights differ).",
+        choices=("after", "with", "next_stage"),
+        rare=True,
+    )
     multi_grid: Ints = setting(
         (), "Rate multipliers of the units in the last backbone block (unset: none).", **_RATES, rare=True
     )
@@ -98,6 +111,12 @@ class ModelConfig(Config):
     )
     aspp_with_concat_projection: bool = setting(
         True, "Project the concatenated ASPP branches with a 1x1 convolution.", rare=True, shapes_weights=True
+    )
+    aspp_with_final_conv: bool = setting(
+        False,
+        "Add a 3x3 convolution after the projection of ASPP, as torchvision's DeepLab v3.",
+        rare=True,
+        shapes_weights=True,
     )
     aspp_with_squeeze_and_excitation: bool = setting(
         False,
@@ -128,6 +147,15 @@ class ModelConfig(Config):
     )
     decoder_filters: int = setting(
         256, "Channels of each decoder convolution.", **_WIDE, rare=True, shapes_weights=True
+    )
+    decoder_convolutions: int = setting(
+        2,
+        "Number of 3x3 convolutions of a decoder that concatenates.",
+        min=1,
+        max=2,
+        because="published decoders have one or two",
+        rare=True,
+        shapes_weights=True,
     )
     decoder_output_is_logits: bool = setting(
         False,
@@ -199,6 +227,14 @@ class ModelConfig(Config):
         "the reference declares .9997 but does not use it).",
         min=0,
         max=1,
+        rare=True,
+    )
+    batch_norm_epsilon: float | None = setting(
+        None,
+        "Added to the variance in batch norm (unset: 0.001 MobileNets, Xception and NAS, 1e-5 ResNets and heads).",
+        above=0,
+        max=1,
+        because="it only guards against a division by zero",
         rare=True,
     )
     quantize_delay_step: int = setting(

@@ -36,7 +36,7 @@ from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
 from deeplab.inference.runtimes.saved_model import versions_in
-from deeplab.model.resize import fitting_size
+from deeplab.model.resize import fitting_size, size_stride
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -134,7 +134,7 @@ def export_model(model: SegmentationModel, given: dict[str, Any]) -> Exported:
 
 def prediction_settings(config: ExportConfig, model: ModelConfig, resize: ResizeConfig) -> PredictionSettings:
     """Return how an exported model turns images into masks, with a note where the crop size is unfavorable."""
-    stride = model.output_stride
+    stride = size_stride(model)
     better = fitting_size(config.crop_size, stride)
     if better != config.crop_size:
         given, fitting = (f"`crop_size={run_file.show(size)}`" for size in (config.crop_size, better))

@@ -42,6 +42,7 @@ class FixedInput:
       stride: of sizes that it takes as well: k * stride + 1 pixels, at least `size`; None = no other size.
       upsample_logits: whether logits are upsampled before the argmax; only for files that compute logits.
       bands: what images are; a file of float32 takes raw values and scales them itself.
+      align_corners: how logits are upsampled, as in `slim.kernels.resize_bilinear`; only for files that compute logits.
     """
 
     size: Size
@@ -53,6 +54,7 @@ class FixedInput:
     upsample_logits: bool = True
     stride: int | None = None
     bands: ImageBands = RGB
+    align_corners: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -111,6 +113,7 @@ class FixedInput:
             "padding_color": self.padding_color,
             "resize": as_dict(self.resize),
             "upsample_logits": self.upsample_logits,
+            **({} if self.align_corners else {"align_corners": False}),
             "classes": self.class_names,
             "colors": self.colors,
         }
@@ -138,7 +141,8 @@ class FixedInput:
         resize, bands = make(ResizeConfig, content["resize"]), _bands_in(content["input"], len(padding))
         stride = content["input"].get("stride_of_larger_sizes")
         stride = None if stride is None else int(stride)
-        return cls((int(height), int(width)), padding, resize, names, colors, dtype, upsample, stride, bands)
+        align = bool(content.get("align_corners", True))
+        return cls((int(height), int(width)), padding, resize, names, colors, dtype, upsample, stride, bands, align)
 
 
 def _bands_in(content: Mapping[str, Any], colors: int) -> ImageBands:

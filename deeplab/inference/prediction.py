@@ -24,7 +24,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
 from deeplab.data.bands import bands_of
 from deeplab.model import logits_stride, padding_color
-from deeplab.model.resize import fitting_length, scaled_length
+from deeplab.model.resize import fitting_length, scaled_length, size_stride
 from deeplab.utils.errors import UserError
 from slim import kernels
 
@@ -44,7 +44,7 @@ class PredictionSettings:
         softmax and argmax (`prediction_with_upsampled_logits`) or after.
       resize: images are resized like this first.
       crop_size: height, width in pixels to which every image is padded; None = each image's own size, raised to
-        k * output_stride + 1 pixels, where feature maps and image corners coincide.
+        k * output_stride + 1 pixels, where feature maps and image corners coincide (with `align_corners`).
       scales: the model runs at each of these; their probabilities are averaged.
       flip: it runs on the mirrored image as well. The research DeepLab ignores this for the single scale 1.0.
       may_outgrow_crop: an image larger than `crop_size` is padded to its own k * output_stride + 1 instead of
@@ -217,7 +217,7 @@ def padded_size(size, settings: PredictionSettings):
     Returns:
       Height and width: ints where they are known, else int32 scalars.
     """
-    stride = settings.model.output_stride
+    stride = size_stride(settings.model)
     if settings.crop_size and not settings.may_outgrow_crop:
         return settings.crop_size
     if settings.crop_size:
@@ -263,7 +263,7 @@ def require_fit(size: Size, settings: PredictionSettings, image_name: str) -> No
 def fitting_crop(size: Size, settings: PredictionSettings) -> str:
     """The hint for images of up to this height and width: a crop size that holds them, or none."""
     field, crop = settings.crop_field, settings.crop_size or (1, 1)
-    better = ",".join(str(max(crop[i], fitting_length(size[i], settings.model.output_stride))) for i in (0, 1))
+    better = ",".join(str(max(crop[i], fitting_length(size[i], size_stride(settings.model)))) for i in (0, 1))
     return f"`{field}={better}`, or leave `{field}` out: every image then keeps its own size"
 
 
@@ -302,15 +302,16 @@ def predict_batch(logits_of: LogitsOf, pixels: tf.Tensor, settings: PredictionSe
     height, width = _height_width(pixels)
     if not settings.one_pass:
         logits = [_logits_of_pass(logits_of, pixels, *each, settings) for each in settings.passes()]
-        each_softmax = [tf.nn.softmax(kernels.resize_bilinear(one, height, width)) for one in logits]
+        align = settings.model.align_corners
+        each_softmax = [tf.nn.softmax(kernels.resize_bilinear(one, height, width, align)) for one in logits]
         mean = tf.add_n(each_softmax) / len(each_softmax)
         return RawPrediction(_argmax(mean), tf.nn.softmax(mean))
-    logits = logits_of(pixels)
+    logits, align = logits_of(pixels), settings.model.align_corners
     if settings.model.prediction_with_upsampled_logits:
-        logits = kernels.resize_bilinear(logits, height, width)
+        logits = kernels.resize_bilinear(logits, height, width, align)
         return RawPrediction(_argmax(logits), tf.nn.softmax(logits))
     labels = kernels.resize_nearest(_argmax(logits)[..., tf.newaxis], height, width)[..., 0]
-    return RawPrediction(labels, kernels.resize_bilinear(tf.nn.softmax(logits), height, width))
+    return RawPrediction(labels, kernels.resize_bilinear(tf.nn.softmax(logits), height, width, align))
 
 
 def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, settings: PredictionSettings):
@@ -322,7 +323,8 @@ def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, s
     if scale != 1.0:
         scaled = kernels.resize_bilinear(pixels, scaled_length(height, scale), scaled_length(width, scale))
     grid = max(1.0, scale) / logits_stride(settings.model)
-    logits = kernels.resize_bilinear(logits_of(scaled), scaled_length(height, grid), scaled_length(width, grid))
+    rows, columns = scaled_length(height, grid), scaled_length(width, grid)
+    logits = kernels.resize_bilinear(logits_of(scaled), rows, columns, settings.model.align_corners)
     return tf.reverse(logits, [2]) if mirrored else logits
 
 

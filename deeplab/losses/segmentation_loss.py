@@ -38,6 +38,7 @@ class SegmentationLoss(keras.losses.Loss):
       adaptive: without `label_weights`, weigh the classes of each batch so that all that occur in it count the same.
       auxiliary_weight: factor of the loss of `auxiliary_logits`, where the model has that output.
       upsample_logits: compare at the labels' size (off: at the logits' size, with subsampled labels).
+      align_corners: how logits are enlarged, as in `slim.kernels.resize_bilinear`.
       top_k_percent_pixels: fraction of the hardest pixels kept, above 0 to 1; in sums it acts on losses of single
         pixels.
       hard_example_mining_step: steps over which that fraction falls from 1 in a straight line; 0 = at once.
@@ -55,6 +56,7 @@ class SegmentationLoss(keras.losses.Loss):
         adaptive: bool = False,
         auxiliary_weight: float = 1.0,
         upsample_logits: bool = True,
+        align_corners: bool = True,
         top_k_percent_pixels: float = 1.0,
         hard_example_mining_step: int = 0,
         name: str | None = None,
@@ -63,7 +65,7 @@ class SegmentationLoss(keras.losses.Loss):
         super().__init__(name=name or "segmentation_loss", **kwargs)
         self.loss, self.ignore_label, self.label_weights = loss, ignore_label, tuple(label_weights)
         self.adaptive, self.auxiliary_weight = adaptive, auxiliary_weight
-        self.upsample_logits = upsample_logits
+        self.upsample_logits, self.align_corners = upsample_logits, align_corners
         self.top_k_percent_pixels, self.hard_example_mining_step = top_k_percent_pixels, hard_example_mining_step
         self._terms = [(term, _checked(term)) for term in parse(loss)]
         if top_k_percent_pixels < 1.0 and not any(isinstance(function, PixelLoss) for _, function in self._terms):
@@ -93,7 +95,7 @@ class SegmentationLoss(keras.losses.Loss):
           UserError: `label_weights` has another number of classes.
           tf.errors.InvalidArgumentError: when it runs, a label is neither a class nor `ignore_label`.
         """
-        logits, labels = to_same_size(tf.cast(logits, tf.float32), labels, self.upsample_logits)
+        logits, labels = to_same_size(tf.cast(logits, tf.float32), labels, self.upsample_logits, self.align_corners)
         labels, weights = labels_and_weights(labels, logits.shape[-1], self.ignore_label, self.label_weights)
         if self.adaptive and not self.label_weights:
             weights *= balanced(labels, logits.shape[-1])
@@ -139,7 +141,8 @@ class SegmentationLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for `model.save`."""
         names = ("loss", "ignore_label", "label_weights", "adaptive", "auxiliary_weight", "upsample_logits")
-        own = {name: getattr(self, name) for name in (*names, "top_k_percent_pixels", "hard_example_mining_step")}
+        more = ("align_corners", "top_k_percent_pixels", "hard_example_mining_step")
+        own = {name: getattr(self, name) for name in (*names, *more)}
         return {**super().get_config(), **own, "label_weights": list(self.label_weights)}
 
 
@@ -147,7 +150,7 @@ def _sum(values: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return next(iter(values.values())) if len(values) == 1 else tf.add_n(list(values.values()))
 
 
-def from_config(config: LossConfig, ignore_label: int) -> SegmentationLoss:
+def from_config(config: LossConfig, ignore_label: int, align_corners: bool = True) -> SegmentationLoss:
     """The loss that the config asks for; weight decay, and balance other than per batch, are not part of it."""
     return SegmentationLoss(
         config.loss,
@@ -156,6 +159,7 @@ def from_config(config: LossConfig, ignore_label: int) -> SegmentationLoss:
         adaptive=config.class_balance == class_balance.ADAPTIVE,
         auxiliary_weight=config.auxiliary_loss_weight,
         upsample_logits=config.upsample_logits,
+        align_corners=align_corners,
         top_k_percent_pixels=config.top_k_percent_pixels,
         hard_example_mining_step=config.hard_example_mining_step,
     )
@@ -190,13 +194,16 @@ def _checked(term: Term) -> Callable[..., tf.Tensor]:
     return function
 
 
-def to_same_size(logits: tf.Tensor, labels: tf.Tensor, upsample_logits: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def to_same_size(
+    logits: tf.Tensor, labels: tf.Tensor, upsample_logits: bool, align_corners: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits enlarged to the labels' size, or labels subsampled to the logits', corners aligned.
 
     Args:
       logits: float32 [B, h, w, C].
       labels: integer or float [B, H, W] or [B, H, W, 1].
       upsample_logits: bilinear on the logits (off: nearest neighbor on the labels).
+      align_corners: of the logits' enlarging, as in `slim.kernels.resize_bilinear`.
 
     Returns:
       float32 logits and int32 labels [B, H, W] of one height and width.
@@ -208,7 +215,8 @@ def to_same_size(logits: tf.Tensor, labels: tf.Tensor, upsample_logits: bool) ->
     if small.is_fully_defined() and large.is_fully_defined() and small == large:
         return logits, labels
     if upsample_logits:
-        return kernels.resize_bilinear(logits, *_sides(labels)), labels
+        height, width = _sides(labels)
+        return kernels.resize_bilinear(logits, height, width, align_corners), labels
     return logits, kernels.resize_nearest(labels[..., tf.newaxis], *_sides(logits))[..., 0]
 
 

@@ -39,6 +39,9 @@ def aspp(features, config: ModelConfig, norm: Norm):
     if config.aspp_with_concat_projection:
         net = conv_unit(net, "concat_projection", filters, norm=norm, activation=activation, initializer=XAVIER())
         net = keras.layers.Dropout(1.0 - KEEP_PROBABILITY, name="concat_projection_dropout")(net)
+    if config.aspp_with_final_conv:
+        name = "aspp_final_conv"
+        net = conv_unit(net, name, filters, 3, norm=norm, activation=activation, initializer=XAVIER())
     return net if gate is None else net * gate
 
 

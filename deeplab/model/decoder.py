@@ -9,7 +9,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import XAVIER, separable_unit
 from deeplab.model.head_layers import ResizeToStride
 from deeplab.utils.errors import UserError
-from slim.layers import Norm, conv_unit
+from slim.layers import Norm, ResizeLike, conv_unit
 
 PROJECTION_FILTERS = 48  # of the low-level features, section 3.1 of the paper
 
@@ -54,8 +54,11 @@ def _stage(features, low_level, image, stride: int, suffix: str, config: ModelCo
         activation=activation,
         initializer=XAVIER(),
     )
-    features = ResizeToStride(stride, name=f"decoder_resize{suffix}")(features, image)
-    projected = ResizeToStride(stride, name=f"decoder_resize_low_level{suffix}")(projected, image)
+    if config.align_corners:
+        features = ResizeToStride(stride, name=f"decoder_resize{suffix}")(features, image)
+        projected = ResizeToStride(stride, name=f"decoder_resize_low_level{suffix}")(projected, image)
+    else:
+        features = ResizeLike(False, name=f"decoder_resize{suffix}")(features, projected)
     if config.decoder_use_sum_merge:
         return _sum_convolution(features, suffix, config, norm, activation) + projected
     return _refine(ops.concatenate([features, projected], axis=-1), suffix, config, norm, activation)
@@ -78,10 +81,10 @@ def _sum_convolution(features, suffix, config: ModelConfig, norm, activation):
 
 
 def _refine(net, suffix, config: ModelConfig, norm, activation):
-    """Two convolutions over the concatenated features."""
+    """Convolutions over the concatenated features."""
     separable = config.decoder_use_separable_conv and not config.decoder_output_is_logits
     kernel_size = 1 if config.decoder_output_is_logits else 3
-    for index in range(2):
+    for index in range(config.decoder_convolutions):
         if separable:
             name = f"decoder/decoder_conv{index}{suffix}"
             net = separable_unit(net, name, config.decoder_filters, 1, norm, activation)

@@ -60,6 +60,9 @@ def build_model(
         output_stride=config.output_stride,
         train_batch_norm=train_batch_norm,
         batch_norm_decay=config.batch_norm_decay,
+        batch_norm_epsilon=config.batch_norm_epsilon,
+        symmetric_padding=not config.align_corners,
+        dilation=config.dilation,
         fold_batch_norm=fold_batch_norm,
         sync_batch_norm=sync_batch_norm,
         group_norm=config.normalization == "group",
@@ -131,6 +134,11 @@ def _check(config: ModelConfig, num_classes: int) -> None:
     except KeyError as error:
         rule = str(error.args[0])
         raise UserError("unknown-name", rule, field="model_variant", value=config.model_variant) from None
+    known = slim.find(config.model_variant).dilations
+    if config.dilation not in known:
+        rule = f"{config.model_variant} does not know {config.dilation}"
+        hint = f"choose {' or '.join(known)}"
+        raise UserError("unsupported-by-backbone", rule, hint, field="dilation", value=config.dilation)
 
 
 def _single_scale(image, features: slim.Features, config: ModelConfig, num_classes: int, options: slim.Options):
@@ -213,7 +221,8 @@ def _pyramid(image, model: keras.Model, config: ModelConfig) -> dict:
     for scale in config.image_pyramid:
         name = f"{scale:.2f}"
         scaled = image if scale == 1.0 else Rescale(scale, name=f"pyramid_{name}".replace(".", "_"))(image)
-        resize = ResizeToStride(logits_stride(config), name=f"pyramid_logits_{name}".replace(".", "_"))
+        layer_name = f"pyramid_logits_{name}".replace(".", "_")
+        resize = ResizeToStride(logits_stride(config), config.align_corners, name=layer_name)
         outputs[f"logits_{name}"] = resize(model(scaled), reference)
     stacked = ops.stack(list(outputs.values()), axis=-1)
     merged = ops.max(stacked, axis=-1) if config.merge_method == "max" else ops.mean(stacked, axis=-1)

@@ -18,17 +18,21 @@ class ResizeToStride(ConfiguredLayer):
 
     Inputs: features [B, h, w, C] and the image [B, H, W, *] whose size counts.
     Output: [B, (H-1)//stride+1, (W-1)//stride+1, C], float32.
+
+    Args:
+      stride: of the output.
+      align_corners: as in `slim.kernels.resize_bilinear`.
     """
 
-    arguments = ("stride",)
+    arguments = ("stride", "align_corners")
 
-    def __init__(self, stride: int, **kwargs):
+    def __init__(self, stride: int, align_corners: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.stride = stride
+        self.stride, self.align_corners = stride, align_corners
 
     def call(self, features, image):
         height, width = (strided_length(side, self.stride) for side in ops.shape(image)[1:3])
-        return kernels.resize_bilinear(features, height, width)
+        return kernels.resize_bilinear(features, height, width, self.align_corners)
 
 
 @serializable

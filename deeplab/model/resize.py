@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeplab.config.model_config import ModelConfig
+
+
+def size_stride(config: ModelConfig) -> int:
+    """The `stride` for the functions below: 1 for a model that does not align corners, which any size fits."""
+    return config.output_stride if config.align_corners else 1
+
 
 def fitting_length(length: Any, stride: int) -> Any:
     """The shortest side k * stride + 1 that holds `length` pixels: 514 at stride 16 gives 529, and 1 gives 1.

@@ -48,7 +48,7 @@ class SegmentationModel(keras.Model):
     ):
         core = build_model(config, num_classes, train_batch_norm=train_batch_norm)
         image = core.input
-        logits = ResizeLike(name=_RESIZE)(core.output[MERGED_LOGITS], image)
+        logits = ResizeLike(config.align_corners, name=_RESIZE)(core.output[MERGED_LOGITS], image)
         super().__init__(image, logits, **{"name": "deeplab", **kwargs})
         self.config, self.num_classes, self.train_batch_norm = config, num_classes, train_batch_norm
         self.class_names = tuple(class_names) or tuple(f"class_{index}" for index in range(num_classes))

@@ -157,7 +157,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
     return Trainer(
         model,
         optimizer,
-        segmentation_loss.from_config(weighted, prepared.dataset.ignore_label),
+        segmentation_loss.from_config(weighted, prepared.dataset.ignore_label, configs.model.align_corners),
         configs.loss.weight_decay,
         schedule,
         length.total_steps,

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from deeplab import checkpoint
 from deeplab.checkpoint import names, zoo
-from deeplab.checkpoint.bundle import Checkpoint
+from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.manager import latest
 from deeplab.checkpoint.restore import RestoreReport
 from deeplab.checkpoint.restore import restore as restore_variables
@@ -27,6 +27,7 @@ from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
+from deeplab.config.fields import coerce, fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import (
     IMAGENET,
@@ -45,7 +46,7 @@ from deeplab.data.validation.size_checks import training_findings
 from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
 from deeplab.model import padding_color
-from deeplab.model.resize import fitting_size
+from deeplab.model.resize import fitting_size, size_stride
 from deeplab.training import class_weights, freezing, optimizers, pruning, record_statistics, schedules
 from deeplab.training.distillation import Distillation
 from deeplab.utils import console
@@ -362,6 +363,7 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
         )
         source = checkpoint.open(weights)
         averages = bool(source.config.get("ema_decay")) if isinstance(source, Checkpoint) else False
+        tell_of_other_settings(source, model)
         report = restore_variables(variables, source, exclude, averages=averages)
         if averages:
             console.note(f"{source.prefix}: running averages of the weights, which that training used")
@@ -371,6 +373,15 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
     elif model.model_variant.startswith(keras_applications.PREFIX):
         console.note(f"training from scratch; `tf_initial_checkpoint={IMAGENET}` takes Keras' ImageNet weights")
     return 0
+
+
+def tell_of_other_settings(source: Checkpoint | ArrayCheckpoint, model: ModelConfig) -> None:
+    """Print which settings of the model an initial checkpoint was trained with, where this training has others."""
+    fields = {name: each for name, each in fields_of([ModelConfig]).items() if name in source.config}
+    was = {name: coerce(each, group, source.config[name]) for name, (each, group) in fields.items()}
+    others = [f"`{name}={run_file.show(value)}`" for name, value in was.items() if value != getattr(model, name)]
+    if others:
+        console.note(f"{source.prefix} was trained with other settings than this training has: {' '.join(others)}")
 
 
 def warn_of_frozen_defaults(report: RestoreReport) -> None:
@@ -497,7 +508,7 @@ def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -
 
 def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> None:
     """Prints the class table, and warnings about configs that work but often disappoint."""
-    train, stride = configs.train, configs.model.output_stride
+    train, stride = configs.train, size_stride(configs.model)
     if dataset.pixels.get(train.train_split):
         console.note(class_table(dataset, train.train_split, configs.loss.label_weights))
     if train.train_crop_size != fitting_size(train.train_crop_size, stride):

@@ -65,6 +65,20 @@ def test_atrous_plan_turns_strides_into_rates_for_the_layers_that_follow():
 
 
 @pytest.mark.parametrize(
+    ("dilation", "expected"),
+    [
+        ("after", [1, 1, 1, 1, 1, 2, 2, 4]),
+        ("with", [1, 1, 1, 1, 2, 2, 4, 4]),
+        ("next_stage", [1, 1, 1, 1, 1, 1, 2, 2]),
+    ],
+)
+def test_atrous_plan_dilates_as_published_networks_do(dilation, expected):
+    plan = AtrousPlan(8, dilation)
+    layers = [(2, True), (2, True), (2, True), (1, False), (2, True), (1, False), (2, True), (1, False)]
+    assert [plan.next(stride, is_first)[1] for stride, is_first in layers] == expected
+
+
+@pytest.mark.parametrize(
     ("channels", "divisor", "minimum", "expected"),
     [(11.2, 1, 1, 11), (12, 8, None, 16), (18, 8, None, 24), (20, 8, None, 24), (3, 8, None, 8), (33, 8, 8, 32)],
 )
@@ -239,3 +253,19 @@ def test_synced_batch_norm_on_two_replicas_equals_the_whole_batch_on_one():
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("old", "new"), [((2, 3), (5, 6)), ((5, 4), (2, 3)), ((1, 1), (3, 2)), ((3, 3), (3, 3))])
+def test_resize_without_aligned_corners_takes_pixel_edges(old, new):
+    values = np.random.default_rng(3).normal(size=(2, *old, 3)).astype(np.float32)
+    fused = np.asarray(kernels.resize_bilinear(values, *new, align_corners=False))
+    portable = kernels.resize_bilinear_portable(values, *new, align_corners=False)
+    np.testing.assert_allclose(fused, portable, atol=1e-6)
+
+    def positions(length, wanted):
+        return np.clip((np.arange(wanted) + 0.5) * length / wanted - 0.5, 0, length - 1)
+
+    for axis, (length, wanted) in enumerate(zip(old, new, strict=True)):
+        ramp = np.broadcast_to(np.arange(length, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1)), old)
+        resized = np.asarray(kernels.resize_bilinear(ramp[np.newaxis, ..., np.newaxis], *new, align_corners=False))
+        np.testing.assert_allclose(np.take(resized[0, ..., 0], 0, axis=1 - axis), positions(length, wanted), atol=1e-6)

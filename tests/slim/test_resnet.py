@@ -102,7 +102,7 @@ def test_multi_grid_needs_a_rate_for_each_unit_of_the_last_block(variant, units)
 
 def test_only_the_original_stems_subtract_the_imagenet_mean():
     subtracting = {name for name in slim.names() if slim.find(name).subtract_imagenet_mean}
-    assert subtracting == {"resnet_v1_18", "resnet_v1_50", "resnet_v1_101"}
+    assert subtracting == {"resnet_v1_18", "resnet_v1_50", "resnet_v1_101", "resnet_v1_5_50", "resnet_v1_5_101"}
 
 
 def test_initial_weights_have_tensorflow_1s_deviation():

@@ -92,6 +92,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
         padding_color=tuple(float(round(value)) for value in description.padding_color),
         dtype=config.int8_input,
         upsample_logits=model.settings.model.prediction_with_upsampled_logits,
+        align_corners=model.settings.model.align_corners,
     )
     functions = fixed_size_functions(model, scales=False)
     chosen = {config.int8_output: functions["labels"] if config.int8_output == "labels" else _logits_function(model)}

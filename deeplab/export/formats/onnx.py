@@ -37,6 +37,7 @@ from deeplab.export.freeze import FrozenModel
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes.onnx import PROPERTY, TARGET
+from deeplab.model.resize import size_stride
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
@@ -55,7 +56,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
 
 def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes a file for images of many sizes with float32 weights."""
-    description = dataclasses.replace(describe(model), stride=model.settings.model.output_stride)
+    description = dataclasses.replace(describe(model), stride=size_stride(model.settings.model))
     return _finish(model, path, converted(model, fixed=False), description)
 
 

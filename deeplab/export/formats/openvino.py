@@ -33,6 +33,7 @@ from deeplab.export.formats.litert import describe
 from deeplab.export.formats.onnx import converted, tensors
 from deeplab.export.freeze import FrozenModel
 from deeplab.inference.runtimes.openvino import FILE, PRECISION, PROPERTY
+from deeplab.model.resize import size_stride
 from deeplab.utils.extras import require
 from deeplab.utils.files import writing
 
@@ -61,7 +62,7 @@ def _write(
     proto = converted(model, fixed=is_int8)  # NNCF's ranges are wrong where sizes are unknown
     description = describe(model)
     if not is_int8:
-        description = dataclasses.replace(description, stride=model.settings.model.output_stride)
+        description = dataclasses.replace(description, stride=size_stride(model.settings.model))
     read = openvino.Core().read_model(proto.SerializeToString())
     if is_int8:
         read = _quantized(read, (description.prepare(image)[0][np.newaxis] for image in model.calibration))

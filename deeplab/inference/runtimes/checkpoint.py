@@ -25,12 +25,12 @@ GROUPS = (ModelConfig, ResizeConfig, InferenceConfig)
 
 
 def recognizes(path: str) -> bool:
-    """Whether this is `zoo:NAME`, a checkpoint's prefix or one of its files, or a folder of checkpoints."""
-    from deeplab.checkpoint import bundle, manager, zoo
+    """Whether this is `zoo:NAME`, a checkpoint's prefix or one of its files, another project's weights, or a folder."""
+    from deeplab.checkpoint import bundle, foreign, manager, zoo
 
-    if zoo.is_name(path) or bundle.exists(path) or bundle.exists(bundle.PART.sub("", path)):
+    if zoo.is_name(path) or foreign.is_foreign(path) or bundle.exists(path) or bundle.exists(bundle.PART.sub("", path)):
         return True
-    return os.path.isdir(path) and bool(manager.all_checkpoints(path))
+    return os.path.isdir(path) and bool(manager.all_checkpoints(path) or foreign.in_folder(path))
 
 
 def load(path: str | Checkpoint, options: LoadOptions) -> ModelPredictor:
@@ -125,7 +125,9 @@ def resolve(given: Mapping[str, Any], checkpoint: Checkpoint, groups: Sequence[t
     from deeplab.checkpoint.infer_config import describe, model_settings, rates_at
 
     saved = checkpoint.config
-    where = os.path.join(checkpoint.folder, run_file.FILE_NAME)
+    where = checkpoint.config_place
+    if checkpoint.remark:
+        console.note(checkpoint.remark)
     merged = run_file.merge(dict(given), saved, groups, where)
     if _may_rescale_rates(given, saved):
         rates = rates_at(merged["atrous_rates"], saved["output_stride"], merged["output_stride"])

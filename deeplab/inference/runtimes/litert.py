@@ -100,13 +100,13 @@ def _from_logits(
 
     scale, zero = quantization
     values = (logits.astype(np.float32) - zero) * (scale or 1)
-    large = kernels.resize_bilinear(values, *fixed.size)
+    large = kernels.resize_bilinear(values, *fixed.size, fixed.align_corners)
     scores = None
     if probabilities:
         scores = (
             tf.nn.softmax(large)
             if fixed.upsample_logits
-            else kernels.resize_bilinear(tf.nn.softmax(values), *fixed.size)
+            else kernels.resize_bilinear(tf.nn.softmax(values), *fixed.size, fixed.align_corners)
         )
     if fixed.upsample_logits:
         return tf.argmax(large, -1).numpy(), None if scores is None else scores.numpy()

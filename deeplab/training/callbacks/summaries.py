@@ -122,7 +122,9 @@ def samples(state: TrainState, colors: np.ndarray) -> dict[str, np.ndarray]:
     batch = state.replica_batches()[0]
     labels = batch["label"][:MAX_IMAGES].numpy()
     images = batch["image"][:MAX_IMAGES]
-    logits = kernels.resize_bilinear(state.model(images, training=False)[MERGED_LOGITS], *labels.shape[1:3])
+    small = state.model(images, training=False)[MERGED_LOGITS]
+    _, height, width = labels.shape
+    logits = kernels.resize_bilinear(small, height, width, state.trainer.loss.align_corners)
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32).numpy()
     return {
         "samples/image": tf.cast(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], tf.uint8).numpy(),

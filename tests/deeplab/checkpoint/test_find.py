@@ -121,9 +121,7 @@ def test_truncated_archive_still_says_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("weights.pth", b"PK\x03\x04" + bytes(30), "a PyTorch file"),
         ("model.keras", b"PK\x03\x04" + bytes(30), "a Keras file"),
-        ("weights.h5", b"\x89HDF\r\n" + bytes(30), "a Keras HDF5 file"),
         ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(30), "a TensorFlow Lite file"),
         ("resnet.ckpt", bytes(30), "not a TensorFlow checkpoint, or a truncated one (30 bytes)"),
     ],
@@ -132,3 +130,12 @@ def test_other_files_are_called_by_their_name(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
     error = refusal(tmp_path / name, "not-a-checkpoint")
     assert f"is {kind}" in error.rule and error.where == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("weights.pth", b"PK\x03\x04" + bytes(30)), ("weights.h5", b"\x89HDF\r\n" + bytes(30))]
+)
+def test_damaged_files_of_other_projects_are_called_damaged(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    error = refusal(tmp_path / name, "damaged-checkpoint")
+    assert "truncated" in error.rule and error.where == str(tmp_path / name)

@@ -1,0 +1,122 @@
+"""Makes `foreign_logits.json.gz`: logits of networks of other projects, computed by their own code.
+
+Run it from this repository's root where those projects can be imported; it adds or replaces the named networks:
+
+    python tests/golden/make_foreign_logits.py --sources=DIR torchvision_resnet50 vainf_deeplabv3plus_resnet50 ...
+
+DIR holds checkouts of VainF/DeepLabV3Plus-Pytorch (4e1087d), jfzhang95/pytorch-deeplab-xception (9135e10),
+bonlime/keras-deeplab-v3-plus and david8862/tf-keras-deeplabv3p-model-set (80b77d9). Networks get the weights of
+`tests/support/foreign_weights.py`; images are normalized as in each project. Stored: names and shapes of the tensors,
+and the logits at nine pixels.
+"""
+
+import argparse
+import gzip
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+from tests.support.foreign_weights import GOLDEN, goldens, image, pixels, value
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+ANY_SIZE, ALIGNED_SIZE = (40, 52), (49, 65)
+
+
+def run_torch(model, size, mean=IMAGENET[0], std=IMAGENET[1], output=lambda found: found):
+    """The state dict's shapes, and logits [H, W, classes] of a PyTorch network with weights by the formula."""
+    import torch
+
+    state = {name: torch.from_numpy(value(name, tuple(each.shape))) for name, each in model.state_dict().items()}
+    model.load_state_dict(state)
+    scaled = (image(*size) / 255.0 - np.array(mean)) / np.array(std)
+    with torch.no_grad():
+        logits = output(model.eval()(torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)[None]))
+    return {name: list(each.shape) for name, each in state.items()}, logits[0].permute(1, 2, 0).numpy()
+
+
+def without_torchvision_operations():
+    """Lets torchvision be imported where its own operations, which are not needed here, are missing."""
+    import torch
+
+    real = torch.library.register_fake
+
+    def register_fake(operation, *args, **kwargs):
+        is_own = isinstance(operation, str) and operation.startswith("torchvision::")
+        return (lambda function: function) if is_own else real(operation, *args, **kwargs)
+
+    torch.library.register_fake = register_fake
+
+
+def torchvision(name, **options):
+    without_torchvision_operations()
+    from torchvision.models import segmentation
+
+    model = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=21, **options)
+    return run_torch(model, ANY_SIZE, output=lambda found: found["out"])
+
+
+def huggingface():
+    without_torchvision_operations()
+    import torch
+    from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
+
+    def enlarged(found):  # as the model's `post_process_semantic_segmentation`, but with the corners of its training
+        return torch.nn.functional.interpolate(found.logits, ALIGNED_SIZE, mode="bilinear", align_corners=True)
+
+    config = MobileNetV2Config(output_stride=8, num_labels=21, image_size=513)
+    half = [0.5] * 3
+    return run_torch(MobileNetV2ForSemanticSegmentation(config), ALIGNED_SIZE, half, half, enlarged)
+
+
+def vainf(sources, name, output_stride):
+    sys.path.insert(0, str(sources / "VainF+DeepLabV3Plus-Pytorch"))
+    from network import modeling
+
+    model = getattr(modeling, name)(num_classes=21, output_stride=output_stride, pretrained_backbone=False)
+    return run_torch(model, ANY_SIZE)
+
+
+def jfzhang95(sources, backbone, output_stride=16):
+    sys.path.insert(0, str(sources / "jfzhang95+pytorch-deeplab-xception"))
+    from modeling import deeplab
+    from torch.utils import model_zoo
+
+    model_zoo.load_url = lambda _, **__: {"fc.weight": 0, "fc.bias": 0}
+    model = deeplab.DeepLab(backbone, output_stride, num_classes=21, sync_bn=False)
+    return run_torch(model, ALIGNED_SIZE)
+
+
+NETWORKS = {
+    "torchvision_resnet50": lambda _: torchvision("deeplabv3_resnet50", aux_loss=True),
+    "torchvision_mobilenet_v3_large": lambda _: torchvision("deeplabv3_mobilenet_v3_large", aux_loss=True),
+    "huggingface_mobilenet_v2": lambda _: huggingface(),
+    "vainf_deeplabv3_resnet50": lambda sources: vainf(sources, "deeplabv3_resnet50", 16),
+    "vainf_deeplabv3plus_resnet101": lambda sources: vainf(sources, "deeplabv3plus_resnet101", 16),
+    "vainf_deeplabv3_mobilenet": lambda sources: vainf(sources, "deeplabv3_mobilenet", 16),
+    "vainf_deeplabv3plus_mobilenet": lambda sources: vainf(sources, "deeplabv3plus_mobilenet", 16),
+    "jfzhang95_resnet101": lambda sources: jfzhang95(sources, "resnet"),
+    "jfzhang95_mobilenet": lambda sources: jfzhang95(sources, "mobilenet"),
+    "jfzhang95_drn": lambda sources: jfzhang95(sources, "drn"),
+    "jfzhang95_xception": lambda sources: jfzhang95(sources, "xception"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sources", type=pathlib.Path)
+    parser.add_argument("networks", nargs="+", choices=NETWORKS)
+    arguments = parser.parse_args()
+    for name in arguments.networks:
+        shapes, logits = NETWORKS[name](arguments.sources)
+        found = goldens() if GOLDEN.exists() else {}
+        size = ALIGNED_SIZE if logits.shape[:2] == ALIGNED_SIZE else ANY_SIZE
+        found[name] = {"shapes": shapes, "size": size, "logits": np.round(pixels(logits), 5).tolist()}
+        GOLDEN.write_bytes(gzip.compress(json.dumps(found, sort_keys=True).encode(), mtime=0))
+        print(f"{name}: {len(shapes)} tensors, {logits.shape}, standard deviation {logits.std():.3f}")
+
+
+if __name__ == "__main__":
+    main()
