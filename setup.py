@@ -55,6 +55,7 @@ setup(
         "mlflow": ["mlflow-skinny>=3"],  # train --report_to=mlflow
         "wandb": ["wandb>=0.21"],  # train --report_to=wandb
         "hub": ["huggingface_hub>=1.0"],  # push, pull, models at hf:// addresses
+        "remote": ["fsspec>=2024.2"],  # s3://, hdfs:// ... with a library of fsspec such as s3fs; gs:// needs none
         "hf": ["pyarrow>=16"],  # parquet and Arrow files of Hugging Face datasets
         "medical": ["nibabel>=5.2", "pydicom>=3"],  # NIfTI volumes, DICOM images
         "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],  # export format and runtime onnx

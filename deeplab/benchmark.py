@@ -5,7 +5,8 @@ Example, a minute on two processor cores:
     python deeplab/benchmark.py --model=runs/first --model=exports/model.tflite --image_size=257,513 --json=speed.json
 
 Prints for each model the seconds for loading, and for each size and batch: median and 90th percentile of a call in
-milliseconds, images per second, processor seconds per image, and memory. Reading and decoding of your own images
+milliseconds, images per second, processor seconds per image, and the largest memory of the process during the calls
+(on Linux; elsewhere so far). Reading and decoding of your own images
 (`input`) is timed separately. Other programs on the machine change the numbers.
 """
 
@@ -67,6 +68,7 @@ def run(given: Given) -> None:
         loading = time.perf_counter() - started
         found = measured(predictor, config, pixels)
         print(f"\n{predictor.source}: loaded in {loading:.2f} seconds")
+        del predictor  # its memory does not count as the next one's
         print(console.table([one.row() for one in found], timing.HEADER), flush=True)
         models.append({"model": model, "loading_seconds": round(loading, 3), "timings": [t.content() for t in found]})
     if config.json:

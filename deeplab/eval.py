@@ -91,7 +91,7 @@ def compare(source: str, config: EvalConfig, given: Given) -> None:
     print(found.text())
     predicts = [examples.predict_with(one.predictor, one.images) for one in evaluators]
     paths = comparison.write_comparison(found, evaluators[0].images, predicts, config.eval_logdir)
-    print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
+    print(console.spelled("\nwritten: " + ", ".join(map(str, paths))), flush=True)
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:

@@ -66,7 +66,7 @@ def run(given: Given) -> None:
     if outcome.fractions:
         print(folder_prediction.table(outcome.fractions))
     number = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
-    print(f"written: {len(outcome.fractions)} of {number} into {output_dir}", flush=True)
+    print(console.spelled(f"written: {len(outcome.fractions)} of {number} into {output_dir}"), flush=True)
     if outcome.errors:
         names = ", ".join(error.where for error in outcome.errors[:5])
         where = f"{len(outcome.errors)} of {number}"

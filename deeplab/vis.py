@@ -63,7 +63,7 @@ def run(given: Given) -> None:
             images, drawing = plan
             predicted = predicted_images(images, predictor)
             written = prediction_images.draw(predicted, images.dataset.class_names, drawing)
-            print("written: " + ", ".join(written), flush=True)
+            print(console.spelled("written: " + ", ".join(written)), flush=True)
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:

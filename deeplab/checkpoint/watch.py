@@ -13,6 +13,7 @@ from deeplab.checkpoint.bundle import Checkpoint, step_in_name
 from deeplab.checkpoint.manager import latest
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.remote_files import refresh
 
 POLL_SECONDS = 2.0
 REMARK_SECONDS = 60.0
@@ -90,6 +91,7 @@ def _wait_for_another(
 
 
 def _newest(folder: str) -> _Written | None:
+    refresh(folder)
     if not os.path.isdir(folder):
         return None
     try:

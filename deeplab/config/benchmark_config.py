@@ -32,4 +32,4 @@ class BenchmarkConfig(Config):
     )
     runs: int = setting(20, "Timed calls of each size.", min=1, max=100_000, because=_LONG, unit="calls")
     warm_up: int = setting(3, "Calls before the timed ones.", min=0, max=1000, because=_LONG, unit="calls")
-    json: str = setting("", "File for the results (unset: only the table).")
+    json: str = setting("", "File for the results (unset: only the table).", writes="file")

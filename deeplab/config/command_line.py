@@ -37,6 +37,8 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest, spell_as_flags
 from deeplab.utils.paths import read_text
 from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
+from deeplab.utils.remote_files import local_copy, local_settings
+from deeplab.utils.remote_names import is_remote
 from deeplab.utils.yaml_files import load_mapping
 
 OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
@@ -101,7 +103,10 @@ class Command:
         if call is None:
             return OK
         word, given = call
-        return self.run(word, given) if self.word else self.run(given)
+        fields = fields_of(self.groups_for(word))
+        outputs = {name: field.metadata["writes"] for name, (field, _) in fields.items() if field.metadata["writes"]}
+        with local_settings(given, outputs) as local:
+            return self.run(word, local) if self.word else self.run(local)
 
     def parse(self, words: Sequence[str]) -> tuple[str, Given] | None:
         """Return the word and the given values, each in its field's type; None after the help page was printed.
@@ -300,7 +305,7 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
     Raises:
       UserError: the file cannot be read, or has a name that is no setting of this command (`unknown-name`).
     """
-    content = load_mapping(path)
+    content = load_mapping(local_copy(path))
     fields = fields_of(groups)
     is_training = "dataset_facts" in content
     if is_training:
@@ -309,7 +314,7 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
     if is_training:
         flat = {name: value for name, value in flat.items() if name in fields}
         if "train_logdir" in fields:
-            flat["train_logdir"] = str(pathlib.Path(path).parent)
+            flat["train_logdir"] = path.rpartition("/")[0] if is_remote(path) else str(pathlib.Path(path).parent)
     try:
         return typed(groups, flat)
     except UserError as error:

@@ -142,7 +142,7 @@ class SplitConfig(Config):
 class RecordConfig(Config):
     """Records."""
 
-    output_dir: str = setting("", "Folder of the records (unset: that of the format).")
+    output_dir: str = setting("", "Folder of the records (unset: that of the format).", writes="folder")
     name: str = setting("", "Name of the dataset (unset: that of the output folder).")
     num_shards: int | None = setting(
         None,
@@ -282,7 +282,9 @@ class ColorMaskConfig(Config):
     """Color masks to index masks."""
 
     mask_folder: str = setting("", "Folder of the color masks.", required=True)
-    output_dir: str = setting("", "Folder for the index masks: palette PNGs of the same names.", required=True)
+    output_dir: str = setting(
+        "", "Folder for the index masks: palette PNGs of the same names.", required=True, writes="folder"
+    )
     palette: str = setting("", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml.", required=True)
     ignore_label: int = setting(255, "Label of the palette's colors that are called `ignore`.", **_IGNORE_LABEL)
     color_tolerance: float = setting(
@@ -300,7 +302,7 @@ class RemoveColormapConfig(Config):
     """Palette masks to gray masks."""
 
     original_gt_folder: str = setting("./VOCdevkit/VOC2012/SegmentationClass", "Folder of the palette PNGs.")
-    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder for the gray PNGs.")
+    output_dir: str = setting("./VOCdevkit/VOC2012/SegmentationClassRaw", "Folder for the gray PNGs.", writes="folder")
     segmentation_format: str = setting("png", "Extension of the masks.")
     num_workers: int = setting(0, _MASK_WORKERS, **NUM_WORKERS)
     overwrite: bool = setting(False, _OVERWRITE_MASKS)

@@ -52,7 +52,7 @@ class DownloadConfig(Config):
     """Download of a public dataset."""
 
     name: str = setting("", "Dataset; the first word of the command line may name it as well.", required=True)
-    output_dir: str = setting("", "Folder for its files.", required=True)
+    output_dir: str = setting("", "Folder for its files.", required=True, writes="folder")
     archives: str = setting(
         "", "Folder of archives that you have, under their published names; they are read there and kept."
     )
@@ -68,7 +68,9 @@ class DownloadConfig(Config):
 class SampleConfig(Config):
     """Generated portraits with hair, skin and background."""
 
-    output_dir: str = setting("", "Folder for images, masks and lists; it must not contain a sample.", required=True)
+    output_dir: str = setting(
+        "", "Folder for images, masks and lists; it must not contain a sample.", required=True, writes="folder"
+    )
     count: int = setting(
         200,
         "Number of portraits; four fifths of them become the split train.",

@@ -17,7 +17,10 @@ class ExportConfig(Config):
     checkpoint: str = setting("latest", CHECKPOINT, choices=CHECKPOINTS)
     use_averages: bool = setting(True, USE_AVERAGES, rare=True)
     export_path: str = setting(
-        "", "File to write (.pb or the suffix of another format), or a folder for the usual names.", required=True
+        "",
+        "File to write (.pb or the suffix of another format), or a folder for the usual names.",
+        required=True,
+        writes="either",
     )
     formats: Texts = setting(
         ("frozen_graph", "saved_model"),

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.remote_names import named
 
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
@@ -42,6 +43,7 @@ def setting(
     resumable: bool = False,
     shapes_weights: bool = False,
     retired: str = "",
+    writes: str = "",
 ) -> Any:
     """Declares a field of a config dataclass.
 
@@ -59,6 +61,7 @@ def setting(
       resumable: the value may change when a training resumes.
       shapes_weights: a checkpoint trained with one value cannot be used with another.
       retired: the field has no effect any more; this text says what replaces it.
+      writes: for the name of what a command writes: "folder", "file", or "either".
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}
     return dataclasses.field(default=default, metadata=metadata)
@@ -109,11 +112,16 @@ def typed(groups: Iterable[type], values: Mapping[str, Any]) -> dict[str, Any]:
 def as_dict(config: Any) -> dict[str, Any]:
     """Return a config as plain values that YAML can hold, without the retired fields."""
     return {
-        field.name: list(value) if isinstance(value, tuple) else value
+        field.name: [_plain(part) for part in value] if isinstance(value, tuple) else _plain(value)
         for field in dataclasses.fields(config)
         if not field.metadata["retired"]
         for value in [getattr(config, field.name)]
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value to save: paths of copies become the names of what was copied."""
+    return named(value) if isinstance(value, str) else value
 
 
 @functools.cache

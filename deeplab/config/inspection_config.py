@@ -37,7 +37,7 @@ class BrowseConfig(Config):
         because="an image grid of more is not readable",
         unit="images",
     )
-    output_dir: str = setting("browse", "Folder for the image grids; made if it does not exist.")
+    output_dir: str = setting("browse", "Folder for the image grids; made if it does not exist.", writes="folder")
     classes: Texts = setting((), "Names or numbers of classes: only images that contain one of them.")
     random: bool = setting(False, "Draw images at random positions of the split (off: its first ones).")
     seed: int = setting(0, "Seed of the random positions.", min=0)

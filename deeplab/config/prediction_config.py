@@ -57,7 +57,7 @@ class EvalConfig(Config):
 
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME)
-    eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True)
+    eval_logdir: str = setting("", "Folder for metrics, plots and summaries.", required=True, writes="folder")
     eval_split: str = setting("val", "Split to evaluate (unset: that of the training, else val).")
     eval_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
     eval_batch_size: int = setting(
@@ -99,7 +99,7 @@ class VisConfig(Config):
 
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME)
-    vis_logdir: str = setting("", "Folder for the images.", required=True)
+    vis_logdir: str = setting("", "Folder for the images.", required=True, writes="folder")
     vis_split: str = setting("val", "Split to draw.")
     vis_crop_size: Size | None = setting(None, _CROP, **IMAGE_SIDE, unit="pixels")
     vis_batch_size: int = setting(1, "Images per step; more than 1 needs `vis_crop_size`.", **_BATCH)
@@ -119,7 +119,9 @@ class VisConfig(Config):
         unit="images",
     )
     also_save_raw_predictions: bool = setting(False, "Also write PNGs of class numbers under the images' names.")
-    raw_save_dir: str = setting("", "Folder of those PNGs (unset: VIS_LOGDIR/raw_segmentation_results).", rare=True)
+    raw_save_dir: str = setting(
+        "", "Folder of those PNGs (unset: VIS_LOGDIR/raw_segmentation_results).", rare=True, writes="folder"
+    )
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_iterations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_iterations=0`.")
@@ -140,7 +142,7 @@ class PredictConfig(Config):
         "input; repeatable.",
         required=True,
     )
-    output_dir: str = setting("", "Folder for the results; made if it does not exist.", required=True)
+    output_dir: str = setting("", "Folder for the results; made if it does not exist.", required=True, writes="folder")
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME, rare=True)
     checkpoint_path: str = setting("", _SAME, rare=True)

@@ -173,7 +173,9 @@ class OptimizerConfig(Config):
 class TrainConfig(Config):
     """Training: data, length, augmentation, initial weights, what is written when."""
 
-    train_logdir: str = setting("", "Folder for checkpoints and summaries.", required=True, resumable=True)
+    train_logdir: str = setting(
+        "", "Folder for checkpoints and summaries.", required=True, resumable=True, writes="folder"
+    )
     train_split: str = setting("train", "Split to train on.")
     ignore_data_errors: bool = setting(
         False, "Train although the check of the data found errors (off: refuse).", rare=True, resumable=True
@@ -340,7 +342,9 @@ class TrainConfig(Config):
         "names); none = nowhere.",
         resumable=True,
     )
-    profile_logdir: str = setting("", "Folder for a profile of a few steps (unset: none).", rare=True, resumable=True)
+    profile_logdir: str = setting(
+        "", "Folder for a profile of a few steps (unset: none).", rare=True, resumable=True, writes="folder"
+    )
     num_replicas: int = setting(1, "Number of worker machines.", min=1, rare=True)
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found automatically")
     clone_on_cpu: bool = setting(

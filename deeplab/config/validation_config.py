@@ -17,8 +17,8 @@ class CheckConfig(Config):
     """Check."""
 
     split: str = setting("", "Splits to check, separated by commas: train,val (unset: all).")
-    html: str = setting("", "File for a report with charts, and images of the findings.")
-    json: str = setting("", "File for the findings as JSON; - = standard output.")
+    html: str = setting("", "File for a report with charts, and images of the findings.", writes="file")
+    json: str = setting("", "File for the findings as JSON; - = standard output.", writes="file")
     train_crop_size: Size | None = setting(
         None, "Height,width of the training crop to judge (unset: none).", **IMAGE_SIDE, unit="pixels"
     )

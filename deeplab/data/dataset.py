@@ -27,6 +27,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import recover, write_atomically
 from deeplab.utils.paths import read_text
+from deeplab.utils.remote_files import local_copy
 from deeplab.utils.yaml_files import parse_mapping
 
 if TYPE_CHECKING:
@@ -227,13 +228,13 @@ def load_dataset(path: str | os.PathLike, dataset: str = "") -> Dataset:
     """The dataset in a folder of TFRecords; see `Dataset` for what it offers.
 
     Args:
-      path: folder of the .tfrecord files, or the `dataset.yml` in it.
+      path: folder of the .tfrecord files, or the `dataset.yml` in it; of a remote one (`gs://...`) a copy is used.
       dataset: known name, or a `dataset.yml` elsewhere, for a folder without one.
 
     Raises:
       UserError: the folder or its `dataset.yml` does not exist, or the file is malformed.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(local_copy(path))
     if folder.suffix in (".yml", ".yaml"):
         dataset, folder = dataset or str(folder), folder.parent
     if not folder.is_dir():

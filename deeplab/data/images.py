@@ -78,6 +78,7 @@ _MAX_WHOLE_FLOAT = 2**24  # float32 holds all whole numbers up to it
 _GRAY_WITH_ALPHA = 4  # color type of PNG
 _ARRAYS = ("npy", "dicom")  # kinds that Pillow does not read
 _PILLOW_NAMES = {"jpeg2000": "JPEG2000"}
+_MAX_FAST_PNG = 1 << 30  # values; OpenCV's limit is near
 
 
 @dataclass(frozen=True)
@@ -847,7 +848,12 @@ def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
 
 
 def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all."""
+    """Write uint8 [H, W, 3], [H, W, 4] or [H, W] as PNG, whole or not at all."""
+    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size < _MAX_FAST_PNG:
+        done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))  # a third of Pillow's time
+        if done:
+            write_atomically(path, encoded.tobytes())
+            return
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
     write_atomically(path, buffer.getvalue())

@@ -283,7 +283,7 @@ def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> Non
         from deeplab.evaluation import html_report  # here: evaluation while training needs none
 
         paths.append(html_report.write_page(report, evaluator.images, evaluator.predictor, folder))
-    print("\nwritten: " + ", ".join(map(str, paths)), flush=True)
+    print(console.spelled("\nwritten: " + ", ".join(map(str, paths))), flush=True)
 
 
 def warn_of_other_names(trained: Sequence[str] | None, dataset: Sequence[str], where: str) -> None:

@@ -2,8 +2,8 @@
 Connected CRFs with Gaussian Edge Potentials"), in NumPy.
 
 `postprocess.py` finds it under the name `crf`. Messages between pixels of similar color and place are filtered on a
-permutohedral lattice, those between near pixels by a Gaussian blur. There is no maintained library for it on current
-Python versions: pydensecrf needs a compiler and old NumPy headers.
+permutohedral lattice, those between near pixels by a Gaussian blur. No library for it installs everywhere: pydensecrf,
+pydensecrf2 and SimpleCRF have no wheels and need a compiler.
 """
 
 from __future__ import annotations
@@ -88,8 +88,12 @@ def mean_field(probabilities: np.ndarray, kernels: Sequence[tuple[float, Filter]
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
-    return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+    # NumPy reduces the first axis several times as fast as a last one of a few classes.
+    planes = np.moveaxis(values, -1, 0).astype(np.float32, order="C")
+    planes -= planes.max(axis=0)
+    np.exp(planes, out=planes)
+    planes /= planes.sum(axis=0)
+    return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
 def spatial_filter(pixels: float) -> Filter:
@@ -135,14 +139,20 @@ class PermutohedralLattice:
     def __init__(self, features: np.ndarray):
         number, d = features.shape
         rounded, rank, weights = _simplex(_elevated(features), d)
-        canonical = np.array([[r if j <= d - r else r - (d + 1) for j in range(d + 1)] for r in range(d + 1)])
-        keys = rounded[:, None, :d] + canonical[:, rank[:, :d]].transpose(1, 0, 2)  # [N, d + 1, d]
-        keys = keys.reshape(-1, d)
-        low = keys.min(axis=0) - d - 1
-        sizes = keys.max(axis=0) - low + d + 2
+        low = rounded[:, :d].min(axis=0) - 2 * (d + 1)
+        sizes = rounded[:, :d].max(axis=0) - low + 2 * (d + 1)
         self._strides = np.concatenate([np.cumprod(sizes[::-1])[::-1][1:], [1]]).astype(np.int64)
-        codes, vertices = np.unique((keys - low) @ self._strides, return_inverse=True)
-        self._vertices, self._weights = vertices.reshape(number, d + 1), weights.astype(np.float32)
+        # Corner r adds r to the coordinates of ranks up to d - r, and r - (d + 1) to the others; the last coordinate is
+        # left out of the codes, because the sum of all is 0.
+        by_rank = np.zeros((number, d + 1), np.int64)
+        np.put_along_axis(by_rank, rank[:, :d], np.broadcast_to(self._strides, (number, d)), axis=1)
+        beyond = np.cumsum(by_rank[:, ::-1], axis=1)  # of the ranks from d - r + 1, at r - 1
+        corners = np.arange(d + 1) * self._strides.sum() + ((rounded[:, :d] - low) @ self._strides)[:, None]
+        corners[:, 1:] -= (d + 1) * beyond[:, :-1]
+        codes, vertices = np.unique(corners, return_inverse=True)
+        self._vertices = vertices.reshape(number, d + 1)
+        self._corners = np.ascontiguousarray(self._vertices.T)
+        self._weights = weights.astype(np.float32)
         self._neighbors = [self._beside(codes, direction, d) for direction in range(d + 1)]
         self._number, self._alpha = len(codes), np.float32(1 / (1 + 2.0**-d))
 
@@ -165,11 +175,19 @@ class PermutohedralLattice:
         for index in range(values.shape[1]):
             spread = (self._weights * values[:, index, None]).ravel()
             splat[:-1, index] = np.bincount(flat, spread, self._number)
+        # `take` into a buffer, without a check of each index, is several times as fast as an index in brackets.
+        one, other = np.empty((2, self._number, values.shape[1]), np.float32)
         for before, after in self._neighbors:
-            splat[:-1] += 0.5 * (splat[before] + splat[after])
-        found = np.zeros_like(values, np.float32)
-        for corner in range(self._weights.shape[1]):
-            found += self._weights[:, corner, None] * splat[self._vertices[:, corner]]
+            np.take(splat, before, axis=0, out=one, mode="clip")
+            np.take(splat, after, axis=0, out=other, mode="clip")
+            one += other
+            one *= 0.5
+            splat[:-1] += one
+        found, part = np.zeros((2, *values.shape), np.float32)
+        for corner, weights in zip(self._corners, self._weights.T, strict=True):
+            np.take(splat, corner, axis=0, out=part, mode="clip")
+            part *= weights[:, None]
+            found += part
         return found * self._alpha
 
 

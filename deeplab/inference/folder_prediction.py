@@ -34,6 +34,7 @@ _MAX_NAME = 255  # bytes of a file name, on all common file systems
 _NAME_COLUMN, _OLD_NAME_COLUMN = "image", "picture"  # the second: written before version 0.2
 
 Fractions = dict[str, dict[str, float]]  # image name -> class name -> fraction of the image, 0..1
+Job = tuple[str, Future[dict[str, float]]]  # image name, and its fractions once its files are written
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def predict_files(
     refuse_to_overwrite(files, outputs)
     earlier = earlier_fractions(folder / SUMMARY)
     _remove_unfinished(files, outputs)
-    jobs: list[tuple[str, dict[str, float], Future]] = []
+    jobs: list[Job] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
     with (
@@ -81,7 +82,7 @@ def predict_files(
                 if isinstance(pixels, UserError):
                     raise pixels
                 if pixels is None:
-                    jobs.append((file.name, outputs.write_in_windows(number, file, segmenter), _done()))
+                    jobs.append((file.name, _done(outputs.write_in_windows(number, file, segmenter))))
                     bar.update()
                     continue
                 result = segmenter(pixels, probabilities=outputs.need_probabilities)
@@ -91,13 +92,12 @@ def predict_files(
                 errors.append(_about(file, error))
                 console.error(errors[-1])
             else:
-                jobs.append((file.name, result.fractions(), writer.submit(outputs.write, number, file, result)))
+                written = writer.submit(outputs.write, number, file, result, size=result.nbytes)
+                jobs.append((file.name, written))
             bar.update()
         for source in videos:
-            done: Future = Future()
             try:
-                jobs.append((video.name_of(source), video.predict_video(segmenter, source, config), done))
-                done.set_result(None)
+                jobs.append((video.name_of(source), _done(video.predict_video(segmenter, source, config))))
             except UserError as error:
                 errors.append(_about(ImageFile(source, video.name_of(source)), error))
                 console.error(errors[-1])
@@ -114,9 +114,9 @@ def _in_windows(segmenter: Segmenter, files: Sequence[ImageFile]) -> set[ImageFi
     return found
 
 
-def _done() -> Future:
-    future: Future = Future()
-    future.set_result(None)
+def _done(fractions: dict[str, float]) -> Future[dict[str, float]]:
+    future: Future[dict[str, float]] = Future()
+    future.set_result(fractions)
     return future
 
 
@@ -146,11 +146,11 @@ def _summary_at_the_end(path: pathlib.Path, earlier: Fractions, jobs: list, size
             write_atomically(path, summary({**earlier, **done}))
 
 
-def _finished(jobs: Sequence[tuple[str, dict[str, float], Future]]) -> Fractions:
+def _finished(jobs: Sequence[Job]) -> Fractions:
     def is_written(future: Future) -> bool:
         return future.done() and not future.cancelled() and future.exception() is None
 
-    return {name: fractions for name, fractions, future in jobs if is_written(future)}
+    return {name: future.result() for name, future in jobs if is_written(future)}
 
 
 # ---- files -----------------------------------------------------------------------------------------------
@@ -205,13 +205,16 @@ class Outputs:
         paths = [path for writer in self._annotations for path in writer.paths(name)]
         return [*self._images(name), *paths]
 
-    def write(self, number: int, file: ImageFile, result: Segmentation) -> None:
+    def write(self, number: int, file: ImageFile, result: Segmentation) -> dict[str, float]:
         """Write the files of one image.
 
         Args:
           number: its place in the run.
           file: the image.
           result: its prediction.
+
+        Returns:
+          Each class's fraction of the image.
         """
         for path, write in self._images(file.name).items():
             with writing(path):
@@ -224,6 +227,7 @@ class Outputs:
             image = AnnotatedImage(number, file.name, file.path, height, width, found)
             for writer in self._annotations:
                 writer.add(image)
+        return result.fractions()
 
     def write_in_windows(self, number: int, file: ImageFile, segmenter: Segmenter) -> dict[str, float]:
         """Predict a georeferenced or large TIFF into mask/NAME.tif, and reduced images of it.

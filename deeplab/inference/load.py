@@ -17,7 +17,7 @@ from deeplab.data import dataset as datasets
 from deeplab.inference import postprocess
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, checkpoint, keras_model, probe
-from deeplab.utils import console
+from deeplab.utils import console, remote_files
 from deeplab.utils.errors import UserError
 
 
@@ -54,7 +54,7 @@ def load(
     elif isinstance(source, Checkpoint):
         predictor = checkpoint.load(source, options)
     else:
-        path = chosen(os.path.expanduser(os.fspath(source)), values.get("checkpoint", LATEST))
+        path = chosen(os.path.expanduser(remote_files.local_copy(source)), values.get("checkpoint", LATEST))
         predictor = _from_path(path, options)
     predictor.shrinks_large_images = shrink_large_images
     _name_classes(predictor, dataset)
@@ -117,6 +117,8 @@ def each_model(
     for opened in watch.checkpoints(source, max_number, interval_secs):
         if predictor is None:
             resolved = checkpoint.resolve(given, opened, groups)
+            if resolved.get("dataset_dir"):  # as trained: it may be remote
+                resolved["dataset_dir"] = remote_files.local_copy(resolved["dataset_dir"])
             settings = checkpoint.settings_of(resolved, resolved.get(crop_field), crop_field)
             predictor = checkpoint.build(opened, resolved, settings)
             processed = postprocess.PostprocessedPredictor(predictor, steps) if steps else None

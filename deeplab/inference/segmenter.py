@@ -27,8 +27,9 @@ from deeplab.inference.predictor import ModelPredictor, Prediction, Predictor
 from deeplab.inference.runtimes import checkpoint
 from deeplab.inference.tiles import TiledPredictor
 from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.parallel import worker_count
 
-_AHEAD = 2  # images that are read while the model is busy
+_MIN_AHEAD, _MAX_AHEAD = 2, 8  # images that are read while the model is busy: as many as there are processor cores
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,11 @@ class Segmentation:
     def areas(self) -> dict[str, int]:
         """Each class's area in the image, in pixels, by name; classes that do not occur are included."""
         return {name: round(fraction * self.labels.size) for name, fraction in self.fractions().items()}
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the arrays, in bytes."""
+        return self.image.nbytes + self.labels.nbytes + (0 if self.probabilities is None else self.probabilities.nbytes)
 
     def cutout(self, classes: Sequence[int] | None = None) -> np.ndarray:
         """The image with everything else transparent: uint8 [H, W, 4], RGB and alpha.
@@ -342,11 +348,12 @@ def read_ahead(
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(_AHEAD) as pool:
+    ahead = min(max(_MIN_AHEAD, worker_count()), _MAX_AHEAD)
+    with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[tuple[image_files.ImageFile, Future]] = deque()
         for file in files:
             waiting.append((file, pool.submit(pixels_of, file)))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > ahead:
                 done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:

@@ -5,8 +5,12 @@ The command `benchmark` uses this; everything that predicts is a Predictor, so t
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import gc
 import os
+import pathlib
 import resource
 import sys
 import time
@@ -32,7 +36,7 @@ class Timing:
       median_ms, p90_ms: milliseconds per call.
       images_per_second: from the median.
       cpu_seconds: processor time per image, of all cores together.
-      memory_mb: largest memory of the process so far.
+      memory_mb: largest memory of the process during these calls, the model and TensorFlow included.
     """
 
     model: str
@@ -68,6 +72,7 @@ def time_calls(calls: Sequence[Callable[[], object]], warm_up: int) -> tuple[np.
     Returns:
       Seconds of each call, float64 [n], and processor seconds of all timed calls together.
     """
+    reset_peak_memory()
     for _ in range(warm_up):
         calls[0]()
     seconds = np.zeros(len(calls))
@@ -106,10 +111,26 @@ def _timing(model: str, size: str, batch: int, seconds: np.ndarray, processor: f
     return Timing(model, size, batch, number, *values)
 
 
+def reset_peak_memory() -> bool:
+    """Give free memory back and start the measurement of `peak_memory` from here; whether the system can do that."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # man 5 proc
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory() -> float:
-    """Largest memory of this process so far, in megabytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    """Largest memory of this process since `reset_peak_memory`, in megabytes; since its start without /proc."""
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def cores() -> int:

@@ -27,6 +27,7 @@ from deeplab.training.callbacks.live_evaluation import HISTORY
 from deeplab.training.state import TrainState
 from deeplab.utils import console
 from deeplab.utils.files import write_atomically
+from deeplab.utils.remote_names import named
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import LineChart
 
@@ -62,7 +63,7 @@ def page(state: TrainState, seconds: float, steps: int) -> str:
     colors = colormaps.colors_for(dataset.colors, dataset.num_classes)
     examples = html_report.gallery(report, evaluator.images, evaluator.predictor) if report and evaluator else None
     values = {
-        "folder": str(folder),
+        "folder": named(str(folder)),
         "tiles": tiles(state, report, seconds),
         "charts": charts(losses, history, dataset.class_names),
         "classes": class_table(state, report),
@@ -144,7 +145,7 @@ def data_rows(state: TrainState) -> list[tuple[str, str]]:
     images = ", ".join(f"{split} {count:,}" for split, count in dataset.splits.items())
     rows = [
         ("dataset", dataset.name),
-        ("folder", state.configs.dataset.dataset_dir),
+        ("folder", named(state.configs.dataset.dataset_dir)),
         ("images", images),
         ("classes", f"{dataset.num_classes}: {', '.join(dataset.class_names)}"),
         ("ignore label", str(dataset.ignore_label)),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deeplab.utils.errors import UserError
+from deeplab.utils.remote_names import named
 
 if TYPE_CHECKING:
     import rich.console
@@ -33,8 +34,8 @@ def spell_settings(spell: Callable[[str], str]) -> None:
 
 
 def spelled(text: str) -> str:
-    """Return a text with the settings between its backquotes as this program shows them."""
-    return _spell(text)
+    """Return a text as this program shows it: settings between its backquotes, remote names in place of copies."""
+    return named(_spell(text))
 
 
 # --- Lines --------------------------------------------------------------------------------------------------
@@ -42,17 +43,18 @@ def spelled(text: str) -> str:
 
 def note(text: str) -> None:
     """Prints one line that says what happens."""
-    _print_line(_spell(text))
+    _print_line(spelled(text))
 
 
 def warning(text: str) -> None:
     """Prints one line on something that works but is likely not what the user wants."""
-    _print_line(_spell(text), "warning")
+    _print_line(spelled(text), "warning")
 
 
 def error(error: UserError | str) -> None:
     """Prints the last lines of a command that failed; a UserError with its code, as `error: TEXT [code]`."""
-    _print_line(error.text(_spell, with_code=True) if isinstance(error, UserError) else _spell(error), "error")
+    text = error.text(_spell, with_code=True) if isinstance(error, UserError) else _spell(error)
+    _print_line(named(text), "error")
 
 
 def result(text: str, stream: TextIO | None = None) -> None:

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import golden_recipe
 from support.errors import raises
+from support.threshold_predictor import ByRed
 
 from deeplab import Segmenter
 from deeplab.config.prediction_config import PredictConfig
@@ -65,6 +67,56 @@ class TestSummary:
     def test_names_that_are_no_text_are_repaired(self):
         assert folder_prediction.summary({"a\udcff\nb": {"x": 1.0}}).splitlines()[1].endswith("b,1.000000")
         folder_prediction.summary({"a\udcff": {"x": 1.0}}).encode()
+
+
+class Scripted(ByRed):
+    """A model that takes a time, or waits until something has happened."""
+
+    def __init__(self, before=lambda number: None):
+        super().__init__()
+        self.before, self.calls = before, 0
+
+    def _predict(self, image, probabilities):
+        self.before(self.calls)
+        self.calls += 1
+        return super()._predict(image, probabilities)
+
+
+def test_images_are_read_while_the_model_works(files, tmp_path, monkeypatch):
+    read = {file.name: threading.Event() for file in files}
+    real = folder_prediction.inputs.read
+
+    def noted(file, **options):
+        pixels = real(file, **options)
+        read[file.name].set()
+        return pixels
+
+    def next_is_read(number):
+        assert read[files[min(number + 1, len(files) - 1)].name].wait(60)
+
+    monkeypatch.setattr(folder_prediction.inputs, "read", noted)
+    outcome = folder_prediction.predict_files(Segmenter(Scripted(next_is_read)), files, config(tmp_path))
+    assert len(outcome.fractions) == 3
+
+
+def test_files_are_written_while_the_model_works(files, tmp_path, monkeypatch):
+    """No file of an image is written before the model has seen the last image; nothing may wait for that."""
+    all_predicted = threading.Event()
+
+    def count(number):
+        if number == len(files) - 1:
+            all_predicted.set()
+
+    real = folder_prediction.Outputs.write
+
+    def late(*arguments):
+        assert all_predicted.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(folder_prediction.Outputs, "write", late)
+    outcome = folder_prediction.predict_files(Segmenter(Scripted(count)), files, config(tmp_path))
+    assert sorted(outcome.fractions) == ["one", "three", "two"]
+    assert len(list((tmp_path / "overlay").iterdir())) == 3
 
 
 def test_a_failed_write_ends_with_an_error_and_what_was_finished_is_listed(files, small, tmp_path, monkeypatch):

@@ -43,3 +43,16 @@ def test_images_take_turns():
 
 def test_noise_is_the_same_every_time():
     assert timing.noise(5, 4).shape == (5, 5, 4) and (timing.noise(5) == timing.noise(5)).all()
+
+
+def test_memory_is_that_of_these_calls():
+    """What was taken and given back before does not count."""
+    if not timing.reset_peak_memory():
+        pytest.skip("this system cannot measure the memory from a point in time")
+    used = timing.peak_memory()
+    held = np.ones(250_000_000, np.uint8)
+    assert timing.peak_memory() > used + 200
+    del held
+    assert timing.peak_memory() > used + 200
+    timing.time_calls([lambda: np.ones(60_000_000, np.uint8)], warm_up=0)
+    assert used + 40 < timing.peak_memory() < used + 150

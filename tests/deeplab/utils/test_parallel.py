@@ -1,6 +1,8 @@
 """Work on several threads: results in order, few in memory, none left over."""
 
 import itertools
+import threading
+import time
 
 import pytest
 
@@ -41,3 +43,29 @@ def test_a_failed_write_behind_is_not_lost():
     with parallel.WriteBehind() as writer:
         future = writer.submit(lambda: 3)
     assert future.result() == 3
+
+
+def test_many_writes_wait_for_the_disk_at_the_same_time():
+    together = threading.Barrier(parallel.WriteBehind.THREADS, timeout=60)
+    with parallel.WriteBehind() as writer:
+        futures = [writer.submit(together.wait) for _ in range(parallel.WriteBehind.THREADS)]
+    assert sorted(future.result() for future in futures) == list(range(parallel.WriteBehind.THREADS))
+
+
+@pytest.mark.parametrize(("size", "limit"), [(0, parallel.WriteBehind.MAX_WAITING), (100 << 20, 2), (2**40, 1)])
+def test_what_waits_is_bounded_in_number_and_bytes(size, limit):
+    go, most = threading.Event(), 0
+    with parallel.WriteBehind() as writer:
+        threading.Timer(0.2, go.set).start()
+        for _ in range(limit + 1):
+            writer.submit(go.wait, size=size)
+            most = max(most, len(writer._waiting))
+        assert go.is_set() and most == limit
+
+
+def test_an_error_ends_the_work_soon():
+    with pytest.raises(ZeroDivisionError), parallel.WriteBehind() as writer:
+        writer.submit(lambda: 1 // 0)
+        for _ in range(6000):
+            time.sleep(0.01)
+            writer.submit(int)
