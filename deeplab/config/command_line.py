@@ -84,6 +84,7 @@ class Command:
       purpose: text for the help page: one paragraph, then examples and notes; usually the docstring of its module.
       word: the word that may follow it; None = none may.
       grace: seconds that it gets to end after Ctrl-C or SIGTERM.
+      keeps_remote: names the settings whose remote paths the command itself reads or writes; it gets no copies of them.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Command:
     purpose: str
     word: Word | None = None
     grace: float = GRACE
+    keeps_remote: Callable[[Given], Collection[str]] = lambda given: ()
 
     def main(self, words: Sequence[str] | None = None) -> int:
         """Runs the command on the words after its name (default: those of `sys.argv`); returns the exit code."""
@@ -105,8 +107,9 @@ class Command:
         word, given = call
         fields = fields_of(self.groups_for(word))
         outputs = {name: field.metadata["writes"] for name, (field, _) in fields.items() if field.metadata["writes"]}
-        with local_settings(given, outputs) as local:
-            return self.run(word, local) if self.word else self.run(local)
+        kept = {name: given[name] for name in self.keeps_remote(given) if name in given}
+        with local_settings({name: value for name, value in given.items() if name not in kept}, outputs) as local:
+            return self.run(word, local | kept) if self.word else self.run(local | kept)
 
     def parse(self, words: Sequence[str]) -> tuple[str, Given] | None:
         """Return the word and the given values, each in its field's type; None after the help page was printed.

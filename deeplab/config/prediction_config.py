@@ -10,6 +10,10 @@ from deeplab.config.fields import Config, Floats, Size, Texts, setting
 from deeplab.utils.errors import UserError
 
 SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
+_SHRINK_FOR_FILE = (
+    "Of an exported file of a fixed size: shrink larger images, and enlarge their masks again; metrics are of the "
+    "images' own size."
+)
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
 _MODEL = (
     "Training folder, checkpoint prefix, zoo:NAME, hf://USER/NAME, or an exported file: frozen graph (.pb), "
@@ -70,6 +74,7 @@ class EvalConfig(Config):
         max=256,
         because="each loads the model",
     )
+    shrink_large_images: bool = setting(False, _SHRINK_FOR_FILE)
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_evaluations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_evaluations=0`.")
@@ -122,6 +127,7 @@ class VisConfig(Config):
     raw_save_dir: str = setting(
         "", "Folder of those PNGs (unset: VIS_LOGDIR/raw_segmentation_results).", rare=True, writes="folder"
     )
+    shrink_large_images: bool = setting(False, _SHRINK_FOR_FILE)
     eval_interval_secs: int = setting(300, _INTERVAL, min=0, unit="seconds")
     max_number_of_iterations: int = setting(1, _ROUNDS, min=0, unit="checkpoints", rare=True)
     watch: bool = setting(False, "Wait for further checkpoints; the same as `max_number_of_iterations=0`.")
@@ -195,6 +201,30 @@ class PredictConfig(Config):
     shrink_large_images: bool = setting(
         False, "Shrink images that are larger than the crop, and enlarge their masks again."
     )
+    beam: bool = setting(
+        False,
+        "Predict in an Apache Beam pipeline (extra `beam`), for more images than one machine predicts; resumes.",
+        rare=True,
+    )
+    beam_options: str = setting(
+        "", "Options of the pipeline, e.g. `runner=FlinkRunner` `flink_master=host:8081`.", rare=True
+    )
+    beam_output: str = setting(
+        "files",
+        "What the pipeline writes: files = those of a run without it; tfrecord = shards that hold these files.",
+        choices=("files", "tfrecord"),
+        rare=True,
+    )
+    images_per_shard: int = setting(
+        100, "Images that a worker of the pipeline predicts at a time.", min=1, unit="images", rare=True
+    )
+
+    def validate(self) -> None:
+        if not self.beam:
+            return
+        for name in ("max_frames", "temporal_smoothing"):
+            if getattr(self, name):
+                raise UserError("conflicting-settings", "is of videos, which `beam` does not predict", field=name)
 
 
 def _require_crop_for_batch(batch_size: int, crop_size: Size | None, command: str) -> None:

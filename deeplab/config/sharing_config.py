@@ -41,4 +41,6 @@ class PullConfig(Config):
     """Taking a model from the hub."""
 
     model: str = setting("", "Address: hf://USER/NAME, hf://USER/NAME@REVISION, hf://USER/NAME/FOLDER.", required=True)
-    output_dir: str = setting("", "Folder for the model; it must not exist, or be empty.", required=True)
+    output_dir: str = setting(
+        "", "Folder for the model; it must not exist, or be empty.", required=True, writes="folder"
+    )

@@ -22,6 +22,7 @@ from deeplab import __version__
 from deeplab.inference.polygons import Region
 from deeplab.utils.files import write_atomically
 from deeplab.utils.registry import Registry
+from deeplab.utils.remote_names import is_remote, named
 from deeplab.utils.text import harmless
 
 
@@ -57,11 +58,15 @@ class AnnotationWriter(abc.ABC):
       folder: of the run's results.
       class_names: one per class.
       colors: RGB of each class, uint8 [256, 3].
+
+    Attributes:
+      published: path or remote name of the folder in which the files will be found; paths in them start there.
     """
 
     def __init__(self, folder: pathlib.Path, class_names: Sequence[str], colors: np.ndarray):
         self.folder, self.colors = folder, colors
         self.class_names = [harmless(name) for name in class_names]
+        self.published = os.fspath(folder)
         self._lock = threading.Lock()
 
     @abc.abstractmethod
@@ -196,12 +201,20 @@ class LabelmeWriter(OneFilePerImage):
             "version": "5.5.0",
             "flags": {},
             "shapes": shapes,
-            "imagePath": pathlib.Path(os.path.relpath(image.path, self.path(image.name).parent)).as_posix(),
+            "imagePath": self._path_from_here(image),
             "imageData": None,
             "imageHeight": image.height,
             "imageWidth": image.width,
         }
         return json.dumps(content, ensure_ascii=False) + "\n"
+
+    def _path_from_here(self, image: AnnotatedImage) -> str:
+        """The path from an image's file to the image; its remote name where one of them is remote."""
+        path, folder = named(image.path), named(self.published)
+        if is_remote(path) != is_remote(folder):
+            return path
+        place = os.path.dirname(f"{folder}/{self.subfolder}/{image.name}")
+        return pathlib.Path(os.path.relpath(path, place)).as_posix()
 
 
 @FORMATS.register("cvat")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import partial_path, remove, remove_partial, write_atomically, writing
 from deeplab.utils.parallel import WriteBehind
+from deeplab.utils.remote_names import is_remote
 from deeplab.utils.text import harmless
 
 SUMMARY, AREAS = "summary.csv", "areas.csv"
@@ -51,17 +53,29 @@ class Outcome:
 
 
 def predict_files(
-    segmenter: Segmenter, files: Sequence[ImageFile], config: PredictConfig, videos: Sequence[str] = ()
+    segmenter: Segmenter,
+    files: Sequence[ImageFile],
+    config: PredictConfig,
+    videos: Sequence[str] = (),
+    published: str = "",
 ) -> Outcome:
     """Predict every image, then every video; one that cannot be read is reported, and the others are still predicted.
 
     The summary lists what was finished, even if the disk is full or the user interrupts.
 
+    Args:
+      segmenter: the model.
+      files: the images.
+      config: what is written where.
+      videos: files and cameras.
+      published: of a worker of a pipeline: path or remote name of the folder into which the files are moved. Such a
+        worker shows neither progress nor errors.
+
     Raises:
       UserError: there are results of an earlier run, or a result cannot be written.
     """
     folder = pathlib.Path(config.output_dir)
-    outputs = Outputs(config, segmenter.class_names, segmenter.colors)
+    outputs = Outputs(config, segmenter.class_names, segmenter.colors, published)
     windowed = _in_windows(segmenter, files)
     outputs.geotiffs = {file.name for file in windowed}
     refuse_to_overwrite(files, outputs)
@@ -70,11 +84,12 @@ def predict_files(
     jobs: list[Job] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
+    hidden = contextlib.nullcontext(SimpleNamespace(update=lambda: None))
     with (
         _summary_at_the_end(folder / SUMMARY, earlier, jobs, size),
         outputs,
         WriteBehind() as writer,
-        console.progress(total=len(files), what="predicting", unit="image") as bar,
+        hidden if published else console.progress(total=len(files), what="predicting", unit="image") as bar,
     ):
         read = functools.partial(inputs.read, bands=segmenter.bands)
         for number, (file, pixels) in enumerate(read_ahead(files, read, windowed)):
@@ -90,7 +105,8 @@ def predict_files(
                 if error.code == "used-after-fork":
                     raise
                 errors.append(_about(file, error))
-                console.error(errors[-1])
+                if not published:
+                    console.error(errors[-1])
             else:
                 written = writer.submit(outputs.write, number, file, result, size=result.nbytes)
                 jobs.append((file.name, written))
@@ -156,6 +172,11 @@ def _finished(jobs: Sequence[Job]) -> Fractions:
 # ---- files -----------------------------------------------------------------------------------------------
 
 
+def no_colors() -> np.ndarray:
+    """A table of colors for what does not depend on them, uint8 [256, 3]."""
+    return np.zeros((256, 3), np.uint8)
+
+
 Write = Callable[[pathlib.Path, Segmentation], None]
 
 
@@ -166,6 +187,7 @@ class Outputs:
       config: what is written.
       class_names: one per class; empty before the model is loaded.
       colors: RGB of each class, uint8 [256, 3].
+      published: the folder in which the files will be found, if another one.
 
     Attributes:
       need_probabilities: whether results must have them.
@@ -175,11 +197,19 @@ class Outputs:
       UserError: an unknown annotation format or class (`unknown-name`).
     """
 
-    def __init__(self, config: PredictConfig, class_names: Sequence[str] = (), colors: np.ndarray | None = None):
+    def __init__(
+        self,
+        config: PredictConfig,
+        class_names: Sequence[str] = (),
+        colors: np.ndarray | None = None,
+        published: str = "",
+    ):
         self.config, self.folder, self.class_names = config, pathlib.Path(config.output_dir), class_names
         makers = [annotation_writers.FORMATS.get(name) for name in split_words(config.save_polygons)]
-        table = np.zeros((256, 3), np.uint8) if colors is None else colors
+        table = no_colors() if colors is None else colors
         self._annotations = [make(self.folder, class_names, table) for make in makers]
+        for writer in self._annotations:
+            writer.published = published or config.output_dir
         self.need_probabilities = bool(config.save_probabilities or config.save_cutouts)
         self._kept = class_numbers(config.cutout_classes, class_names, "cutout_classes") if class_names else []
         self._areas: dict[int, tuple[str, dict[str, int]]] = {}
@@ -319,8 +349,15 @@ def _as_file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
 
 
-def refuse_to_overwrite(files: Sequence[ImageFile], outputs: Outputs) -> None:
+def refuse_to_overwrite(
+    files: Sequence[ImageFile], outputs: Outputs, exists: Callable[[pathlib.Path], bool] = pathlib.Path.exists
+) -> None:
     """Stop if there are results already and `overwrite` is not set, or if a result's name would be too long.
+
+    Args:
+      files: the images.
+      outputs: what is written of them.
+      exists: whether there is a file.
 
     Raises:
       UserError: with their number and the first of them.
@@ -331,7 +368,7 @@ def refuse_to_overwrite(files: Sequence[ImageFile], outputs: Outputs) -> None:
     if too_long is not None:
         rule, hint = "this name of a result would be too long", "rename the image"
         raise UserError("name-too-long", rule, hint, where=too_long, value=len(os.fsencode(too_long.name)))
-    existing = [path for path in paths if path.exists()]
+    existing = [path for path in paths if exists(path)]
     if existing and not config.overwrite:
         rule = f"holds {len(existing)} results already, the first is {existing[0]}"
         hint = "`overwrite=true` replaces them; or give another `output_dir`"
@@ -354,7 +391,7 @@ def refuse_own_results(files: Sequence[ImageFile], output_dir: str) -> None:
     """
     inside = os.path.realpath(output_dir) + os.sep
     for file in files:
-        if isinstance(file, (inputs.RemoteImage, inputs.PipedImage)):
+        if isinstance(file, (inputs.RemoteImage, inputs.PipedImage)) or is_remote(file.path):
             continue
         if os.path.realpath(file.path).startswith(inside):
             rule = f"{file.path} is an image to predict, but is in `output_dir={output_dir}`"

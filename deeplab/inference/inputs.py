@@ -20,9 +20,10 @@ import numpy as np
 from deeplab.data import image_files, images
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.image_files import ImageFile
-from deeplab.utils import download
+from deeplab.utils import download, remote_files
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
+from deeplab.utils.remote_names import is_remote
 
 STDIN = "-"
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -74,9 +75,34 @@ def find_inputs(texts: Sequence[str], recursive: bool = False, all_pages: bool =
             elif is_address(word):
                 found.append(RemoteImage(word, _name_in(word)))
             else:
-                files = image_files.find_images([word], recursive)
+                files = (
+                    _in_the_cloud(word, recursive) if is_remote(word) else image_files.find_images([word], recursive)
+                )
                 found += [page for file in files for page in pages_of(file)] if all_pages else files
     return image_files.unique(found)
+
+
+def _here(text: str, recursive: bool) -> list[ImageFile]:
+    return image_files.find_images([text], recursive)
+
+
+def _in_the_cloud(name: str, recursive: bool) -> list[ImageFile]:
+    """The images of a remote file, folder or pattern, named as those of local ones."""
+    folder = name.rstrip("/") + "/"
+    found = []
+    for file in remote_files.list_files(name):
+        stem, extension = os.path.splitext(file)
+        if extension.lower() in image_files.IMAGE_EXTENSIONS:
+            inside = stem.removeprefix(folder) if file.startswith(folder) else stem.rpartition("/")[2]
+            if recursive or "/" not in inside:
+                found.append(ImageFile(file, inside))
+    if not found:
+        raise UserError("no-images", "holds no image, or does not exist", "check the name", where=name)
+    return found
+
+
+def _bytes_of(path: str) -> bytes:
+    return remote_files.read_bytes(path) if is_remote(path) else read_file(path)
 
 
 def is_address(text: str) -> bool:
@@ -110,7 +136,7 @@ def pages_of(file: ImageFile) -> list[ImageFile]:
     if not file.path.lower().endswith(PAGED_EXTENSIONS):
         return [file]
     try:
-        number = images.count_pages(read_file(file.path), file.path)
+        number = images.count_pages(_bytes_of(file.path), file.path)
     except UserError:
         return [file]
     if number > _MAX_PAGES:
@@ -134,7 +160,9 @@ def read(file: ImageFile, bands: ImageBands = RGB) -> np.ndarray:
     if isinstance(file, RemoteImage):
         return images.decode_rgb(_downloaded(file.path), file.path)
     if isinstance(file, ImagePage):
-        return images.decode_page(read_file(file.path), file.path, file.page)
+        return images.decode_page(_bytes_of(file.path), file.path, file.page)
+    if is_remote(file.path):
+        return images.decode_rgb(_bytes_of(file.path), file.path)
     return images.read_image(file.path)
 
 
@@ -146,7 +174,7 @@ def _read_bands(file: ImageFile, bands: ImageBands) -> np.ndarray:
     if isinstance(file, ImagePage):
         rule, hint = "cannot be read page by page for a model of other bands than RGB", "leave it out"
         raise UserError("conflicting-settings", rule, hint, field="all_pages", where=file.path)
-    return images.to_pixels(file.path, bands)
+    return images.to_pixels(_bytes_of(file.path) if is_remote(file.path) else file.path, bands, file.path)
 
 
 def _standard_input() -> bytes:

@@ -109,8 +109,14 @@ def each_model(
     if name != "checkpoint":
         fields = {each.name for group in checkpoint.GROUPS for each in dataclasses.fields(group)}
         own = {name: value for name, value in given.items() if name in fields}
-        yield load(path, own, crop_size=given.get(crop_field), crop_field=crop_field), dict(given)
+        shrink = bool(given.get("shrink_large_images"))
+        crop = given.get(crop_field)
+        yield load(path, own, crop_size=crop, shrink_large_images=shrink, crop_field=crop_field), dict(given)
         return
+    if given.get("shrink_large_images"):
+        rule = "is for exported files of a fixed size: a checkpoint predicts images of any size"
+        hint = f"leave it out, and `{crop_field}` as well"
+        raise UserError("conflicting-settings", rule, hint, field="shrink_large_images", where=source)
     predictor: ModelPredictor | None = None
     steps = postprocess.parse(given.get("postprocess", ""))
     processed: Predictor | None = None

@@ -577,6 +577,15 @@ def write_files(folder: str | os.PathLike, name: str) -> None:
         pass
 
 
+def remove_file(name: str) -> None:
+    """Remove a remote file; nothing happens if there is none.
+
+    Raises:
+      UserError: it cannot be removed (`remote-failed`).
+    """
+    _attempted("removed", name, lambda: _system_of(name).remove(name))
+
+
 _numbers = iter(range(10**9))
 
 

@@ -101,6 +101,20 @@ def test_an_exported_file(run, disc_records, disc_pairs, tmp_path, capsys):
     assert "[settings-built-in]" in capsys.readouterr().err
 
 
+def test_a_file_of_a_fixed_size_is_measured_at_the_size_of_the_images(run, disc_records, tmp_path, capsys):
+    path = freeze(tmp_path / "graph.pb", with_probabilities=False, assert_within=50)
+    flags = (f"--model={path}", f"--dataset_dir={disc_records}")
+    assert run(*flags, checkpoint="") == 1
+    said = capsys.readouterr().err
+    assert "[larger-than-crop]" in said and "--shrink_large_images" in said
+    assert run(*flags, "--shrink_large_images", checkpoint="") == 0
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert np.sum(written["confusion_matrix"]) == 4 * 48 * 64
+    capsys.readouterr()
+    assert run("--shrink_large_images") == 1
+    assert "[conflicting-settings]" in capsys.readouterr().err
+
+
 def test_crop_batch_scales_and_mirror_images(run, tmp_path, capsys):
     flags = ("--eval_crop_size=49,65", "--eval_batch_size=3", "--eval_scales=0.5", "--eval_scales=1.0")
     assert run(*flags, "--add_flipped_images") == 0

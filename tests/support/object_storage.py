@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import threading
 
 from deeplab.utils.remote_files import Facts, FileSystem
 
@@ -45,7 +46,7 @@ class ObjectStorage(FileSystem):
     def upload(self, path, name):
         self._called("write", name)
         self.folder.mkdir(exist_ok=True)
-        temporary = self.folder / "temporary"
+        temporary = self.folder / f"temporary.{threading.get_ident()}"
         shutil.copyfile(path, temporary)
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, self.path(name))

@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import pathlib
 import random
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,15 +29,13 @@ from deeplab.data.dataset import SizeRange
 from deeplab.data.readers.source import Pair, Splits
 from deeplab.data.records import ShardWriter, shard_name
 from deeplab.utils import console
+from deeplab.utils.beam_pipelines import POLL_SECONDS, run_pipeline
 from deeplab.utils.errors import MAX_ERRORS, UserError
-from deeplab.utils.extras import require
 from deeplab.utils.files import Transaction, write_atomically
 
-_POLL_SECONDS = 0.2
 _STOP_SECONDS = 1.5  # that workers have to notice that the command was stopped
 _STOP_SECONDS_HERE = 10.0  # the same of those in this process, which would write again what is removed
 _AT_WORK: set[int] = set()  # marks of the shards that this process is writing
-_THREAD = "pipeline"
 _RESULT = ".result."  # part of the names of result files, between the shard and the attempt
 
 
@@ -107,41 +103,16 @@ def chunks(pairs: Sequence[Pair], number: int) -> list[Sequence[Pair]]:
 
 
 def _run(tasks: Sequence[ShardTask], folder: pathlib.Path, recipe: Recipe, options: str, bar: Any) -> None:
-    """Runs the pipeline in a thread of its own; meanwhile the progress bar counts the finished shards."""
-    with _only_errors():  # Beam warns about parts of it that are not used here
-        beam = require("apache_beam", "beam")
-        from apache_beam.options.pipeline_options import PipelineOptions
-    try:
-        words = shlex.split(options)
-    except ValueError as error:
-        rule = f"cannot be split into words: {str(error).lower()}"
-        hint = "write them as on a command line, with quotes in pairs"
-        raise UserError("invalid-options", rule, hint, field="beam_options", value=options) from None
-    met: list[BaseException] = []
+    """Runs the pipeline; meanwhile the progress bar counts the finished shards."""
     run = _random_mark()
-
-    def work() -> None:
-        try:
-            with beam.Pipeline(options=PipelineOptions(words)) as pipeline:
-                shards = pipeline | "shards" >> beam.Create(list(tasks)) | beam.Reshuffle()
-                shards | "convert" >> beam.Map(write_shard, str(folder), recipe, os.getcwd(), run)
-        except (Exception, SystemExit) as error:  # option parsers end with SystemExit
-            met.append(error)
-
-    thread = threading.Thread(target=work, name=_THREAD, daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n)
-    except BaseException:  # Ctrl-C: workers must not write again what is removed now
-        _stop(folder, run, thread)
-        raise
-    if met:
-        _stop(folder, run, thread)
-        reason = " ".join(str(met[0]).split())[-500:]
-        rule = f"the pipeline failed: {type(met[0]).__name__}: {reason}"
-        raise UserError("failed-pipeline", rule, "check `beam_options`", field="beam")
+    run_pipeline(
+        tasks,
+        write_shard,
+        (str(folder), recipe, os.getcwd(), run),
+        options,
+        watch=lambda: bar.update(len(set(map(_shard_of, _result_files(folder)))) - bar.n),
+        stop=lambda thread: _stop(folder, run, thread),  # workers must not write again what is removed now
+    )
 
 
 def _stop(folder: pathlib.Path, run: int, thread: threading.Thread) -> None:
@@ -153,23 +124,13 @@ def _stop(folder: pathlib.Path, run: int, thread: threading.Thread) -> None:
             mark.touch()
         thread.join(_STOP_SECONDS)
         while _AT_WORK and time.monotonic() < end:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     finally:
         mark.unlink(missing_ok=True)
 
 
 def _stop_mark(folder: str | os.PathLike, run: int) -> pathlib.Path:
     return pathlib.Path(folder, f".stop.{run}.partial")
-
-
-@contextlib.contextmanager
-def _only_errors() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _random_mark() -> int:

@@ -1,6 +1,8 @@
 """From whatever predicts to a Predictor."""
 
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import EvalConfig, InferenceConfig
 from deeplab.inference.load import each_model, find_model, load
+from deeplab.inference.runtimes import RUNTIMES
 from deeplab.model import build_model
 from deeplab.model.segmentation_model import SegmentationModel
 from slim.layers import variables_by_name
@@ -149,3 +152,12 @@ class TestEachModel:
             manager.save_step(tmp_path, 2, arrays)
         assert steps == [1, 2] and len(seen) == 1
         assert (predictor.predict(IMAGE).labels == 2).all()
+
+
+def test_every_runtime_passes_the_battery():
+    """One class of tests per runtime derives from it."""
+    tests = pathlib.Path(__file__).parents[1]
+    found = set()
+    for path in (*tests.glob("inference/runtimes/test_*.py"), tests / "serving" / "test_client.py"):
+        found |= set(re.findall(r"class \w+\(RuntimeBattery\):.*?\n    name = \"(\w+)\"", path.read_text(), re.DOTALL))
+    assert found == set(RUNTIMES)

@@ -13,6 +13,7 @@ from support.errors import raises
 
 from deeplab import Segmenter
 from deeplab.config.model_config import ModelConfig
+from deeplab.inference import timing
 from deeplab.inference.segmenter import Segmentation
 from deeplab.model.segmentation_model import SegmentationModel
 
@@ -181,3 +182,29 @@ def test_eight_threads_and_asyncio(small_run):
 
     for label, result in zip(alone, asyncio.run(both()), strict=False):
         np.testing.assert_array_equal(label, result.labels)
+
+
+def test_memory_does_not_grow_with_the_number_of_predictions(small_run, request):
+    """Eight threads share one model; 2,000 predictions with `--long`. Kept results would take 250 kB each."""
+    number = 2000 if request.config.getoption("--long") else 160
+    segmenter = Segmenter(small_run)
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 256, (128, 160, 3), np.uint8) for _ in range(8)]
+    expected = [segmenter(image).labels for image in images]
+
+    def predict(index):
+        return np.array_equal(segmenter(images[index % 8]).labels, expected[index % 8])
+
+    def megabytes():
+        timing.reset_peak_memory()  # gives free memory back
+        return timing.peak_memory()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(predict, range(48)))  # the threads' own memory, and the allocator's
+        if not timing.reset_peak_memory():
+            pytest.skip("this system cannot measure the memory from a point in time")
+        before = megabytes()
+        assert all(pool.map(predict, range(number)))
+        grown = megabytes() - before
+    print(f"{number} predictions: {grown:.1f} MB more")
+    assert grown < 15

@@ -1,6 +1,7 @@
 """The client against `deeplab serve`'s application, and against a small PredictionService that runs the SavedModel."""
 
 import concurrent.futures
+import contextlib
 import http.server
 import io
 import json
@@ -13,6 +14,7 @@ import tensorflow as tf
 from support.errors import raises
 from support.export_battery import CLASSES, export
 from support.golden_recipe import image
+from support.runtime_battery import RuntimeBattery
 from support.small_exports import make_balanced_network
 from support.threshold_predictor import ByRed
 
@@ -37,15 +39,16 @@ def exported(tmp_path_factory):
 # --- REST -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server():
+@contextlib.contextmanager
+def serving(**settings):
+    """A server of a model that tells discs by their color; its host and port."""
     uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
     pytest.importorskip("fastapi", reason="needs the extra serve")
     from deeplab.serving import app
 
     model = ByRed()
     model.set_classes(("ground", "disc", "leaf"), ((1, 2, 3), (200, 0, 0), (0, 0, 9)))
-    made = app.create({"model": "made", "api_key": "secret"}, [model])
+    made = app.create({"model": "made", **settings}, [model])
     server = uvicorn.Server(uvicorn.Config(made, log_level="warning", port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -54,6 +57,24 @@ def server():
     yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving(api_key="secret") as address:
+        yield address
+
+
+class TestBattery(RuntimeBattery):
+    """A server is a model as every file is; there is nothing of it that could be truncated."""
+
+    name = "server"
+    test_truncated_files_are_refused = None
+
+    @pytest.fixture(scope="class")
+    def path(self):
+        with serving() as address:
+            yield f"http://{address}/v1/models/deeplab"
 
 
 def test_rest_gives_what_the_model_gives(server):

@@ -13,6 +13,7 @@ from deeplab.data import records
 from deeplab.data.conversion import beam
 from deeplab.data.conversion import local as engine
 from deeplab.data.readers.source import Pair, Source
+from deeplab.utils import beam_pipelines
 from deeplab.utils.files import Transaction, write_atomically
 
 COLORS = {"near": (3, 250, 0), "red": (255, 0, 0), "blue": (0, 0, 255)}
@@ -78,7 +79,7 @@ def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monk
     monkeypatch.setattr(beam, "_result_files", stopped)
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "piped", beam=True)
-    assert beam._THREAD not in {thread.name for thread in threading.enumerate()} and not beam._AT_WORK
+    assert beam_pipelines.THREAD not in {thread.name for thread in threading.enumerate()} and not beam._AT_WORK
     assert not (tmp_path / "piped").exists()
 
 
