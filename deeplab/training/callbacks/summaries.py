@@ -41,7 +41,7 @@ class Summaries(Callback):
     """
 
     def on_start(self, state: TrainState) -> None:
-        self._writer = None
+        self._writer: Any = None
         if TENSORBOARD not in state.config.trackers():
             return
         self._pace, self._summarized_at = Pace(state.step), time.monotonic()
