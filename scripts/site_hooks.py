@@ -60,8 +60,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def index() -> str:
-    """The README as a page of docs/."""
+    """The README as a page of docs/; its links to files that are not there become plain text."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = _OUTSIDE.sub(lambda match: match[0] if match[3].startswith("docs/") else match[2], text)
     return re.sub(r"\]\(docs/", "](", text)
 
 

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -44,6 +45,13 @@ def test_links_that_lead_out_of_the_site_become_text():
 
     text = "[in](training.md) [out](../setup.py) [web](https://a.b) [place](#x) [missing](nothing.md)"
     assert hooks.on_page_markdown(text, Page, None, None) == text.replace("[out](../setup.py)", "out")
+
+
+def test_links_of_the_first_page_lead_to_pages():
+    page = hooks.index()
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page)
+    assert len(targets) > 5 and [name for name in targets if not (ROOT / "docs" / name).is_file()] == []
+    assert "CHANGELOG.md lists" in page
 
 
 def test_no_tensorflow_is_imported():
