@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import pathlib
 import pickle
@@ -28,6 +29,7 @@ from deeplab.utils.errors import UserError
 
 MUTANTS = 100  # of each annotation file; tests/fuzz reads about 400 more, mutated in other ways
 SIZE = 8, 8  # height and width on which labels are drawn
+_READ_PIXELS = {"checked_runs", "coco_runs", "brush_pixels", "png_bitmap", "Bitmap"}  # of readers/bitmaps.py
 _STRANGE: tuple[Any, ...] = (
     *(None, True, False, "", "text", "\x00", "nan", "../../x", 0, -1, 0.5, 1e308, -1e308, 10**30, -(10**30)),
     *([], {}, [[]], [None], [[[[1]]]], {"a": {}}, [1, 2], "0", "é" * 50, 2**31, 1e-300),
@@ -126,6 +128,23 @@ def check_named_splits(case: ReaderCase, root: pathlib.Path) -> None:
         assert splits == dict.fromkeys(("train", "val"), case.splits[""])
 
 
+def check_several_files(case: ReaderCase, root: pathlib.Path) -> None:
+    """Two annotation files of one split, with images of the same names in folders of their own."""
+    both = []
+    for part in ("one", "two"):
+        (root / part).mkdir()
+        both.append(case.write(root / part))
+    for name in _named_by_split(case) & both[0].keys():
+        joined = {**both[0], name: ",".join(f"train:{settings[name]}" for settings in both)}
+        for folder in {"image_folder": ("", str(root))}.get(
+            "image_folder" if "image_folder" in joined else "", (None,)
+        ):
+            settings = joined if folder is None else {**joined, "image_folder": folder}
+            pairs = case.read(settings).splits["train"]
+            assert len({pair.name for pair in pairs}) == len(pairs) == 2 * case.splits[""]
+            assert len({pair.image for pair in pairs}) == len(pairs)
+
+
 def _named_by_split(case: ReaderCase) -> set[str]:
     """Settings of a format whose help says that they take train:PATH,val:PATH, apart from folders of images."""
     fields = dataclasses.fields(FORMATS.get(case.format).config)
@@ -138,6 +157,11 @@ def check_matrix(case: ReaderCase, page: str) -> None:
     (row,) = [row for row in rows if len(row) == 7]
     is_drawn = issubclass(FORMATS.get(case.format).config, DrawnConfig)
     assert (row[3] == "mask files") == (not is_drawn)
+    if is_drawn:  # what the reader's module imports, it draws
+        names = set(vars(inspect.getmodule(FORMATS.get(case.format).reader)))
+        assert row[1].startswith("yes") == bool(names & {"polygon", "polygons"})
+        assert row[2] != "no" or not names & {"rectangle", "ellipse"}
+        assert (row[3] == "no") == (not names & _READ_PIXELS)
     assert (row[4] == "yes") == (is_drawn and "annotations" in _named_by_split(case))
     assert ("`train:`" in row[5]) == bool(_named_by_split(case))
     assert row[6] == "yes"  # which `check_merged` tests

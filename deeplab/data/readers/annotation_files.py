@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -344,7 +345,15 @@ class ImageFinder:
         raise UserError("image-not-found", rule, hint, where=where, value=stored_name)
 
     def look_up(self, stored_name: str, beside: str = "") -> list[str]:
-        """Returns the paths in the folder of the images that a stored name may mean: none, one or several."""
+        """Returns the paths in the folder of the images that a stored name may mean: none, one or several.
+
+        Of several those count that are below the folder `beside`, if there are any.
+        """
+        found = self._look_up(stored_name, beside)
+        below = [path for path in found if beside and path.startswith(f"{canonical(beside)}/")]
+        return below or found
+
+    def _look_up(self, stored_name: str, beside: str) -> list[str]:
         files, parts = self._files(), safe_parts(canonical(stored_name))
         if not parts:
             return []
@@ -498,7 +507,7 @@ class Collector:
         self.config = config
         self.splits: dict[str, list[Pair]] = {}
         self.used_names: set[str] = set()  # classes of shapes that are painted
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], tuple[str, str]] = {}  # image and annotation of a split and a name
         self._kinds: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._first: dict[str, list[str]] = {}
@@ -555,14 +564,28 @@ class Collector:
             self.note(f"images without a shape: {done}", name)
             if self.config.skip_empty:
                 return
-        key = f"{split}\n{name}"
-        if key in self._names:
-            rule = f"image {name!r} was listed before, in {self._names[key]}"
-            hint = "list each image once: put its shapes together, or rename one of the images"
-            raise UserError("duplicate-image", rule, hint, where=where, value=name)
-        self._names[key] = where
+        name = self._unused_name(split, name, image, where)
         mask = ShapesMask(where, shapes, size, self.config.overlap, scale)
         self.splits.setdefault(split, []).append(Pair(name, image, mask))
+
+    def _unused_name(self, split: str, name: str, image: str, where: str) -> str:
+        """Returns the name of a pair, with more of its path before it where another image of the split has that name.
+
+        So several annotation files may each have a folder of their own, with a frame_000000.png in each.
+        """
+        path = os.path.abspath(image)
+        parts = pathlib.PurePath(path).with_suffix("").parts[1:]
+        longer = (canonical("/".join(parts[-number:])) for number in range(name.count("/") + 2, len(parts) + 1))
+        for other in (name, *longer):
+            if (split, other) not in self._names:
+                self._names[split, other] = path, where
+                return other
+            listed, place = self._names[split, other]
+            if listed == path:
+                break
+        rule = f"image {name!r} was listed before, in {place}"
+        hint = "list each image once: put its shapes together, or rename one of the images"
+        raise UserError("duplicate-image", rule, hint, where=where, value=name)
 
     def _with_area(self, shapes: Sequence[Shape], name: str, factor: float) -> tuple[Shape, ...]:
         kept = tuple(shape for shape in shapes if shape.has_area)

@@ -311,7 +311,8 @@ class _CvatDump:
         drawn = {shape.frame for track in self._tracks for shape in track}
         first, last = self._facts.get("start_frame", 0), max([self._facts.get("stop_frame", 0), *drawn])
         size = (self._facts["height"], self._facts["width"]) if {"height", "width"} <= self._facts.keys() else None
-        by_number = _frames_by_number(finder)
+        beside = finder.beside(self.path)
+        by_number = _frames_by_number(finder, beside)
         for frame in sorted(drawn | {number for number in by_number if first <= number <= last}):
             shapes = [shape for track in self._tracks if (shape := _shape_at(track, frame)) is not None]
             paths = by_number.get(frame, [])
@@ -320,14 +321,15 @@ class _CvatDump:
             where = f"{self.path}, frame {frame}"
             with self.collector.catching():
                 path = paths[0] if len(paths) == 1 else f"frame_{frame:06d}.png"
-                found = finder.find(path, where)
+                found = finder.find(path, where, beside)
                 self.images.append(_CvatImage(path, where, self.path, size, shapes=shapes, path=found))
 
 
-def _frames_by_number(finder: ImageFinder) -> dict[int, list[str]]:
-    """Returns the images of a folder by the number with which their names end."""
+def _frames_by_number(finder: ImageFinder, beside: str) -> dict[int, list[str]]:
+    """Returns the images of a folder, or those below `beside` if there are any, by the number that ends their names."""
     found: dict[int, list[str]] = {}
-    for path in finder.unused():
+    unused = finder.unused()
+    for path in [path for path in unused if beside and path.startswith(f"{beside}/")] or unused:
         match = re.search(r"(\d{1,9})\.\w+$", path)
         if match:
             found.setdefault(int(match[1]), []).append(path)

@@ -78,7 +78,7 @@ def read_label_studio(config: BuildLabelStudioConfig) -> Source:
     finders = image_finders(config.image_folder, files)
     several = 0
     for (split, path), finder in zip(files, finders, strict=True):
-        export = _StudioExport(config, collector, finder, split)
+        export = _StudioExport(config, collector, finder, split, finder.beside(path))
         export.read(path)
         several += export.several
     if several:
@@ -162,8 +162,11 @@ class _StudioTask:
 class _StudioExport:
     """Reads one exported file."""
 
-    def __init__(self, config: BuildLabelStudioConfig, collector: Collector, finder: ImageFinder, split: str):
+    def __init__(
+        self, config: BuildLabelStudioConfig, collector: Collector, finder: ImageFinder, split: str, beside: str
+    ):
         self.config, self.collector, self.finder, self.split = config, collector, finder, split
+        self.beside = beside
         self.several = 0  # tasks with more than one annotation
 
     def read(self, path: str) -> None:
@@ -250,8 +253,8 @@ class _StudioExport:
     def _find(self, stored: str, where: str) -> str:
         """Returns the path of an image, with and without what Label Studio puts before its name."""
         names = _possible_names(stored)
-        name = next(filter(self.finder.look_up, names), names[0])
-        return self.finder.find(name, where)
+        name = next((name for name in names if self.finder.look_up(name, self.beside)), names[0])
+        return self.finder.find(name, where, self.beside)
 
     # --- Regions
 

@@ -89,7 +89,7 @@ def read_rle_csv(config: BuildRleCsvConfig) -> Source:
         images: dict[str, _RleImage] = {}
         for row in _rows(path, config):
             with collector.catching():
-                _take(row, images, finder, config)
+                _take(row, images, finder, finder.beside(path), config)
         found.append((split, finder, images))
     order = config.run_order
     if order == "auto":
@@ -158,10 +158,12 @@ def _columns_of(held: Sequence[str], path: str, config: BuildRleCsvConfig) -> di
     return found
 
 
-def _take(row: _RleRow, images: dict[str, _RleImage], finder: ImageFinder, config: BuildRleCsvConfig) -> None:
+def _take(
+    row: _RleRow, images: dict[str, _RleImage], finder: ImageFinder, beside: str, config: BuildRleCsvConfig
+) -> None:
     if not row.image:
         raise UserError("empty-name", "names no image", "remove the row", where=row.where)
-    path = finder.find(row.image, row.where)
+    path = finder.find(row.image, row.where, beside)
     image = images.setdefault(path, _RleImage(path, row.where, []))
     if row.runs.lower() not in _EMPTY:
         require_plain(row.name, "a class", row.where)

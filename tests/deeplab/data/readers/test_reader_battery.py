@@ -467,6 +467,9 @@ class TestReader:
     def test_names_of_splits(self, case, tmp_path):
         battery.check_named_splits(case, tmp_path)
 
+    def test_several_files_of_a_split(self, case, tmp_path):
+        battery.check_several_files(case, tmp_path)
+
     def test_the_documentation_says_what_it_reads(self, case):
         battery.check_matrix(case, PAGE.read_text(encoding="utf-8"))
 
@@ -482,6 +485,10 @@ class TestReader:
 
 @pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case.name)
 class TestVariant:
+    def test_several_files_of_a_split(self, case, tmp_path):
+        if case.variant != "pairs":  # whose lists have folders of their own
+            battery.check_several_files(case, tmp_path)
+
     def test_reads_a_minimal_dataset(self, case, tmp_path):
         battery.check_minimal(case, tmp_path)
 
