@@ -13,6 +13,7 @@ import pathlib
 import random
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -381,6 +382,56 @@ def checkpoints(folder: pathlib.Path) -> Read:
         for path, content in whole.items():
             path.write_bytes(pick([content], mutate_bytes, chance) if path == spoilt else content)
         opened = checkpoint.open(str(folder))
+        for name in opened.shapes:
+            opened.array(name)
+
+    return read
+
+
+def _with_pickle(path: pathlib.Path, data: bytes) -> bytes:
+    """A PyTorch zip archive with another pickle, with right checksums."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(buffer, "w") as whole:
+        for entry in source.infolist():
+            whole.writestr(entry.filename, data if entry.filename.endswith("data.pkl") else source.read(entry))
+    return buffer.getvalue()
+
+
+@target("foreign_weights")
+def foreign_weights(folder: pathlib.Path) -> Read:
+    """PyTorch, safetensors and Keras HDF5 files of other projects."""
+    import h5py
+
+    from deeplab.checkpoint.foreign.sources import READERS
+    from deeplab.checkpoint.foreign.torch_file import TorchFile
+
+    golden = pathlib.Path(__file__).parents[1] / "golden" / "torch_files"
+    archives = [golden / "zip.pth", golden / "training.pth"]
+    header = {"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
+    text = json.dumps(header)
+    with h5py.File(folder / "whole.h5", "w") as file:
+        file["aspp0/aspp0/kernel:0"] = np.ones((1, 1, 3, 4), np.float32)
+        file["aspp0_BN/aspp0_BN/gamma:0"] = np.ones(4, np.float32)
+    seeds = {
+        ".pth": [path.read_bytes() for path in (*archives, golden / "legacy.pth", golden / "legacy_training.pth.tar")],
+        ".h5": [(folder / "whole.h5").read_bytes()],
+    }
+    pickles = [zipfile.ZipFile(path).read(f"{path.stem}/data.pkl") for path in archives]
+
+    def content(kind: str, chance: random.Random) -> bytes:
+        if kind == ".safetensors":
+            changed = pick([text], mutate_text, chance) if chance.random() < 0.9 else text.encode()
+            return struct.pack("<Q", len(changed)) + changed + bytes(24)
+        if kind == ".pth" and chance.random() < 0.6:
+            number = chance.randrange(len(pickles))
+            return _with_pickle(archives[number], pick([pickles[number]], mutate_bytes, chance))
+        return pick(seeds[kind], mutate_bytes, chance)
+
+    def read(chance: random.Random) -> None:
+        kind = chance.choice([".pth", ".pth", ".safetensors", ".h5"])
+        path = folder / f"weights{kind}"
+        path.write_bytes(content(kind, chance))
+        opened = READERS.get(kind, TorchFile)(str(path))
         for name in opened.shapes:
             opened.array(name)
 

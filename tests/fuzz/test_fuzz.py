@@ -22,6 +22,7 @@ SLOW = {
     "flags": 300,
     "records": 600,
     "checkpoints": 500,
+    "foreign_weights": 1200,
     "archives": 1200,
     "volumes": 600,
     "tables": 600,

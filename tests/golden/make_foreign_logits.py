@@ -89,7 +89,50 @@ def jfzhang95(sources, backbone, output_stride=16):
     return run_torch(model, ALIGNED_SIZE)
 
 
+def run_keras(model, size):
+    """The weights' shapes, and logits [H, W, classes] of a Keras network with weights by the formula."""
+    shapes = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            name = f"{layer.name}/{weight.path.rpartition('/')[2]}"
+            shapes[name] = list(weight.shape)
+            weight.assign(value(name, tuple(weight.shape)))
+    logits = model(image(*size)[np.newaxis].astype(np.float32) / 127.5 - 1, training=False)
+    return shapes, np.asarray(logits)[0]
+
+
+def aligned_resize(height, width, **_):
+    import keras
+    import tensorflow as tf
+
+    return keras.layers.Lambda(
+        lambda maps: tf.compat.v1.image.resize_bilinear(maps, (height, width), align_corners=True),
+        output_shape=lambda shape: (shape[0], height, width, shape[3]),
+    )
+
+
+def bonlime(sources, backbone):
+    """Its resizing as in the releases that the weights belong to: with aligned corners."""
+    import keras
+
+    text = (sources / "bonlime+keras-deeplab-v3-plus" / "model.py").read_text()
+    text = "\n".join(line for line in text.splitlines() if "keras.utils" not in line and "imagenet_utils" not in line)
+    for old, new in (
+        ("tensorflow.python.keras", "keras"),
+        (".shape[-1].value", ".shape[-1]"),
+        ("shape_before = tf.shape(x)", ""),
+        ("tf.keras.backend.int_shape(", "tuple_of("),
+        ("tf.keras.layers.experimental.preprocessing.Resizing", "aligned_resize"),
+    ):
+        text = text.replace(old, new)
+    names = {"aligned_resize": aligned_resize, "tuple_of": lambda tensor: tuple(tensor.shape), "keras": keras}
+    exec(compile(text, "model.py", "exec"), names)  # the project's own code, made to run in Keras 3
+    return run_keras(names["Deeplabv3"](None, input_shape=(*ALIGNED_SIZE, 3), backbone=backbone), ALIGNED_SIZE)
+
+
 NETWORKS = {
+    "bonlime_xception": lambda sources: bonlime(sources, "xception"),
+    "bonlime_mobilenetv2": lambda sources: bonlime(sources, "mobilenetv2"),
     "torchvision_resnet50": lambda _: torchvision("deeplabv3_resnet50", aux_loss=True),
     "torchvision_mobilenet_v3_large": lambda _: torchvision("deeplabv3_mobilenet_v3_large", aux_loss=True),
     "huggingface_mobilenet_v2": lambda _: huggingface(),

@@ -26,6 +26,8 @@ class Hdf5File:
       UserError: it is damaged, or refers to other files.
     """
 
+    has_our_axes = True
+
     def __init__(self, path: str):
         import h5py
 

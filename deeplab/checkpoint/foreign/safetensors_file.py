@@ -27,6 +27,8 @@ class SafetensorsFile:
       UserError: it is truncated, or its header is none.
     """
 
+    has_our_axes = False
+
     def __init__(self, path: str):
         self.path = path
         self._entries: dict[str, tuple[str, int]] = {}

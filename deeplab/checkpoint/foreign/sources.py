@@ -211,12 +211,8 @@ class ImportedCheckpoint(Checkpoint):
             if ours != "":
                 yield ours or name, name
 
-    @property
-    def _is_ours(self) -> bool:
-        return isinstance(self._file, Hdf5File)
-
     def _our_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) != 4 or self._is_ours:
+        if len(shape) != 4 or self._file.has_our_axes:
             return shape
         out, into, height, width = shape
         return (height, width, out, into) if name.endswith("depthwise_weights") else (height, width, into, out)
@@ -230,7 +226,7 @@ class ImportedCheckpoint(Checkpoint):
 
     def array(self, name: str) -> np.ndarray:
         """Return a variable's values, float32. Raises UserError for damaged bytes, KeyError for an unknown name."""
-        return self.source.adjusted(name, self._file.array(self._names[name]), self._is_ours)
+        return self.source.adjusted(name, self._file.array(self._names[name]), self._file.has_our_axes)
 
 
 def open_file(path: str) -> ImportedCheckpoint:

@@ -21,9 +21,11 @@ class TensorFile(Protocol):
     Attributes:
       path: of the file.
       shapes: name -> shape; names, axes and values are those of the file.
+      has_our_axes: whether kernels are [h, w, in, out], as in TensorFlow, and not [out, in, h, w], as in PyTorch.
     """
 
     path: str
+    has_our_axes: bool
     shapes: dict[str, tuple[int, ...]]
 
     def array(self, name: str) -> np.ndarray:

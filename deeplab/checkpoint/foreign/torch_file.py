@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,8 @@ PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "net", "network")
 DTYPES = {"Double": "<f8", "Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4"}
 DTYPES |= {"Short": "<i2", "Char": "<i1", "Byte": "<u1", "Bool": "<u1"}
+_ZIP_DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+_ZIP_DAMAGE += (KeyError, ValueError, OverflowError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class TorchFile:
     Raises:
       UserError: it is damaged, holds no tensors by name, or its pickle would run code (`unsafe-pickle`).
     """
+
+    has_our_axes = False
 
     def __init__(self, path: str):
         self.path = path
@@ -82,7 +88,7 @@ class TorchFile:
                     raise damaged(self.path, "its values are big endian")
                 with archive.open(index) as file:
                     return pickle_reader.read(_Buffered(file.read(MAX_PICKLE)), self.path)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except _ZIP_DAMAGE as error:
             raise damaged(self.path, f"is truncated or damaged: {str(error)[:100]}") from error
 
     def _read_legacy(self) -> Any:
@@ -165,7 +171,7 @@ class TorchFile:
                 if entry.compress_type != zipfile.ZIP_STORED:  # torch.save never compresses
                     raise damaged(self.path, f"storage {tensor.key[:40]} is compressed")
                 data = archive.read(entry)
-        except (zipfile.BadZipFile, OSError, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+        except _ZIP_DAMAGE as error:
             raise damaged(self.path, f"storage {tensor.key[:40]} is damaged: {str(error)[:100]}") from error
         return data[: len(data) // itemsize * itemsize]
 

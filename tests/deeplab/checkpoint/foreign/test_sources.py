@@ -28,6 +28,7 @@ class TensorsInMemory:
 
     def __init__(self, shapes):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.has_our_axes = any("/" in name for name in shapes)  # Keras' names
         self._values = tensors(self.shapes)
 
     def array(self, name):
