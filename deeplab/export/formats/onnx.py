@@ -21,7 +21,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,10 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     Raises:
       UserError: the extra `onnx` is not installed.
     """
-    return _finish(model, path, converted(model, fixed=True), describe(model))
+    proto = converted(model, fixed=True)
+    if model.config.onnx_for == "onnxruntime":
+        _enlarge_by_products(proto, require("onnx", "onnx"))
+    return _finish(model, path, proto, describe(model))
 
 
 def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -191,6 +194,88 @@ def _keep_sizes(proto: Proto, onnx: Any) -> None:
     used = {name for node in proto.graph.node for name in node.input}
     for constant in [one for one in proto.graph.initializer if one.name not in used]:
         proto.graph.initializer.remove(constant)
+
+
+def _enlarge_by_products(proto: Proto, onnx: Any) -> None:
+    """Computes the resize before the argmax as two matrix products with the classes last, where sizes are constant.
+
+    ONNX Runtime's Resize and ArgMax take twice as long with the classes before height and width, as converters leave
+    them. A bilinear resize is a product with a matrix along each axis; with the width first, the second is one large
+    product. OpenCV runs it as well.
+    """
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    shapes = {
+        value.name: [one.dim_value for one in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(proto).graph.value_info
+    }
+    readers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in [one for one in proto.graph.node if one.op_type == "Resize" and len(one.input) == 4]:
+        given = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        is_aligned = (given.get("mode"), given.get("coordinate_transformation_mode")) == (b"linear", b"align_corners")
+        small, sizes = shapes.get(node.input[0], []), constants.get(node.input[3])
+        axes = _axes_of_classes(node.output[0], readers)
+        if axes and is_aligned and sizes is not None and len(small) == 4 and small[1] and min(small[2:]) > 1:
+            for attribute, value in axes:
+                attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, value))
+            _replace_by_products(proto, node, small, [int(length) for length in sizes], onnx)
+
+
+def _axes_of_classes(name: str, readers: Mapping[str, Sequence[Any]]) -> list[tuple[Any, Any]]:
+    """The attributes of what reads a map [1, classes, h, w], and their values for [1, h, w, classes].
+
+    Empty where something else than argmax, and softmax with the classes moved behind it, reads the map.
+    """
+    changes: list[tuple[Any, Any]] = []
+    for node in readers.get(name, ()):
+        axes = [one for one in node.attribute if one.name == "axis" and one.i == 1]
+        if node.op_type not in ("ArgMax", "Softmax") or not axes:
+            return []
+        changes.append((axes[0], 3))
+        for after in readers.get(node.output[0], ()) if node.op_type == "Softmax" else ():
+            orders = [one for one in after.attribute if one.name == "perm" and list(one.ints) == [0, 2, 3, 1]]
+            if after.op_type != "Transpose" or not orders:
+                return []
+            changes.append((orders[0], [0, 1, 2, 3]))
+    return changes
+
+
+def _replace_by_products(proto: Proto, node: Proto, small: Sequence[int], large: Sequence[int], onnx: Any) -> None:
+    """Puts matrix products in the place of a resize from `small` to `large`, both [1, classes, h, w]."""
+    (_, classes, height, width), (new_height, new_width) = small, large[2:]
+    graph, make, name = proto.graph, onnx.helper.make_node, node.name
+
+    def constant(values: Any, what: str) -> str:
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), f"{name}/{what}"))
+        return f"{name}/{what}"
+
+    def reshaped(source: str, shape: Sequence[int], result: str) -> Any:
+        return make("Reshape", [source, constant(np.array(shape, np.int64), f"{result}/shape")], [f"{name}/{result}"])
+
+    nodes = [
+        make("Transpose", [node.input[0]], [f"{name}/last"], perm=[0, 2, 3, 1]),
+        reshaped(f"{name}/last", [height, width, classes], "rows"),
+        make("MatMul", [constant(_interpolation(width, new_width), "columns"), f"{name}/rows"], [f"{name}/wide"]),
+        reshaped(f"{name}/wide", [height, new_width * classes], "flat"),
+        make("MatMul", [constant(_interpolation(height, new_height), "lines"), f"{name}/flat"], [f"{name}/high"]),
+    ]
+    shape = constant(np.array([1, new_height, new_width, classes], np.int64), "shape")
+    nodes.append(make("Reshape", [f"{name}/high", shape], [node.output[0]]))
+    place = list(graph.node).index(node)
+    graph.node.remove(node)
+    for number, one in enumerate(nodes):
+        graph.node.insert(place + number, one)
+    stale = [value for value in graph.value_info if value.name == node.output[0]]
+    for value in stale:
+        graph.value_info.remove(value)
+
+
+def _interpolation(old: int, new: int) -> np.ndarray:
+    """The matrix float32 [new, old] of a bilinear resize of one axis with aligned corners; `old` at least 2."""
+    places = np.arange(new) * (old - 1) / max(1, new - 1)
+    return np.maximum(0, 1 - np.abs(places[:, np.newaxis] - np.arange(old))).astype(np.float32)
 
 
 def _bounds_as_attributes(proto: Proto, onnx: Any) -> None:

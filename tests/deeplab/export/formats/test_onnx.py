@@ -9,8 +9,10 @@ from support.export_battery import ExportBattery, export
 from support.golden_recipe import image
 from support.small_exports import NARROW, make_balanced_network, make_network, make_settings
 
+from deeplab.export.formats import onnx as formats_onnx
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
+from slim import kernels
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
@@ -32,6 +34,14 @@ class TestONNX(ExportBattery):
     def test_it_is_made_of_plain_operations(self, exported):
         operations = {node.op_type for node in nodes(exported[1])}
         assert not operations & FOREIGN and "ArgMax" in operations
+
+    def test_it_is_enlarged_by_products_with_the_classes_last(self, exported):
+        """ONNX Runtime takes half the time for that; see `onnx._enlarge_by_products`."""
+        made_by = {name: node for node in nodes(exported[1]) for name in node.output}
+        (argmax,) = [node for node in nodes(exported[1]) if node.op_type == "ArgMax"]
+        assert [attribute.i for attribute in argmax.attribute if attribute.name == "axis"] == [3]
+        reshaped = made_by[argmax.input[0]]
+        assert (reshaped.op_type, made_by[reshaped.input[0]].op_type) == ("Reshape", "MatMul")
 
 
 class TestDynamicSize(ExportBattery):
@@ -104,3 +114,11 @@ def test_opencv_4_gets_bounds_as_attributes(balanced, tmp_path):
     labels, none = load(tmp_path / "model_dynamic.onnx").predict(PIXELS)
     assert none is None
     assert np.mean(labels == predict_image(balanced.logits_of, PIXELS, make_settings()).labels.numpy()) > 0.999
+
+
+@pytest.mark.parametrize(("old", "new"), [(2, 3), (5, 65), (33, 513), (9, 1), (7, 4)])
+def test_a_product_is_a_resize_with_aligned_corners(old, new):
+    values = np.random.default_rng(0).normal(size=(1, old, 3, 2)).astype(np.float32)
+    expected = kernels.resize_bilinear(values, new, 3)
+    found = np.einsum("no,bowc->bnwc", formats_onnx._interpolation(old, new), values)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
