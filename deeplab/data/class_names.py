@@ -219,14 +219,24 @@ def _listed(cells: dict[str, str | None]) -> ListedClass:
     )
 
 
+def _refuse_odd_lines(names: Sequence[str], path: str | os.PathLike) -> None:
+    """Refuses names that are whole lines because a few lines of a palette or a labelmap.txt are damaged."""
+    for form in _FORMS:
+        odd = [name for name in names if not form.fullmatch(name)]
+        if "red" in form.groupindex and len(odd) <= len(names) / 2:
+            rule = f"its lines have a color, but {(odd or names)[0][:60]!r} has none from 0 to 255"
+            raise UserError("invalid-class-file", rule, "correct that line", where=path, value=(odd or names)[0])
+
+
 def names_in(path: str | os.PathLike) -> tuple[str, ...]:
     """Reads the class names of a file, by label value if it gives values; names of ignored pixels are left out.
 
     Raises:
-      UserError: the file cannot be read or lists no class (`missing-class-names`), or its label values have gaps
-        (`invalid-class-file`).
+      UserError: the file cannot be read or lists no class (`missing-class-names`), its label values have gaps, or most
+        lines have a color and others do not (`invalid-class-file`).
     """
     listed = read_class_file(path)
+    _refuse_odd_lines([entry.name for entry in listed], path)
     values = [entry.value for entry in listed]
     if None in values:
         return tuple(dict.fromkeys(entry.name for entry in listed) if listed[0].color else (e.name for e in listed))

@@ -415,9 +415,12 @@ def match_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_p
         for image, mask in [(image_files[key][0], mask_files[other][0])]
     ]
     used = set(keys.values())
+    masks_of_pairs = {mask for key in used for mask in mask_files[key]} if together else set()
     return FolderMatch(
         tuple(sorted(pairs, key=lambda pair: pair.name)),
-        tuple(sorted(path for key, files in image_files.items() if key not in keys for path in files)),
+        tuple(
+            sorted({path for key, files in image_files.items() if key not in keys for path in files} - masks_of_pairs)
+        ),
         tuple(sorted(path for key, files in mask_files.items() if key not in used for path in files)),
         tuple(ambiguous),
     )
@@ -584,13 +587,17 @@ def class_file_beside(*folders: str | os.PathLike) -> str:
 
 
 def classes_beside(*folders: str | os.PathLike) -> dict[str, Any]:
-    """Returns what `class_file_beside` says about the classes, as fields of a `Source`."""
+    """Returns what `class_file_beside` says about the classes, as fields of a `Source`; nothing if it is damaged."""
     path = class_file_beside(*folders)
     if not path:
         return {}
-    if all(entry.color for entry in read_class_file(path)):
-        return {"palette": path}
-    return {"class_names": names_in(path)}
+    try:
+        if all(entry.color for entry in read_class_file(path)):
+            return {"palette": path}
+        return {"class_names": names_in(path)}
+    except UserError as error:  # which must not stop those who set `palette`
+        console.warning(f"{path} is not used: {error.rule}; {error.hint}")
+        return {}
 
 
 def _patterns_of(image: str, mask: str) -> Iterator[tuple[str, str]]:

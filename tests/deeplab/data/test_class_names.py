@@ -83,6 +83,21 @@ def test_values_with_gaps_or_twice(tmp_path, text):
     assert "`label_map`" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("background:0,0,0::\ncar:128,0,0,4::\nbus:1,2,3::\n", "car:128,0,0,4::"),
+        ("background:0,0,0::\ncar:128,0::\n", "car:128,0::"),
+        ("0 0 0 background\n128 0 car\n1 2 3 bus\n", "128 0 car"),
+        ("0 0 0 background\n1 2 3 bus\n300 0 0 car\n", "0 0 0 background"),
+    ],
+)
+def test_lines_of_a_palette_that_are_damaged_are_no_names(tmp_path, text, line):
+    with raises("invalid-class-file", where="classes.txt") as caught:
+        names_in(write(tmp_path, text))
+    assert caught.value.value == line
+
+
 def test_files_without_a_class(tmp_path):
     with raises("missing-class-names", where="classes.txt"):
         read_class_file(write(tmp_path, "# nothing\n"))

@@ -141,6 +141,24 @@ def test_masks_of_indices_have_the_names_of_roboflow_s_file(tmp_path):
     assert classes_from(LabelConfig(), source).names == ("background", "road", "wall")
 
 
+@pytest.mark.parametrize(
+    "text", ["background:0,0,0::\nroad:1,2,3,4::\n", "name,r,g,b\nbackground,0,0,0\nroad\n", "# none\n"]
+)
+def test_a_damaged_file_beside_the_masks_is_pointed_out_and_not_used(tmp_path, text, capsys):
+    touch(tmp_path, "images/a.png", "masks/a.png", "masks/labelmap.txt")
+    (tmp_path / "masks" / "labelmap.txt").write_text(text)
+    source = read_folder(config(tmp_path))
+    assert source.class_names == () and not source.palette
+    assert "labelmap.txt is not used" in capsys.readouterr().err
+
+
+def test_masks_in_folders_beside_those_of_their_images_are_no_images(tmp_path, capsys):
+    touch(tmp_path, *(f"all/{part}{kind}" for part in ("train", "val") for kind in ("/a.png", "_labels/a_L.png")))
+    settings = {"image_pattern": "{split}/{name}.png", "mask_pattern": "{split}_labels/{name}_L.png"}
+    assert names_of(read_folder(config(tmp_path, "all", "all", **settings))) == {"train": ["train/a"], "val": ["val/a"]}
+    assert capsys.readouterr().err == ""
+
+
 def test_a_palette_that_was_given_comes_before_a_file_beside_the_masks(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png")
     for path, name in ((tmp_path / "masks" / "class_dict.csv", "road"), (tmp_path / "own.csv", "street")):
