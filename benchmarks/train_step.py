@@ -1,14 +1,23 @@
-"""Seconds of a training step: ours against a bare `tf.function` with the same network, in one run.
+"""Time of a training step: ours against a bare `tf.function` with the same network, and PyTorch, in one run.
 
     python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features] [--neighbor]
+                                    [--pytorch=PYTHON] [--isa=AVX2]
+
+All steps take turns. Shown are processor seconds (of all cores) and wall seconds, the least of all rounds: on a machine
+with other work, the processor seconds tell more, while they do not show which step uses several cores.
 
 The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
-multipliers, schedule and the checks. A third column runs the same network on plain Keras operations (batch norm in
+multipliers, schedule and the checks. A third row runs the same network on plain Keras operations (batch norm in
 parts, resize by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is image pooling
 and a 1x1 branch without decoder.
 
 `--features` adds rows for what a training may switch on: running averages, clipping, class weights, all three, batches
-in two parts, a frozen backbone, other optimizers. Each is a model of its own, so they need memory.
+in two parts, a frozen backbone, other losses, an auxiliary head, half precision, group norm, other optimizers. Each is
+a model of its own, so they need memory.
+
+`--pytorch` adds PyTorch: the same network with channels last, in a process of PyTorch's own Python, which
+`scripts/make_pytorch_env.sh` makes. `--isa=AVX2` restricts both sides' vector code to that of processors without
+AVX-512, such as Zen 3.
 
 `--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
 machine: every operation is split in two halves, one a core, and waits for the slower half, so a single busy
@@ -20,8 +29,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import time
@@ -38,7 +48,14 @@ FEATURES: dict[str, dict] = {
     "ours with all three": TOGETHER,
     "ours in two parts": {"parts": 2},
     "ours, backbone frozen": {"freeze": "backbone"},
-    "ours with adamw": {"optimizer": "adamw"},
+    "ours, all frozen but logits": {"freeze": "all_but_logits"},
+    "ours with classes balanced per batch": {"adaptive": True},
+    "ours with a sum of two losses": {"loss": "cross_entropy + 0.5*dice"},
+    "ours with hard pixels alone": {"top_k": 0.25},
+    "ours with an auxiliary head": {"auxiliary": True},
+    "ours with group norm": {"normalization": "group"},
+    "ours in mixed_bfloat16": {"precision": "mixed_bfloat16"},
+    **{f"ours with {name}": {"optimizer": name} for name in ("adam", "rmsprop", "adamw", "lion")},
     "ours with nadam of Keras": {"optimizer": "nadam"},
 }
 
@@ -51,7 +68,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--features", action="store_true")
     parser.add_argument("--neighbor", action="store_true")
+    parser.add_argument("--pytorch", metavar="PYTHON", help="interpreter with PyTorch")
+    parser.add_argument("--isa", help="largest vector extension that oneDNN and PyTorch may use, such as AVX2")
     args = parser.parse_args()
+    if args.isa:
+        os.environ.update(ONEDNN_MAX_CPU_ISA=args.isa, ATEN_CPU_CAPABILITY=args.isa.lower().split("_")[0])
     console.import_tensorflow()
     contestants = {
         "ours": our_step(args),
@@ -60,31 +81,89 @@ def main() -> None:
     }
     if args.features:
         contestants |= {name: our_step(args, **more) for name, more in FEATURES.items()}
-    with busy_core() if args.neighbor else contextlib.nullcontext():
-        seconds = in_turn(contestants, args.rounds)
-    base = statistics.median(seconds["bare tf.function"])
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        if args.pytorch:
+            peer = stack.enter_context(pytorch(args))
+            contestants["PyTorch"], processes["PyTorch"] = peer
+        if args.neighbor:
+            stack.enter_context(busy_core())
+        seconds = in_turn(contestants, args.rounds, processes)
+    least = {name: (min(used), min(passed)) for name, (used, passed) in seconds.items()}
+    base = least["bare tf.function"]
     rows = [
         (
             name,
-            f"{1000 * statistics.median(times):.0f}",
-            f"{1000 * min(times):.0f}",
-            f"{statistics.median(times) / base:.3f}",
+            *(f"{1000 * value:.0f}" for value in values),
+            *(f"{a / b:.3f}" for a, b in zip(values, base, strict=True)),
         )
-        for name, times in seconds.items()
+        for name, values in least.items()
     ]
-    print(console.table(rows, ["step", "median ms", "least ms", "ratio to bare"]))
+    print(console.table(rows, ["step", "processor ms", "wall ms", "processor to bare", "wall to bare"]))
 
 
-def in_turn(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Times of each contestant, run one after the other in every round, after three rounds to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+def in_turn(
+    contestants: dict[str, Callable[[], None]], rounds: int, processes: dict[str, int]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Processor and wall seconds of each step, run one after the other in every round, after three to warm up.
+
+    Args:
+      contestants: steps by name.
+      rounds: how often each is measured.
+      processes: number of the process whose seconds count, for those that are not in this one.
+    """
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for number in console.progress(range(rounds + 3), what="rounds", unit="round"):
         for name, step in contestants.items():
-            start = time.perf_counter()
+            used, start = processor_seconds(processes.get(name)), time.perf_counter()
             step()
             if number >= 3:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name][1].append(time.perf_counter() - start)
+                seconds[name][0].append(processor_seconds(processes.get(name)) - used)
     return seconds
+
+
+def processor_seconds(process: int | None) -> float:
+    """Seconds that all threads of a process have run; of this one without a number."""
+    if process is None:
+        return time.process_time()
+    with open(f"/proc/{process}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def pytorch(args: argparse.Namespace) -> Iterator[tuple[Callable[[], None], int]]:
+    """PyTorch's step, and the number of its process.
+
+    Raises:
+      SystemExit: its network has another number of parameters than ours.
+    """
+    from deeplab.model import build_model
+
+    program = str(pathlib.Path(__file__).with_name("pytorch_peer.py"))
+    command = [args.pytorch, program, args.head, str(args.crop), str(args.batch), "float32"]
+    # Threads that wait actively would count as work.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdin and process.stdout
+        facts = json.loads(process.stdout.readline())
+        own = sum(
+            weight.value.shape.num_elements() for weight in build_model(settings(args), CLASSES).trainable_weights
+        )
+        if facts["parameters"] != own:
+            raise SystemExit(f"PyTorch's network has {facts['parameters']} parameters, ours {own}")
+        print(f"PyTorch {facts['version']}, {own:,} parameters on both sides")
+
+        def step() -> None:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.stdout.readline()
+
+        yield step, process.pid
+        process.stdin.close()
 
 
 def settings(args: argparse.Namespace):
@@ -114,8 +193,17 @@ def our_step(
     parts: int = 1,
     freeze: str = "none",
     optimizer: str = "momentum",
+    loss: str = "cross_entropy",
+    adaptive: bool = False,
+    top_k: float = 1.0,
+    auxiliary: bool = False,
+    normalization: str = "batch",
+    precision: str = "float32",
 ) -> Callable[[], None]:
     """The project's step, as the training loop calls it."""
+    import dataclasses
+
+    import keras
     import tensorflow as tf
 
     from deeplab import losses
@@ -127,7 +215,10 @@ def our_step(
     from deeplab.training.step import Trainer, make_train_step
     from slim.layers import variables_by_name
 
-    model = build_model(settings(args), CLASSES)
+    keras.config.set_dtype_policy(precision)
+    network = dataclasses.replace(settings(args), normalization=normalization)
+    model = build_model(network, CLASSES, with_auxiliary_head=auxiliary)
+    keras.config.set_dtype_policy("float32")
     trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
     schedule = OptimizerConfig(base_learning_rate=0.001, optimizer=optimizer, gradient_clip_norm=clip)
     clock = StepClock(10**6)
@@ -137,7 +228,7 @@ def our_step(
     trainer = Trainer(
         model,
         optimizers.make(schedule, trainable),
-        losses.get(ignore_label=255, label_weights=label_weights),
+        losses.get(loss, ignore_label=255, label_weights=label_weights, adaptive=adaptive, top_k_percent_pixels=top_k),
         LossConfig().weight_decay,
         schedule,
         10**6,

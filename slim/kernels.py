@@ -114,6 +114,57 @@ def resize_bilinear(inputs, height, width, align_corners: bool = True):
     return _with_static_size(outputs, inputs, height, width)
 
 
+def resize_bilinear_training(inputs, height, width, align_corners: bool = True):
+    """`resize_bilinear` for training: the same values, and on CPUs a gradient that uses all cores.
+
+    TensorFlow's own gradient runs on one core. With aligned corners, where both sides grow by the same whole factor, as
+    sides of k * stride + 1 do, the gradient is a depthwise convolution with that stride, a triangle over each axis; of
+    a side of length 1 it is a sum; and where nothing changes, nothing is computed.
+    """
+    if not tf or not align_corners or tf.config.list_physical_devices("GPU"):
+        return resize_bilinear(inputs, height, width, align_corners)
+    inputs = tf.convert_to_tensor(inputs)
+    rows, columns = (_whole_factor(old, new) for old, new in zip(inputs.shape[1:3], (height, width), strict=True))
+    if rows is None or columns is None or (rows and columns and rows != columns):  # such convolutions have one stride
+        return resize_bilinear(inputs, height, width)
+    if rows == columns == 1:
+        return tf.cast(inputs, tf.float32)
+
+    @tf.custom_gradient
+    def resize(maps):
+        def gradient(upstream):
+            return tf.cast(_strided_gradient(upstream, rows, columns), maps.dtype)
+
+        return resize_bilinear(maps, height, width), gradient
+
+    return resize(inputs)
+
+
+def _whole_factor(old, new) -> int | None:
+    """How many times longer a side becomes between its corners; 0 = its only row is repeated; None = not whole."""
+    if not (isinstance(old, int) and isinstance(new, int)) or new < old:
+        return None
+    if old == 1:
+        return 1 if new == 1 else 0
+    return None if (new - 1) % (old - 1) else (new - 1) // (old - 1)
+
+
+def _strided_gradient(upstream, rows: int, columns: int):
+    """The gradient of maps that were enlarged by whole factors: [B, H, W, C] float32 -> [B, h, w, C]."""
+    for axis, factor in ((1, rows), (2, columns)):
+        if factor == 0:
+            upstream = tf.reduce_sum(upstream, axis=axis, keepdims=True)
+    stride, sides = max(rows, columns), [max(factor, 1) for factor in (rows, columns)]
+    if stride == 0:
+        return upstream
+    triangles = [tf.constant([1.0 - abs(at) / side for at in range(1 - side, side)]) for side in sides]
+    kernel = tf.tensordot(*triangles, axes=0)[:, :, tf.newaxis, tf.newaxis]
+    kernel = tf.tile(kernel, [1, 1, upstream.shape[3], 1])
+    before_and_after = [[side - 1] * 2 for side in sides]
+    maps = tf.pad(upstream, [[0, 0], *before_and_after, [0, 0]])
+    return tf.nn.depthwise_conv2d(maps, kernel, [1, stride, stride, 1], "VALID")
+
+
 def _with_static_size(outputs, inputs, height, width):
     sides = (side if isinstance(side, int) else tf.get_static_value(side) for side in (height, width))
     outputs.set_shape([inputs.shape[0], *sides, inputs.shape[3]])

@@ -260,9 +260,10 @@ class ResizeLike(ConfiguredLayer):
         super().__init__(**{"autocast": False, **kwargs})
         self.align_corners = align_corners
 
-    def call(self, features, like):
+    def call(self, features, like, training=None):
         height, width = ops.shape(like)[1:3]
-        return ops.cast(kernels.resize_bilinear(features, height, width, self.align_corners), features.dtype)
+        resize = kernels.resize_bilinear_training if training else kernels.resize_bilinear
+        return ops.cast(resize(features, height, width, self.align_corners), features.dtype)
 
 
 def conv_unit(

@@ -216,7 +216,7 @@ def to_same_size(
         return logits, labels
     if upsample_logits:
         height, width = _sides(labels)
-        return kernels.resize_bilinear(logits, height, width, align_corners), labels
+        return kernels.resize_bilinear_training(logits, height, width, align_corners), labels
     return logits, kernels.resize_nearest(labels[..., tf.newaxis], *_sides(logits))[..., 0]
 
 

@@ -30,9 +30,10 @@ class ResizeToStride(ConfiguredLayer):
         super().__init__(**kwargs)
         self.stride, self.align_corners = stride, align_corners
 
-    def call(self, features, image):
+    def call(self, features, image, training=None):
         height, width = (strided_length(side, self.stride) for side in ops.shape(image)[1:3])
-        return kernels.resize_bilinear(features, height, width, self.align_corners)
+        resize = kernels.resize_bilinear_training if training else kernels.resize_bilinear
+        return resize(features, height, width, self.align_corners)
 
 
 @serializable

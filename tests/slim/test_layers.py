@@ -157,6 +157,47 @@ def test_resize_agrees_with_its_twin(old, new):
     np.testing.assert_allclose(fused, plain, atol=1e-6)
 
 
+ENLARGED = [((5, 4), (17, 13)), ((1, 1), (5, 4)), ((1, 5), (1, 9)), ((1, 5), (4, 17)), ((3, 3), (5, 3))]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.parametrize(("old", "new"), [*SIZES, *ENLARGED, ((4, 3), (4, 3)), ((3, 3), (9, 5))])
+def test_resize_in_training_has_the_same_values_and_gradients(old, new, kind):
+    draw = np.random.default_rng(2)
+    values = tf.constant(draw.normal(size=(2, *old, 3)), kind)
+    upstream = tf.constant(draw.normal(size=(2, *new, 3)), tf.float32)
+
+    @tf.function
+    def both(resize):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            resized = resize(values, *new)
+        return resized, tape.gradient(resized, values, upstream)
+
+    (wanted, wanted_gradient), (found, gradient) = both(kernels.resize_bilinear), both(kernels.resize_bilinear_training)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == "float32" and gradient.dtype == kind and gradient.shape == values.shape
+    tolerance = {"float32": 1e-5, "float16": 2e-2}[kind]
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=tolerance, atol=tolerance)
+
+
+def test_sizes_that_crops_have_need_no_gradient_on_one_core():
+    def operations(height):
+        @tf.function(autograph=False)
+        def step(maps):
+            with tf.GradientTape() as tape:
+                tape.watch(maps)
+                resized = kernels.resize_bilinear_training(maps, height, height)
+            return tape.gradient(resized, maps)
+
+        graph = step.get_concrete_function(tf.TensorSpec([2, 5, 5, 3])).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert "ResizeBilinearGrad" in operations(14)
+    for height in (5, 17, 65):
+        assert "ResizeBilinearGrad" not in operations(height), height
+
+
 @pytest.mark.parametrize("kind", ["int32", "uint8", "float32"])
 @pytest.mark.parametrize(("old", "new"), SIZES)
 def test_nearest_resize_agrees_with_its_twin(old, new, kind):

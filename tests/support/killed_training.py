@@ -46,6 +46,18 @@ EVERYTHING = {
     "save_interval_steps": 1,
     "max_checkpoints_to_keep": 3,
     "average_checkpoints": 2,
+    "loss": "cross_entropy + 0.5*dice",
+    "auxiliary_loss_weight": 0.4,
+    "top_k_percent_pixels": 0.5,
+    "hard_example_mining_step": 4,
+    "precision": "mixed_float16",
+    "augmentation": "strong",
+    "mosaic": 0.5,
+    "sampling": "repeat_factor",
+    "repeat_threshold": 0.9,
+    "crop_sampling": "class_centered",
+    "prune_sparsity": 0.5,
+    "prune_every": 1,
 }
 
 
