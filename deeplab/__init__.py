@@ -84,8 +84,9 @@ def create_model(
       backbone: name of a backbone (the flag `model_variant`): "mobilenet_v2", "xception_65", "keras:EfficientNetV2B0".
       num_classes: number of classes, background included, the ignore label not.
       weights: None = random; a checkpoint or training folder; "zoo:NAME" for a published checkpoint; "imagenet" for
-        a backbone trained on ImageNet. Variables that do not fit, such as logits of other classes, keep random values;
-        a table of them is printed.
+        a backbone trained on ImageNet; "best_for_backbone" for one trained on segmentation, if there is one; a file of
+        another project's weights (docs/starting_points.md). Variables that do not fit, such as logits of other
+        classes, keep random values; a table of them is printed.
       class_names: one name per class; empty = `class_0` and so on.
       colors: RGB of each class, 0..255; empty = the default color map.
       fine_tune_batch_norm: whether `fit` updates the statistics of batch norm. Set it to False when batches have
@@ -103,7 +104,7 @@ def create_model(
       (None, None, None, 3)
     """
     from deeplab.checkpoint.restore import restore
-    from deeplab.checkpoint.zoo import imagenet_weights
+    from deeplab.checkpoint.zoo import published_weights
     from deeplab.config.fields import make, typed
     from deeplab.config.model_config import ModelConfig
     from deeplab.model.segmentation_model import SegmentationModel
@@ -113,7 +114,7 @@ def create_model(
     config = make(ModelConfig, typed([ModelConfig], {"model_variant": backbone, **settings}))
     model = SegmentationModel(config, num_classes, class_names, colors, fine_tune_batch_norm)
     if weights is not None:
-        source = imagenet_weights(config) if weights == "imagenet" else os.fspath(weights)
+        source = published_weights(os.fspath(weights), config)
         console.note(restore(variables_by_name(model), source).table())
     return model
 

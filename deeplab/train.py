@@ -24,7 +24,7 @@ from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import IMAGENET, LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
@@ -38,7 +38,7 @@ def run(given: Given) -> None:
     """Runs the command."""
     train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(given, GROUPS)
     datasets.require_records(dataset_config.dataset, dataset_config.dataset_dir, train_config.train_split)
-    if train_config.tf_initial_checkpoint != IMAGENET:
+    if train_config.tf_initial_checkpoint not in (IMAGENET, BEST_FOR_BACKBONE):
         require_something(train_config.tf_initial_checkpoint)
     console.import_tensorflow()
     from deeplab.training import setup

@@ -18,7 +18,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from deeplab import __version__
 from deeplab.checkpoint import bundle, manager, writer
 from deeplab.config.fields import coerce
 from deeplab.config.model_config import ModelConfig
+from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET
 from deeplab.data import dataset as datasets
 from deeplab.utils import archive, console, download
 from deeplab.utils.errors import UserError, nearest
@@ -37,6 +38,8 @@ from deeplab.utils.paths import cache_root
 PREFIX = "zoo:"
 DATA = pathlib.Path(__file__).with_name("zoo.yml")
 SETTINGS = "config.yml"  # name and form as in deeplab/config/run_file.py
+_USUAL = ModelConfig()
+_SHAPING = [each.name for each in dataclasses.fields(ModelConfig) if each.metadata["shapes_weights"]]
 WORK = ".working"  # one folder per entry: its lock, and what is being unpacked
 
 
@@ -137,13 +140,55 @@ def imagenet_weights(config: ModelConfig) -> str | Mapping[str, Any]:
         except OSError as problem:
             raise UserError("download-failed", str(problem), field="model_variant", value=variant) from problem
     trained = [entry for entry in entries().values() if entry.trained_on == "ImageNet"]
-    wanted = (variant, config.depth_multiplier)
-    fitting = [e for e in trained if (e.flags["model_variant"], e.flags.get("depth_multiplier", 1.0)) == wanted]
+    fitting = _of_backbone(trained, variant, config.depth_multiplier)
+    # The first 12 of the 15 blocks (8 of 11 of the small one) are the same; the halved ones start from scratch.
+    fitting = fitting or _of_backbone(trained, variant.removesuffix("_seg"), config.depth_multiplier)
     if not fitting:
         names = ", ".join(dict.fromkeys(entry.flags["model_variant"] for entry in trained))
         rule = f"no ImageNet weights are published for {variant} with depth multiplier {config.depth_multiplier:g}"
         raise UserError("no-imagenet-weights", rule, f"they exist for {names}, and for keras: backbones", value=variant)
     return PREFIX + fitting[0].name
+
+
+def best_weights(config: ModelConfig) -> str | Mapping[str, Any]:
+    """Return the published weights that suit a model best: of segmentation where there are any, else of ImageNet.
+
+    Of several segmentation checkpoints of the backbone, it is the one with most of the model's settings, then the one
+    trained on most datasets, and among these the first in the zoo.
+
+    Returns, raises: as `imagenet_weights`.
+    """
+    fitting = _of_backbone(entries().values(), config.model_variant, config.depth_multiplier)
+    trained = [entry for entry in fitting if entry.trained_on != "ImageNet"]
+    if not trained:
+        return imagenet_weights(config)
+
+    def rank(entry: Entry) -> tuple[int, int]:
+        """Number of settings that are the model's, those at their default included; number of datasets."""
+        theirs = settings_for(PREFIX + entry.name)
+        equal = [getattr(config, name) == theirs.get(name, getattr(_USUAL, name)) for name in _SHAPING]
+        return sum(equal), len(entry.trained_on.split(","))
+
+    return PREFIX + max(trained, key=rank).name
+
+
+def published_weights(which: str, config: ModelConfig) -> str | Mapping[str, Any]:
+    """Return what `imagenet`, `best_for_backbone` or the name of a checkpoint means for a model.
+
+    Returns, raises: as `imagenet_weights`; any other text is returned as it is.
+    """
+    if which == IMAGENET:
+        return imagenet_weights(config)
+    if which == BEST_FOR_BACKBONE:
+        found = best_weights(config)
+        console.note(f"{BEST_FOR_BACKBONE}: {found if isinstance(found, str) else 'ImageNet weights of Keras'}")
+        return found
+    return which
+
+
+def _of_backbone(among: Iterable[Entry], variant: str, multiplier: float) -> list[Entry]:
+    wanted = (variant, multiplier)
+    return [e for e in among if (e.flags["model_variant"], e.flags.get("depth_multiplier", 1.0)) == wanted]
 
 
 # ---- from a name to files ----------------------------------------------------------------------------

@@ -34,7 +34,9 @@ class FitConfig(Config):
         unit="minutes",
     )
     tf_initial_checkpoint: str = setting(
-        "imagenet", "Checkpoint to start from: a path, zoo:NAME or imagenet, which is downloaded (empty: from scratch)."
+        "imagenet",
+        "Weights to start from: a path, zoo:NAME, imagenet or best_for_backbone, which are downloaded (empty: from "
+        "scratch).",
     )
     training_number_of_steps: int = setting(2000, "Step at which the training ends.", min=1, unit="steps")
     eval_every: str = setting(

@@ -12,6 +12,7 @@ from deeplab.utils.errors import UserError, nearest
 
 TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")
 IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
+BEST_FOR_BACKBONE = "best_for_backbone"  # likewise, of a segmentation where there are any
 
 SCALE_FACTOR: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 MIN_BATCH_FOR_BATCH_NORM = 12  # images whose statistics batch norm should see
@@ -208,7 +209,8 @@ class TrainConfig(Config):
     )
     tf_initial_checkpoint: str = setting(
         "",
-        "Checkpoint to start from when `train_logdir` has none: a path, zoo:NAME or imagenet (unset: from scratch).",
+        "Weights to start from when `train_logdir` has none: a path (also .pth, .safetensors, .h5), zoo:NAME, imagenet "
+        "or best_for_backbone, which prefers weights of a segmentation (unset: from scratch).",
         resumable=True,
     )
     initialize_last_layer: bool = setting(

@@ -30,6 +30,7 @@ from deeplab.config.durations import Length
 from deeplab.config.fields import coerce, fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import (
+    BEST_FOR_BACKBONE,
     IMAGENET,
     MIN_BATCH_FOR_BATCH_NORM,
     LossConfig,
@@ -322,7 +323,7 @@ def require_initial_weights(train: TrainConfig) -> None:
     Raises:
       UserError: there is no such checkpoint, or batch norm would be frozen at random weights.
     """
-    if train.tf_initial_checkpoint not in ("", IMAGENET):
+    if train.tf_initial_checkpoint not in ("", IMAGENET, BEST_FOR_BACKBONE):
         checkpoint.open(train.tf_initial_checkpoint)
     if not train.fine_tune_batch_norm and not train.tf_initial_checkpoint:
         rule = "frozen batch norm needs the statistics of an initial checkpoint: from scratch the model cannot learn"
@@ -358,10 +359,7 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
     if train.tf_initial_checkpoint:
         logits_only = configs.optimizer.last_layers_contain_logits_only
         exclude = names.initial_exclusion(train.initialize_last_layer, logits_only)
-        weights = (
-            zoo.imagenet_weights(model) if train.tf_initial_checkpoint == IMAGENET else train.tf_initial_checkpoint
-        )
-        source = checkpoint.open(weights)
+        source = checkpoint.open(zoo.published_weights(train.tf_initial_checkpoint, model))
         averages = bool(source.config.get("ema_decay")) if isinstance(source, Checkpoint) else False
         tell_of_other_settings(source, model)
         report = restore_variables(variables, source, exclude, averages=averages)

@@ -287,3 +287,33 @@ def test_kill_while_unpacking_leaves_nothing_that_looks_whole(entry, monkeypatch
 def test_entry_without_settings_it_does_not_know():
     known = {field.name for field in dataclasses.fields(ModelConfig)}
     assert all(set(entry.flags) <= known for entry in zoo.entries().values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"model_variant": "mobilenet_v2"}, "zoo:mobilenetv2_coco_voc_trainaug"),
+        ({"model_variant": "mobilenet_v2", "decoder_output_stride": (4,)}, "zoo:mobilenetv2_ade20k_train"),
+        ({"model_variant": "mobilenet_v2", "depth_multiplier": 0.5}, "zoo:mobilenetv2_dm05_coco_voc_trainaug"),
+        ({"model_variant": "mobilenet_v2", "depth_multiplier": 0.75}, "zoo:slim_mobilenet_v2_0.75_224"),
+        ({"model_variant": "resnet_v1_50_beta"}, "zoo:resnet_v1_50_beta_imagenet"),
+        ({"model_variant": "mobilenet_edgetpu"}, "zoo:edgetpu_deeplab"),
+    ],
+)
+def test_best_weights_are_those_of_a_segmentation_with_the_models_settings(settings, name, capsys):
+    config = ModelConfig(**settings)
+    assert zoo.best_weights(config) == zoo.published_weights("best_for_backbone", config) == name
+    assert name in capsys.readouterr().err
+    assert zoo.published_weights("logs/model.ckpt-3", config) == "logs/model.ckpt-3"
+
+
+def test_every_backbone_of_the_zoo_has_initial_weights():
+    variants = {(e.flags["model_variant"], e.flags.get("depth_multiplier", 1.0)) for e in zoo.entries().values()}
+    for variant, multiplier in variants:
+        config = ModelConfig(model_variant=variant, depth_multiplier=multiplier)
+        for found in (zoo.imagenet_weights(config), zoo.best_weights(config)):
+            flags = zoo.find(found).flags
+            assert flags["model_variant"] in (variant, variant.removesuffix("_seg"))
+    config = ModelConfig(model_variant="mobilenet_v3_large_seg")
+    assert zoo.imagenet_weights(config) == "zoo:slim_mobilenet_v3_large_224_1.0_float"
+    assert zoo.best_weights(config) == "zoo:mobilenetv3_large_cityscapes_trainfine"

@@ -9,6 +9,7 @@ from support.errors import raises
 from support.foreign_weights import goldens, image, pixels, tensors, write_safetensors
 from support.golden_models import zeros_for_random_values
 
+import deeplab
 from deeplab import checkpoint
 from deeplab.checkpoint.foreign.sources import ImportedCheckpoint, markdown, recognize, sources
 from deeplab.checkpoint.restore import restore
@@ -72,6 +73,36 @@ def test_settings_and_classes_come_with_the_weights(tmp_path):
     assert kernel.shape == opened.shapes["aspp1/weights"] == (3, 3, 960, 256)
     original = tensors(shapes)["classifier.0.convs.1.0.weight"]
     np.testing.assert_array_equal(kernel, original.transpose(2, 3, 1, 0))
+
+
+@pytest.fixture(scope="module")
+def huggingface_folder(tmp_path_factory):
+    """A repository of the Hugging Face hub, as it is after a download."""
+    folder = tmp_path_factory.mktemp("deeplabv3_mobilenet_v2_1.0_513")
+    shapes = goldens()["huggingface_mobilenet_v2"]["shapes"]
+    write_safetensors(folder / "model.safetensors", tensors(shapes))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_of_weights_predicts_with_the_logits_and_classes_of_the_original(huggingface_folder, capsys):
+    golden = goldens()["huggingface_mobilenet_v2"]
+    segmenter = deeplab.Segmenter(huggingface_folder)
+    assert segmenter.class_names[:2] == ("background", "aeroplane")
+    said = capsys.readouterr().err
+    assert "Hugging Face" in said and "output_stride" in said
+    labels = segmenter(image(*golden["size"])).labels
+    np.testing.assert_array_equal(pixels(labels[..., np.newaxis])[..., 0], np.argmax(golden["logits"], -1))
+
+
+def test_training_for_other_classes_takes_all_but_the_classifier(huggingface_folder, capsys):
+    path = huggingface_folder / "model.safetensors"
+    with zeros_for_random_values():
+        model = deeplab.create_model("mobilenet_v2", 4, weights=path, output_stride=8)
+    said = capsys.readouterr().err
+    assert "logits/semantic/weights: model 1x1x256x4, checkpoint 1x1x256x21" in said
+    kernel = variables_by_name(model)["image_pooling/weights"]
+    np.testing.assert_array_equal(kernel, checkpoint.open(path).array("image_pooling/weights"))
 
 
 def test_weights_of_another_network_are_refused():
