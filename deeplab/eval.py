@@ -17,7 +17,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -30,11 +30,14 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import EvalConfig, InferenceConfig, model_source
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
+from deeplab.utils.errors import UserError
 
 if TYPE_CHECKING:
     from deeplab.evaluation.evaluator import Evaluator
-    from deeplab.inference.predictor import Predictor
+    from deeplab.inference.predictor import ModelPredictor, Predictor
+    from deeplab.inference.simulated_int8 import Int8Simulation
 
+UNLIMITED = (1 << 20, 1 << 20)  # pixels: images that give ranges keep their size where the evaluated ones do
 GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
@@ -58,7 +61,11 @@ def run(given: Given) -> None:
         return
     evaluator = None
     models = each_model(source, given, GROUPS, "eval_crop_size", number, config.eval_interval_secs)
+    simulation: Int8Simulation | None = None
     for predictor, resolved in models:
+        if config.precision == "int8":
+            simulation = simulation or int8_simulation(predictor, config, resolved)
+            predictor = simulation.twin_of(cast("ModelPredictor", predictor))
         evaluator = evaluator or prepared(predictor, resolved)
         if config.eval_processes > 1:
             from deeplab.evaluation.sharding import evaluate_in_processes
@@ -68,6 +75,35 @@ def run(given: Given) -> None:
         else:
             report = evaluator.evaluate(reported(predictor, resolved))
         evaluation.tell(report, config.eval_logdir, evaluator if config.report else None)
+
+
+def int8_simulation(predictor: Predictor, config: EvalConfig, resolved: Mapping[str, Any]) -> Int8Simulation:
+    """Chooses the images that give the ranges.
+
+    Raises:
+      UserError: the model is a file, which has its own precision, or its labels are post-processed; no images.
+    """
+    from deeplab.config.export_config import ExportConfig
+    from deeplab.export import calibration_images
+    from deeplab.inference.predictor import ModelPredictor
+    from deeplab.inference.simulated_int8 import Int8Simulation
+    from slim.quantization import is_quantized
+
+    if not isinstance(predictor, ModelPredictor):
+        rule = "is simulated for checkpoints, without `postprocess`; an exported file has a precision of its own"
+        hint = "give the training folder, or leave it out"
+        raise UserError("not-supported", rule, hint, field="precision", value=config.precision)
+    if is_quantized(predictor.model):
+        console.note("the model was trained with fake quantization: int8 is what it computes, by its own ranges")
+        return Int8Simulation(())
+    source = ExportConfig(
+        dataset_dir=resolved.get("dataset_dir", ""),
+        calibration_images=config.calibration_images,
+        calibration_count=config.calibration_count,
+        calibration_seed=config.calibration_seed,
+    )
+    crop = predictor.settings.crop_size or UNLIMITED
+    return Int8Simulation(calibration_images.choose(source, crop, predictor.bands))
 
 
 def compare(source: str, config: EvalConfig, given: Given) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slim.layers import Norm
+from slim.quantization import PER_TENSOR
 
 RGB = tuple[float, float, float]
 IMAGENET_MEAN: RGB = (123.15, 115.90, 103.06)
@@ -46,6 +47,8 @@ class Options:
       fold_batch_norm: build without batch norm, with biases.
       sync_batch_norm: batch norm sees the whole batch of several replicas.
       group_norm: group norm in place of batch norm; it cannot be folded.
+      quantized: weights and activations are rounded to 8 bits; see `slim.quantization`.
+      granularity: of the ranges of kernels: per_tensor or per_channel.
       depth_multiplier, divisible_by: MobileNet channel counts.
       multi_grid: atrous rate multipliers of the last block's units.
       bounded_activation: ReLU6 and clipping instead of ReLU.
@@ -66,6 +69,8 @@ class Options:
     fold_batch_norm: bool = False
     sync_batch_norm: bool = False
     group_norm: bool = False
+    quantized: bool = False
+    granularity: str = PER_TENSOR
     depth_multiplier: float = 1.0
     divisible_by: int | None = None
     multi_grid: tuple[int, ...] = ()
@@ -81,7 +86,16 @@ class Options:
         own = decay if self.batch_norm_decay is None else self.batch_norm_decay
         epsilon = epsilon if self.batch_norm_epsilon is None else self.batch_norm_epsilon
         folded = self.fold_batch_norm and not self.group_norm
-        return Norm(own, epsilon, self.train_batch_norm, folded, self.sync_batch_norm, self.group_norm)
+        return Norm(
+            own,
+            epsilon,
+            self.train_batch_norm,
+            folded,
+            self.sync_batch_norm,
+            self.group_norm,
+            self.quantized,
+            self.granularity,
+        )
 
     @property
     def padding(self) -> str:
@@ -136,6 +150,7 @@ class Backbone:
       own_normalization: input is 0..255 as it is; the backbone normalizes it.
       dilations: the values of `Options.dilation` that it knows.
       own_padding_color: RGB, 0..255, where padding is not of the color that normalization turns into 0.
+      quantizable: it heeds `Options.quantized` in every operation that integer arithmetic needs a range for.
     """
 
     name: str
@@ -146,6 +161,7 @@ class Backbone:
     own_normalization: bool = False
     own_padding_color: RGB | None = None
     dilations: tuple[str, ...] = ("after",)
+    quantizable: bool = False
 
     @property
     def padding_color(self) -> RGB:

@@ -67,11 +67,16 @@ def batch_norm_training(inputs, gamma, beta, epsilon: float):
 
 def batch_norm_training_portable(inputs, gamma, beta, epsilon: float):
     """Twin of `batch_norm_training`."""
+    mean, variance, unbiased = batch_statistics(inputs)
+    return batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
+
+
+def batch_statistics(inputs):
+    """Mean, biased and unbiased variance of each channel of [B, H, W, C]: float32 [C], with gradients."""
     values = ops.cast(inputs, "float32")
     mean, variance = ops.moments(values, axes=[0, 1, 2])
-    outputs = batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon)
     count = ops.cast(ops.prod(ops.shape(values)[:3]), "float32")
-    return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
+    return mean, variance, variance * count / ops.maximum(count - 1.0, 1.0)
 
 
 def batch_norm_training_synced(inputs, gamma, beta, epsilon: float):
@@ -88,6 +93,38 @@ def batch_norm_training_synced(inputs, gamma, beta, epsilon: float):
     outputs = batch_norm_portable(inputs, gamma, beta, mean, variance, epsilon)
     count = ops.cast(ops.prod(ops.shape(values)[:3]) * context.num_replicas_in_sync, "float32")
     return outputs, mean, variance * count / ops.maximum(count - 1.0, 1.0)
+
+
+def fake_quantize(inputs, low, high, narrow: bool = False):
+    """Rounds to the values that 8 bits can hold in a range, and back: what integer arithmetic does to a tensor.
+
+    The range is shifted so that 0 is one of these values (Jacob et al. 2018, arXiv:1712.05877, section 3).
+    Gradients pass unchanged inside the range and are 0 outside; the ends get none.
+
+    Args:
+      inputs: float32, any shape.
+      low, high: ends of the range, float32 scalars, low <= 0 <= high.
+      narrow: 255 values instead of 256, as weights have them.
+
+    Returns:
+      float32, shape of inputs.
+    """
+    if not tf:
+        return fake_quantize_portable(inputs, low, high, narrow)
+    low, high = (tf.stop_gradient(tf.convert_to_tensor(end)) for end in (low, high))
+    return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, 8, narrow)
+
+
+def fake_quantize_portable(inputs, low, high, narrow: bool = False):
+    """Twin of `fake_quantize`."""
+    first = 1.0 if narrow else 0.0
+    low, high = ops.stop_gradient(ops.convert_to_tensor(low)), ops.stop_gradient(ops.convert_to_tensor(high))
+    step = (high - low) / (255.0 - first)
+    safe = ops.where(step > 0, step, ops.ones_like(step))
+    zero = ops.clip(ops.floor(first - low / safe + 0.5), first, 255.0)
+    clipped = ops.clip(inputs, (first - zero) * step, (255.0 - zero) * step)
+    rounded = ops.floor((clipped - (first - zero) * step) / safe + 0.5) * step + (first - zero) * step
+    return clipped + ops.stop_gradient(rounded - clipped)
 
 
 def resize_bilinear(inputs, height, width, align_corners: bool = True):

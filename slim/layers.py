@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from slim import kernels
+from slim.quantization import PER_TENSOR, ActivationRange, WeightRange, ends
 
 TRUNCATED_NORMAL = keras.initializers.TruncatedNormal
 serializable = keras.saving.register_keras_serializable("deeplab")  # every layer of a model, for `model.save`
@@ -32,6 +33,8 @@ class Norm:
       folded: there is no batch norm; convolutions have biases instead (for export).
       synced: under several replicas, normalize by the statistics of the whole batch, not by those of each part.
       group: there is group norm in place of batch norm.
+      quantized: weights and activations are rounded to 8 bits, as `slim.quantization` describes.
+      granularity: whether a kernel has one range (PER_TENSOR) or one per output channel (PER_CHANNEL).
     """
 
     decay: float
@@ -40,6 +43,8 @@ class Norm:
     folded: bool = False
     synced: bool = False
     group: bool = False
+    quantized: bool = False
+    granularity: str = PER_TENSOR
 
 
 def variable_name(variable: keras.Variable) -> str:
@@ -129,9 +134,13 @@ class Convolution(ConfiguredLayer):
         return (input_shape[0], *lengths, self.filters)
 
     def call(self, inputs):
-        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
-        outputs = ops.conv(inputs, self.kernel, self.stride, padding, "channels_last", self.rate)
+        outputs = self.convolve(inputs, self.kernel)
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
+
+    def convolve(self, inputs, kernel):
+        """Convolution by another kernel of the same shape, without bias."""
+        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
+        return ops.conv(inputs, kernel, self.stride, padding, "channels_last", self.rate)
 
 
 @serializable
@@ -160,9 +169,13 @@ class DepthwiseConvolution(ConfiguredLayer):
         return (input_shape[0], *lengths, input_shape[-1])
 
     def call(self, inputs):
-        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
-        outputs = ops.depthwise_conv(inputs, self.kernel, self.stride, padding, "channels_last", self.rate)
+        outputs = self.convolve(inputs, self.kernel)
         return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
+
+    def convolve(self, inputs, kernel):
+        """Convolution by another kernel of the same shape, without bias."""
+        inputs, padding = padded(inputs, self.kernel_size, self.stride, self.padding)
+        return ops.depthwise_conv(inputs, kernel, self.stride, padding, "channels_last", self.rate)
 
 
 @serializable
@@ -200,15 +213,119 @@ class BatchNorm(keras.Layer):
             )
         normalize = kernels.batch_norm_training_synced if self.norm.synced else kernels.batch_norm_training
         outputs, mean, variance = normalize(inputs, self.gamma, self.beta, self.norm.epsilon)
+        self.average(mean, variance)
+        return outputs
+
+    def average(self, mean, variance) -> None:
+        """Takes a batch's mean and unbiased variance, float32 [C], into the moving averages."""
         self._average(self.moving_mean, mean)
         self._average(self.moving_variance, variance)
-        return outputs
 
     def _average(self, moving: keras.Variable, value) -> None:
         moving.assign(moving - (moving - value) * (1.0 - self.norm.decay))
 
     def get_config(self):
         return {**super().get_config(), "norm": asdict(self.norm)}
+
+
+class _FoldedUnit(ConfiguredLayer):
+    """Mixed into a convolution: batch norm folded into a kernel that is rounded to 8 bits, in training, too.
+
+    The kernel is scaled by the moving variance, which hardly changes from step to step, so that it is rounded in the
+    same way as in inference. In training the result is then corrected to what normalizing by the batch gives
+    (Krishnamoorthi 2018, arXiv:1806.08342, section 3.2.2, figure 8):
+
+        outputs = conv(x, round(kernel * gamma / sqrt(moving_variance))) * sqrt(moving_variance / variance)
+                  + beta - mean * gamma / sqrt(variance)
+
+    with mean and variance of conv(x, kernel). Once `norm.train_statistics` is off, the moving averages take the place
+    of mean and variance. Gradients go through mean and variance as well; those of TensorFlow 1.15's contrib.quantize do
+    not, because its fused batch norm has no gradient there.
+
+    Args:
+      norm: batch norm, or None for a bias; a dict of them from a saved model.
+      granularity: of the kernel's range.
+    """
+
+    channel_axis = 3
+
+    def __init__(self, *args, norm: Norm | dict[str, Any] | None = None, granularity: str = PER_TENSOR, **kwargs):
+        super().__init__(*args, use_bias=norm is None, **{key: kwargs[key] for key in kwargs if key != "use_bias"})
+        self.norm = norm if isinstance(norm, Norm) or norm is None else Norm(**norm)
+        self.granularity = granularity
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.weight_range = WeightRange(self.granularity, self.channel_axis, name="weights_quant")
+        self.weight_range.build(self.kernel.shape)
+        self.batch_norm = None
+        if self.norm is not None:
+            self.batch_norm = BatchNorm(self.norm, name="BatchNorm", dtype="float32")
+            self.batch_norm.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=None):
+        outputs = self.convolve(inputs, self.weight_range(self.folded_kernel(), training=training))
+        norm = self.batch_norm
+        if norm is None:
+            return kernels.add_bias(outputs, self.bias)
+        if not (training and norm.norm.train_statistics):
+            return kernels.add_bias(outputs, norm.beta - norm.moving_mean * self._scale())
+        mean, variance, unbiased = kernels.batch_statistics(self.convolve(inputs, self.kernel))
+        scale = norm.gamma * ops.rsqrt(variance + norm.norm.epsilon)
+        correction = ops.sqrt((norm.moving_variance + norm.norm.epsilon) / (variance + norm.norm.epsilon))
+        norm.average(mean, unbiased)
+        return outputs * correction + (norm.beta - mean * scale)
+
+    def _scale(self):
+        norm = self.batch_norm
+        assert norm is not None
+        return norm.gamma * ops.rsqrt(norm.moving_variance + norm.norm.epsilon)
+
+    def folded_kernel(self):
+        """The kernel with batch norm's moving variance and gamma folded in, before it is rounded."""
+        if self.batch_norm is None:
+            return ops.convert_to_tensor(self.kernel)
+        scale = self._scale()
+        return self.kernel * (scale if self.channel_axis == 3 else scale[:, None])
+
+    def rounded_kernel(self):
+        """The kernel that inference convolves with."""
+        return self.weight_range(self.folded_kernel(), training=False)
+
+    def refresh_range(self) -> None:
+        """Sets the kernel's range to that of the present weights and statistics."""
+        low, high = ends(self.folded_kernel())
+        self.weight_range.low.assign(low)
+        self.weight_range.high.assign(high)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["use_bias"]
+        return {**config, "norm": self.norm and asdict(self.norm), "granularity": self.granularity}
+
+
+@serializable
+class QuantizedConvolution(_FoldedUnit, Convolution):
+    """`Convolution` with batch norm folded in and a rounded kernel."""
+
+
+@serializable
+class QuantizedDepthwiseConvolution(_FoldedUnit, DepthwiseConvolution):
+    """`DepthwiseConvolution` with batch norm folded in and a rounded kernel."""
+
+    channel_axis = 2
+
+
+def folded_units(model: keras.Model) -> list[QuantizedConvolution | QuantizedDepthwiseConvolution]:
+    """The convolutions of a model with fake quantization; none without."""
+    kinds = (QuantizedConvolution, QuantizedDepthwiseConvolution)
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
+
+
+def refresh_weight_ranges(model: keras.Model) -> None:
+    """Sets the ranges of all kernels to those of the present weights, after these were set by other than a step."""
+    for layer in folded_units(model):
+        layer.refresh_range()
 
 
 @serializable
@@ -290,17 +407,11 @@ def conv_unit(
     Returns:
       [B, H', W', filters].
     """
-    biased = norm is None or norm.folded
-    convolution = Convolution(
-        filters,
-        kernel_size,
-        stride=stride,
-        rate=rate,
-        padding=padding,
-        use_bias=biased,
-        initializer=initializer,
-        name=dotted(name),
-    )
+    settings = {"stride": stride, "rate": rate, "padding": padding, "initializer": initializer, "name": dotted(name)}
+    if norm is not None and norm.quantized and not norm.folded:
+        unit = QuantizedConvolution(filters, kernel_size, norm=norm, granularity=norm.granularity, **settings)
+        return _activate_and_round(unit(inputs), name, norm, activation)
+    convolution = Convolution(filters, kernel_size, use_bias=norm is None or norm.folded, **settings)
     return _normalize_and_activate(convolution(inputs), name, norm, activation)
 
 
@@ -317,22 +428,30 @@ def depthwise_unit(
     initializer: Any,
 ):
     """Depthwise convolution, batch norm, activation; arguments and result as `conv_unit`."""
-    convolution = DepthwiseConvolution(
-        kernel_size,
-        stride=stride,
-        rate=rate,
-        padding=padding,
-        use_bias=norm.folded,
-        initializer=initializer,
-        name=dotted(name),
-    )
+    settings = {"stride": stride, "rate": rate, "padding": padding, "initializer": initializer, "name": dotted(name)}
+    if norm.quantized and not norm.folded:
+        unit = QuantizedDepthwiseConvolution(kernel_size, norm=norm, granularity=norm.granularity, **settings)
+        return _activate_and_round(unit(inputs), name, norm, activation)
+    convolution = DepthwiseConvolution(kernel_size, use_bias=norm.folded, **settings)
     return _normalize_and_activate(convolution(inputs), name, norm, activation)
 
 
 def _normalize_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
     if norm is not None and not norm.folded:
         outputs = normalization(norm, name + ("/GroupNorm" if norm.group else "/BatchNorm"))(outputs)
-    return outputs if activation is None else ACTIVATIONS[activation](outputs)
+    return _activate_and_round(outputs, name, norm, activation)
+
+
+def _activate_and_round(outputs, name: str, norm: Norm | None, activation: str | None):
+    outputs = outputs if activation is None else ACTIVATIONS[activation](outputs)
+    return rounded(outputs, f"{name}/act_quant", norm)
+
+
+def rounded(outputs, scope: str, norm: Norm | None):
+    """Activations after fake quantization under a TensorFlow-1 scope; as they are where `norm` is not quantized."""
+    if norm is None or not norm.quantized:
+        return outputs
+    return ActivationRange(scope, name=dotted(scope))(outputs)
 
 
 def normalization(norm: Norm, name: str) -> keras.Layer:

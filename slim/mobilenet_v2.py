@@ -15,7 +15,16 @@ from typing import NamedTuple
 from keras import ops
 
 from slim.backbones import Backbone, Features, Options, register
-from slim.layers import DILATIONS, TRUNCATED_NORMAL, AtrousPlan, Norm, conv_unit, depthwise_unit, make_divisible
+from slim.layers import (
+    DILATIONS,
+    TRUNCATED_NORMAL,
+    AtrousPlan,
+    Norm,
+    conv_unit,
+    depthwise_unit,
+    make_divisible,
+    rounded,
+)
 
 BATCH_NORM_DECAY, BATCH_NORM_EPSILON = 0.997, 1e-3
 STEM_CHANNELS = 32
@@ -103,7 +112,7 @@ def inverted_residual(net, scope, layer, end_points, expansion, channels, stride
     end_points[f"{layer}/depthwise_output"] = net
     net = conv_unit(net, f"{scope}/project", channels, norm=norm, activation=None, initializer=initializer)
     if stride == 1 and channels == block_input.shape[-1]:
-        net = net + block_input
+        net = rounded(net + block_input, f"{scope}/post_activation_bypass_quant", norm)
     end_points[layer] = net
     return net
 
@@ -123,5 +132,12 @@ def _channels(channels: int, options: Options) -> int:
 
 for _name, _layout in LAYOUTS.items():
     register(
-        Backbone(_name, partial(build, _layout), _layout.scope, batch_norm_decay=BATCH_NORM_DECAY, dilations=DILATIONS)
+        Backbone(
+            _name,
+            partial(build, _layout),
+            _layout.scope,
+            batch_norm_decay=BATCH_NORM_DECAY,
+            dilations=DILATIONS,
+            quantizable=not _layout.prepadded,
+        )
     )

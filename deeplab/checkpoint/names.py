@@ -13,9 +13,12 @@ AVERAGE = "ExponentialMovingAverage"  # last part of the name of a weight's runn
 MASK, THRESHOLD = "mask", "threshold"  # last parts of the names of a pruned kernel's mask and smallest weight
 KERAS_SLOT = "keras_"  # the last part of the names of slots of Keras' optimizers begins with it
 
-_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Lion", AVERAGE, MASK, THRESHOLD}
+FAKE_QUANTIZATION_STEP = "fake_quantization_step"  # counts steps where fake quantization has a delay
+
+_RANGE_LEAVES = {"biased", "local_step"}  # of which a moving range of fake quantization is made
+_SLOT_LEAVES = {"Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Lion", AVERAGE, MASK, THRESHOLD} | _RANGE_LEAVES
 _KERNEL_LEAVES = {"weights", "depthwise_weights"}  # of layers of this project; one kernel per scope
-_SLOT_NAMES = {"beta1_power", "beta2_power"}
+_SLOT_NAMES = {"beta1_power", "beta2_power", FAKE_QUANTIZATION_STEP}
 
 
 def mask_name(kernel: str) -> str:
@@ -35,7 +38,7 @@ def is_mask(name: str) -> bool:
 
 
 def is_slot(name: str) -> bool:
-    """Whether a name is training state of a weight (optimizer slot, running average, mask) rather than a weight."""
+    """Whether a name is training state (optimizer slot, average and its parts, mask, counter) rather than a weight."""
     leaf = name.rpartition("/")[2]
     return name in _SLOT_NAMES or leaf in _SLOT_LEAVES or leaf.startswith(KERAS_SLOT)
 
@@ -43,6 +46,11 @@ def is_slot(name: str) -> bool:
 def is_bookkeeping(name: str) -> bool:
     """Whether a name belongs to the training (slot or global step) rather than to the model."""
     return name == STEP or is_slot(name)
+
+
+def is_of_training_alone(name: str) -> bool:
+    """Whether inference never reads a variable: bookkeeping, and the ranges within dropout."""
+    return is_bookkeeping(name) or "/activation_Mul_quant/" in name
 
 
 def head_scopes(last_layers_contain_logits_only: bool = False) -> tuple[str, ...]:

@@ -238,7 +238,25 @@ class ModelConfig(Config):
         rare=True,
     )
     quantize_delay_step: int = setting(
-        -1, "Step at which fake quantization starts; negative = never.", unit="steps", rare=True, shapes_weights=True
+        -1,
+        "Train for 8-bit integers: step from which weights and activations are rounded as integers would be; before it "
+        "their ranges are learned; 0 = from the first step; negative = never.",
+        unit="steps",
+        rare=True,
+    )
+    quantize_freeze_bn_step: int = setting(
+        -1,
+        "With `quantize_delay_step`: step from which batch norm keeps its statistics, as the exported model has them; "
+        "negative = never.",
+        unit="steps",
+        rare=True,
+    )
+    quantize_weights: str = setting(
+        "per_tensor",
+        "With `quantize_delay_step`: whether the weights of a layer have one range, as in the research DeepLab, or "
+        "each output channel its own, as litert_int8 stores them.",
+        choices=("per_tensor", "per_channel"),
+        rare=True,
     )
 
     def validate(self) -> None:

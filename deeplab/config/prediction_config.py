@@ -87,6 +87,25 @@ class EvalConfig(Config):
         "",
         "Regular expression over the image names: with ^([a-z]+)_, for example, cat_1 and cat_2 are a group.",
     )
+    precision: str = setting(
+        "float32",
+        "Arithmetic to evaluate: as the model has it, or 8-bit integers, simulated with ranges from "
+        "`calibration_images`, as the format litert_int8 of `deeplab export` would predict.",
+        choices=("float32", "int8"),
+    )
+    calibration_images: str = setting(
+        "", "For `precision=int8`: a folder of images or of records (unset: split train of `dataset_dir`).", rare=True
+    )
+    calibration_count: int = setting(
+        100,
+        "Number of them; of records they are spread over the classes.",
+        min=1,
+        max=10_000,
+        because="they are in memory at the same time",
+        unit="images",
+        rare=True,
+    )
+    calibration_seed: int = setting(0, "Seed of their choice.", min=0, rare=True)
     compare: str = setting("", "A second model: evaluate both, and write how they differ into comparison.html.")
     report: bool = setting(True, "Write report.html: one page with tables, confusion matrix and example images.")
     label_weights: Floats = setting((), "Loss weight per class.", retired=_NO_LOSS)
@@ -96,6 +115,9 @@ class EvalConfig(Config):
         if self.compare and (self.watch or self.max_number_of_evaluations != 1):
             rule, hint = "compares two models once", "leave out `watch` and `max_number_of_evaluations`"
             raise UserError("conflicting-settings", rule, hint, field="compare", value=self.compare)
+        if self.precision == "int8" and (self.compare or self.eval_processes > 1):
+            rule, hint = "int8 is simulated in one process, for one model", "leave out `compare` and `eval_processes`"
+            raise UserError("conflicting-settings", rule, hint, field="precision", value=self.precision)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def names_of(groups: Sequence[Any]) -> list[str]:
 def shapes_weights(name: str, groups: Sequence[Any]) -> bool:
     """Whether a checkpoint trained with one value of a setting cannot be used with another."""
     fields = {field.name: field for group in groups for field in dataclasses.fields(group)}
-    return bool(fields[name].metadata["shapes_weights"]) or name == "atrous_rates"
+    return bool(fields[name].metadata["shapes_weights"]) or name in ("atrous_rates", "quantize_delay_step")
 
 
 def show(value: Any) -> str:
@@ -154,4 +154,6 @@ def show(value: Any) -> str:
 def _shapes_weights(field: dataclasses.Field, given: Any, saved: Any) -> bool:
     if field.name == "atrous_rates":  # other rates fit the same kernels; another number of branches does not
         return len(given) != len(saved)
+    if field.name == "quantize_delay_step":  # when it begins does not matter afterwards; whether it does, does
+        return (given < 0) != (saved < 0)
     return field.metadata["shapes_weights"]

@@ -42,6 +42,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import Transaction, partial_path, remove, size_of, write_atomically
 from slim.layers import variables_by_name
+from slim.quantization import is_quantized
 
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
 ALL = "all"
@@ -176,7 +177,7 @@ def export(
       UserError: the weights are not finite, something cannot be written, or an exported file predicts something else
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
-    job = _Job(predictor, settings, config, classes, _target(config))
+    job = _Job(predictor, settings, config, classes, _target(config, is_quantized(predictor.model)))
     require_finite(variables_by_name(predictor.model), predictor.checkpoint)
     folder = job.target.folder
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
@@ -236,9 +237,14 @@ class _Job:
         )
 
 
-def _target(config: ExportConfig) -> _Destination:
-    """Reads `export_path` and `formats`."""
-    formats = {name: FORMATS.get(name) for name in _named(config)}
+def _target(config: ExportConfig, with_ranges: bool) -> _Destination:
+    """Reads `export_path` and `formats`.
+
+    Args:
+      config: what the user asked for.
+      with_ranges: the model was trained with fake quantization.
+    """
+    formats = {name: FORMATS.get(name) for name in _named(config, with_ranges)}
     if not formats:
         raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
     path = os.path.expanduser(config.export_path)
@@ -260,16 +266,28 @@ def _target(config: ExportConfig) -> _Destination:
     return _Destination(folder, stem, named)
 
 
-def _named(config: ExportConfig) -> list[str]:
-    """The names of the formats to write; those that "all" leaves out are named in a note."""
+def _named(config: ExportConfig, with_ranges: bool) -> list[str]:
+    """The names of the formats to write; those that "all" leaves out are named in a note.
+
+    Raises:
+      UserError: a named one does not take models with ranges.
+    """
     names = list(config.chosen_formats())
+    without = [name for name in FORMATS if with_ranges and not FORMATS.get(name).takes_ranges]
+    for name in names:
+        if name in without:
+            able = ", ".join(other for other in FORMATS if other not in without)
+            rule = f"{name} cannot hold the ranges of this model, which was trained with `quantize_delay_step`"
+            raise UserError("not-supported", rule, f"choose from {able}", field="formats", value=name)
     if ALL not in names:
         return names
     chosen, left_out = [], []
     for name in FORMATS:
         missing = FORMATS.get(name).missing()
-        if name in names or not (
-            missing or (FORMATS.get(name).is_calibrated and not calibration_images.is_given(config))
+        if name in without:
+            left_out.append(f"{name} (cannot hold the ranges of fake quantization)")
+        elif name in names or not (
+            missing or (_needs_images(FORMATS.get(name), with_ranges) and not calibration_images.is_given(config))
         ):
             chosen.append(name)
         elif missing:
@@ -279,6 +297,11 @@ def _named(config: ExportConfig) -> list[str]:
     if left_out:
         console.note(f"left out: {'; '.join(left_out)}")
     return chosen
+
+
+def _needs_images(one: ExportFormat, with_ranges: bool) -> bool:
+    """Whether a format needs calibration images for a model."""
+    return one.is_calibrated and not (with_ranges and one.takes_ranges)
 
 
 def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
@@ -334,7 +357,7 @@ def _write_and_compare(
             raise _not_equal(job.config.export_path, results)
         console.note(f"folding batch norm changes predictions ({_worst(results)}): exporting without folding")
     others = {name: one for name, one in formats.items() if not one.is_exact}
-    if any(one.is_calibrated for one in others.values()):
+    if any(_needs_images(one, is_quantized(model.model)) for one in others.values()):
         chosen = calibration_images.choose(job.config, job.crop, job.predictor.bands)
         model = dataclasses.replace(model, calibration=chosen)
     reduced = _write(model, others, folder)

@@ -7,7 +7,7 @@ section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,9 +19,10 @@ from deeplab.config.export_config import ExportConfig
 from deeplab.inference.prediction import LogitsOf, PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import MERGED_LOGITS, build_model
-from slim.layers import BatchNorm, variables_by_name
+from slim.layers import BatchNorm, folded_units, variable_name, variables_by_name
 
 _SUFFIX = "/BatchNorm"
+_WEIGHT_RANGE = "/weights_quant"
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,19 @@ def folded_weights(model: keras.Model, folded_model: keras.Model) -> dict[str, n
 
     Returns:
       TensorFlow-1 name -> array for every variable of the folded model; scaled kernels and biases are float32,
-      computed in float64.
+      computed in float64. Kernels of a model with fake quantization are rounded as the model rounds them.
 
     Raises:
       ValueError: the two are not the same architecture.
     """
     kept = batch_norms(folded_model)
     norms = {scope: affine(layer) for scope, layer in batch_norms(model).items() if scope not in kept}
+    rounded = {layer.name.replace(".", "/"): layer for layer in folded_units(model)}
     folded: dict[str, np.ndarray] = {}
     for name, variable in variables_by_name(model).items():
         scope, _, leaf = name.rpartition("/")
+        if scope.endswith(_WEIGHT_RANGE):
+            continue
         if scope.endswith(_SUFFIX) and scope.removesuffix(_SUFFIX) in norms:
             continue
         folded[name] = np.asarray(variable)
@@ -114,23 +118,16 @@ def folded_weights(model: keras.Model, folded_model: keras.Model) -> dict[str, n
             scaled = scale_kernel(folded[name], norms[scope].scale, is_depthwise=leaf == "depthwise_weights")
             folded[name] = scaled.astype(np.float32)
             folded[f"{scope}/biases"] = norms[scope].shift.astype(np.float32)
+        if scope in rounded and leaf in ("weights", "depthwise_weights"):
+            folded[name] = np.asarray(rounded[scope].rounded_kernel())
     _require_covered(folded, {name: tuple(v.shape) for name, v in variables_by_name(folded_model).items()})
     return folded
 
 
 def batch_norms(model: keras.Model) -> dict[str, BatchNorm]:
     """Returns the batch norms of a model by the scope of the convolution before them."""
-    found = (layer for layer in _layers(model.layers) if isinstance(layer, BatchNorm))
-    return {layer.name.replace(".", "/").removesuffix(_SUFFIX): layer for layer in found}
-
-
-def _layers(layers: Sequence[keras.Layer]) -> Iterator[keras.Layer]:
-    """All layers, including those of nested models."""
-    for layer in layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer.layers)
-        else:
-            yield layer
+    found = (layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm))
+    return {variable_name(layer.gamma).removesuffix(f"{_SUFFIX}/gamma"): layer for layer in found}
 
 
 def affine(layer: BatchNorm) -> Affine:

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from deeplab.checkpoint import AnyCheckpoint, restore
 from deeplab.checkpoint import open as open_checkpoint
+from deeplab.checkpoint.names import is_of_training_alone
 from deeplab.config.fields import Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import colormaps, transforms
@@ -37,7 +38,7 @@ from deeplab.inference.prediction import (
 from deeplab.model import MERGED_LOGITS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from slim.layers import variables_by_name
+from slim.layers import refresh_weight_ranges, variables_by_name
 
 
 class Prediction(NamedTuple):
@@ -213,8 +214,9 @@ class ModelPredictor(Predictor):
         opened = open_checkpoint(checkpoint)
         variables = variables_by_name(self.model)
         averages = self.use_averages and any(name != restore.averaged_name(name, opened) for name in variables)
-        restore.restore(variables, opened, require_all=True, averages=averages)
+        restore.restore(variables, opened, is_of_training_alone, require_all=True, averages=averages)
         if averages:
+            refresh_weight_ranges(self.model)
             console.note(f"{opened.prefix}: running averages of the weights (`use_averages=false` takes the weights)")
         self.source = self.checkpoint = opened.prefix
         self.step = opened.step

@@ -6,9 +6,10 @@ import keras
 from keras import ops
 
 from deeplab.config.model_config import ModelConfig
-from deeplab.model.head_layers import GlobalMean
+from deeplab.model.head_layers import ConcatenationOfRanges, GlobalMean
 from deeplab.model.resize import strided_length
 from slim.layers import TRUNCATED_NORMAL, Norm, ResizeLike, conv_unit, depthwise_unit
+from slim.quantization import QuantizedDropout
 
 XAVIER = keras.initializers.GlorotUniform
 KEEP_PROBABILITY = 0.9  # of the features after the projection, in training
@@ -35,10 +36,16 @@ def aspp(features, config: ModelConfig, norm: Norm):
     branches.append(conv_unit(features, "aspp0", filters, norm=norm, activation=activation, initializer=XAVIER()))
     for index, rate in enumerate(config.atrous_rates, start=1):
         branches.append(_atrous_branch(features, f"aspp{index}", rate, config, norm, activation))
-    net = ops.concatenate(branches, axis=-1) if len(branches) > 1 else branches[0]
+    if len(branches) == 1:
+        net = branches[0]
+    elif norm.quantized:
+        net = ConcatenationOfRanges(name="aspp_concatenation")(branches)
+    else:
+        net = ops.concatenate(branches, axis=-1)
     if config.aspp_with_concat_projection:
         net = conv_unit(net, "concat_projection", filters, norm=norm, activation=activation, initializer=XAVIER())
-        net = keras.layers.Dropout(1.0 - KEEP_PROBABILITY, name="concat_projection_dropout")(net)
+        dropout = QuantizedDropout if norm.quantized else keras.layers.Dropout
+        net = dropout(1.0 - KEEP_PROBABILITY, name="concat_projection_dropout")(net)
     if config.aspp_with_final_conv:
         name = "aspp_final_conv"
         net = conv_unit(net, name, filters, 3, norm=norm, activation=activation, initializer=XAVIER())

@@ -7,7 +7,7 @@ from keras import ops
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import XAVIER, separable_unit
-from deeplab.model.head_layers import ResizeToStride
+from deeplab.model.head_layers import ConcatenationOfRanges, ResizeToStride
 from deeplab.utils.errors import UserError
 from slim.layers import Norm, ResizeLike, conv_unit
 
@@ -61,7 +61,11 @@ def _stage(features, low_level, image, stride: int, suffix: str, config: ModelCo
         features = ResizeLike(False, name=f"decoder_resize{suffix}")(features, projected)
     if config.decoder_use_sum_merge:
         return _sum_convolution(features, suffix, config, norm, activation) + projected
-    return _refine(ops.concatenate([features, projected], axis=-1), suffix, config, norm, activation)
+    if norm is not None and norm.quantized:
+        merged = ConcatenationOfRanges(name=f"decoder_concatenation{suffix}")([features, projected])
+    else:
+        merged = ops.concatenate([features, projected], axis=-1)
+    return _refine(merged, suffix, config, norm, activation)
 
 
 def _sum_convolution(features, suffix, config: ModelConfig, norm, activation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
 from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride, Standardize, SubpixelLogits
 from deeplab.utils.errors import UserError
-from slim.layers import TRUNCATED_NORMAL, Convolution, Norm
+from slim.layers import TRUNCATED_NORMAL, Convolution, Norm, QuantizedConvolution, rounded
 
 HEAD_DECAY = 0.9997
 HEAD_EPSILON = 1.001e-5  # the reference asks for 1e-5, and TensorFlow's fused kernel raises it to this
@@ -66,6 +67,8 @@ def build_model(
         fold_batch_norm=fold_batch_norm,
         sync_batch_norm=sync_batch_norm,
         group_norm=config.normalization == "group",
+        quantized=config.quantize_delay_step >= 0,
+        granularity=config.quantize_weights,
         depth_multiplier=config.depth_multiplier,
         divisible_by=config.divisible_by,
         multi_grid=config.multi_grid,
@@ -126,19 +129,42 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         rule = f"the decoder's output is the logits, so it needs {num_classes} filters, one per class"
         hint = f"`decoder_filters={num_classes}`"
         raise UserError("conflicting-settings", rule, hint, field="decoder_filters", value=config.decoder_filters)
-    if config.quantize_delay_step >= 0:
-        rule = "quantization-aware training is not implemented"
-        raise UserError("not-supported", rule, "leave it at -1, or leave it out", field="quantize_delay_step")
     try:
-        slim.find(config.model_variant)
+        backbone = slim.find(config.model_variant)
     except KeyError as error:
         rule = str(error.args[0])
         raise UserError("unknown-name", rule, field="model_variant", value=config.model_variant) from None
-    known = slim.find(config.model_variant).dilations
+    known = backbone.dilations
     if config.dilation not in known:
         rule = f"{config.model_variant} does not know {config.dilation}"
         hint = f"choose {' or '.join(known)}"
         raise UserError("unsupported-by-backbone", rule, hint, field="dilation", value=config.dilation)
+    if config.quantize_delay_step >= 0:
+        _require_quantizable(config, backbone)
+
+
+def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
+    """Refuse fake quantization where some operation would get no range, so that integers could not compute it."""
+    if not backbone.quantizable:
+        able = ", ".join(name for name in slim.names() if slim.find(name).quantizable)
+        rule = f"is not available with fake quantization (`quantize_delay_step={config.quantize_delay_step}`)"
+        hint = f"choose from {able}; other models are quantized after the training (format litert_int8)"
+        raise UserError("not-supported", rule, hint, field="model_variant", value=config.model_variant)
+    wanted = {
+        "normalization": config.normalization == "batch",
+        "aspp_with_batch_norm": config.aspp_with_batch_norm,
+        "aspp_with_squeeze_and_excitation": not config.aspp_with_squeeze_and_excitation,
+        "decoder_use_sum_merge": not config.decoder_use_sum_merge,
+        "decoder_output_is_logits": not config.decoder_output_is_logits,
+        "logits_upsampling": config.logits_upsampling == "bilinear",
+        "dense_prediction_cell_json": not config.dense_prediction_cell_json,
+        "image_pyramid": config.image_pyramid in ((), (1.0,)),
+        "input_mean": not config.input_mean,
+    }
+    for field in (name for name, fits in wanted.items() if not fits):
+        value = getattr(config, field)
+        rule = f"is {value!r}, of which fake quantization (`quantize_delay_step`) has no ranges"
+        raise UserError("not-supported", rule, "leave it at its default", field=field, value=value)
 
 
 def _single_scale(image, features: slim.Features, config: ModelConfig, num_classes: int, options: slim.Options):
@@ -149,7 +175,7 @@ def _single_scale(image, features: slim.Features, config: ModelConfig, num_class
         net = decoder(net, features.low_level, image, config, norm)
         if config.decoder_output_is_logits:
             return _float32(net)
-    return _float32(_logits(net, image, config, num_classes))
+    return _float32(_logits(net, image, config, num_classes, norm))
 
 
 def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Features:
@@ -181,7 +207,7 @@ def _head(features, image, config: ModelConfig, norm: Norm):
     return aspp(features, config, norm) if config.aspp_with_batch_norm else features
 
 
-def _logits(features, image, config: ModelConfig, num_classes: int):
+def _logits(features, image, config: ModelConfig, num_classes: int, norm: Norm):
     """The classifier; without ASPP, the sum of one classifier for each atrous rate."""
     if config.logits_upsampling == "subpixel":
         return SubpixelLogits(
@@ -193,9 +219,12 @@ def _logits(features, image, config: ModelConfig, num_classes: int):
             name="logits.subpixel",
             dtype="float32",
         )(features, image)
+    convolution: Callable[..., Convolution] = Convolution
+    if norm.quantized and not norm.folded:
+        convolution = partial(QuantizedConvolution, granularity=norm.granularity)
     rates = (1,) if config.aspp_with_batch_norm or not config.atrous_rates else config.atrous_rates
     results = [
-        Convolution(
+        convolution(
             num_classes,
             config.logits_kernel_size,
             rate=rate,
@@ -206,7 +235,8 @@ def _logits(features, image, config: ModelConfig, num_classes: int):
         )(features)
         for index, rate in enumerate(rates)
     ]
-    return ops.sum(ops.stack(results), axis=0) if len(results) > 1 else results[0]
+    logits = ops.sum(ops.stack(results), axis=0) if len(results) > 1 else results[0]
+    return rounded(logits, "logits/semantic/act_quant", norm)
 
 
 def _float32(logits):

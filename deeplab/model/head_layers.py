@@ -8,6 +8,7 @@ from keras import ops
 from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
 from slim.layers import ConfiguredLayer, serializable
+from slim.quantization import ActivationRange
 
 IMAGENET_STD = 57.4  # mean of 58.4, 57.1 and 57.4 for R, G and B: 255 times the usual 0.229, 0.224, 0.225
 
@@ -49,6 +50,25 @@ class Rescale(ConfiguredLayer):
     def call(self, image):
         height, width = (scaled_length(side, self.scale) for side in ops.shape(image)[1:3])
         return kernels.resize_bilinear(image, height, width)
+
+
+@serializable
+class ConcatenationOfRanges(keras.Layer):
+    """Concatenates maps [B, H, W, C_i] with fake quantization along the channels, and tells their ranges."""
+
+    def call(self, maps):
+        return ops.concatenate(maps, axis=-1)
+
+    def scopes(self) -> list[str]:
+        """TensorFlow-1 scopes of its inputs' ranges, in a model; resizes and dropout between change no range."""
+        found = []
+        for tensor in self.input:
+            layer = tensor._keras_history.operation
+            while not isinstance(layer, ActivationRange):
+                before = layer.input[0] if isinstance(layer.input, (list, tuple)) else layer.input
+                layer = before._keras_history.operation
+            found.append(layer.scope)
+        return found
 
 
 @serializable
@@ -149,15 +169,22 @@ class NormalizeInput(ConfiguredLayer):
     Args:
       subtract_imagenet_mean: subtract the ImageNet mean from the first three channels, nothing from others;
         otherwise scale to -1..1.
+
+    Attributes:
+      rounds: scaling to -1..1 rounds to 8 bits after each operation, as a file of integers needs it; for export.
     """
 
     arguments = ("subtract_imagenet_mean",)
 
     def __init__(self, subtract_imagenet_mean: bool, **kwargs):
         super().__init__(**kwargs)
-        self.subtract_imagenet_mean = subtract_imagenet_mean
+        self.subtract_imagenet_mean, self.rounds = subtract_imagenet_mean, False
 
     def call(self, image):
+        if self.rounds:
+            pixels = kernels.fake_quantize(image, 0.0, 255.0)
+            scaled = kernels.fake_quantize(pixels * (2.0 / 255.0), 0.0, 2.0)
+            return kernels.fake_quantize(scaled - 1.0, -128.0 / 127.5, 127.0 / 127.5)  # 0 must be one of the values
         if not self.subtract_imagenet_mean:
             return image * (2.0 / 255.0) - 1.0
         mean = (*IMAGENET_MEAN, *([0.0] * image.shape[-1]))[: image.shape[-1]]

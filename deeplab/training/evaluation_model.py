@@ -19,7 +19,7 @@ from deeplab.checkpoint.names import AVERAGE
 from deeplab.checkpoint.sparsity import Sparsity, sparsity_of
 from deeplab.model import build_model
 from deeplab.training import precise_bn
-from slim.layers import variables_by_name
+from slim.layers import refresh_weight_ranges, variables_by_name
 
 if TYPE_CHECKING:
     from deeplab.training.state import TrainState
@@ -73,6 +73,8 @@ def refresh(state: TrainState, copy: keras.Model) -> None:
     values = averages.values() if averages else {name: variable.numpy() for name, variable in live.items()}
     for name, variable in variables_by_name(copy).items():
         variable.assign(values[name])
+    if averages:
+        refresh_weight_ranges(copy)
     own = {layer.name: layer.norm for layer in precise_bn.batch_norm_layers(state.model)}
     for layer in precise_bn.batch_norm_layers(copy):
         layer.norm = own[layer.name]  # some keep their statistics

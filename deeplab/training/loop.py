@@ -30,6 +30,7 @@ from deeplab.training import (
     optimizers,
     precise_bn,
     pruning,
+    quantization_phases,
     schedules,
     setup,
 )
@@ -103,7 +104,7 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
         console.note(trainer.pruning.describe())
     held = freeze if not release or first_step < release else ()
     console.note(freezing.counts_text(trainer.trainable(), held, release))
-    step_at = _step_functions(trainer, strategy, freeze, release, config.fine_tune_batch_norm)
+    step_at = _step_functions(trainer, strategy, freeze, release, configs)
     step_at(first_step)  # from here on, frozen batch norm keeps its statistics
     with guards.deferred_signals() as stop:
         state.stop = stop
@@ -169,6 +170,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         rate_scale,
         masks,
         teacher,
+        quantization_phases.counter(configs.model),
     )
 
 
@@ -195,7 +197,11 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _step_functions(
-    trainer: Trainer, strategy: tf.distribute.Strategy, frozen: frozenset[str], release: int, train_batch_norm: bool
+    trainer: Trainer,
+    strategy: tf.distribute.Strategy,
+    frozen: frozenset[str],
+    release: int,
+    configs: TrainingConfigs,
 ) -> Callable[[int], Callable]:
     """A function of the steps done that gives the next step's function, and sets batch norm where it changes.
 
@@ -204,20 +210,27 @@ def _step_functions(
       strategy: the devices.
       frozen: names of variables that are frozen at first.
       release: step from which they are trained; 0 = never.
-      train_batch_norm: whether batch norm's statistics learn where they are not frozen.
+      configs: whether batch norm's statistics learn where they are not frozen, and the phases of fake quantization.
     """
-    made: dict[bool, Callable] = {}
+    is_quantized = configs.model.quantize_delay_step >= 0
+    last: tuple[bool, quantization_phases.Phase] | None = None
+    train_step: Callable | None = None
 
     def step_at(step: int) -> Callable:
+        nonlocal last, train_step
         is_frozen = bool(frozen) and (not release or step < release)
-        if is_frozen not in made:
+        phase = quantization_phases.phase_at(configs.model, step)
+        if train_step is None or (is_frozen, phase) != last:
             held = frozen if is_frozen else frozenset()
-            if frozen:
-                freezing.hold_statistics(trainer.model, held, train_batch_norm)
-            if made:
+            if frozen or is_quantized:
+                trains = configs.train.fine_tune_batch_norm and not phase.keeps_statistics
+                freezing.hold_statistics(trainer.model, held, trains)
+            if is_quantized and (last is None or phase != last[1]):
+                console.note(f"step {step}: {quantization_phases.enter(trainer.model, phase)}")
+            if last is not None and is_frozen != last[0]:
                 console.note(f"step {step}: {freezing.counts_text(trainer.trainable(), (), 0)}")
-            made[is_frozen] = make_train_step(trainer, strategy, held)
-        return made[is_frozen]
+            last, train_step = (is_frozen, phase), make_train_step(trainer, strategy, held)
+        return train_step
 
     return step_at
 

@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from deeplab.training.randomness import StepClock
 from deeplab.utils import console
-from slim.layers import BatchNorm, Norm
+from slim.layers import BatchNorm, refresh_weight_ranges
+from slim.quantization import held_ranges, ranges
 
 DEFAULT_BATCHES, MIN_BATCHES = 60, 10
 SETTLED = 0.01  # fraction of the initial value that may be left in an average
@@ -68,7 +69,7 @@ class Recalibrator:
     """Computes batch-norm statistics again, at each evaluation and at the end of a training.
 
     The pass that measures them takes seconds to trace, so it is traced once for each model; again only after its batch
-    norms have been frozen or released.
+    norms have been frozen or released, or fake quantization has begun to round.
 
     Args:
       clock: gives dropout its step.
@@ -76,7 +77,7 @@ class Recalibrator:
 
     def __init__(self, clock: StepClock):
         self._clock = clock
-        self._traced: dict[int, tuple[keras.Model, list[Norm], Callable[..., Any]]] = {}
+        self._traced: dict[int, tuple[keras.Model, list[Any], Callable[..., Any]]] = {}
 
     def __call__(self, model: keras.Model, images: Iterator[tf.Tensor], batches: int, step: int = 0) -> None:
         """Sets every moving mean and variance to its mean over training batches.
@@ -97,24 +98,28 @@ class Recalibrator:
                 total += variable.numpy()
         for total, variable in zip(sums, statistics, strict=True):
             variable.assign((total / batches).astype(np.float32))
+        refresh_weight_ranges(model)
 
     def _measuring(self, model: keras.Model, layers: list[BatchNorm]) -> Callable[..., Any]:
-        norms = [layer.norm for layer in batch_norm_layers(model)]
+        state = [*(layer.norm for layer in batch_norm_layers(model)), *(one.rounds for one in ranges(model))]
         traced = self._traced.get(id(model))  # the model is kept beside it, so that no other gets its number
-        if traced is None or traced[1] != norms:
-            traced = self._traced[id(model)] = (model, norms, _measuring_function(model, layers, self._clock))
+        if traced is None or traced[1] != state:
+            traced = self._traced[id(model)] = (model, state, _measuring_function(model, layers, self._clock))
         return traced[2]
 
 
 def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: StepClock) -> Callable[..., Any]:
-    """A forward pass after which each average holds the last batch's own statistics (decay 0 while traced)."""
+    """A forward pass after which each average holds the last batch's own statistics (decay 0 while traced).
+
+    Moving ranges of fake quantization stay as they are.
+    """
 
     def forward(images, step):
         originals = [layer.norm for layer in layers]
         for layer in layers:
             layer.norm = dataclasses.replace(layer.norm, decay=0.0)
         try:
-            with clock.at(step):
+            with clock.at(step), held_ranges(model):
                 model(images, training=True)
         finally:
             for layer, original in zip(layers, originals, strict=True):

@@ -48,7 +48,15 @@ from deeplab.evaluation import metrics
 from deeplab.losses import class_balance
 from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size, size_stride
-from deeplab.training import class_weights, freezing, optimizers, pruning, record_statistics, schedules
+from deeplab.training import (
+    class_weights,
+    freezing,
+    optimizers,
+    pruning,
+    quantization_phases,
+    record_statistics,
+    schedules,
+)
 from deeplab.training.distillation import Distillation
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
@@ -170,6 +178,7 @@ def require_consistent(configs: TrainingConfigs, length: Length) -> None:
     schedules.learning_rate(schedule, 0, length.total_steps)
     optimizers.find(configs.optimizer.optimizer)
     pruning.plan_of(configs.compression, length)
+    quantization_phases.require_consistent(configs.model, train)
     name = configs.optimizer.optimizer
     if train.precision == "mixed_float16" and train.num_clones > 1 and not optimizers.is_own(name):
         rule = f"with several devices and {name}, steps whose gradients overflow cannot be skipped"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -43,6 +43,7 @@ class Trainer:
       rate_scale: float32 scalar that the learning rate is multiplied by; None = 1.
       pruning: masks of kernels, if there are any.
       distillation: the loss between the model and a teacher, if there is one.
+      counters: int64 scalars by name that hold the number of steps done.
     """
 
     model: keras.Model
@@ -59,14 +60,15 @@ class Trainer:
     rate_scale: tf.Variable | None = None
     pruning: Pruning | None = None
     distillation: Distillation | None = None
+    counters: Mapping[str, tf.Variable] = field(default_factory=dict)
 
     def trainable(self) -> dict[str, keras.Variable]:
         """The model's trainable variables by name."""
         return {name: v for name, v in variables_by_name(self.model).items() if v.trainable}
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
-        """What a checkpoint holds: weights, optimizer slots, averages, masks and the scale of the loss by name."""
-        variables = {**variables_by_name(self.model), **self.optimizer.variables_by_name()}
+        """What a checkpoint holds: weights, slots, counters, averages, masks and the scale of the loss by name."""
+        variables = {**variables_by_name(self.model), **self.optimizer.variables_by_name(), **self.counters}
         for more in (self.averages, self.loss_scale, self.pruning):
             variables |= more.variables_by_name() if more else {}
         return variables
@@ -157,6 +159,8 @@ def _update(
     if trainer.optimizer.decoupled_decay and trainer.weight_decay:
         gradients.decay(variables, trainer.weight_decay, trainer.decay_mask, rate, rates)
     trainer.optimizer.apply(by_name, rate, rates)
+    for counter in trainer.counters.values():
+        counter.assign(step + 1)
     if trainer.averages:
         trainer.averages.update(step)
 

@@ -191,3 +191,15 @@ def test_postprocessing(run, tmp_path):
     processed = json.loads((tmp_path / "log" / "metrics.json").read_text())
     assert processed["settings"]["postprocess"] == "min_area:60" and processed["step"] == 7
     assert processed["evaluation"].endswith("0.5_1.0") and processed["confusion_matrix"] != plain["confusion_matrix"]
+
+
+def test_int8_is_simulated_with_ranges_from_the_records(run, disc_records, tmp_path, capsys):
+    assert run("--precision=int8", "--report=false") == 0
+    said = capsys.readouterr()
+    written = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert written["settings"]["precision"] == "int8" and written["num_images"] == 4
+    assert "for calibration; 100 or more" in said.err + said.out
+    assert run("--precision=int8", "--postprocess=fill_holes") == 1
+    assert "[not-supported]" in capsys.readouterr().err
+    assert run("--precision=int8", "--eval_processes=2") == 1
+    assert "[conflicting-settings]" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """A narrow model with golden weights, and functions that export it and run the graph."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,6 +10,7 @@ from deeplab.export.formats import frozen_graph
 from deeplab.export.freeze import freeze
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
+from deeplab.inference.simulated_int8 import calibrate
 from deeplab.model import build_model
 from slim.layers import variables_by_name
 from support import golden_recipe
@@ -25,6 +28,18 @@ def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> ModelPre
     network = ModelPredictor(model, PredictionSettings(config), num_classes, "made/model.ckpt-3", 3)
     for name, variable in variables_by_name(network.model).items():
         variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+    return network
+
+
+def make_quantized_network(pixels: np.ndarray) -> ModelPredictor:
+    """The narrow network with fake quantization, its ranges from an image, uint8 [H, W, C]; several classes."""
+    config = dataclasses.replace(NARROW, quantize_delay_step=0, quantize_weights="per_channel")
+    network = make_network(config)
+    calibrate(network.model, [pixels], make_settings(config))
+    logits = np.asarray(network.logits_of(pixels[np.newaxis].astype(np.float32)))
+    biases = variables_by_name(network.model)["logits/semantic/biases"]
+    biases.assign(np.asarray(biases) - np.median(logits, axis=(0, 1, 2)))
+    calibrate(network.model, [pixels], make_settings(config))
     return network
 
 

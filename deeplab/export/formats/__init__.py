@@ -43,6 +43,7 @@ class ExportFormat:
       is_export: whether an existing file or folder is of this format and may be replaced.
       is_exact: whether its labels must be the model's; a format with reduced precision is judged by its mean IoU.
       is_calibrated: whether it needs images to find the ranges of its integers.
+      takes_ranges: whether it takes models trained with fake quantization; one that is calibrated then needs no images.
       prepares_inside: whether it takes images of any size, which it resizes and pads itself.
       has_runtime: whether this project can run it, so that it is checked.
       needs: module -> the extra of this package that installs it.
@@ -57,6 +58,7 @@ class ExportFormat:
     prepares_inside: bool = True
     needs: Mapping[str, str] = field(default_factory=dict)
     has_runtime: bool = True
+    takes_ranges: bool = False
 
     @property
     def extension(self) -> str:

@@ -55,7 +55,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     return tensors(definition)
 
 
-FORMATS.register("frozen_graph")(ExportFormat("frozen_inference_graph.pb", ".pb", write))
+FORMATS.register("frozen_graph")(ExportFormat("frozen_inference_graph.pb", ".pb", write, takes_ranges=True))
 
 
 def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:

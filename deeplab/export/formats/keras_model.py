@@ -52,4 +52,6 @@ def _is_segmentation_model(path: str) -> bool:
         return False
 
 
-FORMATS.register("keras")(ExportFormat("model.keras", ".keras", write, _is_segmentation_model, prepares_inside=False))
+FORMATS.register("keras")(
+    ExportFormat("model.keras", ".keras", write, _is_segmentation_model, prepares_inside=False, takes_ranges=True)
+)

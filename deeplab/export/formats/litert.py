@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deeplab.config.export_config import ExportConfig
 from deeplab.data.bands import RGB, bands_of
 from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
@@ -46,8 +47,10 @@ from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes.litert import DESCRIPTION_FILE, LOGITS, read_description
 from deeplab.model import padding_color
+from deeplab.model.head_layers import ConcatenationOfRanges
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from slim.quantization import is_quantized
 
 IMAGE = "image"
 Functions = dict[str, tf.types.experimental.GenericFunction]
@@ -86,6 +89,8 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
       UserError: `float_layers` names no layer, or the pixels would not enter as they are.
     """
     config = model.config
+    if is_quantized(model.model):
+        model = _with_joined_ranges(model)
     description = describe(model, scales=False)
     description = dataclasses.replace(
         description,
@@ -96,6 +101,11 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
     )
     functions = fixed_size_functions(model, scales=False)
     chosen = {config.int8_output: functions["labels"] if config.int8_output == "labels" else _logits_function(model)}
+
+    if is_quantized(model.model):
+        content = _converted_by_ranges(model, chosen, config)
+        _require_whole_pixels(content, config.int8_input, path)
+        return _write(model, path, description, content)
 
     def representative() -> Iterator[dict[str, np.ndarray]]:
         for number, image in enumerate(model.calibration):
@@ -117,6 +127,46 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
     content = _converted(chosen, configure, config.float_layers)
     _require_whole_pixels(content, config.int8_input, path)
     return _write(model, path, description, content)
+
+
+def _converted_by_ranges(model: FrozenModel, functions: Functions, config: ExportConfig) -> bytes:
+    """Converts a model trained with fake quantization to int8 by the ranges that it has learned.
+
+    Activations keep their fake quantization; weights are constants, which the converter rounds per channel.
+
+    Raises:
+      UserError: layers are to stay in float, or the converter has left some there.
+    """
+    if config.float_layers:
+        rule = "is for models that are quantized after the training; this one has learned a range for every layer"
+        raise UserError("not-supported", rule, "leave it out", field="float_layers", value=config.float_layers)
+
+    def configure(converter: Converter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = tf.as_dtype(config.int8_input)
+        if config.int8_output == "logits":
+            converter.inference_output_type = tf.as_dtype(config.int8_input)
+
+    normalize = model.model.get_layer("normalize")
+    normalize.rounds = True
+    try:
+        return _converted(functions, configure)
+    finally:
+        normalize.rounds = False
+
+
+def _with_joined_ranges(model: FrozenModel) -> FrozenModel:
+    """The model with one range for all inputs of a concatenation, from the smallest to the largest of theirs.
+
+    Integers of a concatenation have one range; the converter takes that of one input, in which others would be clipped.
+    """
+    values = dict(model.values)
+    for layer in model.model.layers:
+        if isinstance(layer, ConcatenationOfRanges):
+            for end, outermost in (("min", np.min), ("max", np.max)):
+                names = [f"{scope}/{end}" for scope in layer.scopes()]
+                values |= dict.fromkeys(names, outermost([values[name] for name in names]))
+    return dataclasses.replace(model, values=values)
 
 
 def _write(model: FrozenModel, path: str, description: FixedInput, content: bytes) -> list[TensorInfo]:
@@ -285,13 +335,13 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-def _register(name: str, variant: str, write: Write, is_exact: bool = False, is_calibrated: bool = False) -> None:
+def _register(name: str, variant: str, write: Write, **more: Any) -> None:
     suffix = f"{variant}.tflite"
-    made = ExportFormat(f"model{suffix}", suffix, write, _is_ours, is_exact, is_calibrated, prepares_inside=False)
+    made = ExportFormat(f"model{suffix}", suffix, write, _is_ours, prepares_inside=False, **more)
     FORMATS.register(name)(made)
 
 
-_register("litert", "", write, is_exact=True)
-_register("litert_float16", "_float16", write_float16)
-_register("litert_dynamic", "_dynamic", write_dynamic)
-_register("litert_int8", "_int8", write_int8, is_calibrated=True)
+_register("litert", "", write)
+_register("litert_float16", "_float16", write_float16, is_exact=False)
+_register("litert_dynamic", "_dynamic", write_dynamic, is_exact=False)
+_register("litert_int8", "_int8", write_int8, is_exact=False, is_calibrated=True, takes_ranges=True)

@@ -70,7 +70,7 @@ def _is_saved_model(path: str) -> bool:
     return os.path.isfile(os.path.join(path, "saved_model.pb")) or bool(versions_in(path))
 
 
-FORMATS.register("saved_model")(ExportFormat("saved_model", "_saved_model", write, _is_saved_model))
+FORMATS.register("saved_model")(ExportFormat("saved_model", "_saved_model", write, _is_saved_model, takes_ranges=True))
 
 
 def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:

@@ -1,7 +1,11 @@
 """Assembly of whole networks: sizes, shared weights, and settings that do not go together."""
 
+import pathlib
+
+import keras
 import numpy as np
 import pytest
+from support import golden_recipe
 from support.errors import raises
 
 import slim
@@ -10,6 +14,8 @@ from deeplab.model import MERGED_LOGITS, build_model, logits_stride, padding_col
 from deeplab.model.head_layers import Standardize
 from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,9 @@ def test_folding_replaces_every_batch_norm_by_a_bias():
             "decoder_filters",
             "needs 3 filters",
         ),
-        ({"quantize_delay_step": 0}, "not-supported", "quantize_delay_step", ""),
+        ({"quantize_delay_step": 0, "model_variant": "xception_41"}, "not-supported", "model_variant", ""),
+        ({"quantize_delay_step": 0, "normalization": "group"}, "not-supported", "normalization", "fake quantization"),
+        ({"quantize_delay_step": 0, "image_pyramid": (0.5, 1.0)}, "not-supported", "image_pyramid", ""),
         (
             {"model_variant": "nas_pnasnet", "nas_remove_os32_stride": True, "output_stride": 32},
             "unsupported-by-backbone",
@@ -157,3 +165,35 @@ class TestOtherImages:
         with pytest.raises(UserError) as error:
             ModelConfig(**settings)
         assert error.value.field == field
+
+
+def test_fake_quantization_equals_the_research_deeplab():
+    """`contrib.quantize` of TensorFlow 1.15: names of the training graph, and numbers of its frozen graph.
+
+    Weights follow `support.golden_recipe`, ranges the rule below. A value that is between two steps but for float
+    rounding may go to either, so a few values may be a step away.
+    """
+    with np.load(GOLDEN / "quantized.npz") as golden:
+        expected = {name: golden[name] for name in golden}
+    model = build_model(ModelConfig(depth_multiplier=0.25, quantize_delay_step=0), 4)
+    variables = variables_by_name(model)
+    shapes = {f"{name} {','.join(map(str, variable.shape))}" for name, variable in variables.items()}
+    assert shapes == set(expected["names"].tolist())
+    for name, variable in variables.items():
+        scope, _, end = name.rpartition("/")
+        if end not in ("min", "max"):
+            variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+            continue
+        draw = golden_recipe.generator(scope)
+        ends = draw.uniform(0.8, 1.5, 2) if "weights_quant" in name else (draw.uniform(0, 3), draw.uniform(3, 6))
+        variable.assign(-ends[0] if end == "min" else ends[1])
+    named = ["concat_projection.act_quant", "MobilenetV2.expanded_conv_5.post_activation_bypass_quant"]
+    inner = [model.get_layer(name).output for name in named]
+    outputs = keras.Model(model.input, [model.output[MERGED_LOGITS], *inner])
+    logits, projection, bypass = outputs(golden_recipe.image(129, 129).astype(np.float32))
+    found = {"logits": logits, "projection": projection[..., ::4], "bypass": bypass[:, ::2, ::2]}
+    for name, scope in {"logits": "logits/semantic/act_quant", "bypass": named[1].replace(".", "/")}.items():
+        step = float(variables[f"{scope}/max"].numpy() - variables[f"{scope}/min"].numpy()) / 255
+        distance = np.abs(np.asarray(found[name]) - expected[name]) / step
+        assert distance.max() < 3.5 and np.mean(distance < 0.5) > 0.8
+    np.testing.assert_allclose(np.mean(projection[..., ::4]), expected["projection"].mean(), rtol=1e-2)

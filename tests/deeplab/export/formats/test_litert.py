@@ -10,13 +10,14 @@ from PIL import Image
 from support.errors import raises
 from support.export_battery import CLASSES, ExportBattery, export
 from support.golden_recipe import image
-from support.small_exports import make_balanced_network, make_settings
+from support.small_exports import make_balanced_network, make_quantized_network, make_settings
 from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.export.formats import FORMATS
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
+from slim.quantization import ActivationRange, ranges
 
 
 class TestLiteRT(ExportBattery):
@@ -185,3 +186,47 @@ def test_a_file_that_is_too_far_from_the_model_is_not_kept(balanced, calibration
 def test_int8_needs_images(balanced, tmp_path):
     with raises("missing-setting", field="calibration_images"):
         export(balanced, tmp_path, formats=("litert_int8",), parity_images=1)
+
+
+# ---- models trained with fake quantization ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    return make_quantized_network(PIXELS)
+
+
+def test_int8_honors_the_trained_ranges_without_images(quantized, tmp_path):
+    settings = make_settings(quantized.config)
+    formats = ("frozen_graph", "litert_int8")
+    export(quantized, tmp_path, formats=formats, settings=settings, parity_images=1, min_label_agreement=0.0)
+    path = tmp_path / "model_int8.tflite"
+    assert tensor_types(path) == {"UINT8", "INT8", "INT32"}
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    parameters = [tensor.quantization for tensor in model.subgraphs[0].tensors if tensor.quantization is not None]
+    steps = [float(one.scale[0]) for one in parameters if one.scale is not None and len(one.scale) == 1]
+    activations = [one for one in ranges(quantized.model) if isinstance(one, ActivationRange)]
+    trained = [one for one in activations if "activation_Mul" not in one.scope]
+    assert len(trained) == 72
+    found = {one.scope: (one.low.numpy(), one.high.numpy()) for one in trained}
+    for joined in (
+        ["image_pooling/act_quant", "aspp0/act_quant", "aspp1_pointwise/act_quant"],
+        ["concat_projection/act_quant", "decoder/feature_projection0/act_quant"],
+    ):  # integers of a concatenation have one range
+        lows, highs = zip(*(found[scope] for scope in joined), strict=True)
+        found |= dict.fromkeys(joined, (min(lows), max(highs)))
+    for scope, (low, high) in found.items():
+        step = (high - low) / 255
+        assert min(abs(step - other) for other in steps) < 1e-5 * step, scope
+    expected = predict_image(quantized.logits_of, PIXELS, settings).labels.numpy()
+    assert len(np.unique(expected)) > 1
+    assert np.mean(load(path).predict(PIXELS).labels == expected) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("more", "field"), [({"formats": ("litert",)}, "formats"), ({"float_layers": ("logits",)}, "float_layers")]
+)
+def test_what_cannot_hold_trained_ranges_is_refused(quantized, tmp_path, more, field):
+    with raises("not-supported", field=field):
+        export(quantized, tmp_path, **{"formats": ("litert_int8",), "parity_images": 1, **more})
+    assert list(tmp_path.iterdir()) == []
