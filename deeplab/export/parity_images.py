@@ -13,6 +13,7 @@ from PIL import Image
 from deeplab.config.fields import Size
 from deeplab.data import image_files, images, records, sample_dataset
 from deeplab.data.bands import RGB, ImageBands
+from deeplab.data.given_images import to_pixels, to_rgb
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -58,7 +59,7 @@ def from_records(dataset_dir: str, bands: ImageBands = RGB) -> Iterator[Named]:
                 if not bands.is_rgb:
                     yield name, images.decode_record(example, bands, name)
                     continue
-                yield name, images.to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
+                yield name, to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
     except (UserError, OSError) as error:
         console.warning(f"the dataset's images cannot be read ({error}): checking on those read so far")
 
@@ -106,7 +107,7 @@ def read_for(path: str, bands: ImageBands) -> np.ndarray:
     if bands.is_plain and not bands.is_rgb:
         pixels = images.read_raster(path).pixels
         return pixels if (pixels.shape[2], pixels.dtype) == (bands.channels, np.uint8) else images.read_image(path)
-    return images.to_pixels(path, bands)
+    return to_pixels(path, bands)
 
 
 def with_channels(image: np.ndarray, bands: ImageBands) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from deeplab.data import image_files, images
 from deeplab.data.bands import RGB, ImageBands
+from deeplab.data.given_images import to_pixels
 from deeplab.data.image_files import ImageFile
 from deeplab.utils import download, remote_files
 from deeplab.utils.errors import UserError
@@ -168,13 +169,13 @@ def read(file: ImageFile, bands: ImageBands = RGB) -> np.ndarray:
 
 def _read_bands(file: ImageFile, bands: ImageBands) -> np.ndarray:
     if isinstance(file, PipedImage):
-        return images.to_pixels(_standard_input(), bands, "standard input")
+        return to_pixels(_standard_input(), bands, "standard input")
     if isinstance(file, RemoteImage):
-        return images.to_pixels(_downloaded(file.path), bands, file.path)
+        return to_pixels(_downloaded(file.path), bands, file.path)
     if isinstance(file, ImagePage):
         rule, hint = "cannot be read page by page for a model of other bands than RGB", "leave it out"
         raise UserError("conflicting-settings", rule, hint, field="all_pages", where=file.path)
-    return images.to_pixels(_bytes_of(file.path) if is_remote(file.path) else file.path, bands, file.path)
+    return to_pixels(_bytes_of(file.path) if is_remote(file.path) else file.path, bands, file.path)
 
 
 def _standard_input() -> bytes:

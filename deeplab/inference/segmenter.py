@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.fields import coerce, fields_of
-from deeplab.data import colormaps, image_files, images
+from deeplab.data import colormaps, image_files
 from deeplab.data import labels as masks
+from deeplab.data.given_images import to_pixels
 from deeplab.data.images import write_png
 from deeplab.inference import large_images
 from deeplab.inference.load import load
@@ -191,7 +192,7 @@ class Segmenter:
         Raises:
           UserError: an unreadable image, a wrong dtype or shape, or an image larger than the model takes.
         """
-        pixels = images.to_pixels(image, self.bands)
+        pixels = to_pixels(image, self.bands)
         labels, scores = self._predictor.predict(pixels, probabilities)
         shown = pixels if self.bands.is_rgb else self.bands.quick_look(pixels)
         return Segmentation(shown, labels.astype(np.uint8), scores, self.class_names, self.colors)
@@ -213,7 +214,7 @@ class Segmenter:
         one_by_one = probabilities or predictor.max_size is not None or not self.bands.is_rgb
         if one_by_one or not isinstance(predictor, ModelPredictor) or predictor.settings.resize.min_resize_value:
             return [self(image, probabilities) for image in several]
-        pixels = [images.to_pixels(image, self.bands) for image in several]
+        pixels = [to_pixels(image, self.bands) for image in several]
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, one in enumerate(pixels):
             by_size.setdefault(one.shape, []).append(index)
@@ -281,7 +282,7 @@ class Segmenter:
         Raises:
           UserError: it cannot be read, or has other bands than the model.
         """
-        return images.to_pixels(file.path, self.bands)
+        return to_pixels(file.path, self.bands)
 
     def folder(
         self, folder: str | os.PathLike, recursive: bool = False, probabilities: bool = False

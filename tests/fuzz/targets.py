@@ -722,7 +722,7 @@ def onnx_files(folder: pathlib.Path) -> Read:
 @target("arrays", weight=2)
 def arrays(folder: pathlib.Path) -> Read:
     """What a program gives to a Segmenter: arrays of any type, shape and values, and things that are no arrays."""
-    from deeplab.data.images import to_rgb
+    from deeplab.data.given_images import to_rgb
 
     types = ["u1", "i1", "u2", "i4", "i8", "f2", "f4", "f8", "c8", "?", "O", "U3", "S2", "M8[s]", "V2"]
     others: list[Any] = [
