@@ -90,6 +90,28 @@ def test_python_with_opencv(network, for_opencv, tmp_path, photo):
     assert agrees(tmp_path / "mask.png", expected(network))
 
 
+def test_node_with_onnxruntime(network, tmp_path):
+    """`scripts/make_runtime_env.sh node` makes the folder that DEEPLAB_NODE_MODULES names."""
+    modules = pathlib.Path(os.environ.get("DEEPLAB_NODE_MODULES", ""))
+    if not shutil.which("node") or not (modules / "onnxruntime-node").is_dir():
+        pytest.skip("no Node.js, or DEEPLAB_NODE_MODULES names no folder with the npm package onnxruntime-node")
+    if FORMATS.get("onnx").missing():
+        pytest.skip("the extra onnx is not installed")
+    export(network, tmp_path / "out", formats=("onnx",), parity_images=1)
+    Image.fromarray(IMAGE).save(tmp_path / "photo.ppm")
+    program = tmp_path / "run.mjs"  # modules are looked for beside the program
+    shutil.copy(EXAMPLES / "run_onnx_node.mjs", program)
+    (tmp_path / "node_modules").symlink_to(modules.resolve(), target_is_directory=True)
+    words = [tmp_path / "out" / "model.onnx", tmp_path / "out" / "metadata.json"]
+    command = ["node", program, *words, tmp_path / "photo.ppm", tmp_path / "mask.pgm"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert agrees(tmp_path / "mask.pgm", expected(network)) and "left eye" in done.stdout
+    (tmp_path / "photo.ppm").write_bytes(b"P3 1 1 255 0 0 0")
+    refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "no binary PPM" in refused.stderr
+
+
 def test_cpp_with_opencv(network, for_opencv, tmp_path, photo):
     tools = [name for name in ("g++", "pkg-config") if not shutil.which(name)]
     if tools or subprocess.run(["pkg-config", "--exists", "opencv4"], check=False).returncode:

@@ -25,8 +25,8 @@ class ExportConfig(Config):
     formats: Texts = setting(
         ("frozen_graph", "saved_model"),
         "Formats to write: frozen_graph, saved_model, keras, litert, litert_float16, litert_dynamic, litert_int8, "
-        "onnx, onnx_dynamic, onnx_int8, openvino, openvino_float16, openvino_int8, mnn, mnn_float16, mnn_int8, coreml, "
-        "coreml_int8, web_page; all = every one whose libraries are installed.",
+        "mediapipe, onnx, onnx_dynamic, onnx_int8, openvino, openvino_float16, openvino_int8, mnn, mnn_float16, "
+        "mnn_int8, coreml, coreml_int8, web_page; all = every one whose libraries are installed.",
     )
     num_classes: int | None = setting(
         None,

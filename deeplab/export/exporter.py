@@ -177,7 +177,8 @@ def export(
       UserError: the weights are not finite, something cannot be written, or an exported file predicts something else
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
-    job = _Job(predictor, settings, config, classes, _target(config, is_quantized(predictor.model)))
+    target = _target(config, settings, is_quantized(predictor.model))
+    job = _Job(predictor, settings, config, classes, target)
     require_finite(variables_by_name(predictor.model), predictor.checkpoint)
     folder = job.target.folder
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
@@ -237,14 +238,15 @@ class _Job:
         )
 
 
-def _target(config: ExportConfig, with_ranges: bool) -> _Destination:
+def _target(config: ExportConfig, settings: PredictionSettings, with_ranges: bool) -> _Destination:
     """Reads `export_path` and `formats`.
 
     Args:
       config: what the user asked for.
+      settings: how images become masks.
       with_ranges: the model was trained with fake quantization.
     """
-    formats = {name: FORMATS.get(name) for name in _named(config, with_ranges)}
+    formats = {name: FORMATS.get(name) for name in _named(config, settings, with_ranges)}
     if not formats:
         raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
     path = os.path.expanduser(config.export_path)
@@ -266,7 +268,7 @@ def _target(config: ExportConfig, with_ranges: bool) -> _Destination:
     return _Destination(folder, stem, named)
 
 
-def _named(config: ExportConfig, with_ranges: bool) -> list[str]:
+def _named(config: ExportConfig, settings: PredictionSettings, with_ranges: bool) -> list[str]:
     """The names of the formats to write; those that "all" leaves out are named in a note.
 
     Raises:
@@ -283,13 +285,13 @@ def _named(config: ExportConfig, with_ranges: bool) -> list[str]:
         return names
     chosen, left_out = [], []
     for name in FORMATS:
-        missing = FORMATS.get(name).missing()
-        if name in without:
-            left_out.append(f"{name} (cannot hold the ranges of fake quantization)")
-        elif name in names or not (
-            missing or (_needs_images(FORMATS.get(name), with_ranges) and not calibration_images.is_given(config))
-        ):
+        one, missing = FORMATS.get(name), FORMATS.get(name).missing()
+        unfit = "cannot hold the ranges of fake quantization" if name in without else one.unfit(settings)
+        needs_images = _needs_images(one, with_ranges) and not calibration_images.is_given(config)
+        if name in names or not (unfit or missing or needs_images):
             chosen.append(name)
+        elif unfit:
+            left_out.append(f"{name} ({unfit})")
         elif missing:
             left_out.append(f"{name} (needs {', '.join(missing)}: extra {next(iter(missing.values()))})")
         else:

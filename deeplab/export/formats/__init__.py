@@ -18,6 +18,7 @@ from deeplab.utils.registry import Registry
 
 if TYPE_CHECKING:
     from deeplab.export.freeze import FrozenModel
+    from deeplab.inference.prediction import PredictionSettings
 
 USUAL_STEM = "frozen_inference_graph"
 TensorInfo = tuple[str, str, str]  # name, type, shape: ("ArgMax:0", "int64", "1 x 513 x 513")
@@ -47,6 +48,7 @@ class ExportFormat:
       prepares_inside: whether it takes images of any size, which it resizes and pads itself.
       has_runtime: whether this project can run it, so that it is checked.
       needs: module -> the extra of this package that installs it.
+      unfit: why it cannot hold a model with these settings; empty if it can. `formats=all` then leaves it out.
     """
 
     usual_name: str
@@ -59,6 +61,7 @@ class ExportFormat:
     needs: Mapping[str, str] = field(default_factory=dict)
     has_runtime: bool = True
     takes_ranges: bool = False
+    unfit: Callable[[PredictionSettings], str] = lambda settings: ""
 
     @property
     def extension(self) -> str:
@@ -83,6 +86,7 @@ _MODULES = {
     "litert_float16": "litert",
     "litert_dynamic": "litert",
     "litert_int8": "litert",
+    "mediapipe": "mediapipe",
     "onnx": "onnx",
     "onnx_dynamic": "onnx",
     "onnx_int8": "onnx",

@@ -60,7 +60,7 @@ Converter = Any  # tf.lite.TFLiteConverter
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes a file with float32 weights."""
-    return _write(model, path, describe(model), _converted(fixed_size_functions(model)))
+    return write_file(model, path, describe(model), converted(fixed_size_functions(model)))
 
 
 def write_float16(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -70,7 +70,7 @@ def write_float16(model: FrozenModel, path: str) -> list[TensorInfo]:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
 
-    return _write(model, path, describe(model), _converted(fixed_size_functions(model), configure))
+    return write_file(model, path, describe(model), converted(fixed_size_functions(model), configure))
 
 
 def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -79,7 +79,7 @@ def write_dynamic(model: FrozenModel, path: str) -> list[TensorInfo]:
     def configure(converter: Converter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
-    return _write(model, path, describe(model), _converted(fixed_size_functions(model), configure))
+    return write_file(model, path, describe(model), converted(fixed_size_functions(model), configure))
 
 
 def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
@@ -105,7 +105,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
     if is_quantized(model.model):
         content = _converted_by_ranges(model, chosen, config)
         _require_whole_pixels(content, config.int8_input, path)
-        return _write(model, path, description, content)
+        return write_file(model, path, description, content)
 
     def representative() -> Iterator[dict[str, np.ndarray]]:
         for number, image in enumerate(model.calibration):
@@ -124,9 +124,9 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
         if config.int8_output == "logits":
             converter.inference_output_type = kind
 
-    content = _converted(chosen, configure, config.float_layers)
+    content = converted(chosen, configure, config.float_layers)
     _require_whole_pixels(content, config.int8_input, path)
-    return _write(model, path, description, content)
+    return write_file(model, path, description, content)
 
 
 def _converted_by_ranges(model: FrozenModel, functions: Functions, config: ExportConfig) -> bytes:
@@ -150,7 +150,7 @@ def _converted_by_ranges(model: FrozenModel, functions: Functions, config: Expor
     normalize = model.model.get_layer("normalize")
     normalize.rounds = True
     try:
-        return _converted(functions, configure)
+        return converted(functions, configure)
     finally:
         normalize.rounds = False
 
@@ -169,7 +169,8 @@ def _with_joined_ranges(model: FrozenModel) -> FrozenModel:
     return dataclasses.replace(model, values=values)
 
 
-def _write(model: FrozenModel, path: str, description: FixedInput, content: bytes) -> list[TensorInfo]:
+def write_file(model: FrozenModel, path: str, description: FixedInput, content: bytes) -> list[TensorInfo]:
+    """Writes a converted model with its description and its classes behind it."""
     file = io.BytesIO(content)
     file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file, "a") as archive:
@@ -179,12 +180,13 @@ def _write(model: FrozenModel, path: str, description: FixedInput, content: byte
     return _tensors(content)
 
 
-def describe(model: FrozenModel, scales: bool = True) -> FixedInput:
+def describe(model: FrozenModel, scales: bool = True, upsample_logits: bool = True) -> FixedInput:
     """The description of a model for files of one size.
 
     Args:
       model: the model.
       scales: whether the file takes raw values of other bands than 8-bit RGB, and scales them to 0..255 itself.
+      upsample_logits: whether logits that a file computes are upsampled before the argmax.
     """
     settings = model.settings
     assert settings.crop_size is not None
@@ -193,7 +195,13 @@ def describe(model: FrozenModel, scales: bool = True) -> FixedInput:
         ends = zip(color, bands.low, bands.high, strict=True)
         color = tuple(low + value / 255 * (high - low) for value, low, high in ends)
     return FixedInput(
-        settings.crop_size, tuple(map(float, color)), settings.resize, model.class_names, model.colors, bands=bands
+        settings.crop_size,
+        tuple(map(float, color)),
+        settings.resize,
+        model.class_names,
+        model.colors,
+        upsample_logits=upsample_logits,
+        bands=bands,
     )
 
 
@@ -243,9 +251,16 @@ def _signature(model: FrozenModel) -> list[tf.TensorSpec]:
     return [tf.TensorSpec([1, *settings.crop_size, settings.model.input_channels], tf.float32, IMAGE)]
 
 
-def _converted(
+def converted(
     functions: Functions, configure: Callable[[Converter], None] | None = None, float_layers: tuple[str, ...] = ()
 ) -> bytes:
+    """A LiteRT model with a signature for each function.
+
+    Args:
+      functions: by name.
+      configure: sets up the converter.
+      float_layers: layers that are not quantized.
+    """
     module = tf.Module()
     module.functions = list(functions.values())
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():  # a SavedModel keeps the signatures' names
@@ -292,19 +307,20 @@ def _scopes(name: str) -> str:
 # ---- what is in a file -------------------------------------------------------------------------------------
 
 
-def _flatbuffers() -> Any:
+def flatbuffers_schema() -> Any:
+    """The classes that read and write LiteRT files."""
     from tensorflow.lite.python import schema_py_generated
 
     return schema_py_generated
 
 
 def _main_graph(content: bytes) -> Any:
-    return _flatbuffers().ModelT.InitFromPackedBuf(bytearray(content), 0).subgraphs[0]
+    return flatbuffers_schema().ModelT.InitFromPackedBuf(bytearray(content), 0).subgraphs[0]
 
 
 def _tensors(content: bytes) -> list[TensorInfo]:
     """Inputs and outputs of all signatures, each name once."""
-    flatbuffers = _flatbuffers()
+    flatbuffers = flatbuffers_schema()
     kinds = {number: name.lower() for name, number in vars(flatbuffers.TensorType).items() if name[0] != "_"}
     model = flatbuffers.ModelT.InitFromPackedBuf(bytearray(content), 0)
     found: dict[str, TensorInfo] = {}
@@ -328,7 +344,8 @@ def _require_whole_pixels(content: bytes, dtype: str, path: str) -> None:
         )
 
 
-def _is_ours(path: str) -> bool:
+def is_ours(path: str) -> bool:
+    """Whether a file is a LiteRT model of this program."""
     try:
         return bool(read_description(path))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
@@ -337,7 +354,7 @@ def _is_ours(path: str) -> bool:
 
 def _register(name: str, variant: str, write: Write, **more: Any) -> None:
     suffix = f"{variant}.tflite"
-    made = ExportFormat(f"model{suffix}", suffix, write, _is_ours, prepares_inside=False, **more)
+    made = ExportFormat(f"model{suffix}", suffix, write, is_ours, prepares_inside=False, **more)
     FORMATS.register(name)(made)
 
 
