@@ -29,6 +29,7 @@ COMMANDS = {
     "Models": {
         "fit": "make a model from images and masks or annotations, in one command",
         "train": "train a model, or resume a training",
+        "launch": "train on several machines, or in several processes of this one",
         "eval": "evaluate a trained model: IoU per class, metrics.json, plots",
         "vis": "draw the predictions of a trained model for a split",
         "export": "export a trained model: frozen graph, SavedModel and other formats",

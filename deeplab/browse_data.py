@@ -116,16 +116,15 @@ def batch_grids(
     Raises:
       UserError: a record that cannot be read or used.
     """
-    import tensorflow as tf
-
     from deeplab.model import padding_color
     from deeplab.training import guards
+    from deeplab.training.distribution import ALONE
     from deeplab.training.setup import training_batches, with_input_of
     from deeplab.visualization import dataset_browser as drawing
 
     seed, settings = seed_of(settings, saved), with_input_of(settings, source.dataset)
-    device, done = tf.distribute.get_strategy(), config.first_step - 1
-    batches = iter(training_batches(settings, source.dataset, source.shards, device, seed, done))
+    done = config.first_step - 1
+    batches = iter(training_batches(settings, source.dataset, source.shards, ALONE, seed, done))
     number = config.batches or -(-config.images // settings.train.train_batch_size)
     about = f"seed {seed}, {about_crops(settings)}"
     for step in console.progress(range(done + 1, done + 1 + number), what="drawing batches", unit="step"):

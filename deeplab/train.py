@@ -41,12 +41,17 @@ def run(given: Given) -> None:
     if train_config.tf_initial_checkpoint not in (IMAGENET, BEST_FOR_BACKBONE):
         require_something(train_config.tf_initial_checkpoint)
     console.import_tensorflow()
-    from deeplab.training import setup
+    from deeplab.training import cluster, distribution, setup
     from deeplab.training.loop import train
 
     configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, *more)
-    with setup.prepare(configs) as (resolved, prepared):
-        train(resolved, prepared)
+    devices = distribution.open_devices(train_config)
+    console.only_errors(not devices.is_chief)
+    try:
+        with cluster.explained(devices.cluster), setup.prepare(configs, devices) as (resolved, prepared):
+            train(resolved, prepared, devices)
+    finally:
+        console.only_errors(False)
 
 
 COMMAND = Command("train", run, GROUPS, __doc__)

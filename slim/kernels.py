@@ -127,6 +127,29 @@ def fake_quantize_portable(inputs, low, high, narrow: bool = False):
     return clipped + ops.stop_gradient(rounded - clipped)
 
 
+def assign_own_copy(variable, value):
+    """Sets a Keras variable; of several replicas each sets its own copy, also within a loop, where none may wait."""
+    context = tf.distribute.get_replica_context() if tf else None
+    if context is None or context.num_replicas_in_sync == 1:
+        variable.assign(value)
+    else:
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=value)
+
+
+def part_of_batch(draw, images):
+    """A replica's part of random numbers that are drawn for the whole batch, so that its division changes nothing.
+
+    Args:
+      draw: gives numbers for a number of images, which is their first dimension.
+      images: of this replica, as many as of the others; int or int32 scalar.
+    """
+    context = tf.distribute.get_replica_context() if tf else None
+    if context is None or context.num_replicas_in_sync == 1:
+        return draw(images)
+    begin = images * context.replica_id_in_sync_group
+    return draw(images * context.num_replicas_in_sync)[begin : begin + images]
+
+
 def resize_bilinear(inputs, height, width, align_corners: bool = True):
     """Bilinear resize; not rounded.
 

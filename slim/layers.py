@@ -222,7 +222,7 @@ class BatchNorm(keras.Layer):
         self._average(self.moving_variance, variance)
 
     def _average(self, moving: keras.Variable, value) -> None:
-        moving.assign(moving - (moving - value) * (1.0 - self.norm.decay))
+        kernels.assign_own_copy(moving, moving - (moving - value) * (1.0 - self.norm.decay))
 
     def get_config(self):
         return {**super().get_config(), "norm": asdict(self.norm)}

@@ -334,7 +334,11 @@ class DropPath(ConfiguredLayer):
         if not training:
             return inputs
         keep = 1.0 - self._progress() * (1.0 - self.final_keep_probability)
-        draw = keras.random.uniform((ops.shape(inputs)[0], 1, 1, 1), seed=self.seed_generator)
+
+        def uniform(images):
+            return keras.random.uniform((images, 1, 1, 1), seed=self.seed_generator)
+
+        draw = kernels.part_of_batch(uniform, ops.shape(inputs)[0])
         return inputs * ops.cast(ops.floor(keep + draw) / keep, inputs.dtype)
 
     def _progress(self):

@@ -5,7 +5,8 @@ A command is a `Command`; `Command.main` is the only way in. Old command lines r
 absl would ignore are errors (`--initialize_last_layer = False`).
 
 Exit codes: 0 success, 1 an error in files or settings, 2 a command line that cannot be understood, 3 a check that
-failed (unfit data, checkpoints that differ), 70 a bug in this program, 130 stopped by Ctrl-C or SIGTERM.
+failed (unfit data, checkpoints that differ), 70 a bug in this program, 75 another worker of a training is gone, 130
+stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ from deeplab.utils.remote_files import local_copy, local_settings
 from deeplab.utils.remote_names import is_remote
 from deeplab.utils.yaml_files import load_mapping
 
-OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
-_CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG}
+OK, ERROR, USAGE, CHECK_FAILED, BUG, LOST = 0, 1, 2, 3, 70, 75
+_CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG, "worker-lost": LOST, "worker-missing": LOST}
 
 Given = dict[str, Any]  # values by setting, as far as they were given
 

@@ -285,9 +285,27 @@ class TrainConfig(Config):
         min=0,
         resumable=True,
     )
+    distribution: str = setting(
+        "auto",
+        "Devices that share each batch: one; mirrored = `num_clones` of this machine; multi_worker = those of several "
+        "processes or machines, which `deeplab launch`, srun or TF_CONFIG name; tpu; auto = multi_worker where such "
+        "processes are named, else mirrored where `num_clones` is above 1. See docs/cluster.md.",
+        choices=("auto", "one", "mirrored", "multi_worker", "tpu"),
+        resumable=True,
+    )
+    worker_wait_secs: int = setting(
+        60,
+        "With several workers: time that each waits at the start for the others before it ends.",
+        min=1,
+        max=86400,
+        because="that is a day",
+        unit="seconds",
+        rare=True,
+        resumable=True,
+    )
     num_clones: int = setting(
         1,
-        "Devices on this machine that share each batch.",
+        "Devices on this machine that share each batch; with several workers, devices of each.",
         min=1,
         max=1024,
         because="no machine has so many devices",
@@ -347,7 +365,14 @@ class TrainConfig(Config):
     profile_logdir: str = setting(
         "", "Folder for a profile of a few steps (unset: none).", rare=True, resumable=True, writes="folder"
     )
-    num_replicas: int = setting(1, "Number of worker machines.", min=1, rare=True)
+    num_replicas: int = setting(
+        1,
+        "Number of workers; it must be that of the processes which `deeplab launch`, srun or TF_CONFIG name (1: "
+        "whatever these say).",
+        min=1,
+        rare=True,
+        resumable=True,
+    )
     master: str = setting("", "Session target.", retired="there are no sessions; devices are found automatically")
     clone_on_cpu: bool = setting(
         False,
@@ -362,10 +387,10 @@ class TrainConfig(Config):
     )
     task: int = setting(0, "Index of this worker.", retired="the index of the worker is read from TF_CONFIG")
 
-    def syncs_batch_norm(self) -> bool:
-        """Return whether batch norm sees the whole batch of several devices."""
-        per_device = self.train_batch_size // self.num_clones
-        small = self.num_clones > 1 and per_device < MIN_BATCH_FOR_BATCH_NORM
+    def syncs_batch_norm(self, replicas: int = 0) -> bool:
+        """Return whether batch norm sees the whole batch of several devices: `replicas`, or 0 for `num_clones`."""
+        replicas = replicas or self.num_clones
+        small = replicas > 1 and self.train_batch_size // replicas < MIN_BATCH_FOR_BATCH_NORM
         return small if self.sync_batch_norm == "auto" else self.sync_batch_norm == "true"
 
     def changes_allowed(self) -> tuple[str, ...]:
@@ -418,6 +443,9 @@ class TrainConfig(Config):
             rule = f"{self.average_checkpoints} checkpoints cannot be averaged where fewer are kept"
             hint = f"`max_checkpoints_to_keep={self.average_checkpoints}`"
             raise UserError("conflicting-settings", rule, hint, field="average_checkpoints")
-        if self.num_replicas > 1:
-            rule = "training over several machines is not implemented"
-            raise UserError("not-supported", rule, "leave it at 1", field="num_replicas")
+        if self.num_clones > 1 and self.distribution in ("one", "tpu"):
+            rule = f"is {self.distribution}, and `num_clones={self.num_clones}` asks for GPUs of this machine"
+            raise UserError("conflicting-settings", rule, "give one of them", field="distribution")
+        if self.num_replicas > 1 and self.distribution in ("one", "mirrored", "tpu"):
+            rule = f"is {self.distribution}, and `num_replicas={self.num_replicas}` asks for several workers"
+            raise UserError("conflicting-settings", rule, "`distribution=multi_worker`", field="distribution")

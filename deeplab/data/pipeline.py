@@ -6,6 +6,8 @@
 
 The values equal those of the research DeepLab. Every random draw depends on nothing but the seed and the image's
 position in the stream, so a run can be repeated, and an interrupted run resumes without decoding any image again.
+Several workers share the stream by position: each reads and decodes only its images of every batch, which are those
+that one worker alone would have, whatever their number.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.text import counted
 
 _SHUFFLED_BYTES = 128 << 20  # encoded images in memory for shuffling: some 1300 of VOC's
+_READ_BYTES = 64 << 10  # at once, where single records are read
 _OPEN_SHARDS = 16  # shards from which records come in turn
 _UNCHANGED = ResizeConfig()
 
@@ -65,6 +68,8 @@ def train_batches(
     seed: int | None = None,
     start: int = 0,
     bands: ImageBands = RGB,
+    part: tuple[int, int] = (0, 1),
+    pieces: int = 1,
 ) -> tf.data.Dataset:
     """Endless training batches.
 
@@ -89,6 +94,8 @@ def train_batches(
       seed: the same seed gives the same batches; None draws one.
       start: number of batches that an earlier run with this seed has consumed; they are skipped.
       bands: what the stored images are, as `dataset.yml` says; other values than 8-bit RGB are scaled to 0..255.
+      part: number of this worker, and of all workers, among which each batch is divided evenly, in order.
+      pieces: number of elements into which this worker's images of a batch are divided evenly, in order.
 
     Returns:
       Dataset of dicts: image float32 [B, H, W, C], 0..255, not rounded; label int32 [B, H, W]; image_name string [B];
@@ -113,20 +120,56 @@ def train_batches(
     of_images = [operation for operation in augmentations if not isinstance(operation, Mixture)]
     labels = LabelSpec(num_classes, ignore_label)
 
-    def make(position: Tensor, serialized: Tensor) -> Example:
+    def make(position: Tensor, record: Tensor) -> Example:
+        serialized = read(record) if read else record
         example = parse(serialized)
         size = image_size(example) if bands.is_rgb else values_size(example, bands)
         image, label = crop.of_record(example, size, [seed, position], labels, resize, of_images, bands)
         named = {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
         return {"image": image, "label": tf.cast(label, tf.int32), **named}
 
-    stream = _shuffled_records(shards, count, seed, start * batch_size, repeats).enumerate(start * batch_size)
+    worker, workers = part
+    alone = workers == 1
+    read = None if alone else _random_access(shards)
+    stream = _shuffled_records(shards, count, seed, start * batch_size, repeats, numbers_only=not alone)
+    stream = stream.enumerate(start * batch_size)
+    own = batch_size // workers
+    if not (alone or mixtures):  # a mixture needs all images of its batch
+        stream = stream.filter(lambda position, _: position % batch_size // own == worker)
     crops = stream.map(make, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = crops.batch(batch_size, drop_remainder=True)
     if mixtures:
         mix = _mixing(mixtures, seed, batch_size)
+        batches = crops.batch(batch_size, drop_remainder=True)
         batches = batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(2).with_options(_options())
+        batches = batches if alone else batches.map(lambda batch: _slice(batch, worker * own, own))
+        batches = batches if pieces == 1 else batches.rebatch(own // pieces, drop_remainder=True)
+    else:
+        batches = crops.batch(own // pieces, drop_remainder=True)
+    return batches.prefetch(2 * pieces).with_options(_options())
+
+
+def _slice(batch: Example, begin: int, number: int) -> Example:
+    return {name: value[begin : begin + number] for name, value in batch.items()}
+
+
+def _random_access(shards: Sequence[str]) -> Callable[[Tensor], Tensor]:
+    """A function that reads the serialized record of a number in the order of the shards, int64 scalar."""
+    places = [np.asarray(records.offsets(path), np.int64) for path in shards]
+    offsets = tf.constant(np.concatenate(places))
+    shard_of = tf.constant(np.repeat(np.arange(len(places)), [len(each) for each in places]))
+    names = tf.constant(list(shards))
+
+    def read(number: Tensor) -> Tensor:
+        one_file = tf.raw_ops.TFRecordDatasetV2(
+            filenames=names[shard_of[number]][tf.newaxis],
+            compression_type="",
+            buffer_size=tf.constant(_READ_BYTES, tf.int64),
+            byte_offsets=offsets[number][tf.newaxis],
+        )
+        from_there = tf.data.experimental.from_variant(one_file, tf.TensorSpec([], tf.string))
+        return from_there.take(1).get_single_element()
+
+    return read
 
 
 def _mixing(mixtures: Sequence[Mixture], seed: int, batch_size: int) -> Callable[[Tensor, Example], Example]:
@@ -158,13 +201,22 @@ def _count(shards: Sequence[str]) -> int:
 
 
 def _shuffled_records(
-    shards: Sequence[str], count: int, seed: int, start: int, repeats: Sequence[float] | np.ndarray | None = None
+    shards: Sequence[str],
+    count: int,
+    seed: int,
+    start: int,
+    repeats: Sequence[float] | np.ndarray | None = None,
+    numbers_only: bool = False,
 ) -> tf.data.Dataset:
-    """Serialized records, epoch after epoch, from position `start` on; earlier epochs are not read."""
+    """Serialized records, epoch after epoch, from position `start` on; earlier epochs are not read.
+
+    With `numbers_only` nothing is read: their numbers in the order of the shards, int64, come in the same order.
+    """
     names = tf.constant(list(shards))
     average = sum(os.path.getsize(path) for path in shards) / count
     buffer = max(1, min(count, int(_SHUFFLED_BYTES / average)))
     offsets = tf.constant(np.cumsum([0, *(records.count([path]) for path in shards)]), tf.int64)
+    open_shard: Callable[..., tf.data.Dataset] = _record_numbers if numbers_only else _numbered_records
     first_epoch, consumed = divmod(start, count) if repeats is None else _epoch_of(start, repeats, seed)
 
     def one_epoch(epoch: Tensor) -> tf.data.Dataset:
@@ -175,22 +227,30 @@ def _shuffled_records(
         draws = tf.random.stateless_uniform([len(shards) + 1], seed=[seed, -1 - epoch])
         order = tf.argsort(draws[1:])
         open_shards = min(len(shards), _OPEN_SHARDS)
-        if repeats is None:
+        if repeats is None and not numbers_only:
             files = tf.data.Dataset.from_tensor_slices(tf.gather(names, order))
             mixed = files.interleave(tf.data.TFRecordDataset, cycle_length=open_shards)
         else:
-            files = tf.data.Dataset.from_tensor_slices((tf.gather(names, order), tf.gather(offsets, order)))
-            mixed = files.interleave(_numbered_records, cycle_length=open_shards)
+            ranges = (tf.gather(names, order), tf.gather(offsets, order), tf.gather(offsets, order + 1))
+            mixed = tf.data.Dataset.from_tensor_slices(ranges).interleave(open_shard, cycle_length=open_shards)
+        if repeats is not None:
             times = _times(repeats, seed, epoch)
             mixed = mixed.flat_map(lambda number, record: tf.data.Dataset.from_tensors(record).repeat(times[number]))
+        elif numbers_only:
+            mixed = mixed.map(lambda number, _: number)
         mixed = mixed.shuffle(buffer, seed=tf.cast(tf.bitcast(draws[0], tf.int32), tf.int64))
         return mixed.skip(tf.where(epoch == first_epoch, tf.constant(consumed, tf.int64), 0))
 
     return tf.data.Dataset.counter(first_epoch).flat_map(one_epoch)
 
 
-def _numbered_records(path: Tensor, first: Tensor) -> tf.data.Dataset:
-    return tf.data.Dataset.zip(tf.data.Dataset.counter(first), tf.data.TFRecordDataset(path))
+def _numbered_records(path: Tensor, first: Tensor, end: Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.zip(tf.data.Dataset.range(first, end), tf.data.TFRecordDataset(path))
+
+
+def _record_numbers(path: Tensor, first: Tensor, end: Tensor) -> tf.data.Dataset:
+    del path
+    return tf.data.Dataset.zip(*[tf.data.Dataset.range(first, end)] * 2)
 
 
 def _times(repeats: Sequence[float] | np.ndarray, seed: int, epoch: Tensor) -> Tensor:

@@ -337,29 +337,40 @@ def count_records(path: str | os.PathLike) -> int:
     Raises:
       UserError: no such file (`file-not-found`), or it ends within a record (`bad-record`).
     """
-    number, is_whole = _walk_lengths(path)
+    return len(offsets(path))
+
+
+def offsets(path: str | os.PathLike) -> list[int]:
+    """Place of each record in a shard, in bytes from its beginning; contents are neither read nor checked.
+
+    Raises:
+      UserError: as `count_records`.
+    """
+    places, is_whole = _walk_lengths(path)
     if not is_whole:
-        raise _damaged(path, number, _CUT_OFF)
-    return number
+        raise _damaged(path, len(places), _CUT_OFF)
+    return places
 
 
-def _walk_lengths(path: str | os.PathLike) -> tuple[int, bool]:
-    """Number of records before the first one that reaches beyond the end of the file, and whether there is none such.
+def _walk_lengths(path: str | os.PathLike) -> tuple[list[int], bool]:
+    """Places of the records before the first one that reaches beyond the end of the file; whether there is none such.
 
     TensorFlow trusts the lengths, and crashes at large ones.
     """
     require_regular(path)
     size = os.path.getsize(path)
-    number = position = 0
+    places: list[int] = []
+    position = 0
     with open(path, "rb") as file:
         while position < size:
+            begin = position
             header = file.read(_LENGTH_BYTES)
             position += _LENGTH_BYTES + _CRC_BYTES + int.from_bytes(header, "little") + _CRC_BYTES
             if len(header) < _LENGTH_BYTES or position > size:
-                return number, False
+                return places, False
             file.seek(position)
-            number += 1
-    return number, True
+            places.append(begin)
+    return places, True
 
 
 def count(shards: Iterable[str | os.PathLike]) -> int:
@@ -389,7 +400,8 @@ def raw_records(path: str | os.PathLike) -> Iterator[bytes]:
     """
     import tensorflow as tf
 
-    number, is_whole = _walk_lengths(path)
+    places, is_whole = _walk_lengths(path)
+    number = len(places)
     stream = iter(tf.data.TFRecordDataset(str(path)).take(number))
     for index in range(number):
         try:

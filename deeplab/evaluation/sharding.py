@@ -1,12 +1,14 @@
 """Evaluation in several processes: each predicts every n-th image, and what they measured is put together.
 
 Counts add up, and images are sorted by their place in the split, so that the report is the one of a single process, but
-for its time. `eval` uses it for `eval_processes`.
+for its time. `eval` uses it for `eval_processes`; the workers of a training send each other their parts `packed`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,6 +16,8 @@ import pickle  # nosec B403  # from this process to those that it starts
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -113,3 +117,47 @@ def _work(end: multiprocessing.connection.Connection, job: bytes) -> None:
         end.send(Evaluator(predictor, images, measures).measure(quiet=True))
     except UserError as error:
         end.send(error)
+
+
+# ---- between machines ------------------------------------------------------------------------------------
+
+
+def packed(part: MeasuredPart) -> bytes:
+    """A part as bytes: numbers only, so that reading them runs no code.
+
+    Args:
+      part: without statistics of accumulators.
+    """
+    assert not part.statistics, "accumulators' statistics are not sent"
+    images = part.images
+    cells = [cell for cell, _ in images.cells]
+    numbers = [number for _, number in images.cells]
+    content = io.BytesIO()
+    np.savez(
+        content,
+        names=np.frombuffer(json.dumps(images.names).encode(), np.uint8),
+        positions=np.array(part.positions, np.int64),
+        sums=np.array(images.sums, np.int64),
+        used=np.array(list(map(len, cells)), np.int64),
+        cells=np.concatenate([np.zeros(0, np.int64), *cells]),
+        numbers=np.concatenate([np.zeros(0, np.int64), *numbers]),
+        uncertainties=np.array(images.uncertainties, np.float64),
+    )
+    return content.getvalue()
+
+
+def unpacked(content: bytes) -> MeasuredPart:
+    """The part of which these are the bytes."""
+    from deeplab.evaluation.evaluator import MeasuredPart
+    from deeplab.evaluation.image_counts import ImageCounts
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        ends = np.cumsum(found["used"], dtype=np.int64)[:-1]
+        cells = list(zip(np.split(found["cells"], ends), np.split(found["numbers"], ends), strict=True))
+        images = ImageCounts(
+            json.loads(found["names"].tobytes()),
+            list(found["sums"]),
+            cells[: len(found["positions"])],
+            found["uncertainties"].tolist(),
+        )
+        return MeasuredPart(found["positions"].tolist(), images, {})

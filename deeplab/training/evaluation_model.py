@@ -38,12 +38,20 @@ def ready(state: TrainState, recalibrate: bool = True) -> Iterator[keras.Model]:
         with precise_bn.kept_statistics(model) if recalibrate else contextlib.nullcontext():
             if recalibrate:
                 state.recalibrate(model, brief=True)
+            _share_statistics(state, model)
             yield model
         return
     refresh(state, model)
     if recalibrate:
         state.recalibrate(model, brief=True)
+    _share_statistics(state, model)
     yield model
+
+
+def _share_statistics(state: TrainState, model: keras.Model) -> None:
+    """Gives all workers the chief's statistics, which checkpoints hold: they differ where batch norm is not synced."""
+    found = variables_by_name(model)
+    state.devices.share({name: found[name] for name in statistics(model)})
 
 
 def model_of(state: TrainState) -> keras.Model:
@@ -58,7 +66,8 @@ def model_of(state: TrainState) -> keras.Model:
 def make_copy(state: TrainState) -> keras.Model:
     """A float32 model of the same architecture; its batch norm keeps statistics where that of the live one does."""
     assert state.configs
-    copy = build_model(state.configs.model, state.dataset.num_classes)
+    with state.devices.strategy.scope():
+        copy = build_model(state.configs.model, state.dataset.num_classes)
     state.trainer.clock.control(copy, state.seed)
     own = {layer.name: layer.norm for layer in precise_bn.batch_norm_layers(state.model)}
     for layer in precise_bn.batch_norm_layers(copy):

@@ -88,7 +88,7 @@ class UncheckedResults:
 
     Args:
       batch_of: the batch of a step, counted from 0.
-      folder: where a batch whose loss is not finite is saved.
+      folder: where a batch whose loss is not finite is saved; empty where another process does it.
       watch: sees every loss.
     """
 
@@ -124,6 +124,9 @@ class UncheckedResults:
         return self._latest
 
     def _not_finite(self, step: int) -> UserError:
+        if not self._folder:
+            rule = "the loss is not finite; the chief saves the batch"
+            return UserError("loss-not-finite", rule, where=f"step {step}")
         batch, results = self._batch_of(step - 1), self._latest
         path = save_batch(batch, pathlib.Path(self._folder) / f"bad_batch_step_{step}.npz")
         values, counts = np.unique(_merged(batch["label"]), return_counts=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from deeplab.config.durations import Length
@@ -36,6 +37,7 @@ from deeplab.training import (
 )
 from deeplab.training.averages import Averages
 from deeplab.training.distillation import Distillation
+from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.loss_scale import LossScale
 from deeplab.training.loss_watch import LossWatch
 from deeplab.training.randomness import StepClock
@@ -49,12 +51,13 @@ from slim.layers import variables_by_name
 MAX_UNCHECKED_STEPS = 100  # on a GPU; a loss that is not finite is found after so many steps at the latest
 
 
-def train(configs: TrainingConfigs, prepared: Prepared) -> str:
+def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None = None) -> str:
     """Trains to `training_number_of_steps`, from where an earlier run in `train_logdir` stopped.
 
     Args:
       configs: what to train, on what, how long.
       prepared: dataset, seed and starting point; both from `setup.prepare`.
+      devices: as `distribution.open_devices` gives them; None = `num_clones` of this machine.
 
     Returns:
       Prefix of the last checkpoint.
@@ -63,41 +66,52 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
       UserError: unusable input, a loss that is not finite, a checkpoint that does not fit, a full disk.
       KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of all completed steps has been written.
     """
-    config, dataset, seed = configs.train, prepared.dataset, prepared.seed
+    config, dataset = configs.train, prepared.dataset
 
     # ---- devices, model, optimizer
     distribution.allow_memory_growth()
-    strategy = distribution.make_strategy(config.num_clones)
+    devices = devices or Devices(distribution.make_strategy(config.num_clones))
+    strategy = devices.strategy
+    if devices.workers > 1:
+        setup.require_equal_workers(configs, prepared, devices)
+        prepared = dataclasses.replace(prepared, seed=int(devices.from_chief(np.array(prepared.seed, np.int64))))
+    seed = prepared.seed
     keras.utils.set_random_seed(seed)
     trainer = make_trainer(configs, prepared, strategy)
     freeze = freezing.frozen_names(config.freeze, trainer.trainable())
 
     # ---- starting point
     variables = trainer.variables()
-    first_step = setup.restore(variables, configs, prepared)
+    first_step = setup.restore(variables, configs, prepared) if devices.is_chief else 0
+    first_step = int(devices.from_chief(np.array(first_step, np.int64)))
     if first_step >= trainer.total_steps:
         rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
         console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""
     if trainer.averages and not (prepared.resumed and trainer.averages.are_in(prepared.resumed)):
         trainer.averages.reset()
-    setup.save_config(configs, prepared)
-    console.note(distribution.describe(strategy, config.train_batch_size))
-    memory.warn(trainer, config, dataset.num_classes)
+    devices.share(variables)
+    if devices.is_chief:
+        setup.save_config(configs, prepared)
+    console.note(distribution.describe(devices, config.train_batch_size))
+    memory.warn(trainer, config, dataset.num_classes, devices.replicas)
 
     # ---- data
-    def batches_from(step: int, teacher: Distillation | None = None) -> Iterator[TrainingBatch]:
-        return iter(setup.training_batches(configs, dataset, prepared.shards, strategy, seed, step, teacher))
+    def batches_from(
+        step: int, teacher: Distillation | None = None, devices: Devices = devices
+    ) -> Iterator[TrainingBatch]:
+        return iter(setup.training_batches(configs, dataset, prepared.shards, devices, seed, step, teacher))
 
     # ---- steps
     watch = LossWatch(config.loss_guard, trainer.total_steps, from_scratch=not config.tf_initial_checkpoint)
-    unchecked = guards.UncheckedResults(lambda step: next(batches_from(step)), config.train_logdir, watch)
+    folder = config.train_logdir if devices.is_chief else ""
+    unchecked = guards.UncheckedResults(lambda step: next(batches_from(step, devices=ALONE)), folder, watch)
     state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
-    state.configs, state.length, state.seed = configs, prepared.length, seed
-    state.actors = callbacks.make_all()
-    replicas, recalibrator = strategy.num_replicas_in_sync, precise_bn.Recalibrator(trainer.clock)
+    state.configs, state.length, state.seed, state.devices = configs, prepared.length, seed, devices
+    state.actors = callbacks.make_all(devices.is_chief)
+    recalibrator = precise_bn.Recalibrator(trainer.clock, devices)
     state.recalibrate = lambda model, always=False, brief=False: _recalibrate(
-        state, model, batches_from(state.step), replicas, recalibrator, always, brief
+        state, model, batches_from(state.step), recalibrator, always, brief
     )
     release = prepared.length.steps(config.freeze_steps) if freeze else 0
     if trainer.pruning:
@@ -120,6 +134,8 @@ def train(configs: TrainingConfigs, prepared: Prepared) -> str:
                 console.note(evaluation_model.sparsity(state).text())
         for actor in state.actors:
             actor.on_end(state)
+        if state.is_last_step:
+            devices.barrier()  # the chief still writes
     if stop.received and (stop.has_raised or not state.is_last_step):
         console.note(f"stopped: step {state.step} is saved; the same command resumes from there")
         raise KeyboardInterrupt
@@ -137,7 +153,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
             configs.model,
             prepared.dataset.num_classes,
             train_batch_norm=config.fine_tune_batch_norm,
-            sync_batch_norm=config.syncs_batch_norm(),
+            sync_batch_norm=config.syncs_batch_norm(strategy.num_replicas_in_sync),
             drop_path_keep_probability=config.drop_path_keep_prob,
             training_progress=clock.fraction,
             with_auxiliary_head=configs.loss.auxiliary_loss_weight > 0,
@@ -245,15 +261,24 @@ def _take_steps(
     """Steps until the end or until the training is asked to stop."""
     config = state.config
 
+    devices = state.devices
+
     def advise() -> tuple[str, str]:
-        need = memory.estimate(state.trainer, config, state.dataset.num_classes)
-        return memory.need_text(need), memory.advice(need, config)
+        need = memory.estimate(state.trainer, config, state.dataset.num_classes, devices.replicas)
+        return memory.need_text(need), memory.advice(need, config, devices.replicas)
+
+    def stops() -> bool:
+        """Whether a signal came; with several workers, to one of them, and all of them stop after the same step."""
+        if devices.workers > 1 and state.step % check_every == 0:
+            stop.received = devices.any(stop.received)
+            return stop.received
+        return stop.received and devices.workers == 1
 
     check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
     first_step = state.step
     with guards.interrupted(stop):
-        while not state.is_last_step and not stop.received:
-            with stop.at_once():
+        while not state.is_last_step and not stops():
+            with stop.at_once() if devices.workers == 1 else contextlib.nullcontext():
                 batch = guards.next_batch(batches, shards)
             # The first call traces and compiles, which takes long; if that is interrupted, no step is counted.
             with stop.at_once() if state.step == first_step else contextlib.nullcontext():
@@ -270,7 +295,6 @@ def _recalibrate(
     state: TrainState,
     model: keras.Model,
     batches: Iterator[TrainingBatch],
-    replicas: int,
     recalibrator: precise_bn.Recalibrator,
     always: bool = False,
     brief: bool = False,
@@ -282,5 +306,10 @@ def _recalibrate(
     needed = precise_bn.batches_needed(layers, steps, wanted, epoch)
     if needed:
         console.note(f"computing the batch-norm statistics again over {needed} training batches")
-        images = (part["image"] for batch in itertools.islice(batches, needed) for part in replica_parts(batch))
-        recalibrator(model, images, needed * replicas, state.step)
+        given = itertools.islice(batches, needed)
+        if any(layer.norm.synced for layer in layers):  # together, as in a step
+            images = (batch["image"] for batch in given)
+        else:
+            images = (part["image"] for batch in given for part in replica_parts(batch))
+            needed *= state.devices.local_replicas
+        recalibrator(model, images, needed, state.step)

@@ -41,14 +41,14 @@ class MemoryNeed:
         return self.image * self.images + self.weights
 
 
-def estimate(trainer: Trainer, config: TrainConfig, num_classes: int) -> MemoryNeed:
-    """What a step needs on each device."""
+def estimate(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int = 0) -> MemoryNeed:
+    """What a step needs on each device, of `replicas` in all; 0 = `num_clones`."""
     height, width = config.train_crop_size
     logits = _COPIES_OF_LOGITS * 4 * num_classes * height * width
     image = activations(trainer.model, (height, width)) + logits
     stored = sum(4 * math.prod(variable.shape) for variable in trainer.variables().values())
     gradients = sum(4 * math.prod(variable.shape) for variable in trainer.trainable().values())
-    images = config.train_batch_size // config.num_clones // config.accumulate_steps
+    images = config.train_batch_size // (replicas or config.num_clones) // config.accumulate_steps
     return MemoryNeed(image, max(1, images), stored + gradients)
 
 
@@ -72,13 +72,15 @@ def activations(model: keras.Model, size: tuple[int, int]) -> int:
     return total
 
 
-def advice(need: MemoryNeed, config: TrainConfig) -> str:
+def advice(need: MemoryNeed, config: TrainConfig, replicas: int = 0) -> str:
     """The settings to lower, each with what it saves by the estimate."""
+    replicas = replicas or config.num_clones
     part = need.image * need.images
     lines = []
     if need.images > 1:
-        parts = next(p for p in range(config.accumulate_steps + 1, 10**6) if _divides(p, config))
-        saved = part - need.image * max(1, config.train_batch_size // config.num_clones // parts)
+        each = config.train_batch_size // replicas
+        parts = next(p for p in range(config.accumulate_steps + 1, 10**6) if each % p == 0)
+        saved = part - need.image * max(1, each // parts)
         lines.append(f"`accumulate_steps={parts}` saves about {size_text(saved)} and keeps the batch")
         lines.append(f"`train_batch_size={max(1, config.train_batch_size // 2)}` saves {size_text(part // 2)}")
     if config.precision == "float32":
@@ -90,16 +92,12 @@ def advice(need: MemoryNeed, config: TrainConfig) -> str:
     return "; ".join(lines)
 
 
-def _divides(parts: int, config: TrainConfig) -> bool:
-    return (config.train_batch_size // config.num_clones) % parts == 0
-
-
-def warn(trainer: Trainer, config: TrainConfig, num_classes: int) -> None:
+def warn(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int = 0) -> None:
     """Warns of a step that does not fit into main memory, where the system would end the program without a word."""
     free = None if tf.config.list_physical_devices("GPU") else available()
-    need = estimate(trainer, config, num_classes) if free else None
+    need = estimate(trainer, config, num_classes, replicas) if free else None
     if free and need and need.total > free:
-        hint = advice(need, config)
+        hint = advice(need, config, replicas)
         console.warning(f"{need_text(need)}, and {size_text(free)} of memory are free. To lower it: {hint}")
 
 

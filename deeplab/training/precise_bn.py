@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.randomness import StepClock
 from deeplab.utils import console
 from slim.layers import BatchNorm, refresh_weight_ranges
@@ -73,13 +74,14 @@ class Recalibrator:
 
     Args:
       clock: gives dropout its step.
+      devices: of the training. Where batch norm sees their batches together, images come as the strategy gives them.
     """
 
-    def __init__(self, clock: StepClock):
-        self._clock = clock
+    def __init__(self, clock: StepClock, devices: Devices = ALONE):
+        self._clock, self._devices = clock, devices
         self._traced: dict[int, tuple[keras.Model, list[Any], Callable[..., Any]]] = {}
 
-    def __call__(self, model: keras.Model, images: Iterator[tf.Tensor], batches: int, step: int = 0) -> None:
+    def __call__(self, model: keras.Model, images: Iterator[Any], batches: int, step: int = 0) -> None:
         """Sets every moving mean and variance to its mean over training batches.
 
         Args:
@@ -96,19 +98,29 @@ class Recalibrator:
             measure(next(images), tf.constant(step + index, tf.int64))
             for total, variable in zip(sums, statistics, strict=True):
                 total += variable.numpy()
-        for total, variable in zip(sums, statistics, strict=True):
-            variable.assign((total / batches).astype(np.float32))
+        for total, variable in zip(self._of_all_workers(sums), statistics, strict=True):
+            variable.assign((total / (batches * self._devices.workers)).astype(np.float32))
         refresh_weight_ranges(model)
 
     def _measuring(self, model: keras.Model, layers: list[BatchNorm]) -> Callable[..., Any]:
         state = [*(layer.norm for layer in batch_norm_layers(model)), *(one.rounds for one in ranges(model))]
         traced = self._traced.get(id(model))  # the model is kept beside it, so that no other gets its number
         if traced is None or traced[1] != state:
-            traced = self._traced[id(model)] = (model, state, _measuring_function(model, layers, self._clock))
+            together = self._devices.replicas > 1 and any(layer.norm.synced for layer in layers)
+            strategy = self._devices.strategy if together else None
+            traced = self._traced[id(model)] = (model, state, _measuring_function(model, layers, self._clock, strategy))
         return traced[2]
 
+    def _of_all_workers(self, sums: list[np.ndarray]) -> list[np.ndarray]:
+        if self._devices.workers == 1 or not sums:
+            return sums
+        together = self._devices.sum(np.concatenate(sums))
+        return np.split(together, np.cumsum([len(part) for part in sums])[:-1])
 
-def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: StepClock) -> Callable[..., Any]:
+
+def _measuring_function(
+    model: keras.Model, layers: list[BatchNorm], clock: StepClock, strategy: tf.distribute.Strategy | None
+) -> Callable[..., Any]:
     """A forward pass after which each average holds the last batch's own statistics (decay 0 while traced).
 
     Moving ranges of fake quantization stay as they are.
@@ -125,4 +137,5 @@ def _measuring_function(model: keras.Model, layers: list[BatchNorm], clock: Step
             for layer, original in zip(layers, originals, strict=True):
                 layer.norm = original
 
-    return tf.function(forward, jit_compile=False, autograph=False, reduce_retracing=True)
+    run = forward if strategy is None else lambda images, step: strategy.run(forward, args=(images, step))
+    return tf.function(run, jit_compile=False, autograph=False, reduce_retracing=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import random
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab import checkpoint
+from deeplab import __version__, checkpoint
 from deeplab.checkpoint import names, zoo
 from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.manager import latest
@@ -58,6 +59,7 @@ from deeplab.training import (
     schedules,
 )
 from deeplab.training.distillation import Distillation
+from deeplab.training.distribution import ALONE, Devices
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
@@ -113,8 +115,10 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(configs: TrainingConfigs) -> Iterator[tuple[TrainingConfigs, Prepared]]:
+def prepare(configs: TrainingConfigs, devices: Devices = ALONE) -> Iterator[tuple[TrainingConfigs, Prepared]]:
     """Checks a training against its data and its folder, and holds the folder meanwhile. Writes nothing.
+
+    Of several workers the chief alone uses the folder; the others get seed and starting point from it in the loop.
 
     Yields:
       The configs, with `training_number_of_steps` as `training_epochs` makes it; and what was found.
@@ -132,9 +136,13 @@ def prepare(configs: TrainingConfigs) -> Iterator[tuple[TrainingConfigs, Prepare
     length = length_of(train, records.count(shards))
     train = dataclasses.replace(train, training_number_of_steps=length.total_steps)
     configs = dataclasses.replace(configs, train=train)
-    require_consistent(configs, length)
+    require_consistent(configs, length, devices.replicas)
     if train.eval_every:
         records.list_shards(configs.dataset.dataset_dir, train.eval_split)
+    if not devices.is_chief:
+        weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
+        yield configs, Prepared(dataset, shards, 0, None, weights, length)
+        return
     with (
         made_folder(train.train_logdir, "train_logdir"),
         folder_lock(train.train_logdir, "training", "choose another `train_logdir`"),
@@ -144,7 +152,7 @@ def prepare(configs: TrainingConfigs) -> Iterator[tuple[TrainingConfigs, Prepare
             require_initial_weights(train)
         weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
         weighted = dataclasses.replace(configs, loss=dataclasses.replace(configs.loss, label_weights=weights))
-        tell(weighted, dataset, from_scratch=not train.tf_initial_checkpoint)
+        tell(weighted, dataset, not train.tf_initial_checkpoint, devices.replicas)
         yield configs, Prepared(dataset, shards, seed, resumed, weights, length, changes)
 
 
@@ -167,7 +175,7 @@ def length_of(train: TrainConfig, images: int) -> Length:
     return Length(steps or train.training_number_of_steps, per_epoch)
 
 
-def require_consistent(configs: TrainingConfigs, length: Length) -> None:
+def require_consistent(configs: TrainingConfigs, length: Length, replicas: int = 1) -> None:
     """Refuses settings of several groups that do not fit together.
 
     Raises:
@@ -180,7 +188,8 @@ def require_consistent(configs: TrainingConfigs, length: Length) -> None:
     pruning.plan_of(configs.compression, length)
     quantization_phases.require_consistent(configs.model, train)
     name = configs.optimizer.optimizer
-    if train.precision == "mixed_float16" and train.num_clones > 1 and not optimizers.is_own(name):
+    several = max(replicas, train.num_clones) > 1
+    if train.precision == "mixed_float16" and several and not optimizers.is_own(name):
         rule = f"with several devices and {name}, steps whose gradients overflow cannot be skipped"
         raise UserError("not-supported", rule, "`precision=mixed_bfloat16`", field="precision")
     if configs.optimizer.learning_policy == "plateau" and not train.eval_every:
@@ -401,6 +410,26 @@ def warn_of_frozen_defaults(report: RestoreReport) -> None:
         )
 
 
+def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices: Devices) -> None:
+    """Refuses workers with other settings or records than the chief's; paths may differ.
+
+    Raises:
+      UserError: they differ (`workers-differ`).
+    """
+    own = {"train_logdir", "dataset_dir", "random_seed", "profile_logdir", "worker_wait_secs", "num_replicas"}
+    own |= {"tf_initial_checkpoint", "dataset"}
+    facts = {
+        field.name: run_file.show(getattr(group, field.name))
+        for group in configs.groups()
+        for field in dataclasses.fields(group)
+        if field.name not in own
+    }
+    facts["the version of deeplab"] = __version__
+    for path in prepared.shards:
+        facts[f"the size of {pathlib.Path(path).name}"] = str(pathlib.Path(path).stat().st_size)
+    devices.require_equal(facts)
+
+
 # ---- data ----------------------------------------------------------------------------------------------
 
 
@@ -408,7 +437,7 @@ def training_batches(
     configs: TrainingConfigs,
     dataset: Dataset,
     shards: list[str],
-    strategy: tf.distribute.Strategy,
+    devices: Devices,
     seed: int,
     start: int = 0,
     teacher: Distillation | None = None,
@@ -419,7 +448,7 @@ def training_batches(
       configs: crop, batch and augmentation.
       dataset: classes and ignore label.
       shards: paths of the TFRecord files.
-      strategy: the devices.
+      devices: where they go.
       seed: the same seed gives the same batches.
       start: number of steps already done; the batches continue from there.
       teacher: adds its probabilities, where it cannot run inside the step.
@@ -428,7 +457,8 @@ def training_batches(
       UserError: as `pipeline.train_batches`.
     """
     train, padding = configs.train, padding_color(configs.model)
-    batches = pipeline.train_batches(
+    make = functools.partial(
+        pipeline.train_batches,
         shards,
         crop_size=train.train_crop_size,
         batch_size=train.train_batch_size,
@@ -446,8 +476,9 @@ def training_batches(
         start=start,
         bands=dataset.image_bands,
     )
-    batches = teacher.add_to(batches) if teacher else batches
-    return batches if strategy.num_replicas_in_sync == 1 else strategy.experimental_distribute_dataset(batches)
+    if teacher is None:
+        return devices.batches(make)
+    return devices.batches(lambda **part: teacher.add_to(make(**part)))
 
 
 def operations(configs: TrainingConfigs, dataset: Dataset, shards: list[str]) -> list[Any]:
@@ -513,7 +544,7 @@ def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -
 # ---- notes and warnings --------------------------------------------------------------------------------
 
 
-def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> None:
+def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0) -> None:
     """Prints the class table, and warnings about configs that work but often disappoint."""
     train, stride = configs.train, size_stride(configs.model)
     if dataset.pixels.get(train.train_split):
@@ -521,17 +552,18 @@ def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> None
     if train.train_crop_size != fitting_size(train.train_crop_size, stride):
         better = run_file.show(fitting_size(train.train_crop_size, stride))
         console.note(f"`train_crop_size={better}` would fit the output stride {stride} (a multiple of it, plus 1)")
-    for text in warnings(configs, dataset, from_scratch):
+    for text in warnings(configs, dataset, from_scratch, replicas):
         console.warning(text)
 
 
-def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> Iterator[str]:
+def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0) -> Iterator[str]:
     """What is likely to disappoint.
 
     Args:
       configs: of the training.
       dataset: on which it trains.
       from_scratch: no checkpoint gives the first weights.
+      replicas: devices of all workers; 0 = those of this machine.
     """
     train, weights = configs.train, configs.loss.label_weights
     pixels = dataset.pixels.get(train.train_split, ())
@@ -544,7 +576,8 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool) -> 
             f"`label_weights` differ by a factor of {class_balance.ratio(weights):.0f}: such models tend to predict "
             f"the heavy class everywhere; {instead}"
         )
-    per_device = train.train_batch_size // (1 if train.syncs_batch_norm() else train.num_clones)
+    replicas = replicas or train.num_clones
+    per_device = train.train_batch_size // (1 if train.syncs_batch_norm(replicas) else replicas)
     per_device //= train.accumulate_steps
     if configs.model.normalization == "batch" and train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
         advice = (

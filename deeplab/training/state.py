@@ -12,6 +12,7 @@ import tensorflow as tf
 from deeplab.config.durations import Length
 from deeplab.config.training_config import TrainConfig
 from deeplab.data.dataset import Dataset
+from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.guards import StopRequest, UncheckedResults
 from deeplab.training.step import PART, Trainer, TrainingBatch
 
@@ -61,6 +62,7 @@ class TrainState:
     actors: Sequence[Callback] = ()
     length: Length = Length(1)
     seed: int = 0
+    devices: Devices = ALONE
     evaluation_copy: keras.Model | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     best: Mapping[str, Any] = field(default_factory=dict)

@@ -165,6 +165,18 @@ def _update(
         trainer.averages.update(step)
 
 
+def _weight_of_replica(trainer: Trainer, batch: TrainingBatch, replicas: int) -> Any:
+    """The factor of a replica's loss in the mean over all of them: its labeled pixels over their mean.
+
+    So a loss of single pixels is that of the whole batch, however the labeled pixels are spread; as for parts.
+    """
+    if replicas == 1:
+        return 1.0
+    labeled = tf.reduce_sum(tf.cast(_labeled(trainer, batch["label"]), tf.float32))
+    of_all = tf.distribute.get_replica_context().all_reduce("MEAN", labeled)
+    return tf.math.divide_no_nan(labeled, of_all)
+
+
 def _labeled(trainer: Trainer, label: tf.Tensor) -> tf.Tensor:
     return tf.not_equal(label, trainer.loss.ignore_label)
 
@@ -200,17 +212,21 @@ def _accumulated(
 
     Each part counts by its labeled pixels, so that the sum of a loss of single pixels is that of the whole batch.
     """
+    whole = _weight_of_replica(trainer, batch, replicas)
     if trainer.parts == 1:
-        return _gradients(trainer, variables, batch, step, 0, lambda loss: loss / replicas)
+        if replicas == 1:
+            return _gradients(trainer, variables, batch, step, 0, lambda loss: loss)
+        loss, of_loss = _gradients(trainer, variables, batch, step, 0, lambda loss: loss * (whole / replicas))
+        return loss * whole, of_loss
     split = {
         name: tf.ensure_shape(
-            tf.reshape(whole, tf.concat([[trainer.parts, -1], tf.shape(whole)[1:]], 0)),
-            [trainer.parts, None, *whole.shape[1:]],
+            tf.reshape(values, tf.concat([[trainer.parts, -1], tf.shape(values)[1:]], 0)),
+            [trainer.parts, None, *values.shape[1:]],
         )
-        for name, whole in batch.items()
+        for name, values in batch.items()
     }
     counts = tf.reduce_sum(tf.cast(_labeled(trainer, split["label"]), tf.float32), axis=[1, 2, 3])
-    weights = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
+    weights = whole * tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
 
     def of_part(part):
         content = {name: parts[part] for name, parts in split.items()}
@@ -229,6 +245,14 @@ def _accumulated(
             loss + more,
             *(total + of_loss[index] for total, index in zip(sums, connected, strict=True)),
         )
+
+    if replicas > 1:  # collective operations of batch norm cannot be in a loop of TensorFlow's
+        for part in range(1, trainer.parts):
+            with tf.control_dependencies([loss, *(of_loss[index] for index in connected)]):  # one part in memory
+                loss, *sums = add(part, loss, *(of_loss[index] for index in connected))[1:]
+            for index, total in zip(connected, sums, strict=True):
+                of_loss[index] = total
+        return loss, of_loss
 
     # The first part's gradients are what the loop begins with, so only one part's activations are in memory.
     first = (tf.constant(1), loss, *(tf.convert_to_tensor(of_loss[index]) for index in connected))

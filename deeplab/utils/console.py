@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 10.0  # of progress, away from a terminal
 _STYLES = {"warning": "bold yellow", "error": "bold red"}
 _spell: Callable[[str], str] = str
+_quiet = False  # nothing but errors is printed
 _display: rich.progress.Progress | None = None  # the bars on the terminal, all in one
 
 
@@ -31,6 +32,12 @@ def spell_settings(spell: Callable[[str], str]) -> None:
     """Sets how settings between backquotes are shown in what is printed from now on; the command line shows flags."""
     global _spell
     _spell = spell
+
+
+def only_errors(quiet: bool = True) -> None:
+    """Leaves out notes, warnings and progress from now on: of several processes with one task, one says it all."""
+    global _quiet
+    _quiet = quiet
 
 
 def spelled(text: str) -> str:
@@ -75,6 +82,8 @@ def result(text: str, stream: TextIO | None = None) -> None:
 
 
 def _print_line(text: str, kind: str = "") -> None:
+    if _quiet and kind != "error":
+        return
     if _is_terminal(sys.stderr):
         from rich.text import Text
 
@@ -90,7 +99,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def is_terminal() -> bool:
     """Whether notes and progress go to a terminal, where lines can be replaced."""
-    return _is_terminal(sys.stderr)
+    return _is_terminal(sys.stderr) and not _quiet
 
 
 def _terminal() -> rich.console.Console:
@@ -164,7 +173,7 @@ class progress:
 
     def __enter__(self) -> progress:
         self._start = self._shown = time.monotonic()
-        if _is_terminal(sys.stderr):
+        if is_terminal():
             self._task = _shared_display().add_task(self._what, total=self.total, counted=self._counted())
         return self
 

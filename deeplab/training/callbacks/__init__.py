@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Takes part in a training; every method may be left out."""
+    """Takes part in a training; every method may be left out.
+
+    Attributes:
+      in_all_workers: it computes together with the other workers of a training; where it is False, as for what only
+        writes files, the chief alone has it.
+    """
+
+    in_all_workers = False
 
     def on_start(self, state: TrainState) -> None:
         """Called before the first step, after weights were restored and `config.yml` was written."""
@@ -42,9 +49,9 @@ for _name in (
 register = registry.register
 
 
-def make_all() -> list[Callback]:
-    """A new instance of every registered callback."""
-    return [registry.get(name)() for name in registry.names()]
+def make_all(is_chief: bool = True) -> list[Callback]:
+    """A new instance of every registered callback that takes part in this process."""
+    return [kind() for kind in map(registry.get, registry.names()) if is_chief or kind.in_all_workers]
 
 
 class Pace:

@@ -23,6 +23,7 @@ from deeplab.checkpoint.chosen import BEST, RECORD, read_best
 from deeplab.config import run_file
 from deeplab.evaluation.evaluator import Evaluator
 from deeplab.evaluation.report import Report
+from deeplab.evaluation.sharding import packed, unpacked
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
@@ -37,7 +38,12 @@ HISTORY = "history.csv"
 
 @register("live_evaluation")
 class LiveEvaluation(Callback):
-    """Evaluates every `eval_every` and at the end, keeps the best checkpoint, and stops by `early_stopping`."""
+    """Evaluates every `eval_every` and at the end, keeps the best checkpoint, and stops by `early_stopping`.
+
+    Several workers share the images; all know all numbers, and so decide alike. The chief alone writes files.
+    """
+
+    in_all_workers = True
 
     def on_start(self, state: TrainState) -> None:
         self._every = 0
@@ -47,14 +53,18 @@ class LiveEvaluation(Callback):
         self._folder = pathlib.Path(state.config.train_logdir)
         self._every = state.length.steps(state.config.eval_every, "eval_every")
         self._metric = state.config.best_metric
-        if state.step == 0:  # files of an earlier training that starts again
-            (self._folder / BEST / RECORD).unlink(missing_ok=True)
-            (self._folder / HISTORY).unlink(missing_ok=True)
-        self._best = read_best(self._folder)
+        rows: list[dict[str, str]] = []
+        best: dict = {}
+        if state.devices.is_chief:
+            if state.step == 0:  # files of an earlier training that starts again
+                (self._folder / BEST / RECORD).unlink(missing_ok=True)
+                (self._folder / HISTORY).unlink(missing_ok=True)
+            rows, best = self._read_history(), read_best(self._folder)
+        rows, self._best = json.loads(state.devices.gathered(json.dumps([rows, best]).encode())[0])
         if (self._best.get("split"), self._best.get("metric")) != (state.config.eval_split, self._metric):
             self._best = {}
         state.best = self._best
-        self._rows = [row for row in self._read_history() if int(row["step"]) <= state.step]
+        self._rows = [row for row in rows if int(row["step"]) <= state.step]
         self._lower_rate(state)
         if state.step and not self._has_row(state):
             self.after_step(state)  # a stop came before or during the evaluation of this step
@@ -80,7 +90,7 @@ class LiveEvaluation(Callback):
         self._evaluator = evaluator = self._evaluator or make_evaluator(state, evaluation_model.model_of(state))
         evaluator.predictor.step = state.step
         with state.stop.at_once():
-            report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
+            report = shared_evaluation(state, evaluator)
         metrics = metrics_of(report)
         if metrics[self._metric] > self._best.get("value", -2.0):  # never for NaN
             self._save_best(state, metrics)
@@ -119,15 +129,17 @@ class LiveEvaluation(Callback):
     def _save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Writes weights and settings, then the record: a kill in between leaves an older record, not a wrong one."""
         folder = self._folder / BEST
-        folder.mkdir(exist_ok=True)
-        config = self._folder / run_file.FILE_NAME
-        if config.exists():
-            write_atomically(folder / run_file.FILE_NAME, config.read_bytes())
-        manager.save_step(folder, state.step, evaluation_model.checkpoint_tensors(state), keep=1)
+        if state.devices.is_chief:
+            folder.mkdir(exist_ok=True)
+            config = self._folder / run_file.FILE_NAME
+            if config.exists():
+                write_atomically(folder / run_file.FILE_NAME, config.read_bytes())
+            manager.save_step(folder, state.step, evaluation_model.checkpoint_tensors(state), keep=1)
         value, split = metrics[self._metric], state.config.eval_split
         self._best = {"step": state.step, "metric": self._metric, "value": value, "split": split}
         self._best["mean_iou"] = metrics["mean_iou"]
-        write_atomically(folder / RECORD, json.dumps(self._best).encode())
+        if state.devices.is_chief:
+            write_atomically(folder / RECORD, json.dumps(self._best).encode())
 
     def _stop_if_stagnant(self, state: TrainState) -> None:
         patience = state.config.early_stopping
@@ -163,6 +175,8 @@ class LiveEvaluation(Callback):
             **{name: f"{value:.6f}" for name, value in metrics.items()},
         }
         self._rows.append(row)
+        if not state.devices.is_chief:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, list(row), restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -179,7 +193,18 @@ def make_evaluator(state: TrainState, model: keras.Model) -> Evaluator:
         model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
     )
     folder = state.configs.dataset.dataset_dir
-    return Evaluator(predictor, SplitImages(dataset, folder, state.config.eval_split, settings))
+    part = (state.devices.worker, state.devices.workers)
+    return Evaluator(predictor, SplitImages(dataset, folder, state.config.eval_split, settings, part=part))
+
+
+def shared_evaluation(state: TrainState, evaluator: Evaluator) -> Report:
+    """The report on the whole split, of which each worker has predicted its part."""
+    settings = {"dataset_dir": evaluator.images.folder}
+    if state.devices.workers == 1:
+        return evaluator.evaluate(settings)
+    started = time.monotonic()
+    parts = state.devices.gathered(packed(evaluator.measure()))
+    return evaluator.report([unpacked(part) for part in parts], settings, started)
 
 
 def metrics_of(report: Report) -> dict[str, float]:

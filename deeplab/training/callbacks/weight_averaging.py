@@ -28,15 +28,22 @@ from slim.layers import variables_by_name
 class WeightAveraging(Callback):
     """Averages the last `average_checkpoints` checkpoints after the last step."""
 
+    in_all_workers = True
+
     def on_end(self, state: TrainState) -> None:
         number = state.config.average_checkpoints
         if not number or not state.is_last_step:
             return
-        prefixes = regular_checkpoints(state)[-number:]
         model = evaluation_model.make_copy(state)
-        for name, value in mean_of(prefixes, list(variables_by_name(model))).items():
-            variables_by_name(model)[name].assign(value)
+        variables = variables_by_name(model)
+        prefixes = regular_checkpoints(state)[-number:] if state.devices.is_chief else []
+        for name, value in mean_of(prefixes, list(variables)).items() if prefixes else ():
+            variables[name].assign(value)
+        state.devices.share(variables)
         state.recalibrate(model, always=True)
+        score = self._score(state, model)
+        if not state.devices.is_chief:
+            return
         folder = pathlib.Path(state.config.train_logdir)
         (folder / AVERAGED).mkdir(exist_ok=True)
         config = folder / run_file.FILE_NAME
@@ -44,16 +51,14 @@ class WeightAveraging(Callback):
             write_atomically(folder / AVERAGED / run_file.FILE_NAME, config.read_bytes())
         tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(model).items()}
         prefix = manager.save_step(folder / AVERAGED, state.step, tensors, keep=1)
-        console.note(
-            f"mean of {len(prefixes)} checkpoints: {prefix} (`checkpoint={AVERAGED}`){self._score(state, model)}"
-        )
+        console.note(f"mean of {len(prefixes)} checkpoints: {prefix} (`checkpoint={AVERAGED}`){score}")
 
     def _score(self, state: TrainState, model) -> str:
         """The metric of the mean, where the training is evaluated."""
         if not state.config.eval_every:
             return ""
         evaluator = live_evaluation.make_evaluator(state, model)
-        report = evaluator.evaluate({"dataset_dir": evaluator.images.folder})
+        report = live_evaluation.shared_evaluation(state, evaluator)
         name = state.config.best_metric
         return f", {name} {live_evaluation.metrics_of(report)[name]:.4f} on {report.split}"
 

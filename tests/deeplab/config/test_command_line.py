@@ -99,7 +99,8 @@ def test_switches_are_read_in_every_style(word, expected):
         (["--logits_kernel_size=3"], "conflicting-settings", "logits_kernel_size", "`aspp_with_batch_norm=false`"),
         (["--label_weights=1,-2"], "out-of-range", "label_weights", ""),
         (["--momentum=much"], "wrong-type", "momentum", ""),
-        (["--num_replicas=2"], "not-supported", "num_replicas", ""),
+        (["--num_replicas=2", "--distribution=one"], "conflicting-settings", "distribution", "multi_worker"),
+        (["--num_clones=2", "--distribution=tpu"], "conflicting-settings", "distribution", ""),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words, code, field, hint):

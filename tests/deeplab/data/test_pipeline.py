@@ -389,6 +389,37 @@ def test_a_training_with_all_options_resumes_exactly(ten):
 
 
 @pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"start": 2, "repeats": np.linspace(1, 2.5, 10)},
+        {"augmentations": augmentation.make(AugmentationConfig(cutmix=1))},
+    ],
+    ids=["plain", "repeats", "mixture"],
+)
+def test_workers_together_have_the_batches_of_one(ten, more):
+    """Each reads its own records alone; for a mixture all of the batch."""
+    whole = contents(train(ten, **more), 6)
+    for workers, pieces in ((2, 1), (2, 2), (4, 1), (1, 4)):
+        of_workers = [train(ten, part=(number, workers), pieces=pieces, **more) for number in range(workers)]
+        parts = [contents(batches, 6 * pieces) for batches in of_workers]
+        for step, expected in enumerate(whole):
+            found = [part for mine in parts for part in mine[step * pieces : (step + 1) * pieces]]
+            images, labels = (b"".join(part[index] for part in found) for index in (1, 2))
+            assert ([name for part in found for name in part[0]], images, labels) == expected, (workers, pieces)
+
+
+def test_a_worker_explains_damaged_records(tmp_path):
+    shards = shards_of(tmp_path, [[numbered(number) for number in range(4)]])
+    path = pathlib.Path(shards[0])
+    damaged = bytearray(path.read_bytes())
+    damaged[records.offsets(path)[2] + 40] ^= 1
+    path.write_bytes(damaged)
+    error = error_of(train(shards, part=(0, 2)), shards)
+    assert error.code == "bad-record"
+
+
 def test_colors_and_covers_where_opencv_samples_points_exactly_and_where_not(ten, exact, monkeypatch):
     """Both ways to sample give the same batches, but for rounding."""
     config = AugmentationConfig("light", augmentation_probability=1, gamma=0.5, cutout=0.5)

@@ -90,6 +90,15 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
+def test_offsets_are_the_places_of_records(tmp_path):
+    with ShardWriter(tmp_path, "train-00000-of-00001.tfrecord") as writer:
+        for length in (5, 0, 300):
+            writer.write(b"x" * length)
+        writer.publish()
+    (path,) = list_shards(tmp_path, "train")
+    assert records.offsets(path) == [0, 21, 37] and records.count_records(path) == 3
+
+
 def test_shard_name():
     assert shard_name("train", 2, 10) == "train-00002-of-00010.tfrecord"
 

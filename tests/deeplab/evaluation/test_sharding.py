@@ -36,6 +36,20 @@ def test_parts_add_up_in_any_order(disc_images):
     assert content(together) == content(alone) and together.images.names == [f"pair_{n}" for n in range(100, 104)]
 
 
+def test_parts_travel_as_bytes(disc_images):
+    parts = [Evaluator(ByRed(), dataclasses.replace(disc_images, part=(index, 5))).measure(True) for index in range(5)]
+    assert [len(part.positions) for part in parts].count(0) == 1  # four images
+    evaluator = Evaluator(ByRed(), disc_images)
+    found = evaluator.report([sharding.unpacked(sharding.packed(part)) for part in parts])
+    expected = evaluator.evaluate()
+    np.testing.assert_array_equal(found.matrix.counts, expected.matrix.counts)
+    assert found.images.names == expected.images.names
+    for name in ("sums", "uncertainties"):
+        np.testing.assert_array_equal(getattr(found.images, name), getattr(expected.images, name))
+    for ours, theirs in zip(found.images.cells, expected.images.cells, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_two_processes_equal_one(small_run, disc_images):
     evaluator = Evaluator(load(small_run), disc_images, MEASURES)
     together = sharding.evaluate_in_processes(evaluator, {}, GROUPS, 2)

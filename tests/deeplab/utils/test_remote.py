@@ -1,0 +1,113 @@
+"""Commands that run together: their lines, their ends. A script in place of ssh tests the way to other hosts."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deeplab.utils import remote
+from deeplab.utils.remote import Worker, run_together
+
+ROOT = pathlib.Path(remote.__file__).parents[2]
+
+
+def worker(name, script, folder, ssh=()):
+    return Worker(name, [sys.executable, "-c", script], str(folder), {"task": {"name": name}}, ssh)
+
+
+def test_lines_are_prefixed_and_codes_kept(tmp_path, capfd):
+    script = "import os; print(os.environ['TF_CONFIG']); print(os.getcwd()); print('é'); raise SystemExit({})"
+    codes = run_together([worker(name, script.format(code), tmp_path) for name, code in (("a", 0), ("b", 3))])
+    assert codes == [0, 3]
+    lines = capfd.readouterr().err.splitlines()
+    for name in "ab":
+        own = [line.removeprefix(f"{name}| ") for line in lines if line.startswith(f"{name}| ")]
+        assert own == [f'{{"task": {{"name": "{name}"}}}}', str(tmp_path), "é"]
+
+
+def test_a_signal_that_ended_a_command_is_its_code(tmp_path, capfd):
+    assert run_together([worker("a", "import os; os.kill(os.getpid(), 9)", tmp_path)]) == [137]
+    assert "a was ended by signal 9" in capfd.readouterr().err
+
+
+def test_words_for_ssh_survive_its_shell(tmp_path, capfd):
+    """ssh hands its words to the login shell of the host, joined by spaces."""
+    ssh = tmp_path / "fake ssh"
+    ssh.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    ssh.chmod(0o755)
+    folder = tmp_path / 'it\'s a "folder" $HOME'
+    folder.mkdir()
+    script = "import os; print(os.getcwd()); print('a \"b\" $c')"
+    assert run_together([worker("far", script, folder, (str(ssh), "host"))]) == [0]
+    assert capfd.readouterr().err.splitlines() == [f"far| {folder}", 'far| a "b" $c']
+
+
+def test_others_are_told_to_end_when_one_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "SECONDS_TO_END", 0.2)
+    waits = "import time; time.sleep(100)"
+    assert run_together([worker("a", "raise SystemExit(5)", tmp_path), worker("b", waits, tmp_path)]) == [5, 143]
+
+
+PROGRAM = """
+import sys, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from deeplab.utils.remote import Worker, run_together
+script = {script!r}
+workers = [Worker(name, [sys.executable, "-c", script], ".", {{}}) for name in "ab"]
+try:
+    run_together(workers)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+PATIENT = """
+import pathlib, signal, sys, time
+def end(*_):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+DEAF = PATIENT.replace("    sys.exit(0)\n", "")
+
+
+def started(script, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-c", PROGRAM.format(script=script)]
+    process = subprocess.Popen(program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(2):
+        assert process.stderr.readline().endswith("ready\n")
+    return process
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_ctrl_c_ends_all(tmp_path, deaf):
+    process = started(DEAF if deaf else PATIENT, tmp_path)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    if deaf:  # a second Ctrl-C kills what does not end by itself
+        said = [process.stderr.readline() for _ in range(3)]
+        assert sum("saved" in line for line in said) == 2
+        process.send_signal(signal.SIGINT)
+    rest = process.communicate()[1]
+    assert process.returncode != 0 and (deaf or rest.count("| saved\n") == 2)
+    assert time.monotonic() - begin < 30  # far below the 120 seconds after which patience ends
+
+
+def test_commands_end_when_their_launcher_is_killed(tmp_path):
+    script = PATIENT.replace('    print("saved", flush=True)', '    pathlib.Path("ended").touch()')
+    process = started(script, tmp_path)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (tmp_path / "ended").exists():
+        time.sleep(0.05)
+    assert (tmp_path / "ended").exists()
+    with contextlib.suppress(OSError):
+        process.stderr.close()

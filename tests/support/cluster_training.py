@@ -1,0 +1,190 @@
+"""Trainings in several processes of this machine, each a fork of one that has imported TensorFlow.
+
+Run as a program with the name of a scene, a folder of records and a folder to train in; prints JSON.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from deeplab import checkpoint, train
+from deeplab.training import cluster, loop  # noqa: F401 - imported before the forks
+from support import tiny_backbone
+
+WAIT = 600  # seconds; the machine may have other work
+STEPS = 20
+SETTINGS = {
+    "model_variant": "tiny",
+    "train_crop_size": "33,33",
+    "train_batch_size": 8,
+    "training_number_of_steps": STEPS,
+    "base_learning_rate": 0.01,
+    "random_seed": 1,
+    "log_steps": 1,
+    "batch_norm_calibration_batches": 2,
+    "worker_wait_secs": WAIT,
+    "sync_batch_norm": "true",
+}
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports at which nothing listens now."""
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def forked(records, folder, given, addresses=(), index=0) -> int:
+    """Starts a training in a fork that ends without clean-up; its process number. What it prints is in FOLDER.INDEX."""
+    process = os.fork()
+    if process:
+        return process
+    code = 99
+    try:
+        if addresses:
+            task = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}}
+            os.environ["TF_CONFIG"] = json.dumps(task)
+        with (
+            open(f"{folder}.{index}", "a", buffering=1) as log,
+            contextlib.redirect_stderr(log),
+            tiny_backbone.registered(),
+        ):
+            words = {"dataset_dir": records, "train_logdir": folder, **SETTINGS, **given}
+            code = train.COMMAND.main([f"--{name}={value}" for name, value in words.items()])
+    finally:
+        os._exit(code)
+
+
+def together(records, folder, given, workers=1) -> list[int]:
+    """Starts the workers of a training; their process numbers."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)] if workers > 1 else []
+    return [forked(records, folder, given, addresses, index) for index in range(workers)]
+
+
+def codes(processes) -> list[int]:
+    """Exit codes of processes, when all have ended."""
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+
+
+def run(records, folder, given, workers=1) -> None:
+    """A training from its beginning to its end."""
+    found = codes(together(records, folder, given, workers))
+    texts = [pathlib.Path(f"{folder}.{index}").read_text() for index in range(workers)]
+    assert found == [0] * workers, (found, *(text[-2000:] for text in texts))
+
+
+def content(folder) -> dict:
+    """Losses of each step, and all arrays of the last checkpoint."""
+    rows = [line.split(",") for line in pathlib.Path(folder, "losses.csv").read_text().splitlines()]
+    losses = {f"loss of step {row[0]}": np.array(float(row[1])) for row in rows[1:]}
+    history = pathlib.Path(folder, "history.csv")
+    cells = [line.split(",") for line in history.read_text().splitlines()] if history.is_file() else [[]]
+    numbers = {f"history {n} {name}": np.array(float(row[i] or "nan")) for n, row in enumerate(cells[1:])
+               for i, name in enumerate(cells[0]) if name not in ("split", "seconds")}  # fmt: skip
+    return losses | numbers | checkpoint.open(folder).arrays()
+
+
+def distance(one: dict, other: dict) -> dict[str, float]:
+    """The largest difference of each array, over the largest value of it."""
+    assert one.keys() == other.keys(), one.keys() ^ other.keys()
+    return {
+        name: float(
+            np.max(np.abs(one[name] - other[name]), initial=0) / max(np.max(np.abs(one[name]), initial=0), 1e-3)
+        )
+        for name in one
+    }
+
+
+# ---- scenes --------------------------------------------------------------------------------------------
+
+
+def equal_mathematics(records, base, given) -> dict:
+    """One device, two devices, and two workers with two devices each."""
+    run(records, base / "one", given)
+    run(records, base / "mirrored", {**given, "num_clones": 2})
+    run(records, base / "workers", {**given, "num_clones": 2}, workers=2)
+    one = content(base / "one")
+    return {name: distance(one, content(base / name)) for name in ("mirrored", "workers")}
+
+
+def resumed(records, base, given) -> dict:
+    """A training of two workers whose second half three, then one, go on with."""
+    run(records, base / "whole", {**given, "train_batch_size": 6}, workers=2)
+    for steps, workers in ((7, 2), (14, 3), (STEPS, 1)):
+        run(records, base / "parts", {**given, "train_batch_size": 6, "training_number_of_steps": steps}, workers)
+    return {"resumed": distance(content(base / "whole"), content(base / "parts"))}
+
+
+def frozen(records, base, given) -> dict:
+    """One device, and two workers with two devices each, from a checkpoint whose batch norm keeps its statistics."""
+    run(records, base / "start", {**given, "training_number_of_steps": 2})
+    given = {**given, "fine_tune_batch_norm": "false", "tf_initial_checkpoint": base / "start"}
+    run(records, base / "one", given)
+    run(records, base / "workers", {**given, "num_clones": 2}, workers=2)
+    return {"workers": distance(content(base / "one"), content(base / "workers"))}
+
+
+def kills(records, base, given) -> dict:
+    """Kills one of two workers at random moments, starts both again, and compares with a training without kills."""
+    number = given.pop("kills")
+    given = {**given, "training_number_of_steps": 12, "save_interval_steps": 1, "eval_every": 4}
+    started = time.monotonic()
+    run(records, base / "whole", given, workers=2)
+    length, draw = time.monotonic() - started, random.Random(7)
+    found: dict = {"kills": 0, "codes": [], "seconds": [], "said": ""}
+    while found["kills"] < number:
+        processes = together(records, base / "killed", given, workers=2)
+        victim = draw.randrange(2)
+        time.sleep(draw.uniform(0.3, 1.0) * length)
+        if os.waitpid(processes[victim], os.WNOHANG)[0]:  # it was faster: from the beginning
+            codes([processes[1 - victim]])
+            assert same(base / "whole", base / "killed") == []
+            shutil.rmtree(base / "killed")
+            continue
+        os.kill(processes[victim], signal.SIGKILL)
+        started = time.monotonic()
+        os.waitpid(processes[victim], 0)
+        code = codes([processes[1 - victim]])[0]
+        if code:  # not where the other one was through with its work
+            found["codes"].append(code)
+        found["seconds"].append(time.monotonic() - started)
+        found["said"] = pathlib.Path(f"{base / 'killed'}.{1 - victim}").read_text()[-400:]
+        found["kills"] += 1
+    run(records, base / "killed", given, workers=2)
+    return {**found, "different": same(base / "whole", base / "killed")}
+
+
+def same(one, other) -> list[str]:
+    """Names of what differs between two trainings by a single bit."""
+    found = content(one), content(other)
+    assert found[0].keys() == found[1].keys()
+    return [name for name in found[0] if not np.array_equal(found[0][name], found[1][name], equal_nan=True)]
+
+
+def alone(records, base, given) -> dict:
+    """The first of two workers, of which the second never starts."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    code = codes([forked(records, base / "alone", {**given, "worker_wait_secs": 2}, addresses)])[0]
+    return {"code": code, "said": pathlib.Path(base / "alone.0").read_text()}
+
+
+if __name__ == "__main__":
+    scene, records, base = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    given = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+    print(json.dumps(globals()[scene](records, base, given)))
