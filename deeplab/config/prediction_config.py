@@ -209,6 +209,9 @@ class PredictConfig(Config):
     )
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
     overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
+    overlay_legend: bool = setting(
+        False, "Name the classes of an image below its overlay, beside their colors; not in videos."
+    )
     dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")
     crop_size: Size | None = setting(
         None, "Height,width to which images are padded (unset: each keeps its size).", **IMAGE_SIDE, unit="pixels"

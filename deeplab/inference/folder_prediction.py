@@ -29,6 +29,7 @@ from deeplab.utils.files import partial_path, remove, remove_partial, write_atom
 from deeplab.utils.parallel import WriteBehind
 from deeplab.utils.remote_names import is_remote
 from deeplab.utils.text import harmless
+from deeplab.visualization.image_grid import LegendKey, plain_swatch, with_legend
 
 SUMMARY, AREAS = "summary.csv", "areas.csv"
 _MAX_ROWS = 20  # images in the table on the terminal; all are in the summary file
@@ -297,6 +298,17 @@ class Outputs:
         whole = max(1, sum(areas.values()))
         return {name: pixels / whole for name, pixels in areas.items()}
 
+    def _overlay(self, result: Segmentation) -> np.ndarray:
+        """The overlay of an image, uint8 [H, W, 3], with the legend of its classes below if that is wanted."""
+        config = self.config
+        drawn = result.overlay(config.overlay_opacity, config.overlay_background)
+        if not config.overlay_legend:
+            return drawn
+        first = 0 if config.overlay_background else 1
+        present = [index for index in np.unique(result.labels).tolist() if first <= index < len(self.class_names)]
+        keys = [LegendKey(harmless(self.class_names[index]), plain_swatch(result.colors[index])) for index in present]
+        return with_legend(drawn, keys)
+
     def _images(self, name: str) -> dict[pathlib.Path, Write]:
         """The images and arrays of one image, each with the function that writes it."""
         files: dict[pathlib.Path, Write] = {}
@@ -307,8 +319,7 @@ class Outputs:
         if config.save_color:
             files[folder / "color" / f"{name}.png"] = lambda path, result: write_png(path, result.color_mask())
         if config.save_overlay:
-            look = (config.overlay_opacity, config.overlay_background)
-            files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, result.overlay(*look))
+            files[folder / "overlay" / f"{name}.png"] = lambda path, result: write_png(path, self._overlay(result))
         if config.save_cutouts:
             kept = self._kept or None
             files[folder / "cutout" / f"{name}.png"] = lambda path, result: write_png(path, result.cutout(kept))

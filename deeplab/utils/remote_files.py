@@ -26,7 +26,7 @@ import posixpath
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from deeplab.utils import console
@@ -473,7 +473,7 @@ class Output:
         self._end.set()
         self._thread.join()
         try:
-            number = self.copy()
+            number = self.copy(show=True)
         except UserError as error:
             hint = f"the files are in {self._work}: copy them yourself, then remove that folder"
             raise UserError(error.code, error.rule, hint, where=error.where) from None
@@ -483,8 +483,11 @@ class Output:
         console.note(f"{self.name}: {counted(number, 'file')} copied at the end, all are there")
         remove(self._work)
 
-    def copy(self) -> int:
+    def copy(self, show: bool = False) -> int:
         """Copy what has changed, and remove what is gone; the number of files copied.
+
+        Args:
+          show: show the progress.
 
         Raises:
           UserError: a file cannot be written or removed (`remote-failed`).
@@ -494,8 +497,12 @@ class Output:
             last = {path: (self._state(path), self._content(path)) for path in self._files(named_last=True)}
             states = {path: self._state(path) for path in self._files(named_last=False)}
             changed = [path for path, state in states.items() if self._there.get(path) != state]
+            uploaded: Iterable[str] = ordered_map(self._upload, changed, _WORKERS)
+            if show and changed:
+                what = f"copying to {self.name}"
+                uploaded = console.progress(uploaded, total=len(changed), what=what, unit="file")
             number = 0
-            for path in ordered_map(self._upload, changed, _WORKERS):
+            for path in uploaded:
                 if path:
                     self._there[path] = states[path]
                     number += 1

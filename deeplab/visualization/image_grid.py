@@ -208,6 +208,21 @@ def legend_places(legend: Sequence[LegendKey], width: int) -> list[tuple[int, in
     return places
 
 
+def with_legend(image: np.ndarray, legend: Sequence[LegendKey]) -> np.ndarray:
+    """An image with a legend below it, both uint8 [height, width, 3], RGB; its pixels stay as they are."""
+    if not legend:
+        return image
+    width = image.shape[1]
+    room = width - 2 * GAP - SWATCH - 5
+    keys = [LegendKey(_fitted(key.text, room), key.swatch) for key in legend]
+    places = legend_places(keys, width)
+    paper = Image.new("RGB", (width, GAP + places[-1][1] + LINE), _PAPER)
+    pen = ImageDraw.Draw(paper)
+    for key, (left, down) in zip(keys, places, strict=True):
+        _draw_key(paper, pen, key, left, GAP // 2 + down)
+    return np.concatenate([image, np.asarray(paper)])
+
+
 def _draw_key(paper: Image.Image, pen: ImageDraw.ImageDraw, key: LegendKey, left: int, top: int) -> None:
     paper.paste(Image.fromarray(key.swatch), (left, top + 3))
     pen.rectangle((left, top + 3, left + SWATCH - 1, top + 2 + SWATCH), None, _SOFT)

@@ -82,6 +82,21 @@ class Scripted(ByRed):
         return super()._predict(image, probabilities)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_the_legend_of_an_overlay_names_its_classes(tmp_path, monkeypatch, background):
+    named = []
+    monkeypatch.setattr(folder_prediction, "with_legend", lambda image, keys: named.append(keys) or image)
+    pixels = np.zeros((20, 24, 3), np.uint8)
+    pixels[4:9, 4:9, 1] = 200  # class 2 of ByRed
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    model = ByRed()
+    model.set_classes(("ground", "disc", "leaf"), ((0, 0, 0), (200, 0, 0), (0, 9, 0)))
+    look = {"overlay_legend": True, "overlay_background": background}
+    folder_prediction.predict_files(Segmenter(model), find_images([str(tmp_path)]), config(tmp_path, **look))
+    assert [key.text for key in named[0]] == (["ground", "leaf"] if background else ["leaf"])
+    assert named[0][-1].swatch[0, 0].tolist() == [0, 9, 0]
+
+
 def test_images_are_read_while_the_model_works(files, tmp_path, monkeypatch):
     read = {file.name: threading.Event() for file in files}
     real = folder_prediction.inputs.read

@@ -103,3 +103,18 @@ class TestText:
 
     def test_lines_of_a_reason(self):
         assert image_grid._wrapped("its label cannot be decoded", 80) == ["its label", "cannot be", "decoded"]
+
+
+@pytest.mark.parametrize("width", [12, 60, 600])
+def test_a_legend_below_an_image(width):
+    image = np.random.default_rng(0).integers(0, 256, (30, width, 3), np.uint8)
+    colors = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
+    keys = [image_grid.LegendKey(f"class of number {n}", image_grid.plain_swatch(c)) for n, c in enumerate(colors)]
+    drawn = image_grid.with_legend(image, keys)
+    np.testing.assert_array_equal(drawn[:30], image)
+    assert drawn.shape[1] == width and drawn.dtype == np.uint8
+    for color in colors if width > 20 else colors[:1]:
+        assert (drawn[30:] == color).all(-1).sum() >= 12 * min(12, width - 9)
+    lines = (drawn.shape[0] - 30 - image_grid.GAP) // image_grid.LINE
+    assert lines == (1 if width == 600 else 3)
+    assert image_grid.with_legend(image, []) is image
