@@ -90,7 +90,9 @@ def predict_in_pipeline(
         (`would-overwrite`), the pipeline fails (`failed-pipeline`), or the model or a setting is wrong.
     """
     _require_shardable(files, config)
-    job = Job(_one_model(source, settings), tuple(sorted(settings.items())), config, os.getcwd())
+    model = _one_model(source, settings.get("checkpoint", LATEST))
+    others = sorted((name, value) for name, value in settings.items() if name != "checkpoint")  # which is chosen now
+    job = Job(model, tuple(others), config, os.getcwd())
     store, tasks = Store(config.output_dir), shard_tasks(files, config)
     run = fingerprint(job, files)
     if store.read(f"{STATE}/run.json") != run:
@@ -141,9 +143,9 @@ def _require_shardable(files: Sequence[ImageFile], config: PredictConfig) -> Non
         raise UserError("conflicting-settings", rule, hint, field="save_polygons", value=common[0])
 
 
-def _one_model(source: str, settings: Mapping[str, Any]) -> str:
+def _one_model(source: str, which: str) -> str:
     """The model that all workers load: of a training folder one checkpoint, in case a training writes another one."""
-    path = chosen(remote_files.local_copy(source), settings.get("checkpoint", LATEST))
+    path = chosen(remote_files.local_copy(source), which)
     path, kind = find_model(path)
     is_folder = kind == "checkpoint" and os.path.isdir(path)
     return named(find.find(path).prefix if is_folder else path)

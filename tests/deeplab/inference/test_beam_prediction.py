@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -158,6 +159,27 @@ def test_errors_of_the_model_or_a_setting_end_the_command(run, tmp_path, capsys)
     assert run(tmp_path / "out", "--beam", "--save_cutouts", "--cutout_classes=cat") == 1
     said = capsys.readouterr().err
     assert "unknown-name" in said and "--cutout_classes" in said and "failed-pipeline" not in said
+
+
+def test_all_workers_load_the_checkpoint_that_is_the_best_now(small_run, album, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder / "best")
+    shutil.copytree(small_run, folder, dirs_exist_ok=True)
+    jobs = []
+    monkeypatch.setattr(beam_prediction, "run_pipeline", lambda tasks, work, given, *_, **__: jobs.append(given[0]))
+    for which in ("best", "latest"):
+        with raises("failed-pipeline"):
+            predict_in(folder, album, tmp_path / which, checkpoint=which)
+    assert [job.source for job in jobs] == [str(folder / "best" / "model.ckpt-7"), str(folder / "model.ckpt-7")]
+    assert all("checkpoint" not in dict(job.settings) for job in jobs)
+    assert beam_prediction._loaded(jobs[0].source, jobs[0].settings).class_names == ("ground", "disc", "square")
+
+
+def predict_in(model, album, output, **settings):
+    files = find_images([str(album / "a.png")])
+    output.mkdir()
+    config = PredictConfig(input=("x",), output_dir=str(output), beam=True)
+    return beam_prediction.predict_in_pipeline(str(model), settings, files, config)
 
 
 def test_what_a_pipeline_does_not_predict(run, tmp_path, capsys):
