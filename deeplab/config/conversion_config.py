@@ -191,7 +191,7 @@ class RecordConfig(Config):
         "0,255 of 8 bits, else the 1st and 99th percentile of split train).",
     )
     beam: bool = setting(
-        False, "Convert in an Apache Beam pipeline (extra `beam`), for datasets too large for one machine.", rare=True
+        False, "Convert in an Apache Beam pipeline (extra beam), for datasets too large for one machine.", rare=True
     )
     beam_options: str = setting(
         "", "Options of the pipeline, e.g. `runner=FlinkRunner` `flink_master=host:8081`.", rare=True

@@ -228,7 +228,7 @@ class PredictConfig(Config):
     )
     beam: bool = setting(
         False,
-        "Predict in an Apache Beam pipeline (extra `beam`), for more images than one machine predicts; resumes.",
+        "Predict in an Apache Beam pipeline (extra beam), for more images than one machine predicts; resumes.",
         rare=True,
     )
     beam_options: str = setting(
