@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -85,12 +86,14 @@ def predict_files(
     jobs: list[Job] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
-    hidden = contextlib.nullcontext(SimpleNamespace(update=lambda: None))
+    shown: Any = contextlib.nullcontext(SimpleNamespace(update=lambda: None))
+    if files and not published:
+        shown = console.progress(total=len(files), what="predicting", unit="image")
     with (
         _summary_at_the_end(folder / SUMMARY, earlier, jobs, size),
         outputs,
         WriteBehind() as writer,
-        hidden if published else console.progress(total=len(files), what="predicting", unit="image") as bar,
+        shown as bar,
     ):
         read = functools.partial(inputs.read, bands=segmenter.bands)
         for number, (file, pixels) in enumerate(read_ahead(files, read, windowed)):

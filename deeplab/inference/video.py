@@ -24,6 +24,7 @@ from deeplab.utils.files import writing
 
 _CODEC, _SUFFIX = "mp4v", ".mp4"
 _USUAL_FPS = 25.0  # where a camera or file does not say
+_OF_IMAGES = ("save_probabilities", "save_cutouts", "save_areas", "save_polygons", "overlay_legend")
 Draw = Callable[[Segmentation], np.ndarray]
 
 
@@ -198,6 +199,9 @@ def predict_video(segmenter: Segmenter, source: str, config: PredictConfig) -> d
     total: dict[str, float] = {}
     number = 0
     console.note(f"{source}: the videos that are written have no sound")
+    left_out = [f"`{name}`" for name in _OF_IMAGES if getattr(config, name)]
+    if left_out:
+        console.note(f"{source}: {', '.join(left_out)}: for images alone, not for the frames of videos")
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(console.progress(total=video.count, what=f"predicting {name}", unit="frame"))
         writers = {

@@ -168,7 +168,7 @@ def test_all_workers_load_the_checkpoint_that_is_the_best_now(small_run, album, 
     jobs = []
     monkeypatch.setattr(beam_prediction, "run_pipeline", lambda tasks, work, given, *_, **__: jobs.append(given[0]))
     for which in ("best", "latest"):
-        with raises("failed-pipeline"):
+        with raises("failed-pipeline", "output_dir"):
             predict_in(folder, album, tmp_path / which, checkpoint=which)
     assert [job.source for job in jobs] == [str(folder / "best" / "model.ckpt-7"), str(folder / "model.ckpt-7")]
     assert all("checkpoint" not in dict(job.settings) for job in jobs)

@@ -94,7 +94,7 @@ def test_files_of_a_video(segmenter, tmp_path, capsys):
     with video.VideoWriter(tmp_path / "clip.mp4", 12.0) as writer:
         for color in (RED, RED, DARK, GREEN):
             writer.write(frame(color))
-    means = video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(tmp_path / "out"))
+    means = video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(tmp_path / "out", save_cutouts=True))
     assert means == pytest.approx({"class_0": 0.25, "class_1": 0.5, "class_2": 0.25}, abs=0.02)
     out = tmp_path / "out"
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
@@ -103,7 +103,8 @@ def test_files_of_a_video(segmenter, tmp_path, capsys):
     assert len(colors) == 4 and cv2.VideoCapture(str(out / "color" / "clip.mp4")).get(cv2.CAP_PROP_FPS) == 12
     expected = segmenter.colors[[1, 1, 0, 2]].astype(int)
     assert np.abs(np.array([one.reshape(-1, 3).mean(0) for one in colors]) - expected).max() < 12
-    assert "no sound" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no sound" in said and "`save_cutouts`: for images alone" in said and "save_areas" not in said
     with raises("would-overwrite"):
         video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(out))
     video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(out, overwrite=True, max_frames=1))
