@@ -2,6 +2,9 @@
 (Chen et al. 2018, arXiv:1802.02611, figure 4, after Dai et al.'s COCO 2017 entry).
 
 Separable convolutions with stride stand for max pooling, and batch norm follows every depthwise convolution.
+
+`xception_65_preactivated` is that of a DeepLab in PyTorch: shortcuts take the activated input as well, the last block
+activates before each separable convolution, as all others do, and a decoder takes the first block's output.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ DEEP_ENTRY = (
     XceptionBlock("entry_flow/block4", (728, 728, 728), "conv", 1, 1),
     XceptionBlock("entry_flow/block5", (728, 728, 728), "conv", 1, 2),
 )
+PREACTIVATED = "xception_65_preactivated"
 EXIT = (
     XceptionBlock("exit_flow/block1", (728, 1024, 1024), "conv", 1, 2),
     XceptionBlock("exit_flow/block2", (1536, 1536, 2048), "none", 1, 1),
@@ -61,10 +65,12 @@ VARIANTS = {
     "xception_41": SHALLOW_ENTRY + _middle(8) + EXIT,
     "xception_65": SHALLOW_ENTRY + _middle(16) + EXIT,
     "xception_71": DEEP_ENTRY + _middle(16) + EXIT,
+    PREACTIVATED: SHALLOW_ENTRY + _middle(16) + EXIT,
 }
 
 # Output stride -> block whose second convolution a decoder takes.
 SHALLOW_DECODER = {4: "entry_flow/block2", 8: "entry_flow/block3", 16: "exit_flow/block1"}
+BLOCKS = {4: "entry_flow/block1", 8: "entry_flow/block2"}  # whose output it takes of the preactivated variant
 DEEP_DECODER = {4: "entry_flow/block3", 8: "entry_flow/block5", 16: "exit_flow/block1"}
 
 
@@ -83,8 +89,13 @@ def build(variant: str, image, options: Options) -> Features:
         unit_rates = rates if block.scope == "exit_flow/block2" else (1, 1, 1)
         for unit in range(1, block.units + 1):
             stride, rate = plan.next(block.stride)
-            module = Module(variant, f"{block.scope}/unit_{unit}/xception_module", norm, options.bounded_activation)
+            scope = f"{block.scope}/unit_{unit}/xception_module"
+            module = Module(variant, scope, norm, options.bounded_activation, variant == PREACTIVATED)
             net = module(net, block, stride, tuple(rate * unit_rate for unit_rate in unit_rates), end_points)
+    if variant == PREACTIVATED:
+        relu = ACTIVATIONS["relu6" if options.bounded_activation else "relu"]
+        outputs = {stride: relu(end_points[f"{scope}/unit_1/xception_module"]) for stride, scope in BLOCKS.items()}
+        return Features(relu(net), outputs, end_points)
     decoder = DEEP_DECODER if variant == "xception_71" else SHALLOW_DECODER
     low_level = {
         stride: end_points[f"{scope}/unit_1/xception_module/separable_conv2_pointwise"]
@@ -118,17 +129,21 @@ class Module(NamedTuple):
       variant, scope: together the start of its variables' names.
       norm: batch norm.
       bounded: ReLU6 and clipping instead of ReLU.
+      preactivated: the shortcut takes the activated input, and no block activates inside.
     """
 
     variant: str
     scope: str
     norm: Norm
     bounded: bool
+    preactivated: bool
 
     def __call__(self, inputs, block: XceptionBlock, stride: int, rates: tuple[int, ...], end_points: dict):
         """inputs [B, H, W, C] -> [B, H/stride, W/stride, C']; adds its parts to `end_points`."""
+        if self.preactivated:
+            inputs = ACTIVATIONS["relu6" if self.bounded else "relu"](inputs)
         net = inputs
-        activate_inside = block.shortcut == "none"
+        activate_inside = block.shortcut == "none" and not self.preactivated
         for index, (channels, rate) in enumerate(zip(block.channels, rates, strict=True), start=1):
             name = f"separable_conv{index}"
             net = self._separable(net, name, channels, stride if index == 3 else 1, rate, activate_inside)

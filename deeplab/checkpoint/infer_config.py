@@ -36,7 +36,7 @@ _VARIANTS = {
     "pnasnet": "nas_pnasnet",
     "hnasnet": "nas_hnasnet",
 }
-_SAME_NAME = re.compile(r"xception_\d+|resnet_v[12]_(5_)?\d+|drn_d_\d+")
+_SAME_NAME = re.compile(r"xception_\d+(_preactivated)?|resnet_v[12]_(5_)?\d+|drn_d_\d+")
 _STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
 # Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
 _STRIDE_8_CHANNELS = {

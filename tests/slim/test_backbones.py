@@ -39,7 +39,13 @@ def test_every_backbone_of_the_reference_is_there():
         *("resnet_v1_101_beta", "xception_41", "xception_65", "xception_71", "nas_pnasnet", "nas_hnasnet"),
     }
     added = {"mobilenet_v3_large", "mobilenet_v3_small", "resnet_v2_50", "resnet_v2_101", "drn_d_54"}
-    added |= {"mobilenet_v2_prepadded", "mobilenet_v2_prepadded_valid", "resnet_v1_5_50", "resnet_v1_5_101"}
+    added |= {
+        "xception_65_preactivated",
+        "mobilenet_v2_prepadded",
+        "mobilenet_v2_prepadded_valid",
+        "resnet_v1_5_50",
+        "resnet_v1_5_101",
+    }
     assert set(slim.names()) == reference | added
 
 
