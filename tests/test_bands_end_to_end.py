@@ -4,6 +4,7 @@ The commands run in this process, one after the other, on scenes that take secon
 """
 
 import importlib.util
+import io
 import json
 
 import numpy as np
@@ -15,15 +16,23 @@ from support.errors import raises
 from deeplab import Segmenter, build_data, eval, export_model, predict, train, vis
 from deeplab.config import run_file
 from deeplab.data import dataset as datasets
+from deeplab.data import records
+from deeplab.export.formats import FORMATS
 from deeplab.inference.load import load
 
-ONNX_FORMATS = ("onnx", "onnx_dynamic")
-if any(importlib.util.find_spec(name) is None for name in ("onnx", "tf2onnx", "onnxruntime")):
-    ONNX_FORMATS = ()
-NEEDS_ONNX = pytest.mark.skipif(not ONNX_FORMATS, reason="the extra onnx is not installed")
+HAS_RASTERIO = importlib.util.find_spec("rasterio") is not None  # then images and masks are GeoTIFF, else arrays
+OPTIONAL = ("onnx", "onnx_dynamic", "openvino", "mnn")  # what extras bring
+MISSING = {name: ", ".join(FORMATS.get(name).missing()) for name in OPTIONAL}
+AVAILABLE = [name for name in OPTIONAL if not MISSING[name]]
 EXPORTS = (
     *("frozen_inference_graph.pb", "saved_model", "model.tflite", "model.keras"),
-    *(pytest.param(file, marks=NEEDS_ONNX) for file in ("model.onnx", "model_dynamic.onnx")),
+    *(
+        pytest.param(
+            FORMATS.get(name).usual_name,
+            marks=pytest.mark.skipif(name not in AVAILABLE, reason=f"an extra is not installed: {MISSING[name]}"),
+        )
+        for name in OPTIONAL
+    ),
 )
 
 pytestmark = pytest.mark.xdist_group("bands")  # one training serves all tests
@@ -41,8 +50,11 @@ def work(tmp_path_factory):
     """A folder with records, a training and its exports."""
     folder = tmp_path_factory.mktemp("bands")
     images, masks = band_scenes.write_arrays(folder, 10)
-    data = {"image_folder": images, "mask_folder": masks, "class_names": ",".join(band_scenes.CLASSES)}
-    run(build_data, "folder", **data, output_dir=folder / "records", bands="all", num_shards=1)
+    data = {"class_names": ",".join(band_scenes.CLASSES), "bands": "all", "num_shards": 1}
+    if HAS_RASTERIO:
+        images, masks = band_scenes.write_geotiffs(folder, 6)
+        data |= {"tile_size": 49, "tile_overlap": 8, "group_by": "^(scene[0-9]+)_"}
+    run(build_data, "folder", image_folder=images, mask_folder=masks, output_dir=folder / "records", **data)
     run(
         train,
         dataset_dir=folder / "records",
@@ -61,10 +73,30 @@ def work(tmp_path_factory):
         checkpoint_path=folder / "run",
         export_path=folder / "export",
         crop_size="49,57",
-        formats=",".join(["frozen_graph,saved_model,litert,keras", *ONNX_FORMATS]),
+        formats=",".join(["frozen_graph,saved_model,litert,keras", *AVAILABLE]),
         dataset_dir=folder / "records",
     )
     return folder
+
+
+@pytest.mark.skipif(not HAS_RASTERIO, reason="the extra `geo` is not installed")
+def test_records_hold_the_tiles_of_geotiffs(work):
+    """Values and labels are those of the files, window by window; all scenes of a group are in one split."""
+    groups = {}
+    for split, number in datasets.load(work / "records" / "dataset.yml").splits.items():
+        shards = records.list_shards(work / "records", split)
+        tiles = [record for shard in shards for record in records.read_shard(shard)]
+        assert len(tiles) == number
+        for tile in tiles:
+            name, top, left = tile[records.FILENAME].decode().rsplit("_", 2)
+            groups.setdefault(name.partition("_")[0], set()).add(split)
+            pixels, label = band_scenes.large_scene(2 * int(name[5]) + int(name[7]))
+            label[:6, :9] = 255
+            window = np.s_[int(top) : int(top) + 49, int(left) : int(left) + 49]
+            np.testing.assert_array_equal(records.decode_values(tile), pixels[window])
+            held = np.asarray(Image.open(io.BytesIO(tile[records.LABEL])))
+            np.testing.assert_array_equal(held, label[window])
+    assert sorted(groups) == ["scene0", "scene1", "scene2"] and all(len(splits) == 1 for splits in groups.values())
 
 
 def test_the_training_knows_the_bands_of_the_records(work):
@@ -83,7 +115,7 @@ def test_it_learns_what_no_band_alone_tells(work):
 def test_drawings_show_the_bands_as_colors(work):
     run(vis, model=work / "run", dataset_dir=work / "records", vis_logdir=work / "vis")
     shown = np.asarray(Image.open(next((work / "vis" / "segmentation_results").glob("*_image.png"))))
-    assert shown.shape == (48, 56, 3) and shown.std() > 20
+    assert shown.shape == ((49, 49, 3) if HAS_RASTERIO else (48, 56, 3)) and shown.std() > 20
 
 
 @pytest.mark.parametrize("file", EXPORTS)
@@ -116,7 +148,8 @@ def test_predict_reads_the_same_files(work):
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_a_geotiff_becomes_a_geotiff_of_the_same_place(work, tmp_path):
+@pytest.mark.parametrize("model", ["run", "export/frozen_inference_graph.pb"])
+def test_a_geotiff_becomes_a_geotiff_of_the_same_place(work, tmp_path, model):
     rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
     pixels, label = band_scenes.scene(150, 130, 77)
     pixels[:10, :10] = 0
@@ -125,12 +158,12 @@ def test_a_geotiff_becomes_a_geotiff_of_the_same_place(work, tmp_path):
     with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", **place, **size) as file:
         file.write(pixels.transpose(2, 0, 1))
     out = tmp_path / "out"
-    flags = {"model": work / "run", "input": tmp_path / "scene.tif", "tile_size": 65, "tile_overlap": 16}
+    flags = {"model": work / model, "input": tmp_path / "scene.tif", "tile_size": 65, "tile_overlap": 16}
     run(predict, **flags, output_dir=out)
     with rasterio.open(out / "mask" / "scene.tif") as file:
         mask = file.read(1)
         assert (file.crs, file.transform, file.nodata) == (rasterio.CRS.from_epsg(32632), place["transform"], 255)
-    whole = Segmenter(work / "run", tile_size=65, tile_overlap=16)(pixels).labels
+    whole = Segmenter(work / model, tile_size=65, tile_overlap=16)(pixels).labels
     np.testing.assert_array_equal(mask[10:], whole[10:])
     assert (mask[:10, :10] == 255).all() and (mask == label)[10:].mean() > 0.8
     assert (out / "overlay" / "scene.png").exists()

@@ -40,6 +40,8 @@ def scale_values(image: Tensor, bands: ImageBands) -> Tensor:
         return values
     low, high = np.array(bands.low, np.float32), np.array(bands.high, np.float32)
     scaled = tf.clip_by_value((values - low) * (np.float32(255) / (high - low)), 0.0, 255.0)
+    if bands.dtype != "float32":  # whole numbers are never NaN, which not every export format can ask
+        return scaled
     return tf.where(tf.math.is_nan(values), tf.zeros_like(scaled), scaled)
 
 

@@ -33,3 +33,38 @@ def write_arrays(folder: pathlib.Path, number: int, height: int = 48, width: int
         np.save(images / f"s{index:02d}.npy", image)
         Image.fromarray(label).save(masks / f"s{index:02d}.png")
     return str(images), str(masks)
+
+
+def large_scene(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint16 [96, 112, 4] and label uint8 [96, 112] of four scenes side by side; a corner has no value."""
+    parts = [scene(48, 56, 50 + 4 * index + part) for part in range(4)]
+    image, label = (
+        np.concatenate([np.concatenate(side[:2], axis=1), np.concatenate(side[2:], axis=1)])
+        for side in zip(*parts, strict=True)
+    )
+    image[:6, :9] = 0
+    return image, label
+
+
+def write_geotiffs(folder: pathlib.Path, number: int) -> tuple[str, str]:
+    """Large scenes as GeoTIFF in tiles, and their masks; the folders of both.
+
+    Raises:
+      ImportError: rasterio is not installed.
+    """
+    import rasterio
+
+    places = folder / "scenes", folder / "labels"
+    for place in places:
+        place.mkdir(parents=True)
+    for index in range(number):
+        image, label = large_scene(index)
+        north = rasterio.transform.from_origin(500_000 + 1000 * index, 5_200_000, 10, 10)
+        usual = {"driver": "GTiff", "crs": "EPSG:32632", "transform": north, "height": 96, "width": 112}
+        tiles = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
+        name = f"scene{index // 2}_{index % 2}.tif"
+        with rasterio.open(places[0] / name, "w", count=4, dtype="uint16", nodata=0, **usual, **tiles) as file:
+            file.write(image.transpose(2, 0, 1))
+        with rasterio.open(places[1] / name, "w", count=1, dtype="uint8", **usual) as file:
+            file.write(label, 1)
+    return str(places[0]), str(places[1])

@@ -20,7 +20,7 @@ from support.errors import raises
 from deeplab.build_data import COMMAND, build_data
 from deeplab.config.conversion_config import LabelConfig, RecordConfig, SplitConfig
 from deeplab.data import dataset as datasets
-from deeplab.data import records
+from deeplab.data import geotiff, records
 from deeplab.data.conversion import beam, local
 from deeplab.data.conversion.splits import read_sources
 from deeplab.data.conversion.summary import fraction_table
@@ -761,6 +761,22 @@ class TestBands:
             label = cv2.imdecode(np.frombuffer(record[records.LABEL], np.uint8), cv2.IMREAD_UNCHANGED)
             np.testing.assert_array_equal(label, cv2.imread(f"{masks}/{stem}.png", cv2.IMREAD_UNCHANGED)[part])
         assert sum(map(len, of_split.values())) == 4 * 3 * 2
+
+    def test_no_more_than_a_tile_of_a_tiff_is_read_at_once(self, tmp_path, monkeypatch):
+        """So the memory of a build does not grow with its images, masks included."""
+        pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
+        images, masks = band_scenes.write_geotiffs(tmp_path, 2)
+        read, sizes = geotiff._read, set()
+
+        def watched(dataset, numbers, window):
+            sizes.add(window[2:] if window else (dataset.height, dataset.width))
+            return read(dataset, numbers, window)
+
+        monkeypatch.setattr(geotiff, "_read", watched)
+        config = BuildFolderConfig(image_folder=images, mask_folder=masks)
+        settings = RecordConfig(num_shards=1, bands="all", tile_size=40)
+        build("folder", config, tmp_path, LabelConfig(num_classes=3), settings, SplitConfig(train_pct=1.0))
+        assert sizes == {(1, 1), (40, 40)} and len(self.values(tmp_path)) == 2 * 3 * 3
 
     @pytest.mark.parametrize(
         ("settings", "code", "field"),
