@@ -11,10 +11,10 @@ itself as well. Ends with a `deeplab predict` line for your own images. After a 
 the same line resumes: finished stages are skipped, and the training goes on from its last checkpoint. Data that are
 unfit for training end it with exit code 3 before the training.
 
-The recipe: MobileNetV2 with ImageNet weights (downloaded once), output stride 16, momentum, learning rate .007; from
-scratch Adam, .002; the crop size and the class weights that the check recommends. Flags replace any of it. The training
-evaluates itself; the best checkpoint is evaluated and exported. OUTPUT holds tfrecord/, check.html, train/, eval/,
-export/, and fit.json: which stages are done.
+The training uses `deeplab train --recipe=auto`: it chooses backbone, weights, crop, batch, learning rate, augmentation,
+class weights and length for the data and this machine, and prints why. Flags replace any of it. The training
+evaluates itself; the best checkpoint is evaluated and exported. OUTPUT holds tfrecord/, check.html,
+train/ (with recipe.yml), eval/, export/, and fit.json: which stages are done.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 import pathlib
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,7 +42,6 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.run_file import show
 from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.data import dataset as datasets
-from deeplab.losses.class_balance import recommended_weights, value_text
 from deeplab.utils import installation
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
@@ -52,12 +49,12 @@ from deeplab.utils.locks import folder_lock
 
 STATE_FILE = "fit.json"
 _MODULES = {"export": "export_model"}
-_FROM_CHECKPOINT = {"base_learning_rate": 0.007}
-_FROM_SCRATCH = {"optimizer": "adam", "adam_learning_rate": 0.002}
+_OF_TRAIN = (
+    *("tf_initial_checkpoint", "training_number_of_steps", "eval_every", "train_crop_size", "train_batch_size"),
+    *("min_scale_factor", "max_scale_factor", "random_seed"),
+)
 _MAX_EXPORT_SIDE = 1025  # a frozen graph pads every image to its crop
 _EXPORTS = ("frozen_graph", "saved_model", "litert", "onnx")
-_TRIAL_STEPS, _TRIAL_LINE = 30, 10  # the first ten steps include the compilation
-_FRACTION_OF_STEPS = 0.9  # of the time for the training; the rest is compilation, evaluations and checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,27 +65,20 @@ class Stage:
       command: its name after `deeplab`.
       words: gives what follows the name, once the stages before it are done.
       result: a file that it writes.
-      name: its name in fit.json, where that is not the command's.
       after: called when the command has ended; makes `result` from what it wrote.
     """
 
     command: str
     words: Callable[[], list[str]]
     result: pathlib.Path
-    name: str = ""
     after: Callable[[], None] | None = None
-
-    @property
-    def key(self) -> str:
-        return self.name or self.command
 
 
 def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list[Stage]:
     """Return the commands of the chain in their order."""
     output = pathlib.Path(config.output)
     records, train, graph = output / "tfrecord", output / "train", output / "export" / "frozen_inference_graph.pb"
-    check, report, speed = output / "check.json", output / "check.html", output / "speed.json"
-    trial = output / "trial"
+    check, report = output / "check.json", output / "check.html"
 
     def build() -> list[str]:
         settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
@@ -101,41 +91,13 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
         own = {"max_leak": given["max_leak"]} if given.get("max_leak") else {}
         return _flags(dataset_dir=records, json=check, html=report, **own)
 
-    def training(steps: int) -> dict[str, Any]:
-        advice = _read_json(check)
-        weights = recommended_weights([entry["pixels"].get("train", 0) for entry in advice["classes"]])
-        settings: dict[str, Any] = {
-            "train_crop_size": config.train_crop_size or tuple(advice["crop"]["train"]),
-            "train_batch_size": config.train_batch_size,
-            "training_number_of_steps": steps,
-            "min_scale_factor": config.min_scale_factor,
-            "max_scale_factor": config.max_scale_factor,
-            **({"label_weights": value_text(weights)} if weights else {}),
-        }
-        if config.random_seed is not None:
-            settings["random_seed"] = config.random_seed
-        if config.tf_initial_checkpoint:
-            settings |= {"tf_initial_checkpoint": config.tf_initial_checkpoint, **_FROM_CHECKPOINT}
-        else:
-            settings |= _FROM_SCRATCH
+    def train_with_recipe() -> list[str]:
+        own = {name: given[name] for name in _OF_TRAIN if given.get(name) is not None}
         chosen = _chosen(given, [ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig, CompressionConfig])
-        return {"dataset_dir": records, **settings, **chosen}
-
-    def try_speed() -> list[str]:
-        once = {"batch_norm_calibration_batches": 0, "log_steps": _TRIAL_LINE}
-        return _flags(train_logdir=trial, **training(_TRIAL_STEPS), **once)
-
-    def keep_speed() -> None:
-        write_atomically(speed, json.dumps({"seconds_per_step": _seconds_per_step(trial)}) + "\n")
-        shutil.rmtree(trial)
-
-    def full_training() -> list[str]:
-        steps = config.training_number_of_steps
         if config.minutes:
-            steps = max(1, math.floor(config.minutes * 60 * _FRACTION_OF_STEPS / _read_json(speed)["seconds_per_step"]))
-        every = config.eval_every or str(math.ceil(steps / 5))
-        evaluation = {"eval_every": every, **_split_flag(check, "eval_split")}
-        return _flags(train_logdir=train, **training(steps), **evaluation)
+            own["time_budget"] = f"{config.minutes:.6f}".rstrip("0").rstrip(".") + "min"
+        split = _split_flag(check, "eval_split")
+        return _flags(dataset_dir=records, train_logdir=train, recipe="auto", **split, **own, **chosen)
 
     def model() -> pathlib.Path:
         return train / "best" if (train / "best" / "checkpoint").is_file() else train
@@ -153,15 +115,13 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
     def note_check() -> None:
         datasets.note_errors(records, dict.fromkeys(datasets.load(records / "dataset.yml").splits, ()))
 
-    chain = [
+    return [
         Stage("build_data", build, records / "dataset.yml"),
         Stage("check_data", check_records, check, after=note_check),
-        Stage("train", try_speed, speed, "trial", keep_speed),
-        Stage("train", full_training, train / "config.yml"),
+        Stage("train", train_with_recipe, train / "config.yml"),
         Stage("eval", evaluate, output / "eval"),
         Stage("export", export, graph),
     ]
-    return chain if config.minutes else [stage for stage in chain if stage.name != "trial"]
 
 
 def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
@@ -183,23 +143,23 @@ def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
         for number, stage in enumerate(chain, 1):
             words = stage.words()
             line = shlex.join(["deeplab", stage.command, *words])
-            if not again and done.has(stage.key, line) and stage.result.exists():
+            if not again and done.has(stage.command, line) and stage.result.exists():
                 print(f"\n[{number}/{len(chain)}] done: {line}", flush=True)
                 continue
-            if stage.key == "build_data" and done.line(stage.key) not in ("", line):
-                rule = f"holds records of other settings: {done.line(stage.key)}"
+            if stage.command == "build_data" and done.line(stage.command) not in ("", line):
+                rule = f"holds records of other settings: {done.line(stage.command)}"
                 hint = "give another `output`, or remove this folder"
                 raise UserError("would-overwrite", rule, hint, where=output)
             print(f"\n[{number}/{len(chain)}] {line}", flush=True)
             again = True
-            done.begin(stage.key, line)
+            done.begin(stage.command, line)
             code = _run(stage.command, words)
             if code != OK:
                 print(f"\n{stage.command} ended with exit code {code}; what was done is kept in {output}", flush=True)
                 return code
             if stage.after:
                 stage.after()
-            done.end(stage.key)
+            done.end(stage.command)
     graph, folder = chain[-1].result, output / "predicted"
     predict = shlex.join(["deeplab", "predict", *_flags(model=graph, input="PHOTOS", output_dir=folder)])
     print(f"\nThe model is {graph}. To use it on your own images (a file or a folder in place of PHOTOS):\n  {predict}")
@@ -236,20 +196,6 @@ def _split_flag(check: pathlib.Path, field: str) -> dict[str, str]:
         hint = "`train_pct=0.8` divides the images"
         raise UserError("missing-split", "there is no split to evaluate on, such as val", hint, where=check.parent)
     return {} if others[0] == "val" else {field: others[0]}
-
-
-def _seconds_per_step(train_logdir: pathlib.Path) -> float:
-    """Return the time of a step in the last lines of a training, from its summaries."""
-    import tensorflow as tf
-
-    found = {
-        event.step: tf.make_ndarray(value.tensor).item()
-        for path in sorted(train_logdir.glob("events.*"))
-        for event in tf.compat.v1.train.summary_iterator(str(path))
-        for value in event.summary.value
-        if value.tag == "global_step/sec"
-    }
-    return 1.0 / found[max(found)]
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

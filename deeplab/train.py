@@ -6,6 +6,10 @@ Example, four minutes on two processor cores:
         --tf_initial_checkpoint=imagenet --model_variant=mobilenet_v2 --output_stride=16 \
         --train_crop_size=257,257 --train_batch_size=4 --training_number_of_steps=500 --base_learning_rate=.007
 
+On your own data, with settings that suit them and this machine:
+
+    deeplab train --dataset_dir=data/tfrecord --train_logdir=runs/mine --recipe=auto --time_budget=30min
+
 Writes checkpoints (model.ckpt-N), config.yml and TensorBoard summaries into the folder `train_logdir`. After a stop the
 same command resumes from the last checkpoint. Ctrl-C saves a checkpoint first.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import time
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -24,31 +29,41 @@ from deeplab.config.command_line import Command, Given, configs_from
 from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.model_config import ModelConfig
+from deeplab.config.recipe_config import RecipeConfig
 from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
 
-GROUPS = (
+SETTINGS = (
     *(TrainConfig, DatasetConfig, ModelConfig, LossConfig, OptimizerConfig, ResizeConfig, AugmentationConfig),
     CompressionConfig,
 )
+GROUPS = (TrainConfig, RecipeConfig, *SETTINGS[1:])
 
 
 def run(given: Given) -> None:
     """Runs the command."""
-    train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(given, GROUPS)
+    started = time.monotonic()
+    train_config, recipe_config, dataset_config, *_ = configs_from(given, GROUPS)
     datasets.require_records(dataset_config.dataset, dataset_config.dataset_dir, train_config.train_split)
     if train_config.tf_initial_checkpoint not in (IMAGENET, BEST_FOR_BACKBONE):
         require_something(train_config.tf_initial_checkpoint)
     console.import_tensorflow()
     from deeplab.training import cluster, distribution, setup
     from deeplab.training.loop import train
+    from deeplab.training.recipe_plan import Plan, plan
 
+    chosen = plan(given, SETTINGS, started) if recipe_config.is_on() else Plan(given)
+    train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(dict(chosen.given), SETTINGS)
     configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, *more)
     devices = distribution.open_devices(train_config)
     console.only_errors(not devices.is_chief)
     try:
         with cluster.explained(devices.cluster), setup.prepare(configs, devices) as (resolved, prepared):
+            resolved, prepared, chosen = chosen.settle(resolved, prepared, devices)
+            if devices.is_chief:
+                chosen.tell()
+                chosen.write(train_config.train_logdir)
             train(resolved, prepared, devices)
     finally:
         console.only_errors(False)

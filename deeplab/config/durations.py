@@ -1,7 +1,8 @@
-"""Durations of a training: steps, epochs or fractions of it, all turned into steps by `Length.steps`.
+"""Durations of a training: steps, epochs or fractions of it, all turned into steps by `Length.steps`; and times.
 
-Settings hold durations as text: `500` or `500 steps`, `2 epochs`, `0.05` or `5%` of the training. Used by the config of
-training, which checks the texts, and by the training, which knows its length. It never reads data.
+Settings hold durations as text: `500` or `500 steps`, `2 epochs`, `0.05` or `5%` of the training; times as
+`30min`. Used by the config of training, which checks the texts, and by the training, which knows its length. It never
+reads data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from deeplab.utils.errors import UserError
 
 EXAMPLES = "`500 steps`, `2 epochs`, or 0.05 for a twentieth of the training"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *(steps?|epochs?|%|)", re.ASCII)
+_TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *(s|sec|seconds?|min|minutes?|h|hours?|d|days?)", re.ASCII)
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAX_DAYS = 365
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,21 @@ def require(text: str, field: str, *, above_zero: bool = False) -> None:
 def _no_duration(text: str, field: str) -> UserError:
     rule = f"needs a number of steps, epochs or a fraction of the training, not {text!r}"
     return UserError("wrong-type", rule, EXAMPLES, field=field or None, value=text)
+
+
+def seconds(text: str, field: str = "") -> float:
+    """Return a time such as `90s`, `30min`, `1.5h` or `2 days` in seconds, above 0.
+
+    Raises:
+      UserError: it is no time, has no unit (`wrong-type`), or is 0 or longer than a year (`out-of-range`).
+    """
+    found = _TIME.fullmatch(text.strip().lower())
+    if found is None:
+        rule = f"needs a number and its unit, not {text!r}"
+        raise UserError("wrong-type", rule, "`30min`, `2h` or `90s`", field=field or None, value=text)
+    number, word = found.groups()
+    result = float(number) * _SECONDS[word[0]]
+    if not 0 < result <= _MAX_DAYS * 86400:
+        rule = f"must be above 0 and at most {_MAX_DAYS} days, not {text!r}"
+        raise UserError("out-of-range", rule, field=field or None, value=text)
+    return result

@@ -1,4 +1,4 @@
-"""Config of `fit`: the output folder, and the training settings whose defaults differ from those of `train`."""
+"""Config of `fit`: the output folder, and settings of the training that replace what its recipe chooses."""
 
 from __future__ import annotations
 
@@ -27,27 +27,40 @@ class FitConfig(Config):
     )
     minutes: float | None = setting(
         None,
-        "Time for the training: a trial of 30 steps measures the speed, which gives the number of steps.",
+        "Time for the training: a few steps are timed, which gives the number of steps.",
         above=0,
         max=100_000,
         because="that is ten weeks",
         unit="minutes",
     )
-    tf_initial_checkpoint: str = setting(
-        "imagenet",
-        "Weights to start from: a path, zoo:NAME, imagenet or best_for_backbone, which are downloaded (empty: from "
-        "scratch).",
+    tf_initial_checkpoint: str | None = setting(
+        None,
+        "Weights to start from: a path, zoo:NAME, imagenet or best_for_backbone, which are downloaded; empty: from "
+        "scratch (unset: as the recipe chooses).",
     )
-    training_number_of_steps: int = setting(2000, "Step at which the training ends.", min=1, unit="steps")
-    eval_every: str = setting(
-        "", "Evaluate the model in training this often: steps, or '1 epoch' (unset: five times in all)."
+    training_number_of_steps: int | None = setting(
+        None, "Step at which the training ends (unset: as the recipe chooses).", min=1, unit="steps"
+    )
+    eval_every: str | None = setting(
+        None, "Evaluate the model in training this often: steps, or '1 epoch' (unset: as the recipe chooses)."
     )
     train_crop_size: Size | None = setting(
-        None, "Height,width of the training crop (unset: as the check recommends).", **IMAGE_SIDE, unit="pixels"
+        None, "Height,width of the training crop (unset: as the recipe chooses).", **IMAGE_SIDE, unit="pixels"
     )
-    train_batch_size: int = setting(8, "Images per step.", min=1, max=65536, because="it would fill the memory")
-    min_scale_factor: float = setting(0.5, "Smallest scale of the augmentation.", **SCALE_FACTOR)
-    max_scale_factor: float = setting(1.5, "Largest scale of the augmentation.", **SCALE_FACTOR)
+    train_batch_size: int | None = setting(
+        None,
+        "Images per step (unset: as the recipe chooses).",
+        min=1,
+        max=65536,
+        because="it would fill the memory",
+        unit="images",
+    )
+    min_scale_factor: float | None = setting(
+        None, "Smallest scale of the augmentation (unset: as the recipe chooses).", **SCALE_FACTOR
+    )
+    max_scale_factor: float | None = setting(
+        None, "Largest scale of the augmentation (unset: as the recipe chooses).", **SCALE_FACTOR
+    )
     random_seed: int | None = setting(None, "Seed of the training (unset: a new one each time).", min=0)
     formats: Texts = setting(
         (), "Formats to export (unset: frozen_graph, saved_model, litert, and onnx if its libraries are installed)."

@@ -11,12 +11,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import yaml
 from support import band_scenes, tiny_backbone
 from support.errors import raises
 
 from deeplab import Segmenter, fit, predict
 from deeplab.checkpoint import manager
+from deeplab.config import durations
 from deeplab.data import dataset as datasets
+from deeplab.training import recipe_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ["build_data", "check_data", "train", "eval", "export"]
@@ -108,23 +111,29 @@ def test_images_of_four_bands_in_tiles_go_the_whole_way(tmp_path):
     np.testing.assert_array_equal(segmenter(first).labels, segmenter(np.load(first)[..., [3, 2, 1]]).labels)
 
 
-def test_the_recipe(fitted):
+def test_the_training_uses_the_recipe_of_train(fitted):
     train = json.loads((fitted / fit.STATE_FILE).read_text())["train"]["line"]
-    advice = json.loads((fitted / "check.json").read_text())
-    ground, disc = (entry["pixels"]["train"] for entry in advice["classes"])
-    weights = next(word for word in shlex.split(train) if word.startswith("--label_weights="))
-    low, high = map(float, weights.partition("=")[2].split(","))
-    assert high / low == pytest.approx((ground / disc) ** 0.5, rel=0.01)
-    assert "--optimizer=adam --adam_learning_rate=0.002" in train and "tf_initial_checkpoint" not in train
+    assert "--recipe=auto" in train and "--tf_initial_checkpoint= " in train and "--train_crop_size=33,33" in train
+    chosen = yaml.safe_load((fitted / "train" / recipe_plan.FILE_NAME).read_text())
+    assert (chosen["optimizer"], chosen["learning_policy"], chosen["aspp_convs_filters"]) == ("momentum", "cosine", 8)
+    assert yaml.safe_load((fitted / "train" / "config.yml").read_text())["train"]["eval_every"] == "2"
 
 
-def test_the_recipe_from_a_checkpoint_and_with_flags(folders, fitted):
+def test_only_what_was_given_replaces_the_recipe(fitted):
     config = fit.FitConfig(output=str(fitted))
     stage = next(stage for stage in fit.stages(config, {"base_learning_rate": 0.1}) if stage.command == "train")
-    words = stage.words()
-    assert "--tf_initial_checkpoint=imagenet" in words and "--base_learning_rate=0.1" in words
-    assert not any(word.startswith("--optimizer") for word in words)
-    assert "--train_crop_size=49,49" in words  # as the check recommends for images of 40x48
+    folders = [f"--dataset_dir={fitted / 'tfrecord'}", f"--train_logdir={fitted / 'train'}"]
+    assert stage.words() == [*folders, "--recipe=auto", "--base_learning_rate=0.1"]
+
+
+@pytest.mark.parametrize(
+    "minutes, budget", [(30, "30min"), (0.5, "0.5min"), (100_000, "100000min"), (1 / 3, "0.333333min")]
+)
+def test_minutes_are_a_time_budget(fitted, minutes, budget):
+    config = fit.FitConfig(output=str(fitted), minutes=minutes)
+    stage = next(stage for stage in fit.stages(config, {}) if stage.command == "train")
+    assert f"--time_budget={budget}" in stage.words()
+    assert durations.seconds(budget) == pytest.approx(60 * minutes, rel=1e-5)
 
 
 def test_a_second_run_skips_what_is_done(fitted, folders, capsys):
@@ -145,7 +154,7 @@ def test_more_steps_resume_the_training(fitted, folders, tmp_path, capsys):
     assert manager.latest(output / "train").step == 3
     best = json.loads((output / "train" / "best" / "best.json").read_text())
     assert json.loads((output / "eval" / "metrics.json").read_text())["step"] == best["step"]
-    assert len((output / "train" / "history.csv").read_text().splitlines()) == 4  # evaluated after each step
+    assert len((output / "train" / "history.csv").read_text().splitlines()) == 3  # evaluated at each end
 
 
 def test_other_labels_need_another_folder(fitted, folders, capsys):
@@ -257,12 +266,10 @@ def test_a_format_with_its_flags_and_a_time_limit(folders, tmp_path, capsys):
     words = ["coco", f"--output={output}", *(f"--{name}={value}" for name, value in chosen.items())]
     assert fit.COMMAND.main([*words, "--minutes=0.01"]) == 0
     ran, _ = lines_of(capsys.readouterr().out)
-    assert names_of(ran) == [*STAGES[:2], "train", *STAGES[2:]]
-    assert shlex.split(ran[0])[2] == "coco" and "--eval_split=test" in ran[3] and "--eval_split=test" in ran[4]
-    seconds = json.loads((output / "speed.json").read_text())["seconds_per_step"]
-    steps = manager.latest(output / "train").step
-    assert steps == max(1, int(0.01 * 60 * 0.9 / seconds)) and f"--training_number_of_steps={steps}" in ran[3]
-    assert "best" in ran[4] and not (output / "trial").exists()
+    assert names_of(ran) == STAGES
+    assert shlex.split(ran[0])[2] == "coco" and "--eval_split=test" in ran[2] and "--eval_split=test" in ran[3]
+    assert "--time_budget=0.01min" in ran[2] and "best" in ran[3]
+    assert manager.latest(output / "train").step == 1  # at least one step, however little time there is
     assert fit.COMMAND.main([*words, "--minutes=0.01"]) == 0
     assert lines_of(capsys.readouterr().out)[0] == []
 

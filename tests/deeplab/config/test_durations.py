@@ -61,3 +61,39 @@ def test_intervals_are_above_zero(text):
     with raises("wrong-type", "eval_every"):
         TrainConfig("run", eval_every=text)
     durations.require(text, "warmup")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("30min", 1800),
+        ("30 minutes", 1800),
+        ("1.5h", 5400),
+        ("2 days", 172800),
+        (" 5 M", None),
+        ("1 H", 3600),
+    ],
+)
+def test_times_in_seconds(text, seconds):
+    if seconds is None:
+        with raises("wrong-type", "time_budget"):
+            durations.seconds(text, "time_budget")
+    else:
+        assert durations.seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("30", "wrong-type"),
+        ("soon", "wrong-type"),
+        ("-1h", "wrong-type"),
+        ("0min", "out-of-range"),
+        ("9999d", "out-of-range"),
+    ],
+)
+def test_other_times_are_refused(text, code):
+    with raises(code, "time_budget") as caught:
+        durations.seconds(text, "time_budget")
+    assert caught.value.value == text

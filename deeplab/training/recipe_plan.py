@@ -1,0 +1,335 @@
+"""The recipe at work: collects facts, remembers, times steps, and writes down what was chosen.
+
+`plan` comes before the training is prepared, and completes what was given; `Plan.settle` comes after, and fixes the
+number of steps by a time budget. A training that has begun keeps its choices, which it reads from `config.yml`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import textwrap
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from deeplab.checkpoint import manager, zoo
+from deeplab.config import run_file
+from deeplab.config.command_line import read_config_file
+from deeplab.config.fields import fields_of, make
+from deeplab.config.model_config import ModelConfig
+from deeplab.config.recipe_config import RecipeConfig
+from deeplab.data import dataset as datasets
+from deeplab.data import records
+from deeplab.data.dataset import Dataset
+from deeplab.training import distribution, loop, memory, recipe, setup
+from deeplab.training.recipe import Choice, DataFacts, MachineFacts, Size
+from deeplab.training.setup import Prepared, TrainingConfigs
+from deeplab.training.step import make_train_step
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+from deeplab.utils.files import write_atomically
+
+FILE_NAME = "recipe.yml"  # in the training folder
+NOT_IN_RECIPE = ("train_logdir", "recipe", "time_budget", "allow_changes")
+
+_SIZE_SAMPLE = 200  # records of which sizes are read
+_WARM_UP_STEPS = 3  # the first step compiles
+_TIMED_STEPS, _TIMED_SECONDS = 20, 10.0  # whichever comes first
+_MARGIN = 0.97  # of the remaining time, for what is not foreseen
+_END_SECONDS = 3.0  # checkpoints and the report
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen for a training.
+
+    Attributes:
+      given: what was given, completed by the choices; without the recipe's own settings.
+      choices: the choices with their reasons; empty where a begun training remembers them.
+      facts: of data and machine; None where nothing was chosen from them.
+      explicit: what was given.
+      budget: seconds that the training may take, counted from `started`; 0 = no limit, or the length is remembered.
+      started: when the command began, by `time.monotonic`.
+    """
+
+    given: Mapping[str, Any]
+    choices: Sequence[Choice] = ()
+    facts: tuple[DataFacts, MachineFacts] | None = None
+    explicit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    budget: float = 0.0
+    started: float = 0.0
+
+    def settle(self, configs: TrainingConfigs, prepared: Prepared) -> tuple[TrainingConfigs, Prepared, Plan]:
+        """Fixes the length of the training by its time budget; returns all three as they are where there is none.
+
+        Args:
+          configs, prepared: of a training that has not begun.
+        """
+        if not self.budget or prepared.resumed:
+            return configs, prepared, self
+        seconds, start = time_steps(configs, prepared)
+        evaluates = bool(configs.train.eval_every) or any(choice.name == "eval_every" for choice in self.choices)
+        left = self.budget - (time.monotonic() - self.started)
+        steps = steps_within(left, seconds, start, evaluates)
+        console.note(
+            f"a step takes {seconds:.2f} s: {steps} steps in the {console.duration(left)} that are left of "
+            f"`time_budget`, with time for evaluations and checkpoints"
+        )
+        choices: Sequence[Choice] = [Choice("training_number_of_steps", steps, "fits into `time_budget`")]
+        if self.facts:
+            choices = recipe.choose(*self.facts, self.explicit, no_weights, steps)
+        names = {choice.name for choice in (*self.choices, *choices)}
+        configs = with_values(configs, names, {choice.name: choice.value for choice in choices})
+        length = dataclasses.replace(prepared.length, total_steps=steps)
+        plan = dataclasses.replace(self, choices=choices)
+        return configs, dataclasses.replace(prepared, length=length), plan
+
+    def tell(self) -> None:
+        """Prints the choices with their reasons."""
+        if self.facts and self.choices:
+            data, machine = self.facts
+            rows = recipe.table(self.choices)
+            text = console.table([(console.spelled(name), reason) for name, reason in rows], ("chosen", "why"))
+            console.note(f"recipe for {data.text()}; {machine.text()}\n{text}")
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Writes `recipe.yml` into a training folder: all choices and what was given, for `config`."""
+        if self.choices:
+            path = pathlib.Path(folder) / FILE_NAME
+            write_atomically(path, file_text(self.choices, self.explicit, self.facts))
+            console.note(f"{path} has these settings: edit it, and use it with `config={path}`")
+
+
+def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Plan:
+    """Return the settings of a training, completed by what suits its data and this machine.
+
+    Args:
+      given: settings by name, each in its field's type.
+      groups: the config dataclasses of the training.
+      started: when the command began, by `time.monotonic`.
+
+    Raises:
+      UserError: a length is given beside a time budget (`conflicting-settings`), or the records cannot be read.
+    """
+    config = make(RecipeConfig, given)
+    explicit = {name: value for name, value in given.items() if name not in fields_of([RecipeConfig])}
+    budget = config.budget_seconds()
+    for name in ("training_number_of_steps", "training_epochs"):
+        if budget and explicit.get(name):
+            rule = f"sets the number of steps, as does `{name}`"
+            raise UserError("conflicting-settings", rule, "leave one of them out", field="time_budget")
+    remembered = remembered_settings(given["train_logdir"], groups)
+    if remembered:
+        console.note(f"the settings are those that the training in {given['train_logdir']} began with")
+        return Plan({**remembered, **explicit})
+    if config.recipe == "none":
+        return Plan(explicit, explicit=explicit, budget=budget, started=started)
+    dataset = datasets.find(explicit.get("dataset", ""), explicit["dataset_dir"])
+    facts = data_facts(dataset, explicit), machine_facts()
+    choices = recipe.choose(*facts, explicit, no_weights)
+    if budget:  # the length is not known yet
+        choices = [choice for choice in choices if choice.name not in ("training_number_of_steps",)]
+    completed = {**{choice.name: choice.value for choice in choices}, **explicit}
+    return Plan(completed, choices, facts, explicit, budget, started)
+
+
+def remembered_settings(folder: str | os.PathLike, groups: Sequence[type]) -> dict[str, Any]:
+    """Return all settings of the training that a folder holds; empty where none has begun."""
+    path = pathlib.Path(folder) / run_file.FILE_NAME
+    if not path.is_file() or not manager.all_checkpoints(folder):
+        return {}
+    return read_config_file(str(path), groups)
+
+
+def with_values(configs: TrainingConfigs, names: Collection[str], values: Mapping[str, Any]) -> TrainingConfigs:
+    """Return configs in which the named settings have these values, or their defaults where there is none."""
+    changed: dict[str, Any] = {}
+    for part in dataclasses.fields(configs):
+        group = getattr(configs, part.name)
+        own = {
+            field.name: values.get(field.name, field.default)
+            for field in dataclasses.fields(group)
+            if field.name in names
+        }
+        changed[part.name] = dataclasses.replace(group, **own)
+    return dataclasses.replace(configs, **changed)
+
+
+# ---- facts ---------------------------------------------------------------------------------------------
+
+
+def data_facts(dataset: Dataset, given: Mapping[str, Any]) -> DataFacts:
+    """Return what is known of a dataset: from `dataset.yml`, and sizes from some of the records.
+
+    Raises:
+      UserError: the training split is missing, or its records are damaged.
+    """
+    folder, split = given["dataset_dir"], given.get("train_split", "train")
+    shards = records.list_shards(folder, split)
+    evaluated = evaluated_split(folder, split, given.get("eval_split"))
+    others = records.list_shards(folder, evaluated) if evaluated else []
+    size = median_size(shards, dataset, split)
+    return DataFacts(
+        images=records.count(shards),
+        size=size,
+        num_classes=dataset.num_classes,
+        pixels=tuple(dataset.pixels.get(split, ())),
+        channels=dataset.image_bands.channels,
+        is_rgb=dataset.image_bands.is_rgb,
+        evaluated_split=evaluated,
+        evaluated_images=records.count(others),
+        evaluated_size=median_size(others, dataset, evaluated) if others else size,
+    )
+
+
+def evaluated_split(folder: str | os.PathLike, train_split: str, wanted: str | None = None) -> str:
+    """Return the split to evaluate on: the wanted one, val, or the first that is not for training; "" without any."""
+    if wanted:
+        return wanted
+    others = [name for name in records.shards_by_split(folder) if name != train_split and "train" not in name]
+    return min(others, key=lambda name: (name != "val", name), default="")
+
+
+def median_size(shards: Sequence[str], dataset: Dataset, split: str) -> Size:
+    """Return the median height and width over some records of all shards; of `dataset.yml` where records have none."""
+    each = math.ceil(_SIZE_SAMPLE / len(shards))
+    sample = itertools.chain.from_iterable(itertools.islice(records.read_shard(path), each) for path in shards)
+    sizes = [(int(record.get(records.HEIGHT, 0)), int(record.get(records.WIDTH, 0))) for record in sample]
+    known = [size for size in sizes if min(size) > 0]
+    if known:
+        height, width = np.median(known, axis=0).astype(int).tolist()
+        return height, width
+    limits = dataset.size_range.get(split)
+    if limits is None:
+        return 513, 513
+    return (limits.min_height + limits.max_height) // 2, (limits.min_width + limits.max_width) // 2
+
+
+def machine_facts() -> MachineFacts:
+    """Return what is known of this machine."""
+    gpus = tf.config.list_physical_devices("GPU")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not gpus:
+        return MachineFacts(0, memory.available(), "", cores)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    capability = min(detail.get("compute_capability", (0, 0)) for detail in details)
+    half = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else ""
+    return MachineFacts(len(gpus), _gpu_memory(), half, cores)
+
+
+def _gpu_memory() -> float | None:
+    """Bytes of the smallest GPU, as the driver's own program tells; None without it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        words = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        printed = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+        return min(float(line) for line in printed.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def no_weights(model: Mapping[str, Any]) -> str:
+    """Return why a model cannot start from ImageNet weights; empty where it can. Downloads them, once."""
+    if model["input_channels"] != 3:
+        return f"ImageNet weights are for 3 channels, not {model['input_channels']}"
+    try:
+        config = ModelConfig(model_variant=model["model_variant"], depth_multiplier=model["depth_multiplier"])
+        weights = zoo.imagenet_weights(config)
+        if isinstance(weights, str) and zoo.is_name(weights):
+            zoo.fetch(weights)
+    except UserError as error:
+        if error.code in ("no-imagenet-weights", "download-failed"):
+            return f"no ImageNet weights for {model['model_variant']} ({error.code}: {error.rule})"
+        raise
+    return ""
+
+
+# ---- time ----------------------------------------------------------------------------------------------
+
+
+def steps_within(left: float, seconds: float, start: float, evaluates: bool) -> int:
+    """Return how many steps fit into a time, at least 1.
+
+    Args:
+      left: seconds for the whole training, from now.
+      seconds: of a step.
+      start: seconds until the second step: the model is built and compiled.
+      evaluates: evaluations take their fraction, too.
+    """
+    per_step = seconds * (1 + (recipe.EVALUATION_FRACTION if evaluates else 0))
+    available = left * _MARGIN - start - _END_SECONDS
+    return max(1, math.floor(available / per_step))
+
+
+def time_steps(configs: TrainingConfigs, prepared: Prepared) -> tuple[float, float]:
+    """Return the seconds of a training step, and those until the second one; the weights are thrown away.
+
+    The batches are those of the training, so that a slow input pipeline shows.
+    """
+    console.note("timing a few steps")
+    began = time.monotonic()
+    distribution.allow_memory_growth()
+    strategy = distribution.make_strategy(configs.train.num_clones)
+    keras.utils.set_random_seed(prepared.seed)
+    trainer = loop.make_trainer(configs, prepared, strategy)
+    step_function = make_train_step(trainer, strategy)
+    batches = iter(setup.training_batches(configs, prepared.dataset, prepared.shards, strategy, prepared.seed))
+    start, seconds = 0.0, []
+    for step in range(_WARM_UP_STEPS + _TIMED_STEPS):
+        before = time.monotonic()
+        results = step_function(next(batches), tf.constant(step, tf.int64))
+        float(results["total_loss"])
+        now = time.monotonic()
+        start = start or now - began
+        if step >= _WARM_UP_STEPS:
+            seconds.append(now - before)
+        if sum(seconds) > _TIMED_SECONDS:
+            break
+    return sum(seconds) / len(seconds), start
+
+
+# ---- the file ------------------------------------------------------------------------------------------
+
+
+def file_text(
+    choices: Sequence[Choice], explicit: Mapping[str, Any], facts: tuple[DataFacts, MachineFacts] | None
+) -> str:
+    """The text of `recipe.yml`: a setting per line, below the reason for its value."""
+    return "\n".join(_lines(choices, explicit, facts)) + "\n"
+
+
+def _lines(
+    choices: Sequence[Choice], explicit: Mapping[str, Any], facts: tuple[DataFacts, MachineFacts] | None
+) -> Iterator[str]:
+    yield "# Settings of a training: edit them, and use them with --config=FILE. Flags on the command line win."
+    if facts:
+        yield from _comment(f"Chosen by --recipe=auto for {facts[0].text()}; {facts[1].text()}.")
+    given = {name: value for name, value in explicit.items() if name not in NOT_IN_RECIPE}
+    if given:
+        yield from ("", "# Given on the command line or in a file.", *(_setting(*item) for item in given.items()))
+    for choice in choices:
+        yield from ("", *_comment(console.spelled(choice.reason)), _setting(choice.name, choice.value))
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
+
+
+def _setting(name: str, value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    in_brackets = yaml.safe_dump([plain], default_flow_style=True, width=1 << 20).strip()
+    return f"{name}: {in_brackets[1:-1]}"
