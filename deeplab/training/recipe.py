@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deeplab.config.augmentation_config import AugmentationConfig
+from deeplab.config.fields import fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.run_file import show
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
@@ -122,18 +123,39 @@ class Choice:
     reason: str
 
 
-NoWeights = Callable[[Mapping[str, Any]], str]
-"""From values of ModelConfig, why no ImageNet weights can be had for the model; empty where they can."""
+def _none(*_: Any) -> str:
+    return ""
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the choices depend on of models.
+
+    Attributes:
+      no_weights: from values of ModelConfig, why no ImageNet weights can be had for the model; empty where they can.
+      has_decoder: whether the backbone of a name has features of stride 4 for a decoder.
+      initial: settings of the model in an initial checkpoint that was given, as far as it tells them.
+      keeps_head: that checkpoint has a head, which is to be restored.
+    """
+
+    no_weights: Callable[[Mapping[str, Any]], str] = _none
+    has_decoder: Callable[[str], bool] = _always
+    initial: Mapping[str, Any] = field(default_factory=dict)
+    keeps_head: bool = False
 
 
 class _Chooser:
-    """Collects choices; a setting that was given keeps its value."""
+    """Collects choices; a setting that was given keeps its value, and so does one that was chosen before."""
 
     def __init__(self, given: Mapping[str, Any]):
         self._given, self.choices = dict(given), dict[str, Choice]()
 
     def choose(self, name: str, value: Any, reason: str) -> None:
-        if name not in self._given:
+        if name not in self._given and name not in self.choices:
             self.choices[name] = Choice(name, value, reason)
 
     def __getitem__(self, name: str) -> Any:
@@ -146,9 +168,10 @@ class _Chooser:
 
 
 _DEFAULTS = {
-    field: getattr(config, field)
-    for config in (ModelConfig(), OptimizerConfig(), TrainConfig(), LossConfig(), AugmentationConfig())
-    for field in type(config).__dataclass_fields__
+    name: each.default
+    for name, (each, _) in fields_of(
+        (ModelConfig, OptimizerConfig, TrainConfig, LossConfig, AugmentationConfig)
+    ).items()
 }
 
 
@@ -156,7 +179,7 @@ def choose(
     data: DataFacts,
     machine: MachineFacts,
     given: Mapping[str, Any],
-    no_weights: NoWeights,
+    models: ModelFacts,
     steps: int | None = None,
 ) -> list[Choice]:
     """Return a value and a reason for each setting that was not given and should not be the default.
@@ -165,13 +188,17 @@ def choose(
       data: of the dataset.
       machine: on which it is trained.
       given: values of settings by name, each in its field's type.
-      no_weights: tells whether ImageNet weights can be had.
+      models: what can be had and built.
       steps: length of the training where a time gives it; None = it is chosen, too.
     """
     chosen = _Chooser(given)
-    _starting_point(chosen, machine, no_weights)
+    for name, value in models.initial.items():
+        if value != _DEFAULTS[name]:
+            chosen.choose(name, value, "as in the initial checkpoint")
+    _starting_point(chosen, data, machine, models)
     _input_size(chosen, data, machine)
-    _head(chosen)
+    if not models.keeps_head:
+        _head(chosen, models)
     _optimizer(chosen)
     _what_it_sees(chosen, data)
     _loss(chosen, data)
@@ -212,21 +239,24 @@ def evaluations(data: DataFacts, steps: int, batch: int, crop: Size, recalibrate
 # ---- choices -------------------------------------------------------------------------------------------
 
 
-def _starting_point(chosen: _Chooser, machine: MachineFacts, no_weights: NoWeights) -> None:
+def _starting_point(chosen: _Chooser, data: DataFacts, machine: MachineFacts, models: ModelFacts) -> None:
     """Backbone and its weights, precision, devices."""
     enough = machine.memory is None or machine.memory >= _LARGE_BACKBONE_MEMORY
-    if machine.gpus and enough and not chosen.is_given("depth_multiplier"):
-        chosen.choose("model_variant", _LARGE_BACKBONE, "a GPU: it is more exact than MobileNetV2 and slower")
+    if models.keeps_head:
+        pass  # the backbone is that of the checkpoint
+    elif machine.gpus and enough and not chosen.is_given("depth_multiplier"):
+        chosen.choose("model_variant", _LARGE_BACKBONE, "a GPU: it is more exact than MobileNetV2, and slower")
     else:
-        chosen.choose("model_variant", _SMALL_BACKBONE, "the backbone that learns most in the time of a small machine")
+        chosen.choose("model_variant", _SMALL_BACKBONE, "learns most in the time of a small machine")
     if not chosen.is_given("tf_initial_checkpoint"):
-        reason = no_weights({name: chosen[name] for name in ("model_variant", "depth_multiplier", "input_channels")})
+        model = {name: chosen[name] for name in ("model_variant", "depth_multiplier")}
+        reason = models.no_weights({**model, "input_channels": data.channels})
         if reason:
             chosen.choose("tf_initial_checkpoint", "", f"from scratch: {reason}")
         else:
             chosen.choose("tf_initial_checkpoint", "imagenet", "weights that know edges, textures and objects")
     if _is_from_scratch(chosen) and chosen["model_variant"] == _SMALL_BACKBONE and not machine.gpus:
-        chosen.choose("depth_multiplier", 0.5, "from scratch half the channels learn as well, in half the time")
+        chosen.choose("depth_multiplier", 0.5, "from scratch half of the channels learn as well, in half the time")
     if machine.gpus > 1:
         chosen.choose("num_clones", machine.gpus, f"{machine.gpus} GPUs share each batch")
     if machine.half_precision:
@@ -240,14 +270,15 @@ def _is_from_scratch(chosen: _Chooser) -> bool:
 def _input_size(chosen: _Chooser, data: DataFacts, machine: MachineFacts) -> None:
     """Crop and batch, within the memory."""
     stride, longest = chosen["output_stride"], _CROP_SIDE[machine.kind]
-    median = tuple(max(_MIN_CROP_SIDE, side) for side in data.size)
-    whole = fitting_size((median[0], median[1]), stride)
-    crop = min(whole[0], fitting_size((longest, longest), stride)[0]), min(whole[1], longest)
+    sides = fitting_size((max(_MIN_CROP_SIDE, data.size[0]), max(_MIN_CROP_SIDE, data.size[1])), stride)
+    crop = min(sides[0], longest), min(sides[1], longest)
     height, width = data.size
-    seen = "holds the median image" if crop == whole else f"a part of the median image, {height}x{width}, in less time"
+    seen = "holds the median image" if crop == sides else f"a part of the median image, {height}x{width}, in less time"
     chosen.choose("train_crop_size", crop, seen)
     crop = chosen["train_crop_size"]
-    batch, reason = _BATCH[machine.kind], f"a {machine.kind.upper()} makes enough steps in its time with so many"
+    batch, reason = _BATCH[machine.kind], "a small batch gives a processor more steps in the same time"
+    if machine.gpus:
+        reason = "it makes use of a GPU, and its batch-norm statistics are stable"
     if not machine.gpus and crop[0] * crop[1] <= _PIXELS_OF_SMALL_CROPS:
         batch, reason = 2 * batch, "crops are small"
     activations = _BYTES_PER_PIXEL[is_small(chosen["model_variant"])] / (1 if chosen["precision"] == "float32" else 2)
@@ -262,14 +293,18 @@ def _input_size(chosen: _Chooser, data: DataFacts, machine: MachineFacts) -> Non
     chosen.choose("train_batch_size", batch, reason)
 
 
-def _head(chosen: _Chooser) -> None:
+def _head(chosen: _Chooser, models: ModelFacts) -> None:
     """ASPP and decoder."""
-    if chosen["aspp_with_batch_norm"]:
+    small = is_small(chosen["model_variant"])
+    filters, reason = 64 if _is_from_scratch(chosen) else 128, "enough for a small backbone, in less time than 256"
+    if not chosen["aspp_with_batch_norm"]:
+        return
+    if small:
+        chosen.choose("aspp_convs_filters", filters, reason)
+    if models.has_decoder(chosen["model_variant"]):
         chosen.choose("decoder_output_stride", (4,), "borders of objects are found again in features of stride 4")
-        if is_small(chosen["model_variant"]) and not chosen["decoder_output_is_logits"]:
-            filters = 64 if _is_from_scratch(chosen) else 128
-            chosen.choose("aspp_convs_filters", filters, "enough for a small backbone, in less time than 256")
-            chosen.choose("decoder_filters", filters, "enough for a small backbone, in less time than 256")
+    if small and chosen["decoder_output_stride"] and not chosen["decoder_output_is_logits"]:
+        chosen.choose("decoder_filters", filters, reason)
 
 
 def _optimizer(chosen: _Chooser) -> None:
@@ -303,10 +338,10 @@ def _what_it_sees(chosen: _Chooser, data: DataFacts) -> None:
         chosen.choose("min_scale_factor", low, "near the size at which images are predicted")
         chosen.choose("max_scale_factor", high, "near the size at which images are predicted")
     chosen.choose("scale_factor_step_size", 0.0, "every scale in between")
-    strength = "medium" if data.images < _FEW_IMAGES else "light"
-    chosen.choose(
-        "augmentation", strength, f"{counted(data.images, 'image')}: {'few' if strength == 'medium' else 'enough'}"
-    )
+    strength, reason = "light", "small changes of brightness, contrast and saturation"
+    if data.images < _FEW_IMAGES:
+        strength, reason = "medium", f"{counted(data.images, 'image')} must stand for all others"
+    chosen.choose("augmentation", strength, reason)
     if not data.is_rgb and chosen["augmentation"] != "none":
         for name in ("saturation", "hue", "gray"):
             chosen.choose(name, 0.0, "the images are not 8-bit RGB")

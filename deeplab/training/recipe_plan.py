@@ -7,6 +7,7 @@ number of steps by a time budget. A training that has begun keeps its choices, w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -24,17 +25,20 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
+import slim
+from deeplab import checkpoint
 from deeplab.checkpoint import manager, zoo
 from deeplab.config import run_file
 from deeplab.config.command_line import read_config_file
-from deeplab.config.fields import fields_of, make
+from deeplab.config.fields import coerce, fields_of, make
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.recipe_config import RecipeConfig
+from deeplab.config.training_config import IMAGENET
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.dataset import Dataset
 from deeplab.training import distribution, loop, memory, recipe, setup
-from deeplab.training.recipe import Choice, DataFacts, MachineFacts, Size
+from deeplab.training.recipe import Choice, DataFacts, MachineFacts, ModelFacts, Size
 from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.step import make_train_step
 from deeplab.utils import console
@@ -59,6 +63,7 @@ class Plan:
       given: what was given, completed by the choices; without the recipe's own settings.
       choices: the choices with their reasons; empty where a begun training remembers them.
       facts: of data and machine; None where nothing was chosen from them.
+      models: what can be had and built.
       explicit: what was given.
       budget: seconds that the training may take, counted from `started`; 0 = no limit, or the length is remembered.
       started: when the command began, by `time.monotonic`.
@@ -67,6 +72,7 @@ class Plan:
     given: Mapping[str, Any]
     choices: Sequence[Choice] = ()
     facts: tuple[DataFacts, MachineFacts] | None = None
+    models: ModelFacts = dataclasses.field(default_factory=ModelFacts)
     explicit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     budget: float = 0.0
     started: float = 0.0
@@ -89,7 +95,7 @@ class Plan:
         )
         choices: Sequence[Choice] = [Choice("training_number_of_steps", steps, "fits into `time_budget`")]
         if self.facts:
-            choices = recipe.choose(*self.facts, self.explicit, no_weights, steps)
+            choices = recipe.choose(*self.facts, self.explicit, self.models, steps)
         names = {choice.name for choice in (*self.choices, *choices)}
         configs = with_values(configs, names, {choice.name: choice.value for choice in choices})
         length = dataclasses.replace(prepared.length, total_steps=steps)
@@ -138,11 +144,12 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Pl
         return Plan(explicit, explicit=explicit, budget=budget, started=started)
     dataset = datasets.find(explicit.get("dataset", ""), explicit["dataset_dir"])
     facts = data_facts(dataset, explicit), machine_facts()
-    choices = recipe.choose(*facts, explicit, no_weights)
+    models = model_facts(explicit.get("tf_initial_checkpoint"))
+    choices = recipe.choose(*facts, explicit, models)
     if budget:  # the length is not known yet
         choices = [choice for choice in choices if choice.name not in ("training_number_of_steps",)]
     completed = {**{choice.name: choice.value for choice in choices}, **explicit}
-    return Plan(completed, choices, facts, explicit, budget, started)
+    return Plan(completed, choices, facts, models, explicit, budget, started)
 
 
 def remembered_settings(folder: str | os.PathLike, groups: Sequence[type]) -> dict[str, Any]:
@@ -242,6 +249,21 @@ def _gpu_memory() -> float | None:
         return None
 
 
+def model_facts(initial_checkpoint: str | None) -> ModelFacts:
+    """Return what can be had and built, and what an initial checkpoint that was given tells of its model.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    if initial_checkpoint in (None, "", IMAGENET):
+        return ModelFacts(no_weights, has_decoder)
+    source = checkpoint.open(initial_checkpoint)
+    saved = getattr(source, "config", {})
+    shaping = {name: each for name, each in fields_of([ModelConfig]).items() if each[0].metadata["shapes_weights"]}
+    own = {name: coerce(*shaping[name], saved[name]) for name in shaping if name in saved and name != "input_channels"}
+    return ModelFacts(no_weights, has_decoder, own, keeps_head="logits/semantic/weights" in source)
+
+
 def no_weights(model: Mapping[str, Any]) -> str:
     """Return why a model cannot start from ImageNet weights; empty where it can. Downloads them, once."""
     if model["input_channels"] != 3:
@@ -256,6 +278,18 @@ def no_weights(model: Mapping[str, Any]) -> str:
             return f"no ImageNet weights for {model['model_variant']} ({error.code}: {error.rule})"
         raise
     return ""
+
+
+@functools.cache
+def has_decoder(model_variant: str) -> bool:
+    """Return whether a backbone has features of stride 4, which a decoder needs; unknown ones are built to see."""
+    if model_variant.startswith(("mobilenet_v2", "xception", "resnet_")):
+        return True
+    image = keras.Input((65, 65, 3))
+    try:
+        return 4 in slim.build(model_variant, image, slim.Options()).low_level
+    except (KeyError, ValueError, slim.OptionError):  # the error is told where the model is built
+        return False
 
 
 # ---- time ----------------------------------------------------------------------------------------------

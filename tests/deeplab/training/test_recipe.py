@@ -12,7 +12,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.recipe_config import RecipeConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
 from deeplab.training import recipe, schedules
-from deeplab.training.recipe import DataFacts, MachineFacts
+from deeplab.training.recipe import DataFacts, MachineFacts, ModelFacts
 
 GROUPS = (TrainConfig, ModelConfig, LossConfig, OptimizerConfig, AugmentationConfig)
 DATA = DataFacts(
@@ -28,10 +28,14 @@ CPU = MachineFacts(0, 16e9, "", 4)
 GPU = MachineFacts(1, 24e9, "mixed_bfloat16", 16)
 
 
-def choices(data=None, machine=CPU, given=None, no_weights="", steps=None):
-    found = recipe.choose(
-        dataclasses.replace(DATA, **(data or {})), machine, given or {}, lambda model: no_weights, steps
-    )
+def choices(data=None, machine=CPU, given=None, no_weights="", steps=None, **models):
+    facts = dataclasses.replace(DATA, **(data or {}))
+
+    def why_not(model):
+        assert set(model) == {"model_variant", "depth_multiplier", "input_channels"}
+        return no_weights or ("channels" if model["input_channels"] != 3 else "")
+
+    found = recipe.choose(facts, machine, given or {}, ModelFacts(why_not, **models), steps)
     assert all(choice.reason for choice in found)
     return {choice.name: choice.value for choice in found}
 
@@ -93,7 +97,7 @@ def choices(data=None, machine=CPU, given=None, no_weights="", steps=None):
         ({}, CPU, {"max_scale_factor": 4.0}, "", {"max_scale_factor": None, "min_scale_factor": None}),
         ({"images": 20}, CPU, {}, "", {"augmentation": "medium"}),
         ({"images": 5000}, CPU, {}, "", {"augmentation": "light"}),
-        ({"is_rgb": False, "channels": 5}, CPU, {}, "5 channels", {"saturation": 0.0, "tf_initial_checkpoint": ""}),
+        ({"is_rgb": False, "channels": 5}, CPU, {}, "", {"saturation": 0.0, "tf_initial_checkpoint": ""}),
         ({"is_rgb": False}, CPU, {"augmentation": "none"}, "", {"saturation": None}),
         # loss
         ({"pixels": ()}, CPU, {}, "", {"class_balance": None}),
@@ -133,6 +137,21 @@ def test_what_is_given_is_never_chosen():
     assert choices(given=everything) == {}
     for name, value in everything.items():
         assert name not in choices(given={name: value})
+
+
+def test_a_backbone_without_features_of_stride_4_gets_no_decoder():
+    found = choices(given={"model_variant": "mobilenet_v3_small"}, has_decoder=lambda name: False)
+    assert "aspp_convs_filters" in found and not {"decoder_output_stride", "decoder_filters"} & set(found)
+
+
+def test_an_initial_checkpoint_with_a_head_keeps_its_model():
+    initial = {"model_variant": "resnet_v1_50", "aspp_convs_filters": 32, "decoder_filters": 256}
+    found = choices(given={"tf_initial_checkpoint": "runs/a"}, initial=initial, keeps_head=True)
+    assert (found["model_variant"], found["aspp_convs_filters"]) == ("resnet_v1_50", 32)
+    assert not {"decoder_output_stride", "decoder_filters"} & set(found)
+    assert "model_variant" not in choices(given={"tf_initial_checkpoint": "runs/a"}, machine=GPU, keeps_head=True)
+    given = {"tf_initial_checkpoint": "runs/a", "aspp_convs_filters": 16}
+    assert "aspp_convs_filters" not in choices(given=given, initial=initial, keeps_head=True)
 
 
 def test_a_known_number_of_steps_is_kept():

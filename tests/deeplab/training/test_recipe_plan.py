@@ -10,6 +10,7 @@ import yaml
 from support import tiny_backbone
 from support.errors import raises
 
+import slim
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, zoo
 from deeplab.config.command_line import read_config_file
@@ -216,6 +217,27 @@ def test_weights_that_can_be_had(monkeypatch):
     monkeypatch.setattr(zoo, "fetch", lambda name: "model.ckpt")
     model = {"model_variant": "mobilenet_v2", "depth_multiplier": 1.0, "input_channels": 3}
     assert recipe_plan.no_weights(model) == ""
+
+
+@pytest.mark.parametrize(
+    ("model_variant", "found"), [("mobilenet_v2", True), ("resnet_v1_50", True), ("tiny", True), ("nothing", False)]
+)
+def test_backbones_with_features_for_a_decoder(model_variant, found):
+    assert recipe_plan.has_decoder(model_variant) == found
+
+
+def test_a_backbone_of_ones_own_without_features_for_a_decoder(monkeypatch):
+    monkeypatch.setattr(recipe_plan.slim, "build", lambda name, image, options: slim.Features(image, {8: image}))
+    assert not recipe_plan.has_decoder("mine")
+
+
+def test_what_an_initial_checkpoint_tells(chosen):
+    found = recipe_plan.model_facts(str(chosen))
+    assert found.keeps_head and found.initial["model_variant"] == "tiny" and found.initial["aspp_convs_filters"] == 8
+    for other in (None, "", "imagenet"):
+        assert not recipe_plan.model_facts(other).keeps_head and not recipe_plan.model_facts(other).initial
+    with raises("checkpoint-not-found"):
+        recipe_plan.model_facts("nothing/model.ckpt-3")
 
 
 def test_other_errors_of_the_zoo_are_not_hidden(monkeypatch):
