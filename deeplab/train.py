@@ -51,9 +51,9 @@ def run(given: Given) -> None:
     console.import_tensorflow()
     from deeplab.training import cluster, distribution, setup
     from deeplab.training.loop import train
-    from deeplab.training.recipe_plan import Plan, plan
+    from deeplab.training.recipe_plan import RecipePlan, plan
 
-    chosen = plan(given, SETTINGS, started) if recipe_config.is_on() else Plan(given)
+    chosen = plan(given, SETTINGS, started) if recipe_config.is_on() else RecipePlan(given)
     train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(dict(chosen.given), SETTINGS)
     configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, *more)
     devices = distribution.open_devices(train_config)

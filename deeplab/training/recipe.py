@@ -16,7 +16,7 @@ from deeplab.config.augmentation_config import AugmentationConfig
 from deeplab.config.fields import fields_of
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.run_file import show
-from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import MIN_BATCH_FOR_BATCH_NORM, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.losses import class_balance
 from deeplab.model.resize import fitting_size
 from deeplab.utils.text import byte_text, counted
@@ -32,6 +32,7 @@ RECALIBRATION_STEPS = 20  # what 60 batches of batch-norm recalibration cost, in
 
 _CROP_SIDE = {"cpu": 257, "gpu": 513}
 _MIN_CROP_SIDE = 33
+_CROP_FOR_ALL_RATES = 385  # below it, the largest of the usual atrous rates would see padding alone
 _BATCH = {"cpu": 4, "gpu": 16}
 _PIXELS_OF_SMALL_CROPS = 129 * 129  # up to which a processor has time for a batch of 8
 _BACKWARD = 3.0  # what a training step costs over a prediction of as many pixels
@@ -301,6 +302,14 @@ def _head(chosen: _Chooser, models: ModelFacts) -> None:
         return
     if small:
         chosen.choose("aspp_convs_filters", filters, reason)
+    if not _is_from_scratch(chosen) and not (
+        chosen.is_given("image_pooling_crop_size") or chosen["dense_prediction_cell_json"]
+    ):
+        why = "crops and whole images differ in their mean, and so few images per step normalize it badly"
+        if chosen["train_batch_size"] // chosen["num_clones"] < MIN_BATCH_FOR_BATCH_NORM:
+            chosen.choose("add_image_level_feature", False, why)
+        rates = (6, 12) if max(chosen["train_crop_size"]) < _CROP_FOR_ALL_RATES else (6, 12, 18)
+        chosen.choose("atrous_rates", rates, "context of several sizes")
     if models.has_decoder(chosen["model_variant"]):
         chosen.choose("decoder_output_stride", (4,), "borders of objects are found again in features of stride 4")
     if small and chosen["decoder_output_stride"] and not chosen["decoder_output_is_logits"]:
@@ -333,11 +342,15 @@ def _optimizer(chosen: _Chooser) -> None:
 
 def _what_it_sees(chosen: _Chooser, data: DataFacts) -> None:
     """Scales and colors of the images."""
-    low, high = (0.75, 1.5) if not _is_from_scratch(chosen) else (0.5, 1.25)
+    low, high = (0.5, 1.5) if not _is_from_scratch(chosen) else (0.5, 1.25)
     if not chosen.is_given("min_scale_factor", "max_scale_factor"):
-        chosen.choose("min_scale_factor", low, "near the size at which images are predicted")
+        chosen.choose("min_scale_factor", low, "crops show much of an image")
         chosen.choose("max_scale_factor", high, "near the size at which images are predicted")
     chosen.choose("scale_factor_step_size", 0.0, "every scale in between")
+    crop, (height, width) = chosen["train_crop_size"], data.size
+    if not _is_from_scratch(chosen) and (crop[0] < height or crop[1] < width):
+        why = "what is at the borders of images is rare in crops at random places, and so are small classes"
+        chosen.choose("crop_sampling", "class_centered", why)
     strength, reason = "light", "small changes of brightness, contrast and saturation"
     if data.images < _FEW_IMAGES:
         strength, reason = "medium", f"{counted(data.images, 'image')} must stand for all others"

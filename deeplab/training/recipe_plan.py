@@ -1,7 +1,7 @@
 """The recipe at work: collects facts, remembers, times steps, and writes down what was chosen.
 
-`plan` comes before the training is prepared, and completes what was given; `Plan.settle` comes after, and fixes the
-number of steps by a time budget. A training that has begun keeps its choices, which it reads from `config.yml`.
+`plan` comes before the training is prepared, and completes what was given; `RecipePlan.settle` comes after, and fixes
+the number of steps by a time budget. A training that has begun keeps its choices, which it reads from `config.yml`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from deeplab.config.command_line import read_config_file
 from deeplab.config.fields import coerce, fields_of, make
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.recipe_config import RecipeConfig
-from deeplab.config.training_config import IMAGENET
+from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.dataset import Dataset
-from deeplab.training import distribution, loop, memory, recipe, setup
+from deeplab.training import cluster, loop, memory, recipe, setup
+from deeplab.training.distribution import Devices
 from deeplab.training.recipe import Choice, DataFacts, MachineFacts, ModelFacts, Size
 from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.step import make_train_step
@@ -56,7 +57,7 @@ _END_SECONDS = 3.0  # checkpoints and the report
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecipePlan:
     """What was chosen for a training.
 
     Attributes:
@@ -77,15 +78,18 @@ class Plan:
     budget: float = 0.0
     started: float = 0.0
 
-    def settle(self, configs: TrainingConfigs, prepared: Prepared) -> tuple[TrainingConfigs, Prepared, Plan]:
+    def settle(
+        self, configs: TrainingConfigs, prepared: Prepared, devices: Devices
+    ) -> tuple[TrainingConfigs, Prepared, RecipePlan]:
         """Fixes the length of the training by its time budget; returns all three as they are where there is none.
 
         Args:
           configs, prepared: of a training that has not begun.
+          devices: on which it runs.
         """
         if not self.budget or prepared.resumed:
             return configs, prepared, self
-        seconds, start = time_steps(configs, prepared)
+        seconds, start = time_steps(configs, prepared, devices)
         evaluates = bool(configs.train.eval_every) or any(choice.name == "eval_every" for choice in self.choices)
         left = self.budget - (time.monotonic() - self.started)
         steps = steps_within(left, seconds, start, evaluates)
@@ -118,7 +122,7 @@ class Plan:
             console.note(f"{path} has these settings: edit it, and use it with `config={path}`")
 
 
-def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Plan:
+def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> RecipePlan:
     """Return the settings of a training, completed by what suits its data and this machine.
 
     Args:
@@ -127,7 +131,8 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Pl
       started: when the command began, by `time.monotonic`.
 
     Raises:
-      UserError: a length is given beside a time budget (`conflicting-settings`), or the records cannot be read.
+      UserError: a length is given beside a time budget (`conflicting-settings`), several machines train together
+        (`not-supported`), or the records cannot be read.
     """
     config = make(RecipeConfig, given)
     explicit = {name: value for name, value in given.items() if name not in fields_of([RecipeConfig])}
@@ -136,12 +141,16 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Pl
         if budget and explicit.get(name):
             rule = f"sets the number of steps, as does `{name}`"
             raise UserError("conflicting-settings", rule, "leave one of them out", field="time_budget")
+    if cluster.find():
+        rule = "chooses for one machine, and this process is one of several that train together"
+        hint = f"let one machine choose, and start all with `config={FILE_NAME}` of its training folder"
+        raise UserError("not-supported", rule, hint, field="time_budget" if budget else "recipe")
     remembered = remembered_settings(given["train_logdir"], groups)
     if remembered:
         console.note(f"the settings are those that the training in {given['train_logdir']} began with")
-        return Plan({**remembered, **explicit})
+        return RecipePlan({**remembered, **explicit})
     if config.recipe == "none":
-        return Plan(explicit, explicit=explicit, budget=budget, started=started)
+        return RecipePlan(explicit, explicit=explicit, budget=budget, started=started)
     dataset = datasets.find(explicit.get("dataset", ""), explicit["dataset_dir"])
     facts = data_facts(dataset, explicit), machine_facts()
     models = model_facts(explicit.get("tf_initial_checkpoint"))
@@ -149,7 +158,7 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Pl
     if budget:  # the length is not known yet
         choices = [choice for choice in choices if choice.name not in ("training_number_of_steps",)]
     completed = {**{choice.name: choice.value for choice in choices}, **explicit}
-    return Plan(completed, choices, facts, models, explicit, budget, started)
+    return RecipePlan(completed, choices, facts, models, explicit, budget, started)
 
 
 def remembered_settings(folder: str | os.PathLike, groups: Sequence[type]) -> dict[str, Any]:
@@ -255,8 +264,8 @@ def model_facts(initial_checkpoint: str | None) -> ModelFacts:
     Raises:
       UserError: there is no such checkpoint.
     """
-    if initial_checkpoint in (None, "", IMAGENET):
-        return ModelFacts(no_weights, has_decoder)
+    if initial_checkpoint in (None, "", IMAGENET, BEST_FOR_BACKBONE):
+        return ModelFacts(no_weights, has_decoder, keeps_head=initial_checkpoint == BEST_FOR_BACKBONE)
     source = checkpoint.open(initial_checkpoint)
     saved = getattr(source, "config", {})
     shaping = {name: each for name, each in fields_of([ModelConfig]).items() if each[0].metadata["shapes_weights"]}
@@ -309,19 +318,17 @@ def steps_within(left: float, seconds: float, start: float, evaluates: bool) -> 
     return max(1, math.floor(available / per_step))
 
 
-def time_steps(configs: TrainingConfigs, prepared: Prepared) -> tuple[float, float]:
+def time_steps(configs: TrainingConfigs, prepared: Prepared, devices: Devices) -> tuple[float, float]:
     """Return the seconds of a training step, and those until the second one; the weights are thrown away.
 
     The batches are those of the training, so that a slow input pipeline shows.
     """
     console.note("timing a few steps")
     began = time.monotonic()
-    distribution.allow_memory_growth()
-    strategy = distribution.make_strategy(configs.train.num_clones)
     keras.utils.set_random_seed(prepared.seed)
-    trainer = loop.make_trainer(configs, prepared, strategy)
-    step_function = make_train_step(trainer, strategy)
-    batches = iter(setup.training_batches(configs, prepared.dataset, prepared.shards, strategy, prepared.seed))
+    trainer = loop.make_trainer(configs, prepared, devices.strategy)
+    step_function = make_train_step(trainer, devices.strategy)
+    batches = iter(setup.training_batches(configs, prepared.dataset, prepared.shards, devices, prepared.seed))
     start, seconds = 0.0, []
     for step in range(_WARM_UP_STEPS + _TIMED_STEPS):
         before = time.monotonic()

@@ -94,6 +94,23 @@ def choices(data=None, machine=CPU, given=None, no_weights="", steps=None, **mod
         ({}, CPU, {"base_learning_rate": 0.5}, "", {"optimizer": None, "base_learning_rate": None, "warmup": "0.05"}),
         ({}, CPU, {"slow_start_step": 10}, "", {"warmup": None}),
         # what the model sees
+        (
+            {},
+            CPU,
+            {},
+            "",
+            {"crop_sampling": "class_centered", "add_image_level_feature": False, "atrous_rates": (6, 12)},
+        ),
+        ({}, CPU, {}, "offline", {"crop_sampling": None, "add_image_level_feature": None, "atrous_rates": None}),
+        ({"size": (200, 256)}, CPU, {}, "", {"crop_sampling": None}),
+        (
+            {},
+            dataclasses.replace(GPU, memory=80e9),
+            {},
+            "",
+            {"add_image_level_feature": None, "atrous_rates": (6, 12, 18)},
+        ),
+        ({}, GPU, {}, "", {"crop_sampling": None, "train_crop_size": (385, 513)}),
         ({}, CPU, {"max_scale_factor": 4.0}, "", {"max_scale_factor": None, "min_scale_factor": None}),
         ({"images": 20}, CPU, {}, "", {"augmentation": "medium"}),
         ({"images": 5000}, CPU, {}, "", {"augmentation": "light"}),

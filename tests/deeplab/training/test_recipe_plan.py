@@ -122,7 +122,7 @@ def test_without_a_network_it_trains_from_scratch_and_says_so(disc_records, tmp_
 
 def test_a_time_budget_fixes_the_number_of_steps(disc_records, tmp_path, monkeypatch, capsys):
     """With and without the recipe; a resumed training keeps the number."""
-    monkeypatch.setattr(recipe_plan, "time_steps", lambda configs, prepared: (10.0, 0.0))
+    monkeypatch.setattr(recipe_plan, "time_steps", lambda configs, prepared, devices: (10.0, 0.0))
     for name in ("auto", "none"):
         folder = tmp_path / name
         given = {"training_number_of_steps": None, "recipe": name, "time_budget": "45s", "train_batch_size": 2}
@@ -150,6 +150,14 @@ def test_two_lengths_are_refused(disc_records, tmp_path, capsys, other):
     assert run(disc_records, tmp_path / "run", **given) == 1
     printed = capsys.readouterr().err
     assert "--time_budget" in printed and "[conflicting-settings]" in printed and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "field"), [({"recipe": "auto"}, "recipe"), ({"time_budget": "1h"}, "time_budget")])
+def test_several_machines_must_not_choose_each_for_itself(monkeypatch, tmp_path, given, field):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}')
+    with raises("not-supported", field) as caught:
+        recipe_plan.plan({"dataset_dir": "x", "train_logdir": str(tmp_path), **given}, train.SETTINGS, 0.0)
+    assert "recipe.yml" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -236,6 +244,7 @@ def test_what_an_initial_checkpoint_tells(chosen):
     assert found.keeps_head and found.initial["model_variant"] == "tiny" and found.initial["aspp_convs_filters"] == 8
     for other in (None, "", "imagenet"):
         assert not recipe_plan.model_facts(other).keeps_head and not recipe_plan.model_facts(other).initial
+    assert recipe_plan.model_facts("best_for_backbone").keeps_head
     with raises("checkpoint-not-found"):
         recipe_plan.model_facts("nothing/model.ckpt-3")
 
