@@ -50,6 +50,7 @@ class Options:
       quantized: weights and activations are rounded to 8 bits; see `slim.quantization`.
       granularity: of the ranges of kernels: per_tensor or per_channel.
       depth_multiplier, divisible_by: MobileNet channel counts.
+      expansion_channels: expanded channels of MobileNetV2's blocks, from the second on; empty = six times the input.
       multi_grid: atrous rate multipliers of the last block's units.
       bounded_activation: ReLU6 and clipping instead of ReLU.
       nas_stem_filters: base filter count of NAS cells.
@@ -73,6 +74,7 @@ class Options:
     granularity: str = PER_TENSOR
     depth_multiplier: float = 1.0
     divisible_by: int | None = None
+    expansion_channels: tuple[int, ...] = ()
     multi_grid: tuple[int, ...] = ()
     bounded_activation: bool = False
     nas_stem_filters: int = 20

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from slim.backbones import Backbone, Features, Options, register
+from slim.backbones import Backbone, Features, OptionError, Options, register
 from slim.layers import (
     DILATIONS,
     TRUNCATED_NORMAL,
@@ -32,8 +32,9 @@ STEM_CHANNELS = 32
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
-# Output stride -> end point that a decoder takes.
-DECODER_END_POINTS = {4: "layer_4/depthwise_output", 8: "layer_7/depthwise_output", 16: "layer_14/depthwise_output"}
+# Output stride -> block, counted from 0, whose expanded channels a decoder takes; and the end point.
+DECODER_BLOCKS = {4: 2, 8: 5, 16: 12}
+DECODER_END_POINTS = {stride: f"layer_{block + 2}/depthwise_output" for stride, block in DECODER_BLOCKS.items()}
 BLOCK_OUTPUTS = {4: "layer_4", 8: "layer_7", 16: "layer_14"}
 
 
@@ -77,25 +78,35 @@ def build(layout: Layout, image, options: Options) -> Features:
         initializer=TRUNCATED_NORMAL(stddev=0.09),
     )
     end_points = {"layer_1": net}
-    for index, (expansion, channels, nominal_stride, is_first) in enumerate(_blocks()):
+    blocks = list(_blocks())
+    given = options.expansion_channels
+    if given and len(given) != len(blocks) - 1:
+        rule = f"has {len(given)} numbers; the blocks that expand their input are {len(blocks) - 1}"
+        raise OptionError("expansion_channels", rule, "give one per block, from the second on")
+    for index, (expansion, channels, nominal_stride, is_first) in enumerate(blocks):
         stride, rate = plan.next(nominal_stride, is_first)
         scope = f"{layout.scope}/expanded_conv" + (f"_{index}" if index else "")
         layer = f"layer_{index + 2}"
         padding = "before expansion" if layout.prepadded else options.padding
-        net = inverted_residual(
-            net, scope, layer, end_points, expansion, _channels(channels, options), stride, rate, padding, norm
-        )
+        usual = make_divisible(net.shape[-1] * expansion, 8) if expansion > 1 else None
+        expanded = given[index - 1] if given and index else usual
+        channels = _channels(channels, options)
+        net = inverted_residual(net, scope, layer, end_points, expanded, channels, stride, rate, padding, norm)
     return Features(net, {stride: end_points[name] for stride, name in layout.decoder.items()}, end_points)
 
 
-def inverted_residual(net, scope, layer, end_points, expansion, channels, stride, rate, padding: str, norm: Norm):
-    """1x1 expansion, 3x3 depthwise, linear 1x1 projection, and the input added where shapes agree (figure 4)."""
+def inverted_residual(
+    net, scope, layer, end_points, expanded: int | None, channels, stride, rate, padding: str, norm: Norm
+):
+    """1x1 expansion, 3x3 depthwise, linear 1x1 projection, and the input added where shapes agree (figure 4).
+
+    There is no expansion where `expanded`, the number of its channels, is None.
+    """
     initializer = TRUNCATED_NORMAL(stddev=0.09)
     block_input = net
-    expanded = make_divisible(net.shape[-1] * expansion, 8)
     if padding == "before expansion":
         net, padding = ops.pad(net, ((0, 0), (rate, rate), (rate, rate), (0, 0))), "valid"
-    if expansion > 1:
+    if expanded:
         net = conv_unit(net, f"{scope}/expand", expanded, norm=norm, activation="relu6", initializer=initializer)
         end_points[f"{layer}/expansion_output"] = net
     net = depthwise_unit(
@@ -121,6 +132,14 @@ def _blocks():
     for expansion, channels, count, stride in STAGES:
         for repeat in range(count):
             yield expansion, channels, stride if repeat == 0 else 1, repeat == 0
+
+
+def expansion_channels(depth_multiplier: float, divisible_by: int | None) -> tuple[int, ...]:
+    """The expanded channels of the blocks of a model that was not pruned, from the second block on."""
+    options = Options(depth_multiplier=depth_multiplier, divisible_by=divisible_by)
+    blocks = list(_blocks())
+    inputs = [_channels(block[1], options) for block in blocks[:-1]]
+    return tuple(make_divisible(width * block[0], 8) for width, block in zip(inputs, blocks[1:], strict=True))
 
 
 def _channels(channels: int, options: Options) -> int:

@@ -56,6 +56,7 @@ _NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over `nas_stem_out
 _USUAL = {
     "depth_multiplier": 1.0,
     "divisible_by": None,
+    "expansion_channels": (),
     "input_channels": 3,
     "atrous_rates": (),
     "add_image_level_feature": True,
@@ -197,7 +198,19 @@ def _mobilenet_v2_width(shapes: Shapes, stem: int) -> dict[str, Any]:
     usual = {"expanded_conv": 16, "expanded_conv_1": 24}
     widths = {block: _width(shapes, f"MobilenetV2/{block}/project/weights", 0) for block in usual}
     to_8 = any(width and width != int(usual[block] * multiplier + 0.5) for block, width in widths.items())
-    return {"depth_multiplier": multiplier, "divisible_by": 8 if multiplier != 1 and to_8 else None}
+    settings: dict[str, Any] = {"depth_multiplier": multiplier, "divisible_by": 8 if multiplier != 1 and to_8 else None}
+    kernels = [shapes.get(f"MobilenetV2/expanded_conv_{block}/expand/weights", ()) for block in range(1, 17)]
+    if all(len(kernel) == 4 for kernel in kernels):
+        settings["expansion_channels"] = _expansions([kernel[2:] for kernel in kernels])
+    return settings
+
+
+def _expansions(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Expanded channels of the blocks, (input, expanded) channels given; empty where all are as without pruning."""
+    usual = [max(8, (6 * inputs + 4) // 8 * 8) for inputs, _ in shapes]
+    usual = [width + 8 if width < 0.9 * 6 * inputs else width for width, (inputs, _) in zip(usual, shapes, strict=True)]
+    found = [expanded for _, expanded in shapes]
+    return () if found == usual else tuple(found)
 
 
 # ---- head --------------------------------------------------------------------------------------------
@@ -350,6 +363,8 @@ def _words(description: Description) -> list[str]:
     words = [description.model_variant or _foreign(description.scopes)]
     if have["depth_multiplier"] != 1:
         words.append(f"depth multiplier {have['depth_multiplier']:g}")
+    if have["expansion_channels"]:
+        words.append("pruned channels")
     if have["input_channels"] != 3:
         words.append(f"{have['input_channels']} input channels")
     if have["normalization"] == "group":

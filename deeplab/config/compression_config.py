@@ -49,6 +49,14 @@ class CompressionConfig(Config):
         rare=True,
     )
 
+    prune_channels: float = setting(
+        0.0,
+        "Fraction of the expanded channels of MobileNetV2's blocks that are taken out of the initial checkpoint before "
+        "it is trained further as a smaller model; 0 = none.",
+        min=0,
+        max=0.95,
+        because="hardly any channels would be left",
+    )
     distill_from: str = setting(
         "",
         "Teacher: a model of the same classes whose predictions the training learns as well; a training folder, a "

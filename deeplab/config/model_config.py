@@ -39,6 +39,14 @@ class ModelConfig(Config):
         rare=True,
         shapes_weights=True,
     )
+    expansion_channels: Ints = setting(
+        (),
+        "Expanded channels of each block of MobileNetV2, from the second on; `prune_channels` sets them (unset: six "
+        "times the block's input).",
+        **_WIDE,
+        rare=True,
+        shapes_weights=True,
+    )
     input_channels: int = setting(
         3,
         "Channels of the input image (unset: those of the records).",

@@ -71,6 +71,7 @@ def build_model(
         granularity=config.quantize_weights,
         depth_multiplier=config.depth_multiplier,
         divisible_by=config.divisible_by,
+        expansion_channels=config.expansion_channels,
         multi_grid=config.multi_grid,
         bounded_activation=config.use_bounded_activation,
         nas_stem_filters=config.nas_stem_output_num_conv_filters,
@@ -129,6 +130,9 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         rule = f"the decoder's output is the logits, so it needs {num_classes} filters, one per class"
         hint = f"`decoder_filters={num_classes}`"
         raise UserError("conflicting-settings", rule, hint, field="decoder_filters", value=config.decoder_filters)
+    if config.expansion_channels and config.model_variant != "mobilenet_v2":
+        rule = f"is of mobilenet_v2; {config.model_variant} has other blocks"
+        raise UserError("unsupported-by-backbone", rule, "leave it out", field="expansion_channels")
     try:
         backbone = slim.find(config.model_variant)
     except KeyError as error:

@@ -50,6 +50,7 @@ from deeplab.losses import class_balance
 from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size, size_stride
 from deeplab.training import (
+    channel_pruning,
     class_weights,
     freezing,
     optimizers,
@@ -128,7 +129,7 @@ def prepare(configs: TrainingConfigs, devices: Devices = ALONE) -> Iterator[tupl
     """
     train = configs.train
     dataset = datasets.find(configs.dataset.dataset, configs.dataset.dataset_dir)
-    configs = with_input_of(configs, dataset)
+    configs = with_fewer_channels(with_input_of(configs, dataset))
     require_fit_data(configs, dataset)
     require_one_weight_per_class(configs.loss.label_weights, dataset)
     require_known_metric(train.best_metric, dataset)
@@ -227,6 +228,31 @@ def facts_of(dataset: Dataset, split: str) -> dict[str, Any]:
         "ignore_label": dataset.ignore_label,
         "training_images": dataset.splits.get(split),
     }
+
+
+def with_fewer_channels(configs: TrainingConfigs) -> TrainingConfigs:
+    """The configs of the model that `prune_channels` leaves; a resumed training has the one that it began with.
+
+    Raises:
+      UserError: there is no initial checkpoint to prune, or it is of another backbone.
+    """
+    fraction, train = configs.compression.prune_channels, configs.train
+    if not fraction:
+        return configs
+    saved = run_file.load(train.train_logdir) if latest(train.train_logdir) else {}
+    if saved.get("prune_channels") == fraction and saved.get("expansion_channels"):
+        model = dataclasses.replace(configs.model, expansion_channels=saved["expansion_channels"])
+    else:
+        if not train.tf_initial_checkpoint:
+            rule, hint = "takes channels out of a trained model", "add `tf_initial_checkpoint=FOLDER`"
+            raise UserError("missing-setting", rule, hint, field="prune_channels")
+        opened = checkpoint.open(zoo.published_weights(train.tf_initial_checkpoint, configs.model))
+        before = opened.config.get("expansion_channels") or configs.model.expansion_channels
+        model = dataclasses.replace(configs.model, expansion_channels=before)
+        wide = channel_pruning.widths(model)
+        model = channel_pruning.narrowed(model, fraction)
+        console.note(channel_pruning.changes(wide, model.expansion_channels))
+    return dataclasses.replace(configs, model=model)
 
 
 def with_input_of(configs: TrainingConfigs, dataset: Dataset) -> TrainingConfigs:
@@ -380,6 +406,8 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
         source = checkpoint.open(zoo.published_weights(train.tf_initial_checkpoint, model))
         averages = bool(source.config.get("ema_decay")) if isinstance(source, Checkpoint) else False
         tell_of_other_settings(source, model)
+        if configs.compression.prune_channels:
+            source = channel_pruning.cut(source, model, averages)
         report = restore_variables(variables, source, exclude, averages=averages)
         if averages:
             console.note(f"{source.prefix}: running averages of the weights, which that training used")
