@@ -155,6 +155,8 @@ EXCEPTIONS = {
     "fine_tune_batch_norm": "off, it needs tf_initial_checkpoint; test_loop.py",
     "num_clones": "the test process has one device; tests of several start processes of their own",
     "num_replicas": "as num_clones",
+    "distribution": "as num_clones",
+    "worker_wait_secs": "as num_clones",
     "report_to": "writes to other programs and changes no number; its own tests",
     **dict.fromkeys(
         ("distill_from", "distill_weight", "distill_temperature", "distill_on", "distill_cache"),
