@@ -12,8 +12,10 @@ import contextlib
 import json
 import os
 import socket
-import threading
+import subprocess  # nosec B404 - a shell that watches this process
+import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -30,7 +32,6 @@ from tensorflow.python.eager import context
 
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.processes import end_now
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
 _FIRST_PORT, _PORTS = 12_000, 16_000  # for Slurm's jobs; above those of services, below those that systems deal out
@@ -169,7 +170,7 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
         try:
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except tf.errors.OpError:
-            raise _missing(cluster, wait) from None
+            raise _missing(cluster, wait, _silent(cluster)) from None
 
 
 def _require_free_port(cluster: Cluster) -> None:
@@ -186,33 +187,52 @@ def _require_free_port(cluster: Cluster) -> None:
             raise UserError("port-in-use", rule, hint, where=address) from None
 
 
+_WATCH = """
+left="$2"
+while [ "$left" -gt 0 ]; do sleep 1; kill -0 "$1" 2>/dev/null || exit; left=$((left - 1)); done
+printf '%s\\n' "$3" >&2; kill -KILL "$1"
+"""
+
+
 @contextlib.contextmanager
 def _deadline(cluster: Cluster, wait: int) -> Iterator[None]:
-    """Ends the process if the block takes longer: the chief's native code would wait for ever, deaf to exceptions."""
+    """Kills the process if the block takes longer, after a message.
 
-    def end() -> None:
-        console.error(_missing(cluster, wait))
-        end_now(1)
+    The chief waits in native code that holds Python's lock, so that neither threads nor signals are heeded; a small
+    shell process watches it. The others have a limit of TensorFlow's own, which comes first.
+    """
+    error = _missing(cluster, wait, None)
+    text = f"error: {error.text(console.spelled, with_code=True)}"
+    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(wait + 5), text]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_errors()) as watch:  # nosec B603 B607
+        try:
+            yield
+        finally:
+            watch.kill()
 
-    timer = threading.Timer(wait, end)
-    timer.daemon = True
-    timer.start()
+
+def _errors() -> int | None:
+    """Where errors are printed, as the number of a file; None = as by default."""
     try:
-        yield
-    finally:
-        timer.cancel()
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
-def _missing(cluster: Cluster, wait: int) -> UserError:
-    silent = [
-        f"{index} ({address})"
-        for index, address in enumerate(cluster.addresses)
-        if index != cluster.index and not _listens(address)
-    ]
-    who = f"worker {', '.join(silent)} does not answer" if silent else "the others did not begin"
+def _missing(cluster: Cluster, wait: int, silent: list[str] | None) -> UserError:
+    others = [address for address in cluster.addresses if address != cluster.addresses[cluster.index]]
+    who = f"worker {', '.join(silent)} does not answer" if silent else f"not all others began ({', '.join(others)})"
     rule = f"{who} within {wait} seconds"
     hint = "start all workers at the same time, check names and firewalls, or raise `worker_wait_secs`"
-    return UserError("worker-missing", rule, hint, where=f"worker {cluster.index}", value=tuple(silent))
+    return UserError("worker-missing", rule, hint, where=f"worker {cluster.index}", value=tuple(silent or ()))
+
+
+def _silent(cluster: Cluster) -> list[str]:
+    """Numbers and addresses of the other processes that do not answer."""
+    others = [(index, address) for index, address in enumerate(cluster.addresses) if index != cluster.index]
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda other: _listens(other[1]), others))
+    return [f"{index} ({address})" for (index, address), answer in zip(others, answers, strict=True) if not answer]
 
 
 def _listens(address: str) -> bool:
@@ -220,7 +240,7 @@ def _listens(address: str) -> bool:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
             return True
-    except OSError:
+    except (OSError, ValueError, OverflowError):
         return False
 
 
@@ -235,6 +255,6 @@ def explained(cluster: Cluster | None) -> Iterator[None]:
     except tf.errors.OpError as error:
         if not (isinstance(error, _GONE) or "ollective ops is aborted" in str(error.message)):
             raise
-        gone = [f"{i} ({a})" for i, a in enumerate(cluster.addresses) if i != cluster.index and not _listens(a)]
+        gone = _silent(cluster)
         rule = f"worker {', '.join(gone) or 'of another machine'} has ended or does not answer"
         raise UserError("worker-lost", rule, _RESTART, where=f"worker {cluster.index}", value=tuple(gone)) from error

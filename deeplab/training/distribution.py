@@ -140,7 +140,10 @@ class Devices:
         if self.cluster is None and not is_tpu(self.strategy):
             return self.strategy.experimental_distribute_dataset(make())
         part = (self.worker, self.workers)
-        return self.strategy.distribute_datasets_from_function(lambda _: make(part=part, pieces=self.local_replicas))
+        options = tf.distribute.InputOptions(experimental_fetch_to_device=False)  # a TPU holds no texts
+        return self.strategy.distribute_datasets_from_function(
+            lambda _: make(part=part, pieces=self.local_replicas), options if is_tpu(self.strategy) else None
+        )
 
 
 ALONE = Devices()

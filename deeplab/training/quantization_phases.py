@@ -59,8 +59,8 @@ def counter(config: ModelConfig) -> dict[str, tf.Variable]:
     return {FAKE_QUANTIZATION_STEP: tf.Variable(0, dtype=tf.int64, trainable=False, name=FAKE_QUANTIZATION_STEP)}
 
 
-def require_consistent(model: ModelConfig, train: TrainConfig) -> None:
-    """Refuse what fake quantization cannot be combined with.
+def require_consistent(model: ModelConfig, train: TrainConfig, replicas: int = 1) -> None:
+    """Refuse what fake quantization cannot be combined with; `replicas` are the devices of all workers.
 
     Raises:
       UserError: half precision, several devices, or settings of fake quantization without it.
@@ -74,6 +74,6 @@ def require_consistent(model: ModelConfig, train: TrainConfig) -> None:
     if train.precision != "float32":
         rule = "is too coarse for fake quantization, which imitates integers by float32 numbers"
         raise UserError("conflicting-settings", rule, "`precision=float32`", field="precision", value=train.precision)
-    if train.num_clones > 1:
+    if max(train.num_clones, replicas) > 1:
         rule = "is more than one device; the ranges of fake quantization are learned on one, as in the research DeepLab"
         raise UserError("not-supported", rule, "`num_clones=1`", field="num_clones", value=train.num_clones)

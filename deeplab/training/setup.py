@@ -187,7 +187,7 @@ def require_consistent(configs: TrainingConfigs, length: Length, replicas: int =
     schedules.learning_rate(schedule, 0, length.total_steps)
     optimizers.find(configs.optimizer.optimizer)
     pruning.plan_of(configs.compression, length)
-    quantization_phases.require_consistent(configs.model, train)
+    quantization_phases.require_consistent(configs.model, train, replicas)
     name = configs.optimizer.optimizer
     several = max(replicas, train.num_clones) > 1
     if train.precision == "mixed_float16" and several and not optimizers.is_own(name):

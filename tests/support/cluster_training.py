@@ -178,10 +178,10 @@ def same(one, other) -> list[str]:
 
 
 def alone(records, base, given) -> dict:
-    """The first of two workers, of which the second never starts."""
+    """The second of two workers, of which the first never starts."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    code = codes([forked(records, base / "alone", {**given, "worker_wait_secs": 2}, addresses)])[0]
-    return {"code": code, "said": pathlib.Path(base / "alone.0").read_text()}
+    code = codes([forked(records, base / "alone", {**given, "worker_wait_secs": 2}, addresses, 1)])[0]
+    return {"code": code, "said": pathlib.Path(base / "alone.1").read_text()}
 
 
 if __name__ == "__main__":

@@ -151,5 +151,5 @@ def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_record
 
 def test_a_worker_that_never_comes_ends_the_others(disc_records, tmp_path):
     found = play("alone", disc_records, tmp_path)
-    assert found["code"] == 75 and "[worker-missing]" in found["said"] and "worker 1 (127.0.0.1" in found["said"]
+    assert found["code"] == 75 and "[worker-missing]" in found["said"] and "worker 0 (127.0.0.1" in found["said"]
     assert not (tmp_path / "alone").exists()
