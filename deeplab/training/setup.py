@@ -267,6 +267,8 @@ def with_input_of(configs: TrainingConfigs, dataset: Dataset) -> TrainingConfigs
         hint = "leave it out: it is that of the records, which `bands` chooses when they are built"
         raise UserError("wrong-channels", rule, hint, field="input_channels", value=wanted.channels)
     found = model_settings(bands)
+    if not found["input_mean"]:  # the records leave the normalization open: that of initial weights may be kept
+        found = {name: value for name, value in found.items() if name not in ("input_mean", "input_std")}
     for name, value in found.items():
         given = getattr(configs.model, name)
         if name != "input_channels" and given not in (getattr(ModelConfig(), name), value):

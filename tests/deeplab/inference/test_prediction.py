@@ -183,3 +183,15 @@ class TestPasses:
 def test_a_window_beyond_the_crop_is_refused():
     with raises("crop-too-small", "image_pooling_crop_size"):
         PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769)), crop_size=(513, 513))
+
+
+def test_without_aligned_corners_images_keep_their_size():
+    model = ModelConfig(output_stride=16, align_corners=False)
+    assert prediction.padded_size((375, 18), PredictionSettings(model)) == (375, 18)
+    settings = PredictionSettings(model, crop_size=(64, 80), may_outgrow_crop=True)
+    assert prediction.padded_size((70, 18), settings) == (70, 80)
+    logits = np.random.default_rng(2).normal(size=(1, 3, 4, 5)).astype(np.float32)
+    raw = predict_batch(lambda _: tf.constant(logits), tf.zeros((1, 37, 52, 3)), PredictionSettings(model))
+    resized = tf.image.resize(logits, (37, 52))  # by the edges of pixels
+    np.testing.assert_array_equal(raw.labels, tf.argmax(resized, -1))
+    np.testing.assert_allclose(raw.probabilities, tf.nn.softmax(resized), atol=1e-5)

@@ -172,3 +172,13 @@ def test_a_term_that_comes_twice_counts_twice():
     logits, labels = batch()
     once, twice = (value(loss, logits, labels) for loss in ("dice", "dice + dice"))
     assert twice == pytest.approx(2 * once, rel=1e-6)
+
+
+def test_logits_are_enlarged_as_the_model_aligns_them():
+    logits = np.random.default_rng(4).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    labels = np.zeros((2, 11, 13), np.int32)
+    enlarged, _ = segmentation_loss.to_same_size(tf.constant(logits), labels, True, align_corners=False)
+    np.testing.assert_allclose(enlarged, tf.image.resize(logits, (11, 13)), atol=1e-5)
+    loss = segmentation_loss.from_config(LossConfig(), 255, align_corners=False)
+    assert loss.get_config()["align_corners"] is False
+    assert segmentation_loss.from_config(LossConfig(), 255).align_corners

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from support import tiny_backbone
+from support.foreign_weights import goldens, tensors, write_safetensors
 
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
@@ -204,6 +205,22 @@ def test_imagenet_weights_are_those_published_for_the_backbone(disc_records, tmp
     assert train_with(disc_records, tmp_path / "a", 1, tf_initial_checkpoint="imagenet", **MOBILENET) == 1
     assert "[download-failed]" in capsys.readouterr().err
     assert wanted == ["mobilenet_v2"] and not (tmp_path / "a").exists()
+
+
+@pytest.mark.slow
+def test_weights_of_another_project_are_trained_on(disc_records, tmp_path, capsys):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, tensors(goldens()["vainf_deeplabv3plus_mobilenet"]["shapes"]))
+    flags = dict(text.strip("`").split("=") for text in checkpoint.open(path).setting_texts())
+    flags |= {"tf_initial_checkpoint": path, "train_batch_size": 1, "train_crop_size": "32,32"}
+    flags["atrous_rates"] = "1,2,3"
+    assert train_with(disc_records, tmp_path / "a", 1, **flags) == 0
+    said = capsys.readouterr().err
+    assert "was trained with other settings than this training has: --atrous_rates=6,12,18\n" in said
+    assert "logits/semantic/weights: model 1x1x256x3, checkpoint 1x1x256x21" in said and "missing  " in said
+    start = checkpoint.open(tmp_path / "a" / "model.ckpt-0")
+    assert start.config["align_corners"] is False and start.config["decoder_convolutions"] == 1
+    np.testing.assert_array_equal(start.array("aspp2/weights"), checkpoint.open(path).array("aspp2/weights"))
 
 
 def test_frozen_statistics_that_the_initial_checkpoint_lacks_are_said(disc_records, trained_tiny, tmp_path, capsys):
