@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess
+import subprocess  # nosec B404 - asks the driver of NVIDIA GPUs for their memory
 import textwrap
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -252,7 +252,8 @@ def _gpu_memory() -> float | None:
         return None
     try:
         words = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        printed = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)  # nosec B603
+        printed = found.stdout
         return min(float(line) for line in printed.split()) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
