@@ -124,11 +124,19 @@ def equal_mathematics(records, base, given) -> dict:
 
 
 def resumed(records, base, given) -> dict:
-    """A training of two workers whose second half three, then one, go on with."""
-    run(records, base / "whole", {**given, "train_batch_size": 6}, workers=2)
-    for steps, workers in ((7, 2), (14, 3), (STEPS, 1)):
-        run(records, base / "parts", {**given, "train_batch_size": 6, "training_number_of_steps": steps}, workers)
-    return {"resumed": distance(content(base / "whole"), content(base / "parts"))}
+    """A training of two workers whose last steps three workers repeat, and then one."""
+    given = {**given, "train_batch_size": 6, "save_interval_steps": 1, "max_checkpoints_to_keep": 99}
+    run(records, base / "whole", given, workers=2)
+    found = {}
+    for workers, kept in ((3, 7), (1, 14)):
+        folder = base / f"resumed_by_{workers}"
+        shutil.copytree(base / "whole", folder)
+        for step in range(kept + 1, STEPS + 1):
+            for path in folder.glob(f"model.ckpt-{step}.*"):
+                path.unlink()
+        run(records, folder, given, workers)
+        found[folder.name] = distance(content(base / "whole"), content(folder))
+    return found
 
 
 def frozen(records, base, given) -> dict:

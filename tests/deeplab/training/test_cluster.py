@@ -137,7 +137,10 @@ def test_frozen_batch_norm_is_close_to_the_bit_and_the_number_of_workers_may_cha
         pytest.skip("a minute of processor time: --long")
     (frozen, resumed) = (play(scene, disc_records, tmp_path / scene) for scene in ("frozen", "resumed"))
     assert max(frozen["workers"].values()) < 1e-5
-    assert max(resumed["resumed"].values()) < 2e-3
+    assert set(resumed) == {"resumed_by_3", "resumed_by_1"}
+    for differences in resumed.values():  # slots of tiny gradients carry their rounding
+        assert max(value for name, value in differences.items() if name.startswith("loss of")) < 1e-5
+        assert max(value for name, value in differences.items() if not name.endswith("/Momentum")) < 2e-3
 
 
 def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_records, tmp_path, request):
