@@ -98,7 +98,7 @@ def workers_of(config: LaunchConfig, words: Sequence[str]) -> list[Worker]:
             rule = f"names {wrong}, which each of the other hosts would take for itself"
             raise UserError("bad-host", rule, f"`hosts={socket.gethostname()},...`", field="hosts", value=wrong)
     number = config.workers_per_host
-    first = config.port or random.choice(_PORTS[: -(number + 1)])  # nosec B311 - a port
+    first = config.port or random.choice(_PORTS[: -(number + 1)])  # nosec B311  # a port
     places = [(host, local) for host in hosts for local in range(number)]
     ports = [first + local for _, local in places]
     if all(here) and not config.port:

@@ -83,7 +83,7 @@ def render(
     """
     import jinja2
 
-    environment = jinja2.Environment(  # nosec B701 - Markdown, whose signs the filter `cell` takes out
+    environment = jinja2.Environment(  # nosec B701  # Markdown, whose signs the filter `cell` takes out
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"json": _json, "cell": _cell, "number": _number}

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import socket
-import subprocess  # nosec B404 - a shell that watches this process
+import subprocess  # nosec B404  # a shell that watches this process
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

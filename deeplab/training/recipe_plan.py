@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess  # nosec B404 - asks the driver of NVIDIA GPUs for their memory
+import subprocess  # nosec B404  # asks the driver of NVIDIA GPUs for their memory
 import textwrap
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence

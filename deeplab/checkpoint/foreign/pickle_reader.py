@@ -7,7 +7,7 @@ Only the names that tensors and the bookkeeping of a training need are accepted.
 
 from __future__ import annotations
 
-import pickletools  # nosec B403 - it lists the instructions of a pickle and runs none
+import pickletools  # nosec B403  # it lists the instructions of a pickle and runs none
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
