@@ -388,13 +388,12 @@ def test_a_training_with_all_options_resumes_exactly(ten):
         assert contents(train(ten, seed=2, **settings), 9) != uninterrupted
 
 
-@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize(
     "more",
     [
         {},
         {"start": 2, "repeats": np.linspace(1, 2.5, 10)},
-        {"augmentations": augmentation.make(AugmentationConfig(cutmix=1))},
+        {"augmentations": augmentation.make(AugmentationConfig(cutmix=1), GRAY, 255)},
     ],
     ids=["plain", "repeats", "mixture"],
 )
@@ -420,6 +419,7 @@ def test_a_worker_explains_damaged_records(tmp_path):
     assert error.code == "bad-record"
 
 
+@pytest.mark.parametrize("exact", [False, True])
 def test_colors_and_covers_where_opencv_samples_points_exactly_and_where_not(ten, exact, monkeypatch):
     """Both ways to sample give the same batches, but for rounding."""
     config = AugmentationConfig("light", augmentation_probability=1, gamma=0.5, cutout=0.5)
