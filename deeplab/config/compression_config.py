@@ -83,6 +83,7 @@ class CompressionConfig(Config):
         "for several trainings of the same seed (unset: none).",
         rare=True,
         resumable=True,
+        writes="folder",
     )
 
     def structure(self) -> tuple[str, int, int]:

@@ -25,6 +25,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import KEEP_PROBABILITY, XAVIER, separable_unit
 from deeplab.model.head_layers import WindowMean
 from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.remote_files import local_copy
 from slim.layers import Norm, ResizeLike, conv_unit, dotted
 
 SCOPE = "meta_architecture"
@@ -101,7 +102,7 @@ def load_cell(name: str) -> list[Operation]:
     Raises:
       UserError: no such file, no JSON, or an operation that breaks a rule; the message says which.
     """
-    path = Path(name)
+    path = Path(local_copy(name))  # as trained: it may be remote
     beside = Path(__file__).parent / path.name
     if not path.exists() and beside.suffix == ".json" and beside.exists():
         path = beside

@@ -21,6 +21,7 @@ from deeplab.checkpoint.chosen import LATEST, chosen
 from deeplab.config import run_file
 from deeplab.inference.load import find_model
 from deeplab.utils.errors import UserError
+from deeplab.utils.remote_names import remote_names
 from deeplab.utils.yaml_files import load_mapping
 
 Files = dict[str, bytes | pathlib.Path]
@@ -141,6 +142,7 @@ def without_paths(content: Any, name: str = "") -> Any:
         return {key: without_paths(value, str(key)) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [without_paths(value, name) for value in content]
-    if isinstance(content, str) and "://" not in content and re.search(r"[/\\]", content):
+    is_address = isinstance(content, str) and "://" in content and not remote_names(content)
+    if isinstance(content, str) and not is_address and re.search(r"[/\\]", content):
         return re.split(r"[/\\]", content.rstrip("/\\"))[-1]
     return content

@@ -45,6 +45,7 @@ from deeplab.training.step import make_train_step
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from deeplab.utils.remote_names import is_remote, named
 
 FILE_NAME = "recipe.yml"  # in the training folder
 NOT_IN_RECIPE = ("train_logdir", "recipe", "time_budget", "allow_changes")
@@ -162,11 +163,16 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Re
 
 
 def remembered_settings(folder: str | os.PathLike, groups: Sequence[type]) -> dict[str, Any]:
-    """Return all settings of the training that a folder holds; empty where none has begun."""
+    """Return all settings of the training that a folder holds; empty where none has begun.
+
+    Remote places for output are left out: the command line copies those that are given again.
+    """
     path = pathlib.Path(folder) / run_file.FILE_NAME
     if not path.is_file() or not manager.all_checkpoints(folder):
         return {}
-    return read_config_file(str(path), groups)
+    found = read_config_file(str(path), groups)
+    outputs = {name for name, (each, _) in fields_of(groups).items() if each.metadata["writes"]}
+    return {name: value for name, value in found.items() if not (name in outputs and is_remote(value))}
 
 
 def with_values(configs: TrainingConfigs, names: Collection[str], values: Mapping[str, Any]) -> TrainingConfigs:
@@ -372,6 +378,9 @@ def _comment(text: str) -> list[str]:
 
 
 def _setting(name: str, value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = [
+        named(part) if isinstance(part, str) else part for part in (value if isinstance(value, tuple) else [value])
+    ]
+    plain = plain if isinstance(value, tuple) else plain[0]
     in_brackets = yaml.safe_dump([plain], default_flow_style=True, width=1 << 20).strip()
     return f"{name}: {in_brackets[1:-1]}"

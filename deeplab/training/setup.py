@@ -447,7 +447,7 @@ def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices:
       UserError: they differ (`workers-differ`).
     """
     own = {"train_logdir", "dataset_dir", "random_seed", "profile_logdir", "worker_wait_secs", "num_replicas"}
-    own |= {"tf_initial_checkpoint", "dataset"}
+    own |= {"tf_initial_checkpoint", "dataset", "distill_from", "distill_cache", "dense_prediction_cell_json"}
     facts = {
         field.name: run_file.show(getattr(group, field.name))
         for group in configs.groups()

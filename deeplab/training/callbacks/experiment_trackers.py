@@ -24,7 +24,7 @@ from deeplab.utils.files import write_atomically
 
 NAMES = ("total_loss", "task_loss", "regularization_loss", "learning_rate")
 RUN_FILE = ".{}_run"  # in the training folder: the run that a resumed training goes on with
-_PATHS = re.compile(r"_dir$|_logdir$|^tf_initial_checkpoint$|_json$|^dataset$")
+_PATHS = re.compile(r"_dir$|_logdir$|^tf_initial_checkpoint$|_json$|^dataset$|^distill_(from|cache)$")
 _MAX_NAME, _MAX_VALUE = 250, 500  # characters that MLflow takes
 
 

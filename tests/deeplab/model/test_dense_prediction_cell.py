@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 from support.errors import raises
+from support.object_storage import ObjectStorage
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model import build_model
 from deeplab.model.dense_prediction_cell import PUBLISHED, Operation, load_cell
 from deeplab.model.head_layers import WindowMean
+from deeplab.utils import remote_files
 from slim.layers import variables_by_name
 
 
@@ -30,6 +32,14 @@ def test_the_published_cell_is_found_by_its_name():
 def test_kernels_and_rates_may_be_single_numbers(tmp_path):
     cell = [{"op": "conv", "kernel": [1, 1], "input": -1}, {"op": "conv", "kernel": 3, "rate": 2, "input": 0}]
     assert load_cell(written(tmp_path, cell)) == [Operation("conv", -1), Operation("conv", 0, 3, (2, 2))]
+
+
+def test_a_remote_cell_is_read(tmp_path, monkeypatch):
+    (tmp_path / "b").mkdir()
+    written(tmp_path / "b", [{"op": "conv", "kernel": 1, "input": -1}])
+    monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_files, "file_system", lambda scheme: ObjectStorage(tmp_path))
+    assert load_cell("s3://b/cell.json") == [Operation("conv", -1)]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_a_folder_that_is_no_model(tmp_path, monkeypatch):
         ("C:\\Users\\me\\data\\", "data"),
         ("zoo:mobilenetv2_coco", "zoo:mobilenetv2_coco"),
         ("hf://me/hair", "hf://me/hair"),
+        ("s3://our-bucket/patients/2024", "2024"),
         (
             {"class_names": ["road/path"], "dirs": ["a/b", 3, None]},
             {"class_names": ["road/path"], "dirs": ["b", 3, None]},

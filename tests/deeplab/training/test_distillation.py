@@ -1,14 +1,18 @@
 """Distillation: the losses beside NumPy, every kind of teacher, the cache, and what it refuses."""
 
 import dataclasses
+import pathlib
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from support import tiny_backbone
 from support.errors import raises
+from support.object_storage import ObjectStorage
 
 from deeplab import train
+from deeplab.config.command_line import Command
 from deeplab.config.compression_config import CompressionConfig
 from deeplab.data.dataset import load_dataset
 from deeplab.export import export
@@ -17,6 +21,9 @@ from deeplab.model import MERGED_LOGITS
 from deeplab.training import distillation
 from deeplab.training.callbacks import curves
 from deeplab.training.distillation import FEATURES, TEACHER, Distillation, attention_loss, soft_target_loss
+from deeplab.training.distribution import ALONE, Devices
+from deeplab.training.setup import TrainingConfigs, require_equal_workers
+from deeplab.utils import remote_files
 
 GIVEN = {
     "model_variant": "tiny",
@@ -175,3 +182,27 @@ def test_a_training_learns_features(disc_records, teacher, tmp_path):
     given = {"distill_from": teacher, "distill_on": "features", "eval_every": 2}
     assert train_with(disc_records, tmp_path / "run", **given) == 0
     assert len(losses_of(tmp_path / "run")) == 2
+
+
+def test_a_remote_cache_is_written_to_its_storage(tmp_path, monkeypatch):
+    """And the copies that several workers have of it and of the teacher are no difference between them."""
+    monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_files, "file_system", lambda scheme: ObjectStorage(tmp_path / "storage"))
+    paths = []
+
+    def run(given):
+        paths.append(given["distill_cache"])
+        pathlib.Path(given["distill_cache"]).mkdir()
+        (pathlib.Path(given["distill_cache"]) / "a.npy").write_text("1")
+
+    command = Command("train", run, train.GROUPS, "")
+    assert command.main(["--distill_cache=s3://b/cache"]) == 0
+    assert (tmp_path / "storage" / "b" / "cache" / "a.npy").read_text() == "1"
+    facts = []
+    monkeypatch.setattr(Devices, "require_equal", lambda self, found: facts.append(found))
+    for path in (paths[0], "/other/place"):
+        compression = CompressionConfig(distill_from=path, distill_cache=path)
+        groups = (train.ModelConfig(), train.ResizeConfig(), train.DatasetConfig("a"), train.LossConfig())
+        configs = TrainingConfigs(*groups, train.OptimizerConfig(), train.TrainConfig("b"), compression=compression)
+        require_equal_workers(configs, types.SimpleNamespace(shards=[]), ALONE)
+    assert facts[0] == facts[1]

@@ -18,6 +18,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data.dataset import SizeRange
 from deeplab.training import recipe_plan
 from deeplab.training.recipe import Choice
+from deeplab.utils import remote_names
 from deeplab.utils.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -285,3 +286,17 @@ def test_the_file_keeps_every_type_of_value(tmp_path):
     path = pathlib.Path(tmp_path / "recipe.yml")
     path.write_text(text)
     assert read_config_file(str(path), train.SETTINGS) == values
+
+
+def test_remote_places_are_written_by_their_names_and_output_is_not_remembered(chosen, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_names, "_copies", {"/cache/remote/s3/b": "s3://b"})
+    explicit = {"dataset_dir": "/cache/remote/s3/b/data", "report_to": ("tensorboard",), "num_clones": 1}
+    path = tmp_path / "recipe.yml"
+    path.write_text(recipe_plan.file_text([], explicit, None))
+    assert read_config_file(str(path), train.SETTINGS) == {**explicit, "dataset_dir": "s3://b/data"}
+    folder = shutil.copytree(chosen, tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yml").read_text())
+    config["compression"] |= {"distill_cache": "s3://b/cache", "distill_from": "s3://b/teacher"}
+    (folder / "config.yml").write_text(yaml.safe_dump(config))
+    remembered = recipe_plan.remembered_settings(folder, train.SETTINGS)
+    assert remembered["distill_from"] == "s3://b/teacher" and "distill_cache" not in remembered

@@ -7,6 +7,7 @@ import pytest
 from support.callback_battery import CallbackBattery, make_state, run
 from support.errors import raises
 
+from deeplab.config.compression_config import CompressionConfig
 from deeplab.config.training_config import TrainConfig
 from deeplab.training.callbacks import experiment_trackers
 from deeplab.training.callbacks.experiment_trackers import ExperimentTrackers
@@ -117,6 +118,14 @@ def test_a_tracker_that_does_not_start_is_an_error(mlflow, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "wandb", None)
     with raises("missing-library", where="wandb"):
         ExperimentTrackers().on_start(make_state(tmp_path, report_to=("wandb",)))
+
+
+def test_no_setting_that_names_a_place_is_sent(tmp_path):
+    teacher, state = str(tmp_path / "patients"), make_state(tmp_path)
+    compression = CompressionConfig(distill_from=teacher, distill_cache=teacher)
+    state.configs = types.SimpleNamespace(groups=lambda: (state.config, compression))
+    sent = experiment_trackers.settings_of(state)
+    assert sent["distill_weight"] == 1 and not [value for value in sent.values() if teacher in str(value)]
 
 
 @pytest.mark.parametrize(
