@@ -38,8 +38,8 @@ COMMANDS = {
         "find_label_errors": "rank the images of a split by how likely their labels are wrong",
         "rank_unlabeled": "say which unlabeled images to label next",
         "benchmark": "measure how fast models are",
-        "push": "give a model away: upload it with a model card to the Hugging Face hub",
-        "pull": "take a model from the Hugging Face hub",
+        "push": "upload a model with a model card to the Hugging Face hub",
+        "pull": "download a model from the Hugging Face hub",
         "inspect_checkpoint": "show what a checkpoint is, or how two differ",
     },
     "Help": {

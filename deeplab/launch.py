@@ -1,12 +1,12 @@
-r"""Trains on several hosts at once, or in several processes on this one: starts the workers, and shows their lines.
+r"""Trains on several hosts, or in several processes on this one: starts the workers and shows their output.
 
     deeplab launch --hosts=a,b -- train --dataset_dir=/data/tfrecord --train_logdir=runs/first --num_clones=4 ...
     deeplab launch --workers_per_host=2 -- train ...          two processes on this machine
 
 What follows `--` is the command that each worker runs, in the same folder, with the same Python. Each line begins with
-the host it comes from. Hosts are reached by ssh without a password; records must have the same path on each;
-`train_logdir` is written on the first. Ctrl-C asks all workers to save a checkpoint and end, a second one ends them at
-once.
+the host it comes from. Hosts are reached by ssh without a password; records must have the same path on each host;
+`train_logdir` is written on the first host. Ctrl-C asks all workers to save a checkpoint and end; a second
+one ends them at once.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class LaunchCommand(Command):
         if call is None:
             return OK
         if not theirs:
-            rule = "-- and the command of the workers are missing"
+            rule = "the command of the workers is missing; it follows `--`"
             raise UsageError("missing-setting", rule, _EXAMPLE)
         if theirs[0].removesuffix(".py") not in _COMMANDS:
-            rule = f"{theirs[0]!r} does not run in several processes"
-            raise UsageError("unknown-command", rule, "train does; evaluation in several processes: `eval_processes`")
+            rule = f"{theirs[0]!r} cannot be launched in several processes"
+            raise UsageError(
+                "unknown-command", rule, "use train; for evaluation in several processes set `eval_processes` of eval"
+            )
         return run(call[1], theirs)
 
 
@@ -74,7 +76,7 @@ def run(given: Given, words: Sequence[str] = ()) -> int:
         code = _cause(codes)
         if code in (STOPPED, USAGE) or 0 < code < LOST or attempt == config.restarts:
             return code if 0 < code < 128 or code == STOPPED else 1
-        console.note(f"a worker was lost; all start again ({attempt + 1} of {config.restarts})")
+        console.note(f"a worker was lost; all workers restart ({attempt + 1} of {config.restarts})")
     return OK
 
 
@@ -95,7 +97,7 @@ def workers_of(config: LaunchConfig, words: Sequence[str]) -> list[Worker]:
     if not all(here):
         wrong = next((host for host in hosts if _is_loopback(host)), None)
         if wrong:
-            rule = f"names {wrong}, which each of the other hosts would take for itself"
+            rule = f"names {wrong}, which on the other hosts means these hosts themselves"
             raise UserError("bad-host", rule, f"`hosts={socket.gethostname()},...`", field="hosts", value=wrong)
     number = config.workers_per_host
     first = config.port or random.choice(_PORTS[: -(number + 1)])  # nosec B311  # a port

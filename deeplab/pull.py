@@ -1,11 +1,11 @@
-r"""Takes a model from the Hugging Face hub into a folder.
+r"""Downloads a model from the Hugging Face hub into a folder.
 
     deeplab pull --model=hf://someone/hair --output_dir=models/hair
     deeplab predict --model=models/hair --input=photos --output_dir=masks
 
-Commands also take the address itself; then the files stay in the cache ($DEEPLAB_CACHE). Only what a model consists of
-is downloaded. The access token for private repositories comes from HF_TOKEN or `hf auth login`, another server from
-HF_ENDPOINT. A model is a program of whoever made it: docs/security.md says how it is treated. Needs the extra `hub`.
+Commands also accept the address itself; then the files stay in the cache ($DEEPLAB_CACHE). Only the files of the model
+are downloaded. The access token for private repositories comes from HF_TOKEN or `hf auth login`; HF_ENDPOINT
+selects another server. A model file is a program: docs/security.md says how it is treated. Needs the extra `hub`.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-r"""Gives a model away: uploads it with a generated model card to the Hugging Face hub.
+r"""Uploads a model with a generated model card to the Hugging Face hub.
 
     deeplab push --model=runs/mine/train --to=hf://me/hair --metrics=runs/mine/eval --license=apache-2.0 --dry_run=true
     deeplab push --model=runs/mine/export --to=hf://me/hair --metrics=runs/mine/eval --license=apache-2.0
 
 The first line prints the card and the names of the files, and sends nothing. The repository is created if it does not
 exist, visible to you only unless --private=false; files of an earlier push stay in its history. Paths of this computer
-are taken out of config.yml and metadata.json. Others use the model by its address:
+are removed from config.yml and metadata.json. Others use the model by its address:
 
     deeplab predict --model=hf://me/hair --input=photos --output_dir=masks
     deeplab pull --model=hf://me/hair --output_dir=models/hair
 
-The access token comes from HF_TOKEN or from `hf auth login`, another server from HF_ENDPOINT. Needs the extra `hub`.
+The access token comes from HF_TOKEN or from `hf auth login`, HF_ENDPOINT selects another server. Needs the extra `hub`.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ TensorFlow 1.15's `contrib.quantize` (Krishnamoorthi 2018, arXiv:1806.08342; Jac
 
     SCOPE/weights_quant/{min,max}    of the kernel with batch norm folded in: those of the last step
     SCOPE/act_quant/{min,max}        of what follows the activation function: a moving average
-    SCOPE/act_quant/SCOPE/act_quant/{min,max}/{biased,local_step}    of which the average is made
+    SCOPE/act_quant/SCOPE/act_quant/{min,max}/{biased,local_step}    the parts of this average
 
 Used by `slim.layers`, whose convolutions hold a `WeightRange`; by the training loop, which sets the phase; and by
-exports, which read the ranges. It never decides which tensors are quantized.
+exports, which read the ranges. It does not decide which tensors are quantized.
 """
 
 from __future__ import annotations

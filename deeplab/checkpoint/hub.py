@@ -4,10 +4,9 @@
     hf://user/model@v2               a branch, a tag or a commit of it
     hf://user/model/export           a folder in it
 
-Owns addresses, transfers and what can go wrong with them; the transfers are those of huggingface_hub (extra `hub`),
-which takes the access token from HF_TOKEN or `hf auth login`, and the server from HF_ENDPOINT. Called by whatever opens
-a model, and by push and pull. It never opens what it downloads: a file from the hub is as much a stranger's as any
-other, and the runtimes treat it so.
+Owns addresses, transfers and their errors; huggingface_hub (extra `hub`) makes the transfers. It takes the access token
+from HF_TOKEN or `hf auth login`, and the server from HF_ENDPOINT. Called by whatever opens a model, and by push and
+pull. It never opens what it downloads: the runtimes treat files from the hub like any other file from a stranger.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from deeplab.utils.text import byte_text
 PREFIX = "hf://"
 MAX_BYTES = 20 << 30  # of a repository's model files; our largest model has less than half a gigabyte
 MAX_FILES = 1000
-_WANTED = re.compile(  # what a model consists of; a repository may also hold a dataset or videos
+_WANTED = re.compile(  # files of models; a repository may also hold a dataset or videos
     r"(.*/)?(checkpoint|[^/]+\.(index|data-\d{5}-of-\d{5}|yml|json|md|pb|txt|keras|tflite|task|onnx|mnn|xml|bin|h5|pth)"
     r"|[^/]+\.safetensors|variables/[^/]+|assets(\.extra)?/[^/]+)"
 )
@@ -78,7 +77,7 @@ def parse(text: str, field: str | None = None) -> Address:
     folder = (match["folder"] or "") if match else ""
     if match is None or any(part in ("", ".", "..") for part in folder.split("/") if folder):
         hint = "write hf://USER/NAME, hf://USER/NAME@REVISION or hf://USER/NAME/FOLDER"
-        raise UserError("bad-name", "is no address on the hub", hint, field=field, where=text, value=text)
+        raise UserError("bad-name", "is not an address on the hub", hint, field=field, where=text, value=text)
     return Address(match["repository"], match["revision"] or "", folder)
 
 
@@ -188,14 +187,14 @@ def _errors(text: str) -> Iterator[None]:
         raise _unreachable(text, error) from error
     except missing as error:
         rule = "is not on the hub, or you may not see it"
-        hint = "check the address; for private ones set HF_TOKEN or run `hf auth login`"
+        hint = "check the address; for private repositories set HF_TOKEN or run `hf auth login`"
         raise UserError("not-on-hub", rule, hint, where=text) from error
     except kinds.HFValidationError as error:
-        rule = f"is no address on the hub: {_short(error)}"
+        rule = f"is not an address on the hub: {_short(error)}"
         raise UserError("bad-name", rule, "write hf://USER/NAME", where=text) from error
     except kinds.HfHubHTTPError as error:
         code = getattr(error.response, "status_code", 0)
-        hint = "set HF_TOKEN to a token that may do this" if code in (401, 403) else "try again later"
+        hint = "set HF_TOKEN to a token with this permission" if code in (401, 403) else "try again later"
         raise UserError("hub-failed", f"the hub refuses: {_short(error)}", hint, where=text) from error
     except (kinds.FileMetadataError, ConnectionError, TimeoutError, ValueError) as error:
         raise _unreachable(text, error) from error

@@ -1,6 +1,6 @@
-"""How much of a model is 0, and how small that makes it when it is compressed.
+"""The fraction of zeros in a model, and its size when compressed.
 
-Used by the reports of trainings and exports. It knows arrays and their names alone, and changes nothing.
+Used by the reports of trainings and exports. It knows only arrays and their names, and changes nothing.
 """
 
 from __future__ import annotations

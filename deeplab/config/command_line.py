@@ -5,7 +5,7 @@ A command is a `Command`; `Command.main` is the only way in. Old command lines r
 absl would ignore are errors (`--initialize_last_layer = False`).
 
 Exit codes: 0 success, 1 an error in files or settings, 2 a command line that cannot be understood, 3 a check that
-failed (unfit data, checkpoints that differ), 70 a bug in this program, 75 another worker of a training is gone, 130
+failed (unfit data, checkpoints that differ), 70 a bug in this program, 75 another worker of a training was lost, 130
 stopped by Ctrl-C or SIGTERM.
 """
 

@@ -1,4 +1,4 @@
-"""Config of what makes small models: pruning, and distillation from a larger model."""
+"""Config of what makes models smaller or more accurate for their size: pruning and distillation."""
 
 from __future__ import annotations
 
@@ -26,61 +26,65 @@ class CompressionConfig(Config):
     )
     prune_schedule: str = setting(
         "polynomial",
-        "How that fraction is reached: polynomial = from 0 at `prune_begin`, fast at first, to `prune_end` (Zhu and "
-        "Gupta 2017); constant = all at once at `prune_begin`.",
+        "How that fraction is reached: polynomial = gradually from `prune_begin` to `prune_end`, fast at first (Zhu "
+        "and Gupta 2017); constant = all at once at `prune_begin`.",
         choices=("polynomial", "constant"),
     )
-    prune_begin: str = setting("0.1", "Time at which pruning begins.", unit="duration")
+    prune_begin: str = setting("0.1", "Point of the training at which pruning begins.", unit="duration")
     prune_end: str = setting(
-        "0.7", "Time after which the pruned weights stay the same, so that the others can recover.", unit="duration"
+        "0.7",
+        "Point of the training after which the choice of pruned weights is fixed, so that the others can recover.",
+        unit="duration",
     )
     prune_every: int = setting(
-        100, "Steps between two choices of the weights that are pruned.", min=1, unit="steps", rare=True
+        100, "Steps after which the weights to prune are chosen again.", min=1, unit="steps", rare=True
     )
     prune_keep: str = setting(
         "depthwise|^(logits|auxiliary)/",
-        "Kernels that are not pruned: a regular expression found in their names.",
+        "Kernels that are not pruned: a regular expression that matches a part of their names.",
         rare=True,
     )
     prune_structure: str = setting(
         UNSTRUCTURED,
-        "Weights that are pruned together: unstructured = each by itself; 2:4 = two of any four successive input "
-        "channels, for processors that skip them; 1x4 = blocks of so many input x output channels.",
+        "Weights that are pruned together: unstructured = each by itself; 2:4 = two of every four successive input "
+        "channels, for processors that skip them; 1x4 = blocks of 1 input channel x 4 output channels.",
         rare=True,
     )
 
     prune_channels: float = setting(
         0.0,
-        "Fraction of the expanded channels of MobileNetV2's blocks that are taken out of the initial checkpoint before "
-        "it is trained further as a smaller model; 0 = none.",
+        "Fraction of the expanded channels of MobileNetV2's blocks that are removed from the initial checkpoint before "
+        "it is trained as a smaller model; 0 = none.",
         min=0,
         max=0.95,
         because="hardly any channels would be left",
     )
     distill_from: str = setting(
         "",
-        "Teacher: a model of the same classes whose predictions the training learns as well; a training folder, a "
-        "checkpoint, zoo:NAME or an exported file (unset: none).",
+        "Teacher: a model with the same classes whose predictions are learned in addition to the labels; a training "
+        "folder, a checkpoint, zoo:NAME or an exported file (unset: none).",
     )
-    distill_weight: float = setting(1.0, "Factor of the teacher's loss beside that of the labels.", min=0)
+    distill_weight: float = setting(
+        1.0, "Factor of the distillation loss, which is added to that of the labels.", min=0
+    )
     distill_temperature: float = setting(
         2.0,
-        "Divisor of the logits of both: a higher one shows more of what the teacher holds for less likely.",
+        "Divisor of the logits of teacher and student: a higher value gives less likely classes more influence.",
         above=0,
         max=100,
         because="all classes would look alike",
     )
     distill_on: str = setting(
         "logits",
-        "What is learned from the teacher: logits = its probabilities; features = where its last features are large "
-        "(attention transfer; needs a checkpoint as teacher).",
+        "What is learned from the teacher: logits = its probabilities; features = the places where its last features "
+        "are large (attention transfer; the teacher must be a checkpoint).",
         choices=("logits", "features"),
         rare=True,
     )
     distill_cache: str = setting(
         "",
-        "Folder in which the teacher's probabilities of every image are kept: useful if images are not augmented, or "
-        "for several trainings of the same seed (unset: none).",
+        "Folder for the teacher's probabilities of every image: useful without augmentation, or for several trainings "
+        "with the same seed (unset: none).",
         rare=True,
         resumable=True,
         writes="folder",
@@ -97,11 +101,11 @@ class CompressionConfig(Config):
         try:
             re.compile(self.prune_keep)
         except re.error as error:
-            rule = f"is no regular expression: {error}"
+            rule = f"is not a regular expression: {error}"
             raise UserError("wrong-type", rule, field="prune_keep", value=self.prune_keep) from None
         self._check_structure()
         if self.distill_cache and self.distill_on == "features":
-            rule = "keeps probabilities, and `distill_on=features` uses none"
+            rule = "stores probabilities, which `distill_on=features` does not use"
             raise UserError("conflicting-settings", rule, "leave it out", field="distill_cache")
 
     def _check_structure(self) -> None:

@@ -84,7 +84,7 @@ def seconds(text: str, field: str = "") -> float:
     """Return a time such as `90s`, `30min`, `1.5h` or `2 days` in seconds, above 0.
 
     Raises:
-      UserError: it is no time, has no unit (`wrong-type`), or is 0 or longer than a year (`out-of-range`).
+      UserError: it is not a time or has no unit (`wrong-type`), or is 0 or longer than a year (`out-of-range`).
     """
     found = _TIME.fullmatch(text.strip().lower())
     if found is None:

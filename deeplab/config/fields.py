@@ -61,7 +61,7 @@ def setting(
       resumable: the value may change when a training resumes.
       shapes_weights: a checkpoint trained with one value cannot be used with another.
       retired: the field has no effect any more; this text says what replaces it.
-      writes: for the name of what a command writes: "folder", "file", or "either".
+      writes: what a command writes at this path: "folder", "file", or "either"; empty if the setting names no output.
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}
     return dataclasses.field(default=default, metadata=metadata)

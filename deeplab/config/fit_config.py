@@ -27,7 +27,7 @@ class FitConfig(Config):
     )
     minutes: float | None = setting(
         None,
-        "Time for the training: a few steps are timed, which gives the number of steps.",
+        "Time for the training: the number of steps is derived from the measured time of a few steps.",
         above=0,
         max=100_000,
         because="that is ten weeks",
@@ -35,14 +35,14 @@ class FitConfig(Config):
     )
     tf_initial_checkpoint: str | None = setting(
         None,
-        "Weights to start from: a path, zoo:NAME, imagenet or best_for_backbone, which are downloaded; empty: from "
+        "Weights to start from: a path, or zoo:NAME, imagenet or best_for_backbone, which are downloaded; empty: from "
         "scratch (unset: as the recipe chooses).",
     )
     training_number_of_steps: int | None = setting(
         None, "Step at which the training ends (unset: as the recipe chooses).", min=1, unit="steps"
     )
     eval_every: str | None = setting(
-        None, "Evaluate the model in training this often: steps, or '1 epoch' (unset: as the recipe chooses)."
+        None, "Interval of evaluations during training: steps, or '1 epoch' (unset: as the recipe chooses)."
     )
     train_crop_size: Size | None = setting(
         None, "Height,width of the training crop (unset: as the recipe chooses).", **IMAGE_SIDE, unit="pixels"

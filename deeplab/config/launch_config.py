@@ -15,7 +15,7 @@ class LaunchConfig(Config):
     hosts: Texts = setting(
         ("localhost",),
         "Hosts on which workers start, separated by commas; the first is the chief, which writes the checkpoints. "
-        "Others than this machine are reached by ssh, and are addressed by these names among themselves.",
+        "Other machines are reached by ssh, and the workers reach each other by these names.",
     )
     workers_per_host: int = setting(
         1,
@@ -27,18 +27,18 @@ class LaunchConfig(Config):
     )
     port: int | None = setting(
         None,
-        "First port at which workers meet; those of one host use the next ones (unset: free ones here, from 12000 to "
-        "28000 on other hosts).",
+        "First port of the workers on a host; further workers there use the next ports (unset: free ports on this "
+        "machine, ports from 12000 to 28000 on other hosts).",
         min=1024,
         max=65000,
         because="ports end at 65535",
     )
     restarts: int = setting(
         0,
-        "Times that all workers start again when one was killed or lost; they resume from the last checkpoint.",
+        "How often all workers are restarted when one was killed or lost; they resume from the last checkpoint.",
         min=0,
         max=1_000_000,
-        because="that is as often as one likes",
+        because="a million restarts are as good as unlimited",
         unit="times",
     )
     ssh: str = setting(
@@ -61,5 +61,5 @@ class LaunchConfig(Config):
             raise UserError("listed-twice", f"names {twice} twice", hint, field="hosts", value=twice)
         for host in hosts:
             if host.startswith("-") or any(letter.isspace() or letter in "\"'`$;&|<>()\\" for letter in host):
-                rule = f"{host!r} is no name of a host"
+                rule = f"{host!r} is not a host name"
                 raise UserError("bad-host", rule, "`hosts=a,user@b`", field="hosts", value=host)

@@ -84,14 +84,14 @@ class ModelConfig(Config):
     )
     align_corners: bool = setting(
         True,
-        "Align corner pixels when maps are resized, for images of k * stride + 1 pixels (off: the edges of pixels, "
-        "symmetric padding and any size, as most PyTorch models).",
+        "Align the corner pixels when feature maps are resized, for images of k * stride + 1 pixels (off: align pixel "
+        "edges, pad symmetrically and take any size, as most PyTorch models do).",
         rare=True,
     )
     dilation: str = setting(
         "after",
-        "Which layers a lost stride dilates: those after it, the layer with it as well, or those of the next_stage "
-        "(published PyTorch weights differ).",
+        "Which layers are dilated where a stride is replaced by dilation: after = those after the strided layer; with "
+        "= that layer as well; next_stage = only those of later stages. Published PyTorch weights differ in this.",
         choices=("after", "with", "next_stage"),
         rare=True,
     )
@@ -122,7 +122,7 @@ class ModelConfig(Config):
     )
     aspp_with_final_conv: bool = setting(
         False,
-        "Add a 3x3 convolution after the projection of ASPP, as torchvision's DeepLab v3.",
+        "Add a 3x3 convolution after the projection of ASPP, as in torchvision's DeepLab v3.",
         rare=True,
         shapes_weights=True,
     )
@@ -158,7 +158,7 @@ class ModelConfig(Config):
     )
     decoder_convolutions: int = setting(
         2,
-        "Number of 3x3 convolutions of a decoder that concatenates.",
+        "Number of 3x3 convolutions in a decoder that concatenates features.",
         min=1,
         max=2,
         because="published decoders have one or two",
@@ -183,14 +183,14 @@ class ModelConfig(Config):
     )
     logits_upsampling: str = setting(
         "bilinear",
-        "How logits become larger than the features: bilinear = they are resized; subpixel = a convolution learns "
-        "`subpixel_factor` times finer logits, which are resized the rest of the way.",
+        "How logits become larger than the features: bilinear = they are resized; subpixel = a convolution computes "
+        "logits that are `subpixel_factor` times finer, which are then resized to the image.",
         choices=("bilinear", "subpixel"),
         shapes_weights=True,
     )
     subpixel_factor: int = setting(
         4,
-        "How much finer subpixel logits are; at most the stride of the features.",
+        "How many times finer subpixel logits are than the features; at most the stride of the features.",
         choices=(2, 4, 8, 16),
         rare=True,
         shapes_weights=True,
@@ -239,7 +239,8 @@ class ModelConfig(Config):
     )
     batch_norm_epsilon: float | None = setting(
         None,
-        "Added to the variance in batch norm (unset: 0.001 MobileNets, Xception and NAS, 1e-5 ResNets and heads).",
+        "Constant added to the variance in batch norm (unset: 0.001 for MobileNets, Xception and NAS, 1e-5 for ResNets "
+        "and heads).",
         above=0,
         max=1,
         because="it only guards against a division by zero",
@@ -247,22 +248,22 @@ class ModelConfig(Config):
     )
     quantize_delay_step: int = setting(
         -1,
-        "Train for 8-bit integers: step from which weights and activations are rounded as integers would be; before it "
-        "their ranges are learned; 0 = from the first step; negative = never.",
+        "Train for 8-bit integers: step from which weights and activations are rounded as in integer arithmetic; "
+        "before it, only their ranges are learned; 0 = from the first step; negative = never.",
         unit="steps",
         rare=True,
     )
     quantize_freeze_bn_step: int = setting(
         -1,
-        "With `quantize_delay_step`: step from which batch norm keeps its statistics, as the exported model has them; "
+        "With `quantize_delay_step`: step from which batch norm keeps its statistics, as in the exported model; "
         "negative = never.",
         unit="steps",
         rare=True,
     )
     quantize_weights: str = setting(
         "per_tensor",
-        "With `quantize_delay_step`: whether the weights of a layer have one range, as in the research DeepLab, or "
-        "each output channel its own, as litert_int8 stores them.",
+        "With `quantize_delay_step`: per_tensor = one range for the weights of a layer, as in the research DeepLab; "
+        "per_channel = one for each output channel, as in litert_int8.",
         choices=("per_tensor", "per_channel"),
         rare=True,
     )

@@ -11,8 +11,8 @@ from deeplab.utils.errors import UserError
 
 SCALES: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 _SHRINK_FOR_FILE = (
-    "Of an exported file of a fixed size: shrink larger images, and enlarge their masks again; metrics are of the "
-    "images' own size."
+    "For exported files of a fixed size: shrink larger images, and enlarge the predicted masks again; metrics are "
+    "computed at the original size."
 )
 ADD_FLIPPED_IMAGES = "Average with the probabilities of the mirrored image."
 _MODEL = (
@@ -89,8 +89,8 @@ class EvalConfig(Config):
     )
     precision: str = setting(
         "float32",
-        "Arithmetic to evaluate: as the model has it, or 8-bit integers, simulated with ranges from "
-        "`calibration_images`, as the format litert_int8 of `deeplab export` would predict.",
+        "Arithmetic of the evaluation: float32 = that of the model; int8 = 8-bit integers, simulated with ranges from "
+        "`calibration_images`, to estimate what the export format litert_int8 would predict.",
         choices=("float32", "int8"),
     )
     calibration_images: str = setting(
@@ -98,14 +98,14 @@ class EvalConfig(Config):
     )
     calibration_count: int = setting(
         100,
-        "Number of them; of records they are spread over the classes.",
+        "Number of calibration images; images from records are spread over the classes.",
         min=1,
         max=10_000,
         because="they are in memory at the same time",
         unit="images",
         rare=True,
     )
-    calibration_seed: int = setting(0, "Seed of their choice.", min=0, rare=True)
+    calibration_seed: int = setting(0, "Seed of the choice of calibration images.", min=0, rare=True)
     compare: str = setting("", "A second model: evaluate both, and write how they differ into comparison.html.")
     report: bool = setting(True, "Write report.html: one page with tables, confusion matrix and example images.")
     label_weights: Floats = setting((), "Loss weight per class.", retired=_NO_LOSS)
@@ -210,7 +210,7 @@ class PredictConfig(Config):
     overlay_opacity: float = setting(0.5, "Opacity of the class colors over the image, 0 to 1.", min=0, max=1)
     overlay_background: bool = setting(False, OVERLAY_BACKGROUND)
     overlay_legend: bool = setting(
-        False, "Name the classes of an image below its overlay, beside their colors; not in videos."
+        False, "Print the class names of an image, with their colors, below its overlay; not in videos."
     )
     dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")
     crop_size: Size | None = setting(
@@ -228,7 +228,8 @@ class PredictConfig(Config):
     )
     beam: bool = setting(
         False,
-        "Predict in an Apache Beam pipeline (extra beam), for more images than one machine predicts; resumes.",
+        "Predict in an Apache Beam pipeline (extra beam), for more images than one machine can predict; resumes after "
+        "a stop.",
         rare=True,
     )
     beam_options: str = setting(
@@ -236,12 +237,12 @@ class PredictConfig(Config):
     )
     beam_output: str = setting(
         "files",
-        "What the pipeline writes: files = those of a run without it; tfrecord = shards that hold these files.",
+        "What the pipeline writes: files = the same as without it; tfrecord = TFRecord shards that hold these files.",
         choices=("files", "tfrecord"),
         rare=True,
     )
     images_per_shard: int = setting(
-        100, "Images that a worker of the pipeline predicts at a time.", min=1, unit="images", rare=True
+        100, "Images per shard, the unit of work of the pipeline.", min=1, unit="images", rare=True
     )
 
     def validate(self) -> None:
@@ -249,7 +250,7 @@ class PredictConfig(Config):
             return
         for name in ("max_frames", "temporal_smoothing"):
             if getattr(self, name):
-                raise UserError("conflicting-settings", "is of videos, which `beam` does not predict", field=name)
+                raise UserError("conflicting-settings", "is for videos, which `beam` does not support", field=name)
 
 
 def _require_crop_for_batch(batch_size: int, crop_size: Size | None, command: str) -> None:

@@ -1,4 +1,4 @@
-"""Config of the recipe: whether settings that are not given are chosen from the data and the machine."""
+"""Config of the recipe: whether settings that are not given are chosen for the data and the machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RecipeConfig(Config):
     )
     time_budget: str = setting(
         "",
-        "Time for the whole training, such as 30min, 2h or 90s: a few steps are timed, which gives the number of steps "
-        "(unset: as many steps as set).",
+        "Time for the whole training, such as 30min, 2h or 90s: the number of steps is derived from the measured time "
+        "of a few steps (unset: no limit).",
         unit="time",
     )
 
@@ -33,7 +33,7 @@ class RecipeConfig(Config):
         """The time for the training in seconds; 0 = no limit.
 
         Raises:
-          UserError: it is no time.
+          UserError: it is not a time.
         """
         return durations.seconds(self.time_budget, "time_budget") if self.time_budget.strip() else 0.0
 

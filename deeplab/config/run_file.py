@@ -154,6 +154,6 @@ def show(value: Any) -> str:
 def _shapes_weights(field: dataclasses.Field, given: Any, saved: Any) -> bool:
     if field.name == "atrous_rates":  # other rates fit the same kernels; another number of branches does not
         return len(given) != len(saved)
-    if field.name == "quantize_delay_step":  # when it begins does not matter afterwards; whether it does, does
+    if field.name == "quantize_delay_step":  # only whether it is on shapes the weights, not when it begins
         return (given < 0) != (saved < 0)
     return field.metadata["shapes_weights"]

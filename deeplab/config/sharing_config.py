@@ -1,4 +1,4 @@
-"""Config of `push` and `pull`: where a model is, and where it goes."""
+"""Config of `push` and `pull`: the model, its address on the hub, and its model card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 @dataclass(frozen=True)
 class PushConfig(Config):
-    """Giving a model away."""
+    """Publishing a model on the hub."""
 
     model: str = setting(
         "", "Training folder, checkpoint prefix, exported file, or a folder of exported files.", required=True
@@ -31,16 +31,16 @@ class PushConfig(Config):
 
     def validate(self) -> None:
         if self.license and not _LICENSE.fullmatch(self.license):
-            rule = f"{self.license!r} is no license's short name"
+            rule = f"{self.license!r} is not the short name of a license"
             hint = "use the hub's: apache-2.0, mit, cc-by-4.0, cc-by-nc-4.0, other, ..."
             raise UserError("bad-name", rule, hint, field="license", value=self.license)
 
 
 @dataclass(frozen=True)
 class PullConfig(Config):
-    """Taking a model from the hub."""
+    """Downloading a model from the hub."""
 
     model: str = setting("", "Address: hf://USER/NAME, hf://USER/NAME@REVISION, hf://USER/NAME/FOLDER.", required=True)
     output_dir: str = setting(
-        "", "Folder for the model; it must not exist, or be empty.", required=True, writes="folder"
+        "", "Folder for the model; it must not exist, or it must be empty.", required=True, writes="folder"
     )

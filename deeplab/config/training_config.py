@@ -12,7 +12,7 @@ from deeplab.utils.errors import UserError, nearest
 
 TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")
 IMAGENET = "imagenet"  # as `tf_initial_checkpoint`: published weights of the backbone
-BEST_FOR_BACKBONE = "best_for_backbone"  # likewise, of a segmentation where there are any
+BEST_FOR_BACKBONE = "best_for_backbone"  # likewise, but segmentation weights if there are any
 
 SCALE_FACTOR: dict[str, Any] = {"above": 0, "max": 16, "because": "memory grows with its square"}
 MIN_BATCH_FOR_BATCH_NORM = 12  # images whose statistics batch norm should see
@@ -210,7 +210,7 @@ class TrainConfig(Config):
     tf_initial_checkpoint: str = setting(
         "",
         "Weights to start from when `train_logdir` has none: a path (also .pth, .safetensors, .h5), zoo:NAME, imagenet "
-        "or best_for_backbone, which prefers weights of a segmentation (unset: from scratch).",
+        "or best_for_backbone, which prefers segmentation weights (unset: from scratch).",
         resumable=True,
     )
     initialize_last_layer: bool = setting(
@@ -268,9 +268,9 @@ class TrainConfig(Config):
     )
     batch_norm_calibration_batches: int | None = setting(
         None,
-        "Training batches over which the batch-norm statistics are computed again before evaluations and the last "
-        "checkpoint; 0 = none (unset: 60, at evaluations an epoch of 10 to 60, if the training was too short for the "
-        "averages to settle).",
+        "Training batches with which the batch-norm statistics are computed again before evaluations and the last "
+        "checkpoint; 0 = none (unset: if the training was too short for the averages to settle, 60, and one epoch, but "
+        "10 to 60, before evaluations).",
         min=0,
         unit="batches",
         rare=True,
@@ -287,15 +287,16 @@ class TrainConfig(Config):
     )
     distribution: str = setting(
         "auto",
-        "Devices that share each batch: one; mirrored = `num_clones` of this machine; multi_worker = those of several "
-        "processes or machines, which `deeplab launch`, srun or TF_CONFIG name; tpu; auto = multi_worker where such "
-        "processes are named, else mirrored where `num_clones` is above 1. See docs/cluster.md.",
+        "Devices that share each batch: one = a single device; mirrored = `num_clones` devices of this machine; "
+        "multi_worker = those of several processes or machines, as started by `deeplab launch`, srun or TF_CONFIG; "
+        "tpu = a TPU; auto = multi_worker if such processes are named, else mirrored if `num_clones` is above 1, else "
+        "one. See docs/cluster.md.",
         choices=("auto", "one", "mirrored", "multi_worker", "tpu"),
         resumable=True,
     )
     worker_wait_secs: int = setting(
         60,
-        "With several workers: time that each waits at the start for the others before it ends.",
+        "With several workers: how long each waits for the others at the start before it ends.",
         min=1,
         max=86400,
         because="that is a day",
@@ -305,7 +306,7 @@ class TrainConfig(Config):
     )
     num_clones: int = setting(
         1,
-        "Devices on this machine that share each batch; with several workers, devices of each.",
+        "Devices on this machine that share each batch; with several workers, devices per worker.",
         min=1,
         max=1024,
         because="no machine has so many devices",
@@ -367,8 +368,8 @@ class TrainConfig(Config):
     )
     num_replicas: int = setting(
         1,
-        "Number of workers; it must be that of the processes which `deeplab launch`, srun or TF_CONFIG name (1: "
-        "whatever these say).",
+        "Number of workers; it must equal the number of processes that `deeplab launch`, srun or TF_CONFIG start (1: "
+        "whatever that number is).",
         min=1,
         rare=True,
         resumable=True,
@@ -406,7 +407,7 @@ class TrainConfig(Config):
     def validate(self) -> None:
         for name in self.trackers():
             if name not in TRACKERS:
-                rule = f"{name!r} is no tracker"
+                rule = f"{name!r} is not a tracker"
                 raise UserError("unknown-name", rule, nearest(name, TRACKERS), field="report_to", value=name)
         low, high, step = self.min_scale_factor, self.max_scale_factor, self.scale_factor_step_size
         if low > high:

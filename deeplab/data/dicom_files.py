@@ -1,4 +1,4 @@
-"""DICOM images as arrays: CT and MR slices, radiographs, and masks that tools save so. Needs the extra `medical`.
+"""DICOM images as arrays: CT and MR slices, radiographs, and masks saved as DICOM. Needs the extra `medical`.
 
 `images.py` and `labels.py` call it with a file's bytes. It reads one image per file; of files with several frames it
 says how to separate them. It finds no files, and puts no series together: each file is an image of its own.
@@ -38,7 +38,7 @@ def read_dicom(data: bytes, where: str) -> np.ndarray:
         rule = f"cannot be read as a DICOM image: {' '.join(str(error).split())[:200]}"
         raise UserError("unreadable-image", rule, "copy or export the file again", where=where) from None
     if pixels is None:
-        rule = f"has {frames} frames, where one image is read"
+        rule = f"has {frames} frames, but only single images can be read"
         hint = "export one file per frame, or convert it to a NIfTI volume (`dcm2niix`), which format 'nifti' reads"
         raise UserError("unsupported-pixels", rule, hint, where=where, value=frames)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels

@@ -1,7 +1,8 @@
-"""Whatever a caller gives as an image, as pixels: paths, bytes, open files, PIL images, arrays.
+"""Converts whatever a caller gives as an image to pixels: paths, bytes, open files, PIL images, arrays.
 
 Prediction, the comparison of exports and the Python API call it (`to_rgb`, `to_pixels`). Files are read by `images.py`,
-so that an image has the same pixels in whatever form it is given; what is no image gets a hint that names the mistake.
+so that an image has the same pixels in whatever form it is given. For anything else, the hint of the error names the
+mistake.
 """
 
 from __future__ import annotations

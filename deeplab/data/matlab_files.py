@@ -45,7 +45,7 @@ def read_matrices(data: bytes) -> dict[str, Content]:
       ValueError: it is no such file, or is damaged.
     """
     if data[:4] != START[:4] or len(data) < _HEADER:
-        raise ValueError("it is no MATLAB file of version 5")
+        raise ValueError("it is not a MATLAB file of version 5")
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or data[124:126][:: 1 if order == "<" else -1] != b"\x00\x01":
         raise ValueError("its version is not 5: save it with -v7")
@@ -54,7 +54,7 @@ def read_matrices(data: bytes) -> dict[str, Content]:
         if kind == _COMPRESSED:
             inside = list(_elements(_inflated(content), order))
             if len(inside) != 1:
-                raise ValueError("a compressed variable holds no variable")
+                raise ValueError("a compressed element holds no variable")
             kind, content = inside[0]
         if kind != _MATRIX:
             raise ValueError(f"a variable is of the unknown type {kind}")
@@ -150,7 +150,7 @@ def _fields(parts: Iterator[tuple[int, memoryview]], order: str, depth: int) -> 
     for start in range(0, len(names), lengths[0]):
         kind, content = _next(parts)
         if kind != _MATRIX:
-            raise ValueError("a field of a struct is no matrix")
+            raise ValueError("a field of a struct is not a matrix")
         name = names[start : start + lengths[0]].partition(b"\0")[0].decode("utf-8", "replace")
         found[name] = _matrix(content, order, depth + 1)[1]
     return found

@@ -1,9 +1,9 @@
-"""Predicts many image files in an Apache Beam pipeline (extra `beam`), for more images than one machine predicts.
+"""Predicts many image files in an Apache Beam pipeline (extra `beam`), for more images than one machine can predict.
 
 Called by the command `predict`. A shard of images is one task; it is predicted as by `folder_prediction.predict_files`,
 into a folder of its own, whose files are then published: moved into the output folder, copied into a remote one, or
-packed into one TFRecord. Each worker process loads the model once. What a finished shard is, is noted in the folder
-`.beam` of the output, so that the same command goes on after a stop; at the end the folder is removed.
+packed into one TFRecord. Each worker process loads the model once. Finished shards are recorded in the folder
+`.beam` of the output, so that the same command resumes after a stop; at the end the folder is removed.
 
 Images, model and output must have the same names for all workers: on a file system that all of them mount, or remote.
 """
@@ -138,7 +138,7 @@ def _require_shardable(files: Sequence[ImageFile], config: PredictConfig) -> Non
 
     common = list(filter(has_common_file, split_words(config.save_polygons)))
     if common:
-        rule = f"{common[0]} writes a file for all images, which shards do not"
+        rule = f"{common[0]} writes one file for all images, which a pipeline cannot"
         hint = f"choose among {', '.join(name for name in formats if not has_common_file(name))}"
         raise UserError("conflicting-settings", rule, hint, field="save_polygons", value=common[0])
 
@@ -173,7 +173,7 @@ def _refuse_to_overwrite(
 
         folder_prediction.refuse_to_overwrite(files, Outputs(config), exists)
     elif not config.overwrite and (there := [task.name for task in tasks if store.has(f"{task.name}.tfrecord")]):
-        rule = f"holds {len(there)} results already, the first is {there[0]}.tfrecord"
+        rule = f"already holds {len(there)} results, beginning with {there[0]}.tfrecord"
         hint = "`overwrite=true` replaces them; or give another `output_dir`"
         raise UserError("would-overwrite", rule, hint, where=config.output_dir, value=len(there))
 

@@ -1,7 +1,7 @@
-"""What a model would predict as 8-bit integers, without an export: fake quantization with ranges from images.
+"""Predicts what an int8 export of a model would, without exporting: fake quantization with ranges from images.
 
-Owns the copy of a model that rounds, and the pass that finds its ranges: weights get one per channel, activations from
-the smallest to the largest value on the images, as format litert_int8 has them. Used by `eval` with `precision=int8`. A
+Owns the rounding copy of a model, and the pass that finds its ranges: one per channel for weights, and the smallest to
+the largest value on the images for activations, as in format litert_int8. Used by `eval` with `precision=int8`. A
 model trained with fake quantization needs none of this: it rounds by the ranges that it has learned.
 """
 

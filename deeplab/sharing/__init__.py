@@ -1,1 +1,1 @@
-"""Models for others: which files make one up, and the card that says what it is."""
+"""Sharing of models: the files that a model consists of, and the card that describes it."""

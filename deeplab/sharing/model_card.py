@@ -53,14 +53,14 @@ def read_metrics(path: str, model: ModelFiles) -> dict[str, Any]:
         content["mean_iou"] = float("nan" if content["mean_iou"] is None else content["mean_iou"])
         content["split"], content["num_images"] = str(content["split"]), int(content["num_images"])
     except (ValueError, KeyError, TypeError) as error:
-        rule, hint = "is not what deeplab eval writes", "evaluate again"
+        rule, hint = "was not written by `deeplab eval`", "evaluate again"
         raise UserError("unreadable-file", rule, hint, field="metrics", where=file) from error
     own = model.facts.get("class_names") or model.facts.get("classes") or names
     hash_of_model = model.sha256()
     known = hash_of_model and content.get("checkpoint_sha256")
     if list(own) != names or (known and known != hash_of_model):
-        rule = f"was measured of another model: {harmless(str(content.get('checkpoint')))}"
-        hint = "evaluate this one, and give its `eval_logdir`"
+        rule = f"was measured with another model: {harmless(str(content.get('checkpoint')))}"
+        hint = "evaluate this model, and give its `eval_logdir`"
         raise UserError("metrics-of-another-model", rule, hint, field="metrics", where=file)
     return content
 

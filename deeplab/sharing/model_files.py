@@ -1,4 +1,4 @@
-"""The files of a model that is given away, without what they tell about this computer.
+"""The files of a model to be published, without details about this computer.
 
 Owns the choice of files and the removal of paths from their texts; push calls it, and uploads what it returns. It loads
 no model and changes no file here.

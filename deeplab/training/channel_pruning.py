@@ -1,7 +1,7 @@
 """Structured pruning of MobileNetV2: blocks with fewer expanded channels, as a smaller model that is then trained.
 
 An inverted residual expands its input to many channels, filters each, and projects them back to few. An expanded
-channel can be taken out of the three layers without a change elsewhere, and costs about 1/n of the block. The least
+channel can be removed from the three layers without a change elsewhere, and costs about 1/n of the block. The least
 important ones are: those with a small batch-norm scale behind the depthwise convolution (Liu et al. 2017,
 arXiv:1708.06519) times a small L1 norm of the weights that read them (Li et al. 2017, arXiv:1608.08710). Used once,
 before the first step: it turns settings and an initial checkpoint into those of the smaller model.
@@ -34,7 +34,7 @@ def widths(model: ModelConfig) -> tuple[int, ...]:
       UserError: it is of another backbone.
     """
     if model.model_variant != VARIANT:
-        rule = f"acts on the blocks of {VARIANT}; {model.model_variant} has others"
+        rule = f"prunes the blocks of {VARIANT}; those of {model.model_variant} are different"
         raise UserError("unsupported-by-backbone", rule, "leave it out", field="prune_channels")
     return model.expansion_channels or mobilenet_v2.expansion_channels(model.depth_multiplier, model.divisible_by)
 
@@ -80,7 +80,7 @@ def cut(checkpoint: Checkpoint | ArrayCheckpoint, model: ModelConfig, averages: 
             continue
         found = arrays[f"{scope}/project/weights"].shape[2]
         if found < width:
-            rule = f"block {block} of {checkpoint.prefix} has {found} expanded channels, and {width} are to be kept"
+            rule = f"block {block} of {checkpoint.prefix} has only {found} expanded channels; {width} would be kept"
             hint = "start from the model that was not pruned, or prune more channels"
             raise UserError("checkpoint-mismatch", rule, hint, field="prune_channels", value=found)
         chosen = most_important(arrays, scope, width)

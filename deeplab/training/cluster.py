@@ -1,4 +1,4 @@
-"""The processes that train together: which they are, how they meet, and what the others see when one is gone.
+"""The processes that train together: who they are, how they connect, and what the others do when one is lost.
 
 A cluster is a list of addresses, HOST:PORT, of which the first is the chief's. It comes from `TF_CONFIG`, which
 `deeplab launch` and schedulers set, or from Slurm's variables. TensorFlow's coordination service watches the
@@ -83,7 +83,7 @@ def of_tf_config(text: str) -> Cluster | None:
         task = content.get("task", {})
         kind, number = str(task.get("type", "worker")), int(task.get("index", 0))
     except (ValueError, TypeError, AttributeError):
-        raise UserError("bad-cluster", "is no description of a cluster", example, where="TF_CONFIG") from None
+        raise UserError("bad-cluster", "does not describe a cluster", example, where="TF_CONFIG") from None
     other = sorted({*jobs, kind} - {"chief", "worker"})
     if other:
         rule = f"has a {other[0]}; every process here is a chief or a worker, which trains and evaluates"
@@ -221,7 +221,11 @@ def _errors() -> int | None:
 
 def _missing(cluster: Cluster, wait: int, silent: list[str] | None) -> UserError:
     others = [address for address in cluster.addresses if address != cluster.addresses[cluster.index]]
-    who = f"worker {', '.join(silent)} does not answer" if silent else f"not all others began ({', '.join(others)})"
+    who = (
+        f"worker {', '.join(silent)} does not answer"
+        if silent
+        else f"not all other workers started ({', '.join(others)})"
+    )
     rule = f"{who} within {wait} seconds"
     hint = "start all workers at the same time, check names and firewalls, or raise `worker_wait_secs`"
     return UserError("worker-missing", rule, hint, where=f"worker {cluster.index}", value=tuple(silent or ()))

@@ -1,8 +1,9 @@
-"""A loss that teaches a model what another one, usually larger, predicts: its probabilities, or where it looks.
+"""A loss that teaches a model the predictions of another, usually larger one: its probabilities or its attention.
 
 A teacher whose layers are known (a checkpoint, a model of this package) runs inside the training step, on the augmented
-images. An exported file runs while batches are made, and its probabilities travel with them; with a folder for a cache
-they are read from there if the same image was seen before. Used by the training step. It never trains the teacher.
+images. An exported file runs in the input pipeline, and its probabilities are part of the batches; with a cache
+folder, they are read from there if the same image was seen before. Used by the training step. It never trains the
+teacher.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Distillation:
             _require_probabilities(self.teacher)
         if config.distill_on == "features":
             if not isinstance(self.teacher, ModelPredictor):
-                rule = f"{self.teacher.source} is an exported file, which does not show its features"
+                rule = f"{self.teacher.source} is an exported file, whose features are not accessible"
                 hint = "`distill_on=logits`, or a checkpoint as teacher"
                 raise UserError("not-supported", rule, hint, field="distill_on", value="features")
             self._features = keras.Model(self.teacher.model.input, features_of(self.teacher.model))
@@ -208,7 +209,7 @@ def _age(source: str) -> str:
 def _require_probabilities(teacher: Predictor) -> None:
     """Refuses a teacher that computes labels alone, before batches ask for more."""
     if teacher.predict(np.zeros((33, 33, 3), np.uint8)).probabilities is None:
-        rule = "computes labels alone; a teacher needs probabilities"
+        rule = "predicts labels only; a teacher must predict probabilities"
         raise UserError("no-probabilities", rule, "export it with probabilities", where=teacher.source)
 
 

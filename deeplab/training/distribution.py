@@ -176,9 +176,9 @@ def _require_workers(config: TrainConfig, found: Cluster | None) -> None:
     number = len(found.addresses) if found else 1
     if found is None or config.num_replicas not in (1, number):
         field = "num_replicas" if config.num_replicas > 1 else "distribution"
-        rule = f"{config.num_replicas} workers are asked for, and the environment names {number}"
-        rule = rule if field == "num_replicas" else "needs several workers, and the environment names none"
-        hint = "`deeplab launch --hosts=a,b -- train ...`, srun or TF_CONFIG tell each worker who the others are"
+        rule = f"{config.num_replicas} workers are requested, but the environment names {number}"
+        rule = rule if field == "num_replicas" else "needs several workers, but the environment names none"
+        hint = "start the workers with `deeplab launch --hosts=a,b -- train ...`, srun or TF_CONFIG"
         raise UserError("missing-workers", rule, hint, field=field, value=getattr(config, field))
 
 

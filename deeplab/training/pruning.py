@@ -1,4 +1,4 @@
-"""Pruning of kernels during the training: the smallest weights become 0 and stay so.
+"""Pruning of kernels during training: the smallest weights become 0 and remain 0.
 
 Magnitude pruning with a rising fraction (Zhu and Gupta 2017, arXiv:1710.01878). Every pruned kernel has a mask, 1 where
 a weight is kept, under the name that TensorFlow 1's `contrib.model_pruning` gave it (`SCOPE/mask`, `SCOPE/threshold`).

@@ -1,6 +1,6 @@
-"""When a training with fake quantization begins to round, and when its batch norm keeps its statistics.
+"""Phases of training with fake quantization: when rounding begins, and when batch norm keeps its statistics.
 
-Owns the phases of `quantize_delay_step` and `quantize_freeze_bn_step`, what a checkpoint holds of them, and which
+Owns the phases of `quantize_delay_step` and `quantize_freeze_bn_step`, what checkpoints store of them, and which
 other settings they refuse. Used by the loop, which makes one step function per phase; the rounding itself is that of
 `slim.quantization`.
 
@@ -67,13 +67,13 @@ def require_consistent(model: ModelConfig, train: TrainConfig, replicas: int = 1
     """
     if model.quantize_delay_step < 0:
         if model.quantize_freeze_bn_step >= 0:
-            rule = "tells when batch norm is frozen under fake quantization, and there is none"
+            rule = "sets when batch norm is frozen in fake quantization, which is off"
             hint = "add `quantize_delay_step=0`, or leave it out"
             raise UserError("missing-setting", rule, hint, field="quantize_freeze_bn_step")
         return
     if train.precision != "float32":
-        rule = "is too coarse for fake quantization, which imitates integers by float32 numbers"
+        rule = "is too coarse for fake quantization, which imitates integers with float32 numbers"
         raise UserError("conflicting-settings", rule, "`precision=float32`", field="precision", value=train.precision)
     if max(train.num_clones, replicas) > 1:
-        rule = "is more than one device; the ranges of fake quantization are learned on one, as in the research DeepLab"
+        rule = "is more than one device; fake quantization learns its ranges on one device, as in the research DeepLab"
         raise UserError("not-supported", rule, "`num_clones=1`", field="num_clones", value=train.num_clones)

@@ -1,8 +1,8 @@
-"""The default recipe for one's own data: which settings suit a dataset and a machine, and why.
+"""The recipe for users' own data: which settings suit a dataset and a machine, and why.
 
 Owns the choices, as pure functions of facts: `choose` goes through the settings in an order in which each may depend on
-those before it, and leaves alone what was given. `recipe_plan` collects the facts, times steps, and writes the choices
-down. Reads no files and never asks the machine. The figures behind the values are in docs/training.md.
+those before it, and keeps settings that were given. `recipe_plan` collects the facts, times steps, and saves the
+choices. Reads no files and never asks the machine. The figures behind the values are in docs/training.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LOGITS_BYTES = 12  # per pixel and class
 _MEMORY_FRACTION = 0.5  # of the free memory that a batch may take by this estimate
 _IMBALANCED = 3.0  # ratio of the weights by square root from which classes are weighted
 _FEW_IMAGES = 100
-_RATES = {  # learning rate at a batch of 8: from weights of a small backbone, of a large one, from scratch
+_RATES = {  # learning rate at a batch of 8: small backbone with weights, large one with weights, from scratch
     "momentum": (0.03, 0.005, 0.1),
     "adamw": (0.002, 0.0005, 0.002),
     "adam": (0.0005, 0.0002, 0.002),
@@ -57,7 +57,7 @@ _DECOUPLED_DECAY = 0.02  # of adamw and lion
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the choices depend on of a dataset.
+    """Facts of a dataset on which the choices depend.
 
     Attributes:
       images: number of training images.
@@ -90,7 +90,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What the choices depend on of a machine.
+    """Facts of a machine on which the choices depend.
 
     Attributes:
       gpus: number of GPUs.
@@ -134,7 +134,7 @@ def _always(*_: Any) -> bool:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the choices depend on of models.
+    """Facts of models on which the choices depend.
 
     Attributes:
       no_weights: from values of ModelConfig, why no ImageNet weights can be had for the model; empty where they can.
@@ -246,18 +246,20 @@ def _starting_point(chosen: _Chooser, data: DataFacts, machine: MachineFacts, mo
     if models.keeps_head:
         pass  # the backbone is that of the checkpoint
     elif machine.gpus and enough and not chosen.is_given("depth_multiplier"):
-        chosen.choose("model_variant", _LARGE_BACKBONE, "a GPU: it is more exact than MobileNetV2, and slower")
+        chosen.choose("model_variant", _LARGE_BACKBONE, "more accurate than MobileNetV2, and fast enough on a GPU")
     else:
-        chosen.choose("model_variant", _SMALL_BACKBONE, "learns most in the time of a small machine")
+        chosen.choose("model_variant", _SMALL_BACKBONE, "good accuracy in little time on a small machine")
     if not chosen.is_given("tf_initial_checkpoint"):
         model = {name: chosen[name] for name in ("model_variant", "depth_multiplier")}
         reason = models.no_weights({**model, "input_channels": data.channels})
         if reason:
             chosen.choose("tf_initial_checkpoint", "", f"from scratch: {reason}")
         else:
-            chosen.choose("tf_initial_checkpoint", "imagenet", "weights that know edges, textures and objects")
+            chosen.choose(
+                "tf_initial_checkpoint", "imagenet", "training from pretrained weights is faster and needs fewer images"
+            )
     if _is_from_scratch(chosen) and chosen["model_variant"] == _SMALL_BACKBONE and not machine.gpus:
-        chosen.choose("depth_multiplier", 0.5, "from scratch half of the channels learn as well, in half the time")
+        chosen.choose("depth_multiplier", 0.5, "from scratch, half the channels learn as well in half the time")
     if machine.gpus > 1:
         chosen.choose("num_clones", machine.gpus, f"{machine.gpus} GPUs share each batch")
     if machine.half_precision:
@@ -274,12 +276,12 @@ def _input_size(chosen: _Chooser, data: DataFacts, machine: MachineFacts) -> Non
     sides = fitting_size((max(_MIN_CROP_SIDE, data.size[0]), max(_MIN_CROP_SIDE, data.size[1])), stride)
     crop = min(sides[0], longest), min(sides[1], longest)
     height, width = data.size
-    seen = "holds the median image" if crop == sides else f"a part of the median image, {height}x{width}, in less time"
+    seen = "covers the median image" if crop == sides else f"part of the median image ({height}x{width}), to save time"
     chosen.choose("train_crop_size", crop, seen)
     crop = chosen["train_crop_size"]
-    batch, reason = _BATCH[machine.kind], "a small batch gives a processor more steps in the same time"
+    batch, reason = _BATCH[machine.kind], "small batches allow more steps in the same time on a processor"
     if machine.gpus:
-        reason = "it makes use of a GPU, and its batch-norm statistics are stable"
+        reason = "makes good use of a GPU and gives stable batch-norm statistics"
     if not machine.gpus and crop[0] * crop[1] <= _PIXELS_OF_SMALL_CROPS:
         batch, reason = 2 * batch, "crops are small"
     activations = _BYTES_PER_PIXEL[is_small(chosen["model_variant"])] / (1 if chosen["precision"] == "float32" else 2)
@@ -297,7 +299,7 @@ def _input_size(chosen: _Chooser, data: DataFacts, machine: MachineFacts) -> Non
 def _head(chosen: _Chooser, models: ModelFacts) -> None:
     """ASPP and decoder."""
     small = is_small(chosen["model_variant"])
-    filters, reason = 64 if _is_from_scratch(chosen) else 128, "enough for a small backbone, in less time than 256"
+    filters, reason = 64 if _is_from_scratch(chosen) else 128, "enough for a small backbone, and faster than 256"
     if not chosen["aspp_with_batch_norm"]:
         return
     if small:
@@ -305,13 +307,13 @@ def _head(chosen: _Chooser, models: ModelFacts) -> None:
     if not _is_from_scratch(chosen) and not (
         chosen.is_given("image_pooling_crop_size") or chosen["dense_prediction_cell_json"]
     ):
-        why = "crops and whole images differ in their mean, and so few images per step normalize it badly"
+        why = "crops and whole images differ in their mean, and batch norm is unreliable with so few images per step"
         if chosen["train_batch_size"] // chosen["num_clones"] < MIN_BATCH_FOR_BATCH_NORM:
             chosen.choose("add_image_level_feature", False, why)
         rates = (6, 12) if max(chosen["train_crop_size"]) < _CROP_FOR_ALL_RATES else (6, 12, 18)
-        chosen.choose("atrous_rates", rates, "context of several sizes")
+        chosen.choose("atrous_rates", rates, "context at several scales")
     if models.has_decoder(chosen["model_variant"]):
-        chosen.choose("decoder_output_stride", (4,), "borders of objects are found again in features of stride 4")
+        chosen.choose("decoder_output_stride", (4,), "features of stride 4 give precise object borders")
     if small and chosen["decoder_output_stride"] and not chosen["decoder_output_is_logits"]:
         chosen.choose("decoder_filters", filters, reason)
 
@@ -322,38 +324,38 @@ def _optimizer(chosen: _Chooser) -> None:
     if chosen.is_given("base_learning_rate"):
         pass  # it was meant for the optimizer that is given, or for the default
     elif scratch or not is_small(chosen["model_variant"]):
-        chosen.choose("optimizer", "momentum", "reaches the best results where training is long or from scratch")
+        chosen.choose("optimizer", "momentum", "gives the best results in training that is long or from scratch")
     else:
         chosen.choose("optimizer", "adamw", "trains the new head in fewer steps than momentum")
     name = chosen["optimizer"]
     if name in ("adamw", "lion"):
-        chosen.choose("weight_decay", _DECOUPLED_DECAY, "usual where it is decoupled from the gradient")
+        chosen.choose("weight_decay", _DECOUPLED_DECAY, "a usual value for decoupled weight decay")
     rate = learning_rate(name, chosen["train_batch_size"], chosen["model_variant"], scratch)
     if rate is not None:
         field = "adam_learning_rate" if name == "adam" else "base_learning_rate"
         start = "from scratch" if scratch else "from trained weights"
         chosen.choose(field, rate, f"{start}, with {name} and {counted(chosen['train_batch_size'], 'image')} per step")
     if name != "adam":
-        chosen.choose("learning_policy", "cosine", "ends in small steps, however short the training")
+        chosen.choose("learning_policy", "cosine", "ends with small learning rates, however short the training")
     if not chosen.is_given("slow_start_step"):
-        chosen.choose("warmup", "0.05", "the new head does not disturb the backbone at once")
-    chosen.choose("gradient_clip_norm", 5.0, "no single batch can derail the training")
+        chosen.choose("warmup", "0.05", "keeps the new head from disturbing the backbone at first")
+    chosen.choose("gradient_clip_norm", 5.0, "keeps a single batch from derailing the training")
 
 
 def _what_it_sees(chosen: _Chooser, data: DataFacts) -> None:
     """Scales and colors of the images."""
     low, high = (0.5, 1.5) if not _is_from_scratch(chosen) else (0.5, 1.25)
     if not chosen.is_given("min_scale_factor", "max_scale_factor"):
-        chosen.choose("min_scale_factor", low, "crops show much of an image")
-        chosen.choose("max_scale_factor", high, "near the size at which images are predicted")
-    chosen.choose("scale_factor_step_size", 0.0, "every scale in between")
+        chosen.choose("min_scale_factor", low, "crops show a large part of an image")
+        chosen.choose("max_scale_factor", high, "stays near the size at which images are predicted")
+    chosen.choose("scale_factor_step_size", 0.0, "scales are drawn continuously")
     crop, (height, width) = chosen["train_crop_size"], data.size
     if not _is_from_scratch(chosen) and (crop[0] < height or crop[1] < width):
-        why = "what is at the borders of images is rare in crops at random places, and so are small classes"
+        why = "random crops rarely show image borders and small classes"
         chosen.choose("crop_sampling", "class_centered", why)
-    strength, reason = "light", "small changes of brightness, contrast and saturation"
+    strength, reason = "light", "slight changes of brightness, contrast and saturation"
     if data.images < _FEW_IMAGES:
-        strength, reason = "medium", f"{counted(data.images, 'image')} must stand for all others"
+        strength, reason = "medium", f"only {counted(data.images, 'image')}: more variety prevents overfitting"
     chosen.choose("augmentation", strength, reason)
     if not data.is_rgb and chosen["augmentation"] != "none":
         for name in ("saturation", "hue", "gray"):
@@ -380,9 +382,9 @@ def _length(chosen: _Chooser, data: DataFacts, machine: MachineFacts, steps: int
             wanted = min(high, max(low, round(GPU_EPOCHS * data.images / chosen["train_batch_size"])))
             chosen.choose("training_number_of_steps", wanted, f"{GPU_EPOCHS} epochs, within {low} to {high} steps")
         else:
-            chosen.choose("training_number_of_steps", CPU_STEPS, "some minutes to an hour on a processor")
+            chosen.choose("training_number_of_steps", CPU_STEPS, "minutes to an hour on a processor")
     if _planned_steps(chosen, data) < _SHORT and chosen["normalization"] == "batch":
-        chosen.choose("batch_norm_decay", 0.99, "the averages settle within a short training")
+        chosen.choose("batch_norm_decay", 0.99, "lets the averages settle in a short training")
 
 
 def _planned_steps(chosen: _Chooser, data: DataFacts) -> int:

@@ -1,7 +1,7 @@
-"""The recipe at work: collects facts, remembers, times steps, and writes down what was chosen.
+"""Applies the recipe: collects facts, remembers the choices, times steps, and writes `recipe.yml`.
 
-`plan` comes before the training is prepared, and completes what was given; `RecipePlan.settle` comes after, and fixes
-the number of steps by a time budget. A training that has begun keeps its choices, which it reads from `config.yml`.
+`plan` is called before the training is prepared and completes the given settings; `RecipePlan.settle` is called after
+it and sets the number of steps from the time budget. A resumed training keeps its choices, which are in `config.yml`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class RecipePlan:
         if self.choices:
             path = pathlib.Path(folder) / FILE_NAME
             write_atomically(path, file_text(self.choices, self.explicit, self.facts))
-            console.note(f"{path} has these settings: edit it, and use it with `config={path}`")
+            console.note(f"{path} holds these settings; edit it and use it with `config={path}`")
 
 
 def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> RecipePlan:
@@ -143,12 +143,12 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Re
             rule = f"sets the number of steps, as does `{name}`"
             raise UserError("conflicting-settings", rule, "leave one of them out", field="time_budget")
     if cluster.find():
-        rule = "chooses for one machine, and this process is one of several that train together"
-        hint = f"let one machine choose, and start all with `config={FILE_NAME}` of its training folder"
+        rule = "chooses for one machine, but this process is one of several that train together"
+        hint = f"choose on one machine, and start all workers with `config={FILE_NAME}` from its training folder"
         raise UserError("not-supported", rule, hint, field="time_budget" if budget else "recipe")
     remembered = remembered_settings(given["train_logdir"], groups)
     if remembered:
-        console.note(f"the settings are those that the training in {given['train_logdir']} began with")
+        console.note(f"the settings are those with which the training in {given['train_logdir']} began")
         return RecipePlan({**remembered, **explicit})
     if config.recipe == "none":
         return RecipePlan(explicit, explicit=explicit, budget=budget, started=started)

@@ -244,7 +244,7 @@ def with_fewer_channels(configs: TrainingConfigs) -> TrainingConfigs:
         model = dataclasses.replace(configs.model, expansion_channels=saved["expansion_channels"])
     else:
         if not train.tf_initial_checkpoint:
-            rule, hint = "takes channels out of a trained model", "add `tf_initial_checkpoint=FOLDER`"
+            rule, hint = "removes channels from a trained model", "add `tf_initial_checkpoint=FOLDER`"
             raise UserError("missing-setting", rule, hint, field="prune_channels")
         opened = checkpoint.open(zoo.published_weights(train.tf_initial_checkpoint, configs.model))
         before = opened.config.get("expansion_channels") or configs.model.expansion_channels
@@ -427,7 +427,9 @@ def tell_of_other_settings(source: Checkpoint | ArrayCheckpoint, model: ModelCon
     was = {name: coerce(each, group, source.config[name]) for name, (each, group) in fields.items()}
     others = [f"`{name}={run_file.show(value)}`" for name, value in was.items() if value != getattr(model, name)]
     if others:
-        console.note(f"{source.prefix} was trained with other settings than this training has: {' '.join(others)}")
+        console.note(
+            f"{source.prefix} was trained with settings that differ from those of this training: {' '.join(others)}"
+        )
 
 
 def warn_of_frozen_defaults(report: RestoreReport) -> None:

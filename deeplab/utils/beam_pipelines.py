@@ -1,6 +1,6 @@
-"""Runs a function on many tasks as an Apache Beam pipeline (extra `beam`), with progress, and a clean stop.
+"""Runs a function on many tasks in an Apache Beam pipeline (extra `beam`), with progress and a clean stop.
 
-Called by the conversion to records and by prediction. Never knows what the tasks are.
+Called by the conversion to records and by prediction. It does not know what the tasks are.
 """
 
 from __future__ import annotations

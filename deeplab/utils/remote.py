@@ -1,8 +1,8 @@
-"""Commands that run together on several hosts: started, watched, their lines prefixed, ended together.
+"""Runs commands together on several hosts: starts and watches them, prefixes their output, and ends them together.
 
 Each command runs under a small shell script, here or behind ssh, which ends the command when its standard input says so
 or ends. So a command never outlives the program that started it, on whatever host. Used by `deeplab launch`. It never
-decides whether to start again.
+decides about restarts.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run_together(workers: Sequence[Worker]) -> list[int]:
             _wait(processes, None)
         except KeyboardInterrupt:
             extend_grace(SECONDS_TO_END)
-            console.note("stopping the workers, with a checkpoint (again: at once, without)")
+            console.note("stopping the workers after a checkpoint (again: at once, without a checkpoint)")
             _tell(processes)
             _wait(processes, SECONDS_TO_END)
             raise

@@ -123,7 +123,7 @@ class TensorFlowFiles(FileSystem):
         return [entry for entry in self._gfile.listdir(name) if not entry.endswith("/")]
 
     def _facts_if_there(self, name: str) -> Facts | None:
-        with contextlib.suppress(self._not_found):  # removed meanwhile
+        with contextlib.suppress(self._not_found):  # removed in the meantime
             return self._facts(name)
         return None
 
@@ -185,7 +185,7 @@ class FsspecFiles(FileSystem):
             return
         temporary = _partial_name(name)
         self._system.put_file(path, temporary)
-        self.remove(name)  # some of them do not replace
+        self.remove(name)  # some file systems do not replace files
         self._system.mv(temporary, name)
 
     def remove(self, name: str) -> None:
@@ -216,7 +216,7 @@ def file_system(scheme: str) -> FileSystem:
         return FsspecFiles(scheme)
     except (ImportError, ValueError) as error:  # the second: a scheme that fsspec has never heard of
         package = _PACKAGES.get(scheme)
-        rule = f"there is no file system for {scheme}:// here ({error})"
+        rule = f"no library for {scheme}:// is installed ({error})"
         hint = f"pip install fsspec {package}" if package else "copy the files to a local folder, and give its path"
         raise UserError("unknown-file-system", rule, hint, value=scheme) from None
 
@@ -480,7 +480,7 @@ class Output:
         finally:
             forget(self.folder)
             extend_grace(0)
-        console.note(f"{self.name}: {counted(number, 'file')} copied at the end, all are there")
+        console.note(f"{self.name}: {counted(number, 'file')} copied at the end; the copy is complete")
         remove(self._work)
 
     def copy(self, show: bool = False) -> int:
@@ -539,7 +539,7 @@ class Output:
                 self._problem = ""
             except UserError as error:  # said once; the last copy raises it
                 if error.rule != self._problem:
-                    console.warning(f"{error.where}: {error.rule}; it is tried again")
+                    console.warning(f"{error.where}: {error.rule}; trying again")
                 self._problem = error.rule
 
     def _files(self, named_last: bool | None = None) -> Iterator[str]:

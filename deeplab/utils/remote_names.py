@@ -1,4 +1,4 @@
-"""The names of remote files and folders: which texts are such names, and which local copy stands for which name.
+"""The names of remote files and folders: which texts are such names, and which local copy belongs to which name.
 
 Called by `remote_files.py`, which makes the copies, and by everything that shows or saves a path, so that people and
 `config.yml` get `gs://bucket/run` and not the copy's path. Never opens a file.

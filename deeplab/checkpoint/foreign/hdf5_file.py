@@ -46,7 +46,7 @@ class Hdf5File:
         import h5py
 
         if len(parents) > MAX_DEPTH:
-            raise damaged(self.path, "has groups inside groups without end")
+            raise damaged(self.path, "its groups are nested too deeply")
         for name in group:
             if not parents and name in _SKIPPED:
                 continue
@@ -61,7 +61,7 @@ class Hdf5File:
     def _add(self, dataset: Any, parts: list[str]) -> None:
         name = f"{parts[0]}/{parts[-1]}".removesuffix(":0") if len(parts) > 1 else parts[0]
         if dataset.dtype.kind not in "fiub" or dataset.external or dataset.is_virtual:
-            raise damaged(self.path, f"{name[:100]} is no array of numbers inside the file", name[:100])
+            raise damaged(self.path, f"{name[:100]} is not an array of numbers inside the file", name[:100])
         self.shapes[name] = checked_shape(tuple(map(int, dataset.shape)), self.path, name)
         self._places[name] = dataset.name
         self._bytes += dataset.nbytes

@@ -1,7 +1,7 @@
 """Interprets the pickles in PyTorch files without running anything that they name.
 
 A pickle is a program that may call any function of any module. This reader executes its instructions on plain data
-alone: a name becomes a `Name`, and a call a `Call`, which hold what was named and given and do nothing.
+only: a name becomes a `Name` and a call a `Call`, which record the name and the arguments and run nothing.
 Only the names that tensors and the bookkeeping of a training need are accepted.
 """
 
@@ -68,7 +68,7 @@ class Reference:
 
 
 def read(stream: Any, path: str) -> Any:
-    """Return the content of one pickle; the stream then stands behind it.
+    """Return the content of one pickle; the stream is then at its end.
 
     Args:
       stream: at the start of a pickle, with `read` and `readline`.

@@ -37,14 +37,14 @@ class SafetensorsFile:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(MAX_HEADER, size - 8):
-                raise damaged(path, f"is no whole safetensors file: {size} bytes")
+                raise damaged(path, f"is not a complete safetensors file: {size} bytes")
             header = file.read(length)
         try:
             content = json.loads(header)
         except (ValueError, RecursionError) as error:
-            raise damaged(path, f"its header is no JSON: {str(error)[:100]}") from error
+            raise damaged(path, f"its header is not JSON: {str(error)[:100]}") from error
         if not isinstance(content, dict) or len(content) > MAX_TENSORS:
-            raise damaged(path, "its header is no list of tensors")
+            raise damaged(path, "its header does not describe tensors")
         for name, entry in content.items():
             if name != "__metadata__":
                 self._add(name, entry, 8 + length, size)
@@ -57,7 +57,7 @@ class SafetensorsFile:
         if dtype is None or type(begin) is not int or type(end) is not int:
             raise damaged(self.path, f"the header does not describe {name[:100]}", name[:100])
         if not 0 <= begin <= end <= size - start or end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
-            raise damaged(self.path, f"{name[:100]} is not inside the file as its shape says", name[:100])
+            raise damaged(self.path, f"{name[:100]} does not fit its place in the file", name[:100])
         self.shapes[name], self._entries[name] = shape, (str(facts["dtype"]), start + begin)
 
     def array(self, name: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Recognizes whose weights a file holds, and gives them under our names, in our axes, with their network's settings.
+"""Recognizes whose weights a file holds, and returns them with our names and axes and the settings of their model.
 
-`sources.yml` says what is known of each source. An `ImportedCheckpoint` is a checkpoint like any other:
+`sources.yml` describes each source. An `ImportedCheckpoint` is a checkpoint like any other:
 `deeplab.checkpoint.open` returns it for a path, and restoring, describing, predicting and training use it.
 """
 
@@ -158,7 +158,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]], where: str) -> WeightSource
         if source.fits(shapes):
             return source
     shown = ", ".join(list(shapes)[:3])
-    rule = f"holds {len(shapes)} tensors of a network that is not known: {shown[:200]}"
+    rule = f"holds {len(shapes)} tensors of an unknown model: {shown[:200]}"
     known = "; ".join(source.title for source in sources().values())
     raise UserError("unknown-weights", rule, f"known are: {known}", where=where)
 

@@ -1,4 +1,4 @@
-"""What the readers of foreign files have in common: tensors by name, read on demand, and the errors for damage."""
+"""Common parts of the readers of foreign files: tensors by name, read on demand, and the errors for damaged files."""
 
 from __future__ import annotations
 

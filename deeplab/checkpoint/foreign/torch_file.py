@@ -221,9 +221,9 @@ def _storage(storage: Any, path: str) -> tuple[str, str, int]:
         raise damaged(path, "a tensor has no storage")
     kind, key, number = facts[1].name.removesuffix(pickle_reader.STORAGE), facts[2], facts[4]
     if kind not in DTYPES or not isinstance(key, str) or type(number) is not int:
-        raise damaged(path, f"holds values of a kind that is not known: {str(facts[1].name)[:40]}")
+        raise damaged(path, f"holds values of an unknown kind: {str(facts[1].name)[:40]}")
     if len(facts) > 5 and facts[5] is not None:  # a view into another storage, of PyTorch before 0.4
-        raise damaged(path, "was written by a PyTorch before 0.4")
+        raise damaged(path, "was written by PyTorch before version 0.4")
     return kind, key, number
 
 

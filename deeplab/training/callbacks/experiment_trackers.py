@@ -1,6 +1,6 @@
 """MLflow and Weights & Biases: the settings and numbers of a training, sent to an experiment tracker on request.
 
-Owns what is sent, and which run of the tracker a resumed training goes on with; both libraries are extras.
+Owns what is sent, and which run of the tracker a resumed training continues; both libraries are extras.
 Addresses and keys come from the libraries' own environment variables. A tracker that fails after the start is left out
 with a warning: it never ends a training. Images, weights and paths are not sent.
 """
@@ -23,7 +23,7 @@ from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
 NAMES = ("total_loss", "task_loss", "regularization_loss", "learning_rate")
-RUN_FILE = ".{}_run"  # in the training folder: the run that a resumed training goes on with
+RUN_FILE = ".{}_run"  # in the training folder: the run that a resumed training continues
 _PATHS = re.compile(r"_dir$|_logdir$|^tf_initial_checkpoint$|_json$|^dataset$|^distill_(from|cache)$")
 _MAX_NAME, _MAX_VALUE = 250, 500  # characters that MLflow takes
 
@@ -71,7 +71,7 @@ class ExperimentTrackers(Callback):
                 action(tracker)
             except Exception as error:  # the network, mostly
                 del self._trackers[name]
-                console.warning(f"{name} failed and gets nothing more of this training: {_short(error)}")
+                console.warning(f"{name} failed, and nothing more is sent to it in this training: {_short(error)}")
 
 
 class MlflowTracker:
