@@ -44,25 +44,31 @@ class Distillation:
     Args:
       config: which teacher, how much it counts.
       dataset: whose classes it must have.
+      align_corners: of the student's maps, as in `slim.kernels.resize_bilinear`.
 
     Raises:
       UserError: there is no such teacher, it has other classes or bands, or it is an exported file whose features are
         asked for.
     """
 
-    def __init__(self, config: CompressionConfig, dataset: Dataset):
-        self.config = config
+    def __init__(self, config: CompressionConfig, dataset: Dataset, align_corners: bool = True):
+        self.config, self._align = config, align_corners
         self.teacher = load(config.distill_from)
         _require_fit(self.teacher, dataset, config)
         self._in_step = isinstance(self.teacher, ModelPredictor) and not config.distill_cache
+        # Stored probabilities, and those of files, have the corners of the image.
+        self._teacher_aligns = True
         self._features = None
-        if not self._in_step:
+        if isinstance(self.teacher, ModelPredictor) and self._in_step:
+            self._teacher_aligns = self.teacher.settings.model.align_corners
+        else:
             _require_probabilities(self.teacher)
         if config.distill_on == "features":
             if not isinstance(self.teacher, ModelPredictor):
                 rule = f"{self.teacher.source} is an exported file, whose features are not accessible"
                 hint = "`distill_on=logits`, or a checkpoint as teacher"
                 raise UserError("not-supported", rule, hint, field="distill_on", value="features")
+            self._teacher_aligns = self.teacher.settings.model.align_corners
             self._features = keras.Model(self.teacher.model.input, features_of(self.teacher.model))
 
     def loss(
@@ -77,20 +83,29 @@ class Distillation:
           ignore_label: pixels with this label do not count.
         """
         if self._features is not None:
-            attention = attention_loss(features, self._features(batch["image"], training=False))
+            theirs = self._features(batch["image"], training=False)
+            if self._teacher_aligns != self._align:
+                theirs = self._onto(theirs, batch, *_sides(features))
+            attention = attention_loss(features, theirs, self._align)
             return self.config.distill_weight * attention
         logits = tf.cast(outputs[MERGED_LOGITS], tf.float32)
         height, width = _sides(logits)
         temperature = self.config.distill_temperature
         if self._in_step:
             assert isinstance(self.teacher, ModelPredictor)
-            scores = kernels.resize_bilinear(self.teacher.logits_of(batch["image"]), height, width)
+            scores = self._onto(self.teacher.logits_of(batch["image"]), batch, height, width)
         else:
-            soft = kernels.resize_bilinear(tf.cast(batch[TEACHER], tf.float32), height, width)
+            soft = self._onto(tf.cast(batch[TEACHER], tf.float32), batch, height, width)
             scores = tf.math.log(tf.maximum(soft, _SMALLEST))
         labels = kernels.resize_nearest(batch["label"][..., tf.newaxis], height, width)[..., 0]
         counts = tf.cast(tf.not_equal(labels, ignore_label), tf.float32)
         return self.config.distill_weight * soft_target_loss(logits, tf.stop_gradient(scores), counts, temperature)
+
+    def _onto(self, maps: Any, batch: Mapping[str, tf.Tensor], height: Any, width: Any) -> tf.Tensor:
+        """The teacher's maps [B, h, w, C] on the student's grid, by way of the image where the two align otherwise."""
+        if self._teacher_aligns != self._align:
+            maps = kernels.resize_bilinear(maps, *_sides(batch["image"]), align_corners=self._teacher_aligns)
+        return kernels.resize_bilinear(maps, height, width, self._align)
 
     def add_to(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches with the probabilities of a teacher that cannot run inside the step, or that are cached."""
@@ -133,11 +148,11 @@ class Distillation:
         return pathlib.Path(os.path.expanduser(self.config.distill_cache), name[:2], f"{name}.npy")
 
 
-def make(config: CompressionConfig, dataset: Dataset) -> Distillation | None:
-    """The teacher that the config names; None where it names none."""
+def make(config: CompressionConfig, dataset: Dataset, align_corners: bool = True) -> Distillation | None:
+    """The teacher that the config names, for a student that aligns corners or not; None where it names none."""
     if not config.distill_from:
         return None
-    made = Distillation(config, dataset)
+    made = Distillation(config, dataset, align_corners)
     console.note(f"the teacher is {made.teacher.source}: {config.distill_on}, weight {config.distill_weight:g}")
     return made
 
@@ -177,7 +192,7 @@ def soft_target_loss(student: tf.Tensor, teacher: tf.Tensor, counts: tf.Tensor, 
     return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(of_pixel * counts), tf.reduce_sum(counts))
 
 
-def attention_loss(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
+def attention_loss(student: tf.Tensor, teacher: tf.Tensor, align_corners: bool = True) -> tf.Tensor:
     """Squared distance of two attention maps of length 1, mean over images.
 
     Zagoruyko and Komodakis 2017, arXiv:1612.03928, equation 2 with p = 2. A map is the sum of the squares of all
@@ -185,17 +200,19 @@ def attention_loss(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
 
     Args:
       student, teacher: features [B, h, w, C] of any size and float type.
+      align_corners: of both, as in `slim.kernels.resize_bilinear`.
     """
     own, other = (tf.reduce_sum(tf.cast(one, tf.float32) ** 2, axis=-1, keepdims=True) for one in (student, teacher))
-    other = kernels.resize_bilinear(other, *_sides(own))
+    other = kernels.resize_bilinear(other, *_sides(own), align_corners=align_corners)
     maps = [tf.math.l2_normalize(tf.reshape(one, [tf.shape(one)[0], -1]), axis=1) for one in (own, other)]
     return tf.reduce_mean(tf.reduce_sum((maps[0] - tf.stop_gradient(maps[1])) ** 2, axis=1))
 
 
-def _sides(maps: tf.Tensor) -> list[Any]:
+def _sides(maps: tf.Tensor) -> tuple[Any, Any]:
     """Height and width: ints where they are known, else int32 scalars."""
     shape = tf.shape(maps)
-    return [shape[axis] if maps.shape[axis] is None else maps.shape[axis] for axis in (1, 2)]
+    height, width = (shape[axis] if maps.shape[axis] is None else maps.shape[axis] for axis in (1, 2))
+    return height, width
 
 
 def _age(source: str) -> str:

@@ -169,7 +169,7 @@ def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.dist
         rate_scale = tf.Variable(1.0, trainable=False, name="learning_rate_scale") if waits else None
         masks = _make_pruning(configs, length, {name: v for name, v in weights.items() if v.trainable})
     with strategy.scope():  # after the model, whose first weights depend on what was made before
-        teacher = distillation.make(configs.compression, prepared.dataset)
+        teacher = distillation.make(configs.compression, prepared.dataset, configs.model.align_corners)
     weighted = dataclasses.replace(configs.loss, label_weights=prepared.label_weights)
     return Trainer(
         model,

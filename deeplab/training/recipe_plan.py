@@ -378,9 +378,10 @@ def _comment(text: str) -> list[str]:
 
 
 def _setting(name: str, value: Any) -> str:
-    plain = [
-        named(part) if isinstance(part, str) else part for part in (value if isinstance(value, tuple) else [value])
-    ]
-    plain = plain if isinstance(value, tuple) else plain[0]
+    plain = [_named(part) for part in value] if isinstance(value, tuple) else _named(value)
     in_brackets = yaml.safe_dump([plain], default_flow_style=True, width=1 << 20).strip()
     return f"{name}: {in_brackets[1:-1]}"
+
+
+def _named(value: Any) -> Any:
+    return named(value) if isinstance(value, str) else value

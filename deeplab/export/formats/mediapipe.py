@@ -46,12 +46,12 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     settings = model.settings
     assert settings.crop_size is not None
     height, width = settings.crop_size
-    enlarges = settings.model.prediction_with_upsampled_logits
+    enlarges, align = settings.model.prediction_with_upsampled_logits, settings.model.align_corners
 
     @tf.function(input_signature=[tf.TensorSpec([1, height, width, 3], tf.float32, litert.IMAGE)])
     def logits(image):
         small = model.in_this_graph()(image)
-        return {LOGITS: kernels.resize_bilinear(small, height, width) if enlarges else small}
+        return {LOGITS: kernels.resize_bilinear(small, height, width, align) if enlarges else small}
 
     content = with_metadata(litert.converted({"logits": logits}), model.class_names)
     return litert.write_file(model, path, litert.describe(model, upsample_logits=enlarges), content)

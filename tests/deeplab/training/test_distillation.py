@@ -24,6 +24,7 @@ from deeplab.training.distillation import FEATURES, TEACHER, Distillation, atten
 from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.setup import TrainingConfigs, require_equal_workers
 from deeplab.utils import remote_files
+from slim import kernels
 
 GIVEN = {
     "model_variant": "tiny",
@@ -115,6 +116,25 @@ def test_a_model_that_predicts_as_its_teacher_has_no_loss(teacher, dataset, batc
     assert float(same) == pytest.approx(0, abs=1e-5) and float(other) > 0.01
     plain = tf.data.Dataset.from_tensors(batch)
     assert made.add_to(plain) is plain
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_student_that_aligns_otherwise_gets_the_teachers_map_at_its_places(
+    teacher, dataset, batch, tmp_path, monkeypatch, cached
+):
+    config = CompressionConfig(distill_from=str(teacher), distill_cache=str(tmp_path) if cached else "")
+    made = Distillation(config, dataset, align_corners=False)
+    maps = tf.constant(np.random.default_rng(3).normal(size=(2, 9, 9, 3)), tf.float32)
+    monkeypatch.setattr(made.teacher, "logits_of", lambda images: maps)
+    given = {**batch, TEACHER: tf.cast(tf.nn.softmax(maps), tf.float16)}
+    known = tf.cast(given[TEACHER], tf.float32) if cached else maps
+    placed = kernels.resize_bilinear(kernels.resize_bilinear(known, 33, 33), 8, 8, align_corners=False)
+    moved = kernels.resize_bilinear(known, 8, 8)
+    losses = [
+        float(made.loss({MERGED_LOGITS: tf.math.log(one) if cached else one}, given, None, 255))
+        for one in (placed, moved)
+    ]
+    assert losses[0] == pytest.approx(0, abs=1e-6) and losses[1] > 1e-3
 
 
 def test_an_exported_teacher_says_what_its_checkpoint_says(teacher, exported, dataset, batch):

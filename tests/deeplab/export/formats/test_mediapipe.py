@@ -19,6 +19,7 @@ from support.small_exports import NARROW, make_balanced_network, make_network, m
 from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab.export.formats import mediapipe
+from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
 
 PIXELS = image(65, 97)[0]
@@ -120,6 +121,17 @@ def test_metadata_replaces_what_was_there(file):
     assert [one.name for one in model.metadata].count(b"TFLITE_METADATA") == 1
     (entry,) = [one for one in model.metadata if one.name == b"TFLITE_METADATA"]
     assert root(bytes(model.buffers[entry.buffer].data)).text(1) == "segmentation into 2 classes: a, b"
+
+
+def test_a_model_that_does_not_align_corners(tmp_path):
+    config = dataclasses.replace(NARROW, align_corners=False)
+    settings = make_settings(config)
+    path = tmp_path / "a_mediapipe.tflite"
+    network = make_network(config)
+    export(network, path, formats=("mediapipe",), settings=settings, parity_images=1)
+    expected = predict_image(network.logits_of, PIXELS, settings)
+    found = load(path).predict(PIXELS)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
 
 
 def test_models_that_it_cannot_hold_are_refused(tmp_path):
