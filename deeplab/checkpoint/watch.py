@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from deeplab.checkpoint import foreign, zoo
 from deeplab.checkpoint import open as open_checkpoint
-from deeplab.checkpoint import zoo
 from deeplab.checkpoint.bundle import Checkpoint, step_in_name
 from deeplab.checkpoint.manager import latest
 from deeplab.utils import console
@@ -66,8 +66,8 @@ class _Written(NamedTuple):
 
 def _is_folder_to_be(source: str) -> bool:
     """Whether this is a folder, or does not exist yet: a training that is about to start creates it."""
-    if zoo.is_name(source):
-        return False
+    if zoo.is_name(source) or (os.path.isdir(source) and foreign.in_folder(source) and not latest(source)):
+        return False  # published weights: nothing more comes
     return os.path.isdir(source) or (not os.path.exists(source) and not os.path.exists(f"{source}.index"))
 
 

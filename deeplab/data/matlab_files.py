@@ -26,7 +26,7 @@ _COMPRESSED, _MATRIX = 15, 14  # types of elements
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _STRUCT, _NUMBERS = 2, range(6, 16)  # classes of matrices
 _COMPLEX = 8  # flag
-_MAX_BYTES = 2**31  # of what a compressed element may hold
+_MAX_BYTES = 2**31  # of what all compressed elements of a file may hold
 _MAX_DEPTH = 8  # structs within structs
 _MAX_FIELDS = 1000
 
@@ -50,9 +50,12 @@ def read_matrices(data: bytes) -> dict[str, Content]:
     if order is None or data[124:126][:: 1 if order == "<" else -1] != b"\x00\x01":
         raise ValueError("its version is not 5: save it with -v7")
     found: dict[str, Content] = {}
+    left = _MAX_BYTES
     for kind, content in _elements(memoryview(data)[_HEADER:], order):
         if kind == _COMPRESSED:
-            inside = list(_elements(_inflated(content), order))
+            inflated = _inflated(content, left)
+            left -= len(inflated)
+            inside = list(_elements(inflated, order))
             if len(inside) != 1:
                 raise ValueError("a compressed element holds no variable")
             kind, content = inside[0]
@@ -63,10 +66,10 @@ def read_matrices(data: bytes) -> dict[str, Content]:
     return found
 
 
-def _inflated(content: memoryview) -> memoryview:
+def _inflated(content: memoryview, limit: int) -> memoryview:
     inflate = zlib.decompressobj()
     try:
-        data = inflate.decompress(content, _MAX_BYTES)
+        data = inflate.decompress(content, limit) if limit else b""  # 0 would mean no limit
     except zlib.error as error:
         raise ValueError(f"a variable cannot be decompressed: {error}") from None
     if not inflate.eof:

@@ -63,7 +63,8 @@ def collect(source: str, which: str = LATEST) -> ModelFiles:
       which: checkpoint of a training folder: latest, best or averaged.
 
     Raises:
-      UserError: there is no model, or its folder holds more than a model (`too-large`).
+      UserError: there is no model, its weights are of another project (`not-supported`), or its folder holds more
+        than a model (`too-large`).
     """
     path, kind = find_model(chosen(source, which))
     if kind == "server":
@@ -83,8 +84,13 @@ def collect(source: str, which: str = LATEST) -> ModelFiles:
 def _checkpoint(path: str) -> ModelFiles:
     from deeplab import checkpoint
     from deeplab.checkpoint import bundle
+    from deeplab.checkpoint.foreign.sources import ImportedCheckpoint
 
-    prefix = checkpoint.open(path).prefix
+    opened = checkpoint.open(path)
+    if isinstance(opened, ImportedCheckpoint):
+        rule = f"holds weights of another project ({opened.source.title}), which only their authors give away"
+        raise UserError("not-supported", rule, "train from them, or export them, and push that", where=path)
+    prefix = opened.prefix
     folder, name = os.path.split(prefix)
     parts = [f"{prefix}{bundle.INDEX}", *bundle.data_files(prefix)]
     files: Files = {os.path.basename(each): pathlib.Path(each) for each in parts}

@@ -102,3 +102,11 @@ def test_a_small_file_that_would_fill_the_memory(monkeypatch):
     head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
     with pytest.raises(ValueError, match="too large"):
         read_matrices(head + struct.pack("<II", 15, len(packed)) + packed)
+
+
+def test_many_variables_that_would_fill_the_memory_together(monkeypatch):
+    data = saved(compressed=True, **{f"v{number}": np.zeros(100_000, np.uint8) for number in range(20)})
+    assert len(read_matrices(data)) == 20
+    monkeypatch.setattr("deeplab.data.matlab_files._MAX_BYTES", 2**20)
+    with pytest.raises(ValueError, match="too large"):
+        read_matrices(data)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import yaml
+from support import foreign_weights
 from support.errors import raises
 
+from deeplab.checkpoint import watch
 from deeplab.sharing import model_files
 
 
@@ -42,6 +44,17 @@ def test_an_exported_file_with_its_description(tmp_path):
     assert json.loads(found.files["metadata.json"]) == {"checkpoint": "model.ckpt-3", "classes": ["a", "b/c"]}
     everything = model_files.collect(str(tmp_path))
     assert set(everything.files) == {*found.files, "other.txt"}
+
+
+def test_weights_of_another_project_are_not_given_away(tmp_path):
+    shapes = foreign_weights.goldens()["huggingface_mobilenet_v2"]["shapes"]
+    path = tmp_path / "model.safetensors"
+    foreign_weights.write_safetensors(path, foreign_weights.tensors(shapes))
+    for source in (path, tmp_path):
+        with raises("not-supported", where=str(source)):
+            model_files.collect(str(source))
+    given = watch.checkpoints(str(tmp_path), max_number=0, sleep=lambda seconds: pytest.fail("waits"))
+    assert [opened.prefix for opened in given] == [str(path)]  # neither does a watch wait for others
 
 
 def test_a_folder_that_is_no_model(tmp_path, monkeypatch):

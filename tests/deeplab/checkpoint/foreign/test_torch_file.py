@@ -3,6 +3,7 @@
 import pathlib
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -120,6 +121,20 @@ def test_a_compressed_storage_is_refused(tmp_path):
     with raises("damaged-checkpoint", where="bomb.pth") as info:
         file.array("plain")
     assert "compressed" in info.value.rule
+
+
+def test_no_entry_is_unpacked_without_a_limit(tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("a/data.pkl", b"")
+        target.writestr("a/byteorder", bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        with raises("damaged-checkpoint", where="bomb.pth"):
+            TorchFile(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_zip_archives_and_pickles_are_told_apart(tmp_path):
