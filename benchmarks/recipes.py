@@ -1,12 +1,12 @@
-"""What `--recipe=auto` is worth: mean IoU beside that of the plain settings, at the processor time that each took.
+"""Compares `--recipe=auto` with the plain settings: mean IoU, and the processor time that each training took.
 
     python benchmarks/recipes.py RECORDS SPLIT [--weights=CHECKPOINT] [--plain_steps=300] [--recipe_steps=250]
 
 Trains one after the other on split train of a folder of records, each in a process of its own: the plain settings
 (MobileNetV2, crops of 257 pixels, batches of 4, momentum with the poly schedule from .007; scale, crop and mirroring;
 no decoder), and the recipe. Counts the processor time of each process (user and system, with its start), since the
-time on the clock depends on what else the machine does; a step of the recipe costs about a fifth more, so give it
-fewer. Then evaluates both by `deeplab eval` on SPLIT. Some minutes for each training; docs/training.md has results.
+time on the clock depends on what else the machine does. A step of the recipe costs about a fifth more, so give it fewer
+steps. Then evaluates both by `deeplab eval` on SPLIT. Some minutes for each training; docs/training.md has results.
 """
 
 from __future__ import annotations

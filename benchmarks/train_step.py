@@ -1,10 +1,10 @@
-"""Time of a training step: ours against a bare `tf.function` with the same network, and PyTorch, in one run.
+"""Time of a training step: ours against a bare `tf.function` with the same model, and PyTorch, in one run.
 
     python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features] [--neighbor]
                                     [--pytorch=PYTHON] [--isa=AVX2]
 
-All steps take turns. Shown are processor seconds (of all cores) and wall seconds, the least of all rounds: on a machine
-with other work, the processor seconds tell more, while they do not show which step uses several cores.
+All steps take turns. The table shows processor seconds (of all cores) and wall seconds, the minimum of all rounds. On a
+machine with other work, the processor seconds tell more, but they do not show which step uses several cores.
 
 The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
 multipliers, schedule and the checks. A third row runs the same network on plain Keras operations (batch norm in

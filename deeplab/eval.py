@@ -90,7 +90,9 @@ def int8_simulation(predictor: Predictor, config: EvalConfig, resolved: Mapping[
     from slim.quantization import is_quantized
 
     if not isinstance(predictor, ModelPredictor):
-        rule = "is simulated for checkpoints, without `postprocess`; an exported file has a precision of its own"
+        rule = (
+            "can be simulated only for checkpoints and without `postprocess`; exported files have their own precision"
+        )
         hint = "give the training folder, or leave it out"
         raise UserError("not-supported", rule, hint, field="precision", value=config.precision)
     if is_quantized(predictor.model):

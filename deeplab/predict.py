@@ -86,7 +86,7 @@ def _in_pipeline(
     from deeplab.inference.beam_prediction import predict_in_pipeline
 
     if videos:
-        rule, hint = "videos are not predicted in a pipeline", "leave out `beam`"
+        rule, hint = "a pipeline cannot predict videos", "leave out `beam`"
         raise UserError("conflicting-settings", rule, hint, field="beam", where=videos[0])
     names = ("dataset", "crop_size", "tile_size", "tile_overlap", "shrink_large_images")
     settings = settings | {name: getattr(config, name) for name in names}

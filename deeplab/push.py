@@ -39,7 +39,7 @@ def run(given: Given) -> None:
     (config,) = configs_from(given, GROUPS)
     address = hub.parse(config.to, "to")
     if hub.is_address(config.model):
-        rule, hint = "is on the hub already", "pull it first, or copy the repository on the hub"
+        rule, hint = "is already on the hub", "pull it first, or copy the repository on the hub"
         raise UserError("not-a-file", rule, hint, field="model", value=config.model)
     require_something(config.model)
     card = read_text(config.card) if config.card else ""

@@ -1,10 +1,10 @@
-// Predicts an image with an ONNX export in Node.js; needs the npm package onnxruntime-node, nothing else.
+// Predicts an image with an ONNX export in Node.js; needs only the npm package onnxruntime-node.
 //
 //   npm install onnxruntime-node
 //   node examples/run_onnx_node.mjs model.onnx metadata.json photo.ppm mask.pgm
 //
-// The image is a binary PPM file (`convert photo.jpg photo.ppm`) of at most the size of the model; the mask is a PGM file
-// whose gray values are class numbers. A program with a library for images reads its pixels in place of `readPpm`.
+// The image is a binary PPM file (`convert photo.jpg photo.ppm`), not larger than the input of the model; the mask is a
+// PGM file whose gray values are class numbers. Replace `readPpm` to read other image formats with an image library.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import ort from "onnxruntime-node";

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes an environment with a runtime for exported files that is too heavy for every environment, or meddles with others:
-# OpenVINO with NNCF, MNN, Core ML's converter, MediaPipe (which replaces OpenCV), and onnxruntime-node. The tests of these
-# formats skip where the runtime is missing.
+# Makes an environment with a runtime for exported files that is large, or conflicts with other packages: OpenVINO with
+# NNCF, MNN, Core ML's converter, MediaPipe (which replaces OpenCV), and onnxruntime-node. The tests of these formats skip
+# where the runtime is missing.
 #
 #   bash scripts/make_runtime_env.sh openvino|mnn|coreml|exports [folder]
 #       a Python environment that sees the packages of the python on PATH, and has the extra on top (exports: all three)

@@ -279,14 +279,14 @@ def _named(config: ExportConfig, settings: PredictionSettings, with_ranges: bool
     for name in names:
         if name in without:
             able = ", ".join(other for other in FORMATS if other not in without)
-            rule = f"{name} cannot hold the ranges of this model, which was trained with `quantize_delay_step`"
+            rule = f"{name} cannot store the ranges of this model, which was trained with `quantize_delay_step`"
             raise UserError("not-supported", rule, f"choose from {able}", field="formats", value=name)
     if ALL not in names:
         return names
     chosen, left_out = [], []
     for name in FORMATS:
         one, missing = FORMATS.get(name), FORMATS.get(name).missing()
-        unfit = "cannot hold the ranges of fake quantization" if name in without else one.unfit(settings)
+        unfit = "cannot store the ranges of fake quantization" if name in without else one.unfit(settings)
         needs_images = _needs_images(one, with_ranges) and not calibration_images.is_given(config)
         if name in names or not (unfit or missing or needs_images):
             chosen.append(name)

@@ -274,7 +274,7 @@ class Outputs:
         """
         for name in ("save_probabilities", "save_cutouts", "save_polygons"):
             if getattr(self.config, name):
-                rule, hint = "is not written for TIFF files that are predicted in windows", "leave it out for these"
+                rule, hint = "is not available for TIFF files that are predicted in windows", "leave it out for these"
                 raise UserError("conflicting-settings", rule, hint, field=name, where=file.path)
         images = self._images(file.name)
         for path in images:

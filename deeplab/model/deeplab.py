@@ -131,7 +131,7 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         hint = f"`decoder_filters={num_classes}`"
         raise UserError("conflicting-settings", rule, hint, field="decoder_filters", value=config.decoder_filters)
     if config.expansion_channels and config.model_variant != "mobilenet_v2":
-        rule = f"is of mobilenet_v2; {config.model_variant} has other blocks"
+        rule = f"is for mobilenet_v2; {config.model_variant} has different blocks"
         raise UserError("unsupported-by-backbone", rule, "leave it out", field="expansion_channels")
     try:
         backbone = slim.find(config.model_variant)
@@ -140,7 +140,7 @@ def _check(config: ModelConfig, num_classes: int) -> None:
         raise UserError("unknown-name", rule, field="model_variant", value=config.model_variant) from None
     known = backbone.dilations
     if config.dilation not in known:
-        rule = f"{config.model_variant} does not know {config.dilation}"
+        rule = f"{config.model_variant} does not support {config.dilation!r}"
         hint = f"choose {' or '.join(known)}"
         raise UserError("unsupported-by-backbone", rule, hint, field="dilation", value=config.dilation)
     if config.quantize_delay_step >= 0:
@@ -152,7 +152,7 @@ def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
     if not backbone.quantizable:
         able = ", ".join(name for name in slim.names() if slim.find(name).quantizable)
         rule = f"is not available with fake quantization (`quantize_delay_step={config.quantize_delay_step}`)"
-        hint = f"choose from {able}; other models are quantized after the training (format litert_int8)"
+        hint = f"choose from {able}; other models can be quantized after training (format litert_int8)"
         raise UserError("not-supported", rule, hint, field="model_variant", value=config.model_variant)
     wanted = {
         "normalization": config.normalization == "batch",
@@ -167,7 +167,7 @@ def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
     }
     for field in (name for name, fits in wanted.items() if not fits):
         value = getattr(config, field)
-        rule = f"is {value!r}, of which fake quantization (`quantize_delay_step`) has no ranges"
+        rule = f"is {value!r}, which fake quantization (`quantize_delay_step`) does not support"
         raise UserError("not-supported", rule, "leave it at its default", field=field, value=value)
 
 

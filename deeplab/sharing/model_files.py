@@ -34,7 +34,7 @@ _MAX_FILES = 1000
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model to give away.
+    """A model to publish.
 
     Attributes:
       kind: name of the runtime that loads it: checkpoint, frozen_graph, ...

@@ -170,7 +170,7 @@ def features_of(model: keras.Model) -> Any:
     """
     layers = [layer for layer in model.layers if layer.name in _LOGITS_LAYERS]
     if not layers:
-        rule = "the logits of this model have no layer of their own: an image pyramid, or logits of a decoder"
+        rule = "no single layer computes the logits of this model (image pyramid, or decoder output as logits)"
         raise UserError("not-supported", rule, "`distill_on=logits`", field="distill_on", value="features")
     found = layers[0].input
     return found[0] if isinstance(found, (list, tuple)) else found
@@ -233,15 +233,17 @@ def _require_probabilities(teacher: Predictor) -> None:
 def _require_fit(teacher: Predictor, dataset: Dataset, config: CompressionConfig) -> None:
     """Refuses a teacher of other classes or bands."""
     if teacher.num_classes != dataset.num_classes:
-        rule = f"{teacher.source} has {teacher.num_classes} classes, {dataset.name} {dataset.num_classes}"
-        raise UserError("class-count-mismatch", rule, "give a teacher of the same classes", field="distill_from")
+        rule = f"{teacher.source} has {teacher.num_classes} classes, but {dataset.name} has {dataset.num_classes}"
+        raise UserError("class-count-mismatch", rule, "give a teacher with the same classes", field="distill_from")
     if teacher.names_are_known and teacher.class_names != tuple(dataset.class_names):
         rule = f"{teacher.source} has the classes {', '.join(teacher.class_names)}, not those of {dataset.name}"
-        hint = "give a teacher of the same classes in the same order"
+        hint = "give a teacher with the same classes in the same order"
         raise UserError("other-dataset", rule, hint, field="distill_from", value=config.distill_from)
     by_file = not isinstance(teacher, ModelPredictor) or bool(config.distill_cache)
     if teacher.bands.channels != dataset.image_bands.channels or (by_file and dataset.image_bands != RGB):
-        rule = f"{teacher.source} takes {teacher.bands.channels} channels, {dataset.image_bands.channels} are needed"
+        rule = (
+            f"{teacher.source} takes {teacher.bands.channels} channels, the images have {dataset.image_bands.channels}"
+        )
         if teacher.bands.channels == dataset.image_bands.channels:
             rule = "exported files and a cache need 8-bit RGB images"
         raise UserError("wrong-channels", rule, "give another teacher", field="distill_from")

@@ -125,8 +125,8 @@ class Devices:
         for number, theirs in enumerate(of_all):
             for name in sorted({*of_all[0], *theirs}):
                 if theirs.get(name) != of_all[0].get(name):
-                    rule = f"{name} is {theirs.get(name)} in worker {number}, and {of_all[0].get(name)} in worker 0"
-                    hint = "start all workers by the same command, with the same version and the same records"
+                    rule = f"{name} is {theirs.get(name)} in worker {number}, but {of_all[0].get(name)} in worker 0"
+                    hint = "start all workers with the same command, with the same version and the same records"
                     raise UserError("workers-differ", rule, hint, where=f"worker {number}", value=name)
 
     def batches(self, make: Callable[..., tf.data.Dataset]) -> Any:

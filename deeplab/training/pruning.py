@@ -99,7 +99,7 @@ class Pruning:
 
     def __init__(self, plan: Plan, variables: Mapping[str, Any]):
         if not variables:
-            hint = "let `prune_keep` or `freeze` name fewer"
+            hint = "exclude fewer kernels by `prune_keep` or `freeze`"
             raise UserError("nothing-to-prune", "no kernel is left to prune", hint, field="prune_keep")
         self.plan, self._variables = plan, dict(variables)
         self._masks = {
