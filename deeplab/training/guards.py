@@ -56,7 +56,7 @@ def run_step(
       train_step: see `step.make_train_step`.
       batch: with the images' names.
       step: updates done so far.
-      folder: where a batch that the step refuses is saved.
+      folder: where a batch that the step refuses is saved; empty for a worker that writes nothing.
       advise: gives what a step needs of memory, and how to lower it.
 
     Raises:
@@ -76,9 +76,9 @@ def run_step(
 
 def _unusable(batch: TrainingBatch, step: int, error: tf.errors.OpError, folder: str) -> UserError:
     """The error of a batch that the step refused, for instance for labels that are no classes."""
-    path = save_batch(batch, pathlib.Path(folder) / f"bad_batch_step_{step + 1}.npz")
+    path = save_batch(batch, pathlib.Path(folder) / f"bad_batch_step_{step + 1}.npz") if folder else ""
     known = reported(error) or UserError("unusable-batch", str(error.message).splitlines()[0])
-    rule = f"{known.rule}; images: {_names(batch)}; the batch is saved in {path}"
+    rule = f"{known.rule}; images: {_names(batch)}" + (f"; the batch is saved in {path}" if path else "")
     hint = known.hint or "correct the masks of those images and build the records again"
     return UserError(known.code, rule, hint, where=f"step {step + 1}", value=path)
 

@@ -259,9 +259,8 @@ def _take_steps(
     stop: guards.StopRequest,
 ) -> None:
     """Steps until the end or until the training is asked to stop."""
-    config = state.config
-
-    devices = state.devices
+    config, devices = state.config, state.devices
+    folder = config.train_logdir if devices.is_chief else ""
 
     def advise() -> tuple[str, str]:
         need = memory.estimate(state.trainer, config, state.dataset.num_classes, devices.replicas)
@@ -282,7 +281,7 @@ def _take_steps(
                 batch = guards.next_batch(batches, shards)
             # The first call traces and compiles, which takes long; if that is interrupted, no step is counted.
             with stop.at_once() if state.step == first_step else contextlib.nullcontext():
-                results = guards.run_step(step_at(state.step), batch, state.step, config.train_logdir, advise)
+                results = guards.run_step(step_at(state.step), batch, state.step, folder, advise)
             extend_grace(guards.SECONDS_TO_SAVE)
             state.advance(batch, results)
             if state.step % check_every == 0:

@@ -36,6 +36,7 @@ from deeplab.config.recipe_config import RecipeConfig
 from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET
 from deeplab.data import dataset as datasets
 from deeplab.data import records
+from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.dataset import Dataset
 from deeplab.training import cluster, loop, memory, recipe, setup
 from deeplab.training.distribution import Devices
@@ -50,6 +51,8 @@ from deeplab.utils.remote_names import is_remote, named
 FILE_NAME = "recipe.yml"  # in the training folder
 NOT_IN_RECIPE = ("train_logdir", "recipe", "time_budget", "allow_changes")
 
+# Settings that shape no weights, but are those of the model that learned them.
+_EXPECTED_BY_WEIGHTS = ("align_corners", "dilation", "batch_norm_epsilon", "multi_grid")
 _SIZE_SAMPLE = 200  # records of which sizes are read
 _WARM_UP_STEPS = 3  # the first step compiles
 _TIMED_STEPS, _TIMED_SECONDS = 20, 10.0  # whichever comes first
@@ -154,7 +157,7 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Re
         return RecipePlan(explicit, explicit=explicit, budget=budget, started=started)
     dataset = datasets.find(explicit.get("dataset", ""), explicit["dataset_dir"])
     facts = data_facts(dataset, explicit), machine_facts()
-    models = model_facts(explicit.get("tf_initial_checkpoint"))
+    models = model_facts(explicit.get("tf_initial_checkpoint"), dataset.image_bands)
     choices = recipe.choose(*facts, explicit, models)
     if budget:  # the length is not known yet
         choices = [choice for choice in choices if choice.name not in ("training_number_of_steps",)]
@@ -265,8 +268,11 @@ def _gpu_memory() -> float | None:
         return None
 
 
-def model_facts(initial_checkpoint: str | None) -> ModelFacts:
+def model_facts(initial_checkpoint: str | None, bands: ImageBands = RGB) -> ModelFacts:
     """Return what can be had and built, and what an initial checkpoint that was given tells of its model.
+
+    That is what shapes its weights, and what they were trained to expect: how maps are resized and dilated, and how
+    images are normalized where the records leave it open.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -275,8 +281,11 @@ def model_facts(initial_checkpoint: str | None) -> ModelFacts:
         return ModelFacts(no_weights, has_decoder, keeps_head=initial_checkpoint == BEST_FOR_BACKBONE)
     source = checkpoint.open(initial_checkpoint)
     saved = getattr(source, "config", {})
-    shaping = {name: each for name, each in fields_of([ModelConfig]).items() if each[0].metadata["shapes_weights"]}
-    own = {name: coerce(*shaping[name], saved[name]) for name in shaping if name in saved and name != "input_channels"}
+    wanted = {name: each for name, each in fields_of([ModelConfig]).items() if each[0].metadata["shapes_weights"]}
+    is_open = not bands.mean and len(saved.get("input_mean") or ()) == bands.channels
+    expected = (*_EXPECTED_BY_WEIGHTS, *(("input_mean", "input_std") if is_open else ()))
+    wanted |= {name: each for name, each in fields_of([ModelConfig]).items() if name in expected}
+    own = {name: coerce(*wanted[name], saved[name]) for name in wanted if name in saved and name != "input_channels"}
     return ModelFacts(no_weights, has_decoder, own, keeps_head="logits/semantic/weights" in source)
 
 

@@ -44,6 +44,12 @@ class TestSteps:
         with np.load(caught.value.value) as saved:
             np.testing.assert_array_equal(saved["label"], batch()["label"])
 
+    def test_a_worker_that_is_not_the_chief_saves_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with raises("unusable-batch", where="step 1") as caught:
+            guards.run_step(self.refuse("a strange shape"), batch(), 0, "")
+        assert caught.value.rule.endswith("images: seven, eight") and not list(tmp_path.iterdir())
+
     def test_other_refusals_say_what_tensorflow_says(self, tmp_path):
         with raises("unusable-batch", where="step 1") as caught:
             guards.run_step(self.refuse("a strange shape\nwith details"), batch(), 0, str(tmp_path))

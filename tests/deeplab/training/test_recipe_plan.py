@@ -1,5 +1,6 @@
 """The recipe at work: trainings through the command on tiny records, what they remember, and what they write."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -7,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from support import tiny_backbone
+from support import foreign_weights, tiny_backbone
 from support.errors import raises
 
 import slim
@@ -15,14 +16,16 @@ from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, zoo
 from deeplab.config.command_line import read_config_file
 from deeplab.data import dataset as datasets
+from deeplab.data.bands import RGB
 from deeplab.data.dataset import SizeRange
 from deeplab.training import recipe_plan
-from deeplab.training.recipe import Choice
+from deeplab.training.recipe import Choice, DataFacts, MachineFacts, ModelFacts
 from deeplab.utils import remote_names
 from deeplab.utils.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("training")
 
+DATA, MACHINE = DataFacts(100, (100, 100), 3, (), 3, True, "", 0, (100, 100)), MachineFacts(0, None, "", 2)
 SMALL = {
     "model_variant": "tiny",
     "aspp_convs_filters": 8,
@@ -248,6 +251,18 @@ def test_what_an_initial_checkpoint_tells(chosen):
     assert recipe_plan.model_facts("best_for_backbone").keeps_head
     with raises("checkpoint-not-found"):
         recipe_plan.model_facts("nothing/model.ckpt-3")
+
+
+def test_weights_of_another_project_tell_what_they_expect(tmp_path):
+    shapes = foreign_weights.goldens()["torchvision_mobilenet_v3_large"]["shapes"]
+    path = tmp_path / "weights.safetensors"
+    foreign_weights.write_safetensors(path, foreign_weights.tensors(shapes))
+    found = recipe_plan.model_facts(str(path)).initial
+    assert found["align_corners"] is False and len(found["input_mean"]) == len(found["input_std"]) == 3
+    names = {choice.name for choice in recipe_plan.recipe.choose(DATA, MACHINE, {}, ModelFacts(initial=found))}
+    assert {"align_corners", "input_mean", "input_std"} <= names
+    own = dataclasses.replace(RGB, mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 1.0))  # the records have theirs
+    assert "input_mean" not in recipe_plan.model_facts(str(path), own).initial
 
 
 def test_other_errors_of_the_zoo_are_not_hidden(monkeypatch):
