@@ -42,8 +42,14 @@ class Tracker(Protocol):
 class ExperimentTrackers(Callback):
     """Sends losses every `log_steps` steps and metrics after evaluations, to what `report_to` names."""
 
-    def on_start(self, state: TrainState) -> None:
+    def __init__(self) -> None:
         self._trackers: dict[str, Tracker] = {}
+        self._has_started = False
+
+    def on_start(self, state: TrainState) -> None:
+        if self._has_started:
+            return
+        self._has_started = True
         for name in (name for name in state.config.trackers() if name in TRACKERS):
             try:
                 self._trackers[name] = TRACKERS[name](state)
@@ -59,6 +65,7 @@ class ExperimentTrackers(Callback):
             self._send(lambda one: one.log({name: float(state.results[name]) for name in NAMES}, state.step))
 
     def on_evaluation(self, state: TrainState, metrics: dict[str, Any]) -> None:
+        self.on_start(state)  # a resumed training may evaluate when the live evaluation starts, which is earlier
         values = {f"evaluation/{name}": float(value) for name, value in metrics.items() if float(value) == float(value)}
         self._send(lambda one: one.log(values, state.step))
 

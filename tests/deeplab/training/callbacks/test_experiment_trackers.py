@@ -104,6 +104,14 @@ def test_a_resumed_training_goes_on_with_its_run(mlflow, wandb, tmp_path):
     assert len(mlflow.runs) == 2 and wandb.calls[-1]["id"] is None
 
 
+def test_an_evaluation_before_its_start_is_sent_to_the_run_of_the_training(mlflow, tmp_path):
+    callback, state = ExperimentTrackers(), make_state(tmp_path, report_to=("mlflow",))
+    callback.on_evaluation(state, {"mean_iou": 0.5})
+    callback.on_start(state)
+    assert len(mlflow.runs) == 1 and mlflow.metrics == [("run1", "evaluation/mean_iou", 0.5, 0)]
+    ExperimentTrackers().on_evaluation(make_state(tmp_path), {"mean_iou": 0.5})  # without trackers
+
+
 def test_a_tracker_that_fails_ends_no_training(mlflow, tmp_path, capsys):
     mlflow.fails = True
     run(ExperimentTrackers(), make_state(tmp_path, report_to=("mlflow",)))
