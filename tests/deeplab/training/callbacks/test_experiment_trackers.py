@@ -116,7 +116,7 @@ def test_a_tracker_that_fails_ends_no_training(mlflow, tmp_path, capsys):
     mlflow.fails = True
     run(ExperimentTrackers(), make_state(tmp_path, report_to=("mlflow",)))
     said = capsys.readouterr().err
-    assert said.count("mlflow failed and gets nothing more of this training: ConnectionError: no server") == 1
+    assert said.count("mlflow failed, and nothing more is sent to it in this training: ConnectionError: no server") == 1
 
 
 def test_a_tracker_that_does_not_start_is_an_error(mlflow, tmp_path, monkeypatch):
