@@ -45,6 +45,8 @@ _LOGITS_BYTES = 12  # per pixel and class
 _MEMORY_FRACTION = 0.5  # of the free memory that a batch may take by this estimate
 _IMBALANCED = 3.0  # ratio of the weights by square root from which classes are weighted
 _FEW_IMAGES = 100
+_FEW_PER_CLASS = 10  # images for each class, below which a new head with a decoder learns less than the plain one
+_PLAIN_RATE = 0.007  # with which the plain head was measured there, at a batch of 4
 _RATES = {  # learning rate at a batch of 8: small backbone with weights, large one with weights, from scratch
     "momentum": (0.03, 0.005, 0.1),
     "adamw": (0.002, 0.0005, 0.002),
@@ -198,9 +200,12 @@ def choose(
             chosen.choose(name, value, "as in the initial checkpoint")
     _starting_point(chosen, data, machine, models)
     _input_size(chosen, data, machine)
-    if not models.keeps_head:
-        _head(chosen, models)
-    _optimizer(chosen)
+    if _has_few(chosen, data) and not models.keeps_head:
+        _plain_head(chosen)
+    else:
+        if not models.keeps_head:
+            _head(chosen, models)
+        _optimizer(chosen)
     _what_it_sees(chosen, data)
     _loss(chosen, data)
     _length(chosen, data, machine, steps)
@@ -318,6 +323,22 @@ def _head(chosen: _Chooser, models: ModelFacts) -> None:
         chosen.choose("decoder_filters", filters, reason)
 
 
+def _has_few(chosen: _Chooser, data: DataFacts) -> bool:
+    """Whether a pretrained small backbone has so few images for each class that the plain head learns more."""
+    small = is_small(chosen["model_variant"]) and not _is_from_scratch(chosen)
+    return small and data.images < _FEW_PER_CLASS * data.num_classes
+
+
+def _plain_head(chosen: _Chooser) -> None:
+    """The head, optimizer and schedule of the research DeepLab for MobileNets."""
+    why = f"fewer than {_FEW_PER_CLASS} images for each class: what a whole image shows tells most, a decoder little"
+    chosen.choose("add_image_level_feature", True, why)
+    if not chosen.is_given("optimizer"):
+        rate = float(f"{_PLAIN_RATE * math.sqrt(chosen['train_batch_size'] / 4):.2g}")
+        chosen.choose("base_learning_rate", rate, "measured with this head, momentum and the poly schedule")
+    chosen.choose("gradient_clip_norm", 5.0, "no single batch can derail the training")
+
+
 def _optimizer(chosen: _Chooser) -> None:
     """Optimizer, learning rate and its schedule."""
     scratch = _is_from_scratch(chosen)
@@ -350,7 +371,8 @@ def _what_it_sees(chosen: _Chooser, data: DataFacts) -> None:
         chosen.choose("max_scale_factor", high, "stays near the size at which images are predicted")
     chosen.choose("scale_factor_step_size", 0.0, "scales are drawn continuously")
     crop, (height, width) = chosen["train_crop_size"], data.size
-    if not _is_from_scratch(chosen) and (crop[0] < height or crop[1] < width):
+    is_part = crop[0] < height or crop[1] < width
+    if is_part and not _is_from_scratch(chosen) and not _has_few(chosen, data):
         why = "random crops rarely show image borders and small classes"
         chosen.choose("crop_sampling", "class_centered", why)
     strength, reason = "light", "slight changes of brightness, contrast and saturation"

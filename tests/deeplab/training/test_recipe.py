@@ -65,6 +65,26 @@ def choices(data=None, machine=CPU, given=None, no_weights="", steps=None, **mod
         ({}, dataclasses.replace(GPU, memory=None), {}, "", {"model_variant": "xception_65"}),
         ({}, GPU, {"model_variant": "resnet_v1_50"}, "", {"model_variant": None, "decoder_output_stride": (4,)}),
         ({}, CPU, {"aspp_with_batch_norm": False}, "", {"decoder_output_stride": None, "aspp_convs_filters": None}),
+        # few images for each class
+        (
+            {"images": 29},
+            CPU,
+            {},
+            "",
+            {
+                "add_image_level_feature": True,
+                "decoder_output_stride": None,
+                "optimizer": None,
+                "base_learning_rate": 0.007,
+                "learning_policy": None,
+                "crop_sampling": None,
+            },
+        ),
+        ({"images": 30}, CPU, {}, "", {"decoder_output_stride": (4,), "optimizer": "adamw"}),
+        ({"images": 29}, CPU, {"optimizer": "adamw"}, "", {"base_learning_rate": None}),
+        ({"images": 29}, CPU, {"train_batch_size": 16}, "", {"base_learning_rate": 0.014}),
+        ({"images": 29}, CPU, {}, "no network", {"decoder_output_stride": (4,)}),
+        ({"images": 29}, GPU, {}, "", {"decoder_output_stride": (4,)}),
         # crop
         ({}, CPU, {}, "", {"train_crop_size": (257, 257)}),
         ({}, GPU, {}, "", {"train_crop_size": (385, 513)}),
