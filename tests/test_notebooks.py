@@ -75,7 +75,7 @@ def walkthrough(tmp_path_factory):
 @pytest.mark.slow
 def test_train_on_your_data(walkthrough):
     folder, names = walkthrough
-    assert list(names["iou"]) == ["background", "hair", "skin"] and names["iou"]["background"] > 0
+    assert list(names["iou"]) == ["background", "hair", "skin"] and 0 < max(names["iou"].values()) <= 1
     assert names["result"].labels.shape == names["mask"].shape
     assert len(list((folder / "walkthrough" / "predicted" / "overlay").glob("*.png"))) == 24
     assert (folder / "walkthrough" / "check.html").is_file()
