@@ -203,7 +203,7 @@ def _deadline(cluster: Cluster, wait: int) -> Iterator[None]:
     """
     error = _missing(cluster, wait, None)
     text = f"error: {error.text(console.spelled, with_code=True)}"
-    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(wait + 5), text]
+    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(wait + (30 if cluster.index else 5)), text]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_errors()) as watch:  # nosec B603 B607
         try:
             yield
