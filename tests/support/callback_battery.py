@@ -5,6 +5,7 @@ class TestProgress(CallbackBattery):
 """
 
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -29,6 +30,7 @@ class SmallTrainer:
     """A model of one layer, as callbacks see a trainer."""
 
     averages = loss_scale = rate_scale = None
+    loss = types.SimpleNamespace(align_corners=True)
 
     @staticmethod
     def part_names():
