@@ -216,7 +216,7 @@ def test_weights_of_another_project_are_trained_on(disc_records, tmp_path, capsy
     flags["atrous_rates"] = "1,2,3"
     assert train_with(disc_records, tmp_path / "a", 1, **flags) == 0
     said = capsys.readouterr().err
-    assert "was trained with other settings than this training has: --atrous_rates=6,12,18\n" in said
+    assert "was trained with settings that differ from those of this training: --atrous_rates=6,12,18\n" in said
     assert "logits/semantic/weights: model 1x1x256x3, checkpoint 1x1x256x21" in said and "missing  " in said
     start = checkpoint.open(tmp_path / "a" / "model.ckpt-0")
     assert start.config["align_corners"] is False and start.config["decoder_convolutions"] == 1
