@@ -29,7 +29,7 @@ BATCH = {
 class SmallTrainer:
     """A model of one layer, as callbacks see a trainer."""
 
-    averages = loss_scale = rate_scale = None
+    averages = loss_scale = rate_scale = pruning = None
     loss = types.SimpleNamespace(align_corners=True)
 
     @staticmethod
