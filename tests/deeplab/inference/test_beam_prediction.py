@@ -192,7 +192,7 @@ def test_what_a_pipeline_does_not_predict(run, tmp_path, capsys):
         assert "conflicting-settings" in said and named in said
     assert run(tmp_path / "out", "--beam", "--save_polygons=labelme,coco") == 1
     said = capsys.readouterr().err
-    assert "coco writes a file for all images" in said and "choose among labelme, geojson" in said
+    assert "coco writes one file for all images" in said and "choose among labelme, geojson" in said
     with raises("conflicting-settings", "max_frames"):
         PredictConfig(input=("x",), output_dir="o", beam=True, max_frames=3)
 
