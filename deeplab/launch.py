@@ -27,7 +27,7 @@ from deeplab.config.command_line import LOST, OK, STOPPED, USAGE, Command, Given
 from deeplab.config.launch_config import LaunchConfig
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.remote import Worker, run_together
+from deeplab.utils.worker_processes import Worker, run_together
 
 GROUPS = (LaunchConfig,)
 _COMMANDS = ("train",)

@@ -45,15 +45,15 @@ class Sparsity:
         )
 
 
-def sparsity_of(arrays: Mapping[str, np.ndarray], least: float = 0.01) -> Sparsity:
+def sparsity_of(arrays: Mapping[str, np.ndarray], min_fraction: float = 0.01) -> Sparsity:
     """Count the zeros of kernels.
 
     Args:
       arrays: weights by name; those of two and more dimensions are kernels.
-      least: fraction of zeros from which a kernel counts as pruned; below it they are chance.
+      min_fraction: fraction of zeros from which a kernel counts as pruned; below it they are chance.
     """
     zeros = {name: int(np.count_nonzero(array == 0)) for name, array in arrays.items() if array.ndim > 1}
-    pruned = [name for name, number in zeros.items() if number >= max(1, least * arrays[name].size)]
+    pruned = [name for name, number in zeros.items() if number >= max(1, min_fraction * arrays[name].size)]
     return Sparsity(
         sum(zeros[name] for name in pruned),
         sum(arrays[name].size for name in pruned),

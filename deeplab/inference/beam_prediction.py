@@ -58,7 +58,7 @@ class PredictionTask:
 
 
 @dataclass(frozen=True)
-class Job:
+class PredictionJob:
     """What all workers need.
 
     Attributes:
@@ -92,7 +92,7 @@ def predict_in_pipeline(
     _require_shardable(files, config)
     model = _one_model(source, settings.get("checkpoint", LATEST))
     others = sorted((name, value) for name, value in settings.items() if name != "checkpoint")  # which is chosen now
-    job = Job(model, tuple(others), config, os.getcwd())
+    job = PredictionJob(model, tuple(others), config, os.getcwd())
     store, tasks = Store(config.output_dir), shard_tasks(files, config)
     run = fingerprint(job, files)
     if store.read(f"{STATE}/run.json") != run:
@@ -151,7 +151,7 @@ def _one_model(source: str, which: str) -> str:
     return named(find.find(path).prefix if is_folder else path)
 
 
-def fingerprint(job: Job, files: Sequence[ImageFile]) -> bytes:
+def fingerprint(job: PredictionJob, files: Sequence[ImageFile]) -> bytes:
     """What must be the same for a run to go on: the images, the model and all settings but those of the pipeline."""
     model = pathlib.Path(remote_files.local_copy(job.source))
     near = sorted(model.rglob("*")) if model.is_dir() else sorted(model.parent.glob(f"{glob.escape(model.name)}*"))
@@ -216,7 +216,7 @@ def _collected(store: Store, tasks: Sequence[PredictionTask], config: PredictCon
 # ---- workers -----------------------------------------------------------------------------------------------
 
 
-def predict_shard(task: PredictionTask, job: Job) -> str:
+def predict_shard(task: PredictionTask, job: PredictionJob) -> str:
     """Predict the images of one shard, publish their files, and note that it is done; Beam's workers run this.
 
     Failures that may pass are tried again. An error that concerns the model or a setting is noted for the command.
@@ -242,7 +242,7 @@ def predict_shard(task: PredictionTask, job: Job) -> str:
     return task.name
 
 
-def _predicted(task: PredictionTask, job: Job, store: Store) -> dict[str, Any]:
+def _predicted(task: PredictionTask, job: PredictionJob, store: Store) -> dict[str, Any]:
     segmenter = _loaded(job.source, job.settings)
     with store.folder_beside(task.name) as folder:
         config = dataclasses.replace(job.config, output_dir=str(folder), beam=False, overwrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -57,26 +58,11 @@ def build_model(
     """
     _check(config, num_classes)
     image = keras.Input((None, None, config.input_channels), name="image")
-    options = slim.Options(
-        output_stride=config.output_stride,
+    options = dataclasses.replace(
+        _backbone_options(config),
         train_batch_norm=train_batch_norm,
-        batch_norm_decay=config.batch_norm_decay,
-        batch_norm_epsilon=config.batch_norm_epsilon,
-        symmetric_padding=not config.align_corners,
-        dilation=config.dilation,
         fold_batch_norm=fold_batch_norm,
         sync_batch_norm=sync_batch_norm,
-        group_norm=config.normalization == "group",
-        quantized=config.quantize_delay_step >= 0,
-        granularity=config.quantize_weights,
-        depth_multiplier=config.depth_multiplier,
-        divisible_by=config.divisible_by,
-        expansion_channels=config.expansion_channels,
-        multi_grid=config.multi_grid,
-        bounded_activation=config.use_bounded_activation,
-        nas_stem_filters=config.nas_stem_output_num_conv_filters,
-        nas_classification_head=config.nas_use_classification_head,
-        nas_remove_os32_stride=config.nas_remove_os32_stride,
         drop_path_keep_probability=drop_path_keep_probability,
         training_progress=training_progress,
     )
@@ -90,6 +76,28 @@ def build_model(
         single_scale = keras.Model(image, logits, name="single_scale")
         return keras.Model(image, _pyramid(image, single_scale, config), name="deeplab")
     return keras.Model(image, {MERGED_LOGITS: logits}, name="deeplab")
+
+
+def _backbone_options(config: ModelConfig) -> slim.Options:
+    """What a config says of the backbone."""
+    return slim.Options(
+        output_stride=config.output_stride,
+        batch_norm_decay=config.batch_norm_decay,
+        batch_norm_epsilon=config.batch_norm_epsilon,
+        symmetric_padding=not config.align_corners,
+        dilation=config.dilation,
+        group_norm=config.normalization == "group",
+        quantized=config.quantize_delay_step >= 0,
+        granularity=config.quantize_weights,
+        depth_multiplier=config.depth_multiplier,
+        divisible_by=config.divisible_by,
+        expansion_channels=config.expansion_channels,
+        multi_grid=config.multi_grid,
+        bounded_activation=config.use_bounded_activation,
+        nas_stem_filters=config.nas_stem_output_num_conv_filters,
+        nas_classification_head=config.nas_use_classification_head,
+        nas_remove_os32_stride=config.nas_remove_os32_stride,
+    )
 
 
 def logits_stride(config: ModelConfig) -> int:

@@ -100,7 +100,7 @@ class Devices:
         table[self.worker] = np.frombuffer(content.ljust(4 * table.shape[1], b"\0"), np.int32)
         return [row.tobytes()[:length] for row, length in zip(self.sum(table), lengths.tolist(), strict=True)]
 
-    def share(self, variables: Mapping[str, keras.Variable | tf.Variable]) -> None:
+    def broadcast(self, variables: Mapping[str, keras.Variable | tf.Variable]) -> None:
         """Gives every process the chief's values."""
         if self.cluster is None:
             return

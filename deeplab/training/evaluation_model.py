@@ -51,7 +51,7 @@ def ready(state: TrainState, recalibrate: bool = True) -> Iterator[keras.Model]:
 def _share_statistics(state: TrainState, model: keras.Model) -> None:
     """Gives all workers the chief's statistics, which checkpoints hold: they differ where batch norm is not synced."""
     found = variables_by_name(model)
-    state.devices.share({name: found[name] for name in statistics(model)})
+    state.devices.broadcast({name: found[name] for name in statistics(model)})
 
 
 def model_of(state: TrainState) -> keras.Model:

@@ -66,7 +66,7 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
       UserError: unusable input, a loss that is not finite, a checkpoint that does not fit, a full disk.
       KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of all completed steps has been written.
     """
-    config, dataset = configs.train, prepared.dataset
+    config = configs.train
 
     # ---- devices, model, optimizer
     distribution.allow_memory_growth()
@@ -75,44 +75,25 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     if devices.workers > 1:
         setup.require_equal_workers(configs, prepared, devices)
         prepared = dataclasses.replace(prepared, seed=int(devices.from_chief(np.array(prepared.seed, np.int64))))
-    seed = prepared.seed
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(prepared.seed)
     trainer = make_trainer(configs, prepared, strategy)
     freeze = freezing.frozen_names(config.freeze, trainer.trainable())
 
     # ---- starting point
     variables = trainer.variables()
-    first_step = setup.restore(variables, configs, prepared) if devices.is_chief else 0
-    first_step = int(devices.from_chief(np.array(first_step, np.int64)))
+    first_step = _restore(trainer, variables, configs, prepared, devices)
     if first_step >= trainer.total_steps:
         rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
         console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""
-    if trainer.averages and not (prepared.resumed and trainer.averages.are_in(prepared.resumed)):
-        trainer.averages.reset()
-    devices.share(variables)
+    devices.broadcast(variables)
     if devices.is_chief:
         setup.save_config(configs, prepared)
     console.note(distribution.describe(devices, config.train_batch_size))
-    memory.warn(trainer, config, dataset.num_classes, devices.replicas)
-
-    # ---- data
-    def batches_from(
-        step: int, teacher: Distillation | None = None, devices: Devices = devices
-    ) -> Iterator[TrainingBatch]:
-        return iter(setup.training_batches(configs, dataset, prepared.shards, devices, seed, step, teacher))
+    memory.warn(trainer, config, prepared.dataset.num_classes, devices.replicas)
 
     # ---- steps
-    watch = LossWatch(config.loss_guard, trainer.total_steps, from_scratch=not config.tf_initial_checkpoint)
-    folder = config.train_logdir if devices.is_chief else ""
-    unchecked = guards.UncheckedResults(lambda step: next(batches_from(step, devices=ALONE)), folder, watch)
-    state = TrainState(config, dataset, trainer, variables, first_step, unchecked)
-    state.configs, state.length, state.seed, state.devices = configs, prepared.length, seed, devices
-    state.actors = callbacks.make_all(devices.is_chief)
-    recalibrator = precise_bn.Recalibrator(trainer.clock, devices)
-    state.recalibrate = lambda model, always=False, brief=False: _recalibrate(
-        state, model, batches_from(state.step), recalibrator, always, brief
-    )
+    state = _make_state(configs, prepared, devices, trainer, variables, first_step)
     release = prepared.length.steps(config.freeze_steps) if freeze else 0
     if trainer.pruning:
         console.note(trainer.pruning.describe())
@@ -127,7 +108,8 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
                 actor.on_start(state)
         if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
             return prepared.resumed.prefix
-        _take_steps(state, step_at, batches_from(first_step, trainer.distillation), prepared.shards, stop)
+        batches = _batches(configs, prepared, devices, first_step, trainer.distillation)
+        _take_steps(state, step_at, batches, prepared.shards, stop)
         if state.is_last_step:
             evaluation_model.recalibrate_for_good(state)
             if trainer.pruning:
@@ -141,6 +123,51 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
         raise KeyboardInterrupt
     console.note(f"done: {state.checkpoint}")
     return state.checkpoint
+
+
+def _restore(
+    trainer: Trainer,
+    variables: Mapping[str, keras.Variable | tf.Variable],
+    configs: TrainingConfigs,
+    prepared: Prepared,
+    devices: Devices,
+) -> int:
+    """Gives the variables their first values, of the chief alone, and returns the steps done, which all know."""
+    first_step = setup.restore(variables, configs, prepared) if devices.is_chief else 0
+    if trainer.averages and not (prepared.resumed and trainer.averages.are_in(prepared.resumed)):
+        trainer.averages.reset()
+    return int(devices.from_chief(np.array(first_step, np.int64)))
+
+
+def _batches(
+    configs: TrainingConfigs, prepared: Prepared, devices: Devices, step: int, teacher: Distillation | None = None
+) -> Iterator[TrainingBatch]:
+    """The batches of a training from the step that follows `step` updates on."""
+    shards, seed = prepared.shards, prepared.seed
+    return iter(setup.training_batches(configs, prepared.dataset, shards, devices, seed, step, teacher))
+
+
+def _make_state(
+    configs: TrainingConfigs,
+    prepared: Prepared,
+    devices: Devices,
+    trainer: Trainer,
+    variables: Mapping[str, keras.Variable | tf.Variable],
+    first_step: int,
+) -> TrainState:
+    """What callbacks see of the training, before its first step."""
+    config = configs.train
+    watch = LossWatch(config.loss_guard, trainer.total_steps, from_scratch=not config.tf_initial_checkpoint)
+    folder = config.train_logdir if devices.is_chief else ""
+    unchecked = guards.UncheckedResults(lambda step: next(_batches(configs, prepared, ALONE, step)), folder, watch)
+    state = TrainState(config, prepared.dataset, trainer, variables, first_step, unchecked)
+    state.configs, state.length, state.seed, state.devices = configs, prepared.length, prepared.seed, devices
+    state.actors = callbacks.make_all(devices.is_chief)
+    recalibrator = precise_bn.Recalibrator(trainer.clock, devices)
+    state.recalibrate = lambda model, always=False, brief=False: _recalibrate(
+        state, model, _batches(configs, prepared, devices, state.step), recalibrator, always, brief
+    )
+    return state
 
 
 def make_trainer(configs: TrainingConfigs, prepared: Prepared, strategy: tf.distribute.Strategy) -> Trainer:

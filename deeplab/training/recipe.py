@@ -312,7 +312,7 @@ def _head(chosen: _Chooser, models: ModelFacts) -> None:
     if not _is_from_scratch(chosen) and not (
         chosen.is_given("image_pooling_crop_size") or chosen["dense_prediction_cell_json"]
     ):
-        why = "crops and whole images differ in their mean, and batch norm is unreliable with so few images per step"
+        why = "its batch norm would see one value per image, and there are few images per step"
         if chosen["train_batch_size"] // chosen["num_clones"] < MIN_BATCH_FOR_BATCH_NORM:
             chosen.choose("add_image_level_feature", False, why)
         rates = (6, 12) if max(chosen["train_crop_size"]) < _CROP_FOR_ALL_RATES else (6, 12, 18)

@@ -160,7 +160,7 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Re
     models = model_facts(explicit.get("tf_initial_checkpoint"), dataset.image_bands)
     choices = recipe.choose(*facts, explicit, models)
     if budget:  # the length is not known yet
-        choices = [choice for choice in choices if choice.name not in ("training_number_of_steps",)]
+        choices = [choice for choice in choices if choice.name != "training_number_of_steps"]
     completed = {**{choice.name: choice.value for choice in choices}, **explicit}
     return RecipePlan(completed, choices, facts, models, explicit, budget, started)
 

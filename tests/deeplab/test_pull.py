@@ -13,8 +13,7 @@ FILES = {"frozen_inference_graph.pb": b"graph", "sub/labels.txt": b"a\n"}
 def server(monkeypatch, tmp_path):
     with FakeHub() as server:
         server.repositories["me/hair"] = dict(FILES)
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
+        server.become_the_hub(monkeypatch, tmp_path / "cache")
         yield server
 
 

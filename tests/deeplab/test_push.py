@@ -15,9 +15,7 @@ pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     with FakeHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+        server.become_the_hub(monkeypatch, tmp_path / "cache")
         yield server
 
 

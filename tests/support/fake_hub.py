@@ -40,6 +40,12 @@ class FakeHub:
         self.server.shutdown()
         self.server.server_close()
 
+    def become_the_hub(self, monkeypatch, cache) -> None:
+        """Makes this server the hub of the commands for a test, with an empty cache and no token."""
+        monkeypatch.setenv("HF_ENDPOINT", self.address)
+        monkeypatch.setenv("DEEPLAB_CACHE", str(cache))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+
     def commit_of(self, repository: str) -> str:
         """The hash of a repository's content."""
         return hashlib.sha1(repr(sorted(self.repositories[repository].items())).encode()).hexdigest()

@@ -173,7 +173,7 @@ class ImportedCheckpoint(Checkpoint):
     Attributes:
       prefix: the path of the file.
       source: as given.
-      config: settings that build the same network, by name, and `class_names` and `colors` where they are known.
+      config: settings that build the same model, by name, and `class_names` and `colors` where they are known.
     """
 
     def __init__(self, file: TensorFile, source: WeightSource):
@@ -197,7 +197,7 @@ class ImportedCheckpoint(Checkpoint):
         return f"{self.prefix}: {self.source.title}: {' '.join(self.setting_texts())}{names}"
 
     def setting_texts(self) -> list[str]:
-        """The settings of the network, but for those at their default, as "`name=value`"; the backbone in any case."""
+        """The settings of the model, but for those at their default, as "`name=value`"; the backbone in any case."""
         fields = {name: each for name, (each, _) in fields_of([ModelConfig]).items() if name in self.config}
         values = {name: coerce(each, ModelConfig, self.config[name]) for name, each in fields.items()}
         changed = {name: value for name, value in values.items() if value != getattr(ModelConfig(), name)}
@@ -233,14 +233,14 @@ def open_file(path: str) -> ImportedCheckpoint:
     """Open a file of another project.
 
     Raises:
-      UserError: it is damaged, unsafe, or of a network that is not known.
+      UserError: it is damaged, unsafe, or of a model that is not known.
     """
     file = READERS.get(os.path.splitext(path)[1], TorchFile)(path)
     return ImportedCheckpoint(file, recognize(file.shapes, path))
 
 
 def markdown() -> str:
-    """The sources and the settings of their networks as a Markdown table, for docs/starting_points.md."""
+    """The sources and the settings of their models as a Markdown table, for docs/starting_points.md."""
     fields = fields_of([ModelConfig])
     lines = ["| weights of | flags |", "| --- | --- |"]
     for source in sources().values():

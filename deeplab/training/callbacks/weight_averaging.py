@@ -39,7 +39,7 @@ class WeightAveraging(Callback):
         prefixes = regular_checkpoints(state)[-number:] if state.devices.is_chief else []
         for name, value in mean_of(prefixes, list(variables)).items() if prefixes else ():
             variables[name].assign(value)
-        state.devices.share(variables)
+        state.devices.broadcast(variables)
         state.recalibrate(model, always=True)
         score = self._score(state, model)
         if not state.devices.is_chief:

@@ -16,9 +16,7 @@ FILES = {"model.ckpt-3.index": b"index", "model.ckpt-3.data-00000-of-00001": b"d
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     with FakeHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setenv("DEEPLAB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+        server.become_the_hub(monkeypatch, tmp_path / "cache")
         yield server
 
 

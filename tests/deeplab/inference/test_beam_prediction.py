@@ -139,7 +139,9 @@ def test_another_model_or_setting_does_not_go_on(run, album, tmp_path, monkeypat
 
 
 def test_failures_that_pass_are_tried_again(small_run, album, tmp_path, monkeypatch):
-    job = beam_prediction.Job(str(small_run), (), PredictConfig(input=("x",), output_dir=str(tmp_path / "o")), "")
+    job = beam_prediction.PredictionJob(
+        str(small_run), (), PredictConfig(input=("x",), output_dir=str(tmp_path / "o")), ""
+    )
     files = find_images([str(album / "a.png")])
     real, calls = beam_prediction._predicted, []
 

@@ -18,7 +18,7 @@ def test_one_process_has_what_it_has():
     assert ALONE.sum(value) is value and ALONE.from_chief(value) is value and ALONE.gathered(b"x") == [b"x"]
     assert ALONE.any(True) and not ALONE.any(False)
     variable = tf.Variable([1.0])
-    ALONE.share({"v": variable})
+    ALONE.broadcast({"v": variable})
     ALONE.require_equal({"a": "1"})
     assert variable.numpy() == 1
 

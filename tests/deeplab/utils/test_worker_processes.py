@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from deeplab.utils import remote
-from deeplab.utils.remote import Worker, run_together
+from deeplab.utils import worker_processes
+from deeplab.utils.worker_processes import Worker, run_together
 
-ROOT = pathlib.Path(remote.__file__).parents[2]
+ROOT = pathlib.Path(worker_processes.__file__).parents[2]
 
 
 def worker(name, script, folder, ssh=()):
@@ -48,7 +48,7 @@ def test_words_for_ssh_survive_its_shell(tmp_path, capfd):
 
 
 def test_others_are_told_to_end_when_one_has_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(worker_processes, "SECONDS_TO_END", 0.2)
     waits = "import time; time.sleep(100)"
     assert run_together([worker("a", "raise SystemExit(5)", tmp_path), worker("b", waits, tmp_path)]) == [5, 143]
 
@@ -56,7 +56,7 @@ def test_others_are_told_to_end_when_one_has_failed(tmp_path, monkeypatch):
 PROGRAM = """
 import sys, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from deeplab.utils.remote import Worker, run_together
+from deeplab.utils.worker_processes import Worker, run_together
 script = {script!r}
 workers = [Worker(name, [sys.executable, "-c", script], ".", {{}}) for name in "ab"]
 try:
