@@ -40,6 +40,11 @@ class ExportConfig(Config):
     crop_size: Size = setting((513, 513), "Height,width of the model's input.", **IMAGE_SIDE, unit="pixels")
     inference_scales: Floats = setting((1.0,), "Scales whose probabilities are averaged.", **SCALES)
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
+    fixed_size: bool = setting(
+        False,
+        "frozen_graph and saved_model take one image of exactly `crop_size` pixels, float32, 0..255, without padding "
+        "or cutting inside (off: images of any size).",
+    )
     saved_model: bool = setting(True, "Write a SavedModel (off: leave saved_model out of `formats`).", rare=True)
     web_runtime: str = setting(
         "", "Folder of the npm package onnxruntime-web, for web_page (unset: fetched by npm, once).", rare=True

@@ -227,7 +227,7 @@ class _Job:
 
     def freeze(self, folded: bool) -> FrozenModel:
         """The model as formats take it."""
-        content = metadata_text(self.predictor, self.settings, self.classes, folded)
+        content = metadata_text(self.predictor, self.settings, self.classes, folded, fixed_size=self.config.fixed_size)
         assets = {LABELS_FILE: labels_text(self.classes.names).encode(), METADATA_FILE: content.encode()}
         return dataclasses.replace(
             freeze(self.predictor, self.settings, folded),
@@ -249,6 +249,10 @@ def _target(config: ExportConfig, settings: PredictionSettings, with_ranges: boo
     formats = {name: FORMATS.get(name) for name in _named(config, settings, with_ranges)}
     if not formats:
         raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
+    if config.fixed_size and not any(one.takes_fixed_size for one in formats.values()):
+        able = " and ".join(name for name in FORMATS if FORMATS.get(name).takes_fixed_size)
+        rule, hint = f"is for {able}, which `formats` does not name", "leave it out, or name one of them"
+        raise UserError("conflicting-settings", rule, hint, field="fixed_size")
     path = os.path.expanduser(config.export_path)
     folder, file = os.path.split(path)
     stem, suffix = os.path.splitext(file)
@@ -304,6 +308,11 @@ def _named(config: ExportConfig, settings: PredictionSettings, with_ranges: bool
 def _needs_images(one: ExportFormat, with_ranges: bool) -> bool:
     """Whether a format needs calibration images for a model."""
     return one.is_calibrated and not (with_ranges and one.takes_ranges)
+
+
+def _prepares_inside(one: ExportFormat, config: ExportConfig) -> bool:
+    """Whether files of a format resize and pad images themselves."""
+    return one.prepares_inside and not (config.fixed_size and one.takes_fixed_size)
 
 
 def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
@@ -467,7 +476,7 @@ def _describe(
             "format": row.format,
             "bytes": round(row.megabytes * 1e6),
             "tensors": [{"name": name, "dtype": kind, "shape": shape} for name, kind, shape in tensors[row.file]],
-            "prepared_inside": job.target.formats[row.file].prepares_inside,
+            "prepared_inside": _prepares_inside(job.target.formats[row.file], job.config),
             "milliseconds": row.time and round(row.time.wall, 2),
             "cpu_milliseconds": row.time and round(row.time.processor, 2),
             "mean_iou": row.mean_iou,
@@ -476,7 +485,7 @@ def _describe(
         for row in rows
         if row.megabytes is not None
     }
-    content = metadata_text(job.predictor, job.settings, job.classes, folded, described)
+    content = metadata_text(job.predictor, job.settings, job.classes, folded, described, job.config.fixed_size)
     write_atomically(os.path.join(folder, job.target.beside(METADATA_FILE)), content)
     text = export_report.text(rows, tensors, how, job.predictor.checkpoint)
     write_atomically(os.path.join(folder, job.target.beside(REPORT_FILE)), text)

@@ -16,9 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.export_config import ExportConfig
+from deeplab.data.bands import bands_of
+from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import LogitsOf, PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
-from deeplab.model import MERGED_LOGITS, build_model
+from deeplab.model import MERGED_LOGITS, build_model, padding_color
 from slim.layers import BatchNorm, folded_units, variable_name, variables_by_name
 
 _SUFFIX = "/BatchNorm"
@@ -67,6 +69,31 @@ class FrozenModel:
                 return self.model(pixels, training=False)[MERGED_LOGITS]
 
         return logits_of
+
+
+def describe(model: FrozenModel, scales: bool = True, upsample_logits: bool = True) -> FixedInput:
+    """The description of a model for files of one size.
+
+    Args:
+      model: the model.
+      scales: whether the file takes raw values of other bands than 8-bit RGB, and scales them to 0..255 itself.
+      upsample_logits: whether logits that a file computes are upsampled before the argmax.
+    """
+    settings = model.settings
+    assert settings.crop_size is not None
+    color, bands = padding_color(settings.model), bands_of(settings.model)
+    if bands.low and scales:
+        ends = zip(color, bands.low, bands.high, strict=True)
+        color = tuple(low + value / 255 * (high - low) for value, low, high in ends)
+    return FixedInput(
+        settings.crop_size,
+        tuple(map(float, color)),
+        settings.resize,
+        model.class_names,
+        model.colors,
+        upsample_logits=upsample_logits,
+        bands=bands,
+    )
 
 
 def freeze(predictor: ModelPredictor, settings: PredictionSettings, fold_batch_norm: bool = True) -> FrozenModel:

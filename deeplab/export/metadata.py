@@ -20,6 +20,7 @@ from deeplab.model import padding_color
 from deeplab.utils import processor
 
 LABELS_FILE, METADATA_FILE = "labels.txt", "metadata.json"
+_FIXED_SIZE = "frozen_graph and saved_model take one image of float32, of the size 'padded_to'; see their deeplab.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def metadata_text(
     classes: NamedClasses,
     folded: bool,
     files: Mapping[str, Mapping[str, Any]] | None = None,
+    fixed_size: bool = False,
 ) -> str:
     """Return the description of an export as JSON.
 
@@ -48,6 +50,7 @@ def metadata_text(
       predictor, settings, classes: what is exported.
       folded: whether batch norm is folded.
       files: by name, what was measured of each file; None inside a file, where nothing is measured yet.
+      fixed_size: whether frozen graph and SavedModel take one prepared image.
     """
     height, width = settings.crop_size or (None, None)
     bands = bands_of(settings.model)
@@ -65,6 +68,7 @@ def metadata_text(
             "resize": _without_nones(as_dict(settings.resize)),
             "padded_to": {"height": height, "width": width},
             "padding_color": list(padding_color(settings.model)),
+            **({"fixed_size": _FIXED_SIZE} if fixed_size else {}),
             "remark": "Normalizing is part of every file. Resizing and padding are in files with 'prepared_inside'. "
             "For others the caller resizes, pads at the bottom and the right, and cuts the mask.",
         },

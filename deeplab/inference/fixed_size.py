@@ -8,7 +8,7 @@ larger than the file's size is shrunk to fit, and its prediction is enlarged aga
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,16 @@ class FixedInput:
             raise ValueError(f"the input is {self.dtype}, not one of {', '.join(DTYPES)}")
         if min(self.size) < 1 or (self.stride is not None and self.stride < 1):
             raise ValueError(f"the input has size {self.size} and stride {self.stride}")
+
+    def require_input(self, shape: Sequence[int | None], dtype: str) -> None:
+        """Checks that this describes the input of a file of one size.
+
+        Raises:
+          ValueError: the input has another shape or type.
+        """
+        wanted = [1, *self.size, self.bands.channels]
+        if list(shape) != wanted or dtype != self.dtype or self.stride is not None:
+            raise ValueError(f"its input is {dtype} {list(shape)}, and its description says {self.dtype} {wanted}")
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Size]:
         """Resizes, shrinks if it must, and pads an image, as `prediction.prepare` does it inside other exports.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -40,19 +41,21 @@ class ExportBattery:
       name: of the format.
       tolerance: largest difference of a probability.
       types: of its tensors.
+      config: settings of the export.
       fixed_size: whether larger images than the crop are shrunk to fit, and their predictions enlarged again.
     """
 
     name = ""
     tolerance = 1e-5
     types: tuple[str, ...] = ("uint8", "int32", "float32")
+    config: ClassVar[dict[str, Any]] = {}
     fixed_size = False
 
     @pytest.fixture(scope="class")
     def exported(self, network, tmp_path_factory):
         """The outcome of an export into a folder, and the path of the file or folder of this format."""
         folder = tmp_path_factory.mktemp(self.name)
-        result = export(network, folder, formats=(self.name,))
+        result = export(network, folder, formats=(self.name,), **self.config)
         return result, folder / FORMATS.get(self.name).usual_name
 
     @pytest.fixture(scope="class")
@@ -108,7 +111,7 @@ class ExportBattery:
         old = tmp_path / FORMATS.get(self.name).file_name("small")
         (shutil.copytree if exported[1].is_dir() else shutil.copy)(exported[1], old)
         before = old.stat()
-        export(network, tmp_path / "small.pb", formats=("frozen_graph", self.name), parity_images=1)
+        export(network, tmp_path / "small.pb", formats=("frozen_graph", self.name), parity_images=1, **self.config)
         names = {path.name for path in pathlib.Path(tmp_path).iterdir()}
         assert names == {old.name, "labels.txt", "small.pb", "small_metadata.json", "small_export_report.md"}
         assert old.stat().st_ino != before.st_ino

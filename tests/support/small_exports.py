@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from deeplab.config.export_config import ExportConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph
 from deeplab.export.freeze import freeze
@@ -56,10 +57,20 @@ def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> Pred
     return PredictionSettings(config, crop_size=crop, may_outgrow_crop=True, **others)
 
 
-def make_graph(network: ModelPredictor, settings: PredictionSettings, folded: bool = True) -> tf.compat.v1.GraphDef:
+def make_graph(
+    network: ModelPredictor, settings: PredictionSettings, folded: bool = True, **config
+) -> tf.compat.v1.GraphDef:
     with zeros_for_random_values():
         frozen = freeze(network, settings, folded)
-    return frozen_graph.graph_definition(frozen)
+    config = ExportConfig(checkpoint_path="made/model.ckpt-3", export_path="made", **config)
+    return frozen_graph.graph_definition(dataclasses.replace(frozen, config=config))
+
+
+# Operations of graphs whose sizes are only known when they run, or that pad, cut or choose.
+DYNAMIC = {
+    *("Shape", "ShapeN", "Size", "Rank", "Slice", "Pad", "PadV2", "MirrorPad", "Fill", "BroadcastTo", "Range"),
+    *("Assert", "Select", "SelectV2", "Where", "Switch", "Merge", "GreaterEqual", "LessEqual", "FloorMod"),
+}
 
 
 def run_graph(definition, image, names=frozen_graph.OUTPUTS) -> dict[str, np.ndarray]:

@@ -26,7 +26,18 @@ FITTING, SMALLER, LARGER = (65, 97), (40, 60), (80, 110)
 )
 def test_tensorflow_1_gives_the_same_answers(tf1, tmp_path, folded, settings, sizes):
     definition = make_graph(make_network(), make_settings(NARROW, **settings), folded)
-    path = tmp_path / "frozen_inference_graph.pb"
+    require_same_answers(tf1, definition, tmp_path, sizes)
+
+
+@pytest.mark.tf1
+@pytest.mark.parametrize("settings", [{}, {"scales": (0.5, 1.0), "flip": True}], ids=["one pass", "scales"])
+def test_graphs_of_one_size_give_the_same_answers(tf1, tmp_path, settings):
+    definition = make_graph(make_network(), make_settings(NARROW, **settings), fixed_size=True)
+    require_same_answers(tf1, definition, tmp_path, (FITTING,))
+
+
+def require_same_answers(tf1, definition, folder, sizes):
+    path = folder / "frozen_inference_graph.pb"
     path.write_bytes(definition.SerializeToString())
     for height, width in sizes:
         answers = tf1.run_frozen_graph(path, image(height, width))

@@ -46,6 +46,7 @@ class ExportFormat:
       is_calibrated: whether it needs images to find the ranges of its integers.
       takes_ranges: whether it takes models trained with fake quantization; one that is calibrated then needs no images.
       prepares_inside: whether it takes images of any size, which it resizes and pads itself.
+      takes_fixed_size: whether `fixed_size` makes it a format of one size, which takes prepared images.
       has_runtime: whether this project can run it, so that it is checked.
       needs: module -> the extra of this package that installs it.
       unfit: why it cannot hold a model with these settings; empty if it can. `formats=all` then leaves it out.
@@ -61,6 +62,7 @@ class ExportFormat:
     needs: Mapping[str, str] = field(default_factory=dict)
     has_runtime: bool = True
     takes_ranges: bool = False
+    takes_fixed_size: bool = False
     unfit: Callable[[PredictionSettings], str] = lambda settings: ""
 
     @property

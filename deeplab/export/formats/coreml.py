@@ -23,8 +23,8 @@ from typing import Any
 
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS
-from deeplab.export.formats.litert import IMAGE, describe, fixed_size_functions
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.formats.litert import IMAGE, fixed_size_functions
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.utils.extras import require
 from deeplab.utils.files import writing
 

@@ -10,6 +10,12 @@ Names, types and shapes of the tensors are those of the research DeepLab's expor
     RawSemanticProbabilities  float32 [1, h, w, classes] probabilities at the crop size, padding included
     <scope>/<scope>/input     float32 [1, h, w, C]       the normalized image (MobilenetV2/MobilenetV2/input)
 
+With `fixed_size` the image is prepared outside, as for other files of one size, and nothing is padded or cut inside:
+
+    ImageTensor               float32 [1, h, w, C]       RGB, 0..255, or raw values of the model's bands
+    SemanticPredictions and the others: at the crop size h x w; the raw outputs are the same ones
+    deeplab.json              string, a constant         the description of the input, `FixedInput`
+
 The research DeepLab's graphs fail on images larger than the crop. Ours predict all of such an image; the raw outputs
 are then its top left part of crop size.
 """
@@ -24,10 +30,13 @@ import tensorflow as tf
 
 import slim
 from deeplab.config.fields import Size
+from deeplab.data.bands import bands_of
+from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up
-from deeplab.inference.prediction import TensorPrediction, predict_image
+from deeplab.inference.prediction import RawPrediction, TensorPrediction, predict_batch, predict_image
+from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.utils.files import write_atomically
 
 tf1 = tf.compat.v1
@@ -55,21 +64,30 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     return tensors(definition)
 
 
-FORMATS.register("frozen_graph")(ExportFormat("frozen_inference_graph.pb", ".pb", write, takes_ranges=True))
+FORMATS.register("frozen_graph")(
+    ExportFormat("frozen_inference_graph.pb", ".pb", write, takes_ranges=True, takes_fixed_size=True)
+)
 
 
 def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
     """Builds the graph of a model with the steps before and after it: resize, pad, softmax, argmax, crop."""
-    settings = model.settings
+    settings, fixed = model.settings, model.config.fixed_size
     assert settings.crop_size is not None
     graph = tf.Graph()
     with graph.as_default():
-        dtype = tf.as_dtype(settings.model.input_dtype)
-        image = tf1.placeholder(dtype, [1, None, None, settings.model.input_channels], name=INPUT)
+        dtype = tf.float32 if fixed else tf.as_dtype(settings.model.input_dtype)
+        size = settings.crop_size if fixed else (None, None)
+        image = tf1.placeholder(dtype, [1, *size, settings.model.input_channels], name=INPUT)
         logits_of = model.in_this_graph()
         with tf.name_scope(_SCOPE):
-            prediction = predict_image(logits_of, image[0], settings)
-        _name_outputs(prediction, settings.crop_size)
+            if fixed:
+                raw = predict_batch(logits_of, scale_values(image, bands_of(settings.model)), settings)
+            else:
+                prediction = predict_image(logits_of, image[0], settings)
+        if fixed:
+            _name_outputs_of_one_size(raw)
+        else:
+            _name_outputs(prediction, settings.crop_size)
         definition = _as_definition(graph)
     if model.folded:
         speed_up(definition)
@@ -80,7 +98,12 @@ def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
         names[normalized] = f"{scope}/{scope}/input"
         _take_sizes_from(definition, normalized)
     _rename(definition, _tidy_names(definition, names))
-    return needed_in_order(definition)
+    definition = needed_in_order(definition)
+    if fixed:
+        description = definition.node.add(name=DESCRIPTION_FILE, op="Const")
+        description.attr["dtype"].type = tf.string.as_datatype_enum
+        description.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(describe(model).to_json()))
+    return definition
 
 
 def _name_outputs(prediction: TensorPrediction, crop: Size) -> None:
@@ -90,6 +113,19 @@ def _name_outputs(prediction: TensorPrediction, crop: Size) -> None:
     tf.cast(_raw_argmax(prediction.raw_labels, crop), tf.float32, name=RAW_LABELS)
     tf.expand_dims(prediction.labels, 0, name=LABELS)
     tf.expand_dims(prediction.probabilities, 0, name=PROBABILITIES)
+
+
+def _name_outputs_of_one_size(raw: RawPrediction) -> None:
+    """Adds the named outputs of a graph of one size, where the raw ones are the others."""
+    decision = raw.labels.op
+    if decision.type == "ArgMax":  # converters look for it at the end of the graph
+        labels = tf.argmax(decision.inputs[0], axis=-1, output_type=tf.int64, name=RAW_ARGMAX)
+    else:
+        labels = tf.cast(raw.labels, tf.int64, name=RAW_ARGMAX)
+    tf.cast(labels, tf.int32, name=LABELS)
+    tf.cast(labels, tf.float32, name=RAW_LABELS)
+    tf.identity(raw.probabilities, name=PROBABILITIES)
+    tf.identity(raw.probabilities, name=RAW_PROBABILITIES)
 
 
 def _raw_argmax(labels: tf.Tensor, crop: Size) -> tf.Tensor:

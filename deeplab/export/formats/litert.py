@@ -41,12 +41,12 @@ from deeplab.data.bands import RGB, bands_of
 from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
-from deeplab.inference.runtimes.litert import DESCRIPTION_FILE, LOGITS, read_description
-from deeplab.model import padding_color
+from deeplab.inference.runtimes import DESCRIPTION_FILE
+from deeplab.inference.runtimes.litert import LOGITS, read_description
 from deeplab.model.head_layers import ConcatenationOfRanges
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -178,31 +178,6 @@ def write_file(model: FrozenModel, path: str, description: FixedInput, content: 
         archive.writestr(zipfile.ZipInfo(LABELS_FILE), model.assets.get(LABELS_FILE, b""))
     write_atomically(path, file.getvalue())
     return _tensors(content)
-
-
-def describe(model: FrozenModel, scales: bool = True, upsample_logits: bool = True) -> FixedInput:
-    """The description of a model for files of one size.
-
-    Args:
-      model: the model.
-      scales: whether the file takes raw values of other bands than 8-bit RGB, and scales them to 0..255 itself.
-      upsample_logits: whether logits that a file computes are upsampled before the argmax.
-    """
-    settings = model.settings
-    assert settings.crop_size is not None
-    color, bands = padding_color(settings.model), bands_of(settings.model)
-    if bands.low and scales:
-        ends = zip(color, bands.low, bands.high, strict=True)
-        color = tuple(low + value / 255 * (high - low) for value, low, high in ends)
-    return FixedInput(
-        settings.crop_size,
-        tuple(map(float, color)),
-        settings.resize,
-        model.class_names,
-        model.colors,
-        upsample_logits=upsample_logits,
-        bands=bands,
-    )
 
 
 def fixed_size_functions(model: FrozenModel, scales: bool = True) -> Functions:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from deeplab.data.bands import RGB, bands_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, litert
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.runtimes.litert import LOGITS
@@ -54,7 +54,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
         return {LOGITS: kernels.resize_bilinear(small, height, width, align) if enlarges else small}
 
     content = with_metadata(litert.converted({"logits": logits}), model.class_names)
-    return litert.write_file(model, path, litert.describe(model, upsample_logits=enlarges), content)
+    return litert.write_file(model, path, describe(model, upsample_logits=enlarges), content)
 
 
 def unfit(settings: PredictionSettings) -> str:

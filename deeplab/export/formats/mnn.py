@@ -28,11 +28,11 @@ import zipfile
 from collections.abc import Callable
 
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.formats.litert import describe
 from deeplab.export.formats.onnx import converted, tensors
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
-from deeplab.inference.runtimes.mnn import DESCRIPTION_FILE, read_description
+from deeplab.inference.runtimes import DESCRIPTION_FILE
+from deeplab.inference.runtimes.mnn import read_description
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 

@@ -32,8 +32,8 @@ from deeplab.data.transforms import scale_values
 from deeplab.export import graph_optimizer
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
-from deeplab.export.formats.litert import IMAGE, describe
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.formats.litert import IMAGE
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes.onnx import PROPERTY, TARGET

@@ -29,9 +29,8 @@ from unittest import mock
 import numpy as np
 
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.formats.litert import describe
 from deeplab.export.formats.onnx import converted, tensors
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.inference.runtimes.openvino import FILE, PRECISION, PROPERTY
 from deeplab.model.resize import size_stride
 from deeplab.utils.extras import require

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from deeplab.data import decoding
 from deeplab.data.bands import ImageBands, bands_of
+from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
-from deeplab.export.freeze import FrozenModel
-from deeplab.inference.prediction import predict_images
+from deeplab.export.freeze import FrozenModel, describe
+from deeplab.inference.prediction import predict_batch, predict_images
+from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.inference.runtimes.saved_model import versions_in
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -42,25 +44,27 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
       UserError: it cannot be written.
     """
     module = tf.Module()
-    of_images = serve_images(model)
+    fixed, bands = model.config.fixed_size, bands_of(model.settings.model)
+    of_images = serve_prepared_image(model) if fixed else serve_images(model)
     signatures = {DEFAULT: of_images}
-    if bands_of(model.settings.model).is_rgb:
+    if bands.is_rgb and not fixed:
         signatures |= {BYTES: serve_bytes(of_images), PNG: serve_png(of_images)}
     version = model.config.model_version if model.config else None
     path = path if version is None else os.path.join(path, str(version))
+    assets = {**model.assets, DESCRIPTION_FILE: describe(model).to_json().encode()} if fixed else model.assets
     module.functions = list(signatures.values())
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in model.assets.items():
+        for name, content in assets.items():
             write_atomically(os.path.join(folder, name), content)
-        module.assets = [tf.saved_model.Asset(os.path.join(folder, name)) for name in model.assets]
+        module.assets = [tf.saved_model.Asset(os.path.join(folder, name)) for name in assets]
         try:
             tf.saved_model.save(module, path, signatures)
         except (OSError, tf.errors.OpError) as error:
             rule = f"cannot be written: {' '.join(str(error).split())[:200]}"
             raise UserError("unwritable-file", rule, "check that the disk has space", where=path) from None
     size = model.settings.crop_size or (65, 65)
-    _write_warm_up(os.path.join(path, WARM_UP), size, bands_of(model.settings.model))
     function = of_images.get_concrete_function()
+    _write_warm_up(os.path.join(path, WARM_UP), size, bands, function.inputs[0].dtype, tuple(signatures))
     outputs = function.structured_outputs.items()
     specs = [(IMAGES, function.inputs[0]), *((name, tensor) for name, tensor in outputs)]
     return [(name, spec.dtype.name, shape_text(spec.shape)) for name, spec in specs]
@@ -70,7 +74,9 @@ def _is_saved_model(path: str) -> bool:
     return os.path.isfile(os.path.join(path, "saved_model.pb")) or bool(versions_in(path))
 
 
-FORMATS.register("saved_model")(ExportFormat("saved_model", "_saved_model", write, _is_saved_model, takes_ranges=True))
+FORMATS.register("saved_model")(
+    ExportFormat("saved_model", "_saved_model", write, _is_saved_model, takes_ranges=True, takes_fixed_size=True)
+)
 
 
 def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
@@ -85,6 +91,20 @@ def serve_images(model: FrozenModel) -> tf.types.experimental.GenericFunction:
         return {LABELS: found.labels, PROBABILITIES: found.probabilities}
 
     return images_to_masks
+
+
+def serve_prepared_image(model: FrozenModel) -> tf.types.experimental.GenericFunction:
+    """A prepared image, float32 [1, h, w, C], 0..255 or raw values -> the outputs at that size, the crop size."""
+    settings = model.settings
+    assert settings.crop_size is not None
+    shape = [1, *settings.crop_size, settings.model.input_channels]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, IMAGES)])
+    def image_to_mask(images):
+        found = predict_batch(model.in_this_graph(), scale_values(images, bands_of(settings.model)), settings)
+        return {LABELS: found.labels, PROBABILITIES: found.probabilities}
+
+    return image_to_mask
 
 
 def serve_bytes(of_images: Callable) -> tf.types.experimental.GenericFunction:
@@ -115,10 +135,12 @@ def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 # --- Warm-up requests ---------------------------------------------------------------------------------------
 
 
-def _write_warm_up(path: str, size: tuple[int, int], bands: ImageBands) -> None:
+def _write_warm_up(
+    path: str, size: tuple[int, int], bands: ImageBands, dtype: tf.DType, signatures: Sequence[str]
+) -> None:
     """Write one request per signature, of black images [1, H, W, C], which TensorFlow Serving runs after loading."""
-    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, tf.as_dtype(bands.dtype), [1, *size, bands.channels]))}
-    if bands.is_rgb:
+    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, dtype, [1, *size, bands.channels]))}
+    if BYTES in signatures:
         file = tf.io.encode_png(tf.zeros([*size, bands.channels], tf.uint8)).numpy()
         requests |= dict.fromkeys((BYTES, PNG), (IMAGE_BYTES, tf.make_tensor_proto([file], tf.string)))
     os.makedirs(os.path.dirname(path))

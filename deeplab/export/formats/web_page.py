@@ -19,8 +19,7 @@ import tempfile
 
 from deeplab.data import colormaps
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, onnx
-from deeplab.export.formats.litert import describe
-from deeplab.export.freeze import FrozenModel
+from deeplab.export.freeze import FrozenModel, describe
 from deeplab.inference.runtimes.web_page import DESCRIPTION, MODEL, recognizes
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

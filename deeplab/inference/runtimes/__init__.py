@@ -17,6 +17,8 @@ from deeplab.utils.registry import Registry
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
+DESCRIPTION_FILE = "deeplab.json"  # `FixedInput` inside files that take prepared images
+
 
 @dataclass(frozen=True)
 class LoadOptions:

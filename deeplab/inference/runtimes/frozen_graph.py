@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.config.fields import Size
-from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
 INPUT, LABELS, PROBABILITIES = "ImageTensor", "SemanticPredictions", "SemanticProbabilities"
@@ -36,6 +37,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
     import tensorflow as tf
 
     from deeplab.inference.file_predictor import FilePredictor, bands_beside, first_line
+    from deeplab.inference.fixed_size import FixedSizePredictor
     from deeplab.inference.runtimes import graph_safety
 
     definition = _read_definition(path)
@@ -47,6 +49,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
         raise UserError("not-a-deeplab-model", rule, hint, where=path, value=inputs)
     outputs = [LABELS, *([PROBABILITIES] if PROBABILITIES in names else [])]
     try:
+        fixed = _description(definition)
         kept = [INPUT, *outputs, *names.intersection(RAW)]
         definition, has_loops = graph_safety.check_graph(definition, kept, path, options.trust_model)
         wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
@@ -57,6 +60,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
         max_size = _crop_of(wrapped.graph)
         image = wrapped.graph.get_tensor_by_name(f"{INPUT}:0")
         channels = image.shape[-1] if image.shape.rank == 4 else None
+        if fixed:
+            fixed.require_input(image.shape.as_list(), image.dtype.name)
         bands = bands_beside(path, channels, image.dtype.name)
     except UserError:
         raise
@@ -70,6 +75,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
         found = graph_safety.run_limited(lambda: function(tf.constant(image)), path, limited, image.size / 3e6)
         return found[0].numpy(), found[1].numpy() if len(found) > 1 else None
 
+    if fixed:
+        return FixedSizePredictor(path, run, num_classes, fixed)
     return FilePredictor(path, run, num_classes, max_size, bands)
 
 
@@ -85,6 +92,16 @@ def _read_definition(path: str) -> tf.compat.v1.GraphDef:
     if not definition.node:
         raise UserError("damaged-model", "is an empty graph", _HINT, where=path)
     return definition
+
+
+def _description(definition: tf.compat.v1.GraphDef) -> FixedInput | None:
+    """What a graph of one size says about its input; None for other graphs. Damage raises several exceptions."""
+    import tensorflow as tf
+
+    from deeplab.inference.fixed_size import FixedInput
+
+    node = next((node for node in definition.node if node.name == DESCRIPTION_FILE), None)
+    return None if node is None else FixedInput.from_json(tf.make_ndarray(node.attr["value"].tensor).item())
 
 
 def _crop_of(graph: tf.Graph) -> Size | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file, require_regular
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
-DESCRIPTION_FILE = "deeplab.json"
 LOGITS = "SemanticLogits"
 _SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities", "logits": LOGITS}
 _KINDS = ({"labels", "probabilities"}, {"labels"}, {"logits"})  # of files: their signatures

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, require_regular
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
-DESCRIPTION_FILE = "deeplab.json"
 IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
 _HINT = "copy the file again, or export the model again"
 

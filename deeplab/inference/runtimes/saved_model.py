@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
 from deeplab.utils.errors import UserError
+from deeplab.utils.paths import read_file
 
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
@@ -45,6 +46,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
     from deeplab.checkpoint.restore import require_finite
     from deeplab.data.bands import DTYPES
     from deeplab.inference.file_predictor import FilePredictor, bands_beside, first_line
+    from deeplab.inference.fixed_size import FixedInput, FixedSizePredictor
     from deeplab.inference.runtimes import graph_safety
 
     folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
@@ -76,8 +78,18 @@ def load(path: str, options: LoadOptions) -> Predictor:
         return found[labels].numpy(), found[scores].numpy() if scores and probabilities else None
 
     shape, taken = outputs[scores].shape if scores else None, inputs[input_name]
+    num_classes = shape[-1] if shape is not None and shape.rank == 4 else None
+    description = os.path.join(folder, "assets", DESCRIPTION_FILE)
+    if os.path.isfile(description):
+        try:
+            fixed = FixedInput.from_json(read_file(description))
+            fixed.require_input(taken.shape.as_list(), taken.dtype.name)
+        except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+            rule = f"does not describe this SavedModel: {first_line(error)}"
+            raise UserError("damaged-model", rule, "export the model again", where=description) from error
+        return FixedSizePredictor(folder, run, num_classes, fixed)
     bands = bands_beside(folder, taken.shape[-1] if taken.shape.rank == 4 else None, taken.dtype.name)
-    return FilePredictor(folder, run, shape[-1] if shape is not None and shape.rank == 4 else None, bands=bands)
+    return FilePredictor(folder, run, num_classes, bands=bands)
 
 
 def _takes(inputs: dict[str, Any]) -> Any:

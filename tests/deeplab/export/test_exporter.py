@@ -128,6 +128,12 @@ def test_a_converter_that_fails_is_named(network, tmp_path, monkeypatch):
     assert "no kernel for this" in caught.value.rule and names(tmp_path) == []
 
 
+def test_fixed_size_without_a_format_that_takes_it(network, tmp_path):
+    with raises("conflicting-settings", field="fixed_size") as caught:
+        export(network, tmp_path, formats=("keras",), fixed_size=True)
+    assert "frozen_graph and saved_model" in caught.value.rule and names(tmp_path) == []
+
+
 # ---- errors -------------------------------------------------------------------------------------------
 
 

@@ -1,13 +1,15 @@
 """The frozen graph: its tensors, its answers beside the reference's, and what it is made of."""
 
+import dataclasses
 import json
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.export_battery import ExportBattery
 from support.golden_recipe import image, require_same_labels, weight
-from support.small_exports import make_graph, make_network, make_settings, run_graph
+from support.small_exports import DYNAMIC, NARROW, make_graph, make_network, make_settings, run_graph
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.config.model_config import ModelConfig
@@ -19,6 +21,32 @@ SEEN = "MobilenetV2/MobilenetV2/input"
 
 class TestFrozenGraph(ExportBattery):
     name = "frozen_graph"
+
+
+class TestFrozenGraphOfOneSize(ExportBattery):
+    name = "frozen_graph"
+    types = ("float32", "int32", "int64")
+    fixed_size = True
+    config: ClassVar[dict[str, Any]] = {"fixed_size": True}
+
+    def test_metadata_tells_it(self, exported):
+        metadata = json.loads((exported[1].parent / "metadata.json").read_text())
+        assert "saved_model take one image of float32" in metadata["input"]["fixed_size"]
+        described = metadata["files"][exported[1].name]
+        assert described["prepared_inside"] is False
+        assert described["tensors"][0] == {"name": "ImageTensor:0", "dtype": "float32", "shape": "1 x 65 x 97 x 3"}
+
+    def test_the_caller_may_prepare_the_image(self, network, exported):
+        """The documented way: float32, the part that is no image filled with the padding color."""
+        padded = np.full([1, 65, 97, 3], 127.5, np.float32)
+        padded[:, :40, :60] = image(40, 60)
+        definition = tf.compat.v1.GraphDef.FromString(exported[1].read_bytes())
+        answers = run_graph(definition, padded)
+        labels, probabilities = of_model(network, make_settings(), image(40, 60))
+        np.testing.assert_array_equal(answers["SemanticPredictions"][0, :40, :60], labels)
+        np.testing.assert_allclose(answers["SemanticProbabilities"][0, :40, :60], probabilities, atol=1e-6)
+        whole = run_graph(definition, image(65, 97))  # sessions cast uint8
+        np.testing.assert_array_equal(whole["ArgMax"][0], of_model(network, make_settings(), image(65, 97))[0])
 
 
 def test_names_types_and_shapes_are_the_references(golden, network):
@@ -113,6 +141,41 @@ def test_inputs_of_four_channels():
     definition = make_graph(network, settings)
     assert frozen_graph.tensors(definition, ["ImageTensor"]) == [("ImageTensor:0", "uint8", "1 x ? x ? x 4")]
     np.testing.assert_array_equal(run_graph(definition, pixels)["ArgMax"][0], of_model(network, settings, pixels)[0])
+
+
+ONE_SIZE = {
+    "one pass": ({}, {}),
+    "probabilities then upsampled": ({"prediction_with_upsampled_logits": False}, {}),
+    "scales and resizing": (
+        {},
+        {"scales": (0.5, 1.0), "flip": True, "resize": ResizeConfig(min_resize_value=65, max_resize_value=97)},
+    ),
+    "raw values": ({"input_channels": 4, "input_dtype": "uint16", "input_range": (0, 500) * 4}, {}),
+}
+
+
+@pytest.mark.parametrize("case", ONE_SIZE)
+@pytest.mark.parametrize("folded", [True, False], ids=["folded", "unfolded"])
+def test_a_graph_of_one_size_has_static_shapes_and_the_same_answers(case, folded):
+    model, others = ONE_SIZE[case]
+    config = dataclasses.replace(NARROW, **model)
+    network, settings = make_network(config), make_settings(config, **others)
+    definition = make_graph(network, settings, folded, fixed_size=True)
+    names = (frozen_graph.INPUT, *frozen_graph.OUTPUTS)
+    shapes = {name: shape for name, _, shape in frozen_graph.tensors(definition, names)}
+    assert shapes.pop("ImageTensor:0") == f"1 x 65 x 97 x {config.input_channels}"
+    assert all("?" not in shape and shape.startswith("1 x 65 x 97") for shape in shapes.values())
+    assert not DYNAMIC & {node.op for node in definition.node}
+    largest = 500 if case == "raw values" else 255
+    pixels = np.random.default_rng(3).integers(0, largest, [1, 65, 97, config.input_channels], endpoint=True)
+    pixels = pixels.astype(config.input_dtype)
+    answers = run_graph(definition, pixels)
+    labels, probabilities = of_model(network, dataclasses.replace(settings, resize=ResizeConfig()), pixels)
+    np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=2e-6)
+    np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
+    np.testing.assert_array_equal(answers["ArgMax"], answers["SemanticPredictions"])
+    np.testing.assert_array_equal(answers["RawSemanticPredictions"], answers["ArgMax"].astype(np.float32))
+    np.testing.assert_array_equal(answers["RawSemanticProbabilities"], answers["SemanticProbabilities"])
 
 
 # ---- what it is made of -------------------------------------------------------------------------------

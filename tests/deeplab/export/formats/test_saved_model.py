@@ -1,22 +1,64 @@
 """The SavedModel: both signatures, batches, and what lies in it."""
 
 import dataclasses
+import json
+import shutil
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.errors import raises
 from support.export_battery import ExportBattery
 from support.golden_recipe import image
-from support.small_exports import make_settings
+from support.small_exports import DYNAMIC, make_settings
+from tensorflow.python.saved_model import loader_impl
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.export.formats import saved_model
 from deeplab.export.freeze import freeze
+from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
 
 
 class TestSavedModel(ExportBattery):
     name = "saved_model"
+
+
+class TestSavedModelOfOneSize(ExportBattery):
+    name = "saved_model"
+    types = ("float32", "int32")
+    fixed_size = True
+    config: ClassVar[dict[str, Any]] = {"fixed_size": True}
+
+    def test_it_has_one_signature_of_static_shapes(self, exported):
+        signatures = tf.saved_model.load(str(exported[1])).signatures
+        assert list(signatures) == ["serving_default"]
+        (images,) = signatures["serving_default"].structured_input_signature[1].values()
+        assert (images.dtype, images.shape.as_list()) == (tf.float32, [1, 65, 97, 3])
+        shapes = {name: one.shape.as_list() for name, one in signatures["serving_default"].structured_outputs.items()}
+        assert shapes == {"SemanticPredictions": [1, 65, 97], "SemanticProbabilities": [1, 65, 97, 4]}
+        saved = loader_impl.parse_saved_model(str(exported[1])).meta_graphs[0].graph_def
+        serving = [one for one in saved.library.function if "image_to_mask" in one.signature.name]
+        assert serving and not DYNAMIC & {node.op for one in serving for node in one.node_def}
+
+    def test_its_own_metadata_tells_it(self, exported):
+        assert "fixed_size" in json.loads((exported[1] / "assets" / "metadata.json").read_text())["input"]
+
+    def test_its_warm_up_request_is_such_an_image(self, exported):
+        (request,) = tf.data.TFRecordDataset(str(exported[1] / saved_model.WARM_UP)).as_numpy_iterator()
+        image = tf.make_tensor_proto(0.0, tf.float32, [1, 65, 97, 3]).SerializeToString()
+        assert image in request and b"serving_default" in request
+
+    def test_a_description_of_another_size_is_refused(self, exported, tmp_path):
+        shutil.copytree(exported[1], tmp_path / "copy")
+        description = tmp_path / "copy" / "assets" / "deeplab.json"
+        content = json.loads(description.read_text())
+        content["input"]["size"] = [10**9, 97]
+        for text in (json.dumps(content), "[]", "{}", "{"):
+            description.write_text(text)
+            with raises("damaged-model", where="deeplab.json"):
+                load(tmp_path / "copy")
 
 
 def write(folder, network, **settings):

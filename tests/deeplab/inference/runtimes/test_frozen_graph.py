@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 from support.errors import raises
 from support.runtime_battery import IMAGE, RuntimeBattery
-from support.small_graphs import freeze
+from support.small_graphs import freeze, threshold_graph
 
+from deeplab.config.data_config import ResizeConfig
+from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.load import load
 
 
@@ -78,3 +80,15 @@ def test_thousand_mutations_never_end_in_a_traceback(tmp_path):
             assert type(error).__name__ in ("UserError", "LargerThanCrop"), (number, error)
             refused += 1
     assert refused > 10
+
+
+@pytest.mark.parametrize("size", [(10**9, 33), (33, 40), None], ids=["huge", "another", "no description"])
+def test_a_description_of_another_input_is_refused(tmp_path, size):
+    definition, path = threshold_graph(), tmp_path / "graph.pb"  # it takes images of any size
+    text = FixedInput(size, (127.5,) * 3, ResizeConfig()).to_json() if size else "[1"
+    node = definition.node.add(name="deeplab.json", op="Const")
+    node.attr["dtype"].type = tf.string.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(text))
+    path.write_bytes(definition.SerializeToString())
+    with raises("damaged-model", where=path):
+        load(path)
