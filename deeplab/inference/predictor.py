@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -177,10 +178,12 @@ class ModelPredictor(Predictor):
 
     Attributes:
       use_averages: take running averages of the weights, where a checkpoint has them.
+      scope: within which the model runs; chooses the device and the copy of the weights.
     """
 
     settings: PredictionSettings
     use_averages = True
+    scope: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
     def __init__(
         self,
@@ -204,6 +207,13 @@ class ModelPredictor(Predictor):
         """The model's architecture."""
         return self.settings.model
 
+    def within(self, scope: Callable[[], contextlib.AbstractContextManager]) -> ModelPredictor:
+        """A predictor with the same model, which runs within another scope."""
+        other = copy.copy(self)
+        other.scope = scope
+        other._trace()
+        return other
+
     def restore(self, checkpoint: AnyCheckpoint) -> None:
         """Take a checkpoint's weights.
 
@@ -223,7 +233,8 @@ class ModelPredictor(Predictor):
 
     def logits_of(self, pixels: tf.Tensor) -> tf.Tensor:
         """float32 [B, h, w, C], 0..255 -> merged logits float32 [B, h', w', num_classes]."""
-        return self.model(pixels, training=False)[MERGED_LOGITS]
+        with self.scope():
+            return self.model(pixels, training=False)[MERGED_LOGITS]
 
     def predict_padded(self, pixels: tf.Tensor) -> np.ndarray:
         """Labels of prepared images, float32 [B, h, w, C], resized and padded: int32 [B, h, w]."""

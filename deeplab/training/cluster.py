@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess  # nosec B404  # a shell that watches this process
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     """
     if environment.get("TF_CONFIG"):
         return of_tf_config(environment["TF_CONFIG"])
-    if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
+    if environment.get("SLURM_STEP_NUM_TASKS", "") not in ("", "1"):
         return of_slurm(environment)
     return None
 
@@ -116,17 +117,17 @@ def of_slurm(environment: Mapping[str, str]) -> Cluster:
         hosts = slurm_cluster_resolver.expand_hostlist(environment["SLURM_STEP_NODELIST"])
         tasks = slurm_cluster_resolver.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
         index, job = int(environment["SLURM_PROCID"]), int(environment.get("SLURM_JOB_ID") or 0)
-        step = int(environment.get("SLURM_STEP_ID") or 0)
+        step, number = int(environment.get("SLURM_STEP_ID") or 0), int(environment["SLURM_STEP_NUM_TASKS"])
+        node = int(environment.get("SLURM_NODEID") or -1)
     except (KeyError, ValueError) as problem:
         rule = f"Slurm's variables cannot be read: {problem}"
         raise UserError("bad-cluster", rule, hint, where="SLURM_STEP_NODELIST") from None
     first = _FIRST_PORT + (131 * job + 17 * step) % _PORTS
     places = [(node, local) for node, number in enumerate(tasks) for local in range(number)]
-    if len(hosts) != len(tasks) or not 0 <= index < len(places):
-        rule = f"task {index} of {len(places)} tasks on {len(hosts)} nodes"
+    if len(hosts) != len(tasks) or number != len(places) or not 0 <= index < number:
+        rule = f"task {index} of {number}, but {len(places)} tasks on {len(hosts)} nodes"
         raise UserError("bad-cluster", rule, hint, where="SLURM_PROCID", value=index)
-    node = environment.get("SLURM_NODEID")
-    if node and int(node) != places[index][0]:
+    if node not in (-1, places[index][0]):
         rule = f"task {index} runs on node {node} of the list, not on node {places[index][0]}"
         raise UserError("bad-cluster", rule, hint, where="SLURM_NODEID", value=node)
     return Cluster(tuple(f"{hosts[node]}:{first + local}" for node, local in places), index)
@@ -163,6 +164,8 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
         return tuple(f"{worker}/device:{device}" for device in devices), devices[0].partition(":")[0]
 
     console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
+    if cluster.index == 0:
+        _await_others(cluster, wait)
     with (
         _deadline(cluster, wait),
         mock.patch.object(CollectiveAllReduceExtended, "_initialize_local_devices", local_devices),
@@ -185,6 +188,18 @@ def _require_free_port(cluster: Cluster) -> None:
             rule = f"worker {cluster.index} cannot listen at port {port}: {reason}"
             hint = "end the process that uses it, such as an earlier training, or choose another port"
             raise UserError("port-in-use", rule, hint, where=address) from None
+
+
+def _await_others(cluster: Cluster, wait: int) -> None:
+    """Waits in the chief until the others listen, as they do before they register with it.
+
+    TensorFlow's own wait holds Python's lock, so that neither signals nor a limit of time would be heeded.
+    """
+    end = time.monotonic() + wait
+    while silent := _silent(cluster):
+        if time.monotonic() > end:
+            raise _missing(cluster, wait, silent)
+        time.sleep(0.2)
 
 
 _WATCH = """

@@ -7,9 +7,10 @@ processes: who is the chief, and what the others have.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,14 @@ class Devices:
     def local_replicas(self) -> int:
         """Devices of this process."""
         return self.replicas // self.workers
+
+    @contextlib.contextmanager
+    def replica(self, number: int) -> Iterator[None]:
+        """Within it, operations run on a device of this process, and read its copy of the variables."""
+        place = self.worker * self.local_replicas + number
+        device = self.strategy.extended.worker_devices[number]
+        with tf.distribute.ReplicaContext(self.strategy, place), tf.device(device):
+            yield
 
     # ---- what processes tell each other; all of them must make the same calls in the same order
 

@@ -11,23 +11,27 @@ best mean IoU from `best/best.json`, so that it decides as if it had never stopp
 from __future__ import annotations
 
 import csv
+import dataclasses
+import functools
 import io
 import json
 import pathlib
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 
 from deeplab.checkpoint import manager
 from deeplab.checkpoint.chosen import BEST, RECORD, read_best
 from deeplab.config import run_file
-from deeplab.evaluation.evaluator import Evaluator
+from deeplab.evaluation.evaluator import Evaluator, MeasuredPart
 from deeplab.evaluation.report import Report
 from deeplab.evaluation.sharding import packed, unpacked
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
-from deeplab.training import evaluation_model, guards, schedules
+from deeplab.training import distribution, evaluation_model, guards, schedules
 from deeplab.training.callbacks import Callback, register
 from deeplab.training.state import TrainState
 from deeplab.utils import console
@@ -40,14 +44,15 @@ HISTORY = "history.csv"
 class LiveEvaluation(Callback):
     """Evaluates every `eval_every` and at the end, keeps the best checkpoint, and stops by `early_stopping`.
 
-    Several workers share the images; all know all numbers, and so decide alike. The chief alone writes files.
+    The devices of all workers share the images; all workers know all numbers, and so decide alike. The chief alone
+    writes files.
     """
 
     in_all_workers = True
 
     def on_start(self, state: TrainState) -> None:
         self._every = 0
-        self._evaluator: Evaluator | None = None
+        self._evaluators: list[Evaluator] = []
         if not state.config.eval_every:
             return
         self._folder = pathlib.Path(state.config.train_logdir)
@@ -87,15 +92,17 @@ class LiveEvaluation(Callback):
     def _evaluate(self, state: TrainState) -> None:
         state.require_finite_loss()
         started = time.monotonic()
-        self._evaluator = evaluator = self._evaluator or make_evaluator(state, evaluation_model.model_of(state))
+        self._evaluators = self._evaluators or make_evaluators(state, evaluation_model.model_of(state))
+        evaluator = self._evaluators[0]
         evaluator.predictor.step = state.step
         with state.stop.at_once():
-            report = shared_evaluation(state, evaluator)
+            report = shared_evaluation(state, self._evaluators)
         metrics = metrics_of(report)
         if metrics[self._metric] > self._best.get("value", -2.0):  # never for NaN
             self._save_best(state, metrics)
         self._add_row(state, metrics)
-        state.best, state.evaluation = self._best, (report, evaluator)
+        whole = Evaluator(evaluator.predictor, dataclasses.replace(evaluator.images, part=(0, 1)))
+        state.best, state.evaluation = self._best, (report, whole)
         self._lower_rate(state)
         for warning in report.warnings():
             console.warning(warning)
@@ -184,27 +191,57 @@ class LiveEvaluation(Callback):
         write_atomically(self._folder / HISTORY, text.getvalue().encode())
 
 
-def make_evaluator(state: TrainState, model: keras.Model) -> Evaluator:
-    """An Evaluator of a model in training on `eval_split`, with the defaults of the eval command."""
+def make_evaluators(state: TrainState, model: keras.Model) -> list[Evaluator]:
+    """Evaluators of a model in training on `eval_split`, with the defaults of the eval command: one for each device.
+
+    Each has its part of the images; together, those of all workers have the whole split.
+    """
     assert state.configs
-    dataset = state.dataset
+    dataset, devices = state.dataset, state.devices
     settings = PredictionSettings(state.configs.model, state.configs.resize)
     predictor = ModelPredictor(
         model, settings, dataset.num_classes, class_names=dataset.class_names, colors=dataset.colors
     )
-    folder = state.configs.dataset.dataset_dir
-    part = (state.devices.worker, state.devices.workers)
-    return Evaluator(predictor, SplitImages(dataset, folder, state.config.eval_split, settings, part=part))
+    split = SplitImages(dataset, state.configs.dataset.dataset_dir, state.config.eval_split, settings)
+    local = 1 if distribution.is_tpu(devices.strategy) else devices.local_replicas
+    found = []
+    for number in range(local):
+        images = dataclasses.replace(split, part=(devices.worker * local + number, devices.workers * local))
+        own = predictor.within(functools.partial(devices.replica, number)) if local > 1 else predictor
+        found.append(Evaluator(own, images))
+    return found
 
 
-def shared_evaluation(state: TrainState, evaluator: Evaluator) -> Report:
-    """The report on the whole split, of which each worker has predicted its part."""
-    settings = {"dataset_dir": evaluator.images.folder}
-    if state.devices.workers == 1:
-        return evaluator.evaluate(settings)
+class _InterruptedError(Exception):
+    """Ends an evaluation in another thread."""
+
+
+def shared_evaluation(state: TrainState, evaluators: list[Evaluator]) -> Report:
+    """The report on the whole split, of which each device of each worker has predicted its part."""
     started = time.monotonic()
-    parts = state.devices.gathered(packed(evaluator.measure()))
-    return evaluator.report([unpacked(part) for part in parts], settings, started)
+    parts = _measured_together(evaluators)
+    if state.devices.workers > 1:
+        parts = [unpacked(part) for mine in parts for part in state.devices.gathered(packed(mine))]
+    return evaluators[0].report(parts, {"dataset_dir": evaluators[0].images.folder}, started)
+
+
+def _measured_together(evaluators: list[Evaluator]) -> list[MeasuredPart]:
+    """What evaluators measure, each in its own thread, the first in this one, which shows the progress."""
+    stopped = threading.Event()
+
+    def check(*_: object) -> None:
+        if stopped.is_set():
+            raise _InterruptedError
+
+    for other in evaluators[1:]:
+        other.observe = check
+    with ThreadPoolExecutor(max(1, len(evaluators) - 1)) as pool:
+        others = [pool.submit(each.measure, quiet=True) for each in evaluators[1:]]
+        try:
+            return [evaluators[0].measure(), *(other.result() for other in others)]
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def metrics_of(report: Report) -> dict[str, float]:

@@ -57,8 +57,7 @@ class WeightAveraging(Callback):
         """The metric of the mean, where the training is evaluated."""
         if not state.config.eval_every:
             return ""
-        evaluator = live_evaluation.make_evaluator(state, model)
-        report = live_evaluation.shared_evaluation(state, evaluator)
+        report = live_evaluation.shared_evaluation(state, live_evaluation.make_evaluators(state, model))
         name = state.config.best_metric
         return f", {name} {live_evaluation.metrics_of(report)[name]:.4f} on {report.split}"
 

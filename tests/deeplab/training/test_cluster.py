@@ -88,12 +88,15 @@ def test_one_task_is_alone(tasks):
         {"SLURM_STEP_TASKS_PER_NODE": "2"},
         {"SLURM_PROCID": "3"},
         {"SLURM_PROCID": "one"},
+        {"SLURM_STEP_NUM_TASKS": "many"},
+        {"SLURM_STEP_NUM_TASKS": "4"},
+        {"SLURM_NODEID": "first"},
         {"SLURM_NODEID": "0"},  # task 2 is on the second node, unless tasks are dealt out in turn
     ],
 )
 def test_slurm_variables_that_contradict_each_other(change):
     with raises("bad-cluster"):
-        cluster.of_slurm({**SLURM, **change})
+        cluster.find({**SLURM, **change})
 
 
 def test_errors_of_other_workers_are_explained():
@@ -154,5 +157,7 @@ def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_record
 
 def test_a_worker_that_never_comes_ends_the_others(disc_records, tmp_path):
     found = play("alone", disc_records, tmp_path)
-    assert found["code"] == 75 and "[worker-missing]" in found["said"] and "worker 0 (127.0.0.1" in found["said"]
+    assert found["codes"] == [75, 75]
+    for missing, said in zip((1, 0), found["said"], strict=True):
+        assert "[worker-missing]" in said and f"worker {missing} (127.0.0.1" in said
     assert not (tmp_path / "alone").exists()

@@ -1,5 +1,9 @@
 """Devices of one process; several are tested in test_cluster.py and test_step.py."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,3 +70,26 @@ def test_one_device_needs_no_strategy(monkeypatch, name):
 def test_batches_of_workers_are_made_for_their_part():
     asked = []
     assert ALONE.batches(lambda **given: asked.append(given)) is None and asked == [{}]
+
+
+def test_each_device_of_a_process_reads_its_own_copy_of_the_variables():
+    program = """
+import keras, tensorflow as tf
+from deeplab.training import distribution
+devices = distribution.Devices(distribution.make_strategy(2))
+with devices.strategy.scope():
+    layer = keras.layers.Dense(1, use_bias=False)
+    layer.build((None, 4))
+for number, copy in enumerate(layer.kernel.value.values):
+    copy.assign(tf.fill([4, 1], float(number + 1)))
+
+@tf.function
+def of(number):
+    with devices.replica(number):
+        return layer(tf.ones((1, 4)))
+
+print([of(number).numpy().item() for number in (0, 1)])
+"""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[4.0, 8.0]"], done.stderr[-2000:]

@@ -4,6 +4,8 @@ import csv
 import json
 import pathlib
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -179,15 +181,41 @@ def test_early_stopping_needs_evaluations():
 
 def test_an_evaluation_that_a_stop_prevented_is_made_up_for(trained, disc_records, tmp_path, monkeypatch):
     """A signal ends an evaluation at once; the resumed training has the history of one that was never stopped."""
-    evaluate = Evaluator.evaluate
+    measure = Evaluator.measure
 
     def interrupted(self, *args):
-        monkeypatch.setattr(Evaluator, "evaluate", evaluate)
+        monkeypatch.setattr(Evaluator, "measure", measure)
         signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
 
-    monkeypatch.setattr(Evaluator, "evaluate", interrupted)
+    monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert train_with(disc_records, tmp_path / "run") == 130
     assert checkpoint.open(tmp_path / "run").step == 2 and not (tmp_path / "run" / "history.csv").exists()
     assert train_with(disc_records, tmp_path / "run") == 0
     found, expected = ([(row["step"], row["mean_iou"]) for row in history(x)] for x in (tmp_path / "run", trained))
     assert found == expected
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_devices_measure_at_the_same_time_and_an_interruption_of_one_ends_all(at):
+    together = threading.Barrier(2, timeout=60)
+
+    class Measuring:
+        observe = None
+
+        def __init__(self, number):
+            self.number, self.images = number, 0
+
+        def measure(self, quiet=False):
+            assert quiet == (self.number > 0)
+            together.wait()
+            if self.number == at:
+                raise KeyboardInterrupt if at == 0 else ValueError
+            while self.images < 6000 and self.number:
+                self.images += 1
+                self.observe(0, None, None)
+                time.sleep(0.01)
+
+    evaluators = [Measuring(0), Measuring(1)]
+    with pytest.raises(KeyboardInterrupt if at == 0 else ValueError):
+        live_evaluation._measured_together(evaluators)
+    assert evaluators[1].images < 6000
