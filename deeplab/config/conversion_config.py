@@ -17,7 +17,7 @@ LEAK_TEXT = (
     "again: up to so many are warned about, more are an error."
 )
 NUM_WORKERS: dict[str, Any] = {"min": 0, "max": 1024, "because": "each is a thread", "unit": "threads"}
-_IGNORE_LABEL: dict[str, Any] = {"min": 0, "max": 255, "because": "labels have 8 bits"}
+_IGNORE_LABEL: dict[str, Any] = {"min": 0, "max": 65535, "because": "labels have at most 16 bits"}
 _COLOR_TOLERANCE: dict[str, Any] = {"min": 0, "max": 442, "because": "no two RGB colors are further apart"}
 _OVERWRITE_MASKS = "Replace masks that the output folder already contains."
 _MASK_WORKERS = "Masks that are converted at the same time; 0 = one per processor core."
@@ -41,13 +41,17 @@ class LabelConfig(Config):
         "Number of classes; the background counts, the ignore label does not (unset: from class names or palette, "
         "else the highest label + 1).",
         min=1,
-        max=256,
-        because="labels have 8 bits",
+        max=65535,
+        because="labels have at most 16 bits",
     )
     palette: str = setting(
         "", "Colors of the classes: a file of lines `R G B name`, or a dataset.yml; RGB masks need it."
     )
-    ignore_label: int = setting(255, "Label of pixels that do not count.", **_IGNORE_LABEL)
+    ignore_label: int = setting(
+        255,
+        "Label of pixels that do not count; beyond 256 classes, where 255 is a class, the default becomes 65535.",
+        **_IGNORE_LABEL,
+    )
     label_map: str = setting("", "Mask values to replace, as OLD:NEW,OLD:NEW, e.g. 255:1,11:255.")
     on_bad_label: str = setting(
         "fail", "What to do with values that are no class: stop, or ignore these pixels.", choices=("fail", "ignore")

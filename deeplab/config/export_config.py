@@ -32,8 +32,8 @@ class ExportConfig(Config):
         None,
         "Number of classes (unset: that of the checkpoint).",
         min=1,
-        max=256,
-        because="labels have 8 bits",
+        max=65535,
+        because="labels have at most 16 bits",
         rare=True,
         shapes_weights=True,
     )

@@ -77,6 +77,6 @@ class RecordsToCheck(Config):
         None,
         "Number of classes; the background counts, the ignore label does not (unset: as described).",
         min=1,
-        max=256,
-        because="labels have 8 bits",
+        max=65535,
+        because="labels have at most 16 bits",
     )

@@ -93,11 +93,12 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str], field: str) 
 
 def near_equal(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that probably mean the same class: `Cat` and `cat`, `Cats` and `Cat`, `cel` and `cell`."""
+    plain = [_plain(name) for name in names]
     return [
-        (first, second)
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
-        if first != second and _is_slip(*sorted((_plain(first), _plain(second)), key=len))
+        (names[place], names[other])
+        for place, first in enumerate(plain)
+        for other, second in enumerate(plain[place + 1 :], start=place + 1)
+        if first[:1] == second[:1] and names[place] != names[other] and _is_slip(*sorted((first, second), key=len))
     ]
 
 
@@ -113,6 +114,9 @@ def _is_slip(short: str, long: str) -> bool:
         return False
     if long in (f"{short}s", f"{short}es"):
         return True
+    half = len(short) // 2
+    if not (long.startswith(short[:half]) or long.endswith(short[half:])):  # one letter cannot change both halves
+        return False
     steps = difflib.SequenceMatcher(None, short, long, autojunk=False).get_opcodes()
     changes = [step for step in steps if step[0] != "equal"]
     kind, first, last, start, stop = changes[0]

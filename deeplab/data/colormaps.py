@@ -19,11 +19,12 @@ import numpy as np
 from deeplab.data import dataset as datasets
 from deeplab.data.class_names import is_ignored, read_class_file
 from deeplab.data.dataset import Color, Dataset
+from deeplab.data.label_bits import as_label
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.paths import read_text
 from deeplab.utils.text import counted
 
-TABLE_SIZE = 256
+TABLE_SIZE, TABLE_SIZE_16_BIT = 256, 65536
 _OUTLINE = 600  # longest side of an image per pixel of thickness of an outline
 IGNORED = (224, 224, 192)  # what the Pascal rule gives 255, the usual ignore label: a light sand
 IGNORE_NAME = "ignore"  # the name that a palette file gives to colors that do not count
@@ -63,13 +64,13 @@ def _read_hex(words: str) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(words), np.uint8).reshape(-1, 3)
 
 
-def pascal_colors() -> np.ndarray:
-    """uint8 [256, 3]: the table of PASCAL VOC, made by spreading the bits of the class index.
+def pascal_colors(size: int = TABLE_SIZE) -> np.ndarray:
+    """uint8 [size, 3]: the table of PASCAL VOC, made by spreading the bits of the class index; all colors differ.
 
     Bits 0, 1, 2 of the index become the highest bits of red, green, blue, bits 3, 4, 5 the next ones, and so on.
     """
-    index = np.arange(TABLE_SIZE)
-    table = np.zeros([TABLE_SIZE, 3], np.int64)
+    index = np.arange(size)
+    table = np.zeros([size, 3], np.int64)
     for bit in range(8):
         for channel in range(3):
             table[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
@@ -108,9 +109,20 @@ _SAME_AS = {"pascal_voc_seg": "pascal"}
 
 
 def _fill(colors: np.ndarray) -> np.ndarray:
-    """A table [256, 3] that begins with `colors`; the rest is black, as in the reference."""
-    table = np.zeros([TABLE_SIZE, 3], np.uint8)
+    """A table [256, 3], or [65536, 3] of more colors, that begins with `colors`; the rest is black."""
+    table = np.zeros([TABLE_SIZE if len(colors) <= TABLE_SIZE else TABLE_SIZE_16_BIT, 3], np.uint8)
     table[: len(colors)] = colors
+    return table
+
+
+@functools.cache
+def _extended(name: str) -> np.ndarray:
+    """uint8 [65536, 3]: a named map, beyond its 256 colors that of Pascal; the last one is that of ignored pixels."""
+    table = pascal_colors(TABLE_SIZE_16_BIT)
+    table[:TABLE_SIZE] = _NAMED[name]()
+    if name == "distinct":  # its color 255 is that of ignored pixels
+        table[TABLE_SIZE - 1] = pascal_colors(TABLE_SIZE_16_BIT)[-1]
+    table[-1] = IGNORED
     return table
 
 
@@ -123,8 +135,8 @@ def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_cl
       num_classes: number of classes that must have a color.
 
     Returns:
-      uint8 [256, 3], RGB. After the classes come the named map's further colors; after given triples black, and at
-      255 a light sand for ignored pixels.
+      uint8 [256, 3], RGB; beyond 256 classes [65536, 3]. After the classes come the named map's further colors, those
+      from 256 on by Pascal's rule; after given triples black, and last a light sand for ignored pixels.
 
     Raises:
       UserError: unknown name (`unknown-name`), too few colors or values that are no colors (`invalid-colors`).
@@ -134,9 +146,9 @@ def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_cl
         if name not in _NAMED:
             rule = f"there is no color map called {source!r}"
             raise UserError("unknown-name", rule, nearest(source, NAMES), field="colormap_type", value=source)
-        return _NAMED[name]()
+        return _NAMED[name]() if num_classes <= TABLE_SIZE else _extended(name).copy()
     if source is None or len(source) == 0:
-        return _distinct_colors().copy()
+        return (_distinct_colors() if num_classes <= TABLE_SIZE else _extended("distinct")).copy()
     return _own_table(source, num_classes)
 
 
@@ -145,12 +157,12 @@ def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: 
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
         rule = f"must be RGB triples from 0 to 255, not {colors.tolist()}"
         raise UserError("invalid-colors", rule, where="colors", value=colors.tolist())
-    if not num_classes <= len(colors) <= TABLE_SIZE:
+    if not num_classes <= len(colors) <= TABLE_SIZE_16_BIT:
         rule = f"there are {len(colors)} colors for {num_classes} classes"
         hint = "give every class of dataset.yml one color, or none of them"
         raise UserError("invalid-colors", rule, hint, where="colors", value=len(colors))
     table = _fill(colors.astype(np.uint8))
-    if len(colors) < TABLE_SIZE:
+    if len(colors) < len(table):
         table[-1] = IGNORED
     return table
 
@@ -171,7 +183,7 @@ def color_label(label: np.ndarray, colors: np.ndarray) -> np.ndarray:
     label = np.asarray(label)
     if label.size and not 0 <= label.min() <= label.max() < len(colors):
         rule = f"holds values {label.min()} to {label.max()}, but there are {len(colors)} colors"
-        hint = "use a color map of colors_for(), which has a color for every value up to 255"
+        hint = "use a color map of colors_for(), which has a color for every value of the labels"
         raise UserError("label-out-of-range", rule, hint, where="label")
     return colors[label]
 
@@ -188,7 +200,7 @@ def overlay(
       image: [H, W, 3], RGB, 0..255.
       color_mask: uint8 [H, W, 3], RGB, from `color_label`.
       opacity: of the mask: 0 shows the image alone, 1 the mask alone.
-      label: integers [H, W], 0..255; None: color the background, too, and draw no outlines.
+      label: integers [H, W], 0..65535; None: color the background, too, and draw no outlines.
 
     Returns:
       uint8 [H, W, 3], RGB.
@@ -197,14 +209,14 @@ def overlay(
     mixed = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     if label is None:
         return mixed
-    label = np.asarray(label).astype(np.uint8)
+    label = as_label(label)
     if opacity > 0:
         mixed = np.where(outlines(label)[..., None], color_mask, mixed)
     return np.where((label == 0)[..., None], image, mixed).astype(np.uint8)
 
 
 def outlines(label: np.ndarray) -> np.ndarray:
-    """Edge pixels of the regions of a label, uint8 [H, W]: bool [H, W]; thicker in large images, to be seen in small.
+    """Edge pixels of the regions of a label, uint8 or uint16 [H, W]: bool [H, W]; thicker in large images.
 
     A region's outline is inside it, so two regions that touch have an outline each.
     """
@@ -322,14 +334,15 @@ def snap_colors(
       tolerance: largest distance (Euclidean, RGB 0..255) at which a color takes its nearest in the table.
 
     Returns:
-      uint8 [H, W], and the number of pixels that took the nearest color.
+      uint8 [H, W], or uint16 beyond 256 classes, and the number of pixels that took the nearest color.
 
     Raises:
       UserError: a color that is not in the table (`unknown-color`), with its nearest class.
     """
     codes = color_codes(pixels)
     known = color_codes(np.array(table.colors, np.uint8))
-    values = np.array([ignore_label if index is None else index for index in table.classes], np.uint8)
+    indices = np.array([ignore_label if index is None else index for index in table.classes])
+    values = as_label(indices)
     order = np.argsort(known)
     place = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
     chosen = order[place]

@@ -23,6 +23,7 @@ import yaml
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.data.bands import DTYPES, MAX_CHANNELS, RGB, ImageBands, model_settings
+from deeplab.data.label_bits import IGNORE_16_BIT, MAX_CLASSES, bits_of, usual_ignore_label
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import recover, write_atomically
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from deeplab.config.augmentation_config import AugmentationConfig
 
 FILE_NAME = "dataset.yml"
-MAX_CLASSES = 256  # labels have 8 bits
 DEFAULT_NAME = "pascal_voc_seg"
 KNOWN_PACKAGE = "deeplab.known_datasets"  # the repository's datasets/ inside a wheel; see setup.py
 KNOWN_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "datasets"
@@ -83,7 +83,7 @@ class Dataset:
       drawn: for each split whether its labels were drawn from shapes; splits of mask files are left out.
       image_formats: encodings of the stored images: "jpeg", "png", or "zlib" of other images than 8-bit RGB.
       image_bands: channels, type, scaling and statistics of images that are not 8-bit RGB.
-      label_format: encoding of the stored labels.
+      label_format: encoding of the stored labels: "png" of 8 bits, "png16" of 16; see `label_bits`.
       folder: folder of the TFRecord shards; empty where none is known. Not part of `dataset.yml`.
 
     Example:
@@ -117,6 +117,11 @@ class Dataset:
     def num_classes(self) -> int:
         """Number of classes: the background counts, the ignore label does not."""
         return len(self.class_names)
+
+    @property
+    def label_bits(self) -> int:
+        """Bits per pixel of labels: 8, or 16 beyond 256 classes or with a higher ignore label than 255."""
+        return bits_of(self.num_classes, self.ignore_label)
 
     def classes_differ(self, other: Dataset) -> bool:
         """Whether labels mean something else in the other dataset: the class count or the ignore label differs."""
@@ -290,11 +295,13 @@ class _DescriptorReader:
         formats = content.get("image_formats", ["jpeg"])
         if not isinstance(formats, list) or not all(word in ("jpeg", "png", "zlib") for word in formats):
             raise self.error("image_formats", "must be a list of jpeg, png and zlib", formats)
+        usual = usual_ignore_label(len(names))
+        ignore_label = self.whole("ignore_label", content.get("ignore_label", usual), max_value=IGNORE_16_BIT)
         return Dataset(
             name=str(content.get("name") or default_name),
             class_names=names,
             colors=colors,
-            ignore_label=self.whole("ignore_label", content.get("ignore_label", 255), max_value=255),
+            ignore_label=ignore_label,
             splits={name: fact["images"] for name, fact in facts.items()},
             pixels={name: fact["pixels"] for name, fact in facts.items() if "pixels" in fact},
             ignored_pixels={name: fact["ignored_pixels"] for name, fact in facts.items() if "ignored_pixels" in fact},
@@ -302,9 +309,17 @@ class _DescriptorReader:
             errors={name: fact["errors"] for name, fact in facts.items() if "errors" in fact},
             drawn={name: True for name, fact in facts.items() if fact.get("drawn")},
             image_formats=tuple(formats),
-            label_format=str(content.get("label_format", "png")),
+            label_format=self.label_format(content.get("label_format"), bits_of(len(names), ignore_label)),
             image_bands=self.image_bands(content["image_bands"]) if content.get("image_bands") else RGB,
         )
+
+    def label_format(self, value: Any, bits: int) -> str:
+        """png or png16; it must agree with the bits that the classes and the ignore label need."""
+        wanted = "png" if bits == 8 else "png16"
+        if value not in (None, wanted):
+            hint = "more than 256 classes, or an ignore label above 255, need labels of 16 bits (png16), others have 8"
+            raise self.error("label_format", f"must be {wanted}", value, hint)
+        return wanted
 
     def image_bands(self, value: Any) -> ImageBands:
         """Channels, dtype, bands, scaling and statistics of images that are not 8-bit RGB."""
@@ -366,7 +381,7 @@ class _DescriptorReader:
         if not isinstance(entries, list) or not entries:
             raise self.error("classes", "must be a list of names", entries, "e.g. `classes: [background, hair, skin]`")
         if len(entries) > MAX_CLASSES:
-            raise self.error("classes", f"must list at most {MAX_CLASSES} names (labels have 8 bits)", len(entries))
+            raise self.error("classes", f"must list at most {MAX_CLASSES} names (labels have 16 bits)", len(entries))
         pairs = [self.one_class(f"classes[{index}]", entry) for index, entry in enumerate(entries)]
         if count is not None and count != len(pairs):
             rule = f"num_classes is {count}, but classes lists {len(pairs)} names"
@@ -455,7 +470,8 @@ def as_text(dataset: Dataset) -> str:
         pairs = zip(dataset.class_names, dataset.colors, strict=True)
         classes = [{"name": name, "color": list(color)} for name, color in pairs]
     head = {"name": dataset.name, "ignore_label": dataset.ignore_label}
-    tail: dict[str, Any] = {"image_formats": list(dataset.image_formats), "label_format": dataset.label_format}
+    label_format = "png" if dataset.label_bits == 8 else "png16"
+    tail: dict[str, Any] = {"image_formats": list(dataset.image_formats), "label_format": label_format}
     if not dataset.image_bands.is_rgb:
         tail["image_bands"] = _bands_facts(dataset.image_bands)
     splits = {name: _split_facts(dataset, name) for name in dataset.splits}

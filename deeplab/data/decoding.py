@@ -26,7 +26,7 @@ Example = dict[str, Tensor]
 _JPEG_START = b"\xff\xd8\xff"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE_AT, _PNG_KIND_AT = 16, 24  # width and height; bit depth and color type
-_GRAY_8_BIT = b"\x08\x00"
+_GRAY = b"\x00"  # color type
 _JPEG_MARGIN = 8  # pixels: next to the edge of a partly decoded JPEG, colors lack their neighbors
 
 
@@ -140,23 +140,35 @@ def decode_box(encoded: Tensor, box: Box, size: Tensor) -> Tensor:
 
 
 def decode_label(example: Example, size: Tensor, spec: LabelSpec) -> Tensor:
-    """The label of a record: uint8 [H, W], class indices.
+    """The label of a record: [H, W] of the type of `spec`, uint8 or uint16, class indices.
 
-    The op fails, naming the image, if there is no label, if it is no 8-bit gray PNG (TensorFlow would turn a palette
-    into shades of gray), if its size differs from the image's, or if it holds values outside the classes.
+    The op fails, naming the image, if there is no label of these bits, if it is no gray PNG of these bits (TensorFlow
+    would turn a palette into shades of gray, and 16 bits into their high bytes), if its size differs from the image's,
+    or if it holds values outside the classes.
 
     Args:
       example: the parsed record.
       size: int32 [2], height and width of its image.
       spec: which values are allowed; with `num_classes=None` they are not checked.
     """
-    encoded, name = example[records.LABEL], example[records.FILENAME]
-    has_label = tf.strings.length(encoded) > 0
-    hint = "train and evaluate on a split that was built with masks"
-    encoded = checked(encoded, has_label, name, "missing-label", "has no label", hint)
+    keys = (records.LABEL, records.LABEL_16) if spec.bits == 8 else (records.LABEL_16, records.LABEL)
+    (encoded, other), name = (example.get(key, b"") for key in keys), example[records.FILENAME]
+
+    def either(without: str, of_other_bits: str) -> Callable[[], Tensor]:
+        return lambda: tf.where(tf.strings.length(other) > 0, of_other_bits, without)
+
+    code = either("missing-label", "wrong-dtype")
+    missing = either("has no label", f"its label has {24 - spec.bits} bits, not {spec.bits}")
+    hint_of_missing = either(
+        "train and evaluate on a split that was built with masks",
+        "more than 256 classes, or an ignore label above 255, need labels of 16 bits: use the dataset.yml "
+        "that was built with the records, or build both again",
+    )
+    encoded = checked(encoded, tf.strings.length(encoded) > 0, name, code, missing, hint_of_missing)
     hint = "build the records again; the builders turn palette and color masks into class indices"
-    encoded = checked(encoded, _is_index_png(encoded), name, "not-a-mask", "its label is no 8-bit gray PNG", hint)
-    label = tf.io.decode_png(encoded, channels=1)[:, :, 0]
+    rule = f"its label is no {spec.bits}-bit gray PNG"
+    encoded = checked(encoded, _is_index_png(encoded, spec.bits), name, "not-a-mask", rule, hint)
+    label = tf.io.decode_png(encoded, channels=1, dtype=spec.dtype)[:, :, 0]
     same_size = tf.reduce_all(tf.shape(label) == size)
 
     def mismatch() -> Tensor:
@@ -164,7 +176,7 @@ def decode_label(example: Example, size: Tensor, spec: LabelSpec) -> Tensor:
 
     hint = "give image and mask the same size, then build the records again"
     label = checked(label, same_size, name, "size-mismatch", mismatch, hint)
-    if spec.limit > 255:
+    if spec.limit >= spec.num_values:
         return label
     return checked(label, ~tf.reduce_any(spec.is_outside(label)), name, _LABEL_VALUES, lambda: _counts(label), spec)
 
@@ -176,9 +188,9 @@ def _counts(label: Tensor) -> Tensor:
     return tf.strings.reduce_join(pairs, separator=" ")
 
 
-def _is_index_png(encoded: Tensor) -> Tensor:
+def _is_index_png(encoded: Tensor, bits: int) -> Tensor:
     header = tf.strings.join([encoded, b"\0" * (_PNG_KIND_AT + 2)])  # long enough, however short the label
-    return _starts_with(encoded, _PNG_START) & (tf.strings.substr(header, _PNG_KIND_AT, 2) == _GRAY_8_BIT)
+    return _starts_with(encoded, _PNG_START) & (tf.strings.substr(header, _PNG_KIND_AT, 2) == bytes([bits]) + _GRAY)
 
 
 # --- Checks inside a graph ----------------------------------------------------------------------------------
@@ -193,7 +205,7 @@ def checked(
     value: Tensor,
     holds: Tensor,
     where: Tensor,
-    code: str,
+    code: str | Callable[[], Tensor],
     rule: str | Callable[[], Tensor],
     hint: str | Callable[[], Tensor] | LabelSpec,
 ) -> Tensor:
@@ -203,8 +215,7 @@ def checked(
       value: a tensor or a dict of them: what later operations need, so that they wait for the check.
       holds: bool scalar.
       where: string scalar, the image's name.
-      code: the code of the error.
-      rule, hint: text, or functions that make it; they run on failure only.
+      code, rule, hint: text, or functions that make it; they run on failure only. The code is that of the error.
     """
 
     def fail() -> Tensor:
@@ -212,8 +223,8 @@ def checked(
             advice = f"{hint.num_classes} {hint.ignore_label}"
         else:
             advice = hint() if callable(hint) else hint
-        text = rule() if callable(rule) else rule
-        report = tf.strings.join([_OPEN, code, _NEXT, where, _NEXT, text, _NEXT, advice, _CLOSE])
+        text, kind = (part() if callable(part) else part for part in (rule, code))
+        report = tf.strings.join([_OPEN, kind, _NEXT, where, _NEXT, text, _NEXT, advice, _CLOSE])
         with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[report], summarize=1)]):
             return tf.nest.map_structure(tf.identity, value)
 
@@ -269,7 +280,7 @@ def find_undecodable(shards: Sequence[str]) -> UserError | None:
                     return UserError("unreadable-image", f"{error} (record {index} of {path})", hint, where=name)
                 of_bands = of_bands or record
                 continue
-            for key, what in ((records.IMAGE, "image"), (records.LABEL, "label")):
+            for key, what in ((records.IMAGE, "image"), (records.LABEL, "label"), (records.LABEL_16, "label")):
                 if record.get(key) and not _decodes(record[key]):
                     name = record.get(records.FILENAME, b"").decode("utf-8", "replace")
                     rule = f"its {what} cannot be decoded (record {index} of {path})"

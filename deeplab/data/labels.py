@@ -1,8 +1,8 @@
 """Labels: which values they may hold, how mask files become labels, and how labels are written.
 
-A *label* is uint8 [H, W] of class indices, in which the ignore label marks pixels that do not count. A *mask* is the
-file or array that it comes from: a palette PNG (the index counts, not the color), gray of 1 to 16 bits (the value
-counts), or RGB, where a color table says which color is which class.
+A *label* is uint8 [H, W] of class indices, in which the ignore label marks pixels that do not count; beyond 256
+classes it is uint16. A *mask* is the file or array that it comes from: a palette PNG (the index counts, not the color),
+gray of 1 to 16 bits (the value counts), or RGB, where a color table says which color is which class.
 
 `LabelSpec` is the one judge of label values. Mask files, records, losses and the confusion matrix ask it, and all of
 them raise its error (code `label-out-of-range`).
@@ -28,12 +28,13 @@ from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_
 from deeplab.data.containers import read_content
 from deeplab.data.dicom_files import read_dicom
 from deeplab.data.image_files import UNREADABLE, numpy_array, png_chunks, unreadable
+from deeplab.data.label_bits import bits_of
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
 
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
-_MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,3})")
+_MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,5})")
 _MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
 _MAX_LISTED = 6  # values that a message names
 _MAX_PLAIN = 2**26  # pixels of a mask that is decoded without asking Pillow whether it is too large
@@ -50,7 +51,7 @@ class LabelSpec:
     """Which values labels may hold, and how the pixels of masks become labels.
 
     Attributes:
-      num_classes: labels are 0..num_classes-1; None: any value up to 255 is a class.
+      num_classes: labels are 0..num_classes-1; None: any value of 8 bits is a class, or of 16 where labels have these.
       ignore_label: the value of pixels that do not count. It may be one of the classes (0 in ADE20K).
       mapping: values to replace, all at once: {255: 1, 11: 255}.
       table: colors of RGB masks.
@@ -59,6 +60,7 @@ class LabelSpec:
       by_color: palette PNGs are read by their colors, not by their indices.
       merges: classes of mask files become other ones after they were checked; `num_classes` and `ignore_label` are
         those afterwards.
+      wide: labels have 16 bits even if neither the number of classes nor the ignore label needs more than 8.
 
     Example:
       LabelSpec(3).check(np.array([[0, 1, 7]]), "masks/0007.png")
@@ -73,6 +75,22 @@ class LabelSpec:
     ignore_bad: bool = False
     by_color: bool = False
     merges: Merges | None = None
+    wide: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits per pixel of labels: 8, or 16 where there are more than 256 classes or a higher ignore label."""
+        return 16 if self.wide else bits_of(self.num_classes, self.ignore_label)
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Type of labels: uint8 or uint16."""
+        return np.uint8 if self.bits == 8 else np.uint16
+
+    @property
+    def num_values(self) -> int:
+        """Number of values that `bits` have: 256 or 65536; the length of counts of all values."""
+        return 1 << self.bits
 
     @property
     def before(self) -> LabelSpec:
@@ -82,7 +100,7 @@ class LabelSpec:
     @property
     def limit(self) -> int:
         """The lowest value from 0 up that is no class."""
-        return 256 if self.num_classes is None else self.num_classes
+        return self.num_values if self.num_classes is None else self.num_classes
 
     @property
     def allowed(self) -> str:
@@ -145,14 +163,16 @@ class Merges:
     spec: LabelSpec
     values: Mapping[int, int]
 
-    def applied(self, label: np.ndarray, counts: np.ndarray, where: object) -> tuple[np.ndarray, np.ndarray]:
-        """The merged label, uint8 [H, W], and its pixels of each value, int64 [256].
+    def applied(
+        self, label: np.ndarray, counts: np.ndarray, where: object, after: LabelSpec
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The merged label, [H, W] of the type of the spec `after` merging, and its pixels of each value, int64.
 
         Raises:
           UserError: a value that belongs to no class (`label-out-of-range`).
         """
-        table = np.zeros(256, np.uint8)
-        merged = np.zeros(256, np.int64)
+        table = np.zeros(len(counts), after.dtype)
+        merged = np.zeros(after.num_values, np.int64)
         for value in np.flatnonzero(counts).tolist():
             new = self.values.get(value, -1)
             if new < 0:
@@ -161,7 +181,7 @@ class Merges:
                 raise UserError("label-out-of-range", rule, hint, where=where, value=[value])
             table[value] = new
             merged[new] += counts[value]
-        return cv2.LUT(label, table), merged
+        return _looked_up(label, table), merged
 
 
 def _hint_for_build(present: Sequence[int], bad: Sequence[int], spec: LabelSpec) -> str:
@@ -214,16 +234,17 @@ def to_label(values: np.ndarray, where: object, spec: LabelSpec) -> tuple[np.nda
       spec: what the values mean.
 
     Returns:
-      The label, uint8 [H, W] (the same array where nothing had to change), and its pixels of each value, int64 [256].
+      The label, [H, W] of the type of `spec` (the same array where nothing had to change), and its pixels of each
+      value, int64 [256], or [65536] of 16 bits.
 
     Raises:
       UserError: values outside the classes (`label-out-of-range`).
     """
     if spec.merges:
-        return spec.merges.applied(*to_label(values, where, spec.merges.spec), where)
+        return spec.merges.applied(*to_label(values, where, spec.merges.spec), where, spec)
     if spec.mapping:
         values = _mapped(values, spec.mapping)
-    counts = count_values(values)
+    counts = count_values(values, spec.num_values)
     present = np.flatnonzero(counts)
     bad = present[spec.is_outside(present)]
     if len(bad) and not spec.ignore_bad:
@@ -232,23 +253,39 @@ def to_label(values: np.ndarray, where: object, spec: LabelSpec) -> tuple[np.nda
         values = np.where(np.isin(values, bad), spec.ignore_label, values)
         counts[spec.ignore_label] += counts[bad].sum()
         counts[bad] = 0
-    return values if values.dtype == np.uint8 else values.astype(np.uint8), counts[:256]
+    return values.astype(spec.dtype, copy=False), counts[: spec.num_values]  # every value fits: all are allowed ones
 
 
 def _mapped(values: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
     table = np.arange(65536, dtype=np.uint16)
     for old, new in mapping.items():
         table[old] = new
-    if values.dtype == np.uint8:
-        return cv2.LUT(values, table[:256].astype(np.uint8))  # ten times as fast as indexing
+    if values.dtype == np.uint8 and table[:256].max() < 256:
+        table = table[:256].astype(np.uint8)
+    return _looked_up(values, table)
+
+
+def _looked_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The entry of a table for each value."""
+    if values.dtype == table.dtype == np.uint8:
+        return cv2.LUT(values, table)  # ten times as fast as indexing
     return table[values]
 
 
-def count_values(values: np.ndarray) -> np.ndarray:
-    """Pixels of each value, int64 [256 or more], of uint8 or uint16 [H, W]."""
+def count_values(values: np.ndarray, num_values: int = 256) -> np.ndarray:
+    """Pixels of each value, int64 [num_values or more], of uint8 or uint16 [H, W]."""
     if values.dtype == np.uint8 and values.size < 2**24:  # OpenCV counts in float32: exact below 2^24, and 3x faster
-        return cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    return np.bincount(values.ravel(), minlength=256).astype(np.int64)
+        counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        return counts if num_values == 256 else np.pad(counts, (0, num_values - 256))
+    return np.bincount(values.ravel(), minlength=num_values).astype(np.int64)
+
+
+def add_counts(total: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Add counts of values to others: in place, unless those are of 8-bit labels [256] and these are not [65536]."""
+    if len(total) < len(more):
+        total, more = more.copy(), total
+    total[: len(more)] += more
+    return total
 
 
 def are_gray_levels(present: Sequence[int]) -> bool:
@@ -273,9 +310,9 @@ def parse_label_map(text: str) -> dict[int, int]:
     mapping: dict[int, int] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         match = _MAP_ITEM.fullmatch(item)
-        old, new = map(int, match.groups()) if match else (65536, 256)
-        if old > 65535 or new > 255:
-            rule = f"{item!r} is not OLD:NEW with OLD from 0 to 65535 and NEW from 0 to 255"
+        old, new = map(int, match.groups()) if match else (65536, 65536)
+        if max(old, new) > 65535:
+            rule = f"{item!r} is not OLD:NEW with both from 0 to 65535"
             raise UserError("invalid-label-map", rule, field="label_map", value=item)
         if mapping.setdefault(old, new) != new:
             rule = f"{old} is mapped to {mapping[old]} and to {new}"
@@ -287,7 +324,7 @@ def parse_label_map(text: str) -> dict[int, int]:
 
 
 def read_label(path: str | os.PathLike, spec: LabelSpec = LabelSpec()) -> np.ndarray:
-    """Read a mask file as label, uint8 [H, W], every value a class or the ignore label.
+    """Read a mask file as label, uint8 or uint16 [H, W] as `spec` says, every value a class or the ignore label.
 
     Raises:
       UserError: as `decode_label`, or the file cannot be read.
@@ -300,10 +337,10 @@ class DecodedLabel:
     """A mask that was read.
 
     Attributes:
-      label: uint8 [H, W], every value a class or the ignore label.
-      counts: pixels of each value 0..255, int64 [256].
-      gray_png: the label as 8-bit gray PNG, which is what records hold: every decoder reads its values as they are,
-        while TensorFlow would read the colors of a palette PNG.
+      label: [H, W] of the spec's type, uint8 or uint16, every value a class or the ignore label.
+      counts: pixels of each value, int64 [256], or [65536] of 16 bits.
+      gray_png: the label as gray PNG of 8 or 16 bits, which is what records hold: every decoder reads its values as
+        they are, while TensorFlow would read the colors of a palette PNG.
       snapped: pixels whose color was not in the palette and became the nearest one that is.
     """
 
@@ -372,9 +409,9 @@ def decode_label(data: bytes, where: str, spec: LabelSpec) -> DecodedLabel:
     values, snapped, were_colors = _values(data, where, spec)
     label, counts = to_label(values, where, spec)
     same_values = label is values and not were_colors
-    if same_values and _png_kind(data) == (8, 0):
+    if same_values and _png_kind(data) == (spec.bits, 0):
         return DecodedLabel(label, counts, data)
-    if same_values and _png_kind(data) == (8, 3):
+    if same_values and spec.bits == 8 and _png_kind(data) == (8, 3):
         return DecodedLabel(label, counts, without_palette(data))
     return DecodedLabel(label, counts, encode_label(label), snapped)
 
@@ -425,14 +462,14 @@ def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, 
 
 
 def _plain_indices(data: bytes) -> np.ndarray | None:
-    """The values of an 8-bit gray or palette PNG, uint8 [H, W], decoded by OpenCV in half of Pillow's time.
+    """The values of a gray PNG of 8 or 16 bits or a palette PNG, uint8 or uint16 [H, W]; half of Pillow's time.
 
     None for other files, and where chunks are damaged: Pillow then reads the file, or says what is wrong with it.
 
     Raises:
       ValueError: libpng refuses the pixels, as TensorFlow would. Pillow fills rows that are missing with zeros.
     """
-    if len(data) <= 28 or _png_kind(data) not in ((8, 0), (8, 3)) or data[28]:  # the last: interlaced
+    if len(data) <= 28 or _png_kind(data) not in ((8, 0), (8, 3), (16, 0)) or data[28]:  # the last: interlaced
         return None
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not 0 < height * width <= _MAX_PLAIN or max(height, width) > MAX_SIDE:
@@ -444,7 +481,8 @@ def _plain_indices(data: bytes) -> np.ndarray | None:
     pixels = cv2.imdecode(np.frombuffer(gray, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("its pixels are damaged or end too early")
-    return pixels if pixels.shape == (height, width) and pixels.dtype == np.uint8 else None
+    dtype = np.uint16 if data[24] == 16 else np.uint8
+    return pixels if pixels.shape == (height, width) and pixels.dtype == dtype else None
 
 
 _ONE_CHANNEL, _COLOR_MODES = ("1", "L", "P"), ("RGB", "RGBA")
@@ -565,7 +603,7 @@ def _png_kind(data: bytes) -> tuple[int, int] | None:
 
 
 def without_palette(data: bytes) -> bytes:
-    """An 8-bit palette PNG as gray PNG of its indices.
+    """An 8-bit palette PNG as gray PNG of its indices; of a gray PNG of any depth, the chunks that hold its pixels.
 
     Both kinds store one byte per pixel, so the compressed pixels stay as they are: only the color type in the header
     changes, and the chunks about colors go (PNG specification, 11.2). This takes 3 microseconds, encoding the pixels
@@ -584,7 +622,7 @@ def without_palette(data: bytes) -> bytes:
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """Encode a label, uint8 [H, W], as the 8-bit gray PNG that records hold."""
+    """Encode a label, uint8 or uint16 [H, W], as the gray PNG of 8 or 16 bits that records hold."""
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11 and later
         # Indices have no gradients for PNG's filters to take away: without them a 500x375 label is written in 0.3 ms
@@ -598,21 +636,30 @@ def write_index_png(
 ) -> None:
     """Write a label as palette PNG: the pixels are the exact values, and every viewer shows colors.
 
+    A palette has 256 entries, so a label of 16 bits is written as gray PNG of 16 bits.
+
     Args:
       path: the file; it appears whole or not at all.
-      label: class indices, uint8 [H, W].
+      label: class indices, uint8 or uint16 [H, W].
       colors: RGB of each class, 0..255, or a whole table, uint8 [256, 3]; none = `colormaps.colors_for(None)`.
 
     Raises:
-      UserError: a label that is not uint8 [H, W] (`not-a-mask`).
+      UserError: a label that is not uint8 or uint16 [H, W] (`not-a-mask`).
     """
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise UserError("not-a-mask", f"a label is uint8 [H, W], not {label.dtype} {list(label.shape)}", where=path)
-    write_atomically(path, encode_index_png(label, colors_for(colors, num_classes=0)))
+    if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+        rule = f"a label is uint8 or uint16 [H, W], not {label.dtype} {list(label.shape)}"
+        raise UserError("not-a-mask", rule, where=path)
+    wide = label.dtype == np.uint16
+    write_atomically(path, encode_label(label) if wide else encode_index_png(label, colors_for(colors, num_classes=0)))
 
 
 def encode_index_png(label: np.ndarray, colors: np.ndarray) -> bytes:
-    """Encode a label, uint8 [H, W], as palette PNG with the colors of a table, uint8 [256, 3]."""
+    """Encode a label, uint8 [H, W], as palette PNG with the colors of a table, uint8 [256, 3].
+
+    A label of uint16 becomes gray PNG of 16 bits, as palettes have 256 colors.
+    """
+    if label.dtype == np.uint16:
+        return encode_label(label)
     image = Image.fromarray(label)  # mode L; putpalette makes it P without touching the pixels
     image.putpalette(colors.tobytes())
     buffer = io.BytesIO()

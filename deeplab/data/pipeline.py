@@ -312,7 +312,7 @@ def eval_images(
 def _has_labels(shards: Sequence[str], known: bool | None) -> bool:
     if known is not None:
         return known
-    return next(bool(record.get(records.LABEL)) for path in shards for record in records.read_shard(path))
+    return next(bool(records.label_of(record)) for path in shards for record in records.read_shard(path))
 
 
 def _whole_image(example: Example, spec: LabelSpec | None, bands: ImageBands) -> Example:

@@ -2,7 +2,8 @@
 damaged record.
 
 Keys, types and names are those of the research DeepLab, so each of the two projects reads the records of the other.
-Images that are not 8-bit RGB have the format VALUES and the key DTYPE, which that project does not know.
+Images that are not 8-bit RGB have the format VALUES and the key DTYPE, which that project does not know. Labels of 16
+bits have the key LABEL_16 instead of LABEL: under LABEL, that project would read their high bytes as classes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ WIDTH = "image/width"
 CHANNELS = "image/channels"
 DTYPE = "image/dtype"  # of images in the format VALUES only
 LABEL = "image/segmentation/class/encoded"
+LABEL_16 = "image/segmentation/class/encoded_uint16"  # instead of LABEL, of labels of 16 bits
 LABEL_FORMAT = "image/segmentation/class/format"
 
 VALUES = "zlib"
@@ -44,7 +46,7 @@ VALUES = "zlib"
 
 _SHARD_NAME = re.compile(r"^(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.tfrecord$")
 _KINDS = {  # type of the value of each key, as `tf.train.Feature` calls it
-    **dict.fromkeys((IMAGE, IMAGE_FORMAT, FILENAME, LABEL, LABEL_FORMAT, DTYPE), "bytes_list"),
+    **dict.fromkeys((IMAGE, IMAGE_FORMAT, FILENAME, LABEL, LABEL_16, LABEL_FORMAT, DTYPE), "bytes_list"),
     **dict.fromkeys((HEIGHT, WIDTH, CHANNELS), "int64_list"),
 }
 _GZIP, _CUT_OFF = b"\x1f\x8b", "the file ends within it"
@@ -60,6 +62,7 @@ def encode_example(
     label: bytes,
     label_format: str = "png",
     values: tuple[int, str] | None = None,
+    label_bits: int = 8,
 ) -> bytes:
     """Serialize one image and its label as `tf.train.Example`.
 
@@ -68,9 +71,10 @@ def encode_example(
       image_format: "jpeg" or "png"; the extension "jpg" becomes "jpeg"; or VALUES.
       filename: the image's name without extension.
       height, width: size in pixels of image and label.
-      label: the encoded label: 8-bit gray PNG, class indices.
+      label: the encoded label: gray PNG of `label_bits` bits, class indices.
       label_format: "png".
       values: number of channels and dtype of an image in the format VALUES.
+      label_bits: 8, or 16 of labels beyond 256 classes, which get a key of their own.
     """
     features: dict[str, bytes | int] = {
         IMAGE: image,
@@ -79,7 +83,7 @@ def encode_example(
         HEIGHT: height,
         WIDTH: width,
         CHANNELS: values[0] if values else 3,  # JPEG and PNG: readers decode to RGB, whatever the file holds
-        LABEL: label,
+        (LABEL if label_bits == 8 else LABEL_16): label,
         LABEL_FORMAT: label_format.encode(),
         **({DTYPE: values[1].encode()} if values else {}),
     }
@@ -166,6 +170,7 @@ def feature_spec() -> dict[str, tf.io.FixedLenFeature]:
         CHANNELS: number(),
         DTYPE: text(""),
         LABEL: text(""),
+        LABEL_16: text(""),
         LABEL_FORMAT: text("png"),
     }
 
@@ -438,6 +443,11 @@ def parse_example(serialized: bytes) -> dict[str, Any]:
         held = ", ".join(sorted(set(values) - {IMAGE})) or "nothing"
         raise ValueError(f"has no {IMAGE!r}, only {held}")
     return values
+
+
+def label_of(record: Mapping[str, Any]) -> bytes:
+    """The encoded label of a record, as `parse_example` gives it, of 8 or 16 bits; empty where there is none."""
+    return record.get(LABEL) or record.get(LABEL_16) or b""
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[dict[str, Any]]:

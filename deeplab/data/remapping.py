@@ -72,7 +72,7 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self._memory: dict[str, np.ndarray] = {}
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array with any content; the next one of this name is in the same memory."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if len(self._memory.get(name, ())) < size:
@@ -97,7 +97,7 @@ def at_points(
 
     Args:
       image: [h, w, C] of any real dtype.
-      label: uint8 [h, w].
+      label: uint8 or uint16 [h, w].
       rows, columns: float32, points within image and label, not more than the crop has.
       size: height and width of the crop.
       color: what pads the image at the bottom and at the side, one number per channel.
@@ -105,10 +105,10 @@ def at_points(
       at_left: whether the padding is at the left instead of the right.
 
     Returns:
-      float32 [height, width, C] and uint8 [height, width].
+      float32 [height, width, C] and [height, width] of the label's type.
     """
     height, width, channels = *size, image.shape[2]
-    crop, labels = empty((height, width, channels), np.float32), empty((height, width), np.uint8)
+    crop, labels = empty((height, width, channels), np.float32), empty((height, width), label.dtype)
     below, beside = len(rows), width - len(columns)
     left = beside if at_left else 0
     inside = slice(left, left + len(columns))
@@ -119,10 +119,10 @@ def at_points(
     labels.fill(ignore_label)
     _at_points(_floats(image), rows, columns, crop[:below, inside])
     # Rows are copied ten times as fast as columns, so columns are copied as the rows of the transposed label.
-    turned = cv2.transpose(label, _scratch.take("turned", label.shape[::-1], np.uint8))
-    wide = _scratch.take("wide", (len(columns), len(label)), np.uint8)
+    turned = cv2.transpose(label, _scratch.take("turned", label.shape[::-1], label.dtype))
+    wide = _scratch.take("wide", (len(columns), len(label)), label.dtype)
     np.take(turned, _nearest(columns), 0, out=wide, mode="clip")
-    upright = cv2.transpose(wide, _scratch.take("upright", wide.shape[::-1], np.uint8))
+    upright = cv2.transpose(wide, _scratch.take("upright", wide.shape[::-1], label.dtype))
     labels[:below, inside] = np.take(upright, _nearest(rows), 0)
     return crop, labels
 
@@ -198,17 +198,17 @@ def moved(
 
     Args:
       image: [h, w, C] of any real dtype.
-      label: uint8 [h, w].
+      label: uint8 or uint16 [h, w].
       motion: from the crop to the image.
       size: height and width of the crop.
       color: what pads the image, one number per channel.
       ignore_label: what pads the label.
 
     Returns:
-      float32 [height, width, C] and uint8 [height, width].
+      float32 [height, width, C] and [height, width] of the label's type.
     """
     across, down = motion.points(size)
-    crop, labels = empty((*size, image.shape[2]), np.float32), empty((*size, 1), np.uint8)
+    crop, labels = empty((*size, image.shape[2]), np.float32), empty((*size, 1), label.dtype)
     remap(_floats(image), across, down, crop, color)
     remap(np.ascontiguousarray(label)[..., np.newaxis], across, down, labels, (ignore_label,), nearest=True)
     return crop, labels[..., 0]
@@ -225,7 +225,7 @@ def remap(
     """Values of an image at any points.
 
     Args:
-      image: [h, w, C], float32, or uint8 with `nearest`.
+      image: [h, w, C], float32, or uint8 or uint16 with `nearest`.
       across, down: float32 [H, W], column and row of each point.
       into: [H, W, C], receives the values; its dtype is the image's.
       outside: color of points outside the image, C numbers; None = that of the nearest pixel.

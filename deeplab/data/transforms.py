@@ -118,7 +118,7 @@ def resize_nearest(label: Tensor, size: Tensor) -> Tensor:
     """Nearest-neighbor resize with aligned corners; halves are rounded away from zero.
 
     Args:
-      label: [H, W], int32 or uint8.
+      label: [H, W], int32, uint8 or uint16.
       size: int32 [2], the new height and width.
 
     Returns:
@@ -144,7 +144,7 @@ def resize_to_range(image: Tensor, resize: ResizeConfig) -> Tensor:
 
 
 def resize_label_to_range(label: Tensor, resize: ResizeConfig) -> Tensor:
-    """`resize_to_range` for labels [H, W], int32 or uint8: nearest neighbor, dtype kept."""
+    """`resize_to_range` for labels [H, W], int32, uint8 or uint16: nearest neighbor, dtype kept."""
     if resize.min_resize_value is None:
         return label
     return resize_nearest(label, resized_size(tf.shape(label)[:2], resize))

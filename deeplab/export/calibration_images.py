@@ -90,10 +90,10 @@ def _from_records(folder: str, count: int, random: np.random.Generator, bands: I
 
 
 def _classes_of(example: dict) -> set[int]:
-    if not example[records.LABEL]:
+    label = records.label_of(example)
+    if not label:
         return set()
-    spec = labels.LabelSpec(None)
-    return set(np.unique(labels.decode_values(example[records.LABEL], "the label", spec)).tolist())
+    return set(np.unique(labels.decode_values(label, "the label", labels.LabelSpec(None))).tolist())
 
 
 def stratified(classes: Sequence[set[int]], count: int, random: np.random.Generator) -> list[int]:

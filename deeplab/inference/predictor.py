@@ -25,7 +25,8 @@ from deeplab.config.fields import Size
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import colormaps, transforms
 from deeplab.data.bands import RGB, ImageBands, bands_of
-from deeplab.data.dataset import MAX_CLASSES, Color
+from deeplab.data.dataset import Color
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT as MAX_CLASSES
 from deeplab.inference.prediction import (
     LargerThanCrop,
     PredictionSettings,

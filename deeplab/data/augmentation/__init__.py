@@ -45,7 +45,7 @@ class Augmentation(Protocol):
 
         Args:
           image: float32 [H, W, C], 0..255; RGB where C is 3 and `dataset.yml` describes no `image_bands`.
-          label: uint8 [H, W], class indices and the ignore label.
+          label: uint8 or uint16 [H, W], class indices and the ignore label.
           seed: int64 [2]; the same seed gives the same result, bit for bit.
 
         Returns:

@@ -31,7 +31,7 @@ class CropChooser:
         """The first row and column of the crop.
 
         Args:
-          label: uint8 [H, W], before it is scaled.
+          label: uint8 or uint16 [H, W], before it is scaled.
           scaled: height and width after that.
           count: rows and columns of the crop, at most as many.
           start: a position drawn from all, which is taken if it will do.

@@ -58,7 +58,7 @@ class ImageOperation(abc.ABC):
 
         Args:
           image: float32 [H, W, C], 0..255.
-          label: uint8 [H, W].
+          label: uint8 or uint16 [H, W].
           draw: from `generator`.
         """
 

@@ -125,7 +125,7 @@ class ScaleCropFlip:
                 image, label = augmentation(image, label, tf.random.experimental.stateless_fold_in(seed, number))
             return image, label
 
-        whole = [(tf.float32, [*self.crop_size, image.shape[-1]]), (tf.uint8, self.crop_size)]
+        whole = [(tf.float32, [*self.crop_size, image.shape[-1]]), (label.dtype, self.crop_size)]
         if composition.moves:
             image, label = numpy_function(composition.moved_crop, [image, label, *sources, seed], whole)
             return apply_others(image, label)

@@ -78,7 +78,7 @@ class Converted:
     Attributes:
       name: the pair's name.
       example: the serialized example.
-      counts: pixels of each label value, int64 [256].
+      counts: pixels of each label value, int64 [256], or [65536] of 16 bits.
       snapped: pixels whose color was not in the palette and became the nearest one that is.
       image: the image as it is stored, without its bytes.
       values: how often each value occurs, of images that are stored with their bands.
@@ -96,7 +96,7 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
     """Read, check and serialize one pair.
 
     A JPEG or PNG is stored byte for byte where TensorFlow decodes it as viewers show it, and so is an 8-bit gray mask;
-    other masks become 8-bit gray PNG.
+    other masks become 8-bit gray PNG. Beyond 256 classes it is 16 bits instead of 8.
 
     Args:
       pair: name, image, and where the label comes from.
@@ -113,7 +113,10 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
 
 def _converted(name: str, image: PreparedImage, decoded: DecodedLabel) -> Converted:
     height, width = decoded.label.shape
-    example = encode_example(image.data, image.format, name, height, width, decoded.gray_png, values=image.values)
+    stored, bits = decoded.gray_png, 8 * decoded.label.dtype.itemsize
+    example = encode_example(
+        image.data, image.format, name, height, width, stored, values=image.values, label_bits=bits
+    )
     return Converted(name, example, decoded.counts, decoded.snapped, dataclasses.replace(image, data=b""))
 
 
@@ -121,8 +124,9 @@ def _converted_bands(pair: Pair, recipe: Recipe, bands: ImageBands) -> Converted
     """A pair, or the tile of one, with the image's own values; pixels without a value get the ignore label."""
     raster, decoded = _read_bands(pair, recipe, bands)
     if raster.valid is not None:
-        label = np.where(raster.valid, decoded.label, np.uint8(recipe.painter.ignore_label))
-        decoded = DecodedLabel(label, count_values(label), encode_label(label), decoded.snapped)
+        spec = recipe.painter.rule
+        label = np.where(raster.valid, decoded.label, spec.dtype(spec.ignore_label))
+        decoded = DecodedLabel(label, count_values(label, spec.num_values), encode_label(label), decoded.snapped)
     histogram = BandHistogram(bands.channels, bands.dtype)
     histogram.add(raster.pixels, raster.valid)
     converted = _converted(pair.name, encode_raster(raster.pixels, raster.notes), decoded)
@@ -149,7 +153,7 @@ def _read_bands(pair: Pair, recipe: Recipe, bands: ImageBands) -> tuple[Raster, 
         if window:
             top, left, height, width = window
             part = np.ascontiguousarray(decoded.label[top : top + height, left : left + width])
-            decoded = DecodedLabel(part, count_values(part), encode_label(part), 0)
+            decoded = DecodedLabel(part, count_values(part, len(decoded.counts)), encode_label(part), 0)
     bands.require(raster.pixels, pair.image)
     return raster, decoded
 
@@ -256,7 +260,7 @@ def convert_tiles(pair: Pair, recipe: Recipe) -> list[Converted]:
         *(tile_starts(length, size, recipe.tile_overlap) for length in (image.height, image.width))
     ):
         part = np.ascontiguousarray(decoded.label[top : top + size, left : left + size])
-        label = DecodedLabel(part, count_values(part), encode_label(part))
+        label = DecodedLabel(part, count_values(part, len(decoded.counts)), encode_label(part))
         tile = encode_png(pixels[top : top + size, left : left + size], image.notes)
         tiles.append(_converted(f"{pair.name}_{top}_{left}", tile, label))
     kept = [tile for tile in tiles if is_kept(tile, recipe)]

@@ -12,6 +12,7 @@ from deeplab.data.bands import PERCENTILES, RGB, BandHistogram, ImageBands, desc
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.images import NOTES
+from deeplab.data.labels import add_counts
 from deeplab.data.merged_classes import MergedClasses
 from deeplab.data.split_names import is_training
 from deeplab.utils import console
@@ -26,7 +27,7 @@ class SplitCounts:
 
     Attributes:
       images: number of pairs.
-      counts: pixels of each label value, int64 [256].
+      counts: pixels of each label value, int64 [256], or [65536] of 16 bits.
       size: range of image sizes.
       formats: encodings met.
       values: how often each value occurs, of images that are stored with their bands.
@@ -43,7 +44,7 @@ class SplitCounts:
         image = converted.image
         size = SizeRange(image.height, image.height, image.width, image.width)
         self.images += 1
-        self.counts += converted.counts
+        self.counts = add_counts(self.counts, converted.counts)
         self.size = self.size.including(size) if self.size else size
         self.formats.add(image.format)
         self._add_values(converted.values)
@@ -56,7 +57,7 @@ class SplitCounts:
     def merge(self, other: SplitCounts) -> None:
         """Adds the sums over other pairs of the split."""
         self.images += other.images
-        self.counts = self.counts + other.counts
+        self.counts = add_counts(self.counts.copy(), other.counts)
         if other.size:
             self.size = self.size.including(other.size) if self.size else other.size
         self.formats |= other.formats

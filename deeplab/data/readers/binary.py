@@ -76,12 +76,12 @@ class ClassMasks:
         return None
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """Draws the label, uint8 [height, width]: where no mask is white the background, else the last class that is.
+        """Draws the label, [height, width]: where no mask is white the background, else the last class that is.
 
         Raises:
           UserError: a mask that cannot be read, has another size, or is not binary.
         """
-        label = np.full((height, width), painter.background, np.uint8)
+        label = np.full((height, width), painter.background, painter.rule.dtype)
         for name, path in self.masks:
             values = _read_values(path)
             if values.shape != label.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import re
@@ -15,6 +16,7 @@ from deeplab.data import dataset as datasets
 from deeplab.data.class_names import is_background, names_in, with_background
 from deeplab.data.colormaps import ColorTable, colors_for, read_color_table, table_of
 from deeplab.data.dataset import Color, Dataset
+from deeplab.data.label_bits import IGNORE_8_BIT, IGNORE_16_BIT, bits_of, usual_ignore_label
 from deeplab.data.labels import LabelSpec, Merges, are_gray_levels, parse_label_map, spread_map
 from deeplab.data.merged_classes import MergedClasses, merge
 from deeplab.data.readers.annotation_files import require_plain
@@ -85,7 +87,7 @@ def classes_from(
     _require_few(names, source.drawn, merged)
     num_classes = _agreed_number(None if merged else config.num_classes, names, described)
     colors = table.class_colors() if table else described.colors if described else ()
-    ignore_label = described.ignore_label if described and config.ignore_label == 255 else config.ignore_label
+    ignore_label = _ignore_label(config, described, num_classes, tell)
     rule_of_labels = LabelSpec(
         num_classes=num_classes,
         ignore_label=ignore_label,
@@ -102,6 +104,18 @@ def classes_from(
     return found
 
 
+def _ignore_label(config: LabelConfig, described: Dataset | None, num_classes: int | None, tell: bool) -> int:
+    """Returns the ignore label; beyond 256 classes, 255 is a class, so that the usual one is 65535."""
+    if config.ignore_label != IGNORE_8_BIT:
+        return config.ignore_label
+    found = described.ignore_label if described else IGNORE_8_BIT
+    if found == IGNORE_8_BIT and (described is None or num_classes != described.num_classes):
+        found = usual_ignore_label(num_classes)
+    if tell and found == IGNORE_16_BIT and bits_of(num_classes) == 16:
+        console.note(f"{num_classes} classes: labels have 16 bits, 255 is a class, and the ignore label is {found}")
+    return found
+
+
 def _described(config: LabelConfig, other_splits: Dataset | None, source: Source) -> Dataset | None:
     if config.dataset:
         return datasets.find(config.dataset)
@@ -110,7 +124,9 @@ def _described(config: LabelConfig, other_splits: Dataset | None, source: Source
     if source.known:
         return datasets.load_known(source.known)
     if source.class_names:
-        return Dataset("", source.class_names, source.colors, source.ignore_label)
+        is_usual = source.ignore_label == IGNORE_8_BIT
+        ignore_label = usual_ignore_label(len(source.class_names)) if is_usual else source.ignore_label
+        return Dataset("", source.class_names, source.colors, ignore_label)
     return None
 
 
@@ -147,7 +163,7 @@ def _read_names(text: str) -> tuple[str, ...]:
     else:
         hint = "set a file with one name per line, or a list such as background,hair,skin"
         raise UserError("file-not-found", f"no such file: {text}", hint, field="class_names", value=text)
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, number in collections.Counter(names).items() if number > 1)
     if repeated:
         rule, hint = f"{text} names {', '.join(repeated)} more than once", "give each class a name of its own"
         raise UserError("duplicate-name", rule, hint, field="class_names", value=tuple(repeated))
@@ -165,18 +181,20 @@ def _merged(config: LabelConfig, names: Sequence[str], described: Dataset | None
     if names:
         ignored = described.ignore_label if described and not drawn else -1
         return merge(config.classes, [name for value, name in enumerate(names) if value != ignored])
-    number = config.num_classes or 256
+    number = LabelSpec(config.num_classes, config.ignore_label).limit
     return merge(config.classes, [str(value) for value in range(number) if value != config.ignore_label], True)
 
 
 def _with_merged(found: DatasetClasses, merged: MergedClasses) -> DatasetClasses:
     """Returns the classes after merging."""
     before, number = found.rule, len(merged.names)
-    ignore = before.ignore_label if before.ignore_label >= number else 255
+    ignore = before.ignore_label if before.ignore_label >= number else usual_ignore_label(number)
     if found.num_classes is not None and before.ignore_label < found.num_classes:  # ADE20K's 0: a class might get it
-        ignore = 255
+        ignore = usual_ignore_label(number)
+    if ignore == IGNORE_16_BIT and bits_of(found.num_classes) == 16:  # few of many classes need 8 bits only
+        ignore = usual_ignore_label(number)
     rule = dataclasses.replace(before, num_classes=number, ignore_label=ignore)
-    old = found.names or tuple(map(str, range(256)))
+    old = found.names or tuple(map(str, range(before.limit)))
     if not found.drawn:
         new = {place: merged.values[name] for place, name in enumerate(old) if name in merged.values}
         values = {place: ignore if value is None else value for place, value in new.items()}
@@ -194,14 +212,14 @@ def _with_merged(found: DatasetClasses, merged: MergedClasses) -> DatasetClasses
 
 
 def _require_few(names: Sequence[str], drawn: bool, merged: MergedClasses | None) -> None:
-    """Raises a UserError if labels of 8 bits cannot tell the classes apart."""
+    """Raises a UserError if labels of 16 bits cannot tell the classes apart."""
     kept = merged.names if merged else names
     if len(kept) <= datasets.MAX_CLASSES:
         return
     if not drawn:
-        rule = f"there are {len(kept)} class names; labels of 8 bits hold {datasets.MAX_CLASSES}"
+        rule = f"there are {len(kept)} class names; labels of 16 bits hold {datasets.MAX_CLASSES}"
         raise UserError("too-many-classes", rule, "use fewer classes", field="class_names", value=len(kept))
-    rule = f"there are {len(kept)} classes with the background; labels of 8 bits hold {datasets.MAX_CLASSES}"
+    rule = f"there are {len(kept)} classes with the background; labels of 16 bits hold {datasets.MAX_CLASSES}"
     hint = "merge or drop some with `classes`, e.g. `classes='car=car|truck,background=*'`"
     raise UserError("too-many-classes", rule, hint, where="annotations", value=len(kept))
 
@@ -246,7 +264,7 @@ def settle(classes: DatasetClasses, counts: np.ndarray) -> DatasetClasses:
 
     Args:
       classes: what was known before.
-      counts: pixels of each label value over all splits, int64 [256].
+      counts: pixels of each label value over all splits, int64 [256], or [65536] of 16 bits.
 
     Raises:
       UserError: the labels cannot be right: they have one class only, or values that are not class indices.

@@ -344,17 +344,19 @@ def paint(
       background: label value of pixels that no shape covers.
 
     Returns:
-      uint8 [height, width].
+      [height, width] of the type of the painter's rule, uint8 or uint16.
 
     Raises:
       UserError: a class that the painter does not know, or a bitmap that is larger than the image.
     """
-    label = np.full([height, width], background, np.uint8)
+    spec = painter.rule
+    label = np.full([height, width], background, spec.dtype)
     for shape in _in_order(shapes, overlap):
         value = painter.value(shape.name, where)
-        if not 0 <= value <= 255:
-            rule = f"class {shape.name!r} would have the label value {value}, but labels have 8 bits"
-            raise UserError("too-many-classes", rule, "use at most 256 classes", where=where, value=value)
+        if not 0 <= value < spec.num_values:
+            rule = f"class {shape.name!r} would have the label value {value}, but labels have {spec.bits} bits"
+            hint = f"use at most {spec.num_values} classes"
+            raise UserError("too-many-classes", rule, hint, where=where, value=value)
         if shape.bitmap is not None:
             if shape.bitmap.area:
                 _paint_bitmap(label, shape.bitmap, value, where)
@@ -383,11 +385,11 @@ def _paint_bitmap(label: np.ndarray, bitmap: Bitmap, value: int, where: str) -> 
     cut = pixels[max(-top, 0) :, max(-left, 0) :]
     place = label[max(top, 0) :, max(left, 0) :]
     rows, columns = min(cut.shape[0], place.shape[0]), min(cut.shape[1], place.shape[1])
-    np.copyto(place[:rows, :columns], np.uint8(value), where=cut[:rows, :columns])
+    np.copyto(place[:rows, :columns], label.dtype.type(value), where=cut[:rows, :columns])
 
 
 def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
-    """Sets the pixels of `label`, uint8 [H, W], whose centers lie inside the rings, to a value."""
+    """Sets the pixels of `label`, uint8 or uint16 [H, W], whose centers lie inside the rings, to a value."""
     height, width = label.shape
     edges = _edges(rings)
     step = max(1, _MAX_SWITCHES // width)
@@ -399,7 +401,7 @@ def _fill(label: np.ndarray, rings: Sequence[np.ndarray], value: int) -> None:
             row, column, part = _inside(edges[:, start : start + step], height, width, closed=False)
             inside[row : row + part.shape[0], column : column + part.shape[1]] ^= part
     place = label[top : top + inside.shape[0], left : left + inside.shape[1]]
-    np.copyto(place, np.uint8(value), where=inside)
+    np.copyto(place, label.dtype.type(value), where=inside)
 
 
 def _inside(edges: np.ndarray, height: int, width: int, closed: bool = True) -> tuple[int, int, np.ndarray]:

@@ -80,7 +80,7 @@ class Mask(Protocol):
         """Height and width that the mask itself states; None if it fits any image."""
 
     def draw(self, painter: Painter, height: int, width: int) -> np.ndarray:
-        """Draws the label, uint8 [height, width].
+        """Draws the label, [height, width] of the type of the painter's rule, uint8 or uint16.
 
         Raises:
           UserError: a file that the mask consists of cannot be read, or a class is unknown.

@@ -77,9 +77,10 @@ class _Run:
     def __init__(self, subject: Subject, config: CheckConfig, draw: bool):
         self.subject, self.config, self.draw = subject, config, draw
         self.spec = subject.classes.rule
+        self.num_values = max(self.spec.num_values, self.spec.before.num_values)
         self.log = FindingLog()
         self.log.add(subject.findings)
-        self.totals = {split: SplitTotals() for split in subject.numbers}
+        self.totals = {split: SplitTotals.of(self.num_values) for split in subject.numbers}
         self.images = ImageIndex()
         self.pairs: list[UnreadPair] = []  # of each image of `images`, to draw it again
         self.samples: list[Sample] = []
@@ -165,7 +166,9 @@ class _Run:
         )
 
     def _summary(self) -> Summary:
-        counts = np.sum([totals.counts for totals in self.totals.values()], axis=0, initial=0) + np.zeros(256, np.int64)
+        counts = np.zeros(self.num_values, np.int64)
+        for of_split in self.totals.values():
+            counts += of_split.counts
         mapping = certain_map(np.flatnonzero(counts).tolist(), self.spec)
         # Gray levels become classes first: sums of 251 "classes" would say nothing.
         by_class = {} if self.spec.ignore_label in mapping else mapping

@@ -32,7 +32,6 @@ _RULE_OF_CODE: Mapping[str, str] = {  # by the codes of `decode_label`
     "not-a-mask": "mask-kind",
     "label-out-of-range": "label-out-of-range",
 }
-_GRAY_8_BIT = (8, 0)  # bit depth and color type in the header of a PNG
 _MAYBE_SWAPPED = "if it is a photograph, `image_folder` and `mask_folder` may be swapped"
 
 _FREQUENT = 0.02  # fraction of the pixels
@@ -51,8 +50,8 @@ class SeenLabel:
 
     Attributes:
       size: height and width; None where it cannot be read.
-      pixels: uint8 [H, W], values outside the classes included; None where they have no clear meaning.
-      counts: pixels of each value, int64 [256]; None where `pixels` is.
+      pixels: uint8 or uint16 [H, W], values outside the classes included; None where they have no clear meaning.
+      counts: pixels of each value, int64 [values]; None where `pixels` is.
       findings: why it cannot be used.
       colors: 0xRRGGBB of a mask in colors for which there is no palette.
       palette: 0xRRGGBB of each index that a palette mask uses.
@@ -87,14 +86,14 @@ def examine_mask(data: bytes, where: str, split: str, spec: LabelSpec, in_record
       data: its bytes.
       where, split: for findings.
       spec: what its values and colors mean.
-      in_record: it comes from a record, which must hold 8-bit gray PNG.
+      in_record: it comes from a record, which must hold gray PNG of the bits of `spec`.
     """
     header = opened(data)
     if header is None:
         text = "is empty" if not data else "cannot be read as an image: its format is not known"
         return SeenLabel(findings=[finding("mask-unreadable", where, text, split=split)])
     found = SeenLabel((header.height, header.width))
-    if in_record and not _is_gray_png(data):
+    if in_record and not _is_gray_png(data, spec.bits):
         text = f"its label is {header.format}, pixels of mode {header.mode}"
         found.findings.append(finding("label-not-gray-png", where, text, split=split))
         return found
@@ -138,8 +137,8 @@ def _palette_of(image: Image.Image, decoded: DecodedLabel) -> dict[int, int]:
     return {index: red << 16 | green << 8 | blue for index, (red, green, blue) in colors.items()}
 
 
-def _is_gray_png(data: bytes) -> bool:
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == _GRAY_8_BIT
+def _is_gray_png(data: bytes, bits: int) -> bool:
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == (bits, 0)
 
 
 # --- Masks that are no labels -------------------------------------------------------------------------------
@@ -164,10 +163,10 @@ def _explain(found: SeenLabel, data: bytes, spec: LabelSpec, error: UserError, s
         found.findings.append(_finding_of(rule, error, data, spec, split, found.colors))
     if rule != "label-out-of-range":
         return
-    any_value = dataclasses.replace(spec.before, num_classes=None)
+    any_value = dataclasses.replace(spec.before, num_classes=None, wide=spec.before.bits == 16)
     try:
         found.pixels, found.counts = to_label(decode_values(data, error.where, spec), error.where, any_value)
-    except UserError:  # values beyond 8 bits
+    except UserError:  # values beyond the bits of labels
         return
     if in_record and found.findings:
         present = np.flatnonzero(found.counts).tolist()
@@ -235,8 +234,8 @@ def fraction_between(label: np.ndarray, counts: np.ndarray) -> float:
     these operations differ in what they do to large and to small steps.
 
     Args:
-      label: uint8 [H, W].
-      counts: pixels of each value, int64 [256].
+      label: uint8 or uint16 [H, W].
+      counts: pixels of each value, int64 [values].
 
     Returns:
       0 to 1; 0 where there are too few steps, or where all pass one class that consists of nothing but such lines:
@@ -259,7 +258,7 @@ def _fraction(
 
 
 def _over_one(lines: np.ndarray) -> tuple[np.ndarray, float]:
-    """Values of single pixels between two others along lines, uint8 [n], and the number of direct steps."""
+    """Values of single pixels between two others along lines, [n], and the number of direct steps."""
     left, middle, right = lines[:, :-2], lines[:, 1:-1], lines[:, 2:]
     low, high = np.minimum(left, right), np.maximum(left, right)
     far = high - low >= 2
@@ -294,8 +293,8 @@ def is_blurred(label: np.ndarray, counts: np.ndarray, spec: LabelSpec) -> bool:
     surrounded by its own value. Small classes are areas, transitions are lines.
 
     Args:
-      label: uint8 [H, W].
-      counts: pixels of each value, int64 [256].
+      label: uint8 or uint16 [H, W].
+      counts: pixels of each value, int64 [values].
       spec: says what the known classes are.
     """
     outside = counts.copy()

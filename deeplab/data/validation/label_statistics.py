@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ _UNNAMED = re.compile(r"class_\d+")
 
 
 def present_values(counts: np.ndarray, ignore_label: int) -> list[int]:
-    """Values that occur and are not the ignore label, of int64 [256]."""
+    """Values that occur and are not the ignore label, of int64 [values]."""
     return [value for value in values_in(counts) if value != ignore_label]
 
 
@@ -46,7 +47,7 @@ def judge_values(counts: np.ndarray, spec: LabelSpec) -> Finding | None:
     """What is wrong with the values of all labels, before they are taken for classes.
 
     Args:
-      counts: pixels of each value over all splits, int64 [256].
+      counts: pixels of each value over all splits, int64 [values].
       spec: what they should be.
     """
     present, ignore = present_values(counts, spec.ignore_label), spec.ignore_label
@@ -118,7 +119,7 @@ def check_class_names(summary: Summary) -> Iterator[Finding]:
     if not summary.values_are_classes:
         return
     names = list(dataset.class_names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, number in collections.Counter(names).items() if number > 1)
     if repeated:
         text = f"{shorten(repeated)} is the name of {names.count(repeated[0])} classes"
         yield finding("class-names-repeated", LABELS, text)

@@ -82,7 +82,7 @@ def numbered(values: Sequence[int]) -> dict[int, int]:
 
 
 def values_in(counts: np.ndarray) -> list[int]:
-    """The values that occur, of int64 [256]."""
+    """The values that occur, of int64 [values]."""
     return np.flatnonzero(counts).tolist()
 
 
@@ -163,7 +163,7 @@ class Evidence:
     """What is known of all masks.
 
     Attributes:
-      counts: pixels of each value, int64 [256].
+      counts: pixels of each value, int64 [values].
       spec: what values and colors mean.
       masks: number of masks.
       masks_outside: number of masks with values that are no classes.
@@ -197,7 +197,7 @@ def _of_values(item: Finding, evidence: Evidence) -> Finding:
     if mapping:
         hint = f"`label_map={map_text(mapping)}`: all labels together hold as many values as there are classes"
         return dataclasses.replace(item, hint=hint, repair=map_setting(mapping))
-    outside = evidence.counts * spec.is_outside(np.arange(256))
+    outside = evidence.counts * spec.is_outside(np.arange(len(evidence.counts)))
     values, pixels = values_in(outside), int(outside.sum())
     if 0 < pixels < STRAY * evidence.counts.sum():  # few pixels are no class
         few = len(values) <= _MAX_MAPPED and not spec.mapping

@@ -476,7 +476,7 @@ _register(
         ),
         "label-not-gray-png": (
             "error",
-            "A stored label is not an 8-bit gray PNG, so TensorFlow would read colors, not indices.",
+            "A stored label is no gray PNG of the bits that dataset.yml means, so TensorFlow would read other values.",
             "build the records again with `overwrite=true`; palette and color masks then become class indices",
         ),
         "record-fields-wrong": (

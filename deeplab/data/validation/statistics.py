@@ -27,9 +27,9 @@ class SplitTotals:
     Attributes:
       images: pairs.
       unread: pairs of which image or label could not be read.
-      counts: pixels of each label value, int64 [256].
-      images_with: images in which each value occurs, int64 [256].
-      pixels_around: labeled pixels in those images, int64 [256].
+      counts: pixels of each label value, int64 [256], or [65536] of labels of 16 bits.
+      images_with: images in which each value occurs, int64 as long.
+      pixels_around: labeled pixels in those images, int64 as long.
       sizes: images of each (height, width).
       kinds: images of each kind.
       highest, widest: the largest height with its image, and the largest width.
@@ -49,6 +49,12 @@ class SplitTotals:
     label_digests: set[int] = field(default_factory=set)
     of_one_class: list[tuple[str, int]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, num_values: int) -> SplitTotals:
+        """Sums of nothing, for labels of so many values."""
+        counts, images_with, pixels_around = np.zeros((3, num_values), np.int64)
+        return cls(counts=counts, images_with=images_with, pixels_around=pixels_around)
+
     def add(self, pair: SeenPair, label_digest: int) -> None:
         """Adds one pair."""
         size, counts = pair.image.size, pair.label.counts
@@ -60,6 +66,7 @@ class SplitTotals:
             self.highest = max(self.highest, (size[0], pair.loaded.where), key=lambda item: item[0])
             self.widest = max(self.widest, (size[1], pair.loaded.where), key=lambda item: item[0])
         if counts is not None:
+            counts = np.pad(counts, (0, len(self.counts) - len(counts)))  # they differ where classes were merged
             present = counts > 0
             classes = [value for value in np.flatnonzero(present).tolist() if value != pair.spec.ignore_label]
             if len(classes) == 1:
@@ -107,7 +114,7 @@ class Summary:
 
     Attributes:
       subject, config: what was checked, and how.
-      counts: pixels of each label value over all splits, as the masks have them, int64 [256].
+      counts: pixels of each label value over all splits, as the masks have them, int64 [values].
       label_map: what these values must be replaced by, where that is certain.
       about_values: what is wrong with the values before they are taken for classes; None where nothing is.
       totals: sums by split, of label values after `label_map`.

@@ -20,6 +20,7 @@ from deeplab.data.bands import RGB, ImageBands, stretched
 from deeplab.data.containers import expanded, read_content
 from deeplab.data.dataset import Dataset
 from deeplab.data.images import encode_png, read_raster
+from deeplab.data.label_bits import usual_ignore_label
 from deeplab.data.labels import LabelSpec, read_mask
 from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.readers.source import Mask, Pair, Source
@@ -258,8 +259,12 @@ class RecordPair:
             return LoadedPair("", self.split, place, place, None, None, findings=[unusable])
         name = _text(values, records.FILENAME)
         where = f"{name} ({place})" if name else place
-        label = values.get(records.LABEL, b"")
+        label = records.label_of(values)
         met = [] if label else [finding("record-without-label", where, "has no label", split=self.split)]
+        bits = 8 if values.get(records.LABEL) else 16
+        if label.startswith(b"\x89PNG") and len(label) > 24 and (label[24] == 16) != (bits == 16):
+            text = f"its label has {label[24]} bits under the key of labels of {bits} bits"
+            met, label = [finding("label-not-gray-png", where, text, split=self.split)], b""
         fields = StatedFields(
             _text(values, records.IMAGE_FORMAT), _number(values, records.HEIGHT), _number(values, records.WIDTH)
         )
@@ -378,9 +383,10 @@ def _described(folder: pathlib.Path, dataset: str) -> tuple[Dataset | None, list
 
 
 def _classes(described: Dataset | None, num_classes: int | None) -> DatasetClasses:
-    ignore = described.ignore_label if described else 255
+    ignore = described.ignore_label if described else usual_ignore_label(num_classes)
     if described and num_classes in (None, described.num_classes):
         spec = LabelSpec(described.num_classes, ignore)
         drawn = bool(described.splits) and all(described.drawn.get(split) for split in described.splits)
         return DatasetClasses(described.num_classes, described.class_names, described.colors, spec, drawn)
-    return DatasetClasses(num_classes, (), (), LabelSpec(num_classes, ignore))
+    wide = described is not None and described.label_bits == 16
+    return DatasetClasses(num_classes, (), (), LabelSpec(num_classes, ignore, wide=wide))

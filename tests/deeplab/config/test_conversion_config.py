@@ -67,8 +67,8 @@ def test_splits_that_make_sense(settings):
 @pytest.mark.parametrize(
     ("group", "settings", "code", "field"),
     [
-        (LabelConfig, {"ignore_label": 256}, "out-of-range", "ignore_label"),
-        (LabelConfig, {"num_classes": 300}, "out-of-range", "num_classes"),
+        (LabelConfig, {"ignore_label": 65536}, "out-of-range", "ignore_label"),
+        (LabelConfig, {"num_classes": 65536}, "out-of-range", "num_classes"),
         (RecordConfig, {"num_shards": 0}, "out-of-range", "num_shards"),
         (RecordConfig, {"num_shards": 100_000}, "out-of-range", "num_shards"),
         (RecordConfig, {"num_workers": -1}, "out-of-range", "num_workers"),

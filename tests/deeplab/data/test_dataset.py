@@ -70,15 +70,17 @@ def test_bare_number_of_classes_gets_names():
     ("text", "field"),
     [
         ("classes: []", "classes"),
-        (f"classes: [{', '.join(f'a{n}' for n in range(257))}]", "classes"),
-        ("num_classes: 257", "num_classes"),
+        ("num_classes: 65536", "num_classes"),
         ("classes: [a, yes]", "classes[1]"),
         ("classes: [a, {name: b, color: [1, 2, 3]}]", "classes"),
         ("classes: [{name: a, color: [1, 2]}]", "classes[0].color"),
         ("classes: [{name: a, color: [1, 2, 256]}]", "classes[0].color"),
         ("classes: [{name: a, color: [1, 2, 3]}, b]", "classes"),
         ("classes: [a, b]\nnum_classes: 3", "num_classes"),
-        ("classes: [a, b]\nignore_label: 256", "ignore_label"),
+        ("classes: [a, b]\nignore_label: 65536", "ignore_label"),
+        ("classes: [a, b]\nlabel_format: png16", "label_format"),
+        ("num_classes: 257\nlabel_format: png", "label_format"),
+        ("classes: [a, b]\nignore_label: 256\nlabel_format: png", "label_format"),
         ("classes: [a, b]\nignore_lable: 255", "ignore_lable"),
         ("classes: [a, b]\nsplits: {train: many}", "splits.train"),
         ("classes: [a, b]\nsplits: {train: {images: 1, pixels: [1]}}", "splits.train.pixels"),
@@ -90,6 +92,24 @@ def test_malformed_files_name_the_field(text, field):
     with raises("invalid-descriptor", where="some/dataset.yml") as caught:
         parse(text, "some/dataset.yml")
     assert caught.value.value == field
+
+
+def test_more_classes_than_labels_can_hold(monkeypatch):
+    monkeypatch.setattr(datasets, "MAX_CLASSES", 2)
+    with raises("invalid-descriptor", where="a.yml") as caught:
+        parse("classes: [a, b, c]", "a.yml")
+    assert caught.value.value == "classes"
+
+
+def test_many_classes_have_labels_of_16_bits():
+    many = parse("num_classes: 300", "a.yml")
+    assert (many.ignore_label, many.label_bits, many.label_format) == (65535, 16, "png16")
+    assert "label_format: png16" in datasets.as_text(many)
+    assert parse(datasets.as_text(many), "b.yml") == dataclasses.replace(many, name=many.name)
+    few = parse("classes: [a, b]", "a.yml")
+    assert (few.ignore_label, few.label_bits, few.label_format) == (255, 8, "png")
+    assert parse("num_classes: 300\nignore_label: 255", "a.yml").ignore_label == 255
+    assert parse("classes: [a, b]\nignore_label: 256", "a.yml").label_bits == 16
 
 
 @pytest.mark.parametrize("text", ["classes: [a, b\n", "- a\n", "", "a: " + "[" * 1000, "a: 1\na: 2"])

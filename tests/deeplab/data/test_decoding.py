@@ -9,7 +9,7 @@ from PIL import Image
 from support.errors import raises
 
 from deeplab.data import decoding, records
-from deeplab.data.labels import LabelSpec
+from deeplab.data.labels import LabelSpec, encode_label
 from deeplab.utils.errors import UserError
 
 HEIGHT, WIDTH = 71, 93  # odd, and no multiple of a JPEG's 8 or 16 pixels
@@ -155,6 +155,33 @@ def test_labels_that_tensorflow_would_misread(label):
 
 def test_no_label():
     assert error_of(decode_label(b"")).code == "missing-label"
+
+
+MANY = np.array([[0, 255, 299, 65535]], np.uint16)
+
+
+def many(label, key, num_classes=300, ignore=65535):
+    record = {records.IMAGE: b"", records.LABEL: b"", records.LABEL_16: b"", records.FILENAME: b"a.jpg", key: label}
+    spec = LabelSpec(num_classes, ignore)
+    return lambda: decoding.decode_label({name: tf.constant(value) for name, value in record.items()}, (1, 4), spec)
+
+
+def test_labels_of_16_bits():
+    label = tf.function(many(encode_label(MANY), records.LABEL_16))()
+    assert label.dtype == tf.uint16 and label.numpy().tolist() == MANY.tolist()
+    report = error_of(many(encode_label(MANY), records.LABEL_16, num_classes=299))
+    assert (report.code, report.where, report.value) == ("label-out-of-range", "a.jpg", [299])
+
+
+def test_bits_that_the_dataset_does_not_mean():
+    eight = encode_label(MANY.astype(np.uint8))
+    assert error_of(many(b"", records.LABEL)).code == "missing-label"
+    for bytes_of, key, classes in ((eight, records.LABEL, 300), (encode_label(MANY), records.LABEL_16, 3)):
+        report = error_of(many(bytes_of, key, classes, 65535 if classes == 300 else 255))
+        assert (report.code, report.where) == ("wrong-dtype", "a.jpg")
+    for bytes_of, key, classes in ((eight, records.LABEL_16, 300), (encode_label(MANY), records.LABEL, 3)):
+        report = error_of(many(bytes_of, key, classes, 65535 if classes == 300 else 255))
+        assert (report.code, report.where) == ("not-a-mask", "a.jpg")
 
 
 def test_label_of_another_size():

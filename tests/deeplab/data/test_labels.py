@@ -304,9 +304,61 @@ def test_bad_values_can_be_ignored():
 def test_label_map_text():
     assert parse_label_map(" 255:1, 11:255,") == {255: 1, 11: 255}
     assert spread_map([0, 150, 250]) == "150:1,250:2"
-    for bad in ("255", "a:1", "1:256", "65536:1", "-1:0", "1:2,1:3", "9" * 5000 + ":1"):
+    for bad in ("255", "a:1", "1:65536", "65536:1", "-1:0", "1:2,1:3", "9" * 5000 + ":1"):
         with raises("invalid-label-map", field="label_map"):
             parse_label_map(bad)
+
+
+MANY = np.array([[0, 255, 256], [299, 65535, 44]], np.uint16)  # 300 classes; 299 % 256 = 43, 300 % 256 = 44
+
+
+def test_labels_of_many_classes_have_16_bits():
+    spec = LabelSpec(300, 65535)
+    for data in (labels.encode_label(MANY), encoded(Image.fromarray(MANY)), encoded(Image.fromarray(MANY), "TIFF")):
+        decoded = labels.decode_label(data, "a.png", spec)
+        assert decoded.label.dtype == np.uint16 and len(decoded.counts) == 65536
+        np.testing.assert_array_equal(decoded.label, MANY)
+        np.testing.assert_array_equal(tf.io.decode_png(decoded.gray_png, dtype=tf.uint16)[..., 0], MANY)
+        assert decoded.counts[[0, 43, 44, 255, 256, 299, 65535]].tolist() == [1, 0, 1, 1, 1, 1, 1]
+    small = labels.decode_label(labels.encode_label(LABEL), "b.png", spec)  # 8 bits are enough for this file, but all
+    assert small.label.dtype == np.uint16 and small.label.tolist() == LABEL.tolist()  # labels of a dataset have 16
+    np.testing.assert_array_equal(tf.io.decode_png(small.gray_png, dtype=tf.uint16)[..., 0], LABEL)
+
+
+def test_values_outside_many_classes_are_refused():
+    with raises("label-out-of-range", where="a.png") as caught:
+        labels.to_label(MANY, "a.png", LabelSpec(299, 65535))
+    assert caught.value.value == [299]
+    label, counts = labels.to_label(MANY, "a.png", LabelSpec(299, 65535, ignore_bad=True))
+    assert label[1, 0] == 65535 and counts[65535] == 2 and counts[299] == 0
+    with raises("label-out-of-range") as caught:  # few classes: not 299 - 256
+        labels.to_label(MANY, "a.png", LabelSpec(45, 255))
+    assert caught.value.value == [256, 299, 65535]
+    with raises("label-out-of-range"):
+        labels.to_label(np.array([[0, 1]], np.uint8), "a.png", LabelSpec(2, mapping={1: 256}))
+
+
+def test_8_bit_values_are_mapped_beyond_them():
+    label, counts = labels.to_label(
+        np.array([[0, 255]], np.uint8), "a.png", LabelSpec(300, 65535, mapping={255: 65535})
+    )
+    assert label.tolist() == [[0, 65535]] and counts[[0, 65535]].tolist() == [1, 1]
+
+
+def test_masks_of_16_bits_are_gray_png(tmp_path):
+    write_index_png(tmp_path / "a.png", MANY, [(1, 2, 3)] * 300)
+    image = Image.open(tmp_path / "a.png")
+    assert image.mode == "I;16"
+    np.testing.assert_array_equal(np.asarray(image), MANY)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png", LabelSpec(300, 65535)), MANY)
+
+
+def test_counts_are_added():
+    eight, sixteen = np.ones(256, np.int64), np.ones(65536, np.int64)
+    assert labels.add_counts(eight, eight.copy()) is eight and eight.sum() == 512
+    total = labels.add_counts(eight, sixteen)
+    assert len(total) == 65536 and total[:257].tolist() == [3] * 256 + [1] and sixteen[0] == 1
+    assert labels.add_counts(sixteen, eight) is sixteen and sixteen[0] == 3
 
 
 def test_counting_large_values_and_small():

@@ -40,6 +40,16 @@ def test_keys_of_an_example():
     }
 
 
+def test_labels_of_16_bits_have_a_key_of_their_own():
+    data = records.encode_example(b"image", "png", "a", 3, 4, b"label", label_bits=16)
+    features = tf.train.Example.FromString(data).features.feature
+    assert features["image/segmentation/class/encoded_uint16"].bytes_list.value == [b"label"]
+    assert "image/segmentation/class/encoded" not in features  # where older readers would take high bytes for classes
+    assert features["image/segmentation/class/format"].bytes_list.value == [b"png"]
+    assert records.label_of(records.parse_example(data)) == b"label"
+    assert records.label_of(records.parse_example(example())) == b"label" and records.label_of({}) == b""
+
+
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 2**31, 2**63 - 1])
 @pytest.mark.parametrize("image", [b"", bytes(range(256)) * 70])
 def test_examples_have_the_bytes_of_tensorflows_deterministic_serialization(number, image):

@@ -63,11 +63,40 @@ def test_classes_of_shapes_are_merged_by_name():
 
 
 def test_more_shape_classes_than_labels_hold_can_be_merged():
-    many = Source(PAIRS, ("background", *(f"class {number}" for number in range(300))), drawn=True)
+    many = Source(PAIRS, ("background", *(f"class {number}" for number in range(65535))), drawn=True)
     with raises("too-many-classes"):
         classes_from(LabelConfig(), many)
     found = merged("seven=class 7,background=*", many)
-    assert found.names == ("background", "seven") and found.painter.value("class 299", "") == 0
+    assert found.names == ("background", "seven") and found.painter.value("class 65534", "") == 0
+
+
+def test_many_classes_have_labels_of_16_bits(capsys):
+    names = ("background", *(f"class {number}" for number in range(1, 300)))
+    found = classes_from(LabelConfig(), Source(PAIRS, names, drawn=True))
+    assert (found.num_classes, found.rule.bits, found.rule.ignore_label) == (300, 16, 65535)
+    assert found.painter.value("class 299", "a.json") == 299 and found.painter.value("void", "a.json") == 65535
+    assert "65535" in capsys.readouterr().err
+    assert classes_from(LabelConfig(ignore_label=0), Source(PAIRS, names)).rule.ignore_label == 0
+    described = Dataset("", tuple(map(str, range(300))), ignore_label=255)  # states that class 255 is ignored
+    assert classes_from(LabelConfig(), Source(PAIRS), described).rule.ignore_label == 255
+    assert classes_from(LabelConfig(num_classes=300), Source(PAIRS)).rule.ignore_label == 65535
+
+
+def test_few_of_many_classes_have_labels_of_8_bits():
+    names = ("background", *(f"class {number}" for number in range(1, 300)))
+    found = merged("high=class 299|class 298,background=*", Source(PAIRS, names))
+    assert (found.rule.bits, found.rule.ignore_label, found.rule.before.bits) == (8, 255, 16)
+    label, counts = to_label(np.array([[0, 299, 298, 255, 65535]], np.uint16), "a.png", found.rule)
+    assert label.dtype == np.uint8 and label.tolist() == [[0, 1, 1, 0, 255]]
+    assert len(counts) == 256 and counts[[0, 1, 255]].tolist() == [2, 2, 1]
+
+
+def test_many_classes_stay_many_after_merging():
+    names = ("background", *(f"class {number}" for number in range(1, 400)))
+    found = merged("two=class 398|class 399,*", Source(PAIRS, names))
+    label, counts = to_label(np.array([[0, 397, 398, 399, 65535]], np.uint16), "a.png", found.rule)
+    assert found.num_classes == 399 and label.dtype == np.uint16
+    assert label.tolist() == [[0, found.names.index("class 397"), 1, 1, 65535]] and len(counts) == 65536
 
 
 def test_classes_of_mask_files_are_merged_after_they_were_checked():
@@ -127,10 +156,10 @@ def test_records_of_other_names_are_not_mixed():
 
 
 def test_more_classes_than_labels_can_hold():
-    names = ",".join(f"class {index}" for index in range(257))
+    names = ",".join(f"class {index}" for index in range(65536))
     with raises("too-many-classes", "class_names") as caught:
         classes_from(LabelConfig(class_names=names), Source({"train": []}))
-    assert caught.value.value == 257
+    assert caught.value.value == 65536
 
 
 def test_made_up_names_contradict_nothing():

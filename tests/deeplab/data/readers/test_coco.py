@@ -502,11 +502,16 @@ def test_categories_of_two_files_must_agree(folder):
     assert caught.value.value == "bus" and "'car'" in caught.value.rule
 
 
-def test_more_classes_than_labels_hold_are_refused(folder):
-    many = [{"id": number, "name": f"class {number}"} for number in range(300)]
-    with raises("too-many-classes") as caught:
-        classes_from(LabelConfig(), read(folder, content(categories=many)))
-    assert caught.value.value == 301
+def test_more_classes_than_8_bits_hold_are_drawn_with_16(folder):
+    many = [{"id": number, "name": f"class {number}"} for number in range(1, 301)]
+    regions = annotation([SQUARE], category=300), annotation([[4, 0, 6, 0, 6, 5, 4, 5]], category=255, number=2)
+    bitmap = annotation({"size": [5, 6], "counts": [0, 1, 29]}, category=299, number=3)  # the first pixel
+    source = read(folder, content(*regions, bitmap, categories=many))
+    classes = classes_from(LabelConfig(), source)
+    assert (classes.num_classes, classes.rule.ignore_label) == (301, 65535)
+    label = next(iter(source.pairs())).mask.draw(classes.painter, 5, 6)
+    assert label.dtype == np.uint16 and np.unique(label).tolist() == [0, 255, 299, 300]
+    assert (label[2, 2], label[2, 5], label[0, 0]) == (300, 255, 299)
 
 
 @pytest.mark.parametrize(
