@@ -4,7 +4,8 @@ The classifier's last 1x1 convolution is left out, as in every DeepLab: the feat
 channels.
 
 The `_prepadded` variants are those of the DeepLabs in PyTorch whose blocks add zeros before the expansion, so that
-batch norm turns them into other values, and whose decoder takes a block's output.
+batch norm turns them into other values, and whose decoder takes a block's output. `mobilenet_v2_same` is that of a
+DeepLab in Keras: padded by TensorFlow's rule at any size, with such a decoder; it shares the names of `mobilenet_v2`.
 """
 
 from __future__ import annotations
@@ -45,19 +46,22 @@ class Layout(NamedTuple):
       scope: start of the variables' names.
       prepadded: zeros are added before a block's expansion; otherwise by its depthwise convolution.
       stem_padding: of the first convolution; None = as of the others.
+      padding: of the strided depthwise convolutions; None = by the options.
       decoder: output stride -> end point that a decoder takes.
     """
 
     scope: str
     prepadded: bool = False
     stem_padding: str | None = None
+    padding: str | None = None
     decoder: dict[int, str] = DECODER_END_POINTS
 
 
 LAYOUTS = {
     "mobilenet_v2": Layout("MobilenetV2"),
-    "mobilenet_v2_prepadded": Layout("MobilenetV2Prepadded", True, "fixed", BLOCK_OUTPUTS),
-    "mobilenet_v2_prepadded_valid": Layout("MobilenetV2PrepaddedValid", True, "valid", BLOCK_OUTPUTS),
+    "mobilenet_v2_same": Layout("MobilenetV2", False, "same", "same", BLOCK_OUTPUTS),
+    "mobilenet_v2_prepadded": Layout("MobilenetV2Prepadded", True, "fixed", decoder=BLOCK_OUTPUTS),
+    "mobilenet_v2_prepadded_valid": Layout("MobilenetV2PrepaddedValid", True, "valid", decoder=BLOCK_OUTPUTS),
 }
 
 
@@ -87,7 +91,7 @@ def build(layout: Layout, image, options: Options) -> Features:
         stride, rate = plan.next(nominal_stride, is_first)
         scope = f"{layout.scope}/expanded_conv" + (f"_{index}" if index else "")
         layer = f"layer_{index + 2}"
-        padding = "before expansion" if layout.prepadded else options.padding
+        padding = "before expansion" if layout.prepadded else layout.padding or options.padding
         usual = make_divisible(net.shape[-1] * expansion, 8) if expansion > 1 else None
         expanded = given[index - 1] if given and index else usual
         channels = _channels(channels, options)
@@ -157,6 +161,6 @@ for _name, _layout in LAYOUTS.items():
             _layout.scope,
             batch_norm_decay=BATCH_NORM_DECAY,
             dilations=DILATIONS,
-            quantizable=not _layout.prepadded,
+            quantizable=_layout.decoder is DECODER_END_POINTS,
         )
     )

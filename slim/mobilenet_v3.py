@@ -1,7 +1,9 @@
 """MobileNetV3: searched inverted residuals with gates and hard-swish (Howard et al. 2019, arXiv:1905.02244).
 
 `mobilenet_v3_large` and `mobilenet_v3_small` are tables 1 and 2 of the paper up to the last 1x1 convolution before
-pooling. The `_seg` variants halve the channels of the last stage (section 6.4, "RF2").
+pooling. The `_seg` variants halve the channels of the last stage (section 6.4, "RF2"). The `_same` variants are those
+of a DeepLab in Keras: padded by TensorFlow's rule at any size, without the last 1x1 convolution, and with a decoder
+that takes a block's output.
 """
 
 from __future__ import annotations
@@ -98,10 +100,12 @@ SMALL_SEG_LAST = 288
 # Output stride -> end point that a decoder takes.
 LARGE_DECODER = {4: "layer_4/depthwise_output", 8: "layer_7/depthwise_output", 16: "layer_13/depthwise_output"}
 SMALL_DECODER = {4: "layer_2/depthwise_output", 8: "layer_4/depthwise_output", 16: "layer_9/depthwise_output"}
+LARGE_OUTPUTS = {4: "layer_4", 8: "layer_7", 16: "layer_13"}
+SMALL_OUTPUTS = {4: "layer_2", 8: "layer_4", 16: "layer_9"}
 
 
 def build(
-    blocks: Sequence[InvertedResidual], last_channels: int, decoder: dict[int, str], image, options: Options
+    blocks: Sequence[InvertedResidual], last_channels: int | None, decoder: dict[int, str], image, options: Options
 ) -> Features:
     """MobileNetV3's features of an image [B, H, W, C] in -1..1."""
     return build_blocks(image, options, SCOPE, STEM_CHANNELS, "hard_swish", blocks, last_channels, decoder)
@@ -114,15 +118,19 @@ def build_blocks(
     stem_channels: int,
     activation: str,
     blocks: Sequence[InvertedResidual],
-    last_channels: int,
+    last_channels: int | None,
     decoder: dict[int, str],
 ) -> Features:
-    """A 3x3 stem, the blocks, and a last 1x1 convolution; `activation` is that of the first and the last."""
+    """A 3x3 stem, the blocks, and a last 1x1 convolution; `activation` is that of the first and the last.
+
+    With None for `last_channels` there is no last convolution, and TensorFlow's padding whatever the options say.
+    """
+    padding = options.padding if last_channels else "same"
     norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
     unit = partial(conv_unit, norm=norm, activation=activation, initializer=TRUNCATED_NORMAL(stddev=0.09))
     plan = AtrousPlan(options.output_stride, options.dilation)
     stride, _ = plan.next(2)
-    net = unit(image, f"{scope}/Conv", _channels(stem_channels, options), 3, stride=stride, padding=options.padding)
+    net = unit(image, f"{scope}/Conv", _channels(stem_channels, options), 3, stride=stride, padding=padding)
     end_points = {"layer_1": net}
     nominal = stem_channels
     for index, block in enumerate(blocks):
@@ -131,10 +139,11 @@ def build_blocks(
         expanded = make_divisible(net.shape[-1] * (block.expanded / nominal), 8)
         scaled = block._replace(expanded=expanded, channels=_channels(block.channels, options), stride=stride)
         name = f"{scope}/expanded_conv" + (f"_{index}" if index else "")
-        net = inverted_residual(net, name, f"layer_{index + 2}", end_points, scaled, rate, norm, options.padding)
+        net = inverted_residual(net, name, f"layer_{index + 2}", end_points, scaled, rate, norm, padding)
         nominal = block.channels
-    net = unit(net, f"{scope}/Conv_1", _channels(last_channels, options))
-    end_points[f"layer_{len(blocks) + 2}"] = net
+    if last_channels:
+        net = unit(net, f"{scope}/Conv_1", _channels(last_channels, options))
+        end_points[f"layer_{len(blocks) + 2}"] = net
     return Features(net, {stride: end_points[name] for stride, name in decoder.items()}, end_points)
 
 
@@ -198,6 +207,8 @@ for _name, _blocks, _last, _decoder in (
     ("mobilenet_v3_large_seg", LARGE_SEG, LARGE_SEG_LAST, LARGE_DECODER),
     ("mobilenet_v3_small", SMALL, SMALL_LAST, SMALL_DECODER),
     ("mobilenet_v3_small_seg", SMALL_SEG, SMALL_SEG_LAST, SMALL_DECODER),
+    ("mobilenet_v3_large_same", LARGE, None, LARGE_OUTPUTS),
+    ("mobilenet_v3_small_same", SMALL, None, SMALL_OUTPUTS),
 ):
     register(
         Backbone(

@@ -4,7 +4,8 @@ As in TF-slim, a block's stride sits in its last unit, on the 3x3 convolution. T
 convolutions in place of the 7x7 one (Szegedy et al. 2016, arXiv:1512.00567, section 2) and share the others' names.
 
 The `resnet_v1_5` variants are those of PyTorch: the stride sits in a block's first unit (Gross and Wilber 2016,
-"Training and investigating residual nets"), and a decoder takes a block's output.
+"Training and investigating residual nets"), and a decoder takes a block's output. `resnet_v1_caffe_50` is that of the
+paper's authors and of a DeepLab in Keras: the stride is in the first unit as well, but on its first 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Variant(NamedTuple):
       bottleneck: 1x1, 3x3, 1x1 units rather than two 3x3 convolutions.
       stem: channels of the three 3x3 convolutions, or none for the 7x7 one.
       stride_first: the stride of a block is in its first unit.
+      stride_on_1x1: and there on the first convolution.
     """
 
     scope: str
@@ -41,6 +43,7 @@ class Variant(NamedTuple):
     bottleneck: bool
     stem: tuple[int, ...] = ()
     stride_first: bool = False
+    stride_on_1x1: bool = False
 
 
 VARIANTS = {
@@ -52,6 +55,7 @@ VARIANTS = {
     "resnet_v1_101_beta": Variant("resnet_v1_101", (3, 4, 23, 3), bottleneck=True, stem=BETA_STEM_CHANNELS),
     "resnet_v1_5_50": Variant("resnet_v1_5_50", (3, 4, 6, 3), bottleneck=True, stride_first=True),
     "resnet_v1_5_101": Variant("resnet_v1_5_101", (3, 4, 23, 3), bottleneck=True, stride_first=True),
+    "resnet_v1_caffe_50": Variant("resnet_v1_caffe_50", (3, 4, 6, 3), True, stride_first=True, stride_on_1x1=True),
 }
 
 
@@ -81,7 +85,7 @@ def build(name: str, image, options: Options) -> Features:
             strided_unit = 1 if variant.stride_first else units
             stride, rate = plan.next(block_stride if unit == strided_unit else 1, first_of_stage=unit == 1)
             rate *= last_rates[unit - 1] if block == len(strides) else 1
-            make = bottleneck if variant.bottleneck else lite_bottleneck
+            make = partial(bottleneck, stride_on_1x1=variant.stride_on_1x1) if variant.bottleneck else lite_bottleneck
             scope = f"block{block}/unit_{unit}"
             net = make(net, variant.scope, scope, 64 * 2 ** (block - 1), stride, rate, norm, end_points)
     return Features(net, _low_level(variant, end_points), end_points)
@@ -103,13 +107,27 @@ def _stem(net, variant: Variant, norm: Norm):
     return net
 
 
-def bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int, norm: Norm, end_points: dict):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut (figure 5, right): [B, H, W, C] -> [B, H/s, W/s, 4 width]."""
+def bottleneck(
+    inputs,
+    root: str,
+    scope: str,
+    width: int,
+    stride: int,
+    rate: int,
+    norm: Norm,
+    end_points: dict,
+    stride_on_1x1: bool = False,
+):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (figure 5, right): [B, H, W, C] -> [B, H/s, W/s, 4 width].
+
+    The stride is that of the 3x3 convolution, or of the one before it.
+    """
+    strides = (stride, 1) if stride_on_1x1 else (1, stride)
     module = f"{scope}/bottleneck_v1"
     unit = partial(conv_unit, norm=norm, initializer=initializer())
     channels = BOTTLENECK_EXPANSION * width
-    residual = unit(inputs, f"{root}/{module}/conv1", width)
-    residual = unit(residual, f"{root}/{module}/conv2", width, 3, stride=stride, rate=rate, padding="fixed")
+    residual = unit(inputs, f"{root}/{module}/conv1", width, stride=strides[0])
+    residual = unit(residual, f"{root}/{module}/conv2", width, 3, stride=strides[1], rate=rate, padding="fixed")
     residual = unit(residual, f"{root}/{module}/conv3", channels, activation=None)
     end_points[f"{module}/conv3"] = residual
     end_points[module] = ops.relu(_shortcut(inputs, f"{root}/{module}", channels, stride, norm) + residual)
@@ -158,7 +176,7 @@ for _name, _variant in VARIANTS.items():
             _name,
             partial(build, _name),
             _variant.scope,
-            subtract_imagenet_mean=not _variant.stem,
+            subtract_imagenet_mean=not (_variant.stem or _variant.stride_on_1x1),
             batch_norm_decay=BATCH_NORM_DECAY,
             dilations=DILATIONS,
             # The reference pads for this backbone with gray, although it subtracts the ImageNet mean; published

@@ -5,6 +5,8 @@ Separable convolutions with stride stand for max pooling, and batch norm follows
 
 `xception_65_preactivated` is that of a DeepLab in PyTorch: shortcuts take the activated input as well, the last block
 activates before each separable convolution, as all others do, and a decoder takes the first block's output.
+`xception_65_same` is that of a DeepLab in Keras: its first convolution pads by TensorFlow's rule at any size;
+it shares the names of `xception_65`.
 """
 
 from __future__ import annotations
@@ -50,10 +52,16 @@ DEEP_ENTRY = (
     XceptionBlock("entry_flow/block5", (728, 728, 728), "conv", 1, 2),
 )
 PREACTIVATED = "xception_65_preactivated"
+SAME_STEM = "xception_65_same"
 EXIT = (
     XceptionBlock("exit_flow/block1", (728, 1024, 1024), "conv", 1, 2),
     XceptionBlock("exit_flow/block2", (1536, 1536, 2048), "none", 1, 1),
 )
+
+
+def _scope(variant: str) -> str:
+    """Start of a variant's variable names."""
+    return variant.removesuffix("_same")
 
 
 def _middle(units: int) -> tuple[XceptionBlock]:
@@ -66,6 +74,7 @@ VARIANTS = {
     "xception_65": SHALLOW_ENTRY + _middle(16) + EXIT,
     "xception_71": DEEP_ENTRY + _middle(16) + EXIT,
     PREACTIVATED: SHALLOW_ENTRY + _middle(16) + EXIT,
+    SAME_STEM: SHALLOW_ENTRY + _middle(16) + EXIT,
 }
 
 # Output stride -> block whose second convolution a decoder takes.
@@ -90,7 +99,7 @@ def build(variant: str, image, options: Options) -> Features:
         for unit in range(1, block.units + 1):
             stride, rate = plan.next(block.stride)
             scope = f"{block.scope}/unit_{unit}/xception_module"
-            module = Module(variant, scope, norm, options.bounded_activation, variant == PREACTIVATED)
+            module = Module(_scope(variant), scope, norm, options.bounded_activation, variant == PREACTIVATED)
             net = module(net, block, stride, tuple(rate * unit_rate for unit_rate in unit_rates), end_points)
     if variant == PREACTIVATED:
         relu = ACTIVATIONS["relu6" if options.bounded_activation else "relu"]
@@ -110,11 +119,11 @@ def _stem(net, variant: str, plan: AtrousPlan, norm: Norm, bounded: bool):
         stride, _ = plan.next(2 if index == 1 else 1)
         net = conv_unit(
             net,
-            f"{variant}/entry_flow/conv1_{index}",
+            f"{_scope(variant)}/entry_flow/conv1_{index}",
             channels,
             3,
             stride=stride,
-            padding="fixed",
+            padding="same" if variant == SAME_STEM else "fixed",
             norm=norm,
             activation=activation,
             initializer=TRUNCATED_NORMAL(stddev=0.09),
@@ -126,13 +135,13 @@ class Module(NamedTuple):
     """One unit: three separable convolutions and a shortcut.
 
     Attributes:
-      variant, scope: together the start of its variables' names.
+      root, scope: together the start of its variables' names.
       norm: batch norm.
       bounded: ReLU6 and clipping instead of ReLU.
       preactivated: the shortcut takes the activated input, and no block activates inside.
     """
 
-    variant: str
+    root: str
     scope: str
     norm: Norm
     bounded: bool
@@ -160,7 +169,7 @@ class Module(NamedTuple):
         settings: dict = {"norm": self.norm, "initializer": TRUNCATED_NORMAL(stddev=0.09)}
         settings["activation"] = relu if activate_inside else linear
         padding = "same" if self.bounded else "fixed"  # as in the reference; they differ for even sizes
-        scope = f"{self.variant}/{self.scope}/{name}"
+        scope = f"{self.root}/{self.scope}/{name}"
         net = depthwise_unit(net, f"{scope}_depthwise", stride=stride, rate=rate, padding=padding, **settings)
         return conv_unit(net, f"{scope}_pointwise", channels, **settings)
 
@@ -171,7 +180,7 @@ class Module(NamedTuple):
         if block.shortcut == "conv":
             shortcut = conv_unit(
                 inputs,
-                f"{self.variant}/{self.scope}/shortcut",
+                f"{self.root}/{self.scope}/shortcut",
                 block.channels[-1],
                 stride=stride,
                 norm=self.norm,
@@ -185,4 +194,4 @@ class Module(NamedTuple):
 
 
 for _variant in VARIANTS:
-    register(Backbone(_variant, partial(build, _variant), _variant, batch_norm_decay=BATCH_NORM_DECAY))
+    register(Backbone(_variant, partial(build, _variant), _scope(_variant), batch_norm_decay=BATCH_NORM_DECAY))

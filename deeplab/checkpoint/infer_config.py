@@ -36,7 +36,7 @@ _VARIANTS = {
     "pnasnet": "nas_pnasnet",
     "hnasnet": "nas_hnasnet",
 }
-_SAME_NAME = re.compile(r"xception_\d+(_preactivated)?|resnet_v[12]_(5_)?\d+|drn_d_\d+")
+_SAME_NAME = re.compile(r"xception_\d+(_preactivated)?|resnet_v[12]_(5_|caffe_)?\d+|drn_d_\d+")
 _STEMS = ("Conv", "entry_flow/conv1_1", "conv0", "conv1", "conv1_1")
 # Channels of the low-level features at stride 8, where the published MobileNetV3 models have their decoder.
 _STRIDE_8_CHANNELS = {
@@ -155,6 +155,9 @@ def _variant(scope: str | None, shapes: Shapes) -> str | None:
         return _mobilenet_v3(shapes)
     if f"{scope}/conv1_3/weights" in shapes:
         return f"{scope}_beta"  # three 3x3 convolutions in place of ResNet's 7x7
+    projected = _width_in(shapes, "decoder/feature_projection0/weights")
+    if scope == "MobilenetV2" and projected == _width(shapes, "MobilenetV2/expanded_conv_2/project/weights", 0) > 0:
+        return "mobilenet_v2_same"  # the decoder takes a block's output
     return f"keras:{scope}" if _is_of_keras(scope) else _VARIANTS.get(scope, scope)
 
 
@@ -166,9 +169,12 @@ def _is_of_keras(scope: str) -> bool:
 
 
 def _mobilenet_v3(shapes: Shapes) -> str:
-    """Large or small by the number of blocks; `_seg` where the last stage has been halved."""
+    """Large or small by the number of blocks; `_seg` where the last stage has been halved, `_same` without `Conv_1`."""
     size, before = ("large", 11) if "MobilenetV3/expanded_conv_11/project/weights" in shapes else ("small", 7)
-    last = shapes.get("MobilenetV3/Conv_1/weights", (1, 1, 0, 0))[2]
+    has_all_blocks = f"MobilenetV3/expanded_conv_{14 if size == 'large' else 10}/project/weights" in shapes
+    if has_all_blocks and "MobilenetV3/Conv_1/weights" not in shapes:
+        return f"mobilenet_v3_{size}_same"
+    last = _width_in(shapes, "MobilenetV3/Conv_1/weights")
     is_whole = last > _width(shapes, f"MobilenetV3/expanded_conv_{before}/project/weights", last)
     return f"mobilenet_v3_{size}" + ("" if is_whole else "_seg")
 
@@ -287,6 +293,11 @@ def _image_classes(scope: str | None, shapes: Shapes) -> int | None:
 def _width(shapes: Shapes, name: str, otherwise: int) -> int:
     """Output channels of a kernel."""
     return shapes[name][-1] if name in shapes else otherwise
+
+
+def _width_in(shapes: Shapes, name: str) -> int:
+    """Input channels of a kernel; 0 where there is none."""
+    return shapes[name][2] if len(shapes.get(name, ())) == 4 else 0
 
 
 # ---- a checkpoint without config.yml -----------------------------------------------------------------

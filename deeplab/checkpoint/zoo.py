@@ -141,8 +141,11 @@ def imagenet_weights(config: ModelConfig) -> str | Mapping[str, Any]:
             raise UserError("download-failed", str(problem), field="model_variant", value=variant) from problem
     trained = [entry for entry in entries().values() if entry.trained_on == "ImageNet"]
     fitting = _of_backbone(trained, variant, config.depth_multiplier)
-    # The first 12 of the 15 blocks (8 of 11 of the small one) are the same; the halved ones start from scratch.
-    fitting = fitting or _of_backbone(trained, variant.removesuffix("_seg"), config.depth_multiplier)
+    # `_seg`: the first 12 of 15 blocks (8 of 11 of the small one) are the same; the halved ones start from scratch.
+    # `_same`: all blocks are the same.
+    fitting = fitting or _of_backbone(
+        trained, variant.removesuffix("_seg").removesuffix("_same"), config.depth_multiplier
+    )
     if not fitting:
         names = ", ".join(dict.fromkeys(entry.flags["model_variant"] for entry in trained))
         rule = f"no ImageNet weights are published for {variant} with depth multiplier {config.depth_multiplier:g}"

@@ -5,9 +5,10 @@ Run it from this repository's root where those projects can be imported; it adds
     python tests/golden/make_foreign_logits.py --sources=DIR torchvision_resnet50 vainf_deeplabv3plus_resnet50 ...
 
 DIR holds checkouts of VainF/DeepLabV3Plus-Pytorch (4e1087d), jfzhang95/pytorch-deeplab-xception (9135e10),
-bonlime/keras-deeplab-v3-plus and david8862/tf-keras-deeplabv3p-model-set (80b77d9). Networks get the weights of
+bonlime/keras-deeplab-v3-plus and david8862/tf-keras-deeplabv3p-model-set (80b77d9, which needs tf_keras,
+keras_applications and TF_USE_LEGACY_KERAS=1). Networks get the weights of
 `tests/support/foreign_weights.py`; images are normalized as in each project. Stored: names and shapes of the tensors,
-and the logits at nine pixels.
+the layers' dilation rates where a file has them, and the logits at nine pixels.
 """
 
 import argparse
@@ -22,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 from tests.support.foreign_weights import GOLDEN, goldens, image, pixels, value
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-ANY_SIZE, ALIGNED_SIZE = (40, 52), (49, 65)
+ANY_SIZE, ALIGNED_SIZE, EVEN_SIZE = (40, 52), (49, 65), (64, 96)
 
 
 def run_torch(model, size, mean=IMAGENET[0], std=IMAGENET[1], output=lambda found: found):
@@ -134,7 +135,37 @@ def bonlime(sources, backbone):
     return run_keras(names["Deeplabv3"](None, input_shape=(*ALIGNED_SIZE, 3), backbone=backbone), ALIGNED_SIZE)
 
 
+def david8862(sources, kind, output_stride=16):
+    """The model before its softmax, built for one size as its training does, without weights from the internet."""
+    import functools
+
+    import tensorflow as tf
+
+    sys.path.insert(0, str(sources / "david8862+tf-keras-deeplabv3p-model-set"))
+    from deeplabv3p import model as project
+
+    project.deeplab_model_map[kind] = functools.partial(project.deeplab_model_map[kind], weights=None)
+    whole = project.get_deeplabv3p_model(kind, 21, EVEN_SIZE, output_stride, training=False)
+    weights = {
+        f"{layer.name}/{each.name.rpartition('/')[2][:-2]}": each for layer in whole.layers for each in layer.weights
+    }
+    for name, each in weights.items():
+        each.assign(value(name, tuple(each.shape)))
+    model = tf.keras.Model(whole.input, whole.layers[-2].output)
+    logits = model(image(*EVEN_SIZE)[np.newaxis].astype(np.float32) / 127.5 - 1, training=False)
+    dilated = {layer.name: int(layer.dilation_rate[0]) for layer in whole.layers if hasattr(layer, "dilation_rate")}
+    return {name: list(each.shape) for name, each in weights.items()}, np.asarray(logits)[0], dilated
+
+
 NETWORKS = {
+    "david8862_mobilenetv2": lambda sources: david8862(sources, "mobilenetv2"),
+    "david8862_mobilenetv2_lite": lambda sources: david8862(sources, "mobilenetv2_lite"),
+    "david8862_mobilenetv3large": lambda sources: david8862(sources, "mobilenetv3large"),
+    "david8862_mobilenetv3large_lite_os8": lambda sources: david8862(sources, "mobilenetv3large_lite", 8),
+    "david8862_mobilenetv3small": lambda sources: david8862(sources, "mobilenetv3small"),
+    "david8862_mobilenetv3small_lite": lambda sources: david8862(sources, "mobilenetv3small_lite"),
+    "david8862_xception": lambda sources: david8862(sources, "xception"),
+    "david8862_resnet50_os8": lambda sources: david8862(sources, "resnet50", 8),
     "bonlime_xception": lambda sources: bonlime(sources, "xception"),
     "bonlime_mobilenetv2": lambda sources: bonlime(sources, "mobilenetv2"),
     "torchvision_resnet50": lambda _: torchvision("deeplabv3_resnet50", aux_loss=True),
@@ -157,10 +188,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", choices=NETWORKS)
     arguments = parser.parse_args()
     for name in arguments.networks:
-        shapes, logits = NETWORKS[name](arguments.sources)
+        shapes, logits, *dilated = NETWORKS[name](arguments.sources)
         found = goldens() if GOLDEN.exists() else {}
-        size = ALIGNED_SIZE if logits.shape[:2] == ALIGNED_SIZE else ANY_SIZE
+        size = list(logits.shape[:2])
         found[name] = {"shapes": shapes, "size": size, "logits": np.round(pixels(logits), 5).tolist()}
+        if dilated:
+            found[name]["dilation_rates"] = {layer: rate for layer, rate in dilated[0].items() if rate > 1}
         GOLDEN.write_bytes(gzip.compress(json.dumps(found, sort_keys=True).encode(), mtime=0))
         print(f"{name}: {len(shapes)} tensors, {logits.shape}, standard deviation {logits.std():.3f}")
 

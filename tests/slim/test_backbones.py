@@ -41,6 +41,11 @@ def test_every_backbone_of_the_reference_is_there():
     added = {"mobilenet_v3_large", "mobilenet_v3_small", "resnet_v2_50", "resnet_v2_101", "drn_d_54"}
     added |= {
         "xception_65_preactivated",
+        "xception_65_same",
+        "mobilenet_v2_same",
+        "mobilenet_v3_large_same",
+        "mobilenet_v3_small_same",
+        "resnet_v1_caffe_50",
         "mobilenet_v2_prepadded",
         "mobilenet_v2_prepadded_valid",
         "resnet_v1_5_50",

@@ -61,6 +61,9 @@ class WeightSource:
       classes: number of classes -> name of the dataset whose classes they are.
       rolled: our variable (a regular expression) -> places by which its input channels are rotated.
       scaled: our variable (a regular expression) -> factor.
+      shifted: our variable (a regular expression) -> number to add.
+      dilated_layer: layer whose dilation rate shows the output stride.
+      at_dilation: that rate -> settings that replace those of `settings`.
     """
 
     name: str
@@ -73,6 +76,9 @@ class WeightSource:
     classes: Mapping[int, str] = field(default_factory=dict)
     rolled: Mapping[str, int] = field(default_factory=dict)
     scaled: Mapping[str, float] = field(default_factory=dict)
+    shifted: Mapping[str, float] = field(default_factory=dict)
+    dilated_layer: str = ""
+    at_dilation: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def fits(self, names: Mapping[str, Any]) -> bool:
         """Whether tensors of these names are of this source."""
@@ -104,11 +110,12 @@ class WeightSource:
         return None
 
     def _filled(self, match: re.Match, place: re.Match) -> str:
-        """`{scope}`, `{1}` or `{1+1}` in a target."""
+        """`{scope}`, `{1}` or `{1+1}` in a target; a letter counts by its place in the alphabet."""
         if place[1] == "scope":
             return self.scope
         value = match[int(place[1])]
-        return str(int(value) + int(place[2])) if place[2] else value
+        number = ord(value) - ord("a") + 1 if value.isalpha() and place[2] else value
+        return str(int(number) + int(place[2])) if place[2] else value
 
     def adjusted(self, name: str, values: np.ndarray, is_ours: bool) -> np.ndarray:
         """A tensor in our axes, order of channels and scale.
@@ -120,13 +127,26 @@ class WeightSource:
         """
         if values.ndim == 4 and not is_ours:  # [out, in, h, w]; depthwise [channels, 1, h, w]
             values = values.transpose((2, 3, 0, 1) if name.endswith("depthwise_weights") else (2, 3, 1, 0))
-        for pattern, places in self.rolled.items():
-            if re.fullmatch(pattern.replace("{scope}", self.scope), name):
-                values = np.roll(values, places, axis=2)
-        for pattern, factor in self.scaled.items():
-            if re.fullmatch(pattern.replace("{scope}", self.scope), name):
-                values = values * np.float32(factor)
+        if (places := self._of(self.rolled, name)) is not None:
+            values = np.roll(values, places, axis=2)
+        if (factor := self._of(self.scaled, name)) is not None:
+            values = values * np.float32(factor)
+        if (shift := self._of(self.shifted, name)) is not None:
+            values = values + np.float32(shift)
         return np.ascontiguousarray(values, np.float32)
+
+    def _of(self, facts: Mapping[str, Any], name: str) -> Any:
+        """The value for one of our variables in a mapping from regular expressions; None where there is none."""
+        found = (value for pattern, value in facts.items() if re.fullmatch(self._filled_scope(pattern), name))
+        return next(found, None)
+
+    def _filled_scope(self, pattern: str) -> str:
+        return pattern.replace("{scope}", self.scope)
+
+    def settings_in(self, file: TensorFile) -> dict[str, Any]:
+        """The settings of the model, with those that its dilation rate shows where the file tells it."""
+        rate = getattr(file, "dilation_rates", {}).get(self.dilated_layer, 0)
+        return {**self.settings, **self.at_dilation.get(rate, {})}
 
 
 @functools.cache
@@ -148,15 +168,29 @@ def sources() -> Mapping[str, WeightSource]:
     }
 
 
+@functools.cache
+def refused() -> Mapping[str, WeightSource]:
+    """Known sources whose models cannot be built here, by title, which ends in the reason."""
+    content = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    return {
+        facts["title"]: WeightSource(facts["title"], facts["title"], tuple(facts["has"]), {}, {})
+        for facts in content["refused"]
+    }
+
+
 def recognize(shapes: Mapping[str, tuple[int, ...]], where: str) -> WeightSource:
     """The source of a file, from the names of its tensors.
 
     Raises:
-      UserError: none fits (`unknown-weights`).
+      UserError: it is known, but its model cannot be built here (`unsupported-weights`); or none fits
+        (`unknown-weights`).
     """
     for source in sources().values():
         if source.fits(shapes):
             return source
+    if title := next((title for title, source in refused().items() if source.fits(shapes)), None):
+        hint = "take weights of a model in docs/starting_points.md"
+        raise UserError("unsupported-weights", f"holds {title}", hint, where=where)
     shown = ", ".join(list(shapes)[:3])
     rule = f"holds {len(shapes)} tensors of an unknown model: {shown[:200]}"
     known = "; ".join(source.title for source in sources().values())
@@ -180,12 +214,13 @@ class ImportedCheckpoint(Checkpoint):
         self._file, self.source = file, source
         self.prefix = file.path
         self._names = dict(self._ours())
+        self._folded = {norm: self._names.pop(bias) for norm, bias in self._biases_before_norm()}
         self.shapes = {ours: self._our_shape(ours, file.shapes[theirs]) for ours, theirs in self._names.items()}
         self.dtypes = {name: np.dtype(np.float32) for name in self.shapes}
         found = describe_shapes(self.shapes)
         shown = {"model_variant": found.model_variant, **found.settings}
-        self.config = {**{name: value for name, value in shown.items() if value is not None}, **source.settings}
-        self.config |= self._class_facts()
+        self.config = {name: value for name, value in shown.items() if value is not None}
+        self.config |= {**source.settings_in(file), **self._class_facts()}
 
     @property
     def config_place(self) -> str:
@@ -211,6 +246,12 @@ class ImportedCheckpoint(Checkpoint):
             if ours != "":
                 yield ours or name, name
 
+    def _biases_before_norm(self) -> list[tuple[str, str]]:
+        """Our moving mean -> our bias, of convolutions with both: the mean of a batch norm takes such a bias in."""
+        biases = [name for name in self._names if name.endswith("/biases")]
+        pairs = ((f"{name.removesuffix('/biases')}{NORM}/moving_mean", name) for name in biases)
+        return [(mean, bias) for mean, bias in pairs if mean in self._names]
+
     def _our_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 4 or self._file.has_our_axes:
             return shape
@@ -226,7 +267,8 @@ class ImportedCheckpoint(Checkpoint):
 
     def array(self, name: str) -> np.ndarray:
         """Return a variable's values, float32. Raises UserError for damaged bytes, KeyError for an unknown name."""
-        return self.source.adjusted(name, self._file.array(self._names[name]), self._file.has_our_axes)
+        values = self.source.adjusted(name, self._file.array(self._names[name]), self._file.has_our_axes)
+        return values - self._file.array(self._folded[name]) if name in self._folded else values
 
 
 def open_file(path: str) -> ImportedCheckpoint:

@@ -218,6 +218,15 @@ def test_mobilenet_v3_whole_and_halved(last, before, channels, variant, multipli
     assert (found.model_variant, found.settings["depth_multiplier"]) == (variant, multiplier)
 
 
+def test_variants_of_keras_by_what_they_lack_and_what_their_decoder_takes():
+    small = {"MobilenetV3/Conv/weights": (3, 3, 3, 16), "MobilenetV3/expanded_conv_10/project/weights": (1, 1, 576, 96)}
+    assert describe_shapes(small).model_variant == "mobilenet_v3_small_same"
+    block = {"MobilenetV2/Conv/weights": (3, 3, 3, 32), "MobilenetV2/expanded_conv_2/project/weights": (1, 1, 144, 24)}
+    for channels, variant in ((24, "mobilenet_v2_same"), (144, "mobilenet_v2")):
+        decoder = {"decoder/feature_projection0/weights": (1, 1, channels, 48)}
+        assert describe_shapes(block | decoder).model_variant == variant
+
+
 @pytest.mark.parametrize(
     ("name", "variant"),
     [("drn_d_54/conv0/weights", "drn_d_54"), ("EfficientNetV2B0/stem_conv/weights", "keras:EfficientNetV2B0")],

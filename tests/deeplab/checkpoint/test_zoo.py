@@ -317,3 +317,6 @@ def test_every_backbone_of_the_zoo_has_initial_weights():
     config = ModelConfig(model_variant="mobilenet_v3_large_seg")
     assert zoo.imagenet_weights(config) == "zoo:slim_mobilenet_v3_large_224_1.0_float"
     assert zoo.best_weights(config) == "zoo:mobilenetv3_large_cityscapes_trainfine"
+    for variant in ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "xception_65"):
+        plain, same = (ModelConfig(model_variant=name) for name in (variant, f"{variant}_same"))
+        assert zoo.imagenet_weights(same) == zoo.imagenet_weights(plain)

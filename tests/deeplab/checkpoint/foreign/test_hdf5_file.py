@@ -21,6 +21,37 @@ def test_weights_by_layer(tmp_path, root):
     np.testing.assert_array_equal(read.array("aspp0/kernel"), kernel)
 
 
+def test_layers_whose_names_have_several_parts(tmp_path):
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        for layer in ("Conv", "Conv/BatchNorm", "expanded_conv/depthwise/Conv"):
+            file[f"model_weights/{layer}/{layer}/kernel:0"] = np.zeros(1, np.float32)
+    read = Hdf5File(path)
+    assert list(read.shapes) == ["Conv/BatchNorm/kernel", "Conv/kernel", "expanded_conv/depthwise/Conv/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("description", "rates"),
+    [
+        (
+            '{"config": {"layers": [{"config": {"name": "a", "dilation_rate": [4, 4]}}, {"config": {"name": "b"}}]}}',
+            {"a": 4},
+        ),
+        ('{"config": {"layers": [{"config": {"name": "a", "dilation_rate": []}}]}}', {}),
+        ('{"config": []}', {}),
+        ("[" * 100_000, {}),
+        ("no JSON", {}),
+    ],
+    ids=["layers", "no rate", "no layers", "deep", "no JSON"],
+)
+def test_dilation_rates_are_read_from_the_description(tmp_path, description, rates):
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w", libver="latest") as file:
+        file["layer/kernel:0"] = np.ones(1, np.float32)
+        file.attrs["model_config"] = description
+    assert Hdf5File(path).dilation_rates == rates
+
+
 def test_links_to_other_files_are_refused(tmp_path):
     path = str(tmp_path / "b.h5")
     with h5py.File(path, "w") as file:

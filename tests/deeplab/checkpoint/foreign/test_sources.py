@@ -27,7 +27,8 @@ class TensorsInMemory:
 
     path = "weights.pth"
 
-    def __init__(self, shapes):
+    def __init__(self, shapes, dilation_rates=None):
+        self.dilation_rates = dilation_rates or {}
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.has_our_axes = any("/" in name for name in shapes)  # Keras' names
         self._values = tensors(self.shapes)
@@ -45,7 +46,7 @@ def config_of(imported: ImportedCheckpoint) -> ModelConfig:
 @pytest.mark.parametrize("name", sorted(goldens()))
 def test_logits_equal_those_of_the_original(name):
     golden = goldens()[name]
-    file = TensorsInMemory(golden["shapes"])
+    file = TensorsInMemory(golden["shapes"], golden.get("dilation_rates"))
     imported = ImportedCheckpoint(file, recognize(file.shapes, file.path))
     assert name == imported.source.name or name.startswith(f"{imported.source.name}_")
     config = config_of(imported)
@@ -109,6 +110,34 @@ def test_weights_of_another_network_are_refused():
     with raises("unknown-weights", where="other.pth") as info:
         recognize({"encoder.weight": (3, 3), "head.bias": (3,)}, "other.pth")
     assert "encoder.weight" in info.value.rule and "torchvision" in info.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["subpixel/kernel", "concat_projection/kernel"], "use_subpixel"),
+        (["bbn_features_stemblock_stem1_conv/kernel", "conv_upsample/kernel"], "PeleeNet"),
+        (["blocks_0_0_ghost1_primary_conv_0/kernel", "conv_upsample/kernel"], "GhostNet"),
+        (["transformer_0_LN1/gamma", "conv_upsample/kernel"], "MobileViT"),
+        (["layers/0"], "names of their layers"),
+    ],
+    ids=["subpixel", "PeleeNet", "GhostNet", "MobileViT", "nameless"],
+)
+def test_models_that_cannot_be_built_here_are_refused_with_the_reason(names, reason):
+    with raises("unsupported-weights", where="weights.h5") as info:
+        recognize(dict.fromkeys(names, (1,)), "weights.h5")
+    assert reason in info.value.rule
+
+
+def test_the_output_stride_comes_from_the_dilation_where_the_file_tells_it():
+    golden = goldens()["david8862_resnet50_os8"]
+    settings = [
+        (imported.config["output_stride"], imported.config["atrous_rates"])
+        for rates in (golden["dilation_rates"], {"res5c_branch2b": 1}, {})
+        for file in [TensorsInMemory(golden["shapes"], rates)]
+        for imported in [ImportedCheckpoint(file, recognize(file.shapes, file.path))]
+    ]
+    assert settings == [(8, [12, 24, 36]), (32, [3, 6, 9]), (16, [6, 12, 18])]
 
 
 def test_the_hint_for_a_model_of_other_settings_names_those_of_the_weights():
