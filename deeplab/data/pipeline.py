@@ -37,6 +37,7 @@ from deeplab.data.decoding import (
     reported,
     values_size,
 )
+from deeplab.data.in_place_batches import Slot, batches_in_place
 from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import counted
@@ -120,13 +121,12 @@ def train_batches(
     of_images = [operation for operation in augmentations if not isinstance(operation, Mixture)]
     labels = LabelSpec(num_classes, ignore_label)
 
-    def make(position: Tensor, record: Tensor) -> Example:
+    def make(position: Tensor, record: Tensor, slot: Slot) -> tuple[Tensor, Example]:
         serialized = read(record) if read else record
         example = parse(serialized)
         size = image_size(example) if bands.is_rgb else values_size(example, bands)
-        image, label = crop.of_record(example, size, [seed, position], labels, resize, of_images, bands)
-        named = {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
-        return {"image": image, "label": tf.cast(label, tf.int32), **named}
+        filled = crop.of_record(example, size, [seed, position], labels, resize, of_images, bands, slot)
+        return filled, {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
 
     worker, workers = part
     alone = workers == 1
@@ -136,15 +136,13 @@ def train_batches(
     own = batch_size // workers
     if not (alone or mixtures):  # a mixture needs all images of its batch
         stream = stream.filter(lambda position, _: position % batch_size // own == worker)
-    crops = stream.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    together = batch_size if mixtures else own // pieces
+    batches = batches_in_place(stream, make, together, (*crop_size, bands.channels))
     if mixtures:
         mix = _mixing(mixtures, seed, batch_size)
-        batches = crops.batch(batch_size, drop_remainder=True)
         batches = batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
         batches = batches if alone else batches.map(lambda batch: _slice(batch, worker * own, own))
         batches = batches if pieces == 1 else batches.rebatch(own // pieces, drop_remainder=True)
-    else:
-        batches = crops.batch(own // pieces, drop_remainder=True)
     return batches.prefetch(2 * pieces).with_options(_options())
 
 
@@ -186,7 +184,6 @@ def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
     options.threading.max_intra_op_parallelism = 1  # images run in parallel, so their operations need not
-    options.experimental_optimization.map_and_batch_fusion = True  # crops are written straight into the batch
     return options
 
 

@@ -1,7 +1,7 @@
 """Sampling of an image and its label at given points by OpenCV, straight into the padded crop.
 
 OpenCV 5 computes bilinear values in float32, equal to `transforms.sample_bilinear` but for the rounding of the last
-bit (less than 1e-4 of 255); a whole pipeline then takes 4.3 ms of one core per image instead of 5.1. OpenCV 4 rounds
+bit (less than 1e-4 of 255); a whole pipeline then takes less than two thirds of the processor time. OpenCV 4 rounds
 points to 1/32 pixel. `is_exact` measures which of them is installed. Augmentations call this module inside
 `tf.numpy_function`; it draws nothing at random.
 """
@@ -19,7 +19,12 @@ import numpy as np
 
 TOLERANCE = 1e-4  # of values 0..255, between two ways to round the same float32 arithmetic
 _ALIGNMENT = 64  # bytes: TensorFlow takes such an array over without a copy
-_MAX_FREE = 16  # arrays of one size that are kept for reuse
+_MAX_FREE = 4  # arrays of one size that are kept for reuse; the next batch takes the memory of one that was used up
+_STRIP = 64  # rows that are sampled at once, so that they are still in the cache when their colors are copied
+
+
+Target = tuple[np.ndarray, np.ndarray]
+"""An image and its label that are computed in place: float32 [H, W, C] and [H, W] of any type of whole numbers."""
 
 
 @functools.cache
@@ -32,7 +37,7 @@ def is_exact() -> bool:
         lines = [[np.interp(columns, np.arange(13), line) for line in image[..., index]] for index in range(channels)]
         values = [[np.interp(rows, np.arange(9), line) for line in np.transpose(of_channel)] for of_channel in lines]
         found = np.empty((21, 37, channels), np.float32)
-        _at_points(image, rows, columns, found)
+        _at_points(_sampled_from(image), rows, columns, found)
         if np.abs(found - np.transpose(values, (2, 1, 0))).max() > TOLERANCE:
             return False
     return True
@@ -92,32 +97,40 @@ def at_points(
     color: Sequence[float],
     ignore_label: int,
     at_left: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+    target: Target | None = None,
+) -> Target:
     """Image and label at all combinations of row and column points, padded: the crop of the plain augmentation.
 
     Args:
       image: [h, w, C] of any real dtype.
-      label: uint8 or uint16 [h, w].
+      label: [h, w], of whole numbers of 8 or 16 bits.
       rows, columns: float32, points within image and label, not more than the crop has.
       size: height and width of the crop.
       color: what pads the image at the bottom and at the side, one number per channel.
       ignore_label: what pads the label.
       at_left: whether the padding is at the left instead of the right.
+      target: arrays that receive the crop, [height, width, C] float32 and [height, width]; None = new ones.
 
     Returns:
-      float32 [height, width, C] and [height, width] of the label's type.
+      The target: float32 [height, width, C], and [height, width], new ones of the label's dtype.
     """
     height, width, channels = *size, image.shape[2]
-    crop, labels = empty((height, width, channels), np.float32), empty((height, width), label.dtype)
+    crop, labels = target or (empty((height, width, channels), np.float32), empty((height, width), label.dtype))
     below, beside = len(rows), width - len(columns)
     left = beside if at_left else 0
     inside = slice(left, left + len(columns))
-    row = np.tile(np.array(color, np.float32), (width, 1))  # whole rows are copied much faster than single pixels
-    crop[below:] = row
-    crop[:below, :left] = row[:left]
-    crop[:below, inside.stop :] = row[inside.stop :]
-    labels.fill(ignore_label)
-    _at_points(_floats(image), rows, columns, crop[:below, inside])
+    if beside or below < height:
+        row = np.tile(np.array(color, np.float32), (width, 1))  # whole rows are copied much faster than single pixels
+        crop[below:] = row
+        crop[:below, :left] = row[:left]
+        crop[:below, inside.stop :] = row[inside.stop :]
+        labels.fill(ignore_label)
+    down, across = _pixels(rows), _pixels(columns[::-1] if at_left else columns)
+    if down and across:
+        part = _floats(image)[down, across]
+        crop[:below, inside] = cv2.flip(part, 1).reshape(part.shape) if at_left else part
+    else:
+        _at_points(_sampled_from(image), rows, columns, crop[:below, inside])
     # Rows are copied ten times as fast as columns, so columns are copied as the rows of the transposed label.
     turned = cv2.transpose(label, _scratch.take("turned", label.shape[::-1], label.dtype))
     wide = _scratch.take("wide", (len(columns), len(label)), label.dtype)
@@ -134,6 +147,23 @@ def _floats(image: np.ndarray) -> np.ndarray:
     floats = _scratch.take("image", image.shape, np.float32)
     np.copyto(floats, image)
     return floats
+
+
+def _sampled_from(image: np.ndarray) -> np.ndarray:
+    """What `remap` is to be given for an image: float32, with a fourth channel if it has three."""
+    if image.shape[2] != 3:
+        return _floats(image)
+    if image.dtype != np.uint8:
+        image = _floats(image)
+    four = _scratch.take(f"four {image.dtype}", (*image.shape[:2], 4), image.dtype.type)
+    return _floats(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, four))
+
+
+def _pixels(points: np.ndarray) -> slice | None:
+    """The pixels that float32 points are, if these are whole numbers, each by one more than the one before."""
+    first = int(points[0])
+    is_run = np.array_equal(points, np.arange(first, first + len(points), dtype=np.float32))
+    return slice(first, first + len(points)) if is_run else None
 
 
 def _nearest(points: np.ndarray) -> np.ndarray:
@@ -193,25 +223,32 @@ def moved(
     size: tuple[int, int],
     color: Sequence[float],
     ignore_label: int,
-) -> tuple[np.ndarray, np.ndarray]:
+    target: Target | None = None,
+) -> Target:
     """Image (bilinear) and label (nearest pixel) after a motion; padded where it leads out of them.
 
     Args:
       image: [h, w, C] of any real dtype.
-      label: uint8 or uint16 [h, w].
+      label: [h, w], of whole numbers of 8 or 16 bits.
       motion: from the crop to the image.
       size: height and width of the crop.
       color: what pads the image, one number per channel.
       ignore_label: what pads the label.
+      target: arrays that receive the crop, as in `at_points`.
 
     Returns:
-      float32 [height, width, C] and [height, width] of the label's type.
+      The target: float32 [height, width, C], and [height, width], new ones of the label's dtype.
     """
     across, down = motion.points(size)
-    crop, labels = empty((*size, image.shape[2]), np.float32), empty((*size, 1), label.dtype)
-    remap(_floats(image), across, down, crop, color)
-    remap(np.ascontiguousarray(label)[..., np.newaxis], across, down, labels, (ignore_label,), nearest=True)
-    return crop, labels[..., 0]
+    crop, labels = target or (empty((*size, image.shape[2]), np.float32), empty(tuple(size), label.dtype))
+    remap(_sampled_from(image), across, down, crop, color)
+    found = labels[..., np.newaxis]
+    if labels.dtype != label.dtype:
+        found = _scratch.take("moved", (*size, 1), label.dtype)
+    remap(np.ascontiguousarray(label)[..., np.newaxis], across, down, found, (ignore_label,), nearest=True)
+    if labels.dtype != label.dtype:
+        np.copyto(labels, found[..., 0])
+    return crop, labels
 
 
 def remap(
@@ -225,7 +262,8 @@ def remap(
     """Values of an image at any points.
 
     Args:
-      image: [h, w, C], float32, or uint8 or uint16 with `nearest`.
+      image: [h, w, C], float32, or of whole numbers of 8 or 16 bits with `nearest`; an image of three channels may
+        have a fourth, which makes bilinear sampling twice as fast and is left out of the result.
       across, down: float32 [H, W], column and row of each point.
       into: [H, W, C], receives the values; its dtype is the image's.
       outside: color of points outside the image, C numbers; None = that of the nearest pixel.
@@ -233,8 +271,11 @@ def remap(
     """
     kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    channels = image.shape[2]
+    channels = into.shape[2]
     color = [0.0] * channels if outside is None else [float(value) for value in outside]
+    if image.shape[2] > channels:
+        _remap_colors(image, across, down, into, kind, border, color)
+        return
     for part in _groups(channels):
         alone = part == slice(0, channels)
         values = image if alone else np.ascontiguousarray(image[..., part])
@@ -242,6 +283,16 @@ def remap(
         found = cv2.remap(values, across, down, kind, target, border, color[part])
         if found is not into:
             into[..., part] = found.reshape(target.shape)
+
+
+def _remap_colors(image, across, down, into, kind: int, border: int, color: list[float]) -> None:
+    """`remap` of [h, w, 4] into [H, W, 3]: OpenCV has a fast kernel for four channels, and none for three."""
+    found = _scratch.take("found", (min(_STRIP, len(into)), into.shape[1], 4), np.float32)
+    for first in range(0, len(into), _STRIP):
+        rows = slice(first, min(first + _STRIP, len(into)))
+        strip = found[: rows.stop - first]
+        cv2.remap(image, across[rows], down[rows], kind, strip, border, [*color, 0.0])
+        cv2.cvtColor(strip, cv2.COLOR_RGBA2RGB, into[rows])
 
 
 def _groups(channels: int) -> Iterator[slice]:

@@ -23,7 +23,7 @@ from deeplab.data.augmentation.operation import (
     product,
     transformed,
 )
-from deeplab.data.remapping import Motion
+from deeplab.data.remapping import Motion, Target
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ class Composition:
         columns: np.ndarray,
         mirrored: bool,
         seed: Sequence[int],
-    ) -> tuple[np.ndarray, np.ndarray]:
+        target: Target | None = None,
+    ) -> Target:
         """The crop at row and column points, as `remapping.at_points`; colors changed and places covered."""
         image = self.recolored(image, seed)
         size, color = self.crop_size, self.padding_color
-        crop, label = remapping.at_points(image, label, rows, columns, size, color, self.ignore_label, mirrored)
-        return self.covered(crop, label, seed)
+        crop = remapping.at_points(image, label, rows, columns, size, color, self.ignore_label, mirrored, target)
+        return self.covered(*crop, seed)
 
     def plan(
         self, rows: np.ndarray, columns: np.ndarray, mirrored: bool, size: Sequence[int], seed: Sequence[int]
@@ -95,13 +96,18 @@ class Composition:
         return part @ motion.matrix, np.concatenate([first, last - first + 1])
 
     def moved_crop(
-        self, image: np.ndarray, label: np.ndarray, matrix: np.ndarray, seed: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        image: np.ndarray,
+        label: np.ndarray,
+        matrix: np.ndarray,
+        seed: Sequence[int],
+        target: Target | None = None,
+    ) -> Target:
         """The crop by the matrix of `plan`; colors changed and places covered. Results as `remapping.moved`."""
         motion = Motion(matrix, self._motion(np.eye(3), seed).shifts)
         image = self.recolored(image, seed)
-        crop, label = remapping.moved(image, label, motion, self.crop_size, self.padding_color, self.ignore_label)
-        return self.covered(crop, label, seed)
+        crop = remapping.moved(image, label, motion, self.crop_size, self.padding_color, self.ignore_label, target)
+        return self.covered(*crop, seed)
 
     def _motion(self, matrix: np.ndarray, seed: Sequence[int]) -> Motion:
         """The crop's own matrix times those of all operations, and the shifts of the elastic one."""

@@ -21,6 +21,7 @@ from deeplab.data.augmentation.crop_chooser import CropChooser
 from deeplab.data.augmentation.operation import ImageOperation, numpy_function
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.decoding import Box, Example, decode_box, decode_image, decode_label, decode_values
+from deeplab.data.in_place_batches import Slot
 from deeplab.data.labels import LabelSpec
 
 Tensor = Any
@@ -64,7 +65,8 @@ class ScaleCropFlip:
         resize: ResizeConfig,
         further: Sequence[Augmentation] = (),
         bands: ImageBands = RGB,
-    ) -> tuple[Tensor, Tensor]:
+        slot: Slot | None = None,
+    ) -> Any:
         """The crop of a record's image, decoding no more of it than the crop shows.
 
         Args:
@@ -76,9 +78,10 @@ class ScaleCropFlip:
           further: operations on the crop: built-in ones as `Composition` applies them; others act on the crop before
             it is padded, or, where pixels move, afterwards, and must keep its size.
           bands: what the record's image is; of other images than RGB all is decoded, then scaled to 0..255.
+          slot: the place in a batch that receives the crop.
 
         Returns:
-          As `__call__`.
+          As `__call__`; with a slot, the result of `Slot.fill`.
         """
         label = transforms.resize_label_to_range(decode_label(example, size, labels), resize)
         rows, columns, mirrored = self._draw(seed, label)
@@ -107,7 +110,7 @@ class ScaleCropFlip:
             image = decode_box(example[records.IMAGE], box, size)
         else:
             image = box.cut(transforms.resize_to_range(decode_image(example[records.IMAGE]), resize))
-        return self._cropped(composition, others, image, box.cut(label), sources, seed)
+        return self._cropped(composition, others, image, box.cut(label), sources, seed, slot)
 
     def _cropped(
         self,
@@ -117,7 +120,8 @@ class ScaleCropFlip:
         label: Tensor,
         sources: Sequence[Tensor],
         seed: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        slot: Slot | None,
+    ) -> Any:
         """The padded crop out of the part of an image that it needs; sources: matrix, or rows, columns, mirrored."""
 
         def apply_others(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,12 +130,18 @@ class ScaleCropFlip:
             return image, label
 
         whole = [(tf.float32, [*self.crop_size, image.shape[-1]]), (label.dtype, self.crop_size)]
+        at_once = composition.moved_crop if composition.moves else composition.plain_crop
+        if not others and (composition.moves or remapping.is_exact()):
+            inputs = [image, label, *sources, seed]
+            return slot.fill(at_once, inputs) if slot else tuple(numpy_function(at_once, inputs, whole))
+        image, label = self._step_by_step(composition, apply_others, image, label, sources, seed, whole)
+        return slot.store(image, label) if slot else (image, label)
+
+    def _step_by_step(self, composition, apply_others, image, label, sources, seed, whole) -> tuple[Tensor, Tensor]:
+        """`_cropped` where other operations than built-in ones take part, or OpenCV does not sample exactly."""
         if composition.moves:
             image, label = numpy_function(composition.moved_crop, [image, label, *sources, seed], whole)
             return apply_others(image, label)
-        if remapping.is_exact() and not others:
-            image, label = numpy_function(composition.plain_crop, [image, label, *sources, seed], whole)
-            return image, label
         rows, columns, mirrored = sources
         if composition.operations:
             (image,) = numpy_function(composition.recolored_floats, [image, seed], [(tf.float32, image.shape)])

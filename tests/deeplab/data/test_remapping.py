@@ -40,6 +40,39 @@ def test_equals_sampling_in_tensorflow(channels):
         np.testing.assert_array_equal(found[1], labels)
 
 
+@needs_exact
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_fills_given_arrays_with_labels_of_any_size(dtype):
+    image, label, rows, columns, at_left = case(3, 3)
+    label = label.astype(dtype) * (np.iinfo(dtype).max // 9)
+    arguments = (rows, columns, (70, 80), (1.0, 2.0, 3.0), int(np.iinfo(dtype).max), at_left)
+    crop, labels = remapping.at_points(image, label, *arguments)
+    assert labels.dtype == dtype
+    images, all_labels = np.full((3, 70, 80, 3), -1, np.float32), np.full((3, 70, 80), -1, np.int32)
+    remapping.at_points(image, label, *arguments, target=(images[1], all_labels[1]))
+    np.testing.assert_array_equal(images[1], crop)
+    np.testing.assert_array_equal(all_labels[1], labels)
+    assert np.all(images[::2] == -1) and np.all(all_labels[::2] == -1)
+    motion = remapping.Motion(np.array([[1.0, 0.1, 2.0], [0.0, 1.0, -1.0], [0.0, 0.0, 1.0]]))
+    moved, moved_labels = remapping.moved(image, label, motion, (70, 80), (1.0, 2.0, 3.0), 0)
+    remapping.moved(image, label, motion, (70, 80), (1.0, 2.0, 3.0), 0, target=(images[1], all_labels[1]))
+    np.testing.assert_array_equal(images[1], moved)
+    np.testing.assert_array_equal(all_labels[1], moved_labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_whole_pixels_are_copied(channels, mirrored):
+    """At scale 1 nothing is sampled."""
+    image, label = RNG.integers(0, 256, (30, 40, channels), np.uint8), RNG.integers(0, 9, (30, 40), np.uint8)
+    rows = transforms.crop_points(3, 20, 30, 30).numpy()
+    columns = transforms.crop_points(5, 25, 40, 40, mirrored).numpy()
+    found = remapping.at_points(image, label, rows, columns, (20, 25), [0.0] * channels, 255, mirrored)
+    for given, crop in zip((image, label), found, strict=True):
+        part = given[3:23, 5:30]
+        np.testing.assert_array_equal(crop, part[:, ::-1] if mirrored else part)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_motions_move_image_and_label_and_pad_the_rest(channels):
     image, label = RNG.integers(0, 256, (8, 9, channels), np.uint8), RNG.integers(0, 4, (8, 9), np.uint8)
