@@ -3,8 +3,9 @@ r"""Measures `deeplab serve` at full load: errors, memory, and latency beside th
     python benchmarks/serving.py --model=runs/mine/export/frozen_inference_graph.pb --image=photo.jpg --minutes=30
 
 Starts the server, keeps it busy from several clients, and prints requests per second, latencies (median and 99th
-percentile), errors, and the server's memory at the beginning and at the end. Before that it predicts the same image
-with the model itself, one at a time. The exit code is 1 after an error, or if memory grew by more than a tenth.
+percentile), errors, and the server's memory at ten times of the load. Before that it predicts the same image with the
+model itself, one at a time. The exit code is 1 after an error, or if memory grew by more than a tenth after the first
+tenth of the load.
 """
 
 import argparse
@@ -47,18 +48,23 @@ def main() -> int:
     try:
         address = re.search(r"http://[^;\s]+", process.stdout.readline())[0]
         load(address, data, 5, 1)  # warm
-        before = memory(process.pid)
         print(row("server, 1 client", load(address, data, 10, 1)[0]))
+        seconds: list[float] = []
+        statuses: collections.Counter = collections.Counter()
+        used = []
         started = time.monotonic()
-        seconds, statuses = load(address, data, given.minutes * 60, given.clients)
-        after = memory(process.pid)
+        for tenth in range(1, 11):
+            more, answered = load(address, data, given.minutes * 6, given.clients)
+            seconds += more
+            statuses += answered
+            used.append(memory(process.pid))
+            print(f"{10 * tenth:3d} %: {len(seconds)} requests, memory of the server {used[-1]:.0f} MB", flush=True)
         print(row(f"server, {given.clients} clients", seconds))
         print(f"{len(seconds) / (time.monotonic() - started):.1f} requests/s; statuses {dict(statuses)}")
-        print(f"memory of the server: {before:.0f} MB before, {after:.0f} MB after")
     finally:
         process.terminate()
         process.wait(120)
-    return int(set(statuses) != {200} or after > 1.1 * before)
+    return int(set(statuses) != {200} or used[-1] > 1.1 * used[0])
 
 
 def bare(model: str, data: bytes) -> list[float]:

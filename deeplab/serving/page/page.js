@@ -276,11 +276,18 @@ function savePolygons() {
 // --- Camera -----------------------------------------------------------------------------------------------------
 
 async function openCamera() {
+  const video = $("video");
+  $("camera").disabled = true; // one stream at a time
   try {
-    $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     $("viewfinder").hidden = false;
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
+      await new Promise((done) => video.addEventListener("loadeddata", done, { once: true }));
+    }
+    $("shoot").disabled = false;
     $("shoot").focus();
   } catch (problem) {
+    $("camera").disabled = false;
     fail(new Error(`The camera cannot be used: ${problem.message}. Browsers allow it on localhost and over https.`));
   }
 }
@@ -289,6 +296,8 @@ function closeCamera() {
   $("video").srcObject?.getTracks().forEach((track) => track.stop());
   $("video").srcObject = null;
   $("viewfinder").hidden = true;
+  $("shoot").disabled = true;
+  $("camera").disabled = false;
   $("camera").focus();
 }
 

@@ -15,6 +15,8 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 from deeplab.inference.predictor import Prediction  # noqa: E402
 from deeplab.serving import app as application  # noqa: E402
 
+WAIT = 120_000  # ms; a limit for pages that hang, not for slow machines
+sync_api.expect.set_options(timeout=WAIT)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
@@ -48,6 +50,7 @@ def serve(**given):
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
+        assert thread.is_alive(), "the server ended"
         time.sleep(0.05)
     return server, thread, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
@@ -68,12 +71,16 @@ def browser():
         made.close()
 
 
+def new_page(browser, **options):
+    page = browser.new_context(**options).new_page()
+    page.set_default_timeout(WAIT)
+    return page
+
+
 @pytest.fixture
 def page(browser, address):
     """The page, which must ask no other server and report no error."""
-    context = browser.new_context(accept_downloads=True, viewport={"width": 1200, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
+    page = new_page(browser, accept_downloads=True, viewport={"width": 1200, "height": 900})
     problems = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
@@ -83,8 +90,8 @@ def page(browser, address):
     page.goto(address)
     sync_api.expect(page.locator("#model option")).to_have_count(2)
     yield page
+    page.context.close()
     assert [line for line in problems if "status of 400" not in line] == []  # an answer that the page shows
-    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +146,21 @@ def test_class_and_probability_by_pointer_and_keyboard(page, photo):
 
     def hover(x, y):
         page.mouse.move(box["x"] + (x + 0.5) / 80 * box["width"], box["y"] + (y + 0.5) / 60 * box["height"])
-        return text_of(page, "#pixel")
 
-    assert hover(20, 30) == "(20, 30) disc, probability 1.00"
-    assert hover(60, 30) == "(60, 30) leaf, probability 0.60"
+    pixel = sync_api.expect(page.locator("#pixel"))
+    hover(20, 30)
+    pixel.to_have_text("(20, 30) disc, probability 1.00")
+    hover(60, 30)
+    pixel.to_have_text("(60, 30) leaf, probability 0.60")
     page.locator("#view").focus()
     page.keyboard.press("ArrowRight")
-    assert text_of(page, "#pixel").startswith("(41, 30)")
+    pixel.to_contain_text("(41, 30)")
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("ArrowUp")
-    assert text_of(page, "#pixel").startswith("(37, 29)")
+    pixel.to_contain_text("(37, 29)")
     for _ in range(30):
         page.keyboard.press("Shift+ArrowDown")
-    assert text_of(page, "#pixel").startswith("(37, 59)")  # not beyond the edge
+    pixel.to_contain_text("(37, 59)")  # not beyond the edge
 
 
 def test_two_models_side_by_side(page, photo):
@@ -162,7 +171,7 @@ def test_two_models_side_by_side(page, photo):
     page.locator("#opacity").fill("100")
     assert pixel_of(page, 10, 30) == [128, 0, 0] and pixel_of(page, 10, 30, "second-view") != [128, 0, 0]
     page.locator("#second-view").hover(position={"x": 5, "y": 5})
-    assert "deeplab-2: ground" in text_of(page, "#pixel")
+    sync_api.expect(page.locator("#pixel")).to_contain_text("deeplab-2: ground")
     page.get_by_label("Compare with").select_option("")
     sync_api.expect(page.locator("#second")).to_be_hidden()
     page.locator("#model").select_option("deeplab-2")
@@ -211,13 +220,23 @@ def test_paste_and_drop(page, photo, kind):
 
 def test_the_camera(page):
     page.get_by_role("button", name="use the camera").click()
-    sync_api.expect(page.locator("#shoot")).to_be_focused()
-    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    sync_api.expect(page.locator("#shoot")).to_be_focused()  # it is enabled with the first frame
     page.get_by_role("button", name="take the image").click()
     sync_api.expect(page.locator("#status")).to_contain_text("camera 1.jpg:")
     page.get_by_role("button", name="close the camera").click()
     sync_api.expect(page.locator("#viewfinder")).to_be_hidden()
     sync_api.expect(page.locator("#camera")).to_be_focused()
+    sync_api.expect(page.locator("#shoot")).to_be_disabled()
+
+
+def test_a_camera_that_is_refused(browser, address):
+    page = new_page(browser)
+    page.add_init_script("navigator.mediaDevices.getUserMedia = async () => { throw new Error('refused'); }")
+    page.goto(address)
+    page.get_by_role("button", name="use the camera").click()
+    sync_api.expect(page.locator("#error")).to_contain_text("The camera cannot be used: refused")
+    sync_api.expect(page.locator("#camera")).to_be_enabled()
+    page.context.close()
 
 
 def test_several_images_and_an_unreadable_one(page, photo, tmp_path):
@@ -276,6 +295,7 @@ def test_dark_mode_and_phone_width(page, photo, scheme, width):
     page.set_viewport_size({"width": width, "height": 800})
     choose(page, photo[0])
     page.locator("#compare").select_option("deeplab-2")
+    sync_api.expect(page.locator("#second")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     for selector in ("body", "#status", ".small", "#camera", ".button", "footer a"):
         assert contrast(page, selector) >= 4.5, selector
@@ -283,7 +303,7 @@ def test_dark_mode_and_phone_width(page, photo, scheme, width):
 
 def test_a_server_with_a_key(browser, photo):
     server, thread, address = serve(api_key="secret")
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(address)
     sync_api.expect(page.locator("#error")).to_be_visible()
     page.get_by_label("Key of this server").fill("secret")
@@ -291,6 +311,6 @@ def test_a_server_with_a_key(browser, photo):
     sync_api.expect(page.locator("#model option")).to_have_count(2)
     sync_api.expect(page.locator("#error")).to_be_hidden()
     choose(page, photo[0])
-    page.close()
+    page.context.close()
     server.should_exit = True
     thread.join()

@@ -26,14 +26,15 @@ from deeplab.inference.load import load
 
 MISSING = [name for name in ("onnx", "tf2onnx", "onnxruntime") if not importlib.util.find_spec(name)]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason="the extra onnx is not installed")
+RUNTIME = os.environ.get("ONNXRUNTIME_WEB") or (str(web_page._cached()) if web_page._is_cached() else "")
 IMAGE = image(50, 61)[0].astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory):
     """The files of the npm package: its own where $ONNXRUNTIME_WEB or the cache has it, else empty ones."""
-    if os.environ.get("ONNXRUNTIME_WEB"):
-        return os.environ["ONNXRUNTIME_WEB"]
+    if RUNTIME:
+        return RUNTIME
     folder = tmp_path_factory.mktemp("package") / "dist"
     folder.mkdir()
     for name in web_page.RUNTIME_FILES:
@@ -127,8 +128,8 @@ def test_npm_fails_or_sends_something_else(npm, tmp_path, monkeypatch):
 def test_the_masks_in_chromium_equal_ours(page, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None or not os.environ.get("ONNXRUNTIME_WEB"):
-        pytest.skip("needs Chromium, and ONNXRUNTIME_WEB: the folder of the npm package")
+    if chromium is None or not RUNTIME:
+        pytest.skip("needs Chromium, and the npm package in the cache or in the folder ONNXRUNTIME_WEB")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page))
     handler.log_message = lambda *_: None
     Image.fromarray(IMAGE).save(tmp_path / "photo.png")
@@ -136,11 +137,11 @@ def test_the_masks_in_chromium_equal_ours(page, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_page()
-        tab.set_default_timeout(120_000)
+        tab.set_default_timeout(300_000)
         tab.goto(f"http://127.0.0.1:{server.server_port}/")
-        sync_api.expect(tab.locator("#status")).to_have_text("Ready.", timeout=120_000)
+        sync_api.expect(tab.locator("#status")).to_have_text("Ready.", timeout=300_000)
         tab.set_input_files("#file", str(tmp_path / "photo.png"))
-        sync_api.expect(tab.locator("#status")).to_contain_text("Done in", timeout=120_000)
+        sync_api.expect(tab.locator("#status")).to_contain_text("Done in", timeout=300_000)
         with tab.expect_download() as waiting:
             tab.locator("#save").click()
         waiting.value.save_as(tmp_path / "mask.png")
