@@ -1,7 +1,7 @@
 """Makes the graph of a model with folded batch norm faster, by algebra on its operations.
 
-Three identities for TensorFlow, and one for other programs. Each is found by its pattern, and not applied where another
-operation reads an inner result:
+Three identities for TensorFlow, of which the last two are for other programs as well, and one more for those. Each is
+found by its pattern, and not applied where another operation reads an inner result:
 
 - *activate_before_batch_to_space*: TensorFlow computes atrous depthwise convolutions as SpaceToBatchND -> depthwise ->
   BatchToSpaceND. The bias and activation after it are elementwise, so they can come before BatchToSpaceND, where
@@ -10,7 +10,6 @@ operation reads an inner result:
   pooling read it, the two convolutions are one, and the mean can be taken before the projection.
 - *split_pooled_from_concat*: image pooling gives every pixel the same values. A 1x1 convolution of their concatenation
   with others is the convolution of the others, plus a bias computed once per image.
-
 - *dilate_natively*: SpaceToBatchND -> depthwise -> BatchToSpaceND is one depthwise convolution with dilation, which
   TensorFlow cannot run on a processor but ONNX Runtime, OpenVINO and OpenCV can.
 
@@ -40,17 +39,22 @@ def speed_up(definition: tf.compat.v1.GraphDef) -> None:
             split_pooled_from_concat(graph, node)
 
 
-def speed_up_for_others(definition: tf.compat.v1.GraphDef) -> None:
+def speed_up_for_others(definition: tf.compat.v1.GraphDef, dilates: bool = True, splits: bool = True) -> None:
     """Applies the identities for programs other than TensorFlow. Nodes that are no longer read stay in the graph.
 
-    `split_pooled_from_concat` is not among them: it makes a bias that depends on the image, which converters refuse.
+    Args:
+      definition: what is changed.
+      dilates: whether atrous depthwise convolutions get dilation; LiteRT's converter does that itself.
+      splits: whether image pooling is split from its concatenation; integers are more exact without the sum.
     """
     graph = _Graph(definition)
     for node in list(definition.node):
-        if node.op == "BatchToSpaceND":
+        if node.op == "BatchToSpaceND" and dilates:
             dilate_natively(graph, node)
         elif node.op == "Mean":
             compose_projection(graph, node)
+        elif node.op == "ConcatV2" and splits:
+            split_pooled_from_concat(graph, node, as_bias=False)
 
 
 class _Graph:
@@ -219,8 +223,16 @@ def _project_after(graph: _Graph, mean: Node, projection: _Linear) -> None:
         _replace_input(reader, mean.name, f"{name}/BiasAdd")
 
 
-def split_pooled_from_concat(graph: _Graph, concat: Node) -> bool:
-    """Takes pooled values out of a concatenation before a 1x1 convolution. Returns whether the pattern was found."""
+def split_pooled_from_concat(graph: _Graph, concat: Node, as_bias: bool = True) -> bool:
+    """Takes pooled values out of a concatenation before a 1x1 convolution. Returns whether the pattern was found.
+
+    Args:
+      graph: what is changed.
+      concat: the concatenation.
+      as_bias: whether the pooled values' part is added as a bias, which TensorFlow fuses with the convolution; else its
+        negative is subtracted, since other programs want constants as biases, and OpenCV 5 refuses a sum of maps of
+        different sizes after a convolution.
+    """
     convolution = graph.only_reader(concat, "Conv2D")
     merged = _linear(graph, graph.only_reader(convolution, "BiasAdd")) if convolution is not None else None
     resize, others = graph.source(concat), list(concat.input)[1:-1]
@@ -232,12 +244,20 @@ def split_pooled_from_concat(graph: _Graph, concat: Node) -> bool:
     kernel = merged.kernel[np.newaxis, np.newaxis]
     name = f"{merged.convolution.name}_of_pooled"
     pooled = graph.nodes[graph.add(merged.convolution, name, resize.input[0], merged.convolution.input[1])]
-    _set_constant(graph, pooled, kernel[:, :, :channels], "of_pooled")
+    of_pooled = kernel[:, :, :channels]
+    _set_constant(graph, pooled, of_pooled if as_bias else -of_pooled, "of_pooled")
     _set_constant(graph, merged.convolution, kernel[:, :, channels:], "of_others")
-    shape = graph.add_constant(f"{name}/shape", np.array([-1], np.int32))
-    graph.add_operation("Reshape", f"{name}/flat", name, shape, T=tf.float32, Tshape=tf.int32)
-    total = graph.add_operation("AddV2", f"{name}/sum", merged.bias.input[1], f"{name}/flat", T=tf.float32)
-    merged.bias.input[1] = total
+    if as_bias:
+        shape = graph.add_constant(f"{name}/shape", np.array([-1], np.int32))
+        graph.add_operation("Reshape", f"{name}/flat", name, shape, T=tf.float32, Tshape=tf.int32)
+        total = graph.add_operation("AddV2", f"{name}/sum", merged.bias.input[1], f"{name}/flat", T=tf.float32)
+        merged.bias.input[1] = total
+    else:
+        graph.add(merged.bias, f"{name}/BiasAdd", name, merged.bias.input[1])
+        _set_constant(graph, graph.nodes[f"{name}/BiasAdd"], -merged.offset, "of_pooled")
+        merged.bias.input[1] = f"{name}/BiasAdd"
+        merged.bias.op = "Sub"
+        merged.bias.attr.pop("data_format", None)
     merged.convolution.input[0] = others[0]
     if len(others) > 1:
         rest = graph.add(concat, f"{concat.name}_of_others", *others, concat.input[-1])

@@ -27,21 +27,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab.data.bands import bands_of
-from deeplab.data.transforms import scale_values
-from deeplab.export import graph_optimizer
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
-from deeplab.export.formats.litert import IMAGE
+from deeplab.export.formats.litert import IMAGE, graph_definition
 from deeplab.export.freeze import FrozenModel, describe
+from deeplab.export.graph_optimizer import speed_up_for_others
 from deeplab.inference.fixed_size import FixedInput
-from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes.onnx import PROPERTY, TARGET
 from deeplab.model.resize import size_stride
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
 OPSET = 17
+_COPIED_ROW = 8  # time of copying a row of a map, in products of a row with a number
 Proto = Any  # onnx.ModelProto
 
 
@@ -80,7 +78,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
 
     with tempfile.TemporaryDirectory() as folder:
         before, after = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
-        proto = converted(model, fixed=True)
+        proto = converted(model, fixed=True, for_integers=True)
         onnx.save(onnx.shape_inference.infer_shapes(proto), before)
         logging.disable(logging.WARNING)  # it advises steps that were taken
         try:
@@ -100,12 +98,13 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
     return _finish(model, path, proto, description)
 
 
-def converted(model: FrozenModel, fixed: bool) -> Proto:
+def converted(model: FrozenModel, fixed: bool, for_integers: bool = False) -> Proto:
     """The model in memory, for other formats that are made of it.
 
     Args:
       model: what to convert.
       fixed: whether the image has the crop size; else any of k * stride + 1 pixels.
+      for_integers: whether it will be quantized.
 
     Raises:
       UserError: the extra `onnx` is not installed.
@@ -114,34 +113,14 @@ def converted(model: FrozenModel, fixed: bool) -> Proto:
     onnx = require("onnx", "onnx")
     names = [LABELS, *([PROBABILITIES] if model.config.export_probabilities else [])]
     definition = graph_definition(model, fixed)
+    if model.folded:
+        speed_up_for_others(definition, splits=not for_integers)
     outputs = [f"{name}:0" for name in names]
     proto, _ = tf2onnx.convert.from_graph_def(definition, input_names=[f"{IMAGE}:0"], output_names=outputs, opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):
         _rename(proto, value.name, value.name.removesuffix(":0"))
     _keep_sizes(proto, onnx)
     return proto
-
-
-def graph_definition(model: FrozenModel, fixed: bool) -> tf.compat.v1.GraphDef:
-    """The graph from a prepared image to labels and probabilities, for converters to other programs.
-
-    Args:
-      model: what to convert.
-      fixed: whether the image has the crop size; else height and width are unknown.
-    """
-    settings = model.settings
-    assert settings.crop_size is not None
-    size = list(settings.crop_size) if fixed else [None, None]
-    graph = tf.Graph()
-    with graph.as_default():
-        image = tf.compat.v1.placeholder(tf.float32, [1, *size, settings.model.input_channels], name=IMAGE)
-        raw = predict_batch(model.in_this_graph(), scale_values(image, bands_of(settings.model)), settings)
-        tf.identity(raw.labels, name=LABELS)
-        tf.identity(raw.probabilities, name=PROBABILITIES)
-    definition = graph.as_graph_def()
-    if model.folded:
-        graph_optimizer.speed_up_for_others(definition)
-    return definition
 
 
 def _rename(proto: Proto, old: str, new: str) -> None:
@@ -201,7 +180,7 @@ def _enlarge_by_products(proto: Proto, onnx: Any) -> None:
 
     ONNX Runtime's Resize and ArgMax take twice as long with the classes before height and width, as converters leave
     them. A bilinear resize is a product with a matrix along each axis; with the width first, the second is one large
-    product. OpenCV runs it as well.
+    product, or several of the few rows of the map that each needs. OpenCV runs it as well.
     """
     constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
     shapes = {
@@ -246,6 +225,7 @@ def _replace_by_products(proto: Proto, node: Proto, small: Sequence[int], large:
     """Puts matrix products in the place of a resize from `small` to `large`, both [1, classes, h, w]."""
     (_, classes, height, width), (new_height, new_width) = small, large[2:]
     graph, make, name = proto.graph, onnx.helper.make_node, node.name
+    rows, lines = _band(height, new_height)
 
     def constant(values: Any, what: str) -> str:
         graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), f"{name}/{what}"))
@@ -259,7 +239,8 @@ def _replace_by_products(proto: Proto, node: Proto, small: Sequence[int], large:
         reshaped(f"{name}/last", [height, width, classes], "rows"),
         make("MatMul", [constant(_interpolation(width, new_width), "columns"), f"{name}/rows"], [f"{name}/wide"]),
         reshaped(f"{name}/wide", [height, new_width * classes], "flat"),
-        make("MatMul", [constant(_interpolation(height, new_height), "lines"), f"{name}/flat"], [f"{name}/high"]),
+        make("Gather", [f"{name}/flat", constant(rows, "bands")], [f"{name}/near"], axis=0),
+        make("MatMul", [constant(lines, "lines"), f"{name}/near"], [f"{name}/high"]),
     ]
     shape = constant(np.array([1, new_height, new_width, classes], np.int64), "shape")
     nodes.append(make("Reshape", [f"{name}/high", shape], [node.output[0]]))
@@ -276,6 +257,28 @@ def _interpolation(old: int, new: int) -> np.ndarray:
     """The matrix float32 [new, old] of a bilinear resize of one axis with aligned corners; `old` at least 2."""
     places = np.arange(new) * (old - 1) / max(1, new - 1)
     return np.maximum(0, 1 - np.abs(places[:, np.newaxis] - np.arange(old))).astype(np.float32)
+
+
+def _band(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts the matrix of `_interpolation`, in which each row has two values, into blocks with few columns.
+
+    Returns:
+      The columns of each block, int64 [blocks, k], and the blocks, float32 [blocks, new / blocks, k]; as many blocks as
+      take the least time.
+    """
+    matrix = _interpolation(old, new)
+    best: tuple[float, np.ndarray, int] | None = None
+    for blocks in (number for number in range(1, new + 1) if new % number == 0):
+        parts = np.any(matrix.reshape(blocks, new // blocks, old), axis=1)
+        first = parts.argmax(axis=1)
+        width = int((old - parts[:, ::-1].argmax(axis=1) - first).max())
+        seconds = width * (new + _COPIED_ROW * blocks)  # products of all rows, and copies of those that they need
+        if best is None or seconds < best[0]:
+            best = seconds, np.minimum(first, old - width)[:, np.newaxis] + np.arange(width), blocks
+    assert best is not None
+    _, columns, blocks = best
+    parts = matrix.reshape(blocks, new // blocks, old)
+    return columns.astype(np.int64), np.take_along_axis(parts, columns[:, np.newaxis], axis=2)
 
 
 def _bounds_as_attributes(proto: Proto, onnx: Any) -> None:

@@ -58,7 +58,7 @@ def _write(
     model: FrozenModel, path: str, precision: str = "", is_float16: bool = False, is_int8: bool = False
 ) -> list[TensorInfo]:
     openvino = require("openvino", "openvino")
-    proto = converted(model, fixed=is_int8)  # NNCF's ranges are wrong where sizes are unknown
+    proto = converted(model, fixed=is_int8, for_integers=is_int8)  # NNCF's ranges are wrong where sizes are unknown
     description = describe(model)
     if not is_int8:
         description = dataclasses.replace(description, stride=size_stride(model.settings.model))

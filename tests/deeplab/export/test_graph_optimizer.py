@@ -151,6 +151,26 @@ def test_atrous_depthwise_becomes_one_dilated_convolution(size):
     assert list(made.attr["explicit_paddings"].list.i) == [0, 0, 3, 3, 3, 3, 0, 0]
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_the_pooled_part_gets_an_operation_of_its_own(others):
+    definition = built(lambda x: concatenated(x, others), 3)
+    expected = answer(definition, 3)
+    speed_up_for_others(definition)
+    np.testing.assert_allclose(answer(definition, 3), expected, rtol=1e-4, atol=1e-5)
+    nodes = {node.name: node for node in definition.node}
+    subtracted = nodes["merge/BiasAdd"]
+    assert subtracted.op == "Sub" and nodes[subtracted.input[1]].op == "BiasAdd"
+    assert list(nodes["merge/convolution_of_pooled"].input) == ["Relu", "merge/weights_of_pooled"]
+    assert nodes["merge/convolution"].input[0] == ("Relu_1" if others == 1 else "concat_of_others")
+
+
+def test_what_a_program_does_not_want_stays():
+    definition = built(lambda x: concatenated(x) + tf.reduce_sum(atrous(x[..., :2])), 3)
+    before = definition.SerializeToString(deterministic=True)
+    speed_up_for_others(definition, dilates=False, splits=False)
+    assert definition.SerializeToString(deterministic=True) == before
+
+
 def test_other_operations_between_are_left_alone():
     def build(x):
         inside = tf.raw_ops.SpaceToBatchND(input=x, block_shape=[2, 2], paddings=[[2, 2], [2, 2]])

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from support import tiny_backbone
 from support.errors import raises
+from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab import checkpoint, train
 from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import TrainConfig
+from deeplab.export import export
 from deeplab.inference.load import load
 from deeplab.training import quantization_phases
 from deeplab.training.quantization_phases import Phase, phase_at
-from slim.layers import variables_by_name
+from slim.layers import folded_units, variables_by_name
 
 pytestmark = pytest.mark.xdist_group("training")
 
@@ -115,3 +117,66 @@ def test_the_model_of_the_averages_has_the_ranges_of_its_own_weights(trained):
     assert not np.array_equal(weights, arrays(trained)["logits/semantic/weights"]), "averages"
     assert variables["logits/semantic/weights_quant/max"].numpy() == max(weights.max(), 0)
     assert np.unique(np.asarray(predictor.logits_of(np.zeros((1, 33, 33, 3), np.float32)))).size <= 256
+
+
+# ---- together with pruning and distillation
+
+PRUNED = {"prune_sparsity": 0.75, "prune_begin": 1, "prune_end": 4, "prune_every": 1}
+
+
+def int8_kernels(path) -> list[np.ndarray]:
+    """The int8 kernels of a LiteRT file as [kh, kw, in, out]."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    tensors = [one for one in model.subgraphs[0].tensors if one.type == schema.TensorType.INT8 and len(one.shape) == 4]
+    contents = [(one.shape, model.buffers[one.buffer].data) for one in tensors]
+    kernels = [np.array(data, np.uint8).view(np.int8).reshape(shape) for shape, data in contents if data is not None]
+    return [kernel.transpose(1, 2, 3, 0) for kernel in kernels]
+
+
+@pytest.fixture(scope="module")
+def teacher(disc_records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together") / "teacher"
+    plain = {"quantize_delay_step": -1, "quantize_freeze_bn_step": -1, "training_number_of_steps": 2}
+    with tiny_backbone.registered():
+        assert train_with(disc_records, folder, **plain) == 0
+    return folder
+
+
+@pytest.fixture(scope="module", params=["logits", "features"])
+def pruned_student(request, disc_records, teacher, tmp_path_factory):
+    """A training with fake quantization, pruning and a teacher: its settings and its folder."""
+    folder = tmp_path_factory.mktemp("together") / "whole"
+    given = {**PRUNED, "distill_from": teacher, "distill_on": request.param}
+    with tiny_backbone.registered():
+        assert train_with(disc_records, folder, **given) == 0
+    return given, folder
+
+
+def test_pruned_students_resume_exactly(pruned_student, disc_records, tmp_path):
+    given, folder = pruned_student
+    shutil.copytree(folder, tmp_path / "stopped")
+    for step in (3, 4, 5):
+        for path in (tmp_path / "stopped").glob(f"model.ckpt-{step}.*"):
+            path.unlink()
+    with tiny_backbone.registered():
+        assert train_with(disc_records, tmp_path / "stopped", **given) == 0
+    whole, stopped = arrays(folder), arrays(tmp_path / "stopped")
+    assert whole.keys() == stopped.keys() and any(name.endswith("/mask") for name in whole)
+    assert [name for name in whole if not np.array_equal(whole[name], stopped[name])] == []
+
+
+def test_pruned_students_are_exported_with_their_zeros_and_ranges(pruned_student, tmp_path):
+    _, folder = pruned_student
+    with tiny_backbone.registered():
+        export(folder, tmp_path, ("litert_int8", "frozen_graph"), crop_size=(33, 33), parity_images=2)
+        model = load(folder).model
+    found = arrays(folder)
+    masks = {name.removesuffix("/mask"): mask for name, mask in found.items() if name.endswith("/mask")}
+    exported = int8_kernels(tmp_path / "model_int8.tflite")
+    rounded = {layer.name.replace(".", "/"): np.asarray(layer.rounded_kernel()) for layer in folded_units(model)}
+    assert masks
+    for scope, mask in masks.items():
+        assert np.mean(mask == 0) == pytest.approx(0.75, abs=0.05)
+        assert not rounded[scope][mask == 0].any(), "fake quantization keeps zeros"
+        assert any(kernel.shape == mask.shape and not kernel[mask == 0].any() for kernel in exported), scope
+    assert "Pruned: 7" in (tmp_path / "export_report.md").read_text()

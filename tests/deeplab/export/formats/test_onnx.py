@@ -41,7 +41,9 @@ class TestONNX(ExportBattery):
         (argmax,) = [node for node in nodes(exported[1]) if node.op_type == "ArgMax"]
         assert [attribute.i for attribute in argmax.attribute if attribute.name == "axis"] == [3]
         reshaped = made_by[argmax.input[0]]
-        assert (reshaped.op_type, made_by[reshaped.input[0]].op_type) == ("Reshape", "MatMul")
+        product = made_by[reshaped.input[0]]
+        assert (reshaped.op_type, product.op_type) == ("Reshape", "MatMul")
+        assert made_by[product.input[1]].op_type == "Gather"
 
 
 class TestDynamicSize(ExportBattery):
@@ -122,3 +124,14 @@ def test_a_product_is_a_resize_with_aligned_corners(old, new):
     expected = kernels.resize_bilinear(values, new, 3)
     found = np.einsum("no,bowc->bnwc", formats_onnx._interpolation(old, new), values)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "most"), [(33, 513, 6), (129, 513, 9), (33, 257, 33), (2, 3, 2), (5, 65, 5), (7, 4, 7), (9, 1, 9)]
+)
+def test_products_of_few_rows_are_the_whole_product(old, new, most):
+    columns, blocks = formats_onnx._band(old, new)
+    whole = np.zeros((len(blocks), blocks.shape[1], old), np.float32)
+    np.put_along_axis(whole, columns[:, np.newaxis], blocks, axis=2)
+    np.testing.assert_array_equal(whole.reshape(new, old), formats_onnx._interpolation(old, new))
+    assert columns.shape[1] <= most and columns.max() < old
