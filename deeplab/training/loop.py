@@ -36,6 +36,7 @@ from deeplab.training import (
     setup,
 )
 from deeplab.training.averages import Averages
+from deeplab.training.callbacks import live_evaluation
 from deeplab.training.distillation import Distillation
 from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.loss_scale import LossScale
@@ -82,7 +83,8 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     # ---- starting point
     variables = trainer.variables()
     first_step = _restore(trainer, variables, configs, prepared, devices)
-    if first_step >= trainer.total_steps:
+    is_done = first_step >= trainer.total_steps
+    if is_done and (devices.workers > 1 or not live_evaluation.was_interrupted(config, first_step)):
         rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
         console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""
@@ -110,7 +112,7 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
             return prepared.resumed.prefix
         batches = _batches(configs, prepared, devices, first_step, trainer.distillation)
         _take_steps(state, step_at, batches, prepared.shards, stop)
-        if state.is_last_step:
+        if state.is_last_step and not is_done:
             evaluation_model.recalibrate_for_good(state)
             if trainer.pruning:
                 console.note(evaluation_model.sparsity(state).text())

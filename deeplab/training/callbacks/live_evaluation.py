@@ -5,11 +5,13 @@ folder: `config.yml` beside `model.ckpt-STEP`. Where the training was too short 
 they are computed again for the evaluation, as before the last checkpoint; the training goes on with its own.
 
 All state is in files: a resumed training drops the lines of `history.csv` after the step it resumes from, and reads the
-best mean IoU from `best/best.json`, so that it decides as if it had never stopped.
+best mean IoU from `best/best.json`, so that it decides as if it had never stopped. Where a stop interrupts an
+evaluation, the step's losses wait in `evaluation.json` for the row that the resumed training adds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -18,6 +20,7 @@ import json
 import pathlib
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -25,6 +28,7 @@ import keras
 from deeplab.checkpoint import manager
 from deeplab.checkpoint.chosen import BEST, RECORD, read_best
 from deeplab.config import run_file
+from deeplab.config.training_config import TrainConfig
 from deeplab.evaluation.evaluator import Evaluator, MeasuredPart
 from deeplab.evaluation.report import Report
 from deeplab.evaluation.sharding import packed, unpacked
@@ -38,6 +42,7 @@ from deeplab.utils import console
 from deeplab.utils.files import write_atomically
 
 HISTORY = "history.csv"
+INTERRUPTED = "evaluation.json"
 
 
 @register("live_evaluation")
@@ -64,6 +69,7 @@ class LiveEvaluation(Callback):
             if state.step == 0:  # files of an earlier training that starts again
                 (self._folder / BEST / RECORD).unlink(missing_ok=True)
                 (self._folder / HISTORY).unlink(missing_ok=True)
+                (self._folder / INTERRUPTED).unlink(missing_ok=True)
             rows, best = self._read_history(), read_best(self._folder)
         rows, self._best = json.loads(state.devices.gathered(json.dumps([rows, best]).encode())[0])
         if (self._best.get("split"), self._best.get("metric")) != (state.config.eval_split, self._metric):
@@ -77,14 +83,15 @@ class LiveEvaluation(Callback):
 
     def after_step(self, state: TrainState) -> None:
         if self._every and state.step % self._every == 0 and not state.is_last_step:
-            with evaluation_model.ready(state):
+            with self._keeping_losses(state), evaluation_model.ready(state):
                 self._evaluate(state)
             self._stop_if_stagnant(state)
 
     def on_end(self, state: TrainState) -> None:
         """Evaluates the final weights, whose batch-norm statistics have been computed again where needed."""
         if self._every and state.is_last_step and not self._has_row(state):
-            with guards.interrupted(state.stop), evaluation_model.ready(state, recalibrate=False):
+            ready = evaluation_model.ready(state, recalibrate=False)
+            with guards.interrupted(state.stop), self._keeping_losses(state), ready:
                 self._evaluate(state)
 
     # ---- one evaluation
@@ -172,13 +179,10 @@ class LiveEvaluation(Callback):
             return list(csv.DictReader(file))
 
     def _add_row(self, state: TrainState, metrics: dict[str, float]) -> None:
-        results = state.results  # none before the first step of a resumed training
-        names = ("total_loss", *state.parts, "learning_rate")
-        rates = {name: f"{results[name]:.6g}" if name in results else "" for name in names}
         row = {
             "step": str(state.step),
             "split": state.config.eval_split,
-            **rates,
+            **self._losses(state),
             **{name: f"{value:.6f}" for name, value in metrics.items()},
         }
         self._rows.append(row)
@@ -189,6 +193,34 @@ class LiveEvaluation(Callback):
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self._folder / HISTORY, text.getvalue().encode())
+        (self._folder / INTERRUPTED).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _keeping_losses(self, state: TrainState) -> Iterator[None]:
+        """Writes the losses of the step where an evaluation is interrupted: a resumed training no longer knows them."""
+        try:
+            yield
+        except BaseException:
+            if state.stop.received and state.devices.is_chief and not self._has_row(state):
+                kept = {"step": state.step, **self._losses(state)}
+                write_atomically(self._folder / INTERRUPTED, json.dumps(kept).encode())
+            raise
+
+    def _losses(self, state: TrainState) -> dict[str, str]:
+        """Losses and learning rate of the step, as texts; empty where they are not known."""
+        names = ("total_loss", *state.parts, "learning_rate")
+        results = state.results  # none before the first step of a resumed training
+        if results or not state.devices.is_chief:
+            return {name: f"{results[name]:.6g}" if name in results else "" for name in names}
+        path = self._folder / INTERRUPTED
+        kept = json.loads(path.read_bytes()) if path.is_file() else {}
+        return {name: kept.get(name, "") if kept.get("step") == state.step else "" for name in names}
+
+
+def was_interrupted(config: TrainConfig, step: int) -> bool:
+    """Whether a stop has ended the evaluation of this step in a training of one machine."""
+    path = pathlib.Path(config.train_logdir, INTERRUPTED)
+    return bool(config.eval_every) and path.is_file() and json.loads(path.read_bytes()).get("step") == step
 
 
 def make_evaluators(state: TrainState, model: keras.Model) -> list[Evaluator]:

@@ -181,6 +181,10 @@ def combination(draw: random.Random) -> dict:
         given["learning_policy"] = given["learning_policy"].replace("plateau", "poly")
     if given["warmup"]:
         given["slow_start_step"] = 0
+    if given["freeze"] == "BatchNorm" and given["normalization"] == "group":
+        given["freeze"] = "GroupNorm"
+    if given["freeze"] == "all_but_logits" and not given["freeze_steps"]:  # no kernel is left to prune
+        given["prune_sparsity"] = 0
     if given["loss"] == "lovasz":  # mining is for losses of single pixels
         given["top_k_percent_pixels"] = 1
     return given

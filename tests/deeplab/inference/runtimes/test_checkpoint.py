@@ -14,6 +14,7 @@ from deeplab.config import run_file
 from deeplab.config.model_config import ModelConfig
 from deeplab.inference.load import load
 from deeplab.inference.runtimes.checkpoint import classes_in, resolve
+from slim.layers import variables_by_name
 
 
 class TestBattery(RuntimeBattery):
@@ -86,3 +87,14 @@ def test_an_image_pyramid_gives_way_to_scales_of_several_passes(small_run, tmp_p
 
 def test_config_file_name():
     assert run_file.FILE_NAME == "config.yml"  # messages and documents call it so
+
+
+@pytest.mark.parametrize("wanted", [{}, {"use_averages": False}], ids=["by default", "off"])
+def test_running_averages_are_taken_unless_they_are_switched_off(small_run, tmp_path, wanted):
+    weights = checkpoint.open(small_run).arrays()
+    name = "logits/semantic/weights"
+    averages = {f"{name}/ExponentialMovingAverage": weights[name] * 2}
+    manager.save_step(tmp_path, 7, weights | averages)
+    shutil.copy(small_run / "config.yml", tmp_path)
+    kernel = variables_by_name(load(tmp_path, wanted).model)[name]
+    np.testing.assert_array_equal(kernel, weights[name] * (1 if wanted else 2))

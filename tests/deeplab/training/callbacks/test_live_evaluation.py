@@ -190,9 +190,40 @@ def test_an_evaluation_that_a_stop_prevented_is_made_up_for(trained, disc_record
     monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert train_with(disc_records, tmp_path / "run") == 130
     assert checkpoint.open(tmp_path / "run").step == 2 and not (tmp_path / "run" / "history.csv").exists()
+    monkeypatch.setattr(Evaluator, "measure", interrupted)  # a second time, before any step of the resumed training
+    assert train_with(disc_records, tmp_path / "run") == 130
     assert train_with(disc_records, tmp_path / "run") == 0
-    found, expected = ([(row["step"], row["mean_iou"]) for row in history(x)] for x in (tmp_path / "run", trained))
-    assert found == expected
+    assert (tmp_path / "run/history.csv").read_bytes() == (trained / "history.csv").read_bytes()
+    assert not (tmp_path / "run/evaluation.json").exists()
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.9}], ids=["weights", "averages"])
+def test_the_last_evaluation_is_made_up_for_as_well(trained, disc_records, tmp_path, monkeypatch, settings):
+    """It may be the best one; the statistics of batch norm, computed again before it, are those of the checkpoint."""
+    measure, calls = Evaluator.measure, []
+
+    def interrupted(self, *args):
+        calls.append(self)
+        if len(calls) == 3:
+            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+        return measure(self, *args)
+
+    whole = trained
+    if settings:
+        whole = tmp_path / "whole"
+        assert train_with(disc_records, whole, **settings) == 0
+    monkeypatch.setattr(Evaluator, "measure", interrupted)
+    assert train_with(disc_records, tmp_path / "run", **settings) == 130
+    assert [row["step"] for row in history(tmp_path / "run")] == ["2", "4"]
+    assert train_with(disc_records, tmp_path / "run", **settings) == 0
+    assert (tmp_path / "run/history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+    assert json.loads((tmp_path / "run/best/best.json").read_bytes()) == json.loads(
+        (whole / "best/best.json").read_bytes()
+    )
+    for name, value in checkpoint.open(whole).arrays().items():
+        np.testing.assert_array_equal(checkpoint.open(tmp_path / "run").array(name), value)
+    count = len(calls)
+    assert train_with(disc_records, tmp_path / "run", **settings) == 0 and len(calls) == count  # nothing is left to do
 
 
 @pytest.mark.parametrize("at", [0, 1])
