@@ -84,7 +84,7 @@ async function show(place) {
   const found = current();
   const large = found.classes.filter((one) => one.fraction > 0).sort((a, b) => b.fraction - a.fraction);
   tell(`${image.name}: ${large.slice(0, 3).map((one) => `${one.name} ${percent(one.fraction)}`).join(", ")}.`);
-  listClasses(found);
+  listClasses(chosen().map((model) => image.found[model]));
   $("results").hidden = false;
   draw();
 }
@@ -132,9 +132,10 @@ function draw() {
   $("agreement").hidden = !second;
   if (second) {
     drawOne($("second-view"), $("second-caption"), image, second);
-    const [one, other] = [image.found[first].labels, image.found[second].labels];
-    const equal = one.reduce((sum, label, place) => sum + (label === other[place]), 0);
-    $("agreement").textContent = `${first} and ${second} agree on ${percent(equal / one.length)} of the pixels.`;
+    const [one, other] = [image.found[first], image.found[second]];
+    const inOther = one.classes.map((each) => other.classes.findIndex((its) => its.name === each.name));
+    const equal = one.labels.reduce((sum, label, place) => sum + (inOther[label] === other.labels[place]), 0);
+    $("agreement").textContent = `${first} and ${second} agree on ${percent(equal / one.labels.length)} of the pixels.`;
   }
 }
 
@@ -168,10 +169,18 @@ function drawOne(canvas, caption, image, model) {
   caption.textContent = `${model}: ${width} x ${height} pixels`;
 }
 
-function listClasses(found) {
+function listClasses(predictions) {
+  // The classes of one or two models; the same name is the same class.
+  const rows = new Map();
+  predictions.forEach((found, place) => {
+    for (const { name, color, fraction } of found.classes) {
+      if (!rows.has(name)) rows.set(name, { name, color, fractions: predictions.map(() => 0) });
+      rows.get(name).fractions[place] = fraction;
+    }
+  });
   const list = $("classes");
   list.replaceChildren();
-  for (const one of [...found.classes].sort((a, b) => b.fraction - a.fraction)) {
+  for (const one of [...rows.values()].sort((a, b) => Math.max(...b.fractions) - Math.max(...a.fractions))) {
     const item = document.createElement("li");
     const label = document.createElement("label");
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.has(one.name) });
@@ -183,7 +192,7 @@ function listClasses(found) {
     const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
     swatch.style.background = one.color;
     const name = Object.assign(document.createElement("span"), { textContent: one.name });
-    const area = Object.assign(document.createElement("span"), { className: "area", textContent: percent(one.fraction) });
+    const area = Object.assign(document.createElement("span"), { className: "area", textContent: one.fractions.map(percent).join(" / ") });
     label.append(box, swatch, name, area);
     item.append(label);
     list.append(item);

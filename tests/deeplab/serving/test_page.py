@@ -43,8 +43,8 @@ class Model(ByRed):
         return Prediction(labels, scores if probabilities else None)
 
 
-def serve(**given):
-    app = application.create({"model": "made", **given}, [Model(), Model(5)])
+def serve(models=(), **given):
+    app = application.create({"model": "made", **given}, models or [Model(), Model(5)])
     config = uvicorn.Config(app, log_level="warning", port=0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -176,6 +176,30 @@ def test_two_models_side_by_side(page, photo):
     sync_api.expect(page.locator("#second")).to_be_hidden()
     page.locator("#model").select_option("deeplab-2")
     sync_api.expect(page.locator("#caption")).to_contain_text("deeplab-2")
+
+
+def test_two_models_with_other_classes(browser, photo):
+    """The second calls the discs trees and the leaves discs."""
+    other = Model()
+    other.set_classes(("ground", "tree", "disc"), ())
+    server, thread, address = serve([Model(), other])
+    page = new_page(browser)
+    page.goto(address)
+    sync_api.expect(page.locator("#model option")).to_have_count(2)
+    choose(page, photo[0])
+    page.get_by_label("Compare with").select_option("deeplab-2")
+    sync_api.expect(page.locator("#second")).to_be_visible()
+    ground, disc, leaf = (f"{each:.1f} %" for each in np.bincount(Model().predict(photo[1]).labels.ravel()) / 48)
+    rows = [text.replace("\n", " ") for text in page.locator("#classes li").all_inner_texts()]
+    wanted = [f"ground {ground} / {ground}", f"disc {disc} / {leaf}", f"leaf {leaf} / 0.0 %", f"tree 0.0 % / {disc}"]
+    assert sorted(rows) == sorted(wanted)
+    assert text_of(page, "#agreement") == f"deeplab and deeplab-2 agree on {ground} of the pixels."
+    page.locator("#opacity").fill("100")
+    page.get_by_label("tree").uncheck()
+    assert pixel_of(page, 20, 30, "second-view") == [200, 40, 40] and pixel_of(page, 20, 30) == [128, 0, 0]
+    page.context.close()
+    server.should_exit = True
+    thread.join()
 
 
 def download(page, name, folder):
