@@ -7,9 +7,9 @@ r"""Makes a model from images and annotations: all steps in one command.
 Takes two folders of images and masks, or any FORMAT of build_data with its flags (`deeplab fit coco --help`). For masks
 of class indices, --classes=background,hair,skin gives their names; elsewhere it chooses among the classes that have
 names. Runs build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by
-itself as well. Ends with a `deeplab predict` line for your own images. After a stop, or an error that you corrected,
-the same line resumes: finished stages are skipped, and the training goes on from its last checkpoint. Data that are
-unfit for training end it with exit code 3 before the training.
+itself as well. Ends with `deeplab predict` and `deeplab serve` lines for your own images. After a stop, or an error
+that you corrected, the same line resumes: finished stages are skipped, and the training goes on from its last
+checkpoint. Data that are unfit for training end it with exit code 3 before the training.
 
 The training uses `deeplab train --recipe=auto`: it chooses backbone, weights, crop, batch, learning rate, augmentation,
 class weights and length for the data and this machine, and prints why. Flags replace any of it. The training
@@ -136,7 +136,7 @@ def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
       UserError: a stage failed, or the records in the folder were built with other settings (`would-overwrite`).
     """
     output = pathlib.Path(config.output)
-    with made_folder(output), folder_lock(output, "fitting", "give another `output`"):
+    with made_folder(output, "output"), folder_lock(output, "fitting", "give another `output`"):
         done = _State(output / STATE_FILE)
         again = False  # a stage ran, so that those after it must run as well
         chain = stages(config, given, format_name)
@@ -146,7 +146,7 @@ def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
             if not again and done.has(stage.command, line) and stage.result.exists():
                 print(f"\n[{number}/{len(chain)}] done: {line}", flush=True)
                 continue
-            if stage.command == "build_data" and done.line(stage.command) not in ("", line):
+            if stage.command == "build_data" and done.line(stage.command) not in ("", line) and stage.result.exists():
                 rule = f"holds records of other settings: {done.line(stage.command)}"
                 hint = "give another `output`, or remove this folder"
                 raise UserError("would-overwrite", rule, hint, where=output)
@@ -162,7 +162,9 @@ def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
             done.end(stage.command)
     graph, folder = chain[-1].result, output / "predicted"
     predict = shlex.join(["deeplab", "predict", *_flags(model=graph, input="PHOTOS", output_dir=folder)])
+    serve = shlex.join(["deeplab", "serve", *_flags(model=graph)])
     print(f"\nThe model is {graph}. To use it on your own images (a file or a folder in place of PHOTOS):\n  {predict}")
+    print(f"To try it in a browser (extra `serve`):\n  {serve}")
     return OK
 
 

@@ -131,7 +131,8 @@ def api_page() -> str:
         for target in node.targets
         if isinstance(target, ast.Name) and target.id in ("__all__", "_HOMES")
     }
-    lines = ["# Python API", "", "What stays compatible between versions; `python_api.md` shows it in one example.", ""]
+    intro = "What stays compatible between versions. [DeepLab from Python](python_api.md) shows how to use it."
+    lines = ["# Python API", "", intro, ""]
     for name in values["__all__"]:
         module = values["_HOMES"].get(name, "deeplab")
         node = _definition(module, name) or _definition("deeplab.export", name)

@@ -250,7 +250,7 @@ def read_flags(words: Sequence[str], groups: Sequence[type]) -> tuple[dict[str, 
     undefined = [name for name in unknown if name not in texts.get("undefok", "").split(",")]
     if undefined:
         near = difflib.get_close_matches(undefined[0], fields_of(groups), n=1)
-        hint = f"did you mean --{near[0]}?" if near else "`help` lists the flags"
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise UsageError("unknown-flag", f"unknown flag --{undefined[0]}", hint, value=undefined[0])
     return texts, rest
 

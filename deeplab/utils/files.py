@@ -199,7 +199,8 @@ def _make_folder(folder: pathlib.Path, field: str) -> list[pathlib.Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         _remove_if_empty(missing)
-        rule, hint = f"{folder} cannot be made: {problem.strerror}", "choose another folder"
+        why = "it is a file" if os.path.isfile(folder) else problem.strerror
+        rule, hint = f"{folder} cannot be made: {why}", "choose another folder"
         raise UserError("unwritable-folder", rule, hint, **place) from None  # type: ignore[arg-type]
     if not os.access(folder, os.W_OK):
         rule, hint = f"{folder} cannot be written to", "check its permissions, or choose another folder"

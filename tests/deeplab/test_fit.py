@@ -92,6 +92,7 @@ def test_all_stages_and_a_model_that_predicts(fitted, folders, tmp_path, capsys)
     assert (fitted / "check.html").is_file() and (fitted / "export" / "saved_model" / "saved_model.pb").is_file()
     assert run(folders, fitted) == 0
     printed = capsys.readouterr().out
+    assert f"  deeplab serve --model={fitted / 'export' / 'frozen_inference_graph.pb'}\n" in printed
     line = next(line for line in printed.splitlines() if line.startswith("  deeplab predict "))
     words = [word.replace("PHOTOS", str(folders[0])) for word in shlex.split(line)[2:]]
     assert predict.COMMAND.main(words) == 0
@@ -236,6 +237,27 @@ def test_records_that_are_built_but_not_entered_are_kept(folders, tmp_path, monk
     monkeypatch.setattr(fit, "_run", lambda name, words: build(name, words) if name == "build_data" else 3)
     assert run(folders, tmp_path / "mine") == 3
     assert shard.stat().st_mtime_ns == written
+
+
+def test_labels_can_be_corrected_before_there_are_records(folders, tmp_path, capsys):
+    masks = shutil.copytree(folders[1], tmp_path / "masks")
+    for path in masks.iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        mask[30:36, :20] = 2
+        cv2.imwrite(str(path), mask)
+    assert run((folders[0], masks), tmp_path / "mine") == 1
+    assert "[label-out-of-range]" in capsys.readouterr().err
+    named = {"classes": "ground,disc,shadow", "training_number_of_steps": 1, "formats": "frozen_graph"}
+    assert run((folders[0], masks), tmp_path / "mine", **named) == 0
+    assert "shadow" in (tmp_path / "mine" / "tfrecord" / "dataset.yml").read_text()
+
+
+def test_a_file_in_place_of_the_output_folder(folders, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("text")
+    assert run(folders, tmp_path / "thesis.txt") == 1
+    printed = capsys.readouterr().err
+    assert "--output: " in printed and "it is a file" in printed and "[unwritable-folder]" in printed
+    assert (tmp_path / "thesis.txt").read_text() == "text"
 
 
 def test_unfit_data_stop_it_before_the_training(folders, tmp_path, capsys):

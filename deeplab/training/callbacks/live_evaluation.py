@@ -112,7 +112,8 @@ class LiveEvaluation(Callback):
         state.best, state.evaluation = self._best, (report, whole)
         self._lower_rate(state)
         for warning in report.warnings():
-            console.warning(warning)
+            first, *causes = warning.splitlines()
+            console.warning(f"{first} report.html, written at the end, lists possible causes." if causes else first)
         console.note(f"{report.text()}\n{self._summary(state, metrics)}")
         seconds = time.monotonic() - started
         for actor in state.actors:
