@@ -193,7 +193,8 @@ def _hint_for_build(present: Sequence[int], bad: Sequence[int], spec: LabelSpec)
         return f"`label_map={spread_map(present)}` if these are the classes in order"
     if highest == classes:
         return (
-            f"`num_classes={classes + 1}`, or one more class name, if {highest} is a class (the background counts), "
+            f"`num_classes={classes + 1}` if {highest} is a class (the background counts as one; where the others have "
+            "names, give it one), "
             f"or `label_map={highest}:{spec.ignore_label}` if it is to be ignored"
         )
     ignored = ",".join(f"{value}:{spec.ignore_label}" for value in bad[:_MAX_LISTED])
