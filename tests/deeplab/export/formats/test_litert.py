@@ -1,5 +1,6 @@
 """LiteRT files: what every format does, what is in them, what int8 loses, and that they need nothing but LiteRT."""
 
+import io
 import json
 import zipfile
 
@@ -14,6 +15,8 @@ from support.small_exports import make_balanced_network, make_quantized_network,
 from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab.config.data_config import ResizeConfig
+from deeplab.data import records
+from deeplab.data.labels import encode_label
 from deeplab.export.formats import FORMATS
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
@@ -181,6 +184,31 @@ def test_a_file_that_is_too_far_from_the_model_is_not_kept(balanced, calibration
     with raises("export-loses-quality", field="min_label_agreement", where="model_int8.tflite") as caught:
         export(balanced, tmp_path, formats=("litert_int8",), **config)
     assert 0.5 < caught.value.value < 1 and list(tmp_path.iterdir()) == []
+
+
+def test_the_loss_of_mean_iou_decides_where_there_are_labels(balanced, calibration_folder, tmp_path):
+    """The labels are the model's own predictions, so that its mean IoU is 1."""
+    records_folder, out = tmp_path / "records", tmp_path / "out"
+    records_folder.mkdir()
+    (records_folder / "dataset.yml").write_text(f"classes: [{', '.join(CLASSES.names)}]\n")
+    label = predict_image(balanced.logits_of, PIXELS, make_settings()).labels.numpy().astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "png")
+    with records.ShardWriter(records_folder, records.shard_name("val", 0, 1)) as writer:
+        writer.write(records.encode_example(file.getvalue(), "png", "only", *label.shape, encode_label(label)))
+        writer.publish()
+    config = {**few(calibration_folder), "formats": ("litert_int8",), "dataset_dir": str(records_folder)}
+    with raises("export-loses-quality", field="max_miou_drop", where="model_int8.tflite") as caught:
+        export(balanced, out, **config, max_miou_drop=0.0)
+    assert 0 < caught.value.value < 0.5 and f"{caught.value.value:.4f}" in caught.value.rule
+    assert not out.exists()
+    model, int8 = export(balanced, out, **config, max_miou_drop=1.0).rows
+    assert model.mean_iou == 1 and int8.loss == pytest.approx(caught.value.value, abs=1e-3)
+    found = json.loads((out / "metadata.json").read_text())["files"]["model_int8.tflite"]["mean_iou"]
+    assert (
+        found == pytest.approx(1 - int8.loss)
+        and f"| {found:.4f} | {-int8.loss:+.4f} |" in (out / "export_report.md").read_text()
+    )
 
 
 def test_int8_needs_images(balanced, tmp_path):
