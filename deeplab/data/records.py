@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -345,7 +346,7 @@ def count_records(path: str | os.PathLike) -> int:
     return len(offsets(path))
 
 
-def offsets(path: str | os.PathLike) -> list[int]:
+def offsets(path: str | os.PathLike) -> array[int]:
     """Place of each record in a shard, in bytes from its beginning; contents are neither read nor checked.
 
     Raises:
@@ -357,14 +358,14 @@ def offsets(path: str | os.PathLike) -> list[int]:
     return places
 
 
-def _walk_lengths(path: str | os.PathLike) -> tuple[list[int], bool]:
+def _walk_lengths(path: str | os.PathLike) -> tuple[array[int], bool]:
     """Places of the records before the first one that reaches beyond the end of the file; whether there is none such.
 
     TensorFlow trusts the lengths, and crashes at large ones.
     """
     require_regular(path)
     size = os.path.getsize(path)
-    places: list[int] = []
+    places = array("q")
     position = 0
     with open(path, "rb") as file:
         while position < size:

@@ -48,7 +48,7 @@ _FLAT = 4.0  # images whose thumbnail varies less show nothing that could be com
 _MIN_DETAIL = 12  # rows of a label that differ from the one above; labels with fewer may be identical by chance
 _LEAKS = ("name-in-two-splits", "image-in-two-splits")
 _NEAR = "near-duplicate-in-two-splits"
-_AT_ONCE = 4096
+_AT_ONCE = 512  # thumbnails that are computed with at once
 _MAX_NEIGHBORS = 32  # images of a bucket, in the order of their hashes, with which each is compared
 _BITS_SET = np.array([value.bit_count() for value in range(256)])
 _MIRRORED = np.array([255 - int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)  # of a row of a hash
@@ -171,11 +171,17 @@ def _judged(
 
 def _groups(keys: Sequence[object]) -> Iterator[list[int]]:
     """Places of equal keys, where there is more than one; empty keys do not count."""
-    places: dict[object, list[int]] = collections.defaultdict(list)
-    for place, key in enumerate(keys):
+    seen: set[object] = set()
+    repeated: set[object] = set()
+    for key in keys:
         if key:
+            (repeated if key in seen else seen).add(key)
+    del seen
+    places: dict[object, list[int]] = collections.defaultdict(list)  # no list for each of a million different keys
+    for place, key in enumerate(keys):
+        if key in repeated:
             places[key].append(place)
-    return (group for group in places.values() if len(group) > 1)
+    return iter(places.values())
 
 
 def _pairs(images: ImageIndex, group: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -109,7 +109,7 @@ def check_label_values(summary: Summary) -> Iterator[Finding]:
 
 def is_known(dataset: Dataset) -> bool:
     """Whether the classes are those of a known dataset."""
-    return any(datasets.load_known(name).class_names == dataset.class_names for name in datasets.known_names())
+    return datasets.are_known_classes(dataset.class_names)
 
 
 @DATASET_CHECKS.register("class names")

@@ -394,3 +394,11 @@ class TestImageBands:
         with raises("invalid-descriptor", where="d.yml"):
             parse(yaml.safe_dump(content), "d.yml")
         assert parse(yaml.safe_dump({**content, "image_bands": self.GOOD}), "d.yml").image_bands.channels == 2
+
+
+def test_classes_of_known_datasets_are_recognized():
+    for name in datasets.known_names():
+        classes = datasets.load_known(name).class_names
+        assert datasets.are_known_classes(classes), name
+        assert not datasets.are_known_classes((*classes[1:], classes[0])), name
+    assert not datasets.are_known_classes(("background", "no such class"))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -797,3 +798,16 @@ class TestBands:
             RecordConfig(scale_from=(0, 1))
         with raises("missing-setting", "empty_tile_fraction"):
             RecordConfig(empty_tile_fraction=0.5)
+
+
+def test_memory_hardly_grows_with_the_number_of_pairs(images):
+    """`benchmarks/growth.py` measures the same with whole commands."""
+    image, mask = str(images / "images" / "a.jpg"), str(images / "masks" / "a.png")
+    peaks = {}
+    for number in (100, 300, 1500):  # the first takes what is allocated once
+        pairs = [Pair(f"{index:06d}", image, mask) for index in range(number)]
+        tracemalloc.start()
+        local.build(Source({"train": pairs}), images / str(number), LabelConfig(), RecordConfig(num_shards=2))
+        peaks[number] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[1500] - peaks[300] < 1200 * 60  # bytes per pair

@@ -1,6 +1,7 @@
 """Images in two splits, or twice in one."""
 
 import io
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -10,7 +11,8 @@ from support.disc_files import draw, encoded, only
 
 from deeplab.config.conversion_config import MAX_LEAK
 from deeplab.config.validation_config import CheckConfig
-from deeplab.data.validation import duplicates
+from deeplab.data import records
+from deeplab.data.validation import analysis, duplicates, subject
 from deeplab.data.validation.thumbnails import small_gray
 
 
@@ -267,3 +269,23 @@ def test_many_images_are_compared_with_few():
 def test_images_of_one_tone_are_not_compared():
     flat = np.full((2, 16, 16), 9, np.uint8)
     assert duplicates.near_pairs(np.zeros(2, np.uint64), flat, np.array([0, 1])) == []
+
+
+def test_little_is_kept_of_an_image(tmp_path):
+    """The memory of a check grows by a thumbnail, a name and some digests per image; see `benchmarks/growth.py`."""
+    draw = np.random.default_rng(0)
+    for number in (200, 800):
+        (tmp_path / str(number)).mkdir()
+        with records.ShardWriter(tmp_path / str(number), records.shard_name("train", 0, 1)) as writer:
+            for index in range(number):
+                image = cv2.imencode(".png", draw.integers(0, 256, (8, 8, 3), np.uint8))[1].tobytes()
+                label = cv2.imencode(".png", draw.integers(0, 3, (8, 8), np.uint8))[1].tobytes()
+                writer.write(records.encode_example(image, "png", f"{index:06d}", 8, 8, label))
+            writer.publish()
+    peaks = {}
+    for number in (200, 200, 800):  # the first takes what is allocated once
+        tracemalloc.start()
+        analysis.check(subject.of_records(tmp_path / str(number), num_classes=3))
+        peaks[number] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[800] - peaks[200] < 600 * 700  # bytes per image

@@ -1,0 +1,122 @@
+"""How the cost of building, checking, starting and resuming grows with the number of images.
+
+    python benchmarks/growth.py [--numbers 1000 10000] [--folder DIR]
+
+The images are tiny (24x24 pixels), so that what is left is the cost of there being many. Each stage runs in a process
+of its own, whose peak memory and processor time are measured; `0` images stand for its imports. Every image is
+different, so that no search for duplicates ends early. 100,000 images take some 20 minutes and 2 GB of disk.
+
+    building        `deeplab build_data folder`, without the check at its end
+    checking        `deeplab check_data`
+    starting        the first batch of a training
+    resuming        the first batch of a training that has consumed nine tenths of an epoch
+
+On two cores of an AMD EPYC with much other work, milliseconds and kB per image, and the peak without images: building
+10,000 takes .32 ms and .4 kB (605 MB), checking .95 ms and 1.2 kB (616 MB), of which about .5 kB find duplicates. The
+buffer in which training shuffles grows to 128 MiB and no further.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import cv2
+import numpy as np
+
+from deeplab.utils import console
+
+SIDE, FEW, BATCH = 24, 64, 8
+STAGES = ("building", "checking", "starting", "resuming")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took: seconds of all its threads, and megabytes at its highest point."""
+
+    seconds: float
+    megabytes: float
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--numbers", type=int, nargs="+", default=(1000, 10_000), help="numbers of images")
+    parser.add_argument("--folder", default=None, help="where the files go, which are removed at the end")
+    arguments = parser.parse_args()
+    rows = []
+    for number in (FEW, *arguments.numbers):
+        with tempfile.TemporaryDirectory(prefix="growth_", dir=arguments.folder) as folder:
+            costs = measured(pathlib.Path(folder), number)
+        for stage, cost in costs.items():
+            few = rows[STAGES.index(stage)] if len(rows) >= len(STAGES) else None
+            ms = f"{1000 * (cost.seconds - few[-1].seconds) / (number - FEW):.3f}" if few else ""
+            kilobytes = f"{1000 * (cost.megabytes - few[-1].megabytes) / (number - FEW):.2f}" if few else ""
+            rows.append((number, stage, f"{cost.seconds:.1f}", ms, f"{cost.megabytes:.0f}", kilobytes, cost))
+    heads = ("images", "stage", "CPU s", "ms an image", "peak MB", "kB an image")
+    print(console.table([row[:-1] for row in rows], heads))
+
+
+def measured(folder: pathlib.Path, number: int) -> dict[str, Cost]:
+    """The cost of each stage for so many images, in a folder that is filled with them."""
+    write_images(folder, number)
+    records, deeplab = folder / "records", [sys.executable, "-m", "deeplab"]
+    folders = [f"--image_folder={folder / 'images'}", f"--mask_folder={folder / 'masks'}", f"--output_dir={records}"]
+    build = [*deeplab, "build_data", "folder", *folders, "--num_classes=3", "--nocheck"]
+    commands = {
+        "building": build,
+        "checking": [*deeplab, "check_data", f"--dataset_dir={records}"],
+        "starting": [sys.executable, __file__, "batch", str(records), "0"],
+        "resuming": [sys.executable, __file__, "batch", str(records), str(int(number * 0.9) // BATCH)],
+    }
+    return {stage: cost_of(commands[stage]) for stage in STAGES}
+
+
+def cost_of(command: list[str]) -> Cost:
+    """Runs a command, which must not fail otherwise than by findings of a check."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    messages = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 3):
+        raise RuntimeError(f"{' '.join(command)} failed:\n{messages[-2000:]}")
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def write_images(folder: pathlib.Path, number: int) -> None:
+    """Fills `images` and `masks` with so many different pairs."""
+    draw = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for index in range(number):
+        image = cv2.resize(draw.integers(0, 256, (6, 6, 3), np.uint8), (SIDE, SIDE))
+        mask = cv2.resize(draw.integers(0, 3, (6, 6), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(folder / "images" / f"image_{index:07d}.jpg"), image)
+        cv2.imwrite(str(folder / "masks" / f"image_{index:07d}.png"), mask)
+
+
+def first_batch(folder: str, start: int) -> None:
+    """Makes the first batch of a training that has consumed `start` batches."""
+    from deeplab.data import pipeline, records
+
+    shards = [path for split in records.shards_by_split(folder) for path in records.list_shards(folder, split)]
+    gray = (127.5,) * 3
+    settings = {"crop_size": (33, 33), "padding_color": gray, "ignore_label": 255, "num_classes": 3, "seed": 1}
+    next(iter(pipeline.train_batches(shards, batch_size=BATCH, start=start, **settings)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["batch"]:
+        first_batch(sys.argv[2], int(sys.argv[3]))
+    else:
+        main()
