@@ -1,7 +1,7 @@
 """Time of a training step: ours against a bare `tf.function` with the same model, and PyTorch, in one run.
 
-    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features] [--neighbor]
-                                    [--pytorch=PYTHON] [--isa=AVX2]
+    python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features[=REGEX]]
+                                    [--neighbor] [--pytorch=PYTHON] [--isa=AVX2]
 
 All steps take turns. The table shows processor seconds (of all cores) and wall seconds, the minimum of all rounds. On a
 machine with other work, the processor seconds tell more, but they do not show which step uses several cores.
@@ -13,7 +13,7 @@ and a 1x1 branch without decoder.
 
 `--features` adds rows for what a training may switch on: running averages, clipping, class weights, all three, batches
 in two parts, a frozen backbone, other losses, an auxiliary head, half precision, group norm, other optimizers. Each is
-a model of its own, so they need memory.
+a model of its own, so they need memory; `--features='adam|lion'` takes those rows alone whose names have a match.
 
 `--pytorch` adds PyTorch: the same network with channels last, in a process of PyTorch's own Python, which
 `scripts/make_pytorch_env.sh` makes. `--isa=AVX2` restricts both sides' vector code to that of processors without
@@ -32,6 +32,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=257)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--features", action="store_true")
+    parser.add_argument("--features", nargs="?", const="", metavar="REGEX", help="rows of features (unset: all)")
     parser.add_argument("--neighbor", action="store_true")
     parser.add_argument("--pytorch", metavar="PYTHON", help="interpreter with PyTorch")
     parser.add_argument("--isa", help="largest vector extension that oneDNN and PyTorch may use, such as AVX2")
@@ -79,8 +80,9 @@ def main() -> None:
         "bare tf.function": bare_step(args),
         "plain Keras operations": with_plain_keras(lambda: bare_step(args)),
     }
-    if args.features:
-        contestants |= {name: our_step(args, **more) for name, more in FEATURES.items()}
+    if args.features is not None:
+        chosen = {name: more for name, more in FEATURES.items() if re.search(args.features, name)}
+        contestants |= {name: our_step(args, **more) for name, more in chosen.items()}
     with contextlib.ExitStack() as stack:
         processes = {}
         if args.pytorch:
