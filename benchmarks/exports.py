@@ -6,7 +6,7 @@ The process is bound to one processor core, so that every runtime has one thread
 images in one run. Times are medians of `time.process_time`, from uint8 pixels to labels, resizing and padding included;
 ratios are medians of the rounds' own ratios. Takes some minutes, most of them for mean IoU. The bounds are what a
 depth-0.5 MobileNetV2 at 513x513 and output stride 16 should reach. Measured on a busy processor with VNNI, where
-TensorFlow itself is fast: litert_float16 0.61 to 0.67, litert_int8 0.41 to 0.44, onnx 0.82, so none was reached there.
+TensorFlow itself is fast: litert_float16 0.56 to 0.60, litert_int8 0.37 to 0.46, onnx 0.66 to 0.72.
 """
 
 from __future__ import annotations
