@@ -20,6 +20,7 @@ from deeplab.checkpoint import manager
 from deeplab.config.training_config import TrainConfig
 from deeplab.data import colormaps
 from deeplab.evaluation.evaluator import Evaluator
+from deeplab.evaluation.report import Report
 from deeplab.inference import load
 from deeplab.training.callbacks import live_evaluation
 
@@ -172,6 +173,15 @@ def test_a_training_that_starts_again_forgets_the_old_numbers(disc_records, tmp_
 def test_a_split_without_records_stops_before_anything_is_written(disc_records, tmp_path, capsys):
     assert train_with(disc_records, tmp_path / "new", eval_split="test") == 1
     assert "[unknown-split]" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_a_warning_takes_one_line_and_its_causes_are_in_the_report(disc_records, tmp_path, monkeypatch, capsys):
+    text = "disc has 100.00% of the predictions.\n  Possible causes:\n  1. wrong masks"
+    monkeypatch.setattr(Report, "warnings", lambda report: [text])
+    assert train_with(disc_records, tmp_path / "new", steps=2) == 0
+    said = capsys.readouterr().err
+    assert "disc has 100.00% of the predictions. report.html" in said and "Possible causes" not in said
+    assert "Possible causes" in (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
 
 
 def test_early_stopping_needs_evaluations():
