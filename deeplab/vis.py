@@ -84,7 +84,9 @@ def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitIm
     raw_folder = pathlib.Path(config.raw_save_dir or folder / prediction_images.RAW_RESULTS)
     return images, prediction_images.Drawing(
         folder=folder,
-        colors=colormaps.colors_for(config.colormap_type or described.colors or "pascal", described.num_classes),
+        colors=colormaps.colors_for(
+            config.colormap_type or described.colors or "pascal", described.num_classes, described.ignore_label
+        ),
         opacity=config.overlay_opacity,
         overlay_background=config.overlay_background,
         raw_folder=raw_folder if config.also_save_raw_predictions else None,

@@ -19,7 +19,7 @@ import numpy as np
 from deeplab.data import dataset as datasets
 from deeplab.data.class_names import is_ignored, read_class_file
 from deeplab.data.dataset import Color, Dataset
-from deeplab.data.label_bits import as_label
+from deeplab.data.label_bits import as_label, bits_of
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.paths import read_text
 from deeplab.utils.text import counted
@@ -108,9 +108,9 @@ NAMES = tuple(_NAMED)
 _SAME_AS = {"pascal_voc_seg": "pascal"}
 
 
-def _fill(colors: np.ndarray) -> np.ndarray:
+def _fill(colors: np.ndarray, size: int = TABLE_SIZE) -> np.ndarray:
     """A table [256, 3], or [65536, 3] of more colors, that begins with `colors`; the rest is black."""
-    table = np.zeros([TABLE_SIZE if len(colors) <= TABLE_SIZE else TABLE_SIZE_16_BIT, 3], np.uint8)
+    table = np.zeros([size if len(colors) <= size else TABLE_SIZE_16_BIT, 3], np.uint8)
     table[: len(colors)] = colors
     return table
 
@@ -126,33 +126,37 @@ def _extended(name: str) -> np.ndarray:
     return table
 
 
-def colors_for(source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int) -> np.ndarray:
+def colors_for(
+    source: str | Sequence[Sequence[int]] | np.ndarray | None, num_classes: int, ignore_label: int = 0
+) -> np.ndarray:
     """The color map of a dataset.
 
     Args:
       source: a name from `NAMES`, or one RGB triple (0..255) per class. None or an empty sequence: the map `distinct`,
         whose first ten colors are safe for the color-blind.
       num_classes: number of classes that must have a color.
+      ignore_label: another value that must have one.
 
     Returns:
-      uint8 [256, 3], RGB; beyond 256 classes [65536, 3]. After the classes come the named map's further colors, those
+      uint8 [256, 3], RGB; of labels of 16 bits [65536, 3]. After the classes come the named map's further colors, those
       from 256 on by Pascal's rule; after given triples black, and last a light sand for ignored pixels.
 
     Raises:
       UserError: unknown name (`unknown-name`), too few colors or values that are no colors (`invalid-colors`).
     """
+    bits = bits_of(num_classes, ignore_label)
     if isinstance(source, str) and source:
         name = _SAME_AS.get(source, source)
         if name not in _NAMED:
             rule = f"there is no color map called {source!r}"
             raise UserError("unknown-name", rule, nearest(source, NAMES), field="colormap_type", value=source)
-        return _NAMED[name]() if num_classes <= TABLE_SIZE else _extended(name).copy()
+        return _NAMED[name]() if bits == 8 else _extended(name).copy()
     if source is None or len(source) == 0:
-        return (_distinct_colors() if num_classes <= TABLE_SIZE else _extended("distinct")).copy()
-    return _own_table(source, num_classes)
+        return (_distinct_colors() if bits == 8 else _extended("distinct")).copy()
+    return _own_table(source, num_classes, TABLE_SIZE if bits == 8 else TABLE_SIZE_16_BIT)
 
 
-def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int) -> np.ndarray:
+def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: int, size: int) -> np.ndarray:
     colors = np.asarray(source)
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
         rule = f"must be RGB triples from 0 to 255, not {colors.tolist()}"
@@ -161,7 +165,7 @@ def _own_table(source: str | Sequence[Sequence[int]] | np.ndarray, num_classes: 
         rule = f"there are {len(colors)} colors for {num_classes} classes"
         hint = "give every class of dataset.yml one color, or none of them"
         raise UserError("invalid-colors", rule, hint, where="colors", value=len(colors))
-    table = _fill(colors.astype(np.uint8))
+    table = _fill(colors.astype(np.uint8), size)
     if len(colors) < len(table):
         table[-1] = IGNORED
     return table

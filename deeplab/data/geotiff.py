@@ -140,7 +140,7 @@ def writing_labels(
     path: str | os.PathLike,
     size: tuple[int, int],
     place: Georeference | None,
-    colors: np.ndarray,
+    colors: np.ndarray | None,
     nodata: int | None = None,
 ) -> Iterator[Any]:
     """A GeoTIFF of labels to write into by windows; it appears whole or not at all.
@@ -149,7 +149,7 @@ def writing_labels(
       path: the file.
       size: height and width.
       place: its georeference.
-      colors: RGB of each class, uint8 [256, 3], as the file's palette.
+      colors: RGB of each class, uint8 [256, 3], as the file's palette; None: labels have 16 bits and no palette.
       nodata: the label of pixels without a value; None = all have one.
 
     Yields:
@@ -162,7 +162,7 @@ def writing_labels(
         "height": size[0],
         "width": size[1],
         "count": 1,
-        "dtype": "uint8",
+        "dtype": "uint16" if colors is None else "uint8",
         "compress": "deflate",
         "BIGTIFF": "IF_SAFER",
         "tiled": True,
@@ -176,7 +176,8 @@ def writing_labels(
             warnings.simplefilter("ignore")
             try:
                 with rasterio.open(os.path.abspath(temporary), "w", **profile) as file:
-                    file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors.tolist())})
+                    if colors is not None:
+                        file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors.tolist())})
                     yield lambda window, labels: file.write(labels, 1, window=_as_rasterio(window))
             except rasterio.errors.RasterioError as error:
                 raise OSError(str(error)) from None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.data import transforms
+from deeplab.data.label_bits import as_label
 from deeplab.evaluation import bootstrap, examples, metrics
 from deeplab.evaluation.bootstrap import Intervals
 from deeplab.evaluation.html_report import interval_text
@@ -40,16 +41,17 @@ class KeptLabels:
     """The labels that a model predicted for each image, compressed; pass `keep` to `Evaluator`."""
 
     def __init__(self) -> None:
-        self._data: dict[int, tuple[tuple[int, ...], bytes]] = {}
+        self._data: dict[int, tuple[tuple[int, ...], np.dtype, bytes]] = {}
 
     def keep(self, position: int, label: np.ndarray, prediction: np.ndarray) -> None:
         """Add an image by its place in the split: integers [H, W]."""
-        self._data[position] = prediction.shape, zlib.compress(prediction.astype(np.uint8).tobytes(), 1)
+        kept = as_label(prediction)
+        self._data[position] = kept.shape, kept.dtype, zlib.compress(kept.tobytes(), 1)
 
     def of(self, index: int) -> np.ndarray:
-        """Return the labels of an image: uint8 [H, W]."""
-        shape, data = self._data[index]
-        return np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
+        """Return the labels of an image: uint8 or uint16 [H, W]."""
+        shape, dtype, data = self._data[index]
+        return np.frombuffer(zlib.decompress(data), dtype).reshape(shape)
 
 
 class Disagreement:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from deeplab.data.labels import LabelSpec
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.predictor import Predictor
 from deeplab.utils import console
@@ -44,13 +45,16 @@ class Judged:
       name: of the image.
       source: number of the split that it came from, and its place there.
       shape: height and width.
-      data: label, prediction, probability of the prediction and of the label (0..255), each uint8 [H, W].
+      data: label and prediction, each [H, W] of `dtype`, then the probabilities of the prediction and of the label
+        (0..255), each uint8 [H, W].
+      dtype: uint8, or uint16 of labels of 16 bits.
     """
 
     name: str
     source: tuple[int, int]
     shape: tuple[int, int]
     data: bytes
+    dtype: type[np.uint8] | type[np.uint16] = np.uint8
 
     @classmethod
     def of(cls, name: str, source: tuple[int, int], label: np.ndarray, scores: np.ndarray, ignore_label: int) -> Judged:
@@ -58,14 +62,17 @@ class Judged:
         prediction = scores.argmax(-1)
         labeled = np.where((label == ignore_label) | (label >= scores.shape[-1]), 0, label)
         of_label = np.take_along_axis(scores, labeled[..., None].astype(np.int64), -1)[..., 0]
-        rounded = [np.rint(255 * values) for values in (scores.max(-1), of_label)]
-        stack = np.stack([label, prediction, *rounded]).astype(np.uint8)
-        return cls(name, source, label.shape, zlib.compress(stack.tobytes(), 1))
+        rounded = np.rint(255 * np.stack([scores.max(-1), of_label])).astype(np.uint8)
+        dtype = LabelSpec(scores.shape[-1], ignore_label).dtype
+        classes = np.stack([label, prediction]).astype(dtype)
+        return cls(name, source, label.shape, zlib.compress(classes.tobytes() + rounded.tobytes(), 1), dtype)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return label and prediction, uint8 [H, W], and the probabilities of prediction and label, float32 [H, W]."""
-        stack = np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(4, *self.shape)
-        return stack[0], stack[1], stack[2] / np.float32(255), stack[3] / np.float32(255)
+        """Return label and prediction, [H, W] of `dtype`, and the probabilities of prediction and label, float32."""
+        data, pixels = zlib.decompress(self.data), self.shape[0] * self.shape[1]
+        label, prediction = np.frombuffer(data, self.dtype, 2 * pixels).reshape(2, *self.shape)
+        sure, of_label = np.frombuffer(data, np.uint8)[-2 * pixels :].reshape(2, *self.shape) / np.float32(255)
+        return label, prediction, sure, of_label
 
 
 @dataclass(frozen=True)

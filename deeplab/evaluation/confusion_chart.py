@@ -1,7 +1,8 @@
 """The confusion matrix as SVG for HTML reports: colored cells with their numbers, readable at 150 classes.
 
 Cells without pixels are not drawn, so that the page stays small. Up to 30 classes, cells hold numbers; beyond, the
-pointer shows them, and the classes are named on all four sides.
+pointer shows them, and the classes are named on all four sides. Of more than 160 classes, those with the most wrong
+pixels are drawn, and the sums over the others (`metrics.condensed`).
 """
 
 from __future__ import annotations
@@ -63,10 +64,12 @@ class ConfusionChart:
     Attributes:
       counts: integers [classes, classes], rows = label, columns = prediction.
       class_names: one per class.
+      numbers: the classes' numbers; None = their places; -1 = the sum over several classes.
     """
 
     counts: np.ndarray
     class_names: Sequence[str]
+    numbers: Sequence[int] | np.ndarray | None = None
 
     @property
     def numbered(self) -> bool:
@@ -97,7 +100,9 @@ class ConfusionChart:
     def name(self, index: int) -> str:
         """A class's name with its number, cut if it is long."""
         name = self.class_names[index]
-        return f"{name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + '…'} {index}"
+        number = index if self.numbers is None else int(self.numbers[index])
+        short = name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
+        return f"{short} {number}" if number >= 0 else short
 
     def cells(self) -> Iterator[ConfusionCell]:
         """All cells with pixels."""

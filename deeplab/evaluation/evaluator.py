@@ -18,7 +18,7 @@ from deeplab.data.class_names import class_numbers
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.image_counts import ImageCounts, group_expression
-from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, choose
+from deeplab.evaluation.metrics import ACCUMULATORS, MAX_DRAWN, Accumulator, choose
 from deeplab.evaluation.split_images import (
     ImageBatch,
     SplitImages,
@@ -274,7 +274,8 @@ def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> Non
     """
     print(report.text())
     print()
-    for tag, value in report.reference_scalars().items():
+    scalars = list(report.reference_scalars().items())
+    for tag, value in scalars[:1] if len(report.class_names) > MAX_DRAWN else scalars:  # the mean, then classes
         print(f"{tag}[{value:.9g}]")
     for warning in report.warnings():
         console.warning(warning)

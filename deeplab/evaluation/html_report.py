@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data import colormaps
-from deeplab.evaluation import bootstrap, examples
+from deeplab.evaluation import bootstrap, examples, metrics
 from deeplab.evaluation.confusion_chart import ConfusionChart
 from deeplab.evaluation.report import Report
 from deeplab.evaluation.report_text import decimal, title
@@ -28,6 +28,7 @@ from deeplab.visualization.label_rendering import LabelColors
 
 TEMPLATE = pathlib.Path(__file__).with_name("evaluation.html.j2")
 REPORT_FILE = "report.html"
+_MAX_ROWS = 80  # classes whose rows show at once, of more than 160
 _CURVES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice", "mean_boundary_iou")
 
 
@@ -50,7 +51,12 @@ def page(report: Report, shown: Gallery | None = None, history: Mapping[int, Map
       shown: example images.
       history: metrics of earlier checkpoints on the same split, by step.
     """
-    colors = colormaps.colors_for(report.colors if report.colors is not None else "pascal", len(report.class_names))
+    number = len(report.class_names)
+    colors = colormaps.colors_for(report.colors if report.colors is not None else "pascal", number)[:number]
+    counts, _, numbers = metrics.condensed(report.counts, report.class_names)
+    names = [report.class_names[index] if index >= 0 else f"{number - len(numbers) + 1} others" for index in numbers]
+    iou = metrics.class_iou(report.counts)
+    chosen = metrics.best_and_worst(iou, _MAX_ROWS).tolist() if number > metrics.MAX_DRAWN else None
     values = {
         "report": report,
         "title": title,
@@ -61,9 +67,11 @@ def page(report: Report, shown: Gallery | None = None, history: Mapping[int, Map
         "excluded": [report.class_names[index] for index in report.excluded],
         "without": {title(name): decimal(value) for name, value in report.without().items()},
         "classes": class_rows(report),
+        "drawn": metrics.present_classes(counts).tolist(),
         "columns": [name for name in report.per_class() if name != "iou"],
         "pixels": report.counts.sum(axis=1).tolist(),
-        "chart": ConfusionChart(report.counts, report.class_names),
+        "chart": ConfusionChart(counts, names, numbers),
+        "chosen": chosen,
         "curves": curves_of(history or {}, report),
         "reliability": _reliability(report),
         "trimap": _trimap(report),

@@ -248,3 +248,45 @@ def mean_of_known(values: np.ndarray) -> float:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
+
+
+MAX_DRAWN = 160  # classes whose confusions are drawn each
+_MAX_CONDENSED = 60  # of more classes
+
+
+def condensed(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """The classes of a confusion matrix that can be drawn: all, or of more than 160 the most confused ones.
+
+    Args:
+      counts: int64 [classes, classes].
+      names: one per class.
+
+    Returns:
+      Counts, names with their numbers, and the classes' numbers. Of more than 160 classes, these are the 60 with the
+      most wrong pixels, as label or prediction, in the order of the classes; the last row and column, whose number is
+      -1, are the sums over all others.
+    """
+    number = len(names)
+    if number <= MAX_DRAWN:
+        return counts, [f"{name} {index}" for index, name in enumerate(names)], np.arange(number)
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
+    kept = np.sort(np.argsort(-wrong, kind="stable")[:_MAX_CONDENSED])
+    rest = np.setdiff1d(np.arange(number), kept)
+    rows = np.vstack([counts[kept], counts[rest].sum(axis=0)])
+    found = np.column_stack([rows[:, kept], rows[:, rest].sum(axis=1)])
+    shown = [*(f"{names[index]} {index}" for index in kept), f"{len(rest)} other classes"]
+    return found, shown, np.append(kept, -1)
+
+
+def best_and_worst(iou: np.ndarray, limit: int) -> np.ndarray:
+    """Numbers of the classes with the highest and with the lowest IoU, `limit` in all, best first; absent ones last.
+
+    All classes if they are not more than `limit`; else those without an IoU are left out.
+    """
+    order = np.argsort(np.where(np.isnan(iou), np.inf, -iou), kind="stable")
+    if len(order) <= limit:
+        return order
+    present = order[: np.count_nonzero(~np.isnan(iou))]
+    if len(present) <= limit:
+        return present
+    return np.concatenate([present[: limit - limit // 2], present[len(present) - limit // 2 :]])

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,8 @@ def _png(figure: Figure) -> bytes:
 
 
 def _confusion_figure(report: Report) -> Figure:
-    classes = report.matrix.num_classes
+    counts, names, numbers = metrics.condensed(report.counts, [_short(name) for name in report.class_names])
+    classes = len(names)
     cell = _cell_inches(classes)
     figure = Figure(
         figsize=(max(classes * cell + 3.0, 5.0), max(classes * cell + 2.0, 3.8)),
@@ -95,15 +97,16 @@ def _confusion_figure(report: Report) -> Figure:
         facecolor="white",
     )
     axes = figure.add_subplot()
-    fractions = metrics.row_fractions(report.counts)
+    fractions = metrics.row_fractions(counts)
     colors = matplotlib.colormaps["Blues"].with_extremes(bad="#ececec")
     # The square root keeps confusions of a few percent visible next to a full diagonal.
     image = axes.imshow(fractions, cmap=colors, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    _name_both_axes(axes, report, cell)
+    _name_both_axes(axes, names, metrics.present_classes(counts), cell)
     _draw_grid(axes, classes)
     if classes <= _MAX_NUMBERED:
         _write_percentages(axes, fractions, cell)
-    figure.suptitle(_title(report, "Confusion matrix"), x=0.01, ha="left", fontsize=11)
+    what = "Confusion matrix" if -1 not in numbers else f"Confusions of {classes - 1} of {len(report.counts)} classes"
+    figure.suptitle(_title(report, what), x=0.01, ha="left", fontsize=11)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label (gray: none in this split)" if report.absent_classes else "label")
     bar = figure.colorbar(image, ax=axes, shrink=min(0.8, 4 / (classes * cell)), pad=0.02, aspect=18)
@@ -120,10 +123,8 @@ def _cell_inches(classes: int) -> float:
     return 0.42 if classes <= _MAX_NUMBERED else 0.14
 
 
-def _name_both_axes(axes: Axes, report: Report, cell: float) -> None:
+def _name_both_axes(axes: Axes, names: Sequence[str], present: np.ndarray, cell: float) -> None:
     size = min(9.0, cell * 72 * 0.62)
-    present = metrics.present_classes(report.counts)
-    names = [f"{_short(name)} {index}" for index, name in enumerate(report.class_names)]
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if cell > 0.5 else {"rotation": 90}
     axes.set_xticks(range(len(names)), names, fontsize=size, **slant)
     axes.set_yticks(range(len(names)), names, fontsize=size)
@@ -165,19 +166,18 @@ def _cell_text(fraction: float, digits: int) -> str:
 
 def _iou_figure(report: Report) -> Figure:
     iou = metrics.class_iou(report.counts)
-    order = _best_first(iou)
+    order = metrics.best_and_worst(iou, len(iou) if len(iou) <= metrics.MAX_DRAWN else 2 * _MAX_BARS)
     columns = math.ceil(len(order) / _MAX_BARS)
     bars = math.ceil(len(order) / columns)
     figure = Figure(figsize=(5.6 * columns + 0.4, 0.215 * bars + 1.5), layout="constrained", facecolor="white")
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         _draw_bars(axes, report, iou, order[number * bars : (number + 1) * bars], bars)
-    figure.suptitle(_title(report, "IoU by class"), x=0.01, ha="left", fontsize=11)
+    what = "IoU by class"
+    if len(order) < len(iou):
+        absent = np.count_nonzero(np.isnan(iou))
+        what = f"IoU of the best and the worst {len(order)} of {len(iou) - absent} classes"
+    figure.suptitle(_title(report, what), x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _best_first(iou: np.ndarray) -> np.ndarray:
-    """Sort class numbers by decreasing IoU, classes without one last: int [classes]."""
-    return np.argsort(np.where(np.isnan(iou), np.inf, -iou), kind="stable")
 
 
 def _draw_bars(axes: Axes, report: Report, iou: np.ndarray, chosen: np.ndarray, bars: int) -> None:

@@ -29,6 +29,7 @@ _TITLES = {
     "f2": "F2",
     "boundary_iou": "boundary IoU",
 }
+_MAX_ROWS = 40  # classes in the text, of more than 160
 _MAX_GROUPS = 30  # in the text; all are in metrics.json
 
 
@@ -38,7 +39,16 @@ def table(report: Report) -> str:
     names = [name for name in of if name in _COLUMNS] if not report.shown else list(of)
     columns = [[percent(v) if name.endswith("_fraction") else decimal(v) for v in of[name]] for name in names]
     rows = list(zip(report.class_names, *columns, strict=True))
-    parts = [_title(report), console.table(rows, ("class", *map(title, names))), _means(report)]
+    header, number = ("class", *map(title, names)), len(rows)
+    if number > metrics.MAX_DRAWN:
+        chosen = metrics.best_and_worst(metrics.class_iou(report.counts), _MAX_ROWS)
+        rows = [rows[index] for index in chosen]
+    more = (
+        f"\nthe best and the worst {len(rows)} of {number} classes; metrics.json holds all"
+        if len(rows) < number
+        else ""
+    )
+    parts = [_title(report), console.table(rows, header) + more, _means(report)]
     if report.group_by and report.images:
         parts.append(_groups(report))
     return "\n\n".join([*parts, rule(report)])

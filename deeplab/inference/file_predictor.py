@@ -16,8 +16,9 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
 from deeplab.data.bands import RGB, ImageBands, bands_of
 from deeplab.data.dataset import Color
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT
 from deeplab.inference.prediction import LargerThanCrop
-from deeplab.inference.predictor import MAX_CLASSES, Prediction, Predictor
+from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -77,7 +78,7 @@ class FilePredictor(Predictor):
         if labels.ndim != 3 or labels.shape[0] != 1 or labels.dtype.kind not in "iu" or not labels.size:
             raise self._unexpected("labels", labels, "integers [1, H, W]")
         least, largest = int(labels.min()), int(labels.max())
-        limit = min(self.num_classes or MAX_CLASSES, MAX_CLASSES)
+        limit = self.num_classes or max(MAX_CLASSES_8_BIT, len(self.class_names))
         if least < 0 or largest >= limit:
             value = least if least < 0 else largest
             rule = f"predicts class {value}, but classes must be in 0..{limit - 1}"

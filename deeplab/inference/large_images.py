@@ -16,6 +16,7 @@ import numpy as np
 from deeplab.data import geotiff
 from deeplab.data.bands import ImageBands
 from deeplab.data.images import read_raster
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT, as_label, bits_of, usual_ignore_label
 from deeplab.inference.postprocess import PostprocessedPredictor
 from deeplab.inference.predictor import Predictor
 from deeplab.inference.tiles import TiledPredictor, ramp, require_probabilities, tile_starts
@@ -24,7 +25,6 @@ from deeplab.utils.errors import UserError
 AUTOMATIC_TILE, AUTOMATIC_OVERLAP = 1024, 64  # pixels, where the user chooses none
 MAX_WHOLE = 4096 * 4096  # pixels of an image that is predicted as a whole unless the user chooses tiles
 _MAX_SHOWN = 2048  # longest side of images to look at, in pixels
-_NO_VALUE = 255  # label of pixels without a value, in files
 _RGB_BANDS = (1, 3, 4)
 
 Progress = Callable[[int, int], None]  # tiles done, of how many
@@ -36,7 +36,7 @@ class LargePrediction:
 
     Attributes:
       image: the image, reduced to 2048 pixels, uint8 [h, w, 3].
-      labels: the labels of the same pixels, uint8 [h, w].
+      labels: the labels of the same pixels, [h, w]: uint8, or uint16 beyond 256 classes.
       counts: pixels of each class, int64 [classes]; those without a value do not count.
     """
 
@@ -77,7 +77,8 @@ def predict_file(
 
     Args:
       path: the image.
-      mask_path: the GeoTIFF: class numbers with a palette, 255 and marked as nodata where the image has no value.
+      mask_path: the GeoTIFF: classes with a palette, 255 and marked as nodata where the image has no value. Beyond
+        256 classes 16 bits without a palette, and 65535.
       predictor: what predicts a tile; must have probabilities if there are several.
       tile_size: height and width of a tile; None = the whole image, or 1024 if it is large.
       overlap: minimum overlap of tiles, at most half a tile.
@@ -96,27 +97,30 @@ def predict_file(
         TiledPredictor(predictor, tile, overlap)  # refuses settings that do not go with tiles
     reader = _Reader(path, predictor.bands)
     number = predictor.num_classes or 1
-    shown = _Reduced(height, width)
-    counts = np.zeros(256, np.int64)
+    no_value = usual_ignore_label(number)
+    dtype = np.uint8 if bits_of(number) == 8 else np.uint16
+    shown = _Reduced(height, width, dtype)
+    counts = np.zeros(no_value + 1, np.int64)
     place = geotiff.georeference(path)
-    with geotiff.writing_labels(mask_path, (height, width), place, predictor.colors, nodata=_NO_VALUE) as write:
+    colors = predictor.colors if dtype == np.uint8 else None
+    with geotiff.writing_labels(mask_path, (height, width), place, colors, nodata=no_value) as write:
         blocks = (
             _whole(reader, predictor, (height, width))
             if single
             else _blended(reader, predictor, (height, width), tile, overlap, progress)
         )
         for (top, left), labels, pixels, valid in blocks:
-            labels = labels.astype(np.uint8)
+            labels = as_label(labels, number if number > 1 else MAX_CLASSES_8_BIT)
             if valid is not None:
-                labels[~valid] = _NO_VALUE
+                labels[~valid] = no_value
             write((top, left, *labels.shape), labels)
-            counts += np.bincount(labels.ravel(), minlength=256)
+            counts += np.bincount(labels.ravel(), minlength=len(counts))
             shown.add(top, left, labels, pixels)
     if single:
         progress(1, 1)
-    kept = counts[:number] if number <= _NO_VALUE else counts
+    kept = counts[:number] if number <= no_value else counts
     image, labels = shown.image, shown.labels
-    return LargePrediction(image, np.where(labels == _NO_VALUE, 0, labels) if number < _NO_VALUE else labels, kept)
+    return LargePrediction(image, np.where(labels == no_value, 0, labels) if number < no_value else labels, kept)
 
 
 Block = tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray | None]  # place, labels, quick look, valid
@@ -189,10 +193,10 @@ def _weighted(predictor: Predictor, pixels: np.ndarray, overlap: int) -> np.ndar
 class _Reduced:
     """Every n-th pixel of an image and its labels, to look at."""
 
-    def __init__(self, height: int, width: int):
+    def __init__(self, height: int, width: int, dtype: type[np.unsignedinteger]):
         self.step = -(-max(height, width) // _MAX_SHOWN)
         size = -(-height // self.step), -(-width // self.step)
-        self.labels, self.image = np.zeros(size, np.uint8), np.zeros((*size, 3), np.uint8)
+        self.labels, self.image = np.zeros(size, dtype), np.zeros((*size, 3), np.uint8)
 
     def add(self, top: int, left: int, labels: np.ndarray, image: np.ndarray) -> None:
         """Takes over a block at a place of the whole image."""

@@ -26,7 +26,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.data import colormaps, transforms
 from deeplab.data.bands import RGB, ImageBands, bands_of
 from deeplab.data.dataset import Color
-from deeplab.data.label_bits import MAX_CLASSES_8_BIT as MAX_CLASSES
+from deeplab.data.label_bits import MAX_CLASSES
 from deeplab.inference.prediction import (
     LargerThanCrop,
     PredictionSettings,
@@ -70,7 +70,7 @@ class Predictor(abc.ABC):
       source, num_classes, max_size: as given.
       class_names: one name per class (`class_0` ... if they are unknown); empty if the number of classes is unknown.
       names_are_known: whether these are the names of the training.
-      colors: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3], or [65536, 3] beyond 256 classes.
       step: global step of the weights; 0 if unknown.
       settings: how images are resized and padded; None if that is built into the file.
       bands: channels, type and scaling of the images that it takes.

@@ -19,6 +19,7 @@ from deeplab.data import colormaps, image_files
 from deeplab.data import labels as masks
 from deeplab.data.given_images import to_pixels
 from deeplab.data.images import write_png
+from deeplab.data.label_bits import as_label
 from deeplab.inference import large_images
 from deeplab.inference.load import load
 from deeplab.inference.polygons import Region, regions
@@ -39,11 +40,11 @@ class Segmentation:
 
     Attributes:
       image: the image, uint8 [H, W, 3], RGB; of other bands what `ImageBands.quick_look` shows of it.
-      labels: uint8 [H, W], the class of every pixel.
+      labels: [H, W], the class of every pixel: uint8, or uint16 beyond 256 classes.
       probabilities: float32 [H, W, classes], 0..1, sum 1 over the classes; None if they were not asked for, or if an
         exported file has none.
       class_names: one name per class; empty if their number is unknown.
-      colors: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256, 3], or [65536, 3] beyond 256 classes.
     """
 
     image: np.ndarray
@@ -88,7 +89,7 @@ class Segmentation:
         Args:
           classes: class numbers that stay; None = all but class 0, the background.
         """
-        kept = list(classes) if classes is not None else list(range(1, max(len(self.class_names), 256)))
+        kept = list(classes) if classes is not None else list(range(1, max(len(self.class_names), len(self.colors))))
         if self.probabilities is None:
             alpha = np.isin(self.labels, kept).astype(np.float32)
         else:
@@ -105,7 +106,7 @@ class Segmentation:
         return regions(self.labels, [index for index in np.unique(self.labels).tolist() if index], tolerance)
 
     def save(self, folder: str | os.PathLike, name: str, opacity: float = 0.5) -> dict[str, pathlib.Path]:
-        """Write `mask/NAME.png` (palette PNG: pixels are class numbers), `color/NAME.png` and `overlay/NAME.png`.
+        """Write `mask/NAME.png` (class numbers, see `save_mask`), `color/NAME.png` and `overlay/NAME.png`.
 
         Existing files are replaced. `name` may hold folders (`day1/img7`).
 
@@ -121,8 +122,11 @@ class Segmentation:
         return paths
 
     def save_mask(self, path: str | os.PathLike) -> None:
-        """Write the labels as palette PNG: pixels are class numbers, viewers show the colors."""
-        masks.write_index_png(path, self.labels, [tuple(color) for color in self.colors.tolist()])
+        """Write the labels as palette PNG: pixels are class numbers, viewers show the colors.
+
+        Labels of uint16 become 16-bit gray PNG.
+        """
+        masks.write_index_png(path, self.labels, self.colors)
 
 
 class Segmenter:
@@ -179,6 +183,7 @@ class Segmenter:
             self._predictor = _tiled(self._predictor, tile_size, tile_overlap)
         self.bands = self._predictor.bands
         self.class_names, self.colors = self._predictor.class_names, self._predictor.colors
+        self._num_classes = self._predictor.num_classes
 
     def __call__(self, image: Any, probabilities: bool = True) -> Segmentation:
         """Segment one image.
@@ -195,7 +200,7 @@ class Segmenter:
         pixels = to_pixels(image, self.bands)
         labels, scores = self._predictor.predict(pixels, probabilities)
         shown = pixels if self.bands.is_rgb else self.bands.quick_look(pixels)
-        return Segmentation(shown, labels.astype(np.uint8), scores, self.class_names, self.colors)
+        return Segmentation(shown, as_label(labels, self._num_classes), scores, self.class_names, self.colors)
 
     def batch(self, several: Sequence[Any], probabilities: bool = False) -> list[Segmentation]:
         """Segment several images; without probabilities, a model or checkpoint predicts those of equal size together.
@@ -221,7 +226,7 @@ class Segmenter:
         labels: dict[int, np.ndarray] = {}
         for (height, width, *_), indices in by_size.items():
             prepared = tf.stack([prepare(tf.constant(pixels[index]), predictor.settings).pixels for index in indices])
-            found = predictor.predict_padded(prepared)[:, :height, :width].astype(np.uint8)
+            found = as_label(predictor.predict_padded(prepared)[:, :height, :width], self._num_classes)
             labels |= dict(zip(indices, found, strict=True))
         return [
             Segmentation(one, labels[index], None, self.class_names, self.colors) for index, one in enumerate(pixels)

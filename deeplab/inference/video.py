@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from deeplab.config.prediction_config import PredictConfig
+from deeplab.data.label_bits import as_label
 from deeplab.inference.segmenter import Segmentation, Segmenter
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -104,7 +105,7 @@ def segment_video(
                 scores = smoothing * former + (1 - smoothing) * scores
             former = scores
             kept = scores if probabilities else None
-            labels = scores.argmax(-1).astype(np.uint8)
+            labels = as_label(scores.argmax(-1), scores.shape[-1])
             result = Segmentation(result.image, labels, kept, result.class_names, result.colors)
         yield result
 

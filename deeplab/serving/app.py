@@ -32,6 +32,7 @@ from deeplab.config.prediction_config import InferenceConfig
 from deeplab.config.serving_config import ServeConfig
 from deeplab.data import images
 from deeplab.data import labels as masks
+from deeplab.data.label_bits import as_label
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.serving import protocol, segmentation_json
@@ -400,7 +401,7 @@ async def _image_file(request: Request) -> bytes:
 
 
 def _palette_png(labels: np.ndarray, colors: np.ndarray) -> bytes:
-    return masks.encode_index_png(labels.astype(np.uint8), colors)
+    return masks.encode_index_png(as_label(labels, len(colors)), colors)  # 256 colors, or 65536 of labels of 16 bits
 
 
 def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from deeplab.data import labels as masks
+from deeplab.data.images import encode_png
+from deeplab.data.label_bits import as_label
 from deeplab.inference.predictor import Prediction, Predictor
 
 MIN_POLYGON_AREA = 4.0  # pixels; smaller specks are no use as polygons
@@ -28,7 +30,8 @@ def content(name: str, predictor: Predictor, prediction: Prediction, polygons: b
 
     Returns:
       model, height, width; classes: index, name, color "#rrggbb", fraction of the image; labels_png: gray PNG of class
-      numbers, base64; confidence_png: gray PNG of the probability of the predicted class, 255 = 1.0, base64, or null;
+      numbers, base64, of 16 bits beyond 256 classes, where labels_rgb_png has their low and high bytes as red and
+      green; confidence_png: gray PNG of the probability of the predicted class, 255 = 1.0, base64, or null;
       polygons: see `polygons_of`.
     """
     labels, scores = prediction
@@ -45,14 +48,18 @@ def content(name: str, predictor: Predictor, prediction: Prediction, polygons: b
         for index in range(count)
     ]
     confidence = None if scores is None else (scores.max(-1) * 255).round().clip(0, 255).astype(np.uint8)
+    label = as_label(labels, predictor.num_classes)
     found: dict[str, Any] = {
         "model": name,
         "height": labels.shape[0],
         "width": labels.shape[1],
         "classes": classes,
-        "labels_png": _base64(masks.encode_label(labels.astype(np.uint8))),
+        "labels_png": _base64(masks.encode_label(label)),
         "confidence_png": None if confidence is None else _base64(masks.encode_label(confidence)),
     }
+    if label.dtype == np.uint16:  # browsers decode no more than 8 bits of a channel
+        planes = np.dstack([label & 255, label >> 8, 0 * label]).astype(np.uint8)
+        found["labels_rgb_png"] = _base64(encode_png(planes).data)
     if polygons:
         found["polygons"] = polygons_of(labels, names)
     return found

@@ -60,7 +60,7 @@ def page(state: TrainState, seconds: float, steps: int) -> str:
     losses, history = curves.read(folder / curves.LOSSES), curves.read(folder / HISTORY)
     report, evaluator = state.evaluation or (None, None)
     dataset = state.dataset
-    colors = colormaps.colors_for(dataset.colors, dataset.num_classes)
+    colors = colormaps.colors_for(dataset.colors, dataset.num_classes)[: max(256, dataset.num_classes)]
     examples = html_report.gallery(report, evaluator.images, evaluator.predictor) if report and evaluator else None
     values = {
         "folder": named(str(folder)),

@@ -632,13 +632,20 @@ def data_findings(configs: TrainingConfigs, dataset: Dataset) -> Iterator[Findin
     return training_findings(known, train.train_split, train.train_crop_size, train.train_batch_size, scales, stride)
 
 
+_MAX_CLASSES = 160  # rows of the table of classes
+
+
 def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str:
-    """Class, fraction of the pixels, weight in the loss: a table."""
+    """Class, fraction of the pixels, weight in the loss: a table; of many classes the most frequent and the rarest."""
     pixels = dataset.pixels[split]
     total = max(1, sum(pixels))
     weights = weights or (1.0,) * dataset.num_classes
     rows = [
-        (index, name, f"{100 * count / total:.2f}%", f"{weight:g}")
+        (str(index), name, f"{100 * count / total:.2f}%", f"{weight:g}")
         for index, (name, count, weight) in enumerate(zip(dataset.class_names, pixels, weights, strict=True))
     ]
+    if len(rows) > _MAX_CLASSES:
+        order = sorted(range(len(rows)), key=lambda index: -pixels[index])
+        kept = sorted({*order[: _MAX_CLASSES // 8], *order[-_MAX_CLASSES // 8 :]})
+        rows = [*(rows[index] for index in kept), ("", f"... {len(rows) - len(kept)} more", "", "")]
     return console.table(rows, ["label", "class", "pixels", "loss weight"])

@@ -24,7 +24,8 @@ from deeplab.data import colormaps, records
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.dataset import Dataset
 from deeplab.data.decoding import decode_image, decode_label, image_size, reported
-from deeplab.data.labels import LabelSpec
+from deeplab.data.label_bits import as_label
+from deeplab.data.labels import LabelSpec, add_counts
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import write_atomically
@@ -76,7 +77,7 @@ class BrowsedImage:
     Attributes:
       name, note: the lines below it.
       image: uint8 [H, W, 3], RGB; None where it cannot be decoded.
-      label: integers [H, W], 0..255; None where there is none or it cannot be decoded.
+      label: integers [H, W], 0..65535; None where there is none or it cannot be decoded.
       padding: bool [H, W], pixels that are not part of the image; None = there are none.
       error: why something cannot be decoded.
     """
@@ -89,7 +90,7 @@ class BrowsedImage:
     error: str = ""
 
     def counts(self) -> np.ndarray:
-        """Pixels of each label value outside the padding, int64 [256]."""
+        """Pixels of each label value outside the padding, int64 [256 or more]."""
         if self.label is None:
             return np.zeros(256, np.int64)
         counted = self.label if self.padding is None else self.label[~self.padding]
@@ -105,7 +106,7 @@ class BrowsedImage:
         if self.label is None:
             return Tile([image, self.error or None, None], caption)
         padding = None if self.padding is None else _nearest(self.padding.astype(np.uint8), height, width) > 0
-        label = _nearest(self.label.astype(np.uint8), height, width)
+        label = _nearest(as_label(self.label), height, width)
         drawn = colors.draw(label, padding)
         overlay = colormaps.overlay(image, drawn, style.opacity, None if style.background else label)
         return Tile([image, overlay, drawn], caption)
@@ -176,7 +177,7 @@ def records_with(classes: Sequence[int], shards: Sequence[str]) -> Iterator[int]
     """Numbers of the records whose label holds one of the classes."""
     with console.progress(total=records.count(shards), what="looking for the classes", unit="record") as bar:
         for position, record in all_records(shards):
-            encoded = np.frombuffer(record.get(records.LABEL, b""), np.uint8)
+            encoded = np.frombuffer(records.label_of(record), np.uint8)
             label = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
             bar.update()
             if label is not None and np.isin(label, classes).any():
@@ -229,10 +230,10 @@ def browsed(position: int, record: Record, bands: ImageBands = RGB) -> BrowsedIm
     except tf.errors.OpError as error:
         return BrowsedImage(name, f"record {position}", None, None, error=_reason(error, "the image cannot be decoded"))
     note = f"record {position}, {image.shape[1]} wide, {image.shape[0]} high"
-    if not example[records.LABEL]:
+    if not records.label_of(example):
         return BrowsedImage(name, f"{note}, no label", image, None)
     try:
-        label = decode_label(example, size, LabelSpec()).numpy()
+        label = decode_label(example, size, LabelSpec(wide=not example[records.LABEL])).numpy()
     except tf.errors.OpError as error:
         return BrowsedImage(name, note, image, None, error=_reason(error, "the label cannot be decoded"))
     return BrowsedImage(name, note, image, label)
@@ -289,7 +290,7 @@ class _GridBuilder:
     def add(self, image: BrowsedImage) -> None:
         """Adds one image."""
         self._tiles.append(image.tile(self._colors, self._style))
-        self._counts += image.counts()
+        self._counts = add_counts(self._counts, image.counts())
         self._padding += int(image.padding.sum()) if image.padding is not None else 0
 
     def grid(self, *heading: str) -> ImageGrid:

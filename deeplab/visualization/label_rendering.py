@@ -15,6 +15,7 @@ from deeplab.data import colormaps
 from deeplab.data.dataset import Color, Dataset
 from deeplab.visualization.image_grid import SWATCH, LegendKey, plain_swatch
 
+MAX_LISTED = 60  # classes in a legend; those of most datasets are fewer
 MAX_KEYS = 24  # up to so many classes, a legend lists those that do not occur, too
 
 
@@ -53,7 +54,7 @@ class LabelColors:
 
     Attributes:
       names: one per class.
-      colors: RGB of each class, uint8 [256, 3].
+      colors: RGB of each class, uint8 [256 or 65536, 3].
       ignore_label: the value of ignored pixels.
     """
 
@@ -64,13 +65,14 @@ class LabelColors:
     @classmethod
     def of(cls, dataset: Dataset) -> LabelColors:
         """Those of a dataset."""
-        return cls(dataset.class_names, colormaps.colors_for(dataset.colors, dataset.num_classes), dataset.ignore_label)
+        colors = colormaps.colors_for(dataset.colors, dataset.num_classes, dataset.ignore_label)
+        return cls(dataset.class_names, colors, dataset.ignore_label)
 
     def draw(self, label: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:
         """A label as an image.
 
         Args:
-          label: integers [H, W], 0..255.
+          label: integers [H, W], 0..255, or 0..65535.
           padding: bool [H, W], pixels that are not part of the image; None = there are none.
 
         Returns:
@@ -88,19 +90,31 @@ class LabelColors:
         """Classes with their label values, names and fractions, and whatever else occurs.
 
         Args:
-          counts: pixels of each label value, int64 [256], without padding.
+          counts: pixels of each label value, int64 [256 or 65536], without padding.
           padding: pixels of padding.
 
         Returns:
-          Keys in the order of the label values: fractions of classes are of the labeled pixels, the others of all.
+          Keys in the order of the label values: fractions of classes are of the labeled pixels, the others of all. Of
+          very many classes, the most frequent ones have keys, and the others one together.
         """
+        counts = np.pad(counts, (0, max(0, 1 + max(self.ignore_label, len(self.names)) - len(counts))))
         numbers = [0 if index == self.ignore_label else int(counts[index]) for index in range(len(self.names))]
         labeled, everything = max(1, sum(numbers)), max(1, int(counts.sum()) + padding)
-        keys = [
-            LegendKey(f"{index} {name} {percent(numbers[index] / labeled)}", plain_swatch(self.colors[index]))
-            for index, name in enumerate(self.names)
+        listed = [
+            index
+            for index in range(len(self.names))
             if index != self.ignore_label and (numbers[index] or len(self.names) <= MAX_KEYS)
         ]
+        frequent, rest = most_frequent(listed, numbers)
+        keys = [
+            LegendKey(
+                f"{index} {self.names[index]} {percent(numbers[index] / labeled)}", plain_swatch(self.colors[index])
+            )
+            for index in frequent
+        ]
+        if rest:
+            fraction = percent(sum(numbers[index] for index in rest) / labeled)
+            keys.append(LegendKey(f"{len(rest)} other classes {fraction}", plain_swatch((255, 255, 255))))
         ignored = int(counts[self.ignore_label])
         unknown = [int(value) for value in np.flatnonzero(counts) if value >= len(self.names)]
         unknown = [value for value in unknown if value != self.ignore_label]
@@ -112,6 +126,23 @@ class LabelColors:
             fraction = percent(int(counts[unknown].sum()) / everything)
             keys.append(pattern_key(f"no class: {', '.join(map(str, unknown[:8]))} {fraction}", NO_CLASS))
         return keys
+
+
+def most_frequent(
+    classes: Sequence[int], numbers: Sequence[int], count: int = MAX_LISTED
+) -> tuple[list[int], list[int]]:
+    """Classes that have room in a legend, and the others.
+
+    Args:
+      classes: label values, ascending.
+      numbers: pixels by label value.
+      count: classes that have room.
+
+    Returns:
+      The `count` classes with the most pixels, ascending, and the rest; all of them if they are not more.
+    """
+    kept = set(sorted(classes, key=lambda index: (-numbers[index], index))[:count])
+    return [index for index in classes if index in kept], [index for index in classes if index not in kept]
 
 
 def pattern_key(text: str, pattern: Pattern) -> LegendKey:

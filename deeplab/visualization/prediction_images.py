@@ -11,9 +11,11 @@ import numpy as np
 
 from deeplab.data import colormaps, labels
 from deeplab.data.images import write_png
+from deeplab.data.label_bits import as_label
 from deeplab.utils import console
 from deeplab.utils.parallel import WriteBehind
 from deeplab.visualization.image_grid import ImageGrid, LegendKey, Tile, plain_swatch
+from deeplab.visualization.label_rendering import MAX_LISTED
 
 RESULTS = "segmentation_results"
 RAW_RESULTS = "raw_segmentation_results"
@@ -31,10 +33,11 @@ class Drawing:
     Attributes:
       folder: gets `segmentation_results/000000_{image,prediction,overlay}.png`, numbered in the order of the records,
         and `image_grid.png`. Files of an earlier round are replaced.
-      colors: RGB of each class, uint8 [256, 3].
+      colors: RGB of each label value, uint8 [256, 3], or [65536, 3] of labels of 16 bits.
       opacity: of the colors in overlays, 0..1.
       overlay_background: overlays color class 0, too, and have no outlines.
-      raw_folder: gets index masks (palette PNG) under the images' names; None = none are written.
+      raw_folder: gets index masks (palette PNG, or 16-bit gray beyond 256 classes) under the images' names; None = none
+        are written.
       ids: label ids that index masks hold for classes 0, 1, ...; None = the classes themselves.
       grid_images: images in the grid; 0 = no grid.
     """
@@ -146,20 +149,24 @@ def prediction_grid(drawn: Sequence[DrawnPrediction], class_names: Sequence[str]
         for one in drawn
     ]
     present = frozenset().union(*(one.classes for one in drawn))
-    legend = [
-        LegendKey(name, plain_swatch(colors[index])) for index, name in enumerate(class_names) if index in present
-    ]
+    shown = sorted(index for index in present if index < len(class_names))
+    legend = [LegendKey(class_names[index], plain_swatch(colors[index])) for index in shown[:MAX_LISTED]]
+    if len(shown) > MAX_LISTED:
+        legend.append(LegendKey(f"{len(shown) - MAX_LISTED} other classes", plain_swatch((255, 255, 255))))
     return ImageGrid(titles, tiles, legend).draw()
 
 
 def write_index_mask(path: pathlib.Path, prediction: np.ndarray, drawing: Drawing) -> None:
-    """Writes int32 [H, W] classes as palette PNG of classes, or of the ids that stand for them."""
-    label, colors = prediction.astype(np.uint8), drawing.colors
+    """Writes int32 [H, W] classes as palette PNG of classes, or of the ids that stand for them.
+
+    Beyond 256 classes it is gray PNG of 16 bits.
+    """
+    label, colors = as_label(prediction, len(drawing.colors)), drawing.colors
     if drawing.ids is not None:
         ids = np.array(drawing.ids, np.uint8)
         label, colors = ids[label], np.zeros_like(drawing.colors)
         colors[ids] = drawing.colors[: len(ids)]
-    labels.write_index_png(path, label, [tuple(color) for color in colors.tolist()])
+    labels.write_index_png(path, label, colors)
 
 
 class RawNames:

@@ -18,6 +18,7 @@ from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
+_MAX_CLASSES, _FREQUENT_AND_RARE = 160, 20  # rows of the table; of more classes, so many of either kind
 _MAX_NAMED = 6  # pairs of a kind that a warning names, plus one that shows there are more
 
 
@@ -207,13 +208,22 @@ def measured_bands(
 
 
 def fraction_table(dataset: Dataset) -> str:
-    """Table of the pixels of each class in each split: percent of the pixels that count; ignored ones of all pixels."""
+    """Table of the pixels of each class in each split: percent of the pixels that count; ignored ones of all pixels.
+
+    Of very many classes, only the most frequent and the rarest ones are listed.
+    """
     splits = list(dataset.splits)
     totals = {split: sum(dataset.pixels[split]) for split in splits}
     rows: list[list[object]] = [
         [index, name, *(_percent(dataset.pixels[split][index], totals[split]) for split in splits)]
         for index, name in enumerate(dataset.class_names)
     ]
+    if len(rows) > _MAX_CLASSES:
+        pixels = [sum(numbers) for numbers in zip(*dataset.pixels.values(), strict=True)]
+        order = sorted(range(len(rows)), key=lambda index: -pixels[index])
+        kept = sorted([*order[:_FREQUENT_AND_RARE], *order[-_FREQUENT_AND_RARE:]])
+        rest: list[object] = ["", f"... {len(rows) - len(kept)} more", *[""] * len(splits)]
+        rows = [*(rows[index] for index in kept), rest]
     ignored = [_percent(dataset.ignored_pixels[s], totals[s] + dataset.ignored_pixels[s]) for s in splits]
     rows.append([dataset.ignore_label, "(ignored)", *ignored])
     rows.append(["", "images", *(dataset.splits[split] for split in splits)])

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deeplab.data import colormaps
-from deeplab.data.dataset import SizeRange
+from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import SEVERITIES, CheckReport, CropAdvice, Finding, Severity
 from deeplab.data.validation.render_text import repair_text
@@ -23,6 +25,7 @@ from deeplab.utils import console
 from deeplab.utils.text import counted
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import round_step
+from deeplab.visualization.label_rendering import most_frequent
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html.j2")
 WIDE_RANGE = 100  # from this ratio of fractions on, a linear axis hides the small ones
@@ -44,6 +47,9 @@ def _values(report: CheckReport) -> dict[str, Any]:
     numbers = {severity: report.number_of(severity) for severity in SEVERITIES}
     occurring = {index for facts in splits.values() for index, number in enumerate(facts.pixels) if number}
     training = splits.get(training_split(list(splits)))
+    shown = sorted((occurring or set(range(dataset.num_classes))) - {dataset.ignore_label})
+    totals = [sum(facts.pixels[index] for facts in splits.values()) for index in range(dataset.num_classes)]
+    legend = most_frequent(shown, totals)[0]
     return {
         "report": report,
         "counts": ", ".join(counted(number, kind) for kind, number in numbers.items() if number or kind != "note"),
@@ -63,14 +69,20 @@ def _values(report: CheckReport) -> dict[str, Any]:
         "span": span,
         "histogram": histogram_of(report) if splits else None,
         "scatter": scatter_of({name: facts.sizes for name, facts in splits.items() if facts.sizes}, report.crop),
-        "colors": [html_page.hex_color(color) for color in colormaps.colors_for(dataset.colors, dataset.num_classes)],
+        "colors": [html_page.hex_color(color) for color in _colors(dataset)],
         "recommended": recommended_scheme(training.pixels) if training and any(training.pixels) else "",
         "schemes": SCHEMES,
         "weights_setting": console.spelled("`label_weights=`").strip("`"),
         "values": lambda weights: value_text(weights).split(","),
-        "legend": sorted((occurring or set(range(dataset.num_classes))) - {dataset.ignore_label}),
+        "legend": legend,
+        "unlisted": len(shown) - len(legend),
         "shows_no_class": any(finding.rule in _SHOWS_NO_CLASS for finding in report.findings),
     }
+
+
+def _colors(dataset: Dataset) -> np.ndarray:
+    """RGB of each class, uint8 [classes or more, 3]."""
+    return colormaps.colors_for(dataset.colors, dataset.num_classes)[: max(256, dataset.num_classes)]
 
 
 def _fraction(part: int, whole: int) -> float:

@@ -93,7 +93,7 @@ def label_colors(classes: DatasetClasses) -> LabelColors:
     number = classes.num_classes or TABLE_SIZE
     names = classes.names or tuple(map(str, range(number)))
     own = classes.colors if len(classes.colors) == number else None
-    return LabelColors(names, colors_for(own, 0), classes.rule.ignore_label)
+    return LabelColors(names, colors_for(own, number, classes.rule.ignore_label), classes.rule.ignore_label)
 
 
 def shrunk(data: bytes, side: int = SIDE) -> np.ndarray | None:

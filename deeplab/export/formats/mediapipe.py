@@ -17,6 +17,7 @@ import flatbuffers
 import tensorflow as tf
 
 from deeplab.data.bands import RGB, bands_of
+from deeplab.data.label_bits import bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, litert
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
@@ -39,6 +40,8 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
       UserError: the model takes other images than 8-bit RGB, or sees an image several times.
     """
     reason = unfit(model.settings)
+    if bits_of(len(model.class_names)) == 16:
+        reason = "its tasks give masks of 8 bits, which hold 256 classes"
     if reason:
         rule = f"cannot write mediapipe: {reason}"
         hint = "leave it out, or export one scale without mirrored images"

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from deeplab.data import decoding
 from deeplab.data.bands import ImageBands, bands_of
+from deeplab.data.label_bits import bits_of
 from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
@@ -118,11 +119,13 @@ def serve_bytes(of_images: Callable) -> tf.types.experimental.GenericFunction:
 
 
 def serve_png(of_images: Callable) -> tf.types.experimental.GenericFunction:
-    """string [B], encoded images of one size -> gray PNG files of their labels."""
+    """string [B], encoded images of one size -> gray PNG files of their labels, of 16 bits beyond 256 classes."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, IMAGE_BYTES)])
     def bytes_to_png(image_bytes):
-        labels = tf.cast(of_images(_decoded(image_bytes))[LABELS], tf.uint8)[..., tf.newaxis]
+        found = of_images(_decoded(image_bytes))
+        dtype = tf.uint8 if bits_of(found[PROBABILITIES].shape[-1]) == 8 else tf.uint16
+        labels = tf.cast(found[LABELS], dtype)[..., tf.newaxis]
         return {MASK_BYTES: tf.map_fn(tf.io.encode_png, labels, fn_output_signature=tf.TensorSpec([], tf.string))}
 
     return bytes_to_png

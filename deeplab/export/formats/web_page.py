@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 
 from deeplab.data import colormaps
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT, bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, onnx
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.inference.runtimes.web_page import DESCRIPTION, MODEL, recognizes
@@ -41,6 +42,9 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     settings = model.settings
     if settings.model.input_channels != 3 or settings.resize.min_resize_value:
         rule = "is for models of RGB images without `min_resize_value`"
+        raise UserError("not-supported", rule, "leave web_page out", field="formats", value="web_page")
+    if bits_of(len(model.class_names)) == 16:
+        rule = f"saves masks of 8 bits, which hold {MAX_CLASSES_8_BIT} classes"
         raise UserError("not-supported", rule, "leave web_page out", field="formats", value="web_page")
     runtime = runtime_folder(model.config.web_runtime)
     os.makedirs(path)

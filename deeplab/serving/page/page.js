@@ -100,22 +100,32 @@ async function segment(image, model) {
   const address = `segment?output=json&polygons=true&model=${encodeURIComponent(model)}`;
   const type = image.blob.type || "application/octet-stream";
   const found = await (await ask(address, { method: "POST", body: image.blob, headers: { "Content-Type": type } })).json();
-  found.labels = await grays(found.labels_png);
+  found.labels = found.labels_rgb_png ? await wideLabels(found.labels_rgb_png) : await grays(found.labels_png);
   found.confidence = found.confidence_png && (await grays(found.confidence_png));
   image.bitmap ||= await createImageBitmap(image.blob).catch(() => null);
   return found;
 }
 
 async function grays(base64) {
-  // The gray levels of a PNG as they are: without color management.
+  const pixels = await values(base64);
+  return Uint8Array.from({ length: pixels.length / 4 }, (_, index) => pixels[4 * index]);
+}
+
+async function wideLabels(base64) {
+  // Labels beyond 256 classes: red holds the low byte, green the high byte.
+  const pixels = await values(base64);
+  return Uint16Array.from({ length: pixels.length / 4 }, (_, index) => pixels[4 * index] + 256 * pixels[4 * index + 1]);
+}
+
+async function values(base64) {
+  // The values of a PNG as they are, RGBA: without color management.
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), options);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
-  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-  return Uint8Array.from({ length: pixels.length / 4 }, (_, index) => pixels[4 * index]);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
 // --- Drawing ----------------------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ class Summaries(Callback):
         if TENSORBOARD not in state.config.trackers():
             return
         self._pace, self._summarized_at = Pace(state.step), time.monotonic()
-        self._colors = colormaps.colors_for(state.dataset.colors, state.dataset.num_classes)
+        dataset = state.dataset
+        self._colors = colormaps.colors_for(dataset.colors, dataset.num_classes, dataset.ignore_label)
         with writing(state):
             self._writer = tf.summary.create_file_writer(state.config.train_logdir)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab.evaluation import plots
+from deeplab.evaluation import metrics, plots
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_rows_are_labels_and_columns_predictions(make_report):
 
 
 def test_order_of_bars():
-    assert plots._best_first(np.array([0.2, np.nan, 0.9, 0.2])).tolist() == [2, 0, 3, 1]
+    assert metrics.best_and_worst(np.array([0.2, np.nan, 0.9, 0.2]), 4).tolist() == [2, 0, 3, 1]
 
 
 @pytest.mark.parametrize(
