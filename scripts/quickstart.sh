@@ -17,7 +17,7 @@ fi
 
 say "makes a model: records, check, training from scratch, evaluation, export"
 python -m deeplab fit "$DATA/images" "$DATA/color_masks" --palette=datasets/lfw_parts.palette --output="$OUT/model" \
-  --tf_initial_checkpoint= --training_number_of_steps="${STEPS:-2000}" --eval_every=500 --random_seed=0 \
+  --tf_initial_checkpoint= --training_number_of_steps="${STEPS:-1600}" --eval_every=400 --random_seed=0 \
   --depth_multiplier=0.5 --train_crop_size=129,129 --max_scale_factor=1.25 --label_weights=1,1,1 --augmentation=none \
   --formats=frozen_graph,saved_model
 

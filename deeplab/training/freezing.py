@@ -34,7 +34,7 @@ def frozen_names(freeze: str, names: Collection[str]) -> frozenset[str]:
       UserError: an expression that fits no name (`unknown-name`), or one that fits all (`nothing-to-train`).
     """
     freeze = LEVELS.get(freeze, freeze)
-    if freeze == "none":
+    if freeze in ("", "none"):
         return frozenset()
     if freeze == "backbone":
         found = frozenset(name for name in names if not in_scopes(name, HEAD_SCOPES))

@@ -17,6 +17,7 @@ NAMES = ["MobilenetV2/Conv/weights", "MobilenetV2/Conv/BatchNorm/gamma", "aspp0/
     ("freeze", "expected"),
     [
         ("none", []),
+        ("", []),
         ("0", []),
         ("backbone", NAMES[:2]),
         ("1", NAMES[:2]),
