@@ -1,5 +1,7 @@
 """Bits of labels by classes and ignore label; many classes from masks to predictions, where none wraps around."""
 
+import base64
+import io
 import json
 
 import cv2
@@ -12,6 +14,8 @@ import deeplab
 from deeplab import build_data, check_data, export_model, predict, train, vis
 from deeplab import eval as evaluate
 from deeplab.data.label_bits import as_label, bits_of, usual_ignore_label
+from deeplab.inference.predictor import Prediction, Predictor
+from deeplab.serving import segmentation_json
 
 
 @pytest.mark.parametrize(
@@ -130,3 +134,21 @@ def test_predictions_of_many_classes_are_the_same_everywhere(trained):
     words = [f"--model={root}/export", f"--input={root}/images", f"--output_dir={root}/out", "--overlay_legend"]
     assert predict.COMMAND.main(words) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(root / "out" / "mask" / path.name)), frozen.labels)
+
+
+class Silent(Predictor):
+    """A Predictor that has classes, and is not asked."""
+
+    def _predict(self, image, probabilities):
+        raise NotImplementedError
+
+
+def test_answers_of_a_server_hold_classes_beyond_255():
+    labels = np.array([[0, 43, 299]], np.int32)
+    answer = segmentation_json.content("m", Silent("m", 300), Prediction(labels, None), False)
+    images = {name: Image.open(io.BytesIO(base64.b64decode(answer[name]))) for name in ("labels_png", "labels_rgb_png")}
+    assert np.asarray(images["labels_png"]).tolist() == labels.tolist()
+    low, high, _ = np.moveaxis(np.asarray(images["labels_rgb_png"]).astype(int), -1, 0)
+    assert (low + 256 * high).tolist() == labels.tolist()
+    assert answer["classes"][299]["fraction"] == pytest.approx(1 / 3)
+    assert "labels_rgb_png" not in segmentation_json.content("m", Silent("m", 44), Prediction(labels % 44, None), False)

@@ -88,3 +88,9 @@ def test_ignored_pixels_do_not_disagree():
 def test_verdicts(interval, words):
     assert verdict(np.array(interval)) == words
     assert verdict(None) == ""
+
+
+def test_kept_labels_beyond_256_classes_stay_themselves():
+    kept = KeptLabels()
+    kept.keep(0, np.zeros((1, 2), int), np.array([[299, 43]]))
+    assert kept.of(0).tolist() == [[299, 43]]

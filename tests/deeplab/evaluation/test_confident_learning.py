@@ -100,3 +100,12 @@ def test_of_a_split_with_files(disc_images, tmp_path):
     assert len(list((tmp_path / "overlay").iterdir())) == 1
     read = require_one_file((tmp_path / "report.html").read_text())
     assert len(read.all("img")) == 4 and "1 of 4 images" in read.text
+
+
+def test_labels_of_16_bits_are_kept_whole():
+    scores = np.zeros((1, 3, 300), np.float32)
+    scores[..., 299] = 1
+    one = Judged.of("a", (0, 0), np.array([[299, 43, 65535]]), scores, 65535)
+    label, prediction, sure, of_label = one.arrays()
+    assert label.tolist() == [[299, 43, 65535]] and prediction.tolist() == [[299, 299, 299]]
+    assert sure.tolist() == [[1, 1, 1]] and of_label[0, :2].tolist() == [1, 0]

@@ -115,3 +115,22 @@ def test_a_registered_metric_is_shown_and_stored(portrait_report, monkeypatch):
     metrics.OVERALL.register("worst_iou")(lambda counts: float(np.nanmin(metrics.class_iou(counts))))
     assert portrait_report.overall()["worst_iou"] == pytest.approx(20 / 44)
     assert "worst IoU" in portrait_report.text()
+
+
+def test_the_most_confused_of_many_classes_are_kept_and_the_others_summed():
+    counts = np.diag(np.full(300, 7))
+    counts[299, 298], counts[5, 6] = 90, 80
+    found, names, numbers = metrics.condensed(counts, [f"c{index}" for index in range(300)])
+    assert found.sum() == counts.sum() and found.shape == (61, 61) and len(names) == 61
+    assert {5, 6, 298, 299} <= set(numbers.tolist()) and numbers[-1] == -1 and names[-1] == "240 other classes"
+    place = numbers.tolist()
+    assert found[place.index(299), place.index(298)] == 90 and found[-1, -1] == 240 * 7
+    same, names, _ = metrics.condensed(counts[:3, :3], ["a", "b", "c"])
+    assert same.shape == (3, 3) and names == ["a 0", "b 1", "c 2"]
+
+
+def test_best_and_worst_classes():
+    iou = np.array([0.2, np.nan, 0.9, 0.5, 0.1])
+    assert metrics.best_and_worst(iou, 5).tolist() == [2, 3, 0, 4, 1]
+    assert metrics.best_and_worst(iou, 4).tolist() == [2, 3, 0, 4]
+    assert metrics.best_and_worst(iou, 2).tolist() == [2, 4]
