@@ -42,8 +42,8 @@ class ExportConfig(Config):
     add_flipped_images: bool = setting(False, ADD_FLIPPED_IMAGES)
     fixed_size: bool = setting(
         False,
-        "frozen_graph and saved_model take one image of exactly `crop_size` pixels, float32, 0..255, without padding "
-        "or cutting inside (off: images of any size).",
+        "Whether frozen_graph and saved_model take one image of exactly `crop_size` pixels, float32, 0..255, without "
+        "padding or cutting inside (off: images of any size).",
     )
     saved_model: bool = setting(True, "Write a SavedModel (off: leave saved_model out of `formats`).", rare=True)
     web_runtime: str = setting(
