@@ -36,7 +36,7 @@ from deeplab.training import (
     setup,
 )
 from deeplab.training.averages import Averages
-from deeplab.training.callbacks import live_evaluation
+from deeplab.training.callbacks import live_evaluation, weight_averaging
 from deeplab.training.distillation import Distillation
 from deeplab.training.distribution import ALONE, Devices
 from deeplab.training.loss_scale import LossScale
@@ -84,7 +84,8 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     variables = trainer.variables()
     first_step = _restore(trainer, variables, configs, prepared, devices)
     is_done = first_step >= trainer.total_steps
-    if is_done and (devices.workers > 1 or not live_evaluation.was_interrupted(config, first_step)):
+    owes = live_evaluation.was_interrupted(config, first_step) or weight_averaging.is_missing(config, first_step)
+    if is_done and (devices.workers > 1 or not owes):
         rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
         console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""

@@ -6,6 +6,7 @@ anyway, so that nothing is kept in memory and a stop changes nothing. Batch norm
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import numpy as np
@@ -16,6 +17,7 @@ from deeplab.checkpoint.bundle import step_in_name
 from deeplab.checkpoint.chosen import AVERAGED
 from deeplab.checkpoint.restore import averaged_name, masked
 from deeplab.config import run_file
+from deeplab.config.training_config import TrainConfig
 from deeplab.training import evaluation_model
 from deeplab.training.callbacks import Callback, live_evaluation, register
 from deeplab.training.state import TrainState
@@ -60,6 +62,14 @@ class WeightAveraging(Callback):
         report = live_evaluation.shared_evaluation(state, live_evaluation.make_evaluators(state, model))
         name = state.config.best_metric
         return f", {name} {live_evaluation.metrics_of(report)[name]:.4f} on {report.split}"
+
+
+def is_missing(config: TrainConfig, step: int) -> bool:
+    """Whether a kill after the last checkpoint has prevented the mean of a training that ended at this step."""
+    if not config.average_checkpoints:
+        return False
+    prefixes = manager.all_checkpoints(os.path.join(config.train_logdir, AVERAGED))
+    return step not in map(step_in_name, prefixes)
 
 
 def regular_checkpoints(state: TrainState) -> list[str]:

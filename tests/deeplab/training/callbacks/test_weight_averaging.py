@@ -1,5 +1,7 @@
 """The mean of the last checkpoints."""
 
+import shutil
+
 import numpy as np
 import pytest
 from support import tiny_backbone
@@ -57,3 +59,8 @@ def test_the_mean_is_a_model_with_statistics_of_its_own(disc_records, tmp_path, 
     np.testing.assert_allclose(mean[kernel], (first[kernel] + last[kernel]) / 2, rtol=1e-6)
     assert not np.allclose(mean[statistics], (first[statistics] + last[statistics]) / 2, rtol=1e-3)
     assert (tmp_path / "averaged" / "config.yml").read_bytes() == (tmp_path / "config.yml").read_bytes()
+    shutil.rmtree(tmp_path / "averaged")  # as a kill after the last checkpoint leaves it
+    with tiny_backbone.registered():
+        assert train.COMMAND.main([f"--{name}={value}" for name, value in given.items()]) == 0
+    again = checkpoint.open(tmp_path / "averaged").arrays()
+    assert again.keys() == mean.keys() and all(np.array_equal(again[name], mean[name]) for name in mean)
