@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deeplab.data.class_names import BACKGROUND, IGNORED_NAME, is_background, is_ignored, near_equal
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import shorten
+from deeplab.utils.text import shorten
 
 _FIELD = "classes"
 _OTHERS = "*"  # every class that no other entry names

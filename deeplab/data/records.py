@@ -26,7 +26,7 @@ from deeplab.data.bands import DTYPES
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import free_space, partial_path, recover, sync, writing
 from deeplab.utils.paths import require_regular
-from deeplab.utils.text import byte_text, counted
+from deeplab.utils.text import byte_text, counted, shorten
 
 if TYPE_CHECKING:  # imported where it is used: names, lists and checks of files start without TensorFlow
     import tensorflow as tf
@@ -240,9 +240,8 @@ def _require_complete(folder: pathlib.Path, split: str, names: Sequence[str]) ->
         raise UserError("incomplete-split", rule, hint, where=folder, value=split)
     missing = sorted(set(range(counts[0])) - {int(match["index"]) for match in matches})
     if missing:
-        lacking = ", ".join(shard_name(split, index, counts[0]) for index in missing[:3])
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        rule = f"split {split!r} lacks {len(missing)} of {counts[0]} shards: {lacking}{more}"
+        lacking = shorten([shard_name(split, index, counts[0]) for index in missing], 3)
+        rule = f"split {split!r} lacks {len(missing)} of {counts[0]} shards: {lacking}"
         hint = "copy the whole folder again, or build the records again"
         raise UserError("incomplete-split", rule, hint, where=folder, value=split)
 

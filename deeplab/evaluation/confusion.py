@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplab.data.labels import LabelSpec
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import shorten
 
 
 class ConfusionMatrix:
@@ -139,7 +140,7 @@ def _refuse_values_outside(
     values = np.unique(prediction[bad]).tolist()
     raise UserError(
         "prediction-out-of-range",
-        f"predictions must be 0..{num_classes - 1}, not {_listed(values)}",
+        f"predictions must be 0..{num_classes - 1}, not {shorten(values, 8)}",
         f"the model has more classes than the {num_classes} of this dataset: check `dataset` and `checkpoint_dir`",
         where=_named(image_name, bad),
         value=values,
@@ -153,8 +154,3 @@ def _named(image_name: str | Sequence[str], where: np.ndarray | None = None) -> 
     if where is None:
         return ", ".join(map(str, image_name))
     return str(image_name[int(np.argmax(where.reshape(len(where), -1).any(axis=1)))])
-
-
-def _listed(values: list[int], max_names: int = 8) -> str:
-    shown = ", ".join(map(str, values[:max_names]))
-    return shown + (f" and {len(values) - max_names} more" if len(values) > max_names else "")

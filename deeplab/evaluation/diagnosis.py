@@ -13,9 +13,10 @@ from deeplab.data import dataset as datasets
 from deeplab.data.labels import LabelSpec
 from deeplab.data.split_names import training_split
 from deeplab.evaluation import metrics
-from deeplab.evaluation.report_text import listed, percent
+from deeplab.evaluation.report_text import percent
 from deeplab.losses import class_balance
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import shorten
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
@@ -82,7 +83,7 @@ def _one_class_labeled(report: Report) -> str:
 def _one_class_predicted(report: Report, dominant: int) -> str:
     fractions = metrics.label_fraction(report.counts)
     order = [index for index in np.argsort(-fractions, kind="stable") if fractions[index] > 0]
-    labels = listed([f"{report.class_names[index]} {percent(fractions[index])}" for index in order], max_names=6)
+    labels = shorten([f"{report.class_names[index]} {percent(fractions[index])}" for index in order], 6)
     predicted = percent(metrics.predicted_fraction(report.counts)[dominant])
     causes = [
         _cause_masks(report),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deeplab.evaluation import metrics
 from deeplab.utils import console
-from deeplab.utils.text import harmless
+from deeplab.utils.text import harmless, shorten
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
@@ -96,12 +95,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.4f}%" if 0 < fraction < 5e-5 else f"{100 * fraction:.2f}%"
 
 
-def listed(names: Sequence[str], max_names: int = 12) -> str:
-    """Join names with commas; of more than `max_names`, the first ones and the number of the others."""
-    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
-    return ", ".join(names[:max_names]) + more
-
-
 def _title(report: Report) -> str:
     images = f"{report.num_images} image{'s' if report.num_images != 1 else ''}"
     time = f" in {console.duration(report.seconds)}" if report.seconds else ""
@@ -135,7 +128,7 @@ def _rule_for_background(report: Report) -> str:
 
 def _rule_for_absent(report: Report) -> str:
     absent = [name for name in report.absent_classes if name != report.ignored_class]
-    return f"absent from the labels and left out of the means: {listed(absent)}" if absent else ""
+    return f"absent from the labels and left out of the means: {shorten(absent, 12)}" if absent else ""
 
 
 def _rule_of_the_reference(report: Report) -> str:
@@ -144,5 +137,5 @@ def _rule_of_the_reference(report: Report) -> str:
         return ""
     return (
         f"the research DeepLab's mean IoU would be {decimal(metrics.reference_mean_iou(report.counts))}, as it counts "
-        f"classes that are predicted but never labeled as 0: {listed(report.names_of(only_predicted))}"
+        f"classes that are predicted but never labeled as 0: {shorten(report.names_of(only_predicted), 12)}"
     )

@@ -28,6 +28,7 @@ from deeplab.model import MERGED_LOGITS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from deeplab.utils.text import shorten
 from slim import kernels
 
 FEATURES = "features"  # a model's output in training: what the logits are computed from
@@ -236,7 +237,7 @@ def _require_fit(teacher: Predictor, dataset: Dataset, config: CompressionConfig
         rule = f"{teacher.source} has {teacher.num_classes} classes, but {dataset.name} has {dataset.num_classes}"
         raise UserError("class-count-mismatch", rule, "give a teacher with the same classes", field="distill_from")
     if teacher.names_are_known and teacher.class_names != tuple(dataset.class_names):
-        rule = f"{teacher.source} has the classes {', '.join(teacher.class_names)}, not those of {dataset.name}"
+        rule = f"{teacher.source} has the classes {shorten(teacher.class_names, 20)}, not those of {dataset.name}"
         hint = "give a teacher with the same classes in the same order"
         raise UserError("other-dataset", rule, hint, field="distill_from", value=config.distill_from)
     by_file = not isinstance(teacher, ModelPredictor) or bool(config.distill_cache)

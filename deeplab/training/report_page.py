@@ -28,6 +28,7 @@ from deeplab.training.state import TrainState
 from deeplab.utils import console
 from deeplab.utils.files import write_atomically
 from deeplab.utils.remote_names import named
+from deeplab.utils.text import shorten
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import LineChart
 
@@ -35,6 +36,7 @@ TEMPLATE = pathlib.Path(__file__).with_name("training.html.j2")
 REPORT_FILE = "report.html"
 _PACKAGES = ("tensorflow", "keras", "numpy")
 _MAX_CLASS_CURVES = 8
+_MAX_NAMES = 40
 
 
 def write(state: TrainState, seconds: float, steps: int) -> pathlib.Path:
@@ -147,7 +149,7 @@ def data_rows(state: TrainState) -> list[tuple[str, str]]:
         ("dataset", dataset.name),
         ("folder", named(state.configs.dataset.dataset_dir)),
         ("images", images),
-        ("classes", f"{dataset.num_classes}: {', '.join(dataset.class_names)}"),
+        ("classes", f"{dataset.num_classes}: {shorten(dataset.class_names, _MAX_NAMES)}"),
         ("ignore label", str(dataset.ignore_label)),
         ("epoch", f"{state.length.steps_per_epoch:.1f} steps"),
     ]

@@ -65,7 +65,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
-from deeplab.utils.text import counted
+from deeplab.utils.text import counted, shorten
 from slim import keras_applications
 
 CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
@@ -568,7 +568,7 @@ def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -
       UserError: it is another one.
     """
     if weights and len(weights) != dataset.num_classes:
-        rule = f"there are {len(weights)} weights for {dataset.num_classes} classes: {', '.join(dataset.class_names)}"
+        rule = f"there are {len(weights)} weights for {dataset.num_classes} classes: {shorten(dataset.class_names, 20)}"
         hint = "give one per class, with the background, without the ignore label"
         raise UserError("class-count-mismatch", rule, hint, field="label_weights", value=weights)
 

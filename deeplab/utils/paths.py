@@ -7,23 +7,17 @@ import os
 import pathlib
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.text import counted
+from deeplab.utils.text import counted, shorten
 
 _SECONDS_BETWEEN_NOTES = 10.0
 _PSEUDO = {
     *("proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "debugfs", "tracefs", "securityfs", "bpf"),
     *("configfs", "pstore", "mqueue", "fusectl", "binfmt_misc", "efivarfs", "nsfs", "selinuxfs", "rpc_pipefs"),
 }  # types of file systems on Linux that hold no files of a person; man 5 filesystems
-
-
-def shorten(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 # --- Files --------------------------------------------------------------------------------------------------

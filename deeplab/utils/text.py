@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections.abc import Sequence
 
 WIDTH = 100  # columns to which sentences are broken; lines that name files and flags stay whole, to be found and copied
 _HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # controls, line ends, turned directions
@@ -13,6 +14,12 @@ _HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # cont
 def counted(number: int, noun: str) -> str:
     """`1 error`, `3 errors`, `no errors`."""
     return f"{number or 'no'} {noun}{'s' if number != 1 else ''}"
+
+
+def shorten(names: Sequence[object], most: int = 5) -> str:
+    """The first names, and the number of the others: `a, b, c and 17 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
 
 
 def byte_text(size: float) -> str:

@@ -18,7 +18,8 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.parallel import ordered_map
-from deeplab.utils.paths import files_of, read_file, require_folder, shorten
+from deeplab.utils.paths import files_of, read_file, require_folder
+from deeplab.utils.text import shorten
 
 Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
 

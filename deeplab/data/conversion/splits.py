@@ -30,8 +30,8 @@ from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import ordered_map
-from deeplab.utils.paths import shorten, split_paths
-from deeplab.utils.text import counted
+from deeplab.utils.paths import split_paths
+from deeplab.utils.text import counted, shorten
 
 _TRAIN, _VAL = "train", "val"
 _UNEVEN = 0.1  # fraction by which groups may change a split's size without a warning

@@ -12,7 +12,8 @@ from deeplab.data.readers.pairs import Folder, pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import require_folder, shorten
+from deeplab.utils.paths import require_folder
+from deeplab.utils.text import shorten
 
 _ROOT = "./ADE20K/ADEChallengeData2016"
 

@@ -31,7 +31,8 @@ from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.data.split_names import split_in
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
-from deeplab.utils.paths import list_files, read_text, require_folder, shorten
+from deeplab.utils.paths import list_files, read_text, require_folder
+from deeplab.utils.text import shorten
 
 _REQUIRED: Any = object()
 _FOLDER = "annotation_folder"

@@ -24,7 +24,8 @@ from deeplab.data.readers.pairs import Folder, NamePattern, existing_file
 from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import files_of, read_file, require_folder, shorten
+from deeplab.utils.paths import files_of, read_file, require_folder
+from deeplab.utils.text import shorten
 
 _EXAMPLE = "write it like `class_masks=lesion=masks/{name}_segmentation.png`"
 _MAX_INDEX = 32  # masks whose highest value is no higher contain indices, which have no tones in between
@@ -262,9 +263,8 @@ def split_binary(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
     if between:
         regions = _tones_of_regions(values, odd, high)
         if regions:
-            shown = ", ".join(map(str, [0, *regions[:4], high]))
-            more = f" and {len(regions) - 4} more" if len(regions) > 4 else ""
-            rule = f"is not a binary mask: it has the values {shown}{more}, instead of black and one other tone"
+            shown = shorten(sorted([0, high, *regions]), 6)
+            rule = f"is not a binary mask: it has the values {shown}, instead of black and one other tone"
             hint = "build masks of several classes with format 'folder' and `label_map`"
             raise UserError("not-binary", rule, hint, where=where, value=(0, *regions, high))
     return values > high / 2, between

@@ -18,7 +18,8 @@ from deeplab.data.readers.pairs import Folder
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import require_folder, shorten
+from deeplab.utils.paths import require_folder
+from deeplab.utils.text import shorten
 
 # Which folders make which split. The names are those that the reference's descriptor and training commands use.
 _SPLITS: Mapping[str, Mapping[str, Sequence[str]]] = {

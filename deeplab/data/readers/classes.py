@@ -23,7 +23,7 @@ from deeplab.data.readers.annotation_files import require_plain
 from deeplab.data.readers.source import Painter, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import shorten
+from deeplab.utils.text import shorten
 
 _VOC_NAME = re.compile(r"^20\d\d_\d{6}$")
 _MADE_UP = re.compile(r"background|class_\d+")

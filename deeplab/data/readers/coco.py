@@ -39,7 +39,8 @@ from deeplab.data.readers.shapes import Shape, polygons
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import read_text, shorten
+from deeplab.utils.paths import read_text
+from deeplab.utils.text import shorten
 
 _ALL_THINGS = (183, "other")  # the category that stands for all things in COCO's stuff files
 _LARGE = 2e7  # bytes, a second or two

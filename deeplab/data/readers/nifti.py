@@ -16,7 +16,8 @@ from deeplab.data.readers.pairs import canonical, splits_in_folders
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import list_files, require_folder, shorten
+from deeplab.utils.paths import list_files, require_folder
+from deeplab.utils.text import shorten
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.data.split_names import is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import files_of, read_text, require_folder, shorten, split_paths, walk
+from deeplab.utils.paths import files_of, read_text, require_folder, split_paths, walk
+from deeplab.utils.text import shorten
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat", ".dcm")
 _TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of files that explain the others

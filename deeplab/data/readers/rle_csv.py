@@ -31,7 +31,7 @@ from deeplab.data.readers.shapes import Shape
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import shorten
+from deeplab.utils.text import shorten
 
 _COLUMNS = {
     "image_column": ("imageid", "image", "img", "id", "imageid_classid", "image_label", "file_name", "filename"),

@@ -18,7 +18,8 @@ from deeplab.data.readers.pairs import Folder, read_list
 from deeplab.data.readers.source import Painter, Pair
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import read_file, shorten
+from deeplab.utils.paths import read_file
+from deeplab.utils.text import shorten
 
 PUBLISHED_SIZE = 10582  # of train_aug
 _INSIDE = ("", "dataset", "benchmark_RELEASE/dataset")  # where the lists may be below `sbd_root`

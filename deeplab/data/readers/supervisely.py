@@ -37,7 +37,8 @@ from deeplab.data.readers.source import UNDIVIDED, Source
 from deeplab.data.split_names import split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import require_folder, shorten
+from deeplab.utils.paths import require_folder
+from deeplab.utils.text import shorten
 
 _BITMAPS = ("bitmap", "alpha_mask")
 _OUTLINES = ("polygon", "multipolygon")

@@ -30,7 +30,7 @@ from deeplab.data.readers.annotation_files import (
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.paths import shorten
+from deeplab.utils.text import shorten
 
 _NO_AREA = ("point",)
 _LINES = ("polyline", "line")

@@ -34,7 +34,8 @@ from deeplab.data.readers.shapes import FRACTIONS, Shape, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import list_files, read_text, require_folder, shorten
+from deeplab.utils.paths import list_files, read_text, require_folder
+from deeplab.utils.text import shorten
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SLACK = 0.01  # of the image: points may be so far outside, by rounding; what is outside is cut off

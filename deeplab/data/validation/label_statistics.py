@@ -26,7 +26,7 @@ from deeplab.data.validation.repair import (
 from deeplab.data.validation.rules import DATASET_CHECKS, finding
 from deeplab.data.validation.statistics import Summary
 from deeplab.losses.class_balance import MAX_RATIO, RARE, ratio, recommended_weights, setting_text
-from deeplab.utils.paths import shorten
+from deeplab.utils.text import shorten
 
 LABELS = "labels"  # where a finding on all of them is
 _MAX_SINGLE = 0.1  # fraction of the labels that may be of one class and still be worth a note

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.errors import raises
 
-from deeplab.evaluation.report_text import listed, percent
+from deeplab.evaluation.report_text import percent
 
 TABLE = """\
 runs/face/model.ckpt-500 (step 500), split val: 4 images in 01:05
@@ -64,11 +64,6 @@ def test_ignore_label_among_the_classes(make_report):
 )
 def test_a_rare_class_does_not_look_like_an_absent_one(fraction, text):
     assert percent(fraction) == text
-
-
-def test_long_lists_are_cut():
-    assert listed(["a", "b"]) == "a, b"
-    assert listed([str(number) for number in range(80)], max_names=3) == "0, 1, 2 and 77 more"
 
 
 @pytest.mark.parametrize(
