@@ -1,11 +1,17 @@
-"""notebooks/: every cell runs, in order and in one process; outputs are cleared."""
+"""notebooks/: every cell runs, in order and in one process, and, where nbmake is installed, in Jupyter's kernel.
+
+Outputs are cleared.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import pathlib
 import shlex
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -126,3 +132,20 @@ def test_understand_your_model(walkthrough):
 def test_one_cell_installs(path):
     cells = [cell for cell in code_of(path) if '"pip", "install"' in cell]
     assert cells == code_of(path)[:1] and "PYTHONPATH" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_all_run_in_jupyter(tmp_path):
+    """In one folder; the first makes the model that others look for."""
+    pytest.importorskip("nbmake", reason="needs pip install nbmake ipykernel")
+    names = sorted((path.name for path in NOTEBOOKS), key=lambda name: not name.startswith("train_on"))
+    for name in names:
+        shutil.copy(FOLDER / name, tmp_path)
+    words = ["--nbmake", "--nbmake-timeout=1800", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *names]
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTEST_ADDOPTS": ""}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout[-4000:]
+    assert f"{len(names)} passed" in run.stdout
