@@ -105,7 +105,8 @@ def ending_on_signals(grace: float) -> Iterator[None]:
         kept[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     kept_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_after_signal, args=(waiter, grace), daemon=True).start()
-    kept_hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
+    kept_hooks = sys.unraisablehook, sys.excepthook
+    sys.unraisablehook, sys.excepthook = _interrupt_again, _print_unless_interrupted
     stopped = False
     try:
         yield
@@ -114,7 +115,7 @@ def ending_on_signals(grace: float) -> Iterator[None]:
         raise
     finally:
         if not stopped:
-            sys.unraisablehook = kept_hook
+            sys.unraisablehook, sys.excepthook = kept_hooks
             signal.set_wakeup_fd(kept_waker)
             for number, handler in kept.items():
                 signal.signal(number, handler)
@@ -164,6 +165,12 @@ def _interrupt_again(problem: Any) -> None:
     again = threading.Timer(_POLL, ctypes.pythonapi.PyThreadState_SetAsyncExc, words)
     again.daemon = True
     again.start()
+
+
+def _print_unless_interrupted(*problem: Any) -> None:
+    """Prints an exception, as native code asks for, but not what it has made of KeyboardInterrupt."""
+    if not _interrupted:
+        sys.__excepthook__(*problem)
 
 
 def _end_after_signal(waiter: socket.socket, grace: float) -> None:

@@ -95,6 +95,26 @@ def test_a_signal_within_a_destructor_is_heeded_all_the_same(tmp_path):
     assert b"Traceback" not in err and b"Exception ignored" not in err
 
 
+def test_what_native_code_makes_of_a_signal_is_not_printed(tmp_path):
+    """TensorFlow's prints an exception by Python's hook and raises another one in its place."""
+    work = """
+    sys.excepthook(ValueError, ValueError("before"), None)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.excepthook(SystemError, SystemError("afterward"), None)
+        raise SystemError("error without exception set")
+"""
+    process = start(tmp_path, work=work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (tmp_path / "opened.txt").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"before" in err
+    assert b"SystemError" not in err and b"Traceback" not in err
+
+
 def test_a_command_may_use_its_grace_and_a_second_signal_ends_it(tmp_path):
     work = "\n    try: time.sleep(60)\n    except KeyboardInterrupt: print('saving', flush=True); {}"
     process = start(tmp_path, work=work.format("time.sleep(0.5); open('saved.txt', 'w')"), grace=20.0)
