@@ -20,6 +20,7 @@ from deeplab.utils.paths import read_text
 BACKGROUND = "background"
 IGNORED_NAME = "ignore"  # always means pixels that do not count
 CLASS_FILES = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "_classes.csv")  # what tools write beside masks
+MANY_CLASSES = 160  # tables, plots and pages show only some of more classes, or fold them
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "void", "neutral"})  # in any case, with or without underscores
 
 _COMMENT = re.compile(r"(^|\s)#.*")  # not the one in the class C#
@@ -50,6 +51,12 @@ _STRICT = (_INDEXED_COLOR, _NAME_AND_PLACE)  # whose values must be 0, 1, 2 ...,
 _HEX = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _SEPARATORS = (",", ";", "\t")
 _MIN_TYPO = 6  # letters of a name from which one wrong letter counts as a slip
+
+
+def frequent_and_rare(pixels: Sequence[int], number: int = 40) -> list[int]:
+    """The classes with the most and with the fewest pixels, half of `number` each, in the order of the classes."""
+    order = sorted(range(len(pixels)), key=lambda index: -pixels[index])
+    return sorted({*order[: number // 2], *order[-(number // 2) :]})
 
 
 def is_background(name: str) -> bool:

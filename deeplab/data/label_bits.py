@@ -17,7 +17,7 @@ IGNORE_8_BIT, IGNORE_16_BIT = 255, 65535  # the usual ignore labels: the highest
 
 
 def usual_ignore_label(num_classes: int | None) -> int:
-    """The ignore label where nobody chooses one: 255, or 65535 beyond 256 classes, where 255 is a class."""
+    """The default ignore label: 255, or 65535 beyond 256 classes, where 255 is a class."""
     return IGNORE_16_BIT if bits_of(num_classes) == 16 else IGNORE_8_BIT
 
 

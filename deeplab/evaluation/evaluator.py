@@ -14,11 +14,11 @@ import numpy as np
 
 from deeplab.config.fields import Size, typed
 from deeplab.data.bands import require_same_bands
-from deeplab.data.class_names import class_numbers
+from deeplab.data.class_names import MANY_CLASSES, class_numbers
 from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.image_counts import ImageCounts, group_expression
-from deeplab.evaluation.metrics import ACCUMULATORS, MAX_DRAWN, Accumulator, choose
+from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, choose
 from deeplab.evaluation.split_images import (
     ImageBatch,
     SplitImages,
@@ -275,7 +275,7 @@ def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> Non
     print(report.text())
     print()
     scalars = list(report.reference_scalars().items())
-    for tag, value in scalars[:1] if len(report.class_names) > MAX_DRAWN else scalars:  # the mean, then classes
+    for tag, value in scalars[:1] if len(report.class_names) > MANY_CLASSES else scalars:  # the mean, then classes
         print(f"{tag}[{value:.9g}]")
     for warning in report.warnings():
         console.warning(warning)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data import colormaps
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import bootstrap, examples, metrics
 from deeplab.evaluation.confusion_chart import ConfusionChart
 from deeplab.evaluation.report import Report
@@ -56,7 +57,7 @@ def page(report: Report, shown: Gallery | None = None, history: Mapping[int, Map
     counts, _, numbers = metrics.condensed(report.counts, report.class_names)
     names = [report.class_names[index] if index >= 0 else f"{number - len(numbers) + 1} others" for index in numbers]
     iou = metrics.class_iou(report.counts)
-    chosen = metrics.best_and_worst(iou, _MAX_ROWS).tolist() if number > metrics.MAX_DRAWN else None
+    chosen = metrics.best_and_worst(iou, _MAX_ROWS).tolist() if number > MANY_CLASSES else None
     values = {
         "report": report,
         "title": title,

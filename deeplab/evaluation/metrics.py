@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.registry import Registry
 
@@ -250,8 +251,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-MAX_DRAWN = 160  # classes whose confusions are drawn each
-_MAX_CONDENSED = 60  # of more classes
+_MAX_CONDENSED = 60  # classes whose confusions are drawn, of more than MANY_CLASSES
 
 
 def condensed(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
@@ -267,7 +267,7 @@ def condensed(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, lis
       -1, are the sums over all others.
     """
     number = len(names)
-    if number <= MAX_DRAWN:
+    if number <= MANY_CLASSES:
         return counts, [f"{name} {index}" for index, name in enumerate(names)], np.arange(number)
     wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
     kept = np.sort(np.argsort(-wrong, kind="stable")[:_MAX_CONDENSED])

@@ -28,6 +28,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _cell_text(fraction: float, digits: int) -> str:
 
 def _iou_figure(report: Report) -> Figure:
     iou = metrics.class_iou(report.counts)
-    order = metrics.best_and_worst(iou, len(iou) if len(iou) <= metrics.MAX_DRAWN else 2 * _MAX_BARS)
+    order = metrics.best_and_worst(iou, len(iou) if len(iou) <= MANY_CLASSES else 2 * _MAX_BARS)
     columns = math.ceil(len(order) / _MAX_BARS)
     bars = math.ceil(len(order) / columns)
     figure = Figure(figsize=(5.6 * columns + 0.4, 0.215 * bars + 1.5), layout="constrained", facecolor="white")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import metrics
 from deeplab.utils import console
 from deeplab.utils.text import harmless, shorten
@@ -39,7 +40,7 @@ def table(report: Report) -> str:
     columns = [[percent(v) if name.endswith("_fraction") else decimal(v) for v in of[name]] for name in names]
     rows = list(zip(report.class_names, *columns, strict=True))
     header, number = ("class", *map(title, names)), len(rows)
-    if number > metrics.MAX_DRAWN:
+    if number > MANY_CLASSES:
         chosen = metrics.best_and_worst(metrics.class_iou(report.counts), _MAX_ROWS)
         rows = [rows[index] for index in chosen]
     more = (

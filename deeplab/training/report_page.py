@@ -19,6 +19,7 @@ from deeplab import __version__
 from deeplab.config import run_file
 from deeplab.config.fields import as_dict
 from deeplab.data import colormaps
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import html_report
 from deeplab.evaluation.report_text import decimal, title
 from deeplab.training import curve_plots, evaluation_model, memory
@@ -69,6 +70,7 @@ def page(state: TrainState, seconds: float, steps: int) -> str:
         "tiles": tiles(state, report, seconds),
         "charts": charts(losses, history, dataset.class_names),
         "classes": class_table(state, report),
+        "folds": dataset.num_classes > MANY_CLASSES,
         "columns": [title(name) for name in report.per_class()] if report else [],
         "colors": [html_page.hex_color(color) for color in colors],
         "rows": [(title(name), decimal(value)) for name, value in report.overall().items()] if report else [],

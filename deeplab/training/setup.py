@@ -42,6 +42,7 @@ from deeplab.data import augmentation, pipeline, records
 from deeplab.data import dataset as datasets
 from deeplab.data.augmentation.copy_paste import rare_classes
 from deeplab.data.bands import bands_of, model_settings
+from deeplab.data.class_names import MANY_CLASSES, frequent_and_rare
 from deeplab.data.dataset import Dataset
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
@@ -632,9 +633,6 @@ def data_findings(configs: TrainingConfigs, dataset: Dataset) -> Iterator[Findin
     return training_findings(known, train.train_split, train.train_crop_size, train.train_batch_size, scales, stride)
 
 
-_MAX_CLASSES = 160  # rows of the table of classes
-
-
 def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str:
     """Class, fraction of the pixels, weight in the loss: a table; of many classes the most frequent and the rarest."""
     pixels = dataset.pixels[split]
@@ -644,8 +642,7 @@ def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str
         (str(index), name, f"{100 * count / total:.2f}%", f"{weight:g}")
         for index, (name, count, weight) in enumerate(zip(dataset.class_names, pixels, weights, strict=True))
     ]
-    if len(rows) > _MAX_CLASSES:
-        order = sorted(range(len(rows)), key=lambda index: -pixels[index])
-        kept = sorted({*order[: _MAX_CLASSES // 8], *order[-_MAX_CLASSES // 8 :]})
+    if len(rows) > MANY_CLASSES:
+        kept = frequent_and_rare(pixels)
         rows = [*(rows[index] for index in kept), ("", f"... {len(rows) - len(kept)} more", "", "")]
     return console.table(rows, ["label", "class", "pixels", "loss weight"])

@@ -9,6 +9,7 @@ from typing import ClassVar, TextIO
 import numpy as np
 
 from deeplab.data.bands import PERCENTILES, RGB, BandHistogram, ImageBands, describe_bands
+from deeplab.data.class_names import MANY_CLASSES, frequent_and_rare
 from deeplab.data.conversion.encode import Converted
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.images import NOTES
@@ -18,7 +19,6 @@ from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
-_MAX_CLASSES, _FREQUENT_AND_RARE = 160, 20  # rows of the table; of more classes, so many of either kind
 _MAX_NAMED = 6  # pairs of a kind that a warning names, plus one that shows there are more
 
 
@@ -218,10 +218,8 @@ def fraction_table(dataset: Dataset) -> str:
         [index, name, *(_percent(dataset.pixels[split][index], totals[split]) for split in splits)]
         for index, name in enumerate(dataset.class_names)
     ]
-    if len(rows) > _MAX_CLASSES:
-        pixels = [sum(numbers) for numbers in zip(*dataset.pixels.values(), strict=True)]
-        order = sorted(range(len(rows)), key=lambda index: -pixels[index])
-        kept = sorted([*order[:_FREQUENT_AND_RARE], *order[-_FREQUENT_AND_RARE:]])
+    if len(rows) > MANY_CLASSES:
+        kept = frequent_and_rare([sum(numbers) for numbers in zip(*dataset.pixels.values(), strict=True)])
         rest: list[object] = ["", f"... {len(rows) - len(kept)} more", *[""] * len(splits)]
         rows = [*(rows[index] for index in kept), rest]
     ignored = [_percent(dataset.ignored_pixels[s], totals[s] + dataset.ignored_pixels[s]) for s in splits]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deeplab.data import colormaps
+from deeplab.data.class_names import MANY_CLASSES
 from deeplab.data.dataset import Dataset, SizeRange
 from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import SEVERITIES, CheckReport, CropAdvice, Finding, Severity
@@ -52,6 +53,7 @@ def _values(report: CheckReport) -> dict[str, Any]:
     legend = most_frequent(shown, totals)[0]
     return {
         "report": report,
+        "folds": report.dataset.num_classes > MANY_CLASSES,
         "counts": ", ".join(counted(number, kind) for kind, number in numbers.items() if number or kind != "note"),
         "tone": "bad" if not report.may_train else "fair" if numbers["warning"] else "good",
         "repair": console.spelled(repair_text(report)),

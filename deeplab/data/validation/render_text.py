@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from deeplab.data.class_names import frequent_and_rare
 from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import SEVERITIES, CheckReport, Finding, Severity, SplitFacts
 from deeplab.data.validation.rules import RULES
@@ -123,9 +124,7 @@ def _shown_classes(report: CheckReport) -> list[int]:
     if number <= _MAX_CLASSES:
         return list(range(number))
     totals = [sum(facts.pixels[index] for facts in report.splits.values()) for index in range(number)]
-    order = sorted(range(number), key=lambda index: -totals[index])
-    half = _MAX_CLASSES // 2
-    return sorted([*order[:half], *order[-half:]])
+    return frequent_and_rare(totals, _MAX_CLASSES)
 
 
 def _class_name(report: CheckReport, index: int) -> str:

@@ -6,6 +6,7 @@ from support.errors import raises
 from deeplab.data.class_names import (
     ListedClass,
     class_numbers,
+    frequent_and_rare,
     is_background,
     is_ignored,
     names_in,
@@ -172,3 +173,9 @@ def test_lines_that_the_header_does_not_fit(tmp_path, text):
     (tmp_path / "classes.csv").write_text(text)
     with raises("invalid-class-file", where="classes.csv"):
         read_class_file(tmp_path / "classes.csv")
+
+
+def test_frequent_and_rare_classes_keep_their_order():
+    pixels = [5, 9, 0, 7, 3, 9]
+    assert frequent_and_rare(pixels, 4) == [1, 2, 4, 5]
+    assert frequent_and_rare(pixels, 40) == [0, 1, 2, 3, 4, 5]
