@@ -2,7 +2,7 @@
 
     python benchmarks/build_data.py [--images 400] [--rounds 5] [--many 10000]
 
-Bound and builds take turns on the same generated pictures (375x500 JPEG, palette and gray PNG masks), so that a busy
+Bound and builds take turns on the same generated images (375x500 JPEG, palette and gray PNG masks), so that a busy
 machine slows all alike. The bound reads both files of every pair and writes their bytes to shards, unchecked. Peak
 memory is measured in a process of its own for 200 pairs and for --many, after the same imports. A minute or two.
 """
@@ -37,7 +37,7 @@ from deeplab.data.records import ShardWriter, shard_name
 from deeplab.data.sample_dataset import draw_portrait
 from deeplab.utils import console
 
-HEIGHT, WIDTH, DRAWN = 375, 500, 40  # of so many different pictures all files are copies
+HEIGHT, WIDTH, DRAWN = 375, 500, 40  # of so many different images all files are copies
 FEW = 200
 LABELS = LabelConfig(num_classes=3)
 
@@ -142,7 +142,7 @@ def quiet_build(
     verify: bool = False,
     workers: int = 0,
 ) -> None:
-    """A build whose tables and progress nobody sees."""
+    """Builds records without printing anything."""
     with open(os.devnull, "w") as nowhere:
         out, err, sys.stdout, sys.stderr = sys.stdout, sys.stderr, nowhere, nowhere
         try:

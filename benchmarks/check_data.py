@@ -2,7 +2,7 @@
 
     python benchmarks/check_data.py [--images 400] [--rounds 5]
 
-Bound and checks take turns on the same generated pictures (375x500 JPEG, palette and gray PNG masks) on the same number
+Bound and checks take turns on the same generated images (375x500 JPEG, palette and gray PNG masks) on the same number
 of threads, so that a busy machine slows all alike. The bound decodes a JPEG at a quarter of its size and a mask whole,
 as the check must. A minute or two.
 """
@@ -83,7 +83,7 @@ def _decode(pair: Pair) -> None:
 
 
 def quiet_check(pairs: Sequence[Pair]) -> None:
-    """A check whose progress nobody sees."""
+    """Checks without printing anything."""
     with open(os.devnull, "w") as nowhere:
         err, sys.stderr = sys.stderr, nowhere
         try:

@@ -1,4 +1,4 @@
-"""What saving and restoring a training costs, beside the disk itself and TensorFlow's own Saver.
+"""The time to save and restore a training, compared with plain writing to the disk and with TensorFlow's checkpoints.
 
     python benchmarks/checkpoint.py [--tensors 330] [--megabytes 22] [--rounds 9]
 

@@ -1,12 +1,12 @@
-"""What an evaluation costs beside its network: reading, decoding, padding and counting, image by image.
+"""The cost of an evaluation compared with the model alone: reading, decoding, padding and counting of each image.
 
     python benchmarks/evaluation.py [--images 64] [--rounds 3] [--crop 513]
 
-Runs in turn: the network alone (padding, network, upsampling, argmax) on one image again and again; the records alone,
-read and decoded; the whole evaluation as `deeplab/eval.py` runs it; and, as the peer, the network without padding and
-upsampling through Keras' `predict_on_batch`. Photographs are imitated by smooth noise as JPEG of 500x375. About two
-minutes. Processor time counts, since it does not depend on what else the machine does: the whole evaluation within
-1.15 of the network alone (measured on two cores: 1.04).
+Runs in turn: the model alone (padding, model, upsampling, argmax) on one image repeatedly; the records alone, read and
+decoded; the whole evaluation as `deeplab/eval.py` runs it; and, as the peer, the model without padding and upsampling
+through Keras' `predict_on_batch`. The images are smooth noise, encoded as JPEG of 500x375 pixels. Takes about two
+minutes. The ratio of processor times counts, as it does not depend on other work on the machine: the whole evaluation
+should take at most 1.15 times as long as the model alone (measured on two cores: 1.04).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from deeplab.model import build_model
 from deeplab.utils import console
 
 HEIGHT, WIDTH, CLASSES = 375, 500, 21
-MARK = 1.15
+LIMIT = 1.15  # processor time of an evaluation over that of its model
 
 
 def main() -> None:
@@ -54,15 +54,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_split(folder, arguments.images)
         times = measure(split_in(folder, arguments.crop), arguments.rounds)
-    alone = times["the network alone"]
+    alone = times["the model alone"]
     rows = [
         (name, f"{1000 * wall:.1f}", f"{wall / alone[0]:.2f}", f"{1000 * cpu:.1f}", f"{cpu / alone[1]:.2f}")
         for name, (wall, cpu) in times.items()
     ]
     size = f"padded to {arguments.crop}x{arguments.crop}" if arguments.crop else "at their own size"
-    print(f"{arguments.images} images of {HEIGHT}x{WIDTH}, {size}; {os.cpu_count()} cores; medians, ms an image")
-    print(console.table(rows, ("what", "wall", "times the network", "processor", "times the network")))
-    print(f"mark: the whole evaluation within {MARK} of the network's processor time")
+    print(f"{arguments.images} images of {HEIGHT}x{WIDTH}, {size}; {os.cpu_count()} cores; medians, ms per image")
+    print(console.table(rows, ("what", "wall", "times the model", "processor", "times the model")))
+    print(f"limit: the whole evaluation within {LIMIT} times the model's processor time")
 
 
 def write_split(folder: str, images: int) -> None:
@@ -81,24 +81,24 @@ def write_split(folder: str, images: int) -> None:
 
 
 def split_in(folder: str, crop: int) -> SplitImages:
-    """The split of those records, for a MobileNetV2 with its flagship head."""
+    """The split of those records, for a MobileNetV2 with its default head."""
     dataset = Dataset("noise", tuple(f"class_{index}" for index in range(CLASSES)))
     settings = PredictionSettings(ModelConfig(), crop_size=(crop, crop) if crop else None)
     return SplitImages(dataset, folder, "val", settings)
 
 
 def measure(split: SplitImages, rounds: int) -> dict[str, tuple[float, ...]]:
-    """Median seconds an image of each way of running: by the clock, and of processor time."""
+    """Median seconds per image of each way of running: wall time, and processor time."""
     model = build_model(split.settings.model, CLASSES)
     predictor = ModelPredictor(model, split.settings, CLASSES)
     first = next(split.batches())
     pixels = prepare(first.images[0], split.settings).pixels[tf.newaxis]
     images = len(split)
     ways: dict[str, Callable[[], object]] = {
-        "the network alone": lambda: [predict_labels(predictor, first) for _ in range(images)],
+        "the model alone": lambda: [predict_labels(predictor, first) for _ in range(images)],
         "the records alone": lambda: [batch.names for batch in split.batches()],
         "the whole evaluation": lambda: evaluate(split, predictor),
-        "the network by predict_on_batch": lambda: [model.predict_on_batch(pixels) for _ in range(images)],
+        "the model by predict_on_batch": lambda: [model.predict_on_batch(pixels) for _ in range(images)],
     }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in console.progress(range(rounds + 1), what="measuring", unit="round"):

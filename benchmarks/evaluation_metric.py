@@ -1,9 +1,9 @@
-"""What counting one image costs: our confusion matrix beside TensorFlow's and Keras'.
+"""The time to count one image: this project's confusion matrix compared with TensorFlow's and Keras'.
 
     python benchmarks/evaluation_metric.py [--size 513] [--classes 21] [--rounds 60]
 
-All take the same labels (with ignored pixels) and predictions, in turn, so that a busy machine slows all
-alike, and must count the same. Ten seconds; the bound is 2 ms for an image of 513x513 pixels and 21 classes
+All get the same labels (with ignored pixels) and predictions, in turn, so that other work on the machine slows all of
+them, and must count the same. Takes ten seconds; the limit is 2 ms for an image of 513x513 pixels and 21 classes
 (measured on two cores: 1.0 ms; `tf.math.confusion_matrix` 12 ms; Keras' `MeanIoU` 22 ms).
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def sample(size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image as networks see them: blobs of classes, a tenth of the pixels wrong, a twentieth ignored.
+    """The label of an image and its prediction: blobs of classes, a tenth of the pixels wrong, a twentieth ignored.
 
     Returns:
       label: uint8 [size, size], 0..classes-1 or 255.

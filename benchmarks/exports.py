@@ -1,4 +1,4 @@
-"""What each export format costs: processor time of one image beside the SavedModel's, size, and mean IoU.
+"""Each export format compared with the SavedModel: processor time per image, size, and mean IoU.
 
     python benchmarks/exports.py --checkpoint_path=zoo:NAME --dataset_dir=RECORDS --images=FOLDER [--formats=all]
 

@@ -1,14 +1,14 @@
-"""How many training crops a second the input pipeline makes, beside JPEG decoding alone and the reference's order.
+"""Training crops per second of the input pipeline, compared with JPEG decoding alone and with the reference's order.
 
     python benchmarks/input_pipeline.py [--size 375 500] [--crop 513] [--batch 8] [--images 400] [--rounds 5]
 
-All take turns in one run on the same drawn pictures: by default 375x500 pixels, JPEG of quality 90 and about 90 kB,
-as in PASCAL VOC, with 21-class labels. The bound decodes every JPEG whole and does nothing else; the last pipeline
-decodes, resizes and pads the whole picture and only then cuts the crop out of it, as the reference does.
+All take turns in one run on the same generated images: by default 375x500 pixels, JPEG of quality 90 and about 90 kB,
+as in PASCAL VOC, with 21-class labels. The upper bound only decodes every JPEG at full size. The last pipeline decodes,
+resizes and pads the whole image before it cuts the crop out of it, as the reference does.
 
 On two cores of an AMD EPYC with much other work (load 8), so that the milliseconds say more than the images/s:
 
-    JPEG decoding alone    946 images/s    1.06 core-ms an image
+    JPEG decoding alone    946 images/s    1.06 core-ms per image
     train_batches          244             3.56
     ... light              172             5.14
     ... medium             122             6.89
@@ -45,7 +45,7 @@ from deeplab.data import augmentation, decoding, pipeline, records, transforms
 from deeplab.utils import console
 
 CLASSES, IGNORE = 21, 255
-PICTURES, SHARDS = 96, 4
+IMAGES, SHARDS = 96, 4
 
 PRESET_ROWS = {
     "train_batches": "none",
@@ -60,7 +60,7 @@ Size = tuple[int, int]
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width of the pictures")
+    parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width of the images")
     parser.add_argument("--crop", type=int, default=513, help="height and width of the crops")
     parser.add_argument("--batch", type=int, default=8, help="images in a batch")
     parser.add_argument("--images", type=int, default=400, help="images a round")
@@ -74,7 +74,7 @@ def main() -> None:
     bound = speeds["JPEG decoding alone (bound)"][0]
     rows = [(name, f"{wall:.0f}", f"{wall / bound:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in speeds.items()]
     height, width = arguments.size
-    print(f"{PICTURES} pictures of {height}x{width} pixels and {size / 1000:.0f} kB, crops of {arguments.crop}")
+    print(f"{IMAGES} images of {height}x{width} pixels and {size / 1000:.0f} kB, crops of {arguments.crop}")
     print(console.table(rows, ("pipeline", "images/s (median)", "of the bound", "core-ms an image")))
 
 
@@ -124,7 +124,7 @@ def measure(
 
 
 def decode_only(shards: list[str], batch: int, with_label: bool) -> tf.data.Dataset:
-    """Sizes of decoded pictures; the pixels are thrown away."""
+    """Sizes of decoded images; the pixels are thrown away."""
 
     def decode(serialized: tf.Tensor) -> tf.Tensor:
         example = decoding.parse(serialized)
@@ -168,30 +168,30 @@ def cut_and_mirror(image: tf.Tensor, label: tf.Tensor, room: tf.Tensor, crop: in
     return {"image": tf.ensure_shape(image, [crop, crop, 3]), "label": tf.ensure_shape(label, [crop, crop])}
 
 
-# --- Drawn pictures -----------------------------------------------------------------------------------------
+# --- Generated images -------------------------------------------------------------------------------------
 
 
 def write_records(folder: str, size: Size) -> float:
-    """Fills a folder with shards of drawn pictures; the mean size of a JPEG in bytes."""
+    """Fills a folder with shards of generated images, and returns the mean size of a JPEG in bytes."""
     total = 0
     draw = np.random.default_rng(0)
     for index in range(SHARDS):
         with records.ShardWriter(folder, records.shard_name("train", index, SHARDS)) as writer:
-            for number in range(PICTURES // SHARDS):
+            for number in range(IMAGES // SHARDS):
                 image = encoded(photo(draw, size), "JPEG", quality=90)
                 label = encoded(blobs(draw, size), "PNG")
                 writer.write(records.encode_example(image, "jpeg", f"{index}_{number}", *size, label))
                 total += len(image)
             writer.publish()
-    return total / PICTURES
+    return total / IMAGES
 
 
 def photo(draw: np.random.Generator, size: Size) -> np.ndarray:
     """uint8 [H, W, 3] with the statistics of a photograph: contrast falls with frequency, colors vary slowly."""
     light = cloud(draw, size, 1.17)
     color = np.stack([cloud(draw, size, 1.8) for _ in range(3)], -1)
-    picture = 128 + 42 * light[:, :, np.newaxis] + 22 * color
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    pixels = 128 + 42 * light[:, :, np.newaxis] + 22 * color
+    return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
 def cloud(draw: np.random.Generator, size: Size, falloff: float) -> np.ndarray:

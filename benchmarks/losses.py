@@ -1,10 +1,10 @@
-"""What the loss costs in a training step, beside TensorFlow's fused operations.
+"""The time that the loss takes in a training step, compared with TensorFlow's fused operations.
 
     python benchmarks/losses.py [--batch 4] [--crop 257] [--rounds 20]
 
-Prints, for each number of classes, the median milliseconds of upsampling + loss + gradient: with no loss but a
-sum (the bound: that much is the resize), with this project's loss, and with the two fused operations. All
-variants take turns in one run, so that a busy machine slows them alike.
+Prints, for each number of classes, the median milliseconds of upsampling, loss and gradient: with a plain sum instead
+of a loss (the lower bound: the time of resizing), with this project's loss, and with the two fused operations. All
+variants take turns in one run, so that other work on the machine slows all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parameters, multiply-adds and seconds an image of every backbone, as Markdown tables.
+"""Parameters, multiply-adds and seconds per image of every backbone, as Markdown tables.
 
     python benchmarks/models.py [--size=513] [--output_stride=16] [--head=usual|light|full] [--rounds=5]
     python benchmarks/models.py --variants=mobilenet_v2,keras:EfficientNetV2B0 --rounds=0
@@ -10,7 +10,7 @@ and a decoder to stride 4. `--published` compares the multiply-adds with those t
 
 A multiply-add is counted for each weight of a convolution at each position of its output, as in the papers: borders
 count like the inside, and batch norm, activations, resizing and pooling do not count. Seconds are the median of
-`--rounds` images after a first one, one image at a time, on the processor cores that this machine has.
+`--rounds` images after a first one, one image at a time, on all processor cores of this machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Published(NamedTuple):
 
     Attributes:
       name: of the checkpoint.
-      settings: of the network.
+      settings: of the model.
       size: height and width of the image.
       classes: number of classes.
       billions: multiply-adds.
@@ -134,7 +134,7 @@ def variant_table(args: argparse.Namespace) -> str:
 
     rows = []
     names = args.variants.split(",") if args.variants else slim.names()
-    for name in console.progress(names, what="backbones", unit="network"):
+    for name in console.progress(names, what="backbones", unit="model"):
         keras.utils.clear_session()
         config = ModelConfig(**settings(name, args.head, args.output_stride))
         model = build_model(config, CLASSES)
@@ -147,7 +147,7 @@ def variant_table(args: argparse.Namespace) -> str:
 
 
 def settings(name: str, head: str, output_stride: int) -> dict[str, Any]:
-    """Settings of the network that stands for a variant in the table."""
+    """The config of the model that the table shows for a variant."""
     stride = OWN_STRIDES.get(name, output_stride)
     light = head == "light" or name == "mobilenet_edgetpu" or (head == "usual" and name.startswith("mobilenet"))
     found: dict[str, Any] = {"model_variant": name, "output_stride": stride}
@@ -169,7 +169,7 @@ def published_table() -> str:
     from deeplab.model import build_model
 
     rows = []
-    for entry in console.progress(PUBLISHED, what="checkpoints", unit="network"):
+    for entry in console.progress(PUBLISHED, what="checkpoints", unit="model"):
         keras.utils.clear_session()
         model = build_model(ModelConfig(**entry.settings), entry.classes)
         ours = multiply_adds(model, entry.size) / 1e9
@@ -181,7 +181,7 @@ def published_table() -> str:
 
 
 def multiply_adds(model: Any, size: tuple[int, int]) -> int:
-    """Multiply-adds of a Keras network of one input on one image of a height and width."""
+    """Multiply-adds of a Keras model with one input, for one image of a height and width."""
     import keras
 
     given = keras.KerasTensor((1, *size, model.inputs[0].shape[-1]))

@@ -1,12 +1,12 @@
-"""The PyTorch side of `train_step.py`: the same network, run by PyTorch's own Python, one step per line of its input.
+"""The PyTorch side of `train_step.py`: the same model in a process of its own, one training step per line of its input.
 
     PYTORCH/bin/python benchmarks/pytorch_peer.py HEAD CROP BATCH PRECISION
 
-It needs PyTorch alone (`scripts/make_pytorch_env.sh` makes an environment for it) and imports nothing of this project.
+It needs only PyTorch (`scripts/make_pytorch_env.sh` makes an environment for it) and imports nothing of this project.
 MobileNetV2 at output stride 16 with either head, channels last, fused batch norm, aligned upsampling, cross-entropy,
 weight decay on the kernels and SGD with momentum over all variables at once (`foreach`), as a PyTorch user writes it.
-The first line of its output is a JSON object with the version and the number of parameters, so that `train_step.py` can
-tell that the networks are the same. It then answers every line of its input with the loss and ends with its input.
+The first line of its output is a JSON object with the version and the number of parameters, by which `train_step.py`
+checks that both models are the same. It then prints the loss for each line of its input, and exits when the input ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-CLASSES, THREADS = 21, None
+CLASSES = 21
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LOW_LEVEL = 3  # block whose depthwise output the decoder takes: stride 4
 
@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
         return (x + outputs if self.adds else outputs), inner
 
 
-class Network(nn.Module):
+class DeepLab(nn.Module):
     """DeepLab on MobileNetV2: image pooling and a 1x1 branch, or ASPP and decoder."""
 
     def __init__(self, full: bool):
@@ -103,18 +103,18 @@ def resize(maps, size):
 def main() -> None:
     head, crop, batch, precision = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.manual_seed(1)
-    network = Network(head == "full").to(memory_format=torch.channels_last).train()
-    kernels = [weight for weight in network.parameters() if weight.ndim == 4]
-    others = [weight for weight in network.parameters() if weight.ndim != 4]
+    model = DeepLab(head == "full").to(memory_format=torch.channels_last).train()
+    kernels = [weight for weight in model.parameters() if weight.ndim == 4]
+    others = [weight for weight in model.parameters() if weight.ndim != 4]
     groups = [{"params": kernels, "weight_decay": 4e-5}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.001, momentum=0.9, foreach=True)
     image = (torch.rand(batch, 3, crop, crop) * 255.0).to(memory_format=torch.channels_last)
     label = torch.randint(0, CLASSES, (batch, crop, crop))
-    count = sum(weight.numel() for weight in network.parameters())
+    count = sum(weight.numel() for weight in model.parameters())
     print(json.dumps({"version": torch.__version__, "parameters": count}), flush=True)
     for _ in sys.stdin:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
-            loss = functional.cross_entropy(network(image), label)
+            loss = functional.cross_entropy(model(image), label)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

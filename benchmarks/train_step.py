@@ -1,4 +1,4 @@
-"""Time of a training step: ours against a bare `tf.function` with the same model, and PyTorch, in one run.
+"""Time of a training step, compared with a bare `tf.function` of the same model and with PyTorch, in one run.
 
     python benchmarks/train_step.py [--head=full|light] [--crop=257] [--batch=4] [--rounds=15] [--features[=REGEX]]
                                     [--neighbor] [--pytorch=PYTHON] [--isa=AVX2]
@@ -6,23 +6,22 @@
 All steps take turns. The table shows processor seconds (of all cores) and wall seconds, the minimum of all rounds. On a
 machine with other work, the processor seconds tell more, but they do not show which step uses several cores.
 
-The bare function does no more than forward, cross-entropy, gradient and momentum; ours adds weight decay, gradient
-multipliers, schedule and the checks. A third row runs the same network on plain Keras operations (batch norm in
-parts, resize by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is image pooling
-and a 1x1 branch without decoder.
+The bare function only computes the forward pass, cross-entropy, gradients and momentum; this project's step adds weight
+decay, gradient multipliers, the schedule and the checks. A third row runs the same model on plain Keras operations
+(batch norm in parts, resizing by gathers), to show what the fused kernels of `slim/kernels.py` save. `--head=light` is
+image pooling and a 1x1 branch without decoder.
 
 `--features` adds rows for what a training may switch on: running averages, clipping, class weights, all three, batches
-in two parts, a frozen backbone, other losses, an auxiliary head, half precision, group norm, other optimizers. Each is
-a model of its own, so they need memory; `--features='adam|lion'` takes those rows alone whose names have a match.
+in two parts, a frozen backbone, other losses, an auxiliary head, half precision, group norm, other optimizers. Each has
+its own model, so they need memory; `--features='adam|lion'` adds only the rows whose names match.
 
-`--pytorch` adds PyTorch: the same network with channels last, in a process of PyTorch's own Python, which
-`scripts/make_pytorch_env.sh` makes. `--isa=AVX2` restricts both sides' vector code to that of processors without
-AVX-512, such as Zen 3.
+`--pytorch` adds PyTorch: the same model with channels last, in a process of another Python that has PyTorch, which
+`scripts/make_pytorch_env.sh` makes. `--isa=AVX2` restricts both to the vector code of processors without AVX-512, such
+as Zen 3.
 
-`--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared
-machine: every operation is split in two halves, one a core, and waits for the slower half, so a single busy
-neighbor costs nearly a whole core. Steps that need less processor time suffer less, and nothing else helps: more
-threads or fewer made it no better.
+`--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared machine of
+two cores: every operation is split in halves, one for each core, and waits for the slower half, so a single busy
+process costs nearly a whole core. Steps that need less processor time lose less; other numbers of threads did not help.
 """
 
 from __future__ import annotations
@@ -91,15 +90,15 @@ def main() -> None:
         if args.neighbor:
             stack.enter_context(busy_core())
         seconds = in_turn(contestants, args.rounds, processes)
-    least = {name: (min(used), min(passed)) for name, (used, passed) in seconds.items()}
-    base = least["bare tf.function"]
+    shortest = {name: (min(used), min(passed)) for name, (used, passed) in seconds.items()}
+    base = shortest["bare tf.function"]
     rows = [
         (
             name,
             *(f"{1000 * value:.0f}" for value in values),
             *(f"{a / b:.3f}" for a, b in zip(values, base, strict=True)),
         )
-        for name, values in least.items()
+        for name, values in shortest.items()
     ]
     print(console.table(rows, ["step", "processor ms", "wall ms", "processor to bare", "wall to bare"]))
 
@@ -139,7 +138,7 @@ def pytorch(args: argparse.Namespace) -> Iterator[tuple[Callable[[], None], int]
     """PyTorch's step, and the number of its process.
 
     Raises:
-      SystemExit: its network has another number of parameters than ours.
+      SystemExit: its model has another number of parameters than ours.
     """
     from deeplab.model import build_model
 
@@ -156,7 +155,7 @@ def pytorch(args: argparse.Namespace) -> Iterator[tuple[Callable[[], None], int]
             weight.value.shape.num_elements() for weight in build_model(settings(args), CLASSES).trainable_weights
         )
         if facts["parameters"] != own:
-            raise SystemExit(f"PyTorch's network has {facts['parameters']} parameters, ours {own}")
+            raise SystemExit(f"PyTorch's model has {facts['parameters']} parameters, ours {own}")
         print(f"PyTorch {facts['version']}, {own:,} parameters on both sides")
 
         def step() -> None:
@@ -169,7 +168,7 @@ def pytorch(args: argparse.Namespace) -> Iterator[tuple[Callable[[], None], int]
 
 
 def settings(args: argparse.Namespace):
-    """The network's settings."""
+    """The config of the model."""
     from deeplab.config.model_config import ModelConfig
 
     return ModelConfig() if args.head == "light" else ModelConfig(atrous_rates=(6, 12, 18), decoder_output_stride=(4,))
@@ -218,8 +217,8 @@ def our_step(
     from slim.layers import variables_by_name
 
     keras.config.set_dtype_policy(precision)
-    network = dataclasses.replace(settings(args), normalization=normalization)
-    model = build_model(network, CLASSES, with_auxiliary_head=auxiliary)
+    config = dataclasses.replace(settings(args), normalization=normalization)
+    model = build_model(config, CLASSES, with_auxiliary_head=auxiliary)
     keras.config.set_dtype_policy("float32")
     trainable = {name: v for name, v in variables_by_name(model).items() if v.trainable}
     schedule = OptimizerConfig(base_learning_rate=0.001, optimizer=optimizer, gradient_clip_norm=clip)
@@ -260,8 +259,10 @@ def bare_step(args: argparse.Namespace) -> Callable[[], None]:
             logits = model(image, training=True)[MERGED_LOGITS]
             logits = kernels.resize_bilinear(logits, args.crop, args.crop)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits))
-        for weight, slot, slope in zip(weights, slots, tape.gradient(loss, weights), strict=True):
-            tf.raw_ops.ResourceApplyMomentum(var=weight.handle, accum=slot.handle, lr=0.001, grad=slope, momentum=0.9)
+        for weight, slot, gradient in zip(weights, slots, tape.gradient(loss, weights), strict=True):
+            tf.raw_ops.ResourceApplyMomentum(
+                var=weight.handle, accum=slot.handle, lr=0.001, grad=gradient, momentum=0.9
+            )
         return loss
 
     step(batch["image"], batch["label"])  # traced here, while the operations are chosen

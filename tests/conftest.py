@@ -27,7 +27,7 @@ def golden() -> pathlib.Path:
 
 
 def disc_pair(number: int, height: int = 48, width: int = 64):
-    """A picture of one disc or square on a plain ground, and its label: 0 ground, 1 disc, 2 square."""
+    """An image of one disc or square on a plain ground, and its label: 0 ground, 1 disc, 2 square."""
     draw = np.random.default_rng(number)
     rows, columns = np.mgrid[0:height, 0:width]
     row, column = draw.integers(12, height - 12), draw.integers(12, width - 12)

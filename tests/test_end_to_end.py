@@ -1,4 +1,4 @@
-"""The whole way once, as a user goes it: drawn portraits, records, training, metrics, pictures, frozen graph, masks.
+"""The whole workflow of a user: drawn portraits, records, training, metrics, images, frozen graph, masks.
 
 The commands are those that users of the research DeepLab have in their notes, run from the repository's root.
 """
@@ -122,7 +122,7 @@ def test_evaluation_prints_the_references_lines_and_writes_metrics(work):
 
 @pytest.mark.slow
 def test_raw_predictions_equal_the_frozen_graphs(work):
-    """vis.py went through the network, predict.py through the exported graph: the same picture, the same mask."""
+    """vis.py used the checkpoint, predict.py the exported graph: the same image, the same mask."""
     name = (work / "lists" / "val.txt").read_text().split()[0]
     done(
         "deeplab/predict.py",
@@ -145,7 +145,7 @@ def test_raw_predictions_equal_the_frozen_graphs(work):
 
 
 @pytest.mark.slow
-def test_every_picture_is_drawn(work):
+def test_every_image_is_drawn(work):
     val = (work / "lists" / "val.txt").read_text().split()
     for kind in ("image", "prediction", "overlay"):
         assert len(list((work / "vis" / "segmentation_results").glob(f"*_{kind}.png"))) == len(val)

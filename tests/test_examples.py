@@ -32,7 +32,7 @@ RUNTIMES = {  # example -> format, library, file
 
 
 @pytest.fixture(scope="module")
-def network():
+def live_model():
     """A model that predicts several classes on the image of the tests."""
     return make_balanced_network(IMAGE)
 
@@ -43,12 +43,12 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
-def expected(network) -> np.ndarray:
+def expected(live_model) -> np.ndarray:
     from support.small_exports import make_settings
 
     from deeplab.inference.prediction import predict_image
 
-    return predict_image(network.logits_of, IMAGE, make_settings()).labels.numpy()
+    return predict_image(live_model.logits_of, IMAGE, make_settings()).labels.numpy()
 
 
 def agrees(mask: pathlib.Path, labels: np.ndarray) -> bool:
@@ -64,40 +64,40 @@ def run_python(example: str, *words: object) -> str:
 
 
 @pytest.mark.parametrize("example", RUNTIMES)
-def test_python_needs_the_runtime_alone(network, tmp_path, photo, example):
+def test_python_needs_the_runtime_alone(live_model, tmp_path, photo, example):
     name, library, file = RUNTIMES[example]
     missing = [library] if importlib.util.find_spec(library) is None else list(FORMATS.get(name).missing())
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    export(network, tmp_path / "out", formats=(name,), parity_images=1)
+    export(live_model, tmp_path / "out", formats=(name,), parity_images=1)
     printed = run_python(example, tmp_path / "out" / file, photo, tmp_path / "mask.png")
-    assert agrees(tmp_path / "mask.png", expected(network)) and "left eye" in printed
+    assert agrees(tmp_path / "mask.png", expected(live_model)) and "left eye" in printed
 
 
 @pytest.fixture(scope="module")
-def for_opencv(network, tmp_path_factory):
+def for_opencv(live_model, tmp_path_factory):
     """A folder with an ONNX file for OpenCV 4."""
     if FORMATS.get("onnx").missing():
         pytest.skip("the extra onnx is not installed")
     folder = tmp_path_factory.mktemp("opencv")
-    export(network, folder, formats=("onnx",), onnx_for="opencv4", export_probabilities=False, parity_images=1)
+    export(live_model, folder, formats=("onnx",), onnx_for="opencv4", export_probabilities=False, parity_images=1)
     return folder
 
 
-def test_python_with_opencv(network, for_opencv, tmp_path, photo):
+def test_python_with_opencv(live_model, for_opencv, tmp_path, photo):
     files = (for_opencv / "model.onnx", for_opencv / "metadata.json", photo)
     run_python("run_opencv.py", *files, tmp_path / "mask.png")
-    assert agrees(tmp_path / "mask.png", expected(network))
+    assert agrees(tmp_path / "mask.png", expected(live_model))
 
 
-def test_node_with_onnxruntime(network, tmp_path):
+def test_node_with_onnxruntime(live_model, tmp_path):
     """`scripts/make_runtime_env.sh node` makes the folder that DEEPLAB_NODE_MODULES names."""
     modules = pathlib.Path(os.environ.get("DEEPLAB_NODE_MODULES", ""))
     if not shutil.which("node") or not (modules / "onnxruntime-node").is_dir():
         pytest.skip("no Node.js, or DEEPLAB_NODE_MODULES names no folder with the npm package onnxruntime-node")
     if FORMATS.get("onnx").missing():
         pytest.skip("the extra onnx is not installed")
-    export(network, tmp_path / "out", formats=("onnx",), parity_images=1)
+    export(live_model, tmp_path / "out", formats=("onnx",), parity_images=1)
     Image.fromarray(IMAGE).save(tmp_path / "photo.ppm")
     program = tmp_path / "run.mjs"  # modules are looked for beside the program
     shutil.copy(EXAMPLES / "run_onnx_node.mjs", program)
@@ -106,13 +106,13 @@ def test_node_with_onnxruntime(network, tmp_path):
     command = ["node", program, *words, tmp_path / "photo.ppm", tmp_path / "mask.pgm"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert agrees(tmp_path / "mask.pgm", expected(network)) and "left eye" in done.stdout
+    assert agrees(tmp_path / "mask.pgm", expected(live_model)) and "left eye" in done.stdout
     (tmp_path / "photo.ppm").write_bytes(b"P3 1 1 255 0 0 0")
     refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert refused.returncode == 1 and "no binary PPM" in refused.stderr
 
 
-def test_cpp_with_opencv(network, for_opencv, tmp_path, photo):
+def test_cpp_with_opencv(live_model, for_opencv, tmp_path, photo):
     tools = [name for name in ("g++", "pkg-config") if not shutil.which(name)]
     if tools or subprocess.run(["pkg-config", "--exists", "opencv4"], check=False).returncode:
         pytest.skip("no compiler, or OpenCV's headers (Debian: libopencv-dev) are not installed")
@@ -125,6 +125,6 @@ def test_cpp_with_opencv(network, for_opencv, tmp_path, photo):
     mask = tmp_path / "mask.png"
     words = [program, for_opencv / "model.onnx", "65", "97", "127.5", photo, mask]
     subprocess.run(list(map(str, words)), check=True)
-    assert agrees(mask, expected(network))
+    assert agrees(mask, expected(live_model))
     refused = subprocess.run([str(program), *map(str, words[1:5]), "none.png", str(mask)], check=False)
     assert refused.returncode == 1

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(command.__file__).parents[1]
 
 @pytest.fixture
 def run(monkeypatch, small_run, disc_records, tmp_path):
-    """Runs the command on the small network and dataset; further flags are added. Gives the exit code."""
+    """Runs the command on the small model and dataset; further flags are added. Gives the exit code."""
 
     def run(*flags, checkpoint=small_run):
         given = [f"--checkpoint_dir={checkpoint}", f"--dataset_dir={disc_records}", f"--eval_logdir={tmp_path}/log"]

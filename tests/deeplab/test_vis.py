@@ -1,4 +1,4 @@
-"""The command that draws, from its flags to its pictures."""
+"""The `vis` command, from its flags to the images that it draws."""
 
 import io
 import sys
@@ -15,7 +15,7 @@ from deeplab.data import records
 
 @pytest.fixture
 def run(monkeypatch, small_run, disc_records, tmp_path):
-    """Runs the command on the small network and dataset; further flags are added. Gives the exit code."""
+    """Runs the command on the small model and dataset; further flags are added. Gives the exit code."""
 
     def run(*flags):
         given = [f"--checkpoint_dir={small_run}", f"--dataset_dir={disc_records}", f"--vis_logdir={tmp_path}/vis"]
@@ -25,7 +25,7 @@ def run(monkeypatch, small_run, disc_records, tmp_path):
     return run
 
 
-def test_pictures_of_every_image(run, small_run, disc_records, tmp_path):
+def test_every_image_is_drawn(run, small_run, disc_records, tmp_path):
     assert run("--also_save_raw_predictions", "--sheet_images=2") == 0
     results = tmp_path / "vis" / "segmentation_results"
     assert len(list(results.iterdir())) == 4 * 3

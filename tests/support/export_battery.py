@@ -27,11 +27,11 @@ from support.small_exports import make_settings
 CLASSES = NamedClasses(("ground", "left eye", "right eye", "nose"), ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)))
 
 
-def export(network, path, classes=CLASSES, *, settings=None, **config) -> exporter.Exported:
+def export(live_model, path, classes=CLASSES, *, settings=None, **config) -> exporter.Exported:
     """An export of the narrow model; by default a frozen graph that is checked on two images."""
     usual = {"parity_images": 2, "measure_time": False, "formats": ("frozen_graph",)}
     config = ExportConfig(checkpoint_path="made/model.ckpt-3", export_path=str(path), **usual | config)
-    return exporter.export(network, settings or make_settings(), config, classes)
+    return exporter.export(live_model, settings or make_settings(), config, classes)
 
 
 class ExportBattery:
@@ -52,10 +52,10 @@ class ExportBattery:
     fixed_size = False
 
     @pytest.fixture(scope="class")
-    def exported(self, network, tmp_path_factory):
+    def exported(self, live_model, tmp_path_factory):
         """The outcome of an export into a folder, and the path of the file or folder of this format."""
         folder = tmp_path_factory.mktemp(self.name)
-        result = export(network, folder, formats=(self.name,), **self.config)
+        result = export(live_model, folder, formats=(self.name,), **self.config)
         return result, folder / FORMATS.get(self.name).usual_name
 
     @pytest.fixture(scope="class")
@@ -63,9 +63,9 @@ class ExportBattery:
         return load(exported[1])
 
     @pytest.mark.parametrize("size", [(65, 97), (40, 60), (70, 130)], ids=["crop", "smaller", "larger"])
-    def test_it_predicts_the_same_as_the_model(self, network, predictor, size):
+    def test_it_predicts_the_same_as_the_model(self, live_model, predictor, size):
         pixels = image(*size)[0]
-        expected = self.expected(network, pixels)
+        expected = self.expected(live_model, pixels)
         labels, probabilities = predictor.predict(pixels, True)
         assert labels.dtype == np.int32 and probabilities.dtype == np.float32
         np.testing.assert_array_equal(labels, expected.labels)
@@ -74,15 +74,15 @@ class ExportBattery:
         np.testing.assert_array_equal(alone, labels)
         assert none is None
 
-    def expected(self, network, pixels) -> Prediction:
+    def expected(self, live_model, pixels) -> Prediction:
         """The model's own prediction."""
         settings = make_settings()
         if not self.fixed_size or all(np.less_equal(pixels.shape[:2], settings.crop_size)):
-            labels, probabilities = predict_image(network.logits_of, pixels, settings)[:2]
+            labels, probabilities = predict_image(live_model.logits_of, pixels, settings)[:2]
             return Prediction(labels.numpy(), probabilities.numpy())
         size = pixels.shape[:2]
         small = transforms.resize_bilinear(pixels, shrunk_size(size, settings.crop_size))
-        labels, probabilities = predict_image(network.logits_of, small, settings)[:2]
+        labels, probabilities = predict_image(live_model.logits_of, small, settings)[:2]
         return Prediction(
             transforms.resize_nearest(labels, size).numpy(), transforms.resize_bilinear(probabilities, size).numpy()
         )
@@ -107,11 +107,11 @@ class ExportBattery:
             other.write_text("mine")
         assert not is_export(str(other))
 
-    def test_a_second_export_replaces_the_first(self, network, exported, tmp_path):
+    def test_a_second_export_replaces_the_first(self, live_model, exported, tmp_path):
         old = tmp_path / FORMATS.get(self.name).file_name("small")
         (shutil.copytree if exported[1].is_dir() else shutil.copy)(exported[1], old)
         before = old.stat()
-        export(network, tmp_path / "small.pb", formats=("frozen_graph", self.name), parity_images=1, **self.config)
+        export(live_model, tmp_path / "small.pb", formats=("frozen_graph", self.name), parity_images=1, **self.config)
         names = {path.name for path in pathlib.Path(tmp_path).iterdir()}
         assert names == {old.name, "labels.txt", "small.pb", "small_metadata.json", "small_export_report.md"}
         assert old.stat().st_ino != before.st_ino

@@ -32,16 +32,16 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def image(height: int, width: int, tag: str = "image", batch: int = 1) -> np.ndarray:
-    """uint8 [batch, height, width, 3] picture of 16-pixel blocks, a gradient and noise."""
+    """uint8 [batch, height, width, 3] image of 16-pixel blocks, a gradient and noise."""
     draw = generator(f"{tag}_{batch}_{height}_{width}")
     rows, columns = np.mgrid[0:height, 0:width]
     gradient = np.stack([rows / height, columns / width, (rows + columns) / (height + width)], -1) * 255.0
-    pictures = []
+    batch = []
     for _ in range(batch):
         blocks = draw.uniform(0, 255, size=(height // 16 + 1, width // 16 + 1, 3))[rows // 16, columns // 16]
-        picture = 0.6 * blocks + 0.25 * gradient
-        pictures.append(picture + draw.uniform(-30, 30, size=picture.shape))
-    return np.clip(np.rint(np.stack(pictures)), 0, 255).astype(np.uint8)
+        pixels = 0.6 * blocks + 0.25 * gradient
+        batch.append(pixels + draw.uniform(-30, 30, size=pixels.shape))
+    return np.clip(np.rint(np.stack(batch)), 0, 255).astype(np.uint8)
 
 
 def require_same_labels(labels, expected, probabilities, tolerance: float) -> None:

@@ -1,4 +1,4 @@
-"""Known datasets of a few pictures each, packed as the real ones are, and the labels that must come of them."""
+"""Known datasets of a few images each, packed as the real ones are, and the labels that must come of them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from support.packing import tarred, zipped
 
 SIDE = 16  # pixels
 
-# ---- pictures ----------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------
 
 
 def encoded(pixels: np.ndarray, kind: str) -> bytes:
-    """Pixels as the bytes of a picture file."""
+    """Pixels as the bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
 def photo(number: int, kind: str = "jpeg") -> bytes:
-    """A picture that is like no other."""
+    """An image that is like no other."""
     return encoded(np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8), kind)
 
 
@@ -36,7 +36,7 @@ def label(*values: int) -> np.ndarray:
 
 
 def colored(values: np.ndarray, colors: dict[int, tuple[int, int, int]], kind: str) -> bytes:
-    """A label as a picture in colors."""
+    """A label as an image in colors."""
     pixels = np.zeros((*values.shape, 3), np.uint8)
     for value, color in colors.items():
         pixels[values == value] = color
@@ -45,10 +45,10 @@ def colored(values: np.ndarray, colors: dict[int, tuple[int, int, int]], kind: s
 
 def palette_png(values: np.ndarray) -> bytes:
     """A label as PASCAL VOC stores it."""
-    picture = Image.fromarray(values, "P")
-    picture.putpalette(list(range(256)) * 3)
+    png = Image.fromarray(values, "P")
+    png.putpalette(list(range(256)) * 3)
     buffer = io.BytesIO()
-    picture.save(buffer, "png")
+    png.save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -57,7 +57,7 @@ def palette_png(values: np.ndarray) -> bytes:
 
 @dataclass
 class Small:
-    """A dataset of a few pictures, packed as the real one is.
+    """A dataset of a few images, packed as the real one is.
 
     Attributes:
       script: which script converts it.
@@ -146,7 +146,7 @@ def coco() -> Small:
 
     def annotations(split: str) -> bytes:
         images = [{"id": int(name), "file_name": f"{name}.jpg", "height": SIDE, "width": SIDE} for name in names[split]]
-        objects = [  # the right half of every picture: the last category
+        objects = [  # the right half of every image: the last category
             {
                 "id": int(name),
                 "image_id": int(name),

@@ -23,34 +23,34 @@ NARROW = ModelConfig(
 
 
 def make_network(config: ModelConfig = NARROW, num_classes: int = 4) -> ModelPredictor:
-    """A network whose weights are those of the golden recipe."""
+    """A model whose weights are those of the golden recipe."""
     with zeros_for_random_values():
         model = build_model(config, num_classes)
-    network = ModelPredictor(model, PredictionSettings(config), num_classes, "made/model.ckpt-3", 3)
-    for name, variable in variables_by_name(network.model).items():
+    live_model = ModelPredictor(model, PredictionSettings(config), num_classes, "made/model.ckpt-3", 3)
+    for name, variable in variables_by_name(live_model.model).items():
         variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
-    return network
+    return live_model
 
 
 def make_quantized_network(pixels: np.ndarray) -> ModelPredictor:
-    """The narrow network with fake quantization, its ranges from an image, uint8 [H, W, C]; several classes."""
+    """The narrow model with fake quantization, its ranges from an image, uint8 [H, W, C]; several classes."""
     config = dataclasses.replace(NARROW, quantize_delay_step=0, quantize_weights="per_channel")
-    network = make_network(config)
-    calibrate(network.model, [pixels], make_settings(config))
-    logits = np.asarray(network.logits_of(pixels[np.newaxis].astype(np.float32)))
-    biases = variables_by_name(network.model)["logits/semantic/biases"]
+    live_model = make_network(config)
+    calibrate(live_model.model, [pixels], make_settings(config))
+    logits = np.asarray(live_model.logits_of(pixels[np.newaxis].astype(np.float32)))
+    biases = variables_by_name(live_model.model)["logits/semantic/biases"]
     biases.assign(np.asarray(biases) - np.median(logits, axis=(0, 1, 2)))
-    calibrate(network.model, [pixels], make_settings(config))
-    return network
+    calibrate(live_model.model, [pixels], make_settings(config))
+    return live_model
 
 
 def make_balanced_network(pixels: np.ndarray) -> ModelPredictor:
-    """The narrow network with biases by which it predicts several classes on an image, uint8 [H, W, C]."""
-    network = make_network()
-    logits = np.asarray(network.logits_of(pixels[np.newaxis].astype(np.float32)))
-    biases = variables_by_name(network.model)["logits/semantic/biases"]
+    """The narrow model with biases by which it predicts several classes on an image, uint8 [H, W, C]."""
+    live_model = make_network()
+    logits = np.asarray(live_model.logits_of(pixels[np.newaxis].astype(np.float32)))
+    biases = variables_by_name(live_model.model)["logits/semantic/biases"]
     biases.assign(np.asarray(biases) - np.median(logits, axis=(0, 1, 2)))
-    return network
+    return live_model
 
 
 def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> PredictionSettings:
@@ -58,10 +58,10 @@ def make_settings(config: ModelConfig = NARROW, crop=(65, 97), **others) -> Pred
 
 
 def make_graph(
-    network: ModelPredictor, settings: PredictionSettings, folded: bool = True, **config
+    live_model: ModelPredictor, settings: PredictionSettings, folded: bool = True, **config
 ) -> tf.compat.v1.GraphDef:
     with zeros_for_random_values():
-        frozen = freeze(network, settings, folded)
+        frozen = freeze(live_model, settings, folded)
     config = ExportConfig(checkpoint_path="made/model.ckpt-3", export_path="made", **config)
     return frozen_graph.graph_definition(dataclasses.replace(frozen, config=config))
 

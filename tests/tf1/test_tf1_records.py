@@ -13,9 +13,9 @@ LABEL = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30) % 21
 IMAGES = [golden_recipe.image(20, 30, tag=f"record {n}")[0] for n in range(2)]
 
 
-def encoded(picture: np.ndarray, extension: str) -> bytes:
+def encoded(pixels: np.ndarray, extension: str) -> bytes:
     """An image file's bytes."""
-    return cv2.imencode(extension, picture)[1].tobytes()
+    return cv2.imencode(extension, pixels)[1].tobytes()
 
 
 def examples() -> list[dict]:

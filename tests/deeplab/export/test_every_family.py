@@ -1,4 +1,4 @@
-"""The frozen graph of every family of backbones answers as the network does; every format of unusual models."""
+"""The frozen graph of every family of backbones answers as the model does; every format of unusual models."""
 
 import dataclasses
 
@@ -29,10 +29,10 @@ FAMILIES = {
 @pytest.mark.parametrize("variant", FAMILIES)
 def test_the_graph_answers_as_the_network(variant):
     config = ModelConfig(model_variant=variant, aspp_convs_filters=16, decoder_filters=16, **FAMILIES[variant])
-    network = make_network(config, 3)
-    settings, picture = make_settings(config, (33, 49)), image(30, 49)
-    answers = run_graph(make_graph(network, settings), picture)
-    expected = predict_image(network.logits_of, picture[0], settings)
+    live_model = make_network(config, 3)
+    settings, pixels = make_settings(config, (33, 49)), image(30, 49)
+    answers = run_graph(make_graph(live_model, settings), pixels)
+    expected = predict_image(live_model.logits_of, pixels[0], settings)
     np.testing.assert_allclose(answers["SemanticProbabilities"][0], expected.probabilities.numpy(), atol=1e-5)
     certain = np.ptp(np.sort(expected.probabilities.numpy())[..., -2:], axis=-1) > 1e-4
     np.testing.assert_array_equal(answers["SemanticPredictions"][0][certain], expected.labels.numpy()[certain])
@@ -44,9 +44,9 @@ def test_sub_pixel_logits_in_every_format(name, tmp_path):
     if FORMATS.get(name).missing():
         pytest.skip(f"not installed: {', '.join(FORMATS.get(name).missing())}")
     config = dataclasses.replace(NARROW, logits_upsampling="subpixel")
-    network, settings = make_network(config), make_settings(config, crop=(33, 49))
-    export(network, tmp_path, formats=(name,), settings=settings, parity_images=1)
+    live_model, settings = make_network(config), make_settings(config, crop=(33, 49))
+    export(live_model, tmp_path, formats=(name,), settings=settings, parity_images=1)
     pixels = image(33, 49)[0]
-    expected = predict_image(network.logits_of, pixels, settings)
+    expected = predict_image(live_model.logits_of, pixels, settings)
     found = load(tmp_path / FORMATS.get(name).usual_name).predict(pixels)
     np.testing.assert_allclose(found.probabilities, expected.probabilities.numpy(), atol=1e-5)

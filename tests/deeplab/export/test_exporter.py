@@ -31,10 +31,10 @@ def shift(values, name, by):
 
 
 @pytest.fixture(scope="module")
-def exported(network, tmp_path_factory):
+def exported(live_model, tmp_path_factory):
     """A folder with everything an export can write."""
     folder = tmp_path_factory.mktemp("exported")
-    return export(network, folder / "frozen_inference_graph.pb", formats=BOTH, save_inference_graph=True), folder
+    return export(live_model, folder / "frozen_inference_graph.pb", formats=BOTH, save_inference_graph=True), folder
 
 
 def test_everything_is_there_and_equal(exported):
@@ -69,9 +69,9 @@ def test_segmenter_takes_both_formats(exported):
     np.testing.assert_array_equal(frozen(pixels).labels, saved(pixels).labels)
 
 
-def test_another_name_has_its_own_saved_model_and_metadata(network, tmp_path):
+def test_another_name_has_its_own_saved_model_and_metadata(live_model, tmp_path):
     (tmp_path / "labels.txt").write_text("ground\nleft eye\nright eye\nnose\n")
-    export(network, tmp_path / "small.pb", formats=BOTH)
+    export(live_model, tmp_path / "small.pb", formats=BOTH)
     assert names(tmp_path) == [
         "labels.txt",
         "small.pb",
@@ -93,13 +93,13 @@ def test_another_name_has_its_own_saved_model_and_metadata(network, tmp_path):
     ],
     ids=["default", "one", "old-flag"],
 )
-def test_formats_are_chosen(network, tmp_path, config, written):
+def test_formats_are_chosen(live_model, tmp_path, config, written):
     config = {"formats": ExportConfig().formats} | config
-    export(network, tmp_path / "new", parity_images=1, **config)
+    export(live_model, tmp_path / "new", parity_images=1, **config)
     assert names(tmp_path / "new") == sorted([*written, "export_report.md", "labels.txt", "metadata.json"])
 
 
-def test_all_takes_what_is_installed_and_names_the_rest(network, tmp_path, monkeypatch, capsys):
+def test_all_takes_what_is_installed_and_names_the_rest(live_model, tmp_path, monkeypatch, capsys):
     cheap = ExportFormat("copy.txt", ".txt", lambda model, path: [])
     formats = {
         "frozen_graph": FORMATS.get("frozen_graph"),
@@ -107,7 +107,7 @@ def test_all_takes_what_is_installed_and_names_the_rest(network, tmp_path, monke
         "int8": dataclasses.replace(cheap, is_calibrated=True),
     }
     monkeypatch.setattr(exporter, "FORMATS", _Formats(formats))
-    export(network, tmp_path, formats=("all",), parity_images=1)
+    export(live_model, tmp_path, formats=("all",), parity_images=1)
     assert names(tmp_path) == ["export_report.md", "frozen_inference_graph.pb", "labels.txt", "metadata.json"]
     noted = capsys.readouterr().err
     assert "left out: rare (needs no_such_library: extra rare); int8 (needs `calibration_images`)" in noted
@@ -117,27 +117,27 @@ class _Formats(dict):
     """Formats by name, for a registry."""
 
 
-def test_a_converter_that_fails_is_named(network, tmp_path, monkeypatch):
+def test_a_converter_that_fails_is_named(live_model, tmp_path, monkeypatch):
     def fail(model, path):
         raise RuntimeError("no kernel for this")
 
     broken = dataclasses.replace(FORMATS.get("frozen_graph"), write=fail)
     monkeypatch.setattr(exporter, "FORMATS", _Formats(frozen_graph=broken))
     with raises("conversion-failed", where="frozen_inference_graph.pb") as caught:
-        export(network, tmp_path, parity_images=1)
+        export(live_model, tmp_path, parity_images=1)
     assert "no kernel for this" in caught.value.rule and names(tmp_path) == []
 
 
-def test_fixed_size_without_a_format_that_takes_it(network, tmp_path):
+def test_fixed_size_without_a_format_that_takes_it(live_model, tmp_path):
     with raises("conflicting-settings", field="fixed_size") as caught:
-        export(network, tmp_path, formats=("keras",), fixed_size=True)
+        export(live_model, tmp_path, formats=("keras",), fixed_size=True)
     assert "frozen_graph and saved_model" in caught.value.rule and names(tmp_path) == []
 
 
 # ---- errors -------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_weight_is_caught_and_nothing_is_left(network, tmp_path, monkeypatch, capsys):
+def test_a_wrong_weight_is_caught_and_nothing_is_left(live_model, tmp_path, monkeypatch, capsys):
     (tmp_path / "graph.pb").write_text("an older export with SemanticPredictions")
     right = freeze.freeze
 
@@ -147,7 +147,7 @@ def test_a_wrong_weight_is_caught_and_nothing_is_left(network, tmp_path, monkeyp
 
     monkeypatch.setattr(exporter, "freeze", wrong)
     with raises("export-differs", where=tmp_path / "graph.pb") as error:
-        export(network, tmp_path / "graph.pb", parity_images=1)
+        export(live_model, tmp_path / "graph.pb", parity_images=1)
     assert "portrait" in str(error.value) and "pixels differ" in str(error.value)
     assert names(tmp_path) == ["graph.pb"]
     assert (tmp_path / "graph.pb").read_text() == "an older export with SemanticPredictions"
@@ -155,12 +155,12 @@ def test_a_wrong_weight_is_caught_and_nothing_is_left(network, tmp_path, monkeyp
     assert "graph.pb" in printed.out and "pixels unequal" in printed.out
 
 
-def test_where_folding_changes_predictions_batch_norm_stays(network, tmp_path, monkeypatch, capsys):
+def test_where_folding_changes_predictions_batch_norm_stays(live_model, tmp_path, monkeypatch, capsys):
     right = freeze.folded_weights
     monkeypatch.setattr(
         freeze, "folded_weights", lambda *models: shift(right(*models), "logits/semantic/biases", [0, 0, 0.5, 0])
     )
-    result = export(network, tmp_path / "graph.pb", parity_images=1)
+    result = export(live_model, tmp_path / "graph.pb", parity_images=1)
     assert not result.folded and all(one.holds for one in result.parity["graph.pb"])
     assert "exporting without folding" in capsys.readouterr().err
     definition = tf.compat.v1.GraphDef.FromString((tmp_path / "graph.pb").read_bytes())
@@ -169,37 +169,37 @@ def test_where_folding_changes_predictions_batch_norm_stays(network, tmp_path, m
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
-    network = make_network()
-    network.model.get_layer("logits.semantic").bias.assign([0, np.nan, 0, np.inf])
+    live_model = make_network()
+    live_model.model.get_layer("logits.semantic").bias.assign([0, np.nan, 0, np.inf])
     with raises("not-finite", where="model.ckpt-3") as error:
-        export(network, tmp_path / "graph.pb")
+        export(live_model, tmp_path / "graph.pb")
     assert error.value.value == "logits/semantic/biases" and "2 values" in error.value.rule
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_no_export_is_never_replaced(network, tmp_path, overwrite):
+def test_a_folder_that_is_no_export_is_never_replaced(live_model, tmp_path, overwrite):
     (tmp_path / "graph_saved_model").mkdir()
     (tmp_path / "graph_saved_model" / "thesis.txt").write_text("mine")
     with raises("would-overwrite", where=tmp_path / "graph_saved_model"):
-        export(network, tmp_path / "graph.pb", formats=BOTH, overwrite=overwrite)
+        export(live_model, tmp_path / "graph.pb", formats=BOTH, overwrite=overwrite)
     assert names(tmp_path) == ["graph_saved_model"] and names(tmp_path / "graph_saved_model") == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["graph.pb", "graph_metadata.json", "inference_graph.pbtxt", "graph_export_report.md"])
-def test_a_file_that_is_no_export_is_replaced_only_on_request(network, tmp_path, name):
+def test_a_file_that_is_no_export_is_replaced_only_on_request(live_model, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with raises("would-overwrite", where=tmp_path / name) as error:
-        export(network, tmp_path / "graph.pb", save_inference_graph=True)
+        export(live_model, tmp_path / "graph.pb", save_inference_graph=True)
     assert "`overwrite=true`" in error.value.hint
     assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
-    export(network, tmp_path / "graph.pb", save_inference_graph=True, overwrite=True, parity_images=1)
+    export(live_model, tmp_path / "graph.pb", save_inference_graph=True, overwrite=True, parity_images=1)
     assert (tmp_path / name).read_bytes() != b"mine"
 
 
-def test_other_class_names_are_set_aside(network, tmp_path):
+def test_other_class_names_are_set_aside(live_model, tmp_path):
     (tmp_path / "labels.txt").write_text("my own\n")
-    export(network, tmp_path / "graph.pb")
+    export(live_model, tmp_path / "graph.pb")
     assert (tmp_path / "labels.previous-1.txt").read_text() == "my own\n"
     assert names(tmp_path) == [
         "graph.pb",
@@ -224,24 +224,24 @@ def test_a_kill_at_any_step_leaves_the_old_export_or_the_new(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "is_folder"), [(".txt", False), (".saved", False), (".pb", True)])
-def test_the_path_must_have_the_suffix_of_a_format(network, tmp_path, suffix, is_folder):
+def test_the_path_must_have_the_suffix_of_a_format(live_model, tmp_path, suffix, is_folder):
     path = tmp_path / f"graph{suffix}"
     if is_folder:
         path.mkdir()
     with raises("wrong-suffix", field="export_path") as error:
-        export(network, path)
+        export(live_model, path)
     assert error.value.value == str(path) and f"`export_path={path}.pb`" in error.value.hint
 
 
-def test_unknown_and_missing_formats_are_refused(network, tmp_path):
+def test_unknown_and_missing_formats_are_refused(live_model, tmp_path):
     with raises("unknown-name", field="formats") as error:
-        export(network, tmp_path, formats=("frozen_grpah",))
+        export(live_model, tmp_path, formats=("frozen_grpah",))
     assert "'frozen_graph'" in error.value.hint
     with raises("missing-setting", field="formats"):
-        export(network, tmp_path, formats=("saved_model",), saved_model=False)
+        export(live_model, tmp_path, formats=("saved_model",), saved_model=False)
 
 
-def test_a_format_that_fails_leaves_nothing(network, tmp_path, monkeypatch):
+def test_a_format_that_fails_leaves_nothing(live_model, tmp_path, monkeypatch):
     def fail(model, path):
         raise UserError("unwritable-file", "no space left", where=path)
 
@@ -249,5 +249,5 @@ def test_a_format_that_fails_leaves_nothing(network, tmp_path, monkeypatch):
     broken = ExportFormat("saved_model", "_saved_model", fail)
     monkeypatch.setattr(FORMATS, "get", lambda name: broken if name == "saved_model" else right(name))
     with raises("unwritable-file"):
-        export(network, tmp_path / "one" / "two", formats=BOTH)
+        export(live_model, tmp_path / "one" / "two", formats=BOTH)
     assert names(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Batch norm's arithmetic by hand, and folded networks beside their originals."""
+"""Batch norm's arithmetic by hand, and folded models beside their originals."""
 
 import keras
 import numpy as np

@@ -15,7 +15,7 @@ def constant(*shape, name=None):
 
 
 def built(build, channels):
-    """The GraphDef of `build(x)`, x a picture of unknown size, whose result is called y."""
+    """The GraphDef of `build(x)`, x an image of unknown size, whose result is called y."""
     with tf.Graph().as_default() as graph:
         tf.identity(build(tf1.placeholder(tf.float32, [1, None, None, channels], name="x")), name="y")
         return graph.as_graph_def()

@@ -1,4 +1,4 @@
-"""From a picture to a mask: equal to the reference's numbers, and right at the borders."""
+"""From an image to a mask: equal to the reference's numbers, and right at the borders."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def logits_of():
 
 
 def answer_to(logits_of, image, settings):
-    """The prediction in a graph that does not know the picture's size, as all commands run it."""
+    """The prediction in a graph that does not know the image's size, as all commands run it."""
     function = tf.function(
         lambda image: predict_image(logits_of, image, settings),
         input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
@@ -64,14 +64,14 @@ class TestGolden:
         answer = answer_to(logits_of, golden_recipe.image(96, 128)[0], settings)
         golden_recipe.require_same_labels(answer.labels, numbers["even_labels"], answer.probabilities, 2e-6)
 
-    def test_what_the_network_sees_of_a_resized_picture(self, numbers):
+    def test_what_the_model_sees_of_a_resized_image(self, numbers):
         settings = PredictionSettings(ModelConfig(), ResizeConfig(257, 257, 16), (257, 257))
         frame = prepare(tf.constant(numbers["resize_image"]), settings)
         assert frame.pixels.shape == (257, 257, 3)
         normalized = frame.pixels[::4, ::4] * (2.0 / 255.0) - 1.0
         np.testing.assert_allclose(normalized, numbers["resize_input"], atol=2e-6)
 
-    def test_labels_come_back_to_the_picture_s_size(self, numbers):
+    def test_labels_have_the_size_of_the_image(self, numbers):
         settings = PredictionSettings(ModelConfig(), ResizeConfig(257, 257, 16), (257, 257))
         frame = prepare(tf.constant(numbers["resize_image"]), settings)
         raw = tf.constant(numbers["resize_raw_labels"], tf.int32)
@@ -80,7 +80,7 @@ class TestGolden:
 
 
 def bright_or_dark(pixels):
-    """A network of two classes at stride 1: class 1 where the red channel is above 100."""
+    """A model of two classes at stride 1: class 1 where the red channel is above 100."""
     return tf.concat([100.0 - pixels[..., :1], pixels[..., :1] - 100.0], -1) / 20.0
 
 
@@ -103,7 +103,7 @@ class TestSizes:
         np.testing.assert_array_equal(frame.pixels, expected)
         np.testing.assert_array_equal(frame.size, [2, 3])
 
-    def test_answer_has_the_picture_s_size(self):
+    def test_the_prediction_has_the_size_of_the_image(self):
         image = np.zeros([5, 7, 3], np.uint8)
         image[2, 3] = 200
         answer = answer_to(bright_or_dark, image, PredictionSettings(ModelConfig()))
@@ -143,11 +143,11 @@ class TestPasses:
     def test_mirrored_and_single_scale_is_an_average(self):
         """The reference ignores add_flipped_images at the single scale 1.0; we average."""
 
-        def left_is_one(pixels):  # class 1 at the left, class 0 at the right, whatever the picture shows
+        def left_is_one(pixels):  # class 1 at the left, class 0 at the right, whatever the image shows
             return tf.stack([tf.zeros([1, 1, 3]), tf.constant([[[4.0, 2.0, -4.0]]])], -1)
 
         raw = predict_batch(left_is_one, tf.zeros([1, 1, 33, 3]), PredictionSettings(ModelConfig(), flip=True))
-        # At the sides, picture and mirror image say the opposite; in the middle both say 0.88.
+        # At the sides, image and mirror image say the opposite; in the middle both say 0.88.
         mean = np.array([0.5, 1 / (1 + np.exp(-2.0)), 0.5])
         twice = 1 / (1 + np.exp(1 - 2 * mean))
         np.testing.assert_allclose(raw.probabilities[0, 0, ::16, 1], twice, atol=1e-6)

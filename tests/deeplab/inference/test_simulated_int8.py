@@ -21,7 +21,7 @@ IMAGES = [np.roll(PIXELS, 9 * index, axis=1) for index in range(4)]
 
 
 @pytest.fixture(scope="module")
-def network():
+def live_model():
     made = make_balanced_network(PIXELS)
     made.settings = make_settings()
     return made
@@ -32,26 +32,26 @@ def simulation():
     return Int8Simulation(IMAGES)
 
 
-def test_it_predicts_what_the_exported_file_predicts(network, simulation, tmp_path):
-    twin = simulation.twin_of(network)
+def test_it_predicts_what_the_exported_file_predicts(live_model, simulation, tmp_path):
+    twin = simulation.twin_of(live_model)
     config = ExportConfig(int8_output="labels")
-    frozen = dataclasses.replace(freeze(network, make_settings()), calibration=IMAGES, config=config)
+    frozen = dataclasses.replace(freeze(live_model, make_settings()), calibration=IMAGES, config=config)
     litert.write_int8(frozen, str(tmp_path / "model_int8.tflite"))
     written = load(tmp_path / "model_int8.tflite", {"trust_model": True}).predict(PIXELS).labels
-    simulated, exact = (one.predict(PIXELS).labels for one in (twin, network))
+    simulated, exact = (one.predict(PIXELS).labels for one in (twin, live_model))
     assert len(np.unique(exact)) > 1 and np.mean(simulated == exact) < 1
     assert np.mean(simulated == written) > 0.85  # other ranges of sums and resizes
 
 
-def test_the_twin_follows_the_weights(network, simulation):
-    before = simulation.twin_of(network)
-    biases = variables_by_name(network.model)["logits/semantic/biases"]
+def test_the_twin_follows_the_weights(live_model, simulation):
+    before = simulation.twin_of(live_model)
+    biases = variables_by_name(live_model.model)["logits/semantic/biases"]
     old = np.asarray(biases)
     biases.assign(old + np.array([0, 0, 0, 100.0]))
-    after = simulation.twin_of(network)
+    after = simulation.twin_of(live_model)
     assert after is before and np.all(after.predict(PIXELS).labels == 3)
     biases.assign(old)
-    assert len(np.unique(simulation.twin_of(network).predict(PIXELS).labels)) > 1
+    assert len(np.unique(simulation.twin_of(live_model).predict(PIXELS).labels)) > 1
     assert not any(one.calibrates for one in ranges(after.model) if isinstance(one, ActivationRange))
 
 

@@ -1,4 +1,4 @@
-"""The picture of the curves, whatever there is to draw."""
+"""The plot of the curves, of complete and of missing values."""
 
 import io
 

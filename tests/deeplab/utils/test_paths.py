@@ -88,7 +88,7 @@ def test_a_long_search_says_how_far_it_is(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == f"searching {tmp_path}: 3 files so far\n"
 
 
-def test_a_folder_that_is_called_like_a_picture_is_no_file(tmp_path):
+def test_a_folder_that_is_called_like_an_image_is_no_file(tmp_path):
     touch(tmp_path, "a.png", "b.png/c.txt", ".d.png")
     assert files_of(tmp_path) == ["a.png"]
     assert files_of(tmp_path / "nowhere") == []

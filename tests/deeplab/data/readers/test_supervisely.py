@@ -42,10 +42,10 @@ def rectangle(title, *corners):
 
 def packed(pixels):
     """A bitmap as Supervisely's library packs it: a palette PNG whose color 0 is transparent, in zlib, in base64."""
-    picture = Image.fromarray(np.asarray(pixels, np.uint8))
-    picture.putpalette([0, 0, 0, 255, 255, 255])
+    png = Image.fromarray(np.asarray(pixels, np.uint8))
+    png.putpalette([0, 0, 0, 255, 255, 255])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", transparency=0, optimize=0)
+    png.save(buffer, "PNG", transparency=0, optimize=0)
     return base64.b64encode(zlib.compress(buffer.getvalue())).decode()
 
 

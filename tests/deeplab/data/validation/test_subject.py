@@ -103,7 +103,7 @@ def test_a_shard_cut_off(folder):
     assert not report.may_train
 
 
-@pytest.mark.parametrize("place", [0.5, 0.0])  # in a picture, and in the first length
+@pytest.mark.parametrize("place", [0.5, 0.0])  # in an image, and in the first length
 def test_a_damaged_byte(folder, place):
     shard = folder / records.shard_name("train", 0, 2)
     data = bytearray(shard.read_bytes())

@@ -13,10 +13,10 @@ MISSING = ", ".join(FORMATS.get("coreml").missing())
 
 
 @pytest.fixture(scope="module")
-def exported(network, tmp_path_factory):
+def exported(live_model, tmp_path_factory):
     """The outcome of an export of both variants, and its folder."""
     folder = tmp_path_factory.mktemp("coreml")
-    return export(network, folder, formats=("coreml", "coreml_int8"), parity_images=1, measure_time=True), folder
+    return export(live_model, folder, formats=("coreml", "coreml_int8"), parity_images=1, measure_time=True), folder
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"the extra coreml is not installed: {MISSING}")
@@ -53,16 +53,16 @@ class TestCoreML:
         assert "not run" in (folder / "export_report.md").read_text()
         assert json.loads((folder / "metadata.json").read_text())["files"]["model.mlpackage"]["label_agreement"] is None
 
-    def test_a_package_is_replaced(self, network, exported):
+    def test_a_package_is_replaced(self, live_model, exported):
         path = exported[1] / "model.mlpackage"
         assert FORMATS.get("coreml").is_export(str(path))
-        export(network, path, formats=("coreml",), parity_images=1)
+        export(live_model, path, formats=("coreml",), parity_images=1)
         assert path.is_dir()
 
 
-def test_a_missing_library_is_named(network, tmp_path, monkeypatch):
+def test_a_missing_library_is_named(live_model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)
     assert FORMATS.get("coreml").missing() == {"coremltools": "coreml"}
     with raises("missing-library", where="coremltools") as caught:
-        export(network, tmp_path, formats=("coreml",), parity_images=1)
+        export(live_model, tmp_path, formats=("coreml",), parity_images=1)
     assert "[coreml]" in caught.value.hint and list(tmp_path.iterdir()) == []

@@ -36,22 +36,22 @@ class TestFrozenGraphOfOneSize(ExportBattery):
         assert described["prepared_inside"] is False
         assert described["tensors"][0] == {"name": "ImageTensor:0", "dtype": "float32", "shape": "1 x 65 x 97 x 3"}
 
-    def test_the_caller_may_prepare_the_image(self, network, exported):
+    def test_the_caller_may_prepare_the_image(self, live_model, exported):
         """The documented way: float32, the part that is no image filled with the padding color."""
         padded = np.full([1, 65, 97, 3], 127.5, np.float32)
         padded[:, :40, :60] = image(40, 60)
         definition = tf.compat.v1.GraphDef.FromString(exported[1].read_bytes())
         answers = run_graph(definition, padded)
-        labels, probabilities = of_model(network, make_settings(), image(40, 60))
+        labels, probabilities = of_model(live_model, make_settings(), image(40, 60))
         np.testing.assert_array_equal(answers["SemanticPredictions"][0, :40, :60], labels)
         np.testing.assert_allclose(answers["SemanticProbabilities"][0, :40, :60], probabilities, atol=1e-6)
         whole = run_graph(definition, image(65, 97))  # sessions cast uint8
-        np.testing.assert_array_equal(whole["ArgMax"][0], of_model(network, make_settings(), image(65, 97))[0])
+        np.testing.assert_array_equal(whole["ArgMax"][0], of_model(live_model, make_settings(), image(65, 97))[0])
 
 
-def test_names_types_and_shapes_are_the_references(golden, network):
+def test_names_types_and_shapes_are_the_references(golden, live_model):
     wanted = json.loads((golden / "export_tensors.json").read_text())["tensors"]
-    definition = make_graph(network, make_settings(crop=(513, 513)))
+    definition = make_graph(live_model, make_settings(crop=(513, 513)))
     for name, dtype, shape in frozen_graph.tensors(definition, wanted):
         expected = wanted[name.removesuffix(":0")]
         text = " x ".join("?" if length is None else str(length) for length in expected["shape"])
@@ -74,11 +74,11 @@ CASES = {
 def test_answers_are_the_references(golden, case):
     model, others = CASES[case]
     config = ModelConfig(**model)
-    network, settings = make_network(config, 21), make_settings(config, (97, 129), **others)
+    live_model, settings = make_network(config, 21), make_settings(config, (97, 129), **others)
     with np.load(golden / "export_answers.npz") as wanted:
         labels, probabilities = wanted[f"{case}/labels"], wanted[f"{case}/probabilities"]
     for folded in (True, False):
-        answers = run_graph(make_graph(network, settings, folded), image(97, 129))
+        answers = run_graph(make_graph(live_model, settings, folded), image(97, 129))
         np.testing.assert_allclose(answers["SemanticProbabilities"][:, ::8, ::8], probabilities, atol=2e-6)
         if case == "probs_then_upsample":  # labels were decided before the upsampling
             np.testing.assert_array_equal(answers["SemanticPredictions"], labels)
@@ -89,15 +89,15 @@ def test_answers_are_the_references(golden, case):
         np.testing.assert_array_equal(answers["RawSemanticProbabilities"], answers["SemanticProbabilities"])
 
 
-def of_model(network, settings, pixels):
-    """Labels and probabilities of the network itself."""
-    answer = predict_image(network.logits_of, tf.constant(pixels[0]), settings)
+def of_model(live_model, settings, pixels):
+    """Labels and probabilities of the model itself."""
+    answer = predict_image(live_model.logits_of, tf.constant(pixels[0]), settings)
     return answer.labels.numpy(), answer.probabilities.numpy()
 
 
-def test_a_smaller_picture_is_padded_inside(network, frozen):
+def test_a_smaller_image_is_padded_inside(live_model, frozen):
     answers = run_graph(frozen, image(40, 60), [*frozen_graph.OUTPUTS, SEEN])
-    labels, probabilities = of_model(network, make_settings(), image(40, 60))
+    labels, probabilities = of_model(live_model, make_settings(), image(40, 60))
     np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
     np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
     assert answers["RawSemanticProbabilities"].shape == (1, 65, 97, 4)
@@ -106,9 +106,9 @@ def test_a_smaller_picture_is_padded_inside(network, frozen):
     assert np.abs(answers[SEEN][0, 40:]).max() < 1e-6  # 127.5, the padding, is 0 there
 
 
-def test_a_picture_larger_than_the_crop_is_answered_whole(network, frozen):
+def test_an_image_larger_than_the_crop_is_answered_whole(live_model, frozen):
     answers = run_graph(frozen, image(70, 130))
-    labels, probabilities = of_model(network, make_settings(), image(70, 130))
+    labels, probabilities = of_model(live_model, make_settings(), image(70, 130))
     assert answers["SemanticPredictions"].shape == (1, 70, 130)
     np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
     np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
@@ -116,11 +116,11 @@ def test_a_picture_larger_than_the_crop_is_answered_whole(network, frozen):
     np.testing.assert_array_equal(answers["RawSemanticProbabilities"], answers["SemanticProbabilities"][:, :65, :97])
 
 
-def test_resizing_happens_inside_and_is_undone(network):
+def test_resizing_happens_inside_and_is_undone(live_model):
     resize = ResizeConfig(min_resize_value=65, max_resize_value=65, resize_factor=16)
     settings = make_settings(crop=(65, 65), resize=resize)
-    answers = run_graph(make_graph(network, settings), image(90, 140))
-    labels, probabilities = of_model(network, settings, image(90, 140))
+    answers = run_graph(make_graph(live_model, settings), image(90, 140))
+    labels, probabilities = of_model(live_model, settings, image(90, 140))
     assert answers["SemanticPredictions"].shape == (1, 90, 140)
     np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
     np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=1e-6)
@@ -129,18 +129,18 @@ def test_resizing_happens_inside_and_is_undone(network):
 
 def test_an_image_pyramid_is_exported():
     config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=16, image_pyramid=(0.5, 1.0))
-    network, settings = make_network(config), make_settings(config)
-    labels, _ = of_model(network, settings, image(65, 97))
-    np.testing.assert_array_equal(run_graph(make_graph(network, settings), image(65, 97))["ArgMax"][0], labels)
+    live_model, settings = make_network(config), make_settings(config)
+    labels, _ = of_model(live_model, settings, image(65, 97))
+    np.testing.assert_array_equal(run_graph(make_graph(live_model, settings), image(65, 97))["ArgMax"][0], labels)
 
 
 def test_inputs_of_four_channels():
     config = ModelConfig(depth_multiplier=0.25, aspp_convs_filters=16, input_channels=4)
-    network, settings = make_network(config), make_settings(config)
+    live_model, settings = make_network(config), make_settings(config)
     pixels = np.concatenate([image(65, 97), image(65, 97)[..., :1]], axis=-1)
-    definition = make_graph(network, settings)
+    definition = make_graph(live_model, settings)
     assert frozen_graph.tensors(definition, ["ImageTensor"]) == [("ImageTensor:0", "uint8", "1 x ? x ? x 4")]
-    np.testing.assert_array_equal(run_graph(definition, pixels)["ArgMax"][0], of_model(network, settings, pixels)[0])
+    np.testing.assert_array_equal(run_graph(definition, pixels)["ArgMax"][0], of_model(live_model, settings, pixels)[0])
 
 
 ONE_SIZE = {
@@ -159,8 +159,8 @@ ONE_SIZE = {
 def test_a_graph_of_one_size_has_static_shapes_and_the_same_answers(case, folded):
     model, others = ONE_SIZE[case]
     config = dataclasses.replace(NARROW, **model)
-    network, settings = make_network(config), make_settings(config, **others)
-    definition = make_graph(network, settings, folded, fixed_size=True)
+    live_model, settings = make_network(config), make_settings(config, **others)
+    definition = make_graph(live_model, settings, folded, fixed_size=True)
     names = (frozen_graph.INPUT, *frozen_graph.OUTPUTS)
     shapes = {name: shape for name, _, shape in frozen_graph.tensors(definition, names)}
     assert shapes.pop("ImageTensor:0") == f"1 x 65 x 97 x {config.input_channels}"
@@ -170,7 +170,7 @@ def test_a_graph_of_one_size_has_static_shapes_and_the_same_answers(case, folded
     pixels = np.random.default_rng(3).integers(0, largest, [1, 65, 97, config.input_channels], endpoint=True)
     pixels = pixels.astype(config.input_dtype)
     answers = run_graph(definition, pixels)
-    labels, probabilities = of_model(network, dataclasses.replace(settings, resize=ResizeConfig()), pixels)
+    labels, probabilities = of_model(live_model, dataclasses.replace(settings, resize=ResizeConfig()), pixels)
     np.testing.assert_allclose(answers["SemanticProbabilities"][0], probabilities, atol=2e-6)
     np.testing.assert_array_equal(answers["SemanticPredictions"][0], labels)
     np.testing.assert_array_equal(answers["ArgMax"], answers["SemanticPredictions"])
@@ -246,6 +246,6 @@ def test_reading_the_tensors_leaves_the_graph_as_it_is(frozen):
     assert frozen.SerializeToString(deterministic=True) == before
 
 
-def test_the_same_network_gives_the_same_file(network, frozen):
-    again = make_graph(network, make_settings())
+def test_the_same_model_gives_the_same_file(live_model, frozen):
+    again = make_graph(live_model, make_settings())
     assert again.SerializeToString(deterministic=True) == frozen.SerializeToString(deterministic=True)

@@ -17,12 +17,14 @@ class TestKeras(ExportBattery):
     types = ("float32",)
 
 
-def test_keras_loads_a_model_with_the_same_logits_and_batch_norm(network, tmp_path):
+def test_keras_loads_a_model_with_the_same_logits_and_batch_norm(live_model, tmp_path):
     export(
-        network, tmp_path / "m.keras", formats=("keras",), settings=make_settings(scales=(0.5, 1.0)), parity_images=1
+        live_model, tmp_path / "m.keras", formats=("keras",), settings=make_settings(scales=(0.5, 1.0)), parity_images=1
     )
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert isinstance(loaded, SegmentationModel) and loaded.class_names == CLASSES.names
     pixels = image(65, 97).astype(np.float32)
-    np.testing.assert_array_equal(loaded(pixels), kernels.resize_bilinear(network.model(pixels)[MERGED_LOGITS], 65, 97))
+    np.testing.assert_array_equal(
+        loaded(pixels), kernels.resize_bilinear(live_model.model(pixels)[MERGED_LOGITS], 65, 97)
+    )
     assert load(tmp_path / "m.keras").settings.scales == (0.5, 1.0)

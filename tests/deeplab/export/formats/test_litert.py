@@ -30,13 +30,13 @@ class TestLiteRT(ExportBattery):
 
 
 @pytest.fixture(scope="module")
-def file(network, tmp_path_factory):
+def file(live_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("litert")
-    export(network, folder / "small.tflite", formats=("litert",), parity_images=1)
+    export(live_model, folder / "small.tflite", formats=("litert",), parity_images=1)
     return folder / "small.tflite"
 
 
-def test_the_interpreter_alone_runs_it_by_its_description(network, file):
+def test_the_interpreter_alone_runs_it_by_its_description(live_model, file):
     with zipfile.ZipFile(file) as archive:
         description = json.loads(archive.read("deeplab.json"))
         assert archive.read("labels.txt").decode().split("\n")[:2] == ["ground", "left eye"]
@@ -46,24 +46,24 @@ def test_the_interpreter_alone_runs_it_by_its_description(network, file):
     pixels[:, :40, :60] = image(40, 60)
     runner = tf.lite.Interpreter(str(file)).get_signature_runner("labels")
     labels = runner(image=pixels)["SemanticPredictions"]
-    expected = predict_image(network.logits_of, image(40, 60)[0], make_settings()).labels
+    expected = predict_image(live_model.logits_of, image(40, 60)[0], make_settings()).labels
     np.testing.assert_array_equal(labels[0, :40, :60], expected)
 
 
-def test_it_is_made_of_builtin_operations_and_one_copy_of_the_weights(network, file):
+def test_it_is_made_of_builtin_operations_and_one_copy_of_the_weights(live_model, file):
     model = schema.ModelT.InitFromPackedBuf(bytearray(file.read_bytes()), 0)
     operations = {max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes}
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     assert {names[number] for number in operations} & {"CUSTOM", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} == set()
-    weights = sum(int(np.prod(variable.shape)) for variable in network.model.variables)
+    weights = sum(int(np.prod(variable.shape)) for variable in live_model.model.variables)
     assert file.stat().st_size < 1.5 * 4 * weights
 
 
-def test_resizing_happens_outside_and_is_undone(network, tmp_path):
+def test_resizing_happens_outside_and_is_undone(live_model, tmp_path):
     settings = make_settings(crop=(65, 65), resize=ResizeConfig(min_resize_value=65, max_resize_value=65))
-    export(network, tmp_path, formats=("litert",), settings=settings, parity_images=1)
+    export(live_model, tmp_path, formats=("litert",), settings=settings, parity_images=1)
     labels, probabilities = load(tmp_path).predict(image(90, 140)[0])
-    expected = predict_image(network.logits_of, image(90, 140)[0], settings)
+    expected = predict_image(live_model.logits_of, image(90, 140)[0], settings)
     np.testing.assert_array_equal(labels, expected.labels)
     np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
 
@@ -76,7 +76,7 @@ REDUCED = ("litert_float16", "litert_dynamic", "litert_int8")
 
 @pytest.fixture(scope="module")
 def balanced():
-    """A network that predicts several classes, so that labels differ where numbers are rounded too much."""
+    """A model that predicts several classes, so that labels differ where numbers are rounded too much."""
     return make_balanced_network(PIXELS)
 
 

@@ -127,17 +127,17 @@ def test_a_model_that_does_not_align_corners(tmp_path):
     config = dataclasses.replace(NARROW, align_corners=False)
     settings = make_settings(config)
     path = tmp_path / "a_mediapipe.tflite"
-    network = make_network(config)
-    export(network, path, formats=("mediapipe",), settings=settings, parity_images=1)
-    expected = predict_image(network.logits_of, PIXELS, settings)
+    live_model = make_network(config)
+    export(live_model, path, formats=("mediapipe",), settings=settings, parity_images=1)
+    expected = predict_image(live_model.logits_of, PIXELS, settings)
     found = load(path).predict(PIXELS)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
 
 
 def test_models_that_it_cannot_hold_are_refused(tmp_path):
     with raises("not-supported", field="formats"):
-        network = make_network()
-        export(network, tmp_path / "a", formats=("mediapipe",), settings=make_settings(flip=True), parity_images=1)
+        live_model = make_network()
+        export(live_model, tmp_path / "a", formats=("mediapipe",), settings=make_settings(flip=True), parity_images=1)
     config = dataclasses.replace(NARROW, input_channels=4)
     with raises("not-supported", field="formats"):
         export(make_network(config), tmp_path / "b", formats=("mediapipe",), settings=make_settings(config))

@@ -53,8 +53,8 @@ def test_the_converter_runs_alone_without_commands_and_home(tmp_path, monkeypatc
     assert "MNN.tools" not in " ".join(seen["command"]) and seen["command"][-1] == "--fp16"
 
 
-def test_a_missing_library_is_named(network, tmp_path, monkeypatch):
+def test_a_missing_library_is_named(live_model, tmp_path, monkeypatch):
     monkeypatch.setitem(mnn.sys.modules, "tf2onnx", None)
     with raises("missing-library", where="tf2onnx"):
-        export(network, tmp_path, formats=("mnn",), parity_images=1)
+        export(live_model, tmp_path, formats=("mnn",), parity_images=1)
     assert list(tmp_path.iterdir()) == []

@@ -59,8 +59,8 @@ class TestDynamicSize(ExportBattery):
 def test_dilation_is_native(tmp_path, name):
     """At output stride 8, where the last depthwise convolutions are atrous."""
     config = dataclasses.replace(NARROW, output_stride=8)
-    network = make_network(config)
-    export(network, tmp_path, formats=(name,), settings=make_settings(config, crop=(33, 41)), parity_images=1)
+    live_model = make_network(config)
+    export(live_model, tmp_path, formats=(name,), settings=make_settings(config, crop=(33, 41)), parity_images=1)
     (path,) = tmp_path.glob("*.onnx")
     rates = [
         list(attribute.ints)
@@ -72,7 +72,7 @@ def test_dilation_is_native(tmp_path, name):
     assert not {node.op_type for node in nodes(path)} & FOREIGN
     pixels = image(70, 45)[0]
     if name == "onnx_dynamic":
-        expected = predict_image(network.logits_of, pixels, make_settings(config, crop=(33, 41)))
+        expected = predict_image(live_model.logits_of, pixels, make_settings(config, crop=(33, 41)))
         np.testing.assert_allclose(load(path).predict(pixels).probabilities, expected.probabilities, atol=1e-5)
 
 

@@ -43,9 +43,9 @@ def test_reduced_precision_predicts_almost_the_same(tmp_path):
     assert sizes["openvino_float16"] < 0.6 * sizes["openvino"] and sizes["openvino_int8"] < 0.5 * sizes["openvino"]
 
 
-def test_a_missing_library_is_named(network, tmp_path, monkeypatch):
+def test_a_missing_library_is_named(live_model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert "openvino" in FORMATS.get("openvino").missing()
     with raises("missing-library", where="openvino") as caught:
-        export(network, tmp_path, formats=("openvino",), parity_images=1)
+        export(live_model, tmp_path, formats=("openvino",), parity_images=1)
     assert "[openvino]" in caught.value.hint and list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ def steps(folder):
     return [int(row["step"]) for row in curves.read(folder / curves.LOSSES)]
 
 
-def test_a_line_for_every_logged_step_and_a_picture_at_the_end(tmp_path):
+def test_a_line_for_every_logged_step_and_a_plot_at_the_end(tmp_path):
     run(Curves(), make_state(tmp_path))
     rows = curves.read(tmp_path / curves.LOSSES)
     assert [row["step"] for row in rows] == [1, 2, 4, 6]
@@ -24,7 +24,7 @@ def test_a_line_for_every_logged_step_and_a_picture_at_the_end(tmp_path):
     assert (tmp_path / curves.CURVES).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_stop_does_not_wait_for_a_picture(tmp_path):
+def test_a_stop_does_not_wait_for_a_plot(tmp_path):
     state = make_state(tmp_path)
     state.stop.received = True
     run(Curves(), state, until=3)
