@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Floats, Size, Texts, setting
+from deeplab.config.fields import Config, Floats, Size, Texts, setting, split_words
 from deeplab.config.prediction_config import ADD_FLIPPED_IMAGES, CHECKPOINT, CHECKPOINTS, SCALES, USE_AVERAGES
 
 
@@ -147,5 +147,5 @@ class ExportConfig(Config):
 
     def chosen_formats(self) -> tuple[str, ...]:
         """Return the names of the formats to write, each once; "all" stays a name of its own."""
-        names = [name.strip() for text in self.formats for name in text.split(",")]
-        return tuple(dict.fromkeys(name for name in names if name and (self.saved_model or name != "saved_model")))
+        names = split_words(self.formats)
+        return tuple(dict.fromkeys(name for name in names if self.saved_model or name != "saved_model"))

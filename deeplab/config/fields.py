@@ -57,7 +57,7 @@ def setting(
       unit: unit of the number, for the help page: "pixels", "seconds", "steps".
       choices: the allowed values, if they are few.
       required: commands that have this field stop when it is not given.
-      rare: the help page shows the field under `helpfull` only.
+      rare: only the help page of `helpfull` shows the field.
       resumable: the value may change when a training resumes.
       shapes_weights: a checkpoint trained with one value cannot be used with another.
       retired: the field has no effect any more; this text says what replaces it.
@@ -209,17 +209,17 @@ def _hint_for(value: Any) -> str:
     return ""
 
 
-def split_words(texts: Iterable[str]) -> list[str]:
-    """Return the words of texts that hold several with commas between: `("a, b", "c")` gives `["a", "b", "c"]`."""
-    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+def split_words(texts: str | Iterable[str]) -> list[str]:
+    """Return the words of one or more texts with commas: `"a,b,c"` and `("a, b", "c")` give `["a", "b", "c"]`."""
+    parts = ",".join([texts] if isinstance(texts, str) else texts).split(",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _words(value: Any) -> list[Any]:
-    """Return `"513, 513"`, `["513", "513"]`, `["513,513"]` and `[513, 513]` alike as a flat list."""
-    items = value if isinstance(value, (list, tuple)) else [value]
+    """Return the parts of a value as a flat list, whether it is written `"513, 513"`, `["513,513"]` or `[513, 513]`."""
     words: list[Any] = []
-    for item in items:
-        words += [word.strip() for word in item.split(",") if word.strip()] if isinstance(item, str) else [item]
+    for item in value if isinstance(value, (list, tuple)) else [value]:
+        words += split_words(item) if isinstance(item, str) else [item]
     return words
 
 

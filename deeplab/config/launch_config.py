@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deeplab.config.fields import Config, Texts, setting
+from deeplab.config.fields import Config, Texts, setting, split_words
 from deeplab.utils.errors import UserError
 
 
@@ -49,7 +49,7 @@ class LaunchConfig(Config):
 
     def names(self) -> tuple[str, ...]:
         """Return the hosts one by one, however they were written."""
-        return tuple(host.strip() for text in self.hosts for host in text.split(",") if host.strip())
+        return tuple(split_words(self.hosts))
 
     def validate(self) -> None:
         hosts = self.names()

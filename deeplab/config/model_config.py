@@ -52,7 +52,7 @@ class ModelConfig(Config):
         "Channels of the input image (unset: those of the records).",
         min=1,
         max=1024,
-        because="images have few",
+        because="images have few channels",
         rare=True,
         shapes_weights=True,
     )
@@ -176,7 +176,7 @@ class ModelConfig(Config):
         "Kernel size of the convolution that computes the logits.",
         min=1,
         max=64,
-        because="features have few cells",
+        because="feature maps are small",
         unit="feature cells",
         rare=True,
         shapes_weights=True,
@@ -267,6 +267,11 @@ class ModelConfig(Config):
         choices=("per_tensor", "per_channel"),
         rare=True,
     )
+
+    @property
+    def has_image_pyramid(self) -> bool:
+        """Whether the model merges the logits of several scales, or of one scale other than 1."""
+        return self.image_pyramid not in ((), (1.0,))
 
     def validate(self) -> None:
         descending = tuple(sorted(set(self.decoder_output_stride), reverse=True))

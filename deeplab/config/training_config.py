@@ -7,7 +7,7 @@ from typing import Any
 
 from deeplab.config import durations
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Floats, Size, Texts, setting
+from deeplab.config.fields import Config, Floats, Size, Texts, setting, split_words
 from deeplab.utils.errors import UserError, nearest
 
 TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -166,8 +166,7 @@ class OptimizerConfig(Config):
 
     def boundaries(self) -> tuple[str, ...]:
         """Return `learning_rate_boundaries` one by one, however they were written."""
-        texts = (text.strip() for part in self.learning_rate_boundaries for text in part.split(","))
-        return tuple(text for text in texts if text)
+        return tuple(split_words(self.learning_rate_boundaries))
 
 
 @dataclass(frozen=True)
@@ -396,19 +395,29 @@ class TrainConfig(Config):
 
     def changes_allowed(self) -> tuple[str, ...]:
         """Return the names in `allow_changes` one by one, however they were written."""
-        words = (word.strip().lstrip("-") for text in self.allow_changes for word in text.split(","))
-        return tuple(word for word in words if word)
+        return tuple(word.lstrip("-") for word in split_words(self.allow_changes))
 
     def trackers(self) -> tuple[str, ...]:
         """Return the names in `report_to` one by one, however they were written."""
-        words = (word.strip().lower() for text in self.report_to for word in text.split(","))
-        return tuple(dict.fromkeys(word for word in words if word and word != "none"))
+        words = map(str.lower, split_words(self.report_to))
+        return tuple(dict.fromkeys(word for word in words if word != "none"))
 
     def validate(self) -> None:
         for name in self.trackers():
             if name not in TRACKERS:
                 rule = f"{name!r} is not a tracker"
                 raise UserError("unknown-name", rule, nearest(name, TRACKERS), field="report_to", value=name)
+        self._check_scales()
+        self._check_batch()
+        durations.require(self.eval_every, "eval_every", above_zero=True)
+        if self.early_stopping and not self.eval_every:
+            rule = "needs evaluations during the training"
+            raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="early_stopping")
+        durations.require(self.freeze_steps, "freeze_steps")
+        self._check_averaging()
+        self._check_devices()
+
+    def _check_scales(self) -> None:
         low, high, step = self.min_scale_factor, self.max_scale_factor, self.scale_factor_step_size
         if low > high:
             rule = f"{low:g} is above `max_scale_factor={high:g}`"
@@ -417,6 +426,8 @@ class TrainConfig(Config):
             rule = f"{step:g} makes more than {_MAX_SCALES} scales between {low:g} and {high:g}"
             hint = "`scale_factor_step_size=0` draws scales continuously"
             raise UserError("out-of-range", rule, hint, field="scale_factor_step_size", value=step)
+
+    def _check_batch(self) -> None:
         if self.train_batch_size % self.num_clones:
             better = -(-self.train_batch_size // self.num_clones) * self.num_clones
             rule = f"{self.train_batch_size} cannot be divided among `num_clones={self.num_clones}` devices"
@@ -426,16 +437,13 @@ class TrainConfig(Config):
         if size > _MAX_BATCH_GB:
             rule = f"a batch of {self.train_batch_size} crops of {height}x{width} pixels takes {size:,.0f} GB"
             raise UserError("out-of-range", rule, "lower it, or `train_crop_size`", field="train_batch_size")
-        durations.require(self.eval_every, "eval_every", above_zero=True)
-        if self.early_stopping and not self.eval_every:
-            rule = "needs evaluations during the training"
-            raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="early_stopping")
-        durations.require(self.freeze_steps, "freeze_steps")
         per_device = self.train_batch_size // self.num_clones
         if per_device % self.accumulate_steps:
             rule = f"{per_device} images per device cannot be divided into {self.accumulate_steps} parts"
             fits = max(part for part in range(1, self.accumulate_steps + 1) if per_device % part == 0)
             raise UserError("indivisible-batch", rule, f"`accumulate_steps={fits}`", field="accumulate_steps")
+
+    def _check_averaging(self) -> None:
         if self.average_checkpoints and not self.save_interval_steps:
             rule = "averages checkpoints at fixed steps"
             hint = "add for example `save_interval_steps=500`"
@@ -444,6 +452,8 @@ class TrainConfig(Config):
             rule = f"{self.average_checkpoints} checkpoints cannot be averaged where fewer are kept"
             hint = f"`max_checkpoints_to_keep={self.average_checkpoints}`"
             raise UserError("conflicting-settings", rule, hint, field="average_checkpoints")
+
+    def _check_devices(self) -> None:
         if self.num_clones > 1 and self.distribution in ("one", "tpu"):
             rule = f"is {self.distribution}, and `num_clones={self.num_clones}` asks for GPUs of this machine"
             raise UserError("conflicting-settings", rule, "give one of them", field="distribution")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deeplab.config.conversion_config import LEAK_TEXT, MAX_LEAK, NUM_WORKERS
 from deeplab.config.data_config import IMAGE_SIDE
-from deeplab.config.fields import Config, Size, setting
+from deeplab.config.fields import Config, Size, setting, split_words
 from deeplab.config.training_config import SCALE_FACTOR
 from deeplab.utils.errors import UserError
 from deeplab.utils.parallel import worker_count
@@ -62,7 +62,7 @@ class CheckConfig(Config):
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits to check; none = all."""
-        return tuple(part.strip() for part in self.split.split(",") if part.strip())
+        return tuple(split_words(self.split))
 
 
 @dataclass(frozen=True)

@@ -414,7 +414,7 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[ImageFil
 
 def inputs_in(text: str) -> list[str]:
     """The inputs that a text names: one that exists under this name, else those between commas."""
-    return [text] if os.path.lexists(text) else split_words([text])
+    return [text] if os.path.lexists(text) else split_words(text)
 
 
 def unique(found: Sequence[ImageFile]) -> list[ImageFile]:

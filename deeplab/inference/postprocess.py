@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from deeplab.config.fields import split_words
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.utils.errors import UserError
 from deeplab.utils.registry import Registry
@@ -62,7 +63,7 @@ def parse(text: str) -> list[Step]:
       UserError: an unknown name (`unknown-name`), or numbers that do not fit it (`wrong-type`).
     """
     steps = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in split_words(text):
         name, *words = (word.strip() for word in part.split(":"))
         factory = STEPS.get(name)
         try:

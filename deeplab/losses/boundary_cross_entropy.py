@@ -11,16 +11,19 @@ from deeplab.losses.pixelwise import pixel_loss
 
 @pixel_loss("boundary_cross_entropy")
 def boundary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, *, strength: float = 4.0, width: int = 5) -> tf.Tensor:
-    """Cross-entropy times 1 + strength * exp(-d ** 2 / (2 sigma ** 2)), sigma = width / 2, d below `width`.
+    """Cross-entropy times 1 + strength * exp(-d ** 2 / (2 sigma ** 2)), sigma = width / 2, for d below `width`.
+
+    d is the Chebyshev distance in pixels to the nearest pixel with a neighbor of another class. (In the paper it is
+    the sum of the distances to the two nearest cells.)
 
     Args:
       logits: float32 [B, H, W, C].
       labels: int32 [B, H, W], 0..C-1, or `IGNORED`; borders to ignored pixels do not count.
-      strength: how much a pixel at a border counts in addition to 1.
-      width: distance in pixels from which on a border has no effect.
+      strength: additional weight of a pixel at a border.
+      width: distance in pixels at which the additional weight ends.
 
     Returns:
-      float32 [B, H, W].
+      float32 [B, H, W], in nats times the weight.
     """
     sigma, near = width / 2.0, borders(labels)
     extra = near

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,7 @@ def parse(text: str) -> list[Term]:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         return [_term(part) for part in _summands(tree)]
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             "not-a-sum-of-losses",
             f"{text!r} cannot be read as a sum of losses",
@@ -57,16 +58,14 @@ def _term(node: ast.expr) -> Term:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         number, loss = (node.left, node.right) if isinstance(node.left, ast.Constant) else (node.right, node.left)
         factor = ast.literal_eval(number)
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not math.isfinite(factor):
         raise ValueError(ast.unparse(node))
     name, options = _name_and_options(loss)
     return Term(ast.unparse(node), name, float(factor), options)
 
 
 def _name_and_options(node: ast.expr) -> tuple[str, dict[str, Any]]:
-    if isinstance(node, ast.Call) and not node.args:
-        name, _ = _name_and_options(node.func)
-        return name, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
-    if not isinstance(node, ast.Name):
+    function, options = (node.func, node.keywords) if isinstance(node, ast.Call) and not node.args else (node, [])
+    if not isinstance(function, ast.Name):
         raise ValueError(ast.unparse(node))
-    return node.id, {}
+    return function.id, {str(option.arg): ast.literal_eval(option.value) for option in options}

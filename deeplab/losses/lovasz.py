@@ -14,8 +14,8 @@ def lovasz(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, *, per_imag
     Args:
       logits: float32 [B, H, W, C].
       labels: int32 [B, H, W], 0..C-1, or `IGNORED`.
-      weights: float32 [B, H, W], 0 where a pixel is ignored; they weigh the classes.
-      per_image: compute it for each image by itself, and average over the images that have a labeled pixel.
+      weights: float32 [B, H, W], 0 where a pixel is ignored; the mean over the pixels of a class is the class's weight.
+      per_image: compute the loss of each image separately, and average over the images that have a labeled pixel.
 
     Returns:
       float32 scalar; 0 when no pixel is labeled.
@@ -37,15 +37,22 @@ def _of_pixels(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.T
     ranks = tf.argsort(tf.transpose(errors), direction="DESCENDING", stable=True)  # [C, N]
     sorted_errors = tf.gather(tf.transpose(errors), ranks, batch_dims=1)
     sorted_truth = tf.gather(tf.transpose(one_hot), ranks, batch_dims=1)
-    values = tf.reduce_sum(sorted_errors * tf.stop_gradient(_slope(sorted_truth)), 1)
+    values = tf.reduce_sum(sorted_errors * tf.stop_gradient(_jaccard_gradient(sorted_truth)), 1)
     pixels = tf.reduce_sum(one_hot, 0)
     class_weights = tf.math.divide_no_nan(tf.reduce_sum(one_hot * tf.reshape(weights, [-1, 1]), 0), pixels)
     present = tf.reduce_sum(tf.cast(pixels > 0, tf.float32))
     return tf.math.divide_no_nan(tf.reduce_sum(values * class_weights), present)
 
 
-def _slope(truth: tf.Tensor) -> tf.Tensor:
-    """Gradient of the Lovasz extension of the Jaccard loss: float32 [C, N] of 0 and 1, by falling error -> [C, N]."""
+def _jaccard_gradient(truth: tf.Tensor) -> tf.Tensor:
+    """Gradient of the Lovasz extension of the Jaccard loss with respect to the errors, algorithm 1 of the paper.
+
+    Args:
+      truth: float32 [C, N], 1 where a pixel is of the class, else 0; sorted by decreasing error.
+
+    Returns:
+      float32 [C, N].
+    """
     total = tf.reduce_sum(truth, 1, keepdims=True)
     intersection = total - tf.cumsum(truth, 1)
     union = total + tf.cumsum(1.0 - truth, 1)

@@ -1,7 +1,7 @@
 """Losses of overlapping regions: soft Dice, Jaccard, Tversky and focal Tversky, each 1 minus an overlap of 0 to 1.
 
-Overlaps are measured per class over the whole batch, of softmax probabilities and labels; classes without a labeled
-pixel in the batch do not count. Class weights weigh the classes' overlaps.
+The overlap of softmax probabilities and labels is measured per class over the whole batch. Classes without a labeled
+pixel in the batch do not count. Class weights multiply the losses of the classes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,13 @@ def focal_tversky(
     beta: float = 0.7,
     gamma: float = 0.75,
 ) -> tf.Tensor:
-    """Focal Tversky loss, (1 - index) ** gamma (Abraham and Khan 2018, arXiv:1810.07842; 1 / gamma there)."""
+    """Focal Tversky loss, (1 - index) ** gamma (Abraham and Khan 2018, arXiv:1810.07842; 1 / gamma there).
+
+    Args:
+      logits, labels, weights: as in `overlaps`.
+      alpha, beta: as in `tversky`.
+      gamma: exponent, above 0; below 1, classes that are nearly right keep a larger gradient.
+    """
     found = overlaps(logits, labels, weights)
-    missed = tf.maximum(1.0 - tversky_index(found, alpha, beta), SMOOTH)  # a power below 1 has no slope at 0
+    missed = tf.maximum(1.0 - tversky_index(found, alpha, beta), SMOOTH)  # at 0, a power below 1 has no finite gradient
     return mean_over_classes(missed**gamma, found.weights)

@@ -34,7 +34,7 @@ class SegmentationLoss(keras.losses.Loss):
     Args:
       loss: a name of `deeplab.losses.names()`, or a sum such as "cross_entropy + 0.5*focal(gamma=2)".
       ignore_label: label of pixels that do not count; it may be one of 0..C-1.
-      label_weights: factor of each class's pixels, C numbers; none = 1 for all.
+      label_weights: factor for the pixels of each class, C numbers; none = 1 for all.
       adaptive: without `label_weights`, weigh the classes of each batch so that all that occur in it count the same.
       auxiliary_weight: factor of the loss of `auxiliary_logits`, where the model has that output.
       upsample_logits: compare at the labels' size (off: at the logits' size, with subsampled labels).

@@ -13,7 +13,7 @@ __all__ = ["AUXILIARY_LOGITS", "MERGED_LOGITS", "build_model", "logits_stride", 
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the model at first use: `deeplab.model.resize` is for those, too, who need no Keras."""
+    """Imports the model at first use, so that `deeplab.model.resize` can be imported without Keras."""
     if name in __all__:
         return getattr(importlib.import_module("deeplab.model.deeplab"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

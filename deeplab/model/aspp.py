@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling (Chen et al. 2017, arXiv:1706.05587, section 3.3) and its light relatives."""
+"""Atrous spatial pyramid pooling (Chen et al. 2017, arXiv:1706.05587, section 3.3) and its lighter variants."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A second classifier on an earlier map of the backbone, for training alone: deep supervision.
+"""A second classifier on an earlier map of the backbone, used only in training: deep supervision.
 
-Its loss reaches the lower layers on a shorter way (Zhao et al. 2017, arXiv:1612.01105, section 3.3). `build_model` adds
-it on request; a model that is evaluated or exported is built without it, and finds its variables (`auxiliary/...`) in
-the checkpoint unused.
+Its loss has a shorter path to the lower layers (Zhao et al. 2017, arXiv:1612.01105, section 3.3). `build_model` adds it
+on request. Evaluation and export build the model without it and ignore its variables (`auxiliary/...`) in checkpoints.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ def auxiliary_head(features: slim.Features, config: ModelConfig, num_classes: in
     """3x3 convolution, batch norm, ReLU, dropout, 1x1 convolution, as in PSPNet and mmsegmentation.
 
     Args:
-      features: of the backbone; the deepest of its maps for a decoder is taken, which is that of stride 16: the last
-        but one stage of a ResNet.
+      features: of the backbone. The head uses the map of the largest stride among `low_level`: stride 16 in a ResNet,
+        where it is the output of the last but one stage.
       config: of the model.
       num_classes: number of classes.
       norm: batch norm of the head.
@@ -35,7 +34,7 @@ def auxiliary_head(features: slim.Features, config: ModelConfig, num_classes: in
     Raises:
       UserError: the backbone has no such map, or the model runs at several scales.
     """
-    if not features.low_level or config.image_pyramid not in ((), (1.0,)):
+    if not features.low_level or config.has_image_pyramid:
         what = "an image pyramid" if features.low_level else f"the backbone {config.model_variant}"
         rule = f"{what} has no place for an auxiliary head"
         hint = "leave `auxiliary_loss_weight` at 0"

@@ -11,16 +11,16 @@ from deeplab.model.head_layers import ConcatenationOfRanges, ResizeToStride
 from deeplab.utils.errors import UserError
 from slim.layers import Norm, ResizeLike, conv_unit
 
-PROJECTION_FILTERS = 48  # of the low-level features, section 3.1 of the paper
+PROJECTION_FILTERS = 48  # of the low-level features, section 4.1 and table 1 of the paper
 
 
 def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: ModelConfig, norm: Norm | None):
-    """Merges low-level features into the head's, stage by stage.
+    """Merges low-level features into those of the head, stage by stage.
 
     Args:
       features: [B, h, w, C] of ASPP or the dense prediction cell.
       low_level: output stride -> [B, H/stride, W/stride, C'] of the backbone.
-      image: [B, H, W, C]; only its size counts.
+      image: [B, H, W, C]; only its size is used.
       config: strides, filters and type of convolution.
       norm: batch norm of the decoder.
 

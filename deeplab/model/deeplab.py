@@ -24,6 +24,14 @@ HEAD_DECAY = 0.9997
 HEAD_EPSILON = 1.001e-5  # the reference asks for 1e-5, and TensorFlow's fused kernel raises it to this
 MERGED_LOGITS = "merged_logits"
 
+# Options of backbones -> fields of the config, where their names differ.
+_FIELDS = {
+    "group_norm": "normalization",
+    "bounded_activation": "use_bounded_activation",
+    "nas_classification_head": "nas_use_classification_head",
+    "nas_stem_filters": "nas_stem_output_num_conv_filters",
+}
+
 
 def build_model(
     config: ModelConfig,
@@ -41,11 +49,11 @@ def build_model(
     Args:
       config: architecture.
       num_classes: number of classes, background included, the ignore label not.
-      train_batch_norm: whether batch norm's statistics learn when the model is called with `training=True`.
-      sync_batch_norm: under several replicas, batch norm sees the whole batch.
+      train_batch_norm: whether the statistics of batch norm are updated when the model is called with `training=True`.
+      sync_batch_norm: with several replicas, compute batch-norm statistics over the batches of all of them.
       fold_batch_norm: build without batch norm, with biases in its place (for export).
       drop_path_keep_probability, training_progress: of NAS backbones, see `slim.Options`.
-      with_auxiliary_head: whether there is one more output, `auxiliary_logits`, for training alone.
+      with_auxiliary_head: add the output `auxiliary_logits`, which only training uses.
 
     Returns:
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
@@ -72,14 +80,14 @@ def build_model(
         norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
         auxiliary = _float32(auxiliary_head(features, config, num_classes, norm))
         return keras.Model(image, {MERGED_LOGITS: logits, AUXILIARY_LOGITS: auxiliary}, name="deeplab")
-    if len(config.image_pyramid) > 1 or config.image_pyramid not in ((), (1.0,)):
+    if config.has_image_pyramid:
         single_scale = keras.Model(image, logits, name="single_scale")
         return keras.Model(image, _pyramid(image, single_scale, config), name="deeplab")
     return keras.Model(image, {MERGED_LOGITS: logits}, name="deeplab")
 
 
 def _backbone_options(config: ModelConfig) -> slim.Options:
-    """What a config says of the backbone."""
+    """The backbone options that a config sets."""
     return slim.Options(
         output_stride=config.output_stride,
         batch_norm_decay=config.batch_norm_decay,
@@ -113,8 +121,8 @@ def features_stride(config: ModelConfig) -> int:
 def padding_color(config: ModelConfig) -> tuple[float, ...]:
     """Return the color of pixels outside an image, one number per channel on the scale 0..255.
 
-    It is the mean of each channel where `input_mean` tells it, else the color of the backbone's registration; channels
-    after the third get what the normalization turns into 0.
+    It is `input_mean` where that is set, else the color of the backbone's registration. Channels after the third get
+    the value that the normalization maps to 0.
     """
     if config.input_mean:
         return config.input_mean
@@ -123,7 +131,7 @@ def padding_color(config: ModelConfig) -> tuple[float, ...]:
 
 
 def _center(config: ModelConfig) -> tuple[float, ...]:
-    """What the backbone's normalization turns into 0, one number per channel."""
+    """The pixel value that the backbone's normalization maps to 0, one number per channel."""
     more = config.input_channels
     if slim.find(config.model_variant).subtract_imagenet_mean:
         return (*slim.IMAGENET_MEAN, *([0.0] * more))[:more]
@@ -156,7 +164,7 @@ def _check(config: ModelConfig, num_classes: int) -> None:
 
 
 def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
-    """Refuse fake quantization where some operation would get no range, so that integers could not compute it."""
+    """Refuse fake quantization where an operation would have no range, which an integer model needs."""
     if not backbone.quantizable:
         able = ", ".join(name for name in slim.names() if slim.find(name).quantizable)
         rule = f"is not available with fake quantization (`quantize_delay_step={config.quantize_delay_step}`)"
@@ -170,7 +178,7 @@ def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
         "decoder_output_is_logits": not config.decoder_output_is_logits,
         "logits_upsampling": config.logits_upsampling == "bilinear",
         "dense_prediction_cell_json": not config.dense_prediction_cell_json,
-        "image_pyramid": config.image_pyramid in ((), (1.0,)),
+        "image_pyramid": not config.has_image_pyramid,
         "input_mean": not config.input_mean,
     }
     for field in (name for name, fits in wanted.items() if not fits):
@@ -180,7 +188,7 @@ def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
 
 
 def _single_scale(image, features: slim.Features, config: ModelConfig, num_classes: int, options: slim.Options):
-    """Image [B, H, W, C] in 0..255 and what the backbone makes of it -> logits [B, h, w, num_classes]."""
+    """Image [B, H, W, C] in 0..255 and the backbone's features -> logits [B, h, w, num_classes]."""
     norm = options.norm(HEAD_DECAY, HEAD_EPSILON)
     net = _head(features.final, image, config, norm)
     if config.decoder_output_stride:
@@ -204,15 +212,6 @@ def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Feature
         raise UserError("unsupported-by-backbone", error.rule, error.hint, field=field) from None
 
 
-# Options of backbones -> fields of the config, where their names differ.
-_FIELDS = {
-    "group_norm": "normalization",
-    "bounded_activation": "use_bounded_activation",
-    "nas_classification_head": "nas_use_classification_head",
-    "nas_stem_filters": "nas_stem_output_num_conv_filters",
-}
-
-
 def _head(features, image, config: ModelConfig, norm: Norm):
     if config.dense_prediction_cell_json:
         return dense_prediction_cell(features, image, config, norm)
@@ -220,7 +219,7 @@ def _head(features, image, config: ModelConfig, norm: Norm):
 
 
 def _logits(features, image, config: ModelConfig, num_classes: int, norm: Norm):
-    """The classifier; without ASPP, the sum of one classifier for each atrous rate."""
+    """The classifier; without ASPP, the sum of one classifier per atrous rate."""
     if config.logits_upsampling == "subpixel":
         return SubpixelLogits(
             num_classes,

@@ -29,10 +29,13 @@ from deeplab.utils.remote_files import local_copy
 from slim.layers import Norm, ResizeLike, conv_unit, dotted
 
 SCOPE = "meta_architecture"
-FILTERS = 256  # of every operation and of the projection, section 3.2 of the paper
+FILTERS = 256  # of every operation and of the projection, as in the published cell
 RATES_AT_STRIDE = 16
 FIELD = "dense_prediction_cell_json"
 PUBLISHED = "dense_prediction_cell_branch5_top1_cityscapes.json"
+
+_LIKE_THE_PUBLISHED = "write [{...}, {...}], as in the published cell"
+_KEYS = ("op", "input", "kernel", "rate", "grid_size")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def dense_prediction_cell(features, image, config: ModelConfig, norm: Norm):
 
     Args:
       features: [B, h, w, C] of the backbone.
-      image: [B, H, W, C]; only its size counts, and only for pooling.
+      image: [B, H, W, C]; only its size is used, and only for pooling.
       config: names the file; gives the output stride.
       norm: batch norm of the head.
 
@@ -86,7 +89,7 @@ def dense_prediction_cell(features, image, config: ModelConfig, norm: Norm):
 
 
 def _pooled(inputs, features, image, name: str, operation: Operation, config: ModelConfig, norm: Norm):
-    """The means of windows, sliding by one cell, through a 1x1 convolution, back to the features' size."""
+    """Means of windows that slide by one position, then a 1x1 convolution, resized to the size of the features."""
     crop_size = config.image_pooling_crop_size
     window = WindowMean(operation.grid_size, config.output_stride, crop_size, name=dotted(f"{name}_mean"))
     net = conv_unit(window(inputs, image), name, FILTERS, norm=norm, initializer=XAVIER())
@@ -102,7 +105,7 @@ def load_cell(name: str) -> list[Operation]:
     Raises:
       UserError: no such file, no JSON, or an operation that breaks a rule; the message says which.
     """
-    path = Path(local_copy(name))  # as trained: it may be remote
+    path = Path(local_copy(name))  # the config of a training may name a remote file
     beside = Path(__file__).parent / path.name
     if not path.exists() and beside.suffix == ".json" and beside.exists():
         path = beside
@@ -118,10 +121,6 @@ def load_cell(name: str) -> list[Operation]:
     if not isinstance(entries, list) or not entries:
         raise UserError("invalid-cell", "must be a list of operations", _LIKE_THE_PUBLISHED, where=path)
     return [_operation(f"{path}, operation {index}", index, entry) for index, entry in enumerate(entries)]
-
-
-_LIKE_THE_PUBLISHED = "write [{...}, {...}], as in the published cell"
-_KEYS = ("op", "input", "kernel", "rate", "grid_size")
 
 
 def _operation(where: str, index: int, entry: Any) -> Operation:

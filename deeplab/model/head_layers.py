@@ -1,4 +1,4 @@
-"""Keras layers of heads and decoders; their results depend on sizes that are known only when the model runs."""
+"""Keras layers of heads and decoders whose results depend on sizes that are known only when the model runs."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Rescale(ConfiguredLayer):
 
 @serializable
 class ConcatenationOfRanges(keras.Layer):
-    """Concatenates maps [B, H, W, C_i] with fake quantization along the channels, and tells their ranges."""
+    """Concatenates maps [B, H, W, C_i] along the channels, and finds the fake-quantization ranges of its inputs."""
 
     def call(self, maps):
         return ops.concatenate(maps, axis=-1)
 
     def scopes(self) -> list[str]:
-        """TensorFlow-1 scopes of its inputs' ranges, in a model; resizes and dropout between change no range."""
+        """TensorFlow-1 scopes of the ranges of its inputs, in a model; resizes and dropout in between change none."""
         found = []
         for tensor in self.input:
             layer = tensor._keras_history.operation
@@ -135,8 +135,8 @@ class SubpixelLogits(ConfiguredLayer):
     """Logits that are `factor` times finer than the features: a convolution whose channels become pixels.
 
     Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158). The corners of both maps coincide, as everywhere in this
-    model: sub-pixel k of a cell is k / factor cells to the right of its center, and what would be beyond the last
-    pixel of the image is cut off. Variables: `weights` [kh, kw, in, factor^2 * classes], `biases` [classes].
+    model: sub-pixel k of a feature is k / factor features to the right of its center; sub-pixels beyond the last pixel
+    of the image are cut off. Variables: `weights` [kh, kw, in, factor^2 * classes], `biases` [classes].
 
     Inputs: features [B, h, w, C] of a stride and the image [B, H, W, *].
     Output: [B, (H-1)//s+1, (W-1)//s+1, classes], s = stride / factor.
@@ -171,7 +171,7 @@ class NormalizeInput(ConfiguredLayer):
         otherwise scale to -1..1.
 
     Attributes:
-      rounds: scaling to -1..1 rounds to 8 bits after each operation, as a file of integers needs it; for export.
+      rounds: round to 8 bits after each operation of the scaling to -1..1, as an exported integer model does.
     """
 
     arguments = ("subtract_imagenet_mean",)
@@ -193,7 +193,7 @@ class NormalizeInput(ConfiguredLayer):
 
 @serializable
 class Standardize(ConfiguredLayer):
-    """Gives every channel the mean and the spread that backbones expect of RGB images: [B, H, W, C] -> same shape.
+    """Gives every channel the mean and standard deviation that backbones expect of RGB images; the shape stays.
 
     (x - mean) / std * 57.4 + center: 57.4 is the mean standard deviation of the channels of ImageNet's images.
 

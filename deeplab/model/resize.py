@@ -13,7 +13,7 @@ from deeplab.config.model_config import ModelConfig
 
 
 def size_stride(config: ModelConfig) -> int:
-    """The `stride` for the functions below: 1 for a model that does not align corners, which any size fits."""
+    """The `stride` for the functions below: 1 for a model that does not align corners, as any size fits it."""
     return config.output_stride if config.align_corners else 1
 
 

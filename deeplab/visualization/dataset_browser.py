@@ -22,12 +22,13 @@ import tensorflow as tf
 
 from deeplab.data import colormaps, records
 from deeplab.data.bands import RGB, ImageBands
+from deeplab.data.class_names import class_numbers
 from deeplab.data.dataset import Dataset
 from deeplab.data.decoding import decode_image, decode_label, image_size, reported
 from deeplab.data.label_bits import as_label
 from deeplab.data.labels import LabelSpec, add_counts
 from deeplab.utils import console
-from deeplab.utils.errors import UserError, nearest
+from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.visualization.image_grid import CELL, GAP, LINE, ImageGrid, Tile, columns_for, resized, within
 from deeplab.visualization.label_rendering import LabelColors, percent
@@ -141,7 +142,7 @@ def choose(split: RecordSplit, selection: Selection) -> list[int]:
       UserError: an unknown class (`unknown-name`), no such record (`no-images`), a damaged shard.
     """
     if selection.classes:
-        found = records_with(class_indices(selection.classes, split.dataset.class_names), split.shards)
+        found = records_with(class_numbers(selection.classes, split.dataset.class_names, "classes"), split.shards)
         possible = list(found if selection.seed is not None else itertools.islice(found, selection.images))
     else:
         possible = list(range(records.count(split.shards)))
@@ -153,24 +154,6 @@ def choose(split: RecordSplit, selection: Selection) -> list[int]:
         return possible[: selection.images]
     chance = random.Random(selection.seed)  # nosec B311  # draws images, no secrets
     return sorted(chance.sample(possible, min(selection.images, len(possible))))
-
-
-def class_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Label values of classes that are given by name or number, with commas or one by one.
-
-    Raises:
-      UserError: there is no such class (`unknown-name`); the hint names the nearest.
-    """
-    found = []
-    for word in (part.strip() for item in wanted for part in item.split(",")):
-        if word in names:
-            found.append(names.index(word))
-        elif word.isdigit() and int(word) < len(names):
-            found.append(int(word))
-        elif word:
-            rule = f"{word!r} is not a class of this dataset"
-            raise UserError("unknown-name", rule, nearest(word, list(names)), field="classes", value=word)
-    return found
 
 
 def records_with(classes: Sequence[int], shards: Sequence[str]) -> Iterator[int]:

@@ -36,12 +36,12 @@ def image(height: int, width: int, tag: str = "image", batch: int = 1) -> np.nda
     draw = generator(f"{tag}_{batch}_{height}_{width}")
     rows, columns = np.mgrid[0:height, 0:width]
     gradient = np.stack([rows / height, columns / width, (rows + columns) / (height + width)], -1) * 255.0
-    batch = []
+    images = []
     for _ in range(batch):
         blocks = draw.uniform(0, 255, size=(height // 16 + 1, width // 16 + 1, 3))[rows // 16, columns // 16]
         pixels = 0.6 * blocks + 0.25 * gradient
-        batch.append(pixels + draw.uniform(-30, 30, size=pixels.shape))
-    return np.clip(np.rint(np.stack(batch)), 0, 255).astype(np.uint8)
+        images.append(pixels + draw.uniform(-30, 30, size=pixels.shape))
+    return np.clip(np.rint(np.stack(images)), 0, 255).astype(np.uint8)
 
 
 def require_same_labels(labels, expected, probabilities, tolerance: float) -> None:

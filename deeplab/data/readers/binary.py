@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deeplab.config.fields import Config, setting
+from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.class_names import is_background, with_background
 from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, png_chunks, unreadable
 from deeplab.data.readers import register_format
@@ -138,7 +138,7 @@ def parse_class_masks(text: str, mask_folder: str = "") -> dict[str, str]:
       UserError: an entry that is not CLASS=PATTERN, lacks {name}, or names a class twice.
     """
     patterns: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
+    for entry in split_words(text):
         name, equals, pattern = (part.strip() for part in entry.partition("="))
         if not (name and equals and pattern):
             rule = f"{entry!r} is not CLASS=PATTERN"

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import Config, setting
+from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import Folder
@@ -90,7 +90,7 @@ def read_cityscapes(config: BuildCityscapesConfig) -> Source:
 
 def _wanted_splits(config: BuildCityscapesConfig) -> dict[str, Sequence[str]]:
     known = _SPLITS[config.annotations]
-    names = [name.strip() for name in config.splits.split(",") if name.strip()]
+    names = split_words(config.splits)
     for name in names:
         if name not in known:
             rule = f"{config.annotations} has no split {name!r}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig
+from deeplab.config.fields import split_words
 from deeplab.data import dataset as datasets
 from deeplab.data.class_names import is_background, names_in, with_background
 from deeplab.data.colormaps import ColorTable, colors_for, read_color_table, table_of
@@ -159,7 +160,7 @@ def _read_names(text: str) -> tuple[str, ...]:
     if os.path.isfile(text):
         names = names_in(text)
     elif "," in text:
-        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        names = tuple(split_words(text))
     else:
         hint = "set a file with one name per line, or a list such as background,hair,skin"
         raise UserError("file-not-found", f"no such file: {text}", hint, field="class_names", value=text)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.config.conversion_config import DrawnConfig
-from deeplab.config.fields import setting
+from deeplab.config.fields import setting, split_words
 from deeplab.data.class_names import BACKGROUND, is_background
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
@@ -172,7 +172,7 @@ def _find_datasets(project: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _chosen(datasets: dict[str, pathlib.Path], wanted: str) -> dict[str, pathlib.Path]:
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = split_words(wanted)
     for name in names:
         if name not in datasets:
             rule = f"the project has no dataset {name!r}"

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deeplab.config.fields import Config, setting
+from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, is_other_text, pair_by_names, read_names
@@ -50,7 +50,7 @@ def read_voc(config: BuildVocConfig) -> Source:
     Raises:
       UserError: folders, lists or files are missing.
     """
-    wanted = [split.strip() for split in config.splits.split(",") if split.strip()]
+    wanted = split_words(config.splits)
     lists = find_lists(config.list_folder, wanted)
     require_folder(config.image_folder, "image_folder")
     require_folder(config.semantic_segmentation_folder, "semantic_segmentation_folder")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
+from deeplab.config.fields import split_words
 from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import FORMATS
@@ -165,7 +166,7 @@ def _no_list(path: pathlib.Path, name: str, split: str) -> Finding:
 
 
 def _voc(config: BuildVocConfig) -> Listed:
-    wanted = [split.strip() for split in config.splits.split(",") if split.strip()]
+    wanted = split_words(config.splits)
     images = Folder(config.image_folder, (f".{config.image_format}",) if config.image_format else IMAGE_EXTENSIONS)
     masks = Folder(config.semantic_segmentation_folder, (f".{config.label_format}",))
     lists = find_lists(config.list_folder, wanted)
