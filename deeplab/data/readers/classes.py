@@ -20,7 +20,7 @@ from deeplab.data.dataset import Color, Dataset
 from deeplab.data.label_bits import IGNORE_8_BIT, IGNORE_16_BIT, bits_of, usual_ignore_label
 from deeplab.data.labels import LabelSpec, Merges, are_gray_levels, parse_label_map, spread_map
 from deeplab.data.merged_classes import MergedClasses, merge
-from deeplab.data.readers.annotation_files import require_plain
+from deeplab.data.readers.annotation_values import require_plain
 from deeplab.data.readers.source import Painter, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -21,12 +21,9 @@ from deeplab.config.fields import setting
 from deeplab.data.class_names import BACKGROUND, IGNORED_NAME
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import (
     class_name,
-    files_by_split,
-    image_finders,
     image_size,
     in_words,
     read_color,
@@ -35,6 +32,8 @@ from deeplab.data.readers.annotation_files import (
     yes_or_no,
 )
 from deeplab.data.readers.bitmaps import Bitmap, checked_runs, coco_runs
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders
 from deeplab.data.readers.shapes import Shape, polygons
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

@@ -23,15 +23,11 @@ from deeplab.config.fields import setting
 from deeplab.data.class_names import BACKGROUND
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    files_by_split,
-    image_finders,
-    read_color,
-    require_plain,
-)
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import read_color, require_plain
 from deeplab.data.readers.bitmaps import Bitmap, checked_runs
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import UNDIVIDED, Source
 from deeplab.data.split_names import usual_name

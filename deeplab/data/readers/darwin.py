@@ -14,18 +14,10 @@ import numpy as np
 
 from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    AnnotationFile,
-    Collector,
-    checked,
-    class_name,
-    find_named,
-    image_size,
-    read_each,
-    read_json,
-    require,
-)
+from deeplab.data.readers.annotation_files import AnnotationFile, find_named, read_each
+from deeplab.data.readers.annotation_values import checked, class_name, image_size, read_json, require
 from deeplab.data.readers.bitmaps import Bitmap, checked_runs
+from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError

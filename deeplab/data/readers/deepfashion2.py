@@ -19,7 +19,9 @@ from typing import Any
 from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import Collector, ImageFinder, read_json, require
+from deeplab.data.readers.annotation_values import read_json, require
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder
 from deeplab.data.readers.shapes import Shape, polygons
 from deeplab.data.readers.source import UNDIVIDED, Source
 from deeplab.utils import console

@@ -14,18 +14,9 @@ from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.class_names import BACKGROUND, IGNORED_NAME, is_background
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    AnnotationFile,
-    Collector,
-    class_name,
-    find_named,
-    image_size,
-    read_color,
-    read_each,
-    read_json,
-    require,
-    yes_or_no,
-)
+from deeplab.data.readers.annotation_files import AnnotationFile, find_named, read_each
+from deeplab.data.readers.annotation_values import class_name, image_size, read_color, read_json, require, yes_or_no
+from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.shapes import Shape, polygon, polygons
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError

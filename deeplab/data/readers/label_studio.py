@@ -22,21 +22,11 @@ from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    checked,
-    files_by_split,
-    image_finders,
-    image_size,
-    read_json,
-    require,
-    require_plain,
-    safe_parts,
-    shown_size,
-    yes_or_no,
-)
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import checked, image_size, read_json, require, require_plain, yes_or_no
 from deeplab.data.readers.bitmaps import brush_pixels
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders, safe_parts, shown_size
 from deeplab.data.readers.shapes import Shape, bitmap, ellipse, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

@@ -20,20 +20,11 @@ from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.images import decode_rgb
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    checked,
-    class_name,
-    files_by_split,
-    image_finders,
-    image_size,
-    in_words,
-    parse_json,
-    require,
-    safe_parts,
-)
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import checked, class_name, image_size, in_words, parse_json, require
 from deeplab.data.readers.bitmaps import png_bitmap
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders, safe_parts
 from deeplab.data.readers.shapes import Shape, bitmap, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError

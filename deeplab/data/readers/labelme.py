@@ -17,17 +17,10 @@ from typing import Any
 from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    AnnotationFile,
-    Collector,
-    checked,
-    class_name,
-    image_size,
-    read_each,
-    read_json,
-    require,
-)
+from deeplab.data.readers.annotation_files import AnnotationFile, read_each
+from deeplab.data.readers.annotation_values import checked, class_name, image_size, read_json, require
 from deeplab.data.readers.bitmaps import base64_bytes, png_bitmap
+from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.shapes import Shape, bitmap, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError

@@ -16,15 +16,11 @@ from xml.parsers import expat
 
 from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    AnnotationFile,
-    Collector,
-    find_named,
-    read_each,
-    require_plain,
-    safe_parts,
-)
+from deeplab.data.readers.annotation_files import AnnotationFile, find_named, read_each
+from deeplab.data.readers.annotation_values import require_plain
 from deeplab.data.readers.bitmaps import png_bitmap
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import safe_parts
 from deeplab.data.readers.pairs import existing_file
 from deeplab.data.readers.shapes import Shape, bitmap, polygon
 from deeplab.data.readers.source import Source

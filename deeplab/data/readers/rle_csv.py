@@ -17,16 +17,11 @@ import numpy as np
 from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    files_by_split,
-    image_finders,
-    read_csv,
-    require_plain,
-    shown_size,
-)
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import read_csv, require_plain
 from deeplab.data.readers.bitmaps import Bitmap
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders, shown_size
 from deeplab.data.readers.shapes import Shape
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

@@ -21,17 +21,10 @@ from deeplab.config.fields import setting, split_words
 from deeplab.data.class_names import BACKGROUND, is_background
 from deeplab.data.dataset import Color
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    checked,
-    class_name,
-    image_size,
-    read_color,
-    read_json,
-    require,
-)
+from deeplab.data.readers.annotation_values import checked, class_name, image_size, read_color, read_json, require
 from deeplab.data.readers.bitmaps import base64_bytes, png_bitmap
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder
 from deeplab.data.readers.shapes import Shape, bitmap, line, polygon, rectangle, to_points
 from deeplab.data.readers.source import UNDIVIDED, Source
 from deeplab.data.split_names import split_in

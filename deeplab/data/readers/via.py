@@ -15,18 +15,10 @@ from typing import Any
 from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    checked,
-    files_by_split,
-    image_finders,
-    in_words,
-    read_csv,
-    read_json,
-    require,
-    require_plain,
-)
+from deeplab.data.readers.annotation_files import files_by_split
+from deeplab.data.readers.annotation_values import checked, in_words, read_csv, read_json, require, require_plain
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, image_finders
 from deeplab.data.readers.shapes import Shape, ellipse, line, polygon, rectangle
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError, nearest

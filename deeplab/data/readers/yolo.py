@@ -21,14 +21,9 @@ from deeplab.config.conversion_config import DrawnConfig
 from deeplab.config.fields import setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.annotation_files import (
-    Collector,
-    ImageFinder,
-    checked,
-    in_words,
-    require_plain,
-    safe_parts,
-)
+from deeplab.data.readers.annotation_values import checked, in_words, require_plain
+from deeplab.data.readers.collector import Collector
+from deeplab.data.readers.image_finder import ImageFinder, safe_parts
 from deeplab.data.readers.pairs import canonical, numbered_names, read_list, splits_in_folders
 from deeplab.data.readers.shapes import FRACTIONS, Shape, polygon
 from deeplab.data.readers.source import Source

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.empty_files import touch
 from support.errors import raises
 
 from deeplab.data import records
@@ -93,11 +94,6 @@ def test_counts_without_reading(golden):
 
 
 # --- Names and gaps -----------------------------------------------------------------------------------------
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).touch()
 
 
 def test_offsets_are_the_places_of_records(tmp_path):

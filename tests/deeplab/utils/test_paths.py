@@ -5,16 +5,11 @@ import pathlib
 import shutil
 
 import pytest
+from support.empty_files import touch
 from support.errors import raises
 
 from deeplab.utils import paths
 from deeplab.utils.paths import files_of, list_files, read_file, read_text, require_folder, split_paths, walk
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 def test_folders_with_their_files(tmp_path):

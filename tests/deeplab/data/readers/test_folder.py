@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from support.empty_files import touch
 from support.errors import raises
 from support.mask_files import names_of
 
@@ -12,12 +13,6 @@ from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, match_config, read_folder
 from deeplab.data.readers.source import UNDIVIDED, Pair
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 def config(root, images="images", masks="masks", **settings):

@@ -5,6 +5,7 @@ import re
 import unicodedata
 
 import pytest
+from support.empty_files import touch
 from support.errors import raises
 
 from deeplab.data.readers import pairs
@@ -24,12 +25,6 @@ from deeplab.data.readers.pairs import (
     splits_in_folders,
 )
 from deeplab.data.readers.source import Pair
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 @pytest.fixture
