@@ -1,12 +1,14 @@
-"""The PyTorch side of `train_step.py`: the same model in a process of its own, one training step per line of its input.
+"""The PyTorch side of `train_step.py` and `accelerator.py`: the same model, one step per line of its input.
 
-    PYTORCH/bin/python benchmarks/pytorch_peer.py HEAD CROP BATCH PRECISION
+    PYTHON benchmarks/pytorch_peer.py HEAD CROP BATCH PRECISION train|forward
 
-It needs only PyTorch (`scripts/make_pytorch_env.sh` makes an environment for it) and imports nothing of this project.
+It needs only PyTorch (`scripts/make_peer_env.sh pytorch`), runs on the GPU if there is one, and imports nothing of
+this project.
 MobileNetV2 at output stride 16 with either head, channels last, fused batch norm, aligned upsampling, cross-entropy,
 weight decay on the kernels and SGD with momentum over all variables at once (`foreach`), as a PyTorch user writes it.
-The first line of its output is a JSON object with the version and the number of parameters, by which `train_step.py`
-checks that both models are the same. It then prints the loss for each line of its input, and exits when the input ends.
+The first line of its output is a JSON object with version, device and number of parameters, by which the
+models are compared. It then prints a JSON object for each line of its input: the loss (or the mean of the logits), and
+the peak memory of the device in bytes, 0 if unknown. It exits when the input ends.
 """
 
 from __future__ import annotations
@@ -92,7 +94,8 @@ class DeepLab(nn.Module):
         if self.full:
             low = self.low(low)
             net = self.refine(torch.cat([resize(net, low.shape[2:]), low], 1))
-        return resize(self.classify(net).float(), size)
+        logits = self.classify(net).float()
+        return logits, resize(logits, size) if self.training else None
 
 
 def resize(maps, size):
@@ -101,24 +104,37 @@ def resize(maps, size):
 
 
 def main() -> None:
-    head, crop, batch, precision = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    head, crop, batch, precision, mode = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:6]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
-    model = DeepLab(head == "full").to(memory_format=torch.channels_last).train()
+    model = DeepLab(head == "full").to(device, memory_format=torch.channels_last).train(mode == "train")
     kernels = [weight for weight in model.parameters() if weight.ndim == 4]
     others = [weight for weight in model.parameters() if weight.ndim != 4]
     groups = [{"params": kernels, "weight_decay": 4e-5}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.001, momentum=0.9, foreach=True)
-    image = (torch.rand(batch, 3, crop, crop) * 255.0).to(memory_format=torch.channels_last)
-    label = torch.randint(0, CLASSES, (batch, crop, crop))
+    image = (torch.rand(batch, 3, crop, crop) * 255.0).to(device, memory_format=torch.channels_last)
+    label = torch.randint(0, CLASSES, (batch, crop, crop), device=device)
     count = sum(weight.numel() for weight in model.parameters())
-    print(json.dumps({"version": torch.__version__, "parameters": count}), flush=True)
-    for _ in sys.stdin:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
-            loss = functional.cross_entropy(model(image), label)
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    print(json.dumps({"version": torch.__version__, "device": name, "parameters": count}), flush=True)
+
+    def train() -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            loss = functional.cross_entropy(model(image)[1], label)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        print(loss.item(), flush=True)
+        return loss
+
+    @torch.inference_mode()
+    def forward() -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            return model(image)[0].mean()
+
+    for _ in sys.stdin:
+        result = train() if mode == "train" else forward()
+        memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+        print(json.dumps({"result": result.item(), "memory": memory}), flush=True)
 
 
 if __name__ == "__main__":

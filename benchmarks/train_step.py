@@ -16,8 +16,8 @@ in two parts, a frozen backbone, other losses, an auxiliary head, half precision
 its own model, so they need memory; `--features='adam|lion'` adds only the rows whose names match.
 
 `--pytorch` adds PyTorch: the same model with channels last, in a process of another Python that has PyTorch, which
-`scripts/make_pytorch_env.sh` makes. `--isa=AVX2` restricts both to the vector code of processors without AVX-512, such
-as Zen 3.
+`scripts/make_peer_env.sh pytorch FOLDER` makes. `--isa=AVX2` restricts both to the vector code of processors without
+AVX-512, such as Zen 3.
 
 `--neighbor` starts a process that keeps one core busy. It shows why the same step has two speeds on a shared machine of
 two cores: every operation is split in halves, one for each core, and waits for the slower half, so a single busy
@@ -143,7 +143,7 @@ def pytorch(args: argparse.Namespace) -> Iterator[tuple[Callable[[], None], int]
     from deeplab.model import build_model
 
     program = str(pathlib.Path(__file__).with_name("pytorch_peer.py"))
-    command = [args.pytorch, program, args.head, str(args.crop), str(args.batch), "float32"]
+    command = [args.pytorch, program, args.head, str(args.crop), str(args.batch), "float32", "train"]
     # Threads that wait actively would count as work.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     with subprocess.Popen(

@@ -120,6 +120,7 @@ def test_tests_mirror_the_packages(package):
         "deeplab/serving/test_openapi.py": "the description that deeplab/serving/app.py gives of itself",
         "deeplab/serving/test_page.py": "deeplab/serving/page/, in a browser",
         "deeplab/training/test_resuming.py": "all of training, with kills and random settings",
+        "deeplab/model/test_other_backends.py": "slim/ and deeplab/model/ on another backend of Keras",
         "deeplab/model/test_heads.py": "all heads and decoders, against the reference",
         "slim/test_add_a_backbone.py": "docs/add_a_backbone.md",
         "slim/test_resnet.py": "slim/resnet_v1.py and slim/resnet_v2.py",

@@ -51,6 +51,11 @@ class Rescale(ConfiguredLayer):
         height, width = (scaled_length(side, self.scale) for side in ops.shape(image)[1:3])
         return kernels.resize_bilinear(image, height, width)
 
+    def compute_output_spec(self, image):
+        """Without a trace of `call`: JAX's symbolic sides cannot be multiplied by fractions."""
+        sides = (None if side is None else scaled_length(side, self.scale) for side in image.shape[1:3])
+        return keras.KerasTensor((image.shape[0], *sides, image.shape[3]), "float32")
+
 
 @serializable
 class ConcatenationOfRanges(keras.Layer):
@@ -96,17 +101,37 @@ class WindowMean(ConfiguredLayer):
         self.grid_size, self.output_stride, self.crop_size = grid_size, output_stride, crop_size
 
     def call(self, features, image):
-        size = ops.shape(image)[1:3] if self.crop_size is None else self.crop_size
-        height, width = (
-            ops.minimum(strided_length(length, self.output_stride * grid), limit)
-            for length, grid, limit in zip(size, self.grid_size, ops.shape(features)[1:3], strict=True)
-        )
+        height, width = self._window(ops.shape(features), ops.shape(image))
         # Sums over windows as differences of running sums: the window's size may be known only at run time.
         sums = ops.cumsum(ops.cumsum(ops.cast(features, "float32"), axis=1), axis=2)
         sums = ops.pad(sums, ((0, 0), (1, 0), (1, 0), (0, 0)))
         rows = sums[:, height:] - sums[:, : ops.shape(sums)[1] - height]
         windows = rows[:, :, width:] - rows[:, :, : ops.shape(sums)[2] - width]
         return ops.cast(windows / ops.cast(height * width, "float32"), features.dtype)
+
+    def _window(self, features_shape, image_shape) -> list:
+        """Height and width of a window: ints, or int32 scalars that are known when the model runs."""
+        size = self.crop_size or image_shape[1:3]
+        return [
+            _smaller(strided_length(length, self.output_stride * grid), limit)
+            for length, grid, limit in zip(size, self.grid_size, features_shape[1:3], strict=True)
+        ]
+
+    def compute_output_spec(self, features, image):
+        """Without a trace of `call`: JAX's symbolic sides cannot be compared."""
+        batch, *sides, channels = features.shape
+        if None not in (*sides, *image.shape[1:3]):
+            window = self._window(features.shape, image.shape)
+            return keras.KerasTensor(
+                (batch, *(side - length + 1 for side, length in zip(sides, window, strict=True)), channels),
+                features.dtype,
+            )
+        return keras.KerasTensor((batch, None, None, channels), features.dtype)
+
+
+def _smaller(one, other):
+    """The smaller of two lengths; of ints an int, which JAX needs for shapes."""
+    return min(one, other) if isinstance(one, int) and isinstance(other, int) else ops.minimum(one, other)
 
 
 @serializable
