@@ -1,4 +1,4 @@
-r"""Finds what is wrong with a dataset before training does.
+r"""Checks a dataset and reports errors, warnings and advice before training.
 
     python -m deeplab.check_data --dataset_dir=tfrecord
     python -m deeplab.check_data --image_folder=photos --mask_folder=masks --class_names=background,hair,skin

@@ -1,4 +1,4 @@
-"""Turns the layers of a finished Keras classification model into those of one with a smaller output stride.
+"""Converts the layers of a built Keras classification model to a smaller output stride.
 
 Strides beyond the output stride become 1, and every layer after them is dilated instead, so that the dense result,
 subsampled, is the old one with the same weights (Chen et al. 2017, arXiv:1706.05587, section 3.1).

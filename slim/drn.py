@@ -1,5 +1,5 @@
 """DRN-D-54: a residual network that stays at stride 8 by dilation and ends in convolutions of falling rates, which
-take away the grid pattern that dilation leaves (Yu et al. 2017, arXiv:1705.09914, figure 5d).
+remove the grid pattern that dilation causes (Yu et al. 2017, arXiv:1705.09914, figure 5d).
 
 At output stride 16 or 32 the same weights run on subsampled maps with the rates halved: levels 5 and 6 then give
 their stride-8 values subsampled, while levels 7 and 8, whose rates cannot fall below 1, reach further.

@@ -1,4 +1,4 @@
-"""Operations that TensorFlow has in one fast kernel, each beside its twin in plain Keras.
+"""Operations for which TensorFlow has a fast kernel, each with an equivalent in plain Keras.
 
 On TensorFlow the kernel runs; on Keras' other backends the twin (`*_portable`) does. Tests hold the two
 against each other.

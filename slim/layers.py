@@ -1,4 +1,4 @@
-"""The few layers that all backbones and heads are made of, with TensorFlow-1 variable names.
+"""The layers of all backbones and heads, with TensorFlow-1 variable names.
 
 A layer called `MobilenetV2.expanded_conv.project` holds the variables that TensorFlow 1 called
 `MobilenetV2/expanded_conv/project/weights` and so on: Keras forbids slashes in layer names, so dots replace

@@ -1,4 +1,4 @@
-"""What model a checkpoint holds, inferred from the names and shapes of its variables.
+"""Infers the model config from the names and shapes of the variables in a checkpoint.
 
 `describe` tells backbone, head and number of classes. `model_settings` turns that into the `ModelConfig` fields that
 build a checkpoint without `config.yml`, and asks for what the variables do not show.

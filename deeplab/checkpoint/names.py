@@ -1,4 +1,4 @@
-"""What a variable's TensorFlow-1 name tells: head or backbone, weight or optimizer slot."""
+"""Classifies variables by their TensorFlow-1 names: head or backbone, weight or optimizer slot."""
 
 from __future__ import annotations
 

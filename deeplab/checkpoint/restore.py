@@ -1,4 +1,4 @@
-"""Sets a model's variables from a checkpoint by name, and reports what fitted and what did not.
+"""Sets a model's variables from a checkpoint by name, and reports what was restored and what was not.
 
 The first convolution of a model for RGB images is adapted to images with another number of channels.
 """

@@ -1,4 +1,4 @@
-"""Config of what the model sees: augmentation of training images, and which images and crops come how often."""
+"""Config of augmentation, and of how often images and crops are sampled."""
 
 from __future__ import annotations
 

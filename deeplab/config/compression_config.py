@@ -1,4 +1,4 @@
-"""Config of what makes models smaller or more accurate for their size: pruning and distillation."""
+"""Config of pruning and distillation."""
 
 from __future__ import annotations
 

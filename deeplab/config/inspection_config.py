@@ -1,4 +1,4 @@
-"""Config of looking at things: checkpoints, records, the batches of a training."""
+"""Config of the commands that inspect checkpoints, records and training batches."""
 
 from __future__ import annotations
 

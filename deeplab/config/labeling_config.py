@@ -1,4 +1,4 @@
-"""Config of the commands that say what to label next, and which labels to look at again."""
+"""Config of the commands that rank images to label next, and labels that are probably wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config of the model: everything that decides its variables and its output."""
+"""Config of the model: everything that determines its variables and its output."""
 
 from __future__ import annotations
 

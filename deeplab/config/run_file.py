@@ -1,4 +1,4 @@
-"""`config.yml`: what a training was, saved beside its checkpoints and read by every later command.
+"""`config.yml`: the config of a training, saved beside its checkpoints and read by every later command.
 
 Model flags are given once, to train: eval, vis, export and predict read them from here. A flag that contradicts the
 saved settings where the weights depend on it stops the command, with the difference shown; one that does not

@@ -1,4 +1,4 @@
-"""Converts whatever a caller gives as an image to pixels: paths, bytes, open files, PIL images, arrays.
+"""Converts every accepted form of an image to pixels: paths, bytes, open files, PIL images, arrays.
 
 Prediction, the comparison of exports and the Python API call it (`to_rgb`, `to_pixels`). Files are read by `images.py`,
 so that an image has the same pixels in whatever form it is given. For anything else, the hint of the error names the

@@ -1,4 +1,4 @@
-"""Image files as pixels (`read_image`, `read_raster`), or as what a record can hold (`prepare`).
+"""Reads image files as pixels (`read_image`, `read_raster`), or converts them to what a record can hold (`prepare`).
 
 `read_raster` reads images of any bands and types without loss. Those that become RGB
 apply EXIF orientations, keep the upper 8 bits of 16 and drop alpha channels, with a note.

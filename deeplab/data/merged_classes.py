@@ -1,4 +1,4 @@
-"""Classes by name: the setting `classes` merges, renames, reorders and drops the classes of a dataset.
+"""The setting `classes`, which merges, renames, reorders and drops the classes of a dataset by name.
 
 Owns the syntax of the setting, which class of a dataset becomes which, and the table that shows it.
 `readers/classes.py` calls it; it reads no files and no pixels.

@@ -1,4 +1,4 @@
-"""Purposes of splits, told by their names: training, validation or test."""
+"""Finds the purpose of a split by its name: training, validation or test."""
 
 from __future__ import annotations
 

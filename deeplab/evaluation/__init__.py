@@ -1,4 +1,4 @@
-"""The confusion matrix and all that is read from it: metrics, table, JSON, plots, TensorBoard scalars."""
+"""The confusion matrix and what is computed from it: metrics, table, JSON, plots, TensorBoard scalars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings about suspicious numbers in a report, with the likely causes and a command that tests each."""
+"""Warns about suspicious numbers in a report, with the likely causes and a command that tests each."""
 
 from __future__ import annotations
 

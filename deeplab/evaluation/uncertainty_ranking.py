@@ -1,4 +1,4 @@
-"""Which unlabeled images to label next: those in which the model is least sure and that are unlike one another.
+"""Ranks unlabeled images for labeling: those with the highest uncertainty that differ from one another.
 
 Images are chosen one after the other (farthest-first traversal, as in Sener and Savarese 2018, "Active Learning for
 Convolutional Neural Networks: A Core-Set Approach", with uncertainty as a second aim). The command `rank_unlabeled`

@@ -1,4 +1,4 @@
-"""A model whose weights are constants of the graph it is called in, with batch norm folded: what exports are made of.
+"""Freezes a model for exports: weights become constants of the graph, and batch norm is folded into them.
 
 At inference batch norm multiplies each channel by gamma / sqrt(variance + epsilon) and adds a constant. Both fit into
 the convolution before it: the kernel takes the factor, a bias the constant (Jacob et al. 2018, arXiv:1712.05877,

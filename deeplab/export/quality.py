@@ -1,4 +1,4 @@
-"""What a format with reduced precision loses: its mean IoU beside the model's, on the same labeled images.
+"""Measures the loss of formats with reduced precision: their mean IoU and the model's, on the same labeled images.
 
 Owns the choice of these images and the two rules that such a format must keep: the largest loss of mean IoU, or where
 no labels are known, the smallest fraction of pixels equal to the model's. Used by the exporter. It does not compare

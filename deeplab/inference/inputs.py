@@ -1,4 +1,4 @@
-"""What `predict` takes: files, folders, patterns, `-`, addresses, pages of image files; videos are in `video.py`.
+"""The inputs of `predict`: files, folders, patterns, `-`, addresses, pages of image files; videos are in `video.py`.
 
 Every input is an `ImageFile` with a name for its results; `read` gives its pixels. All pixels come through
 `data/images.py`.

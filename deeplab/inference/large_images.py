@@ -1,4 +1,4 @@
-"""Prediction of TIFF files of any size in windows: neither the image nor its prediction is ever whole in memory.
+"""Predicts TIFF files of any size window by window, so that memory does not depend on the size of the image.
 
 Owns the order in which tiles are read, predicted, blended and written, and the files that come of it: a GeoTIFF of
 labels with the georeference of the image, and reduced images to look at. `predict` uses it for georeferenced and for

@@ -1,4 +1,4 @@
-"""From a path or a live model to a `Predictor`."""
+"""Loads a `Predictor` from a path or a live model."""
 
 from __future__ import annotations
 

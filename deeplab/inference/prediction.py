@@ -1,4 +1,4 @@
-"""The one way from an image to a mask, made of TensorFlow operations.
+"""Turns an image into labels and probabilities by TensorFlow operations; every command predicts through this module.
 
 Evaluation, visualization, prediction and the exported graphs all run `predict_image`, or its three stages:
 

@@ -1,4 +1,4 @@
-"""How fast a Predictor is: loading, decoding and predicting apart, per size and batch.
+"""Measures the speed of a Predictor: loading, decoding and predicting separately, per size and batch.
 
 The command `benchmark` uses this; everything that predicts is a Predictor, so that all kinds of models compare.
 """

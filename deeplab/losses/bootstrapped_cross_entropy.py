@@ -1,4 +1,4 @@
-"""Bootstrapped cross-entropy: only pixels whose class is not yet likely (Wu et al. 2016, arXiv:1605.06885)."""
+"""Bootstrapped cross-entropy: only pixels whose class has a low probability (Wu et al. 2016, arXiv:1605.06885)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request must respect before anything is computed: the key, its size, the time that it takes to arrive.
+"""Limits that every request must meet before anything is computed: the key, its size, the time that it takes to arrive.
 
 An ASGI middleware, used by the server. It answers by itself and reads no content.
 """

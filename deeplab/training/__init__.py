@@ -1,0 +1,1 @@
+"""Training: loop, step, optimizers, schedules, callbacks, devices. Importing it imports no TensorFlow."""

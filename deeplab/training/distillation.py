@@ -1,4 +1,4 @@
-"""A loss that teaches a model the predictions of another, usually larger one: its probabilities or its attention.
+"""A loss by which a model learns the predictions of another, usually larger one: its probabilities or its attention.
 
 A teacher whose layers are known (a checkpoint, a model of this package) runs inside the training step, on the augmented
 images. An exported file runs in the input pipeline, and its probabilities are part of the batches; with a cache

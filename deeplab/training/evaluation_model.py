@@ -1,4 +1,4 @@
-"""The model that a running training is judged by: the live one, or a float32 copy that holds the averages.
+"""The model that a running training evaluates: the live one, or a float32 copy with the averaged weights.
 
 Without averages and in float32 it is the model in training itself, whose batch-norm statistics are computed again for
 the evaluation where the training was too short for them to settle; the training then goes on with its own. Otherwise it

@@ -1,4 +1,4 @@
-"""Which variables are frozen, until which step, and what that leaves to train.
+"""Which variables are frozen, until which step, and which ones are trained.
 
 A frozen variable keeps its value, gets no gradient, and its batch norm keeps its statistics. Used by the loop, which
 makes one step function for the frozen part of the training and one for the rest.

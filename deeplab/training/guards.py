@@ -1,4 +1,4 @@
-"""What stops a training: records that cannot be read, a loss that is not finite, too little memory, a signal.
+"""Conditions that stop a training: records that cannot be read, a loss that is not finite, too little memory, a signal.
 
 Losses are checked on the device's own time: a GPU works ahead, and waiting for it after each step would leave it idle.
 So the scalars of steps stay on the device until they are needed: for a progress line (every `log_steps` steps), or

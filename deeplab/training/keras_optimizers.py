@@ -1,4 +1,4 @@
-"""Optimizers of `keras.optimizers`, moved by hand: one learning rate per step, slots under stable names.
+"""Optimizers of `keras.optimizers` in the training step of this project: one rate per step, stable slot names.
 
 Used by `optimizers` for names that it does not know itself. It never decides which gradients or which rate are applied.
 """

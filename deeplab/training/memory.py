@@ -1,4 +1,4 @@
-"""What a training step needs of memory, by an estimate, and which setting lowers it by how much.
+"""Estimates the memory that a training step needs, and how much each setting would save.
 
 Counted are the outputs of all layers, which the backward pass needs, for one part of a batch; the weights with their
 gradients, slots and averages; and the logits at label size. What TensorFlow needs beside them (workspaces, copies) is

@@ -70,7 +70,7 @@ class Optimizer(abc.ABC):
         """What a checkpoint holds of the optimizer: TensorFlow-1 name -> variable."""
 
     def _with_gradients(self, gradients: Mapping[str, tf.Tensor]) -> list[tuple[str, Any, tf.Tensor]]:
-        """(name, resource handle of the weights, gradient) of every variable to be moved."""
+        """(name, resource handle of the weights, gradient) of every variable with a gradient."""
         return [
             (name, _handle(self._variables[name]), gradient)
             for name, gradient in gradients.items()
@@ -121,7 +121,7 @@ class Momentum(Optimizer):
     Nesterov's subtracts `learning_rate * (g + momentum * accum)` instead, as TensorFlow 1's `use_nesterov`.
 
     Args:
-      variables: what it moves.
+      variables: the variables that it updates.
       momentum: fraction of the accumulated gradient that is kept each step, 0 to 1.
       nesterov: look one step ahead.
     """
@@ -159,7 +159,7 @@ class RMSProp(Optimizer):
         mom = momentum * mom + learning_rate * g / sqrt(ms + epsilon);  w -= mom
 
     Args:
-      variables: what it moves.
+      variables: the variables that it updates.
       decay: fraction of the average of squared gradients that is kept each step, 0 to 1.
       momentum: fraction of the last update that is added to the next, 0 to 1.
       epsilon: keeps the division finite; in units of the squared gradient.
@@ -202,7 +202,7 @@ class Adam(Optimizer):
         m += (1 - beta1) * (g - m);  v += (1 - beta2) * (g ** 2 - v);  w -= rate_t * m / (sqrt(v) + epsilon)
 
     Args:
-      variables: what it moves.
+      variables: the variables that it updates.
       epsilon: keeps the division finite; in units of the gradient.
       beta1: fraction of the first moment that is kept each step.
       beta2: fraction of the second moment that is kept each step.
@@ -264,14 +264,14 @@ def _adamw(config: OptimizerConfig, variables: Variables) -> AdamW:
 
 
 class Lion(Optimizer):
-    """Lion (Chen et al., arXiv:2302.06675): every weight moves by the learning rate, only its sign is learned.
+    """Lion (Chen et al., arXiv:2302.06675): every weight changes by the learning rate times a sign.
 
         w -= learning_rate * sign(beta1 * m + (1 - beta1) * g);  m = beta2 * m + (1 - beta2) * g
 
     A good learning rate is 3 to 10 times below Adam's, and the weight decay, decoupled as AdamW's, as much above.
 
     Args:
-      variables: what it moves.
+      variables: the variables that it updates.
       beta1: fraction of the momentum in the update.
       beta2: fraction of the momentum that is kept each step.
     """
@@ -307,7 +307,7 @@ class KerasOptimizer(Optimizer):
     """An optimizer of `keras.optimizers` with Keras' defaults, its slots named `VARIABLE/keras_NAME_SLOT`.
 
     Args:
-      variables: what it moves.
+      variables: the variables that it updates.
       kind: the class of Keras.
     """
 

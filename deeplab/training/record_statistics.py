@@ -1,4 +1,4 @@
-"""What a training must know of the labels of its records, counted in one pass over them at its start.
+"""Statistics of the labels of a training's records, counted in one pass at its start.
 
 Class weights, repeated images and pasted classes ask here; the answer is kept, so that the records are read once,
 however many of them ask. Reads records; writes nothing.

@@ -2,7 +2,7 @@
 
 All arithmetic is float32, as in the reference, so that a schedule read in Python and one computed inside a
 `tf.function` agree with each other and with TensorFlow 1's. A schedule gives the rate from the steps since the warm-up
-ended; `learning_rate` lays the warm-up over it. `resolved` turns durations into steps before the training begins.
+ended; `learning_rate` adds the warm-up. `resolved` turns durations into steps before the training begins.
 
 A new schedule is one function and one registration: `@registry.register("name")` on a function of (config, elapsed,
 steps), the steps after the warm-up being `steps` in all.

@@ -1,4 +1,4 @@
-"""What comes before the first step: the config is checked, the starting point found, and `config.yml` written.
+"""Prepares a training: checks the config, finds the checkpoint to start from, and writes `config.yml`.
 
 Nothing is written before everything has been checked, so that a failed start leaves the folder as it was.
 """

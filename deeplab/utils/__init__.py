@@ -1,1 +1,1 @@
-"""Errors, console, files, downloads: what every other package stands on."""
+"""Errors, console, files, downloads: the base of every other package."""

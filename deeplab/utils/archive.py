@@ -1,4 +1,4 @@
-"""Unpack .zip and .tar archives from elsewhere so that they can do no harm.
+"""Unpacks .zip and .tar archives safely: no file is written outside the folder, and sizes are limited.
 
 Owns safe names, limits on size and number of files, and the check that an archive is whole. Called by the model zoo
 and the dataset catalog. It never downloads, and never decrypts: encrypted archives are refused with the command that

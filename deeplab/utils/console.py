@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: notes, tables, and progress with the time left.
+"""Output on the terminal: notes, tables, and progress with the time left.
 
 Results go to standard output; notes, warnings and progress go to standard error, so that output can be piped. On a
 terminal Rich draws colors and progress bars (`NO_COLOR` switches colors off); elsewhere everything is plain lines.

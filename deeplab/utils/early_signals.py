@@ -1,4 +1,4 @@
-"""Signals before anything else is loaded: they end the process without a traceback.
+"""Handles signals that arrive before the other modules are loaded: the process ends without a traceback.
 
 Imported first by `deeplab/__main__.py` and `config/command_line.py`, so it imports nothing that takes time; what
 happens to signals once a command runs is in `processes.py`. It never touches the handlers of a program that imports the

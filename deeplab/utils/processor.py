@@ -1,4 +1,4 @@
-"""Which processor this is, as far as it decides speed and rounding: its architecture and vector instructions.
+"""Describes the processor as far as it affects speed and rounding: its architecture and vector instructions.
 
 Owns one question: sums of products of 8-bit integers may saturate on processors without VNNI, so an int8 file that was
 checked on one processor may predict something else on another. Reports of exports and benchmarks say where they ran.

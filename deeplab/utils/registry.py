@@ -1,4 +1,4 @@
-"""A registry: names for things of one kind, to which anybody can add.
+"""A registry: named objects of one kind, to which other modules and users can add.
 
 Owns lookup, lazy import and the message for an unknown name. Every extension point of the project is one (losses,
 optimizers, schedules, augmentations, callbacks, readers, checks, export formats, runtimes); `docs/layout.md` lists

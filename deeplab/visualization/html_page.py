@@ -1,4 +1,4 @@
-"""HTML reports: one file that needs nothing beside it, no script, no font, no image from elsewhere.
+"""HTML reports, each one file without scripts, fonts or images from elsewhere.
 
 `page.html.j2` is the skeleton and the style of all reports, `blocks.html.j2` holds what they share: tiles, tables,
 galleries, charts. A report is a template that extends the skeleton; the check of datasets and the evaluation have one.

@@ -1,4 +1,4 @@
-"""Recognizes whose weights a file holds, and returns them with our names and axes and the settings of their model.
+"""Recognizes the project that a weight file is from, and converts names, axes and model settings to this project's.
 
 `sources.yml` describes each source. An `ImportedCheckpoint` is a checkpoint like any other:
 `deeplab.checkpoint.open` returns it for a path, and restoring, describing, predicting and training use it.

@@ -1,4 +1,4 @@
-"""Several operations on one crop at once: colors, one sampling of image and label, and what is covered.
+"""Applies several operations to a crop together: colors, one resampling of image and label, and covered areas.
 
 Colors change in the stored pixels that the crop needs, before they are sampled, so that padding keeps its color; linear
 changes of colors are multiplied into one. Motions are multiplied into one as well, so that an image is interpolated

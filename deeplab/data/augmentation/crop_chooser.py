@@ -1,4 +1,4 @@
-"""Where crops are cut, other than anywhere: around a pixel of some class, or where no class fills them."""
+"""Chooses where crops are cut: around a pixel of a class, or where no class fills most of the crop."""
 
 from __future__ import annotations
 

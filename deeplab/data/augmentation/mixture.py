@@ -1,4 +1,4 @@
-"""What operations that mix the images of a batch have in common. They act on finished crops, after all others.
+"""Base class of operations that mix the images of a batch. They act on finished crops, after all other operations.
 
 The partner of an image is another one of its batch, so that batches depend on nothing but the seed and the position,
 like all else.

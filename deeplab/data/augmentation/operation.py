@@ -1,4 +1,4 @@
-"""What the built-in operations have in common: one constructor, and random numbers by seed, position and name.
+"""Base classes of the built-in operations: one constructor, and random numbers by seed, position and name.
 
 An operation computes with NumPy and OpenCV on one decoded image; `composition` calls several of them at once. Called
 by itself, with tensors, it keeps the contract of `deeplab.data.augmentation`. It never reads a record.

@@ -1,4 +1,4 @@
-"""Turns images by 90, 180 or 270 degrees: for images without an up."""
+"""Turns images by 90, 180 or 270 degrees: for images without a fixed orientation."""
 
 from __future__ import annotations
 

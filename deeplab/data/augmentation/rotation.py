@@ -1,4 +1,4 @@
-"""Rotates images a little."""
+"""Rotates images by a random angle up to a maximum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shears images: with `translation`, the parts of an affine map that `rotation` and the scale leave out."""
+"""Shears images. With `rotation`, `translation` and the random scale, this makes a general affine map."""
 
 from __future__ import annotations
 

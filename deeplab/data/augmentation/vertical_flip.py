@@ -1,4 +1,4 @@
-"""Turns images upside down: for images without an up, of microscopes or from the air."""
+"""Turns images upside down: for images without a fixed orientation, such as microscopic and aerial ones."""
 
 from __future__ import annotations
 

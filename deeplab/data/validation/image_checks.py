@@ -1,4 +1,4 @@
-"""The image of a pair: whether it can be read, what it becomes in a record, what is odd about it."""
+"""The image of a pair: whether it can be read, how a record stores it, and properties that suggest an error."""
 
 from __future__ import annotations
 

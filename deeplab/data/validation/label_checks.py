@@ -1,4 +1,4 @@
-"""The label of a pair: whether it can be read, which values it holds, what is odd about it."""
+"""The label of a pair: whether it can be read, which values it holds, and properties that suggest an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the labels say together: gray levels, a class too many, classes that are absent or rare."""
+"""Checks of all labels together: gray levels instead of classes, a class too many, classes that are absent or rare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets listed without stopping at the first missing file: what is wrong becomes findings, the rest is checked."""
+"""Lists datasets without stopping at the first missing file: errors become findings, and the rest is checked."""
 
 from __future__ import annotations
 

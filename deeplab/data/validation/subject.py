@@ -1,4 +1,4 @@
-"""What is checked: the pairs of a dataset, in files or in records, and what is known of their classes beforehand.
+"""The subject of a check: the pairs of a dataset, in files or in records, and what is known about their classes.
 
 A pair is small until it is loaded. `load` is called in worker threads, so only a few pairs are in memory at a time.
 """

@@ -1,4 +1,4 @@
-"""What happens around training steps: one file per callback.
+"""Callbacks, which act before, between and after training steps: one file each.
 
 A callback is a class with a constructor without arguments and the four methods of `Callback`, registered under a name.
 All registered callbacks take part in every training, in the order of their registration; one that has nothing to do

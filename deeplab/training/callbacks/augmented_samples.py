@@ -1,4 +1,4 @@
-"""Shows what the model sees: the first images of a training, with their labels, as the steps got them."""
+"""Draws the first images of a training with their labels, as the training step gets them."""
 
 from __future__ import annotations
 
