@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -29,18 +30,78 @@ def test_the_slurm_file_is_a_batch_script():
     assert set(re.findall(r" --([a-z]+_[a-z_]+)=", text)) <= set(fields_of(train.GROUPS))
 
 
-@pytest.mark.parametrize("gpus", ["4", "a100:4"])
-def test_the_slurm_file_passes_its_words_on_and_requeues_lost_workers_alone(tmp_path, gpus):
-    for name, body in (("srun", 'printf "%s\\n" "$@" > words; exit "$CODE"'), ("scontrol", 'echo "$@" > requeued')):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    for code, requeued in ((0, False), (1, False), (75, True)):
-        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_GPUS_PER_NODE": gpus, "SLURM_JOB_ID": "9"}
+SRUN = """
+import os, pathlib, subprocess, sys
+pathlib.Path("words").write_text("\\n".join(sys.argv[1:]))
+command = sys.argv[sys.argv.index("bash"):]
+codes = os.environ["CODES"].split(",")
+tasks = {"SLURM_STEP_NUM_TASKS": str(len(codes)), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_ID": "0"}
+tasks |= {"SLURM_STEP_TASKS_PER_NODE": str(len(codes)), "SLURM_NODEID": "0"}
+started = [
+    subprocess.Popen(command, env={**os.environ, **tasks, "SLURM_PROCID": str(task), "CODE": code})
+    for task, code in enumerate(codes)
+]
+found = [process.wait() for process in started]
+sys.exit(max(code if code >= 0 else 128 - code for code in found))
+"""
+DEEPLAB = """#!/bin/sh
+printf "%s\\n" "$SLURM_PROCID $*" >> ran
+if [ "$CODE" -lt 128 ] || [ "$CODE" = 130 ]; then exit "$CODE"; fi
+kill -$((CODE - 128)) $$
+"""
+
+
+@pytest.fixture()
+def slurm(tmp_path):
+    """Runs the batch file with programs in place of Slurm's and of `deeplab`; the exit codes of the tasks are given."""
+
+    def run(codes, **variables):
+        for name, body in (
+            ("srun", f'#!/bin/sh\nexec {sys.executable} {tmp_path / "srun.py"} "$@"\n'),
+            ("scontrol", '#!/bin/sh\necho "$@" > requeued\n'),
+            ("deeplab", DEEPLAB),
+            ("srun.py", SRUN),
+        ):
+            (tmp_path / name).write_text(body)
+            (tmp_path / name).chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "9", "CODES": codes, **variables}
         command = ["bash", str(FOLDER / "train.sbatch"), "--train_logdir=a b"]
-        done = subprocess.run(command, env={**environment, "CODE": str(code)}, cwd=tmp_path)
-        assert done.returncode == code and (tmp_path / "requeued").exists() == requeued
-        words = (tmp_path / "words").read_text().splitlines()
-        assert words[-1] == "--train_logdir=a b" and "--num_clones=4" in words
+        code = subprocess.run(command, env=environment, cwd=tmp_path).returncode
+        return code, (tmp_path / "requeued").exists()
+
+    return run
+
+
+@pytest.mark.parametrize("gpus", ["4", "a100:4"])
+def test_the_slurm_file_passes_its_words_on(tmp_path, slurm, gpus):
+    assert slurm("0,0", SLURM_GPUS_PER_NODE=gpus) == (0, False)
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[-1] == "--train_logdir=a b" and "--num_clones=4" in words
+    ran = sorted((tmp_path / "ran").read_text().splitlines())
+    assert [line[:8] for line in ran] == ["0 train ", "1 train "] and all(line.endswith("=a b") for line in ran)
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "requeued"),
+    [
+        ("75,75", 75, True),
+        ("75,137", 75, True),
+        ("139,75", 75, True),
+        ("75,1", 1, False),
+        ("2,75,75", 2, False),
+        ("70,75", 70, False),
+        ("3,75", 3, False),
+        ("130,130", 130, False),
+        ("130,75", 130, False),
+        ("143,130", 130, False),
+    ],
+)
+def test_slurm_starts_again_after_lost_workers_alone(slurm, codes, code, requeued):
+    assert slurm(codes) == (code, requeued)
+
+
+def test_slurm_does_not_start_again_for_ever(slurm):
+    assert slurm("75,75", SLURM_RESTART_COUNT="100") == (75, False)
 
 
 def test_the_kubernetes_manifest():
@@ -58,6 +119,13 @@ def test_the_kubernetes_manifest():
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 4 and "--num_clones=4" in container["args"][0]
     assert next(each["value"] for each in container["env"] if each["name"] == "WORKERS") == str(spec["completions"])
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_kubernetes_has_a_schema_for_the_manifest(version):
+    validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    for part in yaml.safe_load_all((FOLDER / "train.yaml").read_text(encoding="utf-8")):
+        validator.validate(part, version, strict=True)
 
 
 def test_the_pods_know_each_other(tmp_path):

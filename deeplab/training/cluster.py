@@ -9,8 +9,10 @@ Used by `distribution`. It never decides what is computed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import socket
 import subprocess  # nosec B404  # a shell that watches this process
 import sys
@@ -31,10 +33,13 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import (
 )
 from tensorflow.python.eager import context
 
+from deeplab import __version__
+from deeplab.training import meeting
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
+_TO_CONNECT = 45  # seconds for processes that have met, and now start TensorFlow's servers
 _FIRST_PORT, _PORTS = 12_000, 16_000  # for Slurm's jobs; above those of services, below those that systems deal out
 _GONE = (
     tf.errors.UnavailableError,
@@ -42,6 +47,7 @@ _GONE = (
     tf.errors.DeadlineExceededError,
     tf.errors.CancelledError,
 )
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}")
 _RESTART = "see its own last lines; the same command, started in all workers, resumes from the last checkpoint"
 
 
@@ -77,44 +83,63 @@ def of_tf_config(text: str) -> Cluster | None:
     Raises:
       UserError: it is no such description (`bad-cluster`).
     """
-    example = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+    def error(rule: str, value: Any = None) -> UserError:
+        example = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+        return UserError("bad-cluster", rule, example, where="TF_CONFIG", value=value)
+
     try:
         content = json.loads(text)
-        jobs = {name: [str(address) for address in listed] for name, listed in content.get("cluster", {}).items()}
-        task = content.get("task", {})
-        kind, number = str(task.get("type", "worker")), int(task.get("index", 0))
-    except (ValueError, TypeError, AttributeError):
-        raise UserError("bad-cluster", "does not describe a cluster", example, where="TF_CONFIG") from None
-    other = sorted({*jobs, kind} - {"chief", "worker"})
+    except (ValueError, RecursionError):
+        raise error("is not JSON") from None
+    jobs = content.get("cluster", {}) if isinstance(content, dict) else None
+    if not isinstance(jobs, dict) or not all(isinstance(listed, list) for listed in jobs.values()):
+        raise error("does not describe a cluster: lists of addresses by job")
+    jobs = {name: listed for name, listed in jobs.items() if listed}
+    task = content.get("task") or {}
+    if not isinstance(task, dict):
+        raise error("its task is not a type and an index", task)
+    kind = task.get("type", "worker")
+    other = sorted({*jobs, str(kind)} - {"chief", "worker"})
     if other:
-        rule = f"has a {other[0]}; every process here is a chief or a worker, which trains and evaluates"
-        raise UserError("bad-cluster", rule, example, where="TF_CONFIG", value=other[0])
+        raise error(
+            f"has a {other[0]}; every process here is a chief or a worker, which trains and evaluates", other[0]
+        )
     addresses = (*jobs.get("chief", ()), *jobs.get("worker", ()))
+    wrong = [address for address in addresses if not isinstance(address, str) or not _ADDRESS.fullmatch(address)]
+    if wrong:
+        raise error(f"{wrong[0]!r} is not HOST:PORT", wrong[0])
     if len(addresses) < 2:
         return None
-    index = number + (len(jobs.get("chief", ())) if kind == "worker" else 0)
-    if not 0 <= number < len(jobs.get(kind, ())):
-        rule = f"the task is {kind} {number}, but there are {len(jobs.get(kind, ()))}"
-        raise UserError("bad-cluster", rule, example, where="TF_CONFIG", value=number)
+    if len(jobs.get("chief", ())) > 1:
+        raise error("there are several chiefs", len(jobs["chief"]))
+    if "index" not in task:
+        raise error("does not say which of the processes this one is; its task must have a type and an index")
+    number = task["index"] if not isinstance(task["index"], str) else _number(task["index"])
+    if type(number) is not int or not 0 <= number < len(jobs.get(kind, ())):
+        raise error(f"the task is {kind} {task['index']!r}, but there are {len(jobs.get(kind, ()))}", task["index"])
     if len(set(addresses)) < len(addresses):
-        rule = "two processes have the same address"
-        raise UserError("bad-cluster", rule, "give each its own port", where="TF_CONFIG", value=addresses)
-    return Cluster(addresses, index)
+        raise error("two processes have the same address; give each its own port", addresses)
+    return Cluster(addresses, number + (len(jobs.get("chief", ())) if kind == "worker" else 0))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def of_slurm(environment: Mapping[str, str]) -> Cluster:
     """The cluster of a Slurm step: a process for each of its tasks, at ports that follow from the number of the job.
 
-    TensorFlow's `SlurmClusterResolver` reads the lists of nodes and tasks. Its own addresses are not used: it sorts
-    hosts by name, where Slurm numbers tasks in the order of its list, divides GPUs on nodes that have none, and
-    gives all jobs of a node the same port.
+    TensorFlow's `SlurmClusterResolver` reads the list of tasks. Its own addresses are not used: it sorts hosts by name,
+    where Slurm numbers tasks in the order of its list, knows no names with something after the numbers, divides GPUs
+    on nodes that have none, and gives all jobs of a node the same port.
 
     Raises:
       UserError: the variables are incomplete or contradict each other (`bad-cluster`).
     """
     hint = "start the training by srun; `--distribution=block` of srun numbers the tasks node by node"
     try:
-        hosts = slurm_cluster_resolver.expand_hostlist(environment["SLURM_STEP_NODELIST"])
+        hosts = _hosts(environment["SLURM_STEP_NODELIST"])
         tasks = slurm_cluster_resolver.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
         index, job = int(environment["SLURM_PROCID"]), int(environment.get("SLURM_JOB_ID") or 0)
         step, number = int(environment.get("SLURM_STEP_ID") or 0), int(environment["SLURM_STEP_NUM_TASKS"])
@@ -133,6 +158,30 @@ def of_slurm(environment: Mapping[str, str]) -> Cluster:
     return Cluster(tuple(f"{hosts[node]}:{first + local}" for node, local in places), index)
 
 
+def _hosts(text: str) -> list[str]:
+    """The hosts of a list of Slurm's, such as `gpu[01-03,07],rack[1-2]n[1-2].site`, in its order.
+
+    Raises:
+      ValueError: it is no such list.
+    """
+    if not re.fullmatch(r"([^\[\],\s]|\[[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*\]|,(?=.))+", text):
+        raise ValueError(f"{text!r} is no list of hosts")
+    found = []
+    for name in re.split(r",(?![^\[]*\])", text):
+        parts = [_numbers(part[1:-1]) if part.startswith("[") else [part] for part in re.split(r"(\[.*?\])", name)]
+        found += ["".join(combined) for combined in itertools.product(*parts)]
+    return found
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers in `01-03,07`, with their zeros in front."""
+    found = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += [f"{number:0{len(first)}d}" for number in range(int(first), int(last or first) + 1)]
+    return found
+
+
 # ---- meeting -------------------------------------------------------------------------------------------
 
 
@@ -145,13 +194,16 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
       wait: seconds after which missing processes end this one.
 
     Raises:
-      UserError: they did not come (`worker-missing`), or this process's port is in use (`port-in-use`).
+      UserError: they did not come (`worker-missing`), have other versions or numbers of devices (`workers-differ`), or
+        this process's port is in use (`port-in-use`).
     """
-    _require_free_port(cluster)
+    console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
+    facts = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
+    meeting.meet(cluster.addresses, cluster.index, {**facts, "the version of TensorFlow": tf.__version__}, wait)
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
-        cluster_register_timeout_in_ms=1000 * wait,
+        cluster_register_timeout_in_ms=1000 * _TO_CONNECT,
         heartbeat_timeout_in_ms=1000 * HEARTBEAT,
         shutdown_barrier_timeout_in_ms=2000,
         coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(cluster.addresses))],
@@ -163,42 +215,27 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
     def local_devices(extended: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
         return tuple(f"{worker}/device:{device}" for device in devices), devices[0].partition(":")[0]
 
-    console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
     if cluster.index == 0:
-        _await_others(cluster, wait)
+        _await_others(cluster)
     with (
-        _deadline(cluster, wait),
+        _deadline(cluster),
         mock.patch.object(CollectiveAllReduceExtended, "_initialize_local_devices", local_devices),
     ):
         try:
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except tf.errors.OpError:
-            raise _missing(cluster, wait, _silent(cluster)) from None
+            raise _unconnected(cluster) from None
 
 
-def _require_free_port(cluster: Cluster) -> None:
-    address = cluster.addresses[cluster.index]
-    port = address.rpartition(":")[2]
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("", int(port)))
-        except (OSError, ValueError, OverflowError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
-            rule = f"worker {cluster.index} cannot listen at port {port}: {reason}"
-            hint = "end the process that uses it, such as an earlier training, or choose another port"
-            raise UserError("port-in-use", rule, hint, where=address) from None
-
-
-def _await_others(cluster: Cluster, wait: int) -> None:
+def _await_others(cluster: Cluster) -> None:
     """Waits in the chief until the others listen, as they do before they register with it.
 
     TensorFlow's own wait holds Python's lock, so that neither signals nor a limit of time would be heeded.
     """
-    end = time.monotonic() + wait
-    while silent := _silent(cluster):
+    end = time.monotonic() + _TO_CONNECT
+    while _silent(cluster):
         if time.monotonic() > end:
-            raise _missing(cluster, wait, silent)
+            raise _unconnected(cluster)
         time.sleep(0.2)
 
 
@@ -210,15 +247,15 @@ printf '%s\\n' "$3" >&2; kill -KILL "$1"
 
 
 @contextlib.contextmanager
-def _deadline(cluster: Cluster, wait: int) -> Iterator[None]:
-    """Kills the process if the block takes longer, after a message.
+def _deadline(cluster: Cluster) -> Iterator[None]:
+    """Kills the process if the block takes longer than TensorFlow's own limit, after a message.
 
-    The chief waits in native code that holds Python's lock, so that neither threads nor signals are heeded; a small
-    shell process watches it. The others have a limit of TensorFlow's own, which comes first.
+    TensorFlow waits in native code that holds Python's lock, so that neither threads nor signals are heeded; a small
+    shell process watches it.
     """
-    error = _missing(cluster, wait, None)
+    error = meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, {})
     text = f"error: {error.text(console.spelled, with_code=True)}"
-    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(wait + (30 if cluster.index else 5)), text]
+    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(_TO_CONNECT + 10), text]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_errors()) as watch:  # nosec B603 B607
         try:
             yield
@@ -234,24 +271,18 @@ def _errors() -> int | None:
         return None
 
 
-def _missing(cluster: Cluster, wait: int, silent: list[str] | None) -> UserError:
-    others = [address for address in cluster.addresses if address != cluster.addresses[cluster.index]]
-    who = (
-        f"worker {', '.join(silent)} does not answer"
-        if silent
-        else f"not all other workers started ({', '.join(others)})"
-    )
-    rule = f"{who} within {wait} seconds"
-    hint = "start all workers at the same time, check names and firewalls, or raise `worker_wait_secs`"
-    return UserError("worker-missing", rule, hint, where=f"worker {cluster.index}", value=tuple(silent or ()))
+def _unconnected(cluster: Cluster) -> UserError:
+    """The error of processes that have met, and of which some do not answer any more."""
+    absent = dict.fromkeys(_silent(cluster), "does not answer any more")
+    return meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, absent)
 
 
-def _silent(cluster: Cluster) -> list[str]:
-    """Numbers and addresses of the other processes that do not answer."""
-    others = [(index, address) for index, address in enumerate(cluster.addresses) if index != cluster.index]
+def _silent(cluster: Cluster) -> list[int]:
+    """Numbers of the other processes that do not answer."""
+    others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda other: _listens(other[1]), others))
-    return [f"{index} ({address})" for (index, address), answer in zip(others, answers, strict=True) if not answer]
+        answers = list(pool.map(lambda index: _listens(cluster.addresses[index]), others))
+    return [index for index, answer in zip(others, answers, strict=True) if not answer]
 
 
 def _listens(address: str) -> bool:
@@ -274,6 +305,6 @@ def explained(cluster: Cluster | None) -> Iterator[None]:
     except tf.errors.OpError as error:
         if not (isinstance(error, _GONE) or "ollective ops is aborted" in str(error.message)):
             raise
-        gone = _silent(cluster)
+        gone = [f"{index} ({cluster.addresses[index]})" for index in _silent(cluster)]
         rule = f"worker {', '.join(gone) or 'of another machine'} has ended or does not answer"
         raise UserError("worker-lost", rule, _RESTART, where=f"worker {cluster.index}", value=tuple(gone)) from error

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.training_config import TrainConfig
-from deeplab.training import cluster
+from deeplab.training import cluster, meeting
 from deeplab.training.cluster import Cluster
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -130,13 +130,9 @@ class Devices:
         Raises:
           UserError: they do (`workers-differ`), in all processes.
         """
-        of_all = [json.loads(text) for text in self.gathered(json.dumps(dict(facts), sort_keys=True).encode())]
-        for number, theirs in enumerate(of_all):
-            for name in sorted({*of_all[0], *theirs}):
-                if theirs.get(name) != of_all[0].get(name):
-                    rule = f"{name} is {theirs.get(name)} in worker {number}, but {of_all[0].get(name)} in worker 0"
-                    hint = "start all workers with the same command, with the same version and the same records"
-                    raise UserError("workers-differ", rule, hint, where=f"worker {number}", value=name)
+        meeting.require_equal(
+            [json.loads(text) for text in self.gathered(json.dumps(dict(facts), sort_keys=True).encode())]
+        )
 
     def batches(self, make: Callable[..., tf.data.Dataset]) -> Any:
         """An iterable of batches over the devices.

@@ -85,7 +85,7 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     first_step = _restore(trainer, variables, configs, prepared, devices)
     is_done = first_step >= trainer.total_steps
     owes = live_evaluation.was_interrupted(config, first_step) or weight_averaging.is_missing(config, first_step)
-    if is_done and (devices.workers > 1 or not owes):
+    if is_done and not devices.any(owes and devices.is_chief):
         rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
         console.note(f"{rule} reached; raise it to train longer")
         return prepared.resumed.prefix if prepared.resumed else ""

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab import __version__, checkpoint
+from deeplab import checkpoint
 from deeplab.checkpoint import names, zoo
 from deeplab.checkpoint.bundle import ArrayCheckpoint, Checkpoint
 from deeplab.checkpoint.manager import latest
@@ -444,7 +444,7 @@ def warn_of_frozen_defaults(report: RestoreReport) -> None:
 
 
 def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices: Devices) -> None:
-    """Refuses workers with other settings or records than the chief's; paths may differ.
+    """Refuses workers with other settings, another dataset or other records than the chief's; paths may differ.
 
     Raises:
       UserError: they differ (`workers-differ`).
@@ -457,9 +457,12 @@ def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices:
         for field in dataclasses.fields(group)
         if field.name not in own
     }
-    facts["the version of deeplab"] = __version__
-    for path in prepared.shards:
-        facts[f"the size of {pathlib.Path(path).name}"] = str(pathlib.Path(path).stat().st_size)
+    train, folder = configs.train, configs.dataset.dataset_dir
+    facts |= {f"{name} of the dataset": run_file.show(value) for name, value in facts_of(prepared.dataset, "").items()}
+    facts["the loss weights of the classes"] = run_file.show(prepared.label_weights)
+    evaluated = records.list_shards(folder, train.eval_split) if train.eval_every else []
+    for path in dict.fromkeys([*prepared.shards, *evaluated]):
+        facts[f"the content of {pathlib.Path(path).name}"] = records.fingerprint(path)
     devices.require_equal(facts)
 
 

@@ -149,34 +149,52 @@ def frozen(records, base, given) -> dict:
 
 
 def kills(records, base, given) -> dict:
-    """Kills one of two workers at random moments, starts both again, and compares with a training without kills."""
+    """Kills one of two workers at random moments, starts both again, and compares with a training without kills.
+
+    Moments are anywhere between the start of the processes and their end; `seconds` is how long the other worker lived
+    on. Each kill is a line of FOLDER.kills.
+    """
     number = given.pop("kills")
     given = {**given, "training_number_of_steps": 12, "save_interval_steps": 1, "eval_every": 4}
+    given |= {"worker_wait_secs": 45, "average_checkpoints": 3}
     started = time.monotonic()
     run(records, base / "whole", given, workers=2)
     length, draw = time.monotonic() - started, random.Random(7)
-    found: dict = {"kills": 0, "codes": [], "seconds": [], "said": ""}
+    found: dict = {"kills": 0, "codes": [], "seconds": [], "said": "", "through": 0}
     while found["kills"] < number:
+        step = last_step(base / "killed")
         processes = together(records, base / "killed", given, workers=2)
-        victim = draw.randrange(2)
-        time.sleep(draw.uniform(0.3, 1.0) * length)
+        victim, moment = draw.randrange(2), draw.uniform(0.0, 1.0) * length
+        time.sleep(moment)
         is_through = os.waitpid(processes[victim], os.WNOHANG)[0] != 0
         if not is_through:
             os.kill(processes[victim], signal.SIGKILL)
-            started = time.monotonic()
             os.waitpid(processes[victim], 0)
+        started = time.monotonic()
         code = codes([processes[1 - victim]])[0]
-        if is_through or code == 0:  # both were through with their work: from the beginning
+        if is_through or code == 0:  # both were through with their work: once more, then from the beginning
+            found["through"] += 1
+            run(records, base / "killed", given, workers=2)
             assert same(base / "whole", base / "killed") == []
             shutil.rmtree(base / "killed")
-            length *= 0.7  # the machine had other work when it was measured
+            length *= 0.8  # the machine had other work when it was measured
+        if is_through:
             continue
         found["codes"].append(code)
-        found["seconds"].append(time.monotonic() - started)
-        found["said"] = pathlib.Path(f"{base / 'killed'}.{1 - victim}").read_text()[-400:]
+        found["seconds"].append(round(time.monotonic() - started, 1))
         found["kills"] += 1
+        log = pathlib.Path(f"{base / 'killed'}.{1 - victim}").read_text()
+        found["said"] = log[-400:] if code else found["said"]
+        with open(f"{base / 'killed'}.kills", "a", encoding="utf-8") as lines:
+            where = f"steps {step} to {last_step(base / 'killed')}"
+            print(found["kills"], f"worker {victim} at {moment:.1f} s", where, code, found["seconds"][-1], file=lines)
     run(records, base / "killed", given, workers=2)
     return {**found, "different": same(base / "whole", base / "killed")}
+
+
+def last_step(folder) -> int:
+    """The step of the newest checkpoint; -1 if there is none."""
+    return max((int(path.stem.rpartition("-")[2]) for path in folder.glob("model.ckpt-*.index")), default=-1)
 
 
 def same(one, other) -> list[str]:

@@ -334,3 +334,14 @@ class TestValues:
         }
         with pytest.raises(ValueError, match="image"):
             records.decode_values({**record, **change})
+
+
+def test_shards_of_the_same_size_are_told_apart(tmp_path):
+    found = []
+    for number, contents in enumerate(([b"one", b"two"], [b"one", b"twa"], [b"two", b"one"], [b"one", b"two"], [])):
+        path = tmp_path / f"shard-{number}"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for content in contents:
+                writer.write(content)
+        found.append(records.fingerprint(path))
+    assert found[0] == found[3] and len(set(found)) == 4

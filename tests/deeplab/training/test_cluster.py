@@ -29,7 +29,7 @@ SLURM = {
 }
 
 
-def config(kind="worker", index=0, **jobs):
+def config(kind="worker", index: object = 0, **jobs):
     return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
 
 
@@ -39,7 +39,10 @@ def config(kind="worker", index=0, **jobs):
         (config(worker=["a:1", "b:1"], index=1), Cluster(("a:1", "b:1"), 1)),
         (config(chief=["c:1"], worker=["a:1", "b:1"], index=1), Cluster(("c:1", "a:1", "b:1"), 2)),
         (config("chief", chief=["c:1"], worker=["a:1"]), Cluster(("c:1", "a:1"), 0)),
+        (config(worker=["a:1", "b:1"], index="1"), Cluster(("a:1", "b:1"), 1)),
+        (config(worker=["[::1]:1", "b.example.org:65535"], ps=[]), Cluster(("[::1]:1", "b.example.org:65535"), 0)),
         (config(worker=["a:1"]), None),
+        ('{"cluster": {"worker": ["a:1"]}}', None),
         ("{}", None),
     ],
 )
@@ -53,7 +56,24 @@ def test_tf_config(text, expected):
     [
         "worker",
         "[]",
+        "[" * 100_000,
         '{"cluster": 3}',
+        '{"cluster": {"worker": "a:1,b:1"}, "task": {"index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": "worker"}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": ["worker", 0]}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker"}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": ["worker"], "index": 0}}',
+        config(worker=["a:1", "b:1"], index=0.5),
+        config(worker=["a:1", "b:1"], index=True),
+        config(worker=["a:1", "b:1"], index="-1"),
+        config(worker=["a:1", "b:1"], index="one"),
+        config(worker=["a:1", "b"]),
+        config(worker=["a:1", "b:0"]),
+        config(worker=["a:1", 2]),
+        config(worker=["a:1", "http://b:1"]),
+        config(worker=["a:1", "b 1:1"]),
+        config("chief", chief=["a:1", "b:1"]),
         '{"cluster": {"worker": 3}}',
         config(worker=["a:1", "b:1"], index=2),
         config(worker=["a:1", "b:1"], index=-1),
@@ -64,7 +84,31 @@ def test_tf_config(text, expected):
 )
 def test_tf_config_that_describes_no_cluster(text):
     with raises("bad-cluster", where="TF_CONFIG"):
-        cluster.of_tf_config(text)
+        cluster.find({"TF_CONFIG": text})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "hosts"),
+    [
+        ("gpu[01-03,07]", "1(x4)", ["gpu01", "gpu02", "gpu03", "gpu07"]),
+        (
+            "gpu[01-03,07],fat-1",
+            "2(x2),1,3(x2)",
+            ["gpu01"] * 2 + ["gpu02"] * 2 + ["gpu03"] + ["gpu07"] * 3 + ["fat-1"] * 3,
+        ),
+        ("b2,a1", "1(x2)", ["b2", "a1"]),
+        ("rack[1-2]node[1-2].cluster.org", "1(x4)", None),
+        ("ip-10-0-0-[9,12]", "2(x2)", ["ip-10-0-0-9"] * 2 + ["ip-10-0-0-12"] * 2),
+    ],
+)
+def test_lists_of_nodes(nodes, tasks, hosts):
+    number = len(hosts) if hosts else 4
+    given = {"SLURM_STEP_NUM_TASKS": str(number), "SLURM_STEP_NODELIST": nodes, "SLURM_STEP_TASKS_PER_NODE": tasks}
+    found = [cluster.find({**given, "SLURM_PROCID": str(index), "SLURM_JOB_ID": "123456"}) for index in range(number)]
+    assert [one.index for one in found] == list(range(number)) and len({one.addresses for one in found}) == 1
+    assert len(set(found[0].addresses)) == number
+    expected = hosts or [f"rack{rack}node{node}.cluster.org" for rack in (1, 2) for node in (1, 2)]
+    assert [address.rpartition(":")[0] for address in found[0].addresses] == expected
 
 
 def test_slurm_numbers_tasks_in_the_order_of_its_list_of_nodes():
@@ -85,6 +129,8 @@ def test_one_task_is_alone(tasks):
     "change",
     [
         {"SLURM_STEP_NODELIST": "gpu[9"},
+        {"SLURM_STEP_NODELIST": "gpu[9-x]"},
+        {"SLURM_STEP_NODELIST": ""},
         {"SLURM_STEP_TASKS_PER_NODE": "2"},
         {"SLURM_PROCID": "3"},
         {"SLURM_PROCID": "one"},

@@ -9,8 +9,10 @@ import sys
 import time
 
 import pytest
+from support.errors import raises
 
 from deeplab.utils import worker_processes
+from deeplab.utils.processes import children
 from deeplab.utils.worker_processes import Worker, run_together
 
 ROOT = pathlib.Path(worker_processes.__file__).parents[2]
@@ -48,14 +50,69 @@ def test_words_for_ssh_survive_its_shell(tmp_path, capfd):
 
 
 def test_others_are_told_to_end_when_one_has_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_processes, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(worker_processes, "_SECONDS_TO_NOTICE", 0.2)
     waits = "import time; time.sleep(100)"
-    assert run_together([worker("a", "raise SystemExit(5)", tmp_path), worker("b", waits, tmp_path)]) == [5, 143]
+    codes = run_together([worker("a", "raise SystemExit(5)", tmp_path), worker("b", waits, tmp_path)])
+    assert codes == [5, worker_processes.LOST]
+
+
+@pytest.fixture()
+def ssh(tmp_path):
+    """Makes a program that is used in place of ssh."""
+
+    def make(script):
+        path = tmp_path / "ssh"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return (str(path), "host")
+
+    return make
+
+
+REFUSES = "echo 'ssh: Could not resolve hostname hsot: Name or service not known' >&2; exit 255"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [(REFUSES, 255), ("sleep 100", None), ("echo 'host: Permission denied (publickey,password).' >&2; exit 255", 255)],
+)
+def test_a_host_that_cannot_be_reached_ends_all(tmp_path, monkeypatch, capfd, ssh, script, code):
+    monkeypatch.setattr(worker_processes, "_SECONDS_TO_REACH", 3 if code is None else 60)
+    waits = "import time; print('here', flush=True); time.sleep(1000)"
+    begin = time.monotonic()
+    with raises("worker-not-started", where="far") as info:
+        run_together([worker("near", waits, tmp_path), worker("far", "", tmp_path, ssh(script))])
+    assert info.value.value == code and time.monotonic() - begin < 50
+    assert code is None or "far| " in capfd.readouterr().err  # what ssh says
+    assert not [each for each in children() if "sleep" in command_of(each)]
+
+
+def command_of(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_what_is_not_there(tmp_path, ssh):
+    """Folder, Python, ssh itself: no worker of the others is left."""
+    waits = worker("near", "import time; time.sleep(1000)", tmp_path)
+    local = ssh('shift\nexec sh -c "$*"')
+    for missing in (
+        worker("far", "", tmp_path / "nowhere", local),
+        worker("far", "", tmp_path / "nowhere"),
+        Worker("far", ["no-such-python", "-c", ""], str(tmp_path), {}, local),
+        worker("far", "", tmp_path, (str(tmp_path / "no ssh"), "host")),
+    ):
+        with raises("worker-not-started", where="far"):
+            run_together([waits, missing])
+        assert not [each for each in children() if "time.sleep" in command_of(each)]
 
 
 PROGRAM = """
 import sys, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from deeplab.utils.worker_processes import Worker, run_together
 script = {script!r}
 workers = [Worker(name, [sys.executable, "-c", script], ".", {{}}) for name in "ab"]
@@ -93,17 +150,18 @@ def test_ctrl_c_ends_all(tmp_path, deaf):
     process.send_signal(signal.SIGINT)
     if deaf:  # a second Ctrl-C kills what does not end by itself
         said = [process.stderr.readline() for _ in range(3)]
-        assert sum("saved" in line for line in said) == 2
+        assert sum("saved" in line for line in said) == 2 and sum("waiting for" in line for line in said) == 1
         process.send_signal(signal.SIGINT)
     rest = process.communicate()[1]
     assert process.returncode != 0 and (deaf or rest.count("| saved\n") == 2)
     assert time.monotonic() - begin < 30  # far below the 120 seconds after which patience ends
 
 
-def test_commands_end_when_their_launcher_is_killed(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_commands_end_when_their_launcher_is_killed(tmp_path, number):
     script = PATIENT.replace('    print("saved", flush=True)', '    pathlib.Path("ended").touch()')
     process = started(script, tmp_path)
-    process.kill()
+    process.send_signal(number)
     process.wait()
     end = time.monotonic() + 60
     while time.monotonic() < end and not (tmp_path / "ended").exists():

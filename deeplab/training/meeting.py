@@ -1,0 +1,255 @@
+"""The meeting of the processes of a training, before TensorFlow connects them.
+
+TensorFlow waits for others in native code, where neither signals nor limits of time are heeded, and takes whoever
+answers at an address. So all meet here first: the chief listens at its own port, and each other process tells it its
+number, the addresses it knows, and its facts. When all are there, or time is up, the chief gives all the same answer;
+then TensorFlow finds all of them waiting. Called by `cluster.join`. It imports no TensorFlow, and nothing of the
+training itself passes through it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deeplab.utils.errors import UserError
+
+_LONGEST = 1 << 20  # bytes of a message
+_POLL = 0.2  # seconds
+_PATIENCE = 5  # seconds that others wait longer than the chief, whose answer says who is missing
+
+
+def meet(addresses: Sequence[str], index: int, facts: Mapping[str, str], wait: float) -> None:
+    """Waits until all processes of a training are there, and compares their facts.
+
+    Args:
+      addresses: HOST:PORT of each; the first is the chief's.
+      index: of this process.
+      facts: what must be equal in all, by name.
+      wait: seconds.
+
+    Raises:
+      UserError: some did not come (`worker-missing`), or their facts differ (`workers-differ`), in all processes that
+        are there; this process's port is in use (`port-in-use`).
+    """
+    require_free_port(addresses, index)
+    if index == 0:
+        _host(addresses, dict(facts), wait)
+    else:
+        _attend(addresses, index, dict(facts), wait)
+
+
+def require_free_port(addresses: Sequence[str], index: int) -> None:
+    """Refuses a port at which another program listens (`port-in-use`)."""
+    port = addresses[index].rpartition(":")[2]
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("", int(port)))
+        except (OSError, ValueError, OverflowError) as problem:
+            raise _in_use(addresses, index, problem) from None
+
+
+def require_equal(of_all: Sequence[Mapping[str, str]]) -> None:
+    """Refuses processes of which the facts differ from the chief's.
+
+    Args:
+      of_all: the facts of each by name, the chief's first.
+
+    Raises:
+      UserError: they do (`workers-differ`).
+    """
+    for number, theirs in enumerate(of_all):
+        for name in sorted({*of_all[0], *theirs}):
+            if theirs.get(name) != of_all[0].get(name):
+                rule = f"{name} is {theirs.get(name)} in worker {number}, but {of_all[0].get(name)} in worker 0"
+                hint = "start all workers with the same command, with the same version and the same records"
+                raise UserError("workers-differ", rule, hint, where=f"worker {number}", value=name)
+
+
+def missing(addresses: Sequence[str], index: int, wait: float, absent: Mapping[int, str]) -> UserError:
+    """The error of process `index` for those that did not come: the reason by number, such as "does not answer"."""
+    others = ", ".join(address for number, address in enumerate(addresses) if number != index)
+    who = [f"worker {number} ({addresses[number]}) {reason}" for number, reason in sorted(absent.items())]
+    rule = f"after {wait:.0f} seconds {'; '.join(who) or f'not all other workers ({others}) are there'}"
+    hint = "start all workers at the same time, check names and firewalls, or raise `worker_wait_secs`"
+    value = tuple(f"{number} ({addresses[number]})" for number in sorted(absent))
+    return UserError("worker-missing", rule, hint, where=f"worker {index}", value=value)
+
+
+def _in_use(addresses: Sequence[str], index: int, problem: Exception) -> UserError:
+    reason = getattr(problem, "strerror", None) or problem
+    rule = f"worker {index} cannot listen at its port: {reason}"
+    hint = "end the process that uses it, such as an earlier training, or choose another port"
+    return UserError("port-in-use", rule, hint, where=addresses[index])
+
+
+# ---- the chief -----------------------------------------------------------------------------------------
+
+
+class _Guest(socketserver.BaseRequestHandler):
+    """One connection: takes a process's words, and gives it the chief's answer when there is one."""
+
+    server: _Table
+
+    def handle(self) -> None:
+        connection = self.request
+        try:
+            index, addresses, facts = _introduction(_read(connection, time.monotonic() + 2 * _PATIENCE))
+        except (OSError, ValueError, TypeError, KeyError):
+            return  # no process of a training
+        if addresses != self.server.known:
+            _send(connection, {"error": ["other-training", f"a training with the workers {self.server.known}"]})
+            return
+        with self.server.changed:
+            self.server.present[index] = (self, facts)
+            self.server.changed.notify_all()
+        connection.settimeout(_POLL)
+        while not self.server.decided.is_set():
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                if not _received(connection, 1):  # it has ended: it is not here any more
+                    with self.server.changed:
+                        if self.server.present.get(index, (None,))[0] is self:
+                            del self.server.present[index]
+                    return
+        _send(connection, self.server.answer)
+
+
+class _Table(socketserver.ThreadingTCPServer):
+    """Where the chief waits for the others.
+
+    Attributes:
+      known: addresses of all processes.
+      present: the connection and the facts of each process that is there, by its number.
+      answer: for all of them, once `decided`.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = True
+    request_queue_size = 1024
+
+    def __init__(self, addresses: Sequence[str]):
+        if socket.has_dualstack_ipv6():
+            self.address_family = socket.AF_INET6
+        self.known = list(addresses)
+        self.present: dict[int, tuple[_Guest, dict[str, str]]] = {}
+        self.changed, self.decided, self.answer = threading.Condition(), threading.Event(), dict[str, Any]()
+        super().__init__(("", int(addresses[0].rpartition(":")[2])), _Guest)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, *_: Any) -> None:
+        """Prints nothing about connections that break."""
+
+
+def _host(addresses: Sequence[str], facts: dict[str, str], wait: float) -> None:
+    """The meeting in the chief."""
+    try:
+        table = _Table(addresses)
+    except OSError as problem:
+        raise _in_use(addresses, 0, problem) from None
+    serving = threading.Thread(target=table.serve_forever, args=(_POLL,), daemon=True)
+    serving.start()
+    try:
+        with table.changed:
+            end = time.monotonic() + wait
+            while len(table.present) < len(addresses) - 1 and time.monotonic() < end:
+                table.changed.wait(_POLL)
+            of_all = [facts, *(table.present[number][1] for number in sorted(table.present))]
+            absent = {number: "has not come" for number in range(1, len(addresses)) if number not in table.present}
+        try:
+            if absent:
+                raise missing(addresses, 0, wait, absent)
+            require_equal(of_all)
+        except UserError as error:
+            table.answer = {"error": [error.code, error.rule, error.hint, error.where, error.value]}
+            raise
+        finally:
+            table.decided.set()
+    finally:
+        table.shutdown()
+        table.decided.set()  # also after a signal, which leaves others without an answer: they try again
+        table.server_close()
+
+
+# ---- the others ----------------------------------------------------------------------------------------
+
+
+def _attend(addresses: Sequence[str], index: int, facts: dict[str, str], wait: float) -> None:
+    """The meeting in another process than the chief."""
+    host, _, port = addresses[0].rpartition(":")
+    end, reason = time.monotonic() + wait, "does not answer"
+    words = {"deeplab": index, "addresses": list(addresses), "facts": facts}
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+                reason = "listens, but does not answer"
+                _send(connection, words)
+                answer = _read(connection, end + _PATIENCE)
+            if answer == {}:
+                return
+            code, rule, *more = answer["error"]
+            if code != "other-training":
+                hint, where, value = more
+                where = f"worker {index}" if code == "worker-missing" else where
+                value = tuple(value) if isinstance(value, list) else value
+                raise UserError(code, rule, hint, where=where, value=value)
+            reason = f"belongs to another training: {rule}"
+        except OSError as problem:
+            if isinstance(problem, socket.gaierror):
+                reason = f"cannot be found: {problem.strerror}"
+        except (ValueError, TypeError, KeyError):
+            reason = "listens, but is no worker of a training"
+        time.sleep(_POLL)
+    raise missing(addresses, index, wait, {0: reason})
+
+
+# ---- messages: one line of JSON each -------------------------------------------------------------------
+
+
+def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        connection.settimeout(_PATIENCE)
+        connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _received(connection: socket.socket, number: int) -> bytes:
+    try:
+        return connection.recv(number)
+    except ConnectionError:
+        return b""
+
+
+def _read(connection: socket.socket, end: float) -> dict[str, Any]:
+    """The next message; raises OSError if none comes until `end`, ValueError if it is none."""
+    content = b""
+    while not content.endswith(b"\n"):
+        connection.settimeout(max(0.01, end - time.monotonic()))
+        more = _received(connection, 65536)
+        if not more:
+            raise ConnectionResetError("no answer")
+        content += more
+        if len(content) > _LONGEST:
+            raise ValueError("too long")
+    message = json.loads(content)
+    if not isinstance(message, dict):
+        raise ValueError("no message")
+    return message
+
+
+def _introduction(message: dict[str, Any]) -> tuple[int, list[str], dict[str, str]]:
+    """Number, addresses and facts in the words of another process; raises ValueError if they are none."""
+    index, addresses = int(message["deeplab"]), [str(address) for address in message["addresses"]]
+    if not 0 < index < len(addresses):
+        raise ValueError("no such process")
+    return index, addresses, {str(name): str(fact) for name, fact in message["facts"].items()}
