@@ -6,13 +6,15 @@ Reports call it; it knows neither files nor models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT
 from deeplab.evaluation import metrics
+from deeplab.evaluation.cell_counts import CellCounts
 
 if TYPE_CHECKING:
     from deeplab.evaluation.image_counts import ImageCounts
@@ -21,6 +23,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 0
 _CHUNK = 50  # resamples that are drawn at once, and images whose counts are dense at once
+_MAX_CELLS = 4_000_000  # cells of many classes, times resamples, in memory at once
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def resample(
     number = len(images.names)
     times = draw(number, resamples, seed)
     overall: dict[str, np.ndarray] = {"image_mean_iou": _of_images(times, images.mean_iou())}
-    counts = Counted(images, times)
+    counts = counted(images, times)
     functions = {name: metrics.OVERALL.get(name) for name in (metrics.OVERALL if only is None else only)}
     found = [(metrics.class_iou(one), [function(one) for function in functions.values()]) for one in counts]
     values = np.array([row for _, row in found]).reshape(resamples, len(functions))
@@ -109,31 +112,54 @@ def draw(number: int, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([random.multinomial(number, even, size) for size in sizes]).astype(np.float64)
 
 
-class Counted:
-    """The confusion matrices of resamples, one after the other: int64 [classes, classes].
+def counted(images: ImageCounts, times: np.ndarray) -> Iterator[np.ndarray | CellCounts]:
+    """Yield the confusion matrix of each resample: int64 [classes, classes]; beyond 256 classes `CellCounts`.
 
     Args:
       images: counts per image.
       times: float64 [resamples, images].
     """
+    classes = images.num_classes
+    used = np.unique(np.concatenate([cells for cells, _ in images.cells]))
+    at_once = len(times) if classes <= MAX_CLASSES_8_BIT else max(1, _MAX_CELLS // max(1, len(used)))
+    for start in range(0, len(times), at_once):
+        sums = _summed(images, times[start : start + at_once], used)
+        if classes <= MAX_CLASSES_8_BIT:
+            for row in sums.T:
+                counts = np.zeros(classes * classes, np.int64)
+                counts[used] = row
+                yield counts.reshape(classes, classes)
+        else:
+            yield from _sparse(classes, used, sums)
 
-    def __init__(self, images: ImageCounts, times: np.ndarray):
-        self._classes = images.num_classes
-        used = np.unique(np.concatenate([cells for cells, _ in images.cells]))
-        sums = np.zeros((len(times), len(used)))
-        for start in range(0, len(images.cells), _CHUNK):
-            some = images.cells[start : start + _CHUNK]
-            dense = np.zeros((len(some), len(used)))
-            for row, (cells, numbers) in zip(dense, some, strict=True):
-                row[np.searchsorted(used, cells)] = numbers
-            sums += times[:, start : start + len(some)] @ dense
-        self._used, self._sums = used, sums
 
-    def __iter__(self):
-        for row in self._sums:
-            counts = np.zeros(self._classes * self._classes, np.int64)
-            counts[self._used] = row
-            yield counts.reshape(self._classes, self._classes)
+def _summed(images: ImageCounts, times: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Sums of some resamples at the cells `used`: int64 [cells, resamples]."""
+    sums = np.zeros((len(used), len(times)))  # float64, in which these integers are exact
+    for start in range(0, len(images.cells), _CHUNK):
+        some = images.cells[start : start + _CHUNK]
+        here = np.unique(np.concatenate([cells for cells, _ in some]))
+        dense = np.zeros((len(some), len(here)))
+        for row, (cells, numbers) in zip(dense, some, strict=True):
+            row[np.searchsorted(here, cells)] = numbers
+        sums[np.searchsorted(used, here)] += (times[:, start : start + len(some)] @ dense).T
+    return sums.astype(np.int64)
+
+
+def _sparse(classes: int, used: np.ndarray, sums: np.ndarray) -> Iterator[CellCounts]:
+    """The confusion matrices of resamples from their sums, int64 [cells, resamples]."""
+    margins = np.zeros((3, classes, sums.shape[1]), np.int64)
+    row, column = np.divmod(used, classes)
+    right = row == column
+    margins[0, row[right]] = sums[right]
+    for number, index in enumerate((row, column), start=1):
+        order = np.argsort(index, kind="stable")
+        starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+        if len(starts):
+            margins[number, index[order][starts]] = np.add.reduceat(sums[order], starts, axis=0)
+    margins = np.ascontiguousarray(np.moveaxis(margins, -1, 0))
+    for numbers, own in zip(sums.T, margins, strict=True):
+        yield CellCounts(classes, used, numbers, own)
 
 
 def _of_images(times: np.ndarray, values: np.ndarray) -> np.ndarray:

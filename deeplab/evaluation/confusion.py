@@ -7,9 +7,13 @@ from typing import NoReturn
 
 import numpy as np
 
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT
 from deeplab.data.labels import LabelSpec
+from deeplab.evaluation.cell_counts import CellCounts, count_cells
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import shorten
+
+_MAX_WAITING = 1_000_000  # cells of counted images that wait to be added up
 
 
 class ConfusionMatrix:
@@ -21,8 +25,7 @@ class ConfusionMatrix:
         ADE20K): the class of that number then has no labels.
       counts: counts to start from, integers [num_classes, num_classes] as in the attribute below; zeros if None.
 
-    Attributes:
-      counts: int64 [num_classes, num_classes], rows = label, columns = prediction.
+    Beyond 256 classes, counts are `CellCounts`, which hold only the cells that are not 0; `np.asarray` makes an array.
 
     Example:
       matrix = ConfusionMatrix(num_classes=3, ignore_label=255)
@@ -30,15 +33,40 @@ class ConfusionMatrix:
       matrix.counts  # [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
     """
 
-    def __init__(self, num_classes: int, ignore_label: int = 255, counts: np.ndarray | None = None):
+    def __init__(self, num_classes: int, ignore_label: int = 255, counts: np.ndarray | CellCounts | None = None):
         if num_classes < 1:
             raise UserError("out-of-range", f"must be at least 1, not {num_classes}", field="num_classes")
         self.num_classes, self.ignore_label = int(num_classes), int(ignore_label)
-        self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
-        if counts is not None:
-            self.counts += _checked_counts(counts, self.counts.shape)
+        shape = (self.num_classes, self.num_classes)
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []  # images that are not yet in the counts
+        self._waiting = 0  # cells of these images
+        self._counts: np.ndarray | CellCounts
+        if self.is_sparse:
+            self._counts = CellCounts.total(self.num_classes, [])
+            if counts is not None:
+                self._counts = CellCounts.of(_checked_counts(counts, shape))
+        else:
+            self._counts = np.zeros(shape, np.int64)
+            if counts is not None:
+                self._counts += np.asarray(_checked_counts(counts, shape))
 
-    def add(self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = "") -> np.ndarray:
+    @property
+    def is_sparse(self) -> bool:
+        """Whether counts are `CellCounts`."""
+        return self.num_classes > MAX_CLASSES_8_BIT
+
+    @property
+    def counts(self) -> np.ndarray | CellCounts:
+        """int64 [num_classes, num_classes], rows = label, columns = prediction."""
+        if self._parts:
+            assert isinstance(self._counts, CellCounts)
+            self._parts.append((self._counts.cells, self._counts.numbers))
+            self._counts, self._parts, self._waiting = CellCounts.total(self.num_classes, self._parts), [], 0
+        return self._counts
+
+    def add(
+        self, label: np.ndarray, prediction: np.ndarray, image_name: str | Sequence[str] = ""
+    ) -> np.ndarray | CellCounts:
         """Count one image or one batch.
 
         Args:
@@ -55,10 +83,17 @@ class ConfusionMatrix:
         """
         label, prediction = np.asarray(label), np.asarray(prediction)
         _check_arrays(label, prediction, image_name)
-        counts = confusion_counts(label, prediction, self.num_classes, self.ignore_label)
+        count = count_cells if self.is_sparse else confusion_counts
+        counts = count(label, prediction, self.num_classes, self.ignore_label)
         if counts is None:
             _refuse_values_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
-        self.counts += counts
+        if isinstance(counts, CellCounts):
+            self._parts.append((counts.cells, counts.numbers))
+            self._waiting += len(counts.cells)
+            if self._waiting > _MAX_WAITING:
+                self._counts = self.counts
+        else:
+            self._counts += counts
         return counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
@@ -104,12 +139,13 @@ def confusion_counts(
     return counts[:-1] if counts[-1].sum() == np.count_nonzero(ignored) else None
 
 
-def _checked_counts(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    counts = np.asarray(counts)
+def _checked_counts(counts: np.ndarray | CellCounts, shape: tuple[int, int]) -> np.ndarray | CellCounts:
+    counts = counts if isinstance(counts, CellCounts) else np.asarray(counts)
     if counts.shape != shape:
         rule = f"must have shape {list(shape)}, not {list(counts.shape)}"
         raise UserError("size-mismatch", rule, where="confusion matrix", value=counts.shape)
-    if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+    values = counts.numbers if isinstance(counts, CellCounts) else counts
+    if not np.issubdtype(values.dtype, np.integer) or (values < 0).any():
         rule = f"must hold counts, which are integers from 0; these are {counts.dtype}"
         raise UserError("out-of-range", rule, where="confusion matrix")
     return counts

@@ -35,7 +35,7 @@ def warnings(report: Report) -> list[str]:
     return [] if dominant is None else [_one_class_predicted(report, dominant)]
 
 
-def dominant_class(counts: np.ndarray) -> int | None:
+def dominant_class(counts: metrics.Counts) -> int | None:
     """Return the class that the model predicts almost everywhere, if there is one.
 
     It has more than 99 % of the predictions, and covers more than half of the other classes' labeled pixels. A
@@ -47,7 +47,7 @@ def dominant_class(counts: np.ndarray) -> int | None:
     predicted, labeled = counts.sum(axis=0), counts.sum(axis=1)
     dominant = int(predicted.argmax())
     others = labeled.sum() - labeled[dominant]
-    covered = predicted[dominant] - counts[dominant, dominant]
+    covered = predicted[dominant] - counts.diagonal()[dominant]
     if predicted[dominant] > DOMINANT_FRACTION * predicted.sum() and 2 * covered > others > 0:
         return dominant
     return None

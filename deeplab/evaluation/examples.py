@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data import colormaps, records
+from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.evaluation.image_counts import ImageCounts
 from deeplab.evaluation.split_images import SplitImages, original_labels
 from deeplab.inference.predictor import Predictor
@@ -59,7 +60,7 @@ def _ranked(values: np.ndarray, number: int) -> list[int]:
     return [int(index) for index in order if np.isfinite(values[index])][:number]
 
 
-def confused_pairs(counts: np.ndarray, images: ImageCounts, number: int = 10) -> list[ConfusedPair]:
+def confused_pairs(counts: np.ndarray | CellCounts, images: ImageCounts, number: int = 10) -> list[ConfusedPair]:
     """Return the pairs of classes with the most wrong pixels, most first.
 
     Args:
@@ -67,13 +68,18 @@ def confused_pairs(counts: np.ndarray, images: ImageCounts, number: int = 10) ->
       images: counts per image.
       number: maximum number of pairs.
     """
-    wrong = counts - np.diag(np.diagonal(counts))
-    order = [int(cell) for cell in np.argsort(-wrong, axis=None, kind="stable") if wrong.flat[cell] > 0][:number]
+    used = CellCounts.of(counts)
+    row, column = np.divmod(used.cells, len(counts))
+    wrong = np.flatnonzero(row != column)
+    chosen = wrong[np.argsort(-used.numbers[wrong], kind="stable")[:number]]
+    order = used.cells[chosen].tolist()
+    pixels = dict(zip(order, used.numbers[chosen].tolist(), strict=True))
     most = dict.fromkeys(order, (0, 0))  # pixels, minus the image
     for index, (cells, numbers) in enumerate(images.cells):
         for cell in np.intersect1d(cells, order).tolist():
             most[cell] = max(most[cell], (int(numbers[np.searchsorted(cells, cell)]), -index))
-    return [ConfusedPair(*divmod(cell, len(counts)), int(wrong.flat[cell]), -most[cell][1]) for cell in order]
+    classes = len(counts)
+    return [ConfusedPair(cell // classes, cell % classes, pixels[cell], -most[cell][1]) for cell in order]
 
 
 @dataclass(frozen=True, eq=False)

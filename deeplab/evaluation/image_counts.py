@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT
 from deeplab.evaluation import bootstrap
 from deeplab.evaluation.bootstrap import RESAMPLES, SEED, Intervals
+from deeplab.evaluation.cell_counts import CellCounts, margins_of
 from deeplab.evaluation.metrics import Accumulator
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import harmless
 
 NO_GROUP = "(no match)"
+_MAX_SUMS = 1_000_000  # images times classes whose sums are in memory at once
 
 
 @dataclass(eq=False)
@@ -26,51 +30,57 @@ class ImageCounts:
 
     Attributes:
       names: of the images.
-      sums: per image, int64 [3, classes]: right predictions, labeled pixels, predicted pixels (at labeled pixels).
       cells: per image, the numbers of the confusion matrix's cells that are not 0 (row * classes + column), ascending,
         and their counts: two int64 [n].
       uncertainties: per image, 1 minus the mean probability of the predicted class, 0..1; NaN where it is unknown.
+      num_classes: number of classes; 0 before the first image.
     """
 
     names: list[str] = field(default_factory=list)
-    sums: list[np.ndarray] = field(default_factory=list)
     cells: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     uncertainties: list[float] = field(default_factory=list)
+    num_classes: int = 0
 
-    def add(self, name: str, counts: np.ndarray, uncertainty: float = float("nan")) -> None:
+    def add(self, name: str, counts: np.ndarray | CellCounts, uncertainty: float = float("nan")) -> None:
         """Add the confusion matrix of one image, int [classes, classes]."""
+        used = CellCounts.of(counts)
         self.names.append(name)
-        self.sums.append(np.stack([np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)]))
-        (used,) = np.nonzero(counts.ravel())
-        self.cells.append((used, counts.ravel()[used].astype(np.int64)))
+        self.cells.append((used.cells, used.numbers))
         self.uncertainties.append(uncertainty)
+        self.num_classes = used.num_classes
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes; of at least one image."""
-        return self.sums[0].shape[1]
+    def sums(self) -> np.ndarray:
+        """Right predictions, labeled pixels and predicted pixels (at labeled ones): int64 [images, 3, classes]."""
+        return margins_of(self.cells, self.num_classes)
 
-    def counts_of(self, index: int) -> np.ndarray:
-        """Return the confusion matrix of one image: int64 [classes, classes]."""
-        counts = np.zeros(self.num_classes**2, np.int64)
-        cells, numbers = self.cells[index]
-        counts[cells] = numbers
-        return counts.reshape(self.num_classes, self.num_classes)
+    def counts_of(self, index: int) -> np.ndarray | CellCounts:
+        """Return the confusion matrix of one image: int64 [classes, classes]; beyond 256 classes `CellCounts`."""
+        counts = CellCounts(self.num_classes, *self.cells[index])
+        return counts if self._is_sparse else np.asarray(counts)
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self.num_classes > MAX_CLASSES_8_BIT
 
     def extend(self, other: ImageCounts) -> None:
         """Add the images of another one."""
         for mine, theirs in zip(self._parts(), other._parts(), strict=True):
             mine.extend(theirs)
+        self.num_classes = self.num_classes or other.num_classes
 
     def _parts(self) -> tuple[list[Any], ...]:
-        return self.names, self.sums, self.cells, self.uncertainties
+        return self.names, self.cells, self.uncertainties
 
     def subset(self, indices: Sequence[int]) -> ImageCounts:
         """Return the counts of some images."""
-        return ImageCounts(*([part[index] for index in indices] for part in self._parts()))  # type: ignore[arg-type]
+        names, cells, uncertainties = ([part[index] for index in indices] for part in self._parts())
+        return ImageCounts(names, cells, uncertainties, self.num_classes)
 
-    def total(self) -> np.ndarray:
-        """Return the confusion matrix of all images: int64 [classes, classes]."""
+    def total(self) -> np.ndarray | CellCounts:
+        """Return the confusion matrix of all images: int64 [classes, classes]; beyond 256 classes `CellCounts`."""
+        if self._is_sparse:
+            return CellCounts.total(self.num_classes, self.cells)
         counts = np.zeros(self.num_classes**2, np.int64)
         for cells, numbers in self.cells:
             counts[cells] += numbers
@@ -96,11 +106,17 @@ class ImageCounts:
 
     def iou(self) -> np.ndarray:
         """Return the IoU per image and class: float64 [images, classes]; NaN for classes absent from the label."""
-        return _iou(np.stack(self.sums))
+        return _iou(self.sums)
 
     def mean_iou(self) -> np.ndarray:
         """Return the mean IoU of the classes in each image's label: float64 [images]; NaN if all is ignored."""
-        return _mean(self.iou())
+        return np.concatenate([np.zeros(0), *(_mean(_iou(sums)) for sums in self._sums_of_some())])
+
+    def _sums_of_some(self) -> Iterator[np.ndarray]:
+        """`sums` of some images after the other, so that memory does not grow with images times classes."""
+        number = max(1, _MAX_SUMS // max(1, self.num_classes))
+        for start in range(0, len(self.cells), number):
+            yield margins_of(self.cells[start : start + number], self.num_classes)
 
     def intervals(
         self, resamples: int = RESAMPLES, seed: int = SEED, accumulators: Mapping[str, Accumulator] | None = None
@@ -115,7 +131,9 @@ class ImageCounts:
         if len(self.names) < 2:
             return None
         found = bootstrap.resample(self, accumulators or {}, resamples, seed).intervals()
-        present = np.sum(self.sums, axis=0)[1] > 0
+        present = np.zeros(self.num_classes, bool)
+        for cells, _ in self.cells:
+            present[cells // self.num_classes] = True
         return Intervals(found.overall, np.where(present, found.class_iou, np.nan))
 
     def csv(self, class_names: Sequence[str]) -> str:
@@ -128,16 +146,15 @@ class ImageCounts:
         writer = csv.writer(buffer, lineterminator="\n")
         further = ["uncertainty"] if with_uncertainty else []
         writer.writerow(["image", "pixels", "pixel_accuracy", "mean_iou", *further, *map(harmless, class_names)])
-        for name, sums, uncertainty in zip(self.names, self.sums, self.uncertainties, strict=True):
+        rows = zip(self.names, itertools.chain.from_iterable(self._sums_of_some()), self.uncertainties, strict=True)
+        for name, sums, uncertainty in rows:
             (hits, pixels), iou = sums.sum(axis=1)[:2], _iou(sums)
-            values = [
-                float(_ratio(hits, pixels)),
-                float(_mean(iou)),
-                *([uncertainty] if further else []),
-                *iou.tolist(),
-            ]
+            values = [float(_ratio(hits, pixels)), float(_mean(iou)), *([uncertainty] if further else [])]
+            by_class = [""] * len(iou)
+            for index in np.flatnonzero(~np.isnan(iou)).tolist():
+                by_class[index] = f"{iou[index]:.6f}"
             texts = ["" if np.isnan(value) else f"{value:.6f}" for value in values]
-            writer.writerow([harmless(name), int(pixels), *texts])
+            writer.writerow([harmless(name), int(pixels), *texts, *by_class])
         return buffer.getvalue()
 
 

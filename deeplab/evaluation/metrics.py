@@ -1,8 +1,9 @@
 """Metrics as pure functions of the confusion matrix.
 
 All take `counts`: integers [classes, classes], rows = label, columns = prediction, in pixels, as in
-`ConfusionMatrix.counts`. Metrics per class are float64 [classes] with NaN where the class has no such
-metric; metrics of the whole split are a float, NaN if no pixel was counted.
+`ConfusionMatrix.counts`; beyond 256 classes `CellCounts`, which can be used like an array. Metrics per class are
+float64 [classes] with NaN where the class has no such metric; metrics of the whole split are a float, NaN if no pixel
+was counted.
 
 There are two rules for the mean IoU. Ours averages over the classes that occur in the labels. The research
 DeepLab's (`tf.metrics.mean_iou`) averages over the classes that occur in the labels or in the predictions, and
@@ -20,13 +21,16 @@ from typing import Any
 import numpy as np
 
 from deeplab.data.class_names import MANY_CLASSES
+from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.registry import Registry
 
+Counts = np.ndarray | CellCounts
+
 # Metrics of the whole split and of each class by name; a report shows and stores all of them. To add one, register a
 # function of the confusion matrix.
-OVERALL: Registry[Callable[[np.ndarray], float]] = Registry("metric of the split")
-PER_CLASS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("metric per class")
+OVERALL: Registry[Callable[[Counts], float]] = Registry("metric of the split")
+PER_CLASS: Registry[Callable[[Counts], np.ndarray]] = Registry("metric per class")
 
 
 class Accumulator(abc.ABC):
@@ -117,81 +121,81 @@ def choose(names: Sequence[str], extra: Sequence[str]) -> tuple[list[str], list[
 
 
 @PER_CLASS.register("iou")
-def class_iou(counts: np.ndarray) -> np.ndarray:
+def class_iou(counts: Counts) -> np.ndarray:
     """Intersection over union of each class, 0..1; NaN for classes absent from the labels."""
-    hits = np.diagonal(counts)
+    hits = counts.diagonal()
     iou = _ratio(hits, counts.sum(axis=1) + counts.sum(axis=0) - hits)
     return np.where(present_classes(counts), iou, np.nan)
 
 
 @PER_CLASS.register("accuracy")
-def class_accuracy(counts: np.ndarray) -> np.ndarray:
+def class_accuracy(counts: Counts) -> np.ndarray:
     """Recall: the fraction of each class's labeled pixels that was found, 0..1; NaN for absent classes."""
-    return _ratio(np.diagonal(counts), counts.sum(axis=1))
+    return _ratio(counts.diagonal(), counts.sum(axis=1))
 
 
 @PER_CLASS.register("precision")
-def class_precision(counts: np.ndarray) -> np.ndarray:
+def class_precision(counts: Counts) -> np.ndarray:
     """The fraction of each class's predicted pixels that is right, 0..1; NaN for classes never predicted."""
-    return _ratio(np.diagonal(counts), counts.sum(axis=0))
+    return _ratio(counts.diagonal(), counts.sum(axis=0))
 
 
-def class_f_beta(counts: np.ndarray, beta: float) -> np.ndarray:
+def class_f_beta(counts: Counts, beta: float) -> np.ndarray:
     """F-beta per class, 0..1: recall weighs beta times as much as precision; NaN for absent classes."""
-    hits, weight = np.diagonal(counts), beta * beta
+    hits, weight = counts.diagonal(), beta * beta
     score = _ratio((1 + weight) * hits, weight * counts.sum(axis=1) + counts.sum(axis=0))
     return np.where(present_classes(counts), score, np.nan)
 
 
 @PER_CLASS.register("dice")
-def class_dice(counts: np.ndarray) -> np.ndarray:
+def class_dice(counts: Counts) -> np.ndarray:
     """Dice coefficient per class (F-beta with beta 1), 0..1; NaN for absent classes."""
     return class_f_beta(counts, 1.0)
 
 
 @PER_CLASS.register("f2")
-def class_f2(counts: np.ndarray) -> np.ndarray:
+def class_f2(counts: Counts) -> np.ndarray:
     """F-beta with beta 2 per class (recall counts more), 0..1; NaN for absent classes."""
     return class_f_beta(counts, 2.0)
 
 
 @PER_CLASS.register("label_fraction")
-def label_fraction(counts: np.ndarray) -> np.ndarray:
+def label_fraction(counts: Counts) -> np.ndarray:
     """Each class's fraction of all labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=1), counts.sum())
 
 
 @PER_CLASS.register("predicted_fraction")
-def predicted_fraction(counts: np.ndarray) -> np.ndarray:
+def predicted_fraction(counts: Counts) -> np.ndarray:
     """Each class's fraction of the predictions at labeled pixels, 0..1; NaN when no pixel was counted."""
     return _ratio(counts.sum(axis=0), counts.sum())
 
 
-def present_classes(counts: np.ndarray) -> np.ndarray:
+def present_classes(counts: Counts) -> np.ndarray:
     """Tell which classes occur in the labels: bool [classes]."""
     return counts.sum(axis=1) > 0
 
 
 @OVERALL.register("mean_iou")
-def mean_iou(counts: np.ndarray) -> float:
+def mean_iou(counts: Counts) -> float:
     """Mean IoU of the classes that occur in the labels (the module's docstring compares the rules)."""
     return _mean(class_iou(counts)[present_classes(counts)])
 
 
 @OVERALL.register("pixel_accuracy")
-def pixel_accuracy(counts: np.ndarray) -> float:
+def pixel_accuracy(counts: Counts) -> float:
     """The fraction of all labeled pixels with the right prediction."""
-    return float(_ratio(np.trace(counts), counts.sum()))
+    return float(_ratio(np.asarray(counts.trace()), counts.sum()))
 
 
 @OVERALL.register("mean_accuracy")
-def mean_accuracy(counts: np.ndarray) -> float:
+def mean_accuracy(counts: Counts) -> float:
     """Mean recall of the classes that occur in the labels."""
     return _mean(class_accuracy(counts)[present_classes(counts)])
 
 
 @OVERALL.register("frequency_weighted_iou")
-def frequency_weighted_iou(counts: np.ndarray) -> float:
+def frequency_weighted_iou(counts: Counts) -> float:
     """Mean IoU with classes weighted by their label fraction (Long et al. 2015, section 5)."""
     present = present_classes(counts)
     if not present.any():
@@ -200,13 +204,13 @@ def frequency_weighted_iou(counts: np.ndarray) -> float:
 
 
 @OVERALL.register("mean_dice")
-def mean_dice(counts: np.ndarray) -> float:
+def mean_dice(counts: Counts) -> float:
     """Mean Dice coefficient of the classes that occur in the labels."""
     return _mean(class_dice(counts)[present_classes(counts)])
 
 
 @OVERALL.register("kappa")
-def kappa(counts: np.ndarray) -> float:
+def kappa(counts: Counts) -> float:
     """Cohen's kappa, -1..1: agreement beyond chance (Cohen 1960); NaN if label and prediction are one same class."""
     by_chance = float((label_fraction(counts) * predicted_fraction(counts)).sum())
     return (pixel_accuracy(counts) - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
@@ -217,7 +221,7 @@ def row_fractions(counts: np.ndarray) -> np.ndarray:
     return _ratio(counts, counts.sum(axis=1, keepdims=True))
 
 
-def reference_class_iou(counts: np.ndarray) -> np.ndarray:
+def reference_class_iou(counts: Counts) -> np.ndarray:
     """Per-class IoU as the research DeepLab reports it: NaN unless the class is labeled somewhere.
 
     The same as `class_iou`; the separate name keeps the reference's tags unchanged if ours change.
@@ -225,13 +229,13 @@ def reference_class_iou(counts: np.ndarray) -> np.ndarray:
     return class_iou(counts)
 
 
-def reference_mean_iou(counts: np.ndarray) -> float:
+def reference_mean_iou(counts: Counts) -> float:
     """Mean IoU as the research DeepLab reports it (the module's docstring compares the rules).
 
     The mean over classes that are labeled or predicted somewhere; a class that is only predicted counts as
     0, and the result is 0 when no pixel was counted.
     """
-    hits = np.diagonal(counts)
+    hits = counts.diagonal()
     union = counts.sum(axis=1) + counts.sum(axis=0) - hits
     return float(np.mean(hits[union > 0] / union[union > 0])) if (union > 0).any() else 0.0
 
@@ -254,7 +258,7 @@ def _mean(values: np.ndarray) -> float:
 _MAX_CONDENSED = 60  # classes whose confusions are drawn, of more than MANY_CLASSES
 
 
-def condensed(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
+def condensed(counts: Counts, names: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
     """The classes of a confusion matrix that can be drawn: all, or of more than 160 the most confused ones.
 
     Args:
@@ -268,14 +272,16 @@ def condensed(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, lis
     """
     number = len(names)
     if number <= MANY_CLASSES:
-        return counts, [f"{name} {index}" for index, name in enumerate(names)], np.arange(number)
-    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
+        return np.asarray(counts), [f"{name} {index}" for index, name in enumerate(names)], np.arange(number)
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     kept = np.sort(np.argsort(-wrong, kind="stable")[:_MAX_CONDENSED])
-    rest = np.setdiff1d(np.arange(number), kept)
-    rows = np.vstack([counts[kept], counts[rest].sum(axis=0)])
-    found = np.column_stack([rows[:, kept], rows[:, rest].sum(axis=1)])
-    shown = [*(f"{names[index]} {index}" for index in kept), f"{len(rest)} other classes"]
-    return found, shown, np.append(kept, -1)
+    places = np.full(number, len(kept))
+    places[kept] = np.arange(len(kept))
+    used, side = CellCounts.of(counts), len(kept) + 1
+    row, column = np.divmod(used.cells, number)
+    found = np.bincount(places[row] * side + places[column], used.numbers, side * side).astype(np.int64)
+    shown = [*(f"{names[index]} {index}" for index in kept), f"{number - len(kept)} other classes"]
+    return found.reshape(side, side), shown, np.append(kept, -1)
 
 
 def best_and_worst(iou: np.ndarray, limit: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from deeplab.evaluation import bootstrap, diagnosis, metrics, report_text
 from deeplab.evaluation.bootstrap import Intervals
+from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.evaluation.confusion import ConfusionMatrix
 from deeplab.evaluation.image_counts import ImageCounts
 from deeplab.utils.errors import UserError
@@ -71,8 +72,8 @@ class Report:
             _require_one_per_class("colors", self.colors, self.matrix.num_classes)
 
     @property
-    def counts(self) -> np.ndarray:
-        """int64 [classes, classes], rows = label, columns = prediction."""
+    def counts(self) -> np.ndarray | CellCounts:
+        """int64 [classes, classes], rows = label, columns = prediction; beyond 256 classes `CellCounts`."""
         return self.matrix.counts
 
     @property

@@ -18,6 +18,7 @@ import numpy as np
 
 from deeplab import __version__
 from deeplab.evaluation import bootstrap, plots, report_scalars
+from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.evaluation.report import Report
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -66,7 +67,7 @@ def metrics_of(report: Report) -> dict[str, Any]:
     """Return the content of `metrics.json` in the types of JSON; NaN is None.
 
     `confusion_matrix` holds pixels, rows = label, columns = prediction, from which the other numbers can be
-    computed.
+    computed. Beyond 256 classes, `confusion_cells` has [label, prediction, pixels] of the cells that are not 0.
     """
     labeled, predicted = report.counts.sum(axis=1).tolist(), report.counts.sum(axis=0).tolist()
     per_class = {name: values.tolist() for name, values in report.per_class().items()}
@@ -101,9 +102,16 @@ def metrics_of(report: Report) -> dict[str, Any]:
             "versions": _versions(),
             "ignore_label": report.matrix.ignore_label,
             "class_names": list(report.class_names),
-            "confusion_matrix": report.counts.tolist(),
+            **_confusion(report.counts),
         }
     )
+
+
+def _confusion(counts: np.ndarray | CellCounts) -> dict[str, list[list[int]]]:
+    if not isinstance(counts, CellCounts):
+        return {"confusion_matrix": counts.tolist()}
+    row, column = np.divmod(counts.cells, counts.num_classes)
+    return {"confusion_cells": np.stack([row, column, counts.numbers], axis=1).tolist()}
 
 
 def _intervals(report: Report) -> dict[str, Any] | None:
@@ -147,11 +155,12 @@ def _keep_earlier(path: pathlib.Path, evaluation: str) -> None:
 
 
 def _as_json(content: dict[str, Any]) -> str:
-    """Format indented JSON with one line per row of the confusion matrix."""
-    head = {name: value for name, value in content.items() if name != "confusion_matrix"}
-    rows = ",\n    ".join(json.dumps(row) for row in content["confusion_matrix"])
-    text = json.dumps(head, indent=2, allow_nan=False, ensure_ascii=False).removesuffix("\n}")
-    return f'{text},\n  "confusion_matrix": [\n    {rows}\n  ]\n}}\n'
+    """Format indented JSON with one line per row, or cell, of the confusion matrix, which comes last."""
+    *others, last = content
+    rows = ",\n    ".join(json.dumps(row) for row in content[last])
+    text = json.dumps({name: content[name] for name in others}, indent=2, allow_nan=False, ensure_ascii=False)
+    text = text.removesuffix("\n}")
+    return f'{text},\n  "{last}": [\n    {rows}\n  ]\n}}\n'
 
 
 def _plain(value: Any) -> Any:

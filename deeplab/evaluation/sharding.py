@@ -137,7 +137,7 @@ def packed(part: MeasuredPart) -> bytes:
         content,
         names=np.frombuffer(json.dumps(images.names).encode(), np.uint8),
         positions=np.array(part.positions, np.int64),
-        sums=np.array(images.sums, np.int64),
+        num_classes=np.array(images.num_classes, np.int64),
         used=np.array(list(map(len, cells)), np.int64),
         cells=np.concatenate([np.zeros(0, np.int64), *cells]),
         numbers=np.concatenate([np.zeros(0, np.int64), *numbers]),
@@ -154,10 +154,6 @@ def unpacked(content: bytes) -> MeasuredPart:
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         ends = np.cumsum(found["used"], dtype=np.int64)[:-1]
         cells = list(zip(np.split(found["cells"], ends), np.split(found["numbers"], ends), strict=True))
-        images = ImageCounts(
-            json.loads(found["names"].tobytes()),
-            list(found["sums"]),
-            cells[: len(found["positions"])],
-            found["uncertainties"].tolist(),
-        )
+        names, number = json.loads(found["names"].tobytes()), len(found["positions"])
+        images = ImageCounts(names, cells[:number], found["uncertainties"].tolist(), int(found["num_classes"]))
         return MeasuredPart(found["positions"].tolist(), images, {})

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
+from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import local
 from deeplab.data.labels import LabelSpec, decode_label
@@ -29,8 +30,10 @@ def names_of(source):
 def built_labels(source, folder, split):
     """Builds records and returns the labels in those of a split, by image name."""
     local.build(source, folder, LabelConfig(), RecordConfig(num_shards=1))
+    described = datasets.load(folder / "dataset.yml")
+    spec = LabelSpec(None, described.ignore_label)
     held = [record for path in records.list_shards(folder, split) for record in records.read_shard(path)]
     return {
-        record[records.FILENAME].decode(): decode_label(record[records.LABEL], "", LabelSpec()).label.tolist()
+        record[records.FILENAME].decode(): decode_label(records.label_of(record), "", spec).label.tolist()
         for record in held
     }

@@ -59,6 +59,8 @@ for _name, _summary in {
     "voc": "PASCAL VOC: images, masks, and lists of the splits; SBD",
     "cityscapes": "Cityscapes: leftImg8bit, gtFine or gtCoarse",
     "ade20k": "ADE20K scene parsing",
+    "ade20k_full": "ADE20K's full release of 2021: all names of objects",
+    "vistas": "Mapillary Vistas: label masks and their JSON file",
     "camvid": "CamVid: color masks as published, or SegNet's folders",
     "coco": "COCO JSON: polygons and RLE, crowds, things and stuff",
     "labelme": "labelme: one JSON file per image",

@@ -43,6 +43,7 @@ from deeplab.utils.text import shorten
 
 _ALL_THINGS = (183, "other")  # the category that stands for all things in COCO's stuff files
 _LARGE = 2e7  # bytes, a second or two
+_FEDERATED = "not_exhaustive_category_ids"  # of images in LVIS
 _HINT = "use instances_*.json; files of other tools have formats of their own here"
 _AS_OBJECTS = "as CVAT marks brush strokes: they are read as objects (`crowd=ignore` ignores their pixels)"
 _Id = int | str
@@ -136,6 +137,8 @@ class _CocoReader:
         _refuse_other_kinds(annotations, path)
         self.categories.add(content, path)
         images = self._listed(entries, path, self.images.setdefault(split, {}), finder)
+        if entries and isinstance(entries[0], dict) and _FEDERATED in entries[0]:
+            console.note(f"{path}: in each image only some classes are annotated, as in LVIS; all else is background")
         del content, entries
         what = f"reading {os.path.basename(path)}"
         bar = console.progress(_consumed(annotations), total=len(annotations), what=what, unit="annotation")
@@ -310,7 +313,7 @@ def _id_in(entry: Any, key: str, where: str) -> _Id:
 
 
 def _image(entry: Any, where: str, path: str, images: dict[str, _CocoImage], finder: ImageFinder) -> _CocoImage:
-    found = finder.find(require(entry, "file_name", str, where), where, finder.beside(path))
+    found = finder.find(_file_name(entry, where), where, finder.beside(path))
     size = image_size(entry, "height", "width", where)
     image = images.get(found)
     if image is None:
@@ -326,6 +329,13 @@ def _image(entry: Any, where: str, path: str, images: dict[str, _CocoImage], fin
         raise UserError("size-mismatch", rule, hint, where=where, value=size)
     image.file, image.size = path, image.size or size
     return image
+
+
+def _file_name(entry: Any, where: str) -> str:
+    """The image's file. LVIS tells only its address, which ends in folder and name: val2017/000000397133.jpg."""
+    if not require(entry, "file_name", str, where, "") and (address := require(entry, "coco_url", str, where, "")):
+        return "/".join(address.split("/")[-2:])
+    return require(entry, "file_name", str, where)
 
 
 def _bitmap(outline: dict[str, Any], image_size: tuple[int, int] | None, where: str) -> Bitmap:

@@ -549,3 +549,57 @@ def seconds_for(folder, number):
 def test_reading_takes_time_in_proportion_to_the_annotations(folder):
     few, many = seconds_for(folder, 2_000), seconds_for(folder, 20_000)
     assert many < 50 * few  # ten times as many: in proportion 10, in squares 100
+
+
+# --- LVIS -----------------------------------------------------------------------------------------------------
+
+
+def lvis(*annotations, images=("train2017/000000000009.jpg",), number=1203):
+    """A file as LVIS 1.0 has it: no `file_name` and no `iscrowd`, federated images, categories with synsets."""
+    listed = [
+        {
+            "id": place,
+            "height": 5,
+            "width": 6,
+            "license": 1,
+            "date_captured": "2013-11-14 17:02:52",
+            "coco_url": f"http://images.cocodataset.org/{name}",
+            "flickr_url": "http://farm9.staticflickr.com/1_z.jpg",
+            "neg_category_ids": [5, 6],
+            "not_exhaustive_category_ids": [7],
+        }
+        for place, name in enumerate(images, 1)
+    ]
+    categories = [
+        {"id": place, "name": f"thing_{place}", "synset": f"thing.n.{place:02d}", "synonyms": ["x"], "def": "a thing"}
+        | {"frequency": "rcf"[place % 3], "image_count": 3, "instance_count": 9}
+        for place in range(1, number + 1)
+    ]
+    own = [{key: value for key, value in one.items() if key != "iscrowd"} for one in annotations]
+    return {"info": {}, "licenses": [], "images": listed, "annotations": own, "categories": categories}
+
+
+def test_lvis_with_images_in_two_folders_and_more_classes_than_a_byte_holds(tmp_path, capsys):
+    names = ("train2017/000000000009.jpg", "val2017/000000000009.jpg", "val2017/000000000025.jpg")
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    square = [1.0, 1.0, 4.0, 1.0, 4.0, 4.0, 1.0, 4.0]
+    train = lvis(annotation([square], 1203), images=names[:1])
+    val = lvis(annotation([square], 300), annotation([square], 2, image=2, number=2), images=names[1:])
+    paths = [write(tmp_path, part, f"lvis_v1_{split}.json") for split, part in (("train", train), ("val", val))]
+    source = read_coco(BuildCocoConfig(annotations=",".join(paths), image_folder=str(tmp_path / "images")))
+    assert {split: len(pairs) for split, pairs in source.splits.items()} == {"train": 1, "val": 2}
+    assert [pair.image for pair in source.pairs()] == [str(tmp_path / "images" / name) for name in names]
+    classes = classes_from(LabelConfig(), source)
+    assert (classes.num_classes, classes.rule.ignore_label, classes.names[1203]) == (1204, 65535, "thing_1203")
+    labels = [pair.mask.draw(classes.painter, 5, 6) for pair in source.pairs()]
+    assert [np.unique(label).tolist() for label in labels] == [[0, 1203], [0, 300], [0, 2]]
+    assert "only some classes are annotated" in "".join(capsys.readouterr())
+
+
+def test_an_image_without_any_name(folder):
+    data = lvis()
+    del data["images"][0]["coco_url"]
+    with raises("missing-key", where="image 1"):
+        read(folder, data)

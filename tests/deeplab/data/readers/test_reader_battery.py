@@ -68,6 +68,26 @@ def ade20k(root):
     return folders
 
 
+def ade20k_full(root):
+    for part in ("training", "validation"):
+        objects = [{"name_ndx": 300, "name": "car, auto"}, {"name_ndx": 5, "name": "wall"}]
+        put(root, f"{part}/scene/{part}_1.json", {"annotation": {"object": objects}})
+        put(root, f"{part}/scene/{part}_1.jpg")
+        mask = np.zeros((8, 8, 3), np.uint8)
+        mask[:, :4], mask[:, 4:] = (10, 44, 0), (0, 5, 9)
+        Image.fromarray(mask).save(root / part / "scene" / f"{part}_1_seg.png")
+    return {"ade20k_root": str(root)}
+
+
+def vistas(root):
+    labels = [{"name": name, "evaluate": name != "void", "color": [1, 2, 3]} for name in ("car", "void", "sky")]
+    put(root, "config_v2.0.json", {"labels": labels})
+    for part in ("training", "validation"):
+        put(root, f"{part}/images/a.jpg")
+        put(root, f"{part}/v2.0/labels/a.png")
+    return {"vistas_root": str(root)}
+
+
 def camvid(root):
     put(root, "train/0001TP_006690.png")
     put(root, "trainannot/0001TP_006690.png")
@@ -407,6 +427,10 @@ CASES = [
     ReaderCase("voc", voc, {"train": 1}, (), ("lists/train.txt",)),
     ReaderCase("cityscapes", cityscapes, {"train_fine": 1, "val_fine": 1}),
     ReaderCase("ade20k", ade20k, {"train": 1, "val": 1}),
+    ReaderCase(
+        "ade20k_full", ade20k_full, {"train": 1, "val": 1}, ("wall", "car, auto"), ("training/scene/training_1.json",)
+    ),
+    ReaderCase("vistas", vistas, {"train": 1, "val": 1}, ("car", "sky"), ("config_v2.0.json",)),
     ReaderCase("camvid", camvid, {"train": 1}),
     ReaderCase("coco", coco, {"": 2}, ("background", "car", "dog"), ("a.json",), GONE),
     ReaderCase("labelme", labelme, {"": 1}, ("background", "hair"), ("a.json",)),
