@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks.build_data import HEIGHT, LABELS, WIDTH, write_pairs
 from deeplab.config.validation_config import CheckConfig
-from deeplab.data.labels import without_palette
+from deeplab.data.png_files import without_palette
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.validation import analysis, subject

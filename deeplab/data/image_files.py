@@ -19,13 +19,14 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from deeplab.config.fields import split_words
+from deeplab.data.png_files import MAX_SIDE, png_chunks
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import DISTRIBUTION
@@ -68,10 +69,10 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the image", "run `git lfs pull` in its repository"),
     (rb"\s*<(!doctype html|html|\?xml)", "a web page or XML", "download the image again; the server sent a message"),
 )
-_MAX_SIDE = 1_000_000
 _SCAN, _END = 0xDA, 0xD9
 _ORDINARY_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive; others are lossless or arithmetic-coded
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
+_AFTER_SCAN = re.compile(rb"\xff[^\0\xd0-\xd7\xff]", re.DOTALL)
 _TRUNCATED = "truncated: the end marker is missing"
 _PNG_CHANNELS, _BY_PALETTE = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}, 3  # PNG specification, table 11.1
 _MAX_DEFLATE = 1032  # bytes that one byte of deflated data can stand for, RFC 1951: 258 for two bits
@@ -218,8 +219,8 @@ def read_orientation(image: Image.Image) -> tuple[int, bool]:
 
 def require_short_sides(image: Image.Image) -> None:
     """Refuses images that no libpng, TensorFlow's among them, would read as PNG."""
-    if max(image.size) > _MAX_SIDE:
-        raise ValueError(f"{image.width}x{image.height} pixels: no side may be above {_MAX_SIDE:,}")
+    if max(image.size) > MAX_SIDE:
+        raise ValueError(f"{image.width}x{image.height} pixels: no side may be above {MAX_SIDE:,}")
 
 
 def _require_enough_bytes(data: bytes, kind: str, image: Image.Image) -> None:
@@ -274,24 +275,6 @@ def numpy_array(data: bytes, where: str) -> np.ndarray:
 
 
 # --- PNG ---------------------------------------------------------------------------------------------------
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and body of each chunk of a PNG.
-
-    Raises:
-      ValueError: a chunk is cut off or its checksum is wrong, or the end chunk is missing. Pillow overlooks that when
-        it has all pixels; TensorFlow refuses such files.
-    """
-    position, kind = 8, b""
-    while kind != b"IEND":
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
-        checksum = data[position + 8 + length : position + 12 + length]
-        if zlib.crc32(kind + body).to_bytes(4, "big") != checksum:
-            raise ValueError(f"truncated or damaged at byte {position} of {len(data)}")
-        yield kind, body
-        position += 12 + length
 
 
 def _png_facts(data: bytes, image: Image.Image) -> ImageFacts:
@@ -351,7 +334,6 @@ def check_jpeg_structure(data: bytes) -> set[int]:
     Raises:
       ValueError: the chain of segments breaks, or the file ends before its end marker.
     """
-    marks = np.flatnonzero(np.frombuffer(data, np.uint8) == 0xFF)
     seen: set[int] = set()
     position = 2
     while True:
@@ -369,19 +351,15 @@ def check_jpeg_structure(data: bytes) -> set[int]:
         seen.add(code)
         position += 2 + length
         if code == _SCAN:
-            position = _after_scan(data, position, marks)
+            position = _after_scan(data, position)
 
 
-def _after_scan(data: bytes, position: int, marks: np.ndarray) -> int:
+def _after_scan(data: bytes, position: int) -> int:
     """Position of the first marker after compressed data, in which FF comes before 00 or restart markers only."""
-    bytes_ = np.frombuffer(data, np.uint8)
-    marks = marks[np.searchsorted(marks, position) :]
-    marks = marks[marks + 1 < len(data)]
-    following = bytes_[marks + 1]
-    real = np.flatnonzero((following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7)))
-    if not len(real):
+    found = _AFTER_SCAN.search(data, position)
+    if not found:
         raise ValueError(_TRUNCATED)
-    return int(marks[real[0]])
+    return found.start()
 
 
 # --- Finding files ------------------------------------------------------------------------------------------

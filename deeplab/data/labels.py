@@ -14,7 +14,6 @@ import collections
 import io
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,9 @@ from deeplab.data import matlab_files
 from deeplab.data.colormaps import ColorTable, class_name, color_counts, colors_for, on_pixels, rgb_text, snap_colors
 from deeplab.data.containers import read_content
 from deeplab.data.dicom_files import read_dicom
-from deeplab.data.image_files import UNREADABLE, numpy_array, png_chunks, unreadable
+from deeplab.data.image_files import UNREADABLE, numpy_array, unreadable
 from deeplab.data.label_bits import bits_of
+from deeplab.data.png_files import MAX_SIDE, png_chunks, png_kind, read_indices, without_palette
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.paths import read_file
@@ -37,13 +37,9 @@ _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits o
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,5})")
 _MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
 _MAX_LISTED = 6  # values that a message names
-_MAX_PLAIN = 2**26  # pixels of a mask that is decoded without asking Pillow whether it is too large
 
 
 # --- Values -------------------------------------------------------------------------------------------------
-
-
-MAX_SIDE = 1_000_000  # pixels; the limit of libpng, which writes and reads the labels of records
 
 
 @dataclass(frozen=True)
@@ -407,14 +403,14 @@ def decode_label(data: bytes, where: str, spec: LabelSpec) -> DecodedLabel:
         colors that the table does not have (`unknown-color`), index and color disagree (`palette-disagrees`), its
         pixels are no indices (`not-a-mask`), or values lie outside the classes (`label-out-of-range`).
     """
-    values, snapped, were_colors = _values(data, where, spec)
-    label, counts = to_label(values, where, spec)
-    same_values = label is values and not were_colors
-    if same_values and _png_kind(data) == (spec.bits, 0):
-        return DecodedLabel(label, counts, data)
-    if same_values and spec.bits == 8 and _png_kind(data) == (8, 3):
-        return DecodedLabel(label, counts, without_palette(data))
-    return DecodedLabel(label, counts, encode_label(label), snapped)
+    found = _values(data, where, spec)
+    label, counts = to_label(found.values, where, spec)
+    if label is found.values and not found.from_colors:
+        if png_kind(data) == (spec.bits, 0):
+            return DecodedLabel(label, counts, data)
+        if spec.bits == 8 and png_kind(data) == (8, 3):
+            return DecodedLabel(label, counts, found.gray_png or without_palette(data))
+    return DecodedLabel(label, counts, encode_label(label), found.snapped)
 
 
 def decode_label_values(values: np.ndarray, where: str, spec: LabelSpec) -> DecodedLabel:
@@ -436,19 +432,35 @@ def decode_label_values(values: np.ndarray, where: str, spec: LabelSpec) -> Deco
 
 def decode_values(data: bytes, where: str, spec: LabelSpec) -> np.ndarray:
     """The values in a mask file, uint8 or uint16 [H, W], before they are mapped and checked."""
-    return _values(data, where, spec)[0]
+    return _values(data, where, spec).values
 
 
-def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, bool]:
-    """The values, how many pixels took the nearest color of the table, and whether values were read from colors."""
+@dataclass(frozen=True)
+class _Values:
+    """The values in a mask file.
+
+    Attributes:
+      values: uint8 or uint16 [H, W], before they are mapped and checked.
+      gray_png: the file as `without_palette` gives it; empty where that is not known yet.
+      snapped: pixels that took the nearest color of the table.
+      from_colors: the values were read from colors.
+    """
+
+    values: np.ndarray
+    gray_png: bytes = b""
+    snapped: int = 0
+    from_colors: bool = False
+
+
+def _values(data: bytes, where: str, spec: LabelSpec) -> _Values:
     spec = spec.before
     try:
-        indices = _plain_indices(data) if spec.table is None and not spec.by_color else None
+        plain = read_indices(data) if spec.table is None and not spec.by_color else None
     except ValueError as error:
         _open(data, where)  # may say more about it
         raise unreadable(where, error) from None
-    if indices is not None:
-        return indices, 0, False
+    if plain is not None:
+        return _Values(plain.values, plain.gray_png)
     image = _open(data, where)
     if spec.table is None and image.mode in ("RGBA", "LA"):
         image = _alpha_if_mask(image)
@@ -456,34 +468,11 @@ def _values(data: bytes, where: str, spec: LabelSpec) -> tuple[np.ndarray, int, 
         pixels = np.asarray(image.convert("RGB")) if image.mode in _ONE_CHANNEL else _opaque(image, where)
         if spec.table is None:
             raise _missing_palette(pixels, where)
-        return *snap_colors(pixels, where, spec.table, spec.ignore_label, spec.tolerance), True
+        values, snapped = snap_colors(pixels, where, spec.table, spec.ignore_label, spec.tolerance)
+        return _Values(values, snapped=snapped, from_colors=True)
     if image.mode == "P" and spec.table is not None:
         _require_same_meaning(image, where, spec.table)
-    return _indices(image, data, where), 0, image.mode in _COLOR_MODES
-
-
-def _plain_indices(data: bytes) -> np.ndarray | None:
-    """The values of a gray PNG of 8 or 16 bits or a palette PNG, uint8 or uint16 [H, W]; half of Pillow's time.
-
-    None for other files, and where chunks are damaged: Pillow then reads the file, or says what is wrong with it.
-
-    Raises:
-      ValueError: libpng refuses the pixels, as TensorFlow would. Pillow fills rows that are missing with zeros.
-    """
-    if len(data) <= 28 or _png_kind(data) not in ((8, 0), (8, 3), (16, 0)) or data[28]:  # the last: interlaced
-        return None
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if not 0 < height * width <= _MAX_PLAIN or max(height, width) > MAX_SIDE:
-        return None
-    try:
-        gray = without_palette(data)  # whose chunks are whole, and of the kinds that OpenCV reads as they are
-    except ValueError:
-        return None
-    pixels = cv2.imdecode(np.frombuffer(gray, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("its pixels are damaged or end too early")
-    dtype = np.uint16 if data[24] == 16 else np.uint8
-    return pixels if pixels.shape == (height, width) and pixels.dtype == dtype else None
+    return _Values(_indices(image, data, where), from_colors=image.mode in _COLOR_MODES)
 
 
 _ONE_CHANNEL, _COLOR_MODES = ("1", "L", "P"), ("RGB", "RGBA")
@@ -527,7 +516,7 @@ def _indices(image: Image.Image, data: bytes, where: str) -> np.ndarray:
         pixels = _opaque(image, where)
         return np.ascontiguousarray(pixels[..., 0]).astype(np.uint8)
     if image.mode == "L":
-        depth, kind = _png_kind(data) or (8, 0)
+        depth, kind = png_kind(data) or (8, 0)
         return pixels // _GRAY_STEP[depth] if kind == 0 and depth in _GRAY_STEP else pixels
     if image.mode in ("1", "P"):
         return pixels.astype(np.uint8)
@@ -593,30 +582,6 @@ def _open(data: bytes, where: str) -> Image.Image:
         return image
     except UNREADABLE as error:
         raise unreadable(where, error) from None
-
-
-# --- PNG ----------------------------------------------------------------------------------------------------
-
-
-def _png_kind(data: bytes) -> tuple[int, int] | None:
-    """Bit depth and color type (0 gray, 2 RGB, 3 palette, 4 gray + alpha, 6 RGBA) of a PNG; None for other files."""
-    return (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else None
-
-
-def without_palette(data: bytes) -> bytes:
-    """An 8-bit palette PNG as gray PNG of its indices; of a gray PNG of any depth, the chunks that hold its pixels.
-
-    Both kinds store one byte per pixel, so the compressed pixels stay as they are: only the color type in the header
-    changes, and the chunks about colors go (PNG specification, 11.2). This takes 3 microseconds, encoding the pixels
-    again 1 millisecond.
-    """
-    kept = [data[:8]]
-    for kind, body in png_chunks(data):
-        if kind == b"IHDR":
-            body = body[:9] + b"\0" + body[10:]  # byte 9: the color type
-        if kind in (b"IHDR", b"IDAT", b"IEND"):
-            kept += [len(body).to_bytes(4, "big"), kind, body, zlib.crc32(kind + body).to_bytes(4, "big")]
-    return b"".join(kept)
 
 
 # --- Writing ------------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ def _key_field(key: str) -> bytes:
     return b"\n" + _varint(len(key.encode())) + key.encode()
 
 
+@functools.lru_cache(maxsize=4096)
 def _varint(value: int) -> bytes:
     found = bytearray()
     value &= (1 << 64) - 1

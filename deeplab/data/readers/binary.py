@@ -17,7 +17,8 @@ from PIL import Image
 
 from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.class_names import is_background, with_background
-from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, png_chunks, unreadable
+from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, unreadable
+from deeplab.data.png_files import png_chunks
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
 from deeplab.data.readers.pairs import Folder, NamePattern, existing_file

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeplab.data.image_files import UNREADABLE, png_chunks
+from deeplab.data.image_files import UNREADABLE
+from deeplab.data.png_files import png_chunks
 from deeplab.utils.errors import UserError
 
 _HINT = "export it again, or remove the shape"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from deeplab.data.colormaps import color_codes
 from deeplab.data.labels import DecodedLabel, LabelSpec, decode_label, decode_values, to_label
+from deeplab.data.png_files import png_kind
 from deeplab.data.readers.source import Mask, Painter
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.repair import MAX_COLORS, sufficient_tolerance
@@ -93,7 +94,7 @@ def examine_mask(data: bytes, where: str, split: str, spec: LabelSpec, in_record
         text = "is empty" if not data else "cannot be read as an image: its format is not known"
         return SeenLabel(findings=[finding("mask-unreadable", where, text, split=split)])
     found = SeenLabel((header.height, header.width))
-    if in_record and not _is_gray_png(data, spec.bits):
+    if in_record and png_kind(data) != (spec.bits, 0):
         text = f"its label is {header.format}, pixels of mode {header.mode}"
         found.findings.append(finding("label-not-gray-png", where, text, split=split))
         return found
@@ -135,10 +136,6 @@ def _palette_of(image: Image.Image, decoded: DecodedLabel) -> dict[int, int]:
     present = [index for index in np.flatnonzero(decoded.counts).tolist() if 3 * index + 2 < len(shown)]
     colors = {index: shown[3 * index : 3 * index + 3] for index in present}
     return {index: red << 16 | green << 8 | blue for index, (red, green, blue) in colors.items()}
-
-
-def _is_gray_png(data: bytes, bits: int) -> bool:
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 25 and (data[24], data[25]) == (bits, 0)
 
 
 # --- Masks that are no labels -------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from deeplab.data.validation.image_checks import SeenImage, examine_image
 from deeplab.data.validation.label_checks import SeenLabel, examine_drawn_mask, examine_mask
 from deeplab.data.validation.rules import PAIR_CHECKS, finding
 from deeplab.data.validation.subject import LoadedPair, StatedFields, UnreadPair
+from deeplab.utils import fast_zlib
 from deeplab.visualization.label_rendering import LabelColors
 
 _MIN_PIXELS_PER_BYTE = 8  # of the file of a mask; photographs have two or three
@@ -87,7 +87,7 @@ class SeenPair:
         if self.label.pixels is None:
             return 0
         pixels = np.ascontiguousarray(self.label.pixels).data
-        return zlib.crc32(pixels) << 32 | zlib.adler32(pixels)
+        return fast_zlib.crc32(pixels) << 32 | fast_zlib.adler32(pixels)
 
 
 def inspect(unread: UnreadPair, task: PairTask, as_sample: bool = False) -> SeenPair:
