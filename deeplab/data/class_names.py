@@ -23,7 +23,9 @@ CLASS_FILES = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "_classes.c
 MANY_CLASSES = 160  # tables, plots and pages show only some of more classes, or fold them
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "void", "neutral"})  # in any case, with or without underscores
 
-_COMMENT = re.compile(r"(^|\s)#.*")  # not the one in the class C#
+_COMMENT = re.compile(  # not the one in the class C#, nor a color such as #ff0000 after a name
+    r"^\s*#.*|\s#(?!(?:[0-9a-fA-F]{3}){1,2}(?:[\s,;]|$)).*"
+)
 _COLUMNS = {
     "name": ("name", "names", "class", "classes", "class name", "class_name", "label", "label_name", "category"),
     "value": ("value", "pixel value", "pixel_value", "pixel", "id", "idx", "index", "class_id", "class id", "label_id"),
@@ -36,10 +38,14 @@ _LABELMAP = re.compile(r"(?P<name>[^:]+):(?P<red>\d+),(?P<green>\d+),(?P<blue>\d
 _INDEXED_COLOR = re.compile(
     r"(?P<value>\d+)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)[\s,;]+(?P<name>[^\d\s].*)"
 )
+_WITH_ALPHA = re.compile(
+    r"(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)[\s,;]+(?:0|255)[\s,;]+(?P<name>[^\d\s].*)"
+)
 _NAME_AND_PLACE = re.compile(r"(?P<name>\S.*?)\s+(?P<value>\d+)")
 _FORMS = (  # of lines without a header, in the order in which they are tried; all lines must have the same one
     _LABELMAP,
     _INDEXED_COLOR,
+    _WITH_ALPHA,
     re.compile(r"(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)(?:[\s,;]+(?P<name>\S.*))?"),
     re.compile(r"(?P<name>\S.*?)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)"),
     re.compile(r"(?P<value>\d+)\s*[,;:=\t]\s*(?P<name>\S.*)"),
@@ -49,6 +55,9 @@ _FORMS = (  # of lines without a header, in the order in which they are tried; a
 )
 _STRICT = (_INDEXED_COLOR, _NAME_AND_PLACE)  # whose values must be 0, 1, 2 ..., as they might be something else
 _HEX = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+_SHORT_HEX = re.compile(r"#([0-9a-fA-F])([0-9a-fA-F])([0-9a-fA-F])")
+_TRIPLE = re.compile(r"(?:rgb)?[(\[]?\s*(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\s*[)\]]?")
+_GIMP = "GIMP Palette"  # first line of a .gpl file, whose next lines are such as `Name: mine` and `Columns: 3`
 _SEPARATORS = (",", ";", "\t")
 _MIN_TYPO = 6  # letters of a name from which one wrong letter counts as a slip
 
@@ -161,6 +170,8 @@ def read_class_file(path: str | os.PathLike) -> list[ListedClass]:
     """
     rows = [_COMMENT.sub("", line).strip() for line in read_text(path).splitlines()]
     rows = [row for row in rows if row]
+    if rows[:1] == [_GIMP]:
+        rows = [row for row in rows[1:] if not row.startswith(("Name:", "Columns:"))]
     found = _by_header(rows, path) or _by_form(rows) or [ListedClass(row) for row in rows]
     if not found:
         raise UserError("missing-class-names", "names no class", "write one name per line", where=path)
@@ -219,8 +230,11 @@ def _by_form(rows: Sequence[str]) -> list[ListedClass]:
 
 def _listed(cells: dict[str, str | None]) -> ListedClass:
     parts = [cells.get(channel) or "" for channel in ("red", "green", "blue")]
-    if match := _HEX.fullmatch((cells.get("hex") or "").strip()):
-        parts = [str(int(part, 16)) for part in match.groups()]
+    color = (cells.get("hex") or "").strip()
+    if match := _HEX.fullmatch(color) or _SHORT_HEX.fullmatch(color):
+        parts = [str(int(part if len(part) == 2 else 2 * part, 16)) for part in match.groups()]
+    elif match := _TRIPLE.fullmatch(color):
+        parts = list(match.groups())
     channels = [int(part) if part.isdecimal() and len(part) < 4 else 256 for part in parts]
     value = cells.get("value") or ""
     return ListedClass(

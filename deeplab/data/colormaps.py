@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -231,6 +231,8 @@ def outlines(label: np.ndarray) -> np.ndarray:
 
 # --- Palette files ------------------------------------------------------------------------------------------
 
+_PALETTE_HINT = "write a line `R G B name` for each class, such as `255 0 0 hair`, or a CSV file with name,r,g,b"
+
 
 @dataclass(frozen=True)
 class ColorTable:
@@ -282,9 +284,10 @@ def read_color_table(path: str | os.PathLike) -> ColorTable:
     if all(entry.color for entry in listed):
         if all(entry.value is not None for entry in listed):
             listed.sort(key=lambda entry: entry.value or 0)
-        lines = ["{} {} {} {}".format(*entry.color or (), entry.name) for entry in listed]
-        return _table_from_lines(lines, path)
-    return _table_from_lines(read_text(path).splitlines(), path)
+        return _table_of_entries(
+            [(f"{path}, entry {number}", e.color or (0, 0, 0), e.name) for number, e in enumerate(listed, 1)], path
+        )
+    return _table_of_entries(_entries_of_lines(read_text(path).splitlines(), path), path)
 
 
 def table_of(described: Dataset) -> ColorTable:
@@ -294,30 +297,35 @@ def table_of(described: Dataset) -> ColorTable:
     return ColorTable(described.class_names, (*described.colors, *ignored), classes)
 
 
-def _table_from_lines(lines: Sequence[str], path: pathlib.Path) -> ColorTable:
-    names: list[str] = []
-    entries: dict[Color, int | None] = {}
+def _entries_of_lines(lines: Sequence[str], path: pathlib.Path) -> Iterator[tuple[str, Color, str]]:
+    """Where each line is, its color and its name; names may be missing."""
     for number, line in enumerate(lines, start=1):
         content = line.split("#")[0].replace(",", " ").split(maxsplit=3)
-        if not content:
-            continue
-        color = _color_of(content[:3], f"{path}, line {number}")
-        if color in entries:
-            rule = f"color {color} is listed twice"
-            raise UserError("invalid-palette", rule, where=f"{path}, line {number}", value=color)
-        name = content[3].strip() if len(content) > 3 else f"class_{len(names)}"
+        if content:
+            where = f"{path}, line {number}"
+            yield where, _color_of(content[:3], where), content[3].strip() if len(content) > 3 else ""
+
+
+def _table_of_entries(entries: Iterable[tuple[str, Color, str]], path: pathlib.Path) -> ColorTable:
+    names: list[str] = []
+    classes: dict[Color, int | None] = {}
+    for where, color, given in entries:
+        if color in classes:
+            hint = "remove one of the lines; several colors of one class need lines with the same name"
+            raise UserError("invalid-palette", f"color {color} is listed twice", hint, where=where, value=color)
+        name = given or f"class_{len(names)}"
         if name not in names and not is_ignored(name):
             names.append(name)
-        entries[color] = None if is_ignored(name) else names.index(name)
+        classes[color] = None if is_ignored(name) else names.index(name)
     if not names:
-        raise UserError("invalid-palette", "holds no class", "write a line `R G B name` for each class", where=path)
-    return ColorTable(tuple(names), tuple(entries), tuple(entries.values()))
+        raise UserError("invalid-palette", "holds no class", _PALETTE_HINT, where=path)
+    return ColorTable(tuple(names), tuple(classes), tuple(classes.values()))
 
 
 def _color_of(words: Sequence[str], where: str) -> Color:
-    if len(words) < 3 or not all(word.isdigit() and int(word) <= 255 for word in words):
-        rule = f"must begin with R G B, each 0 to 255, not {' '.join(words)!r}"
-        raise UserError("invalid-palette", rule, where=where, value=" ".join(words))
+    if len(words) < 3 or not all(word.isdecimal() and len(word) < 4 and int(word) <= 255 for word in words):
+        rule = f"must begin with R G B, each 0 to 255, not {' '.join(words)[:60]!r}"
+        raise UserError("invalid-palette", rule, _PALETTE_HINT, where=where, value=" ".join(words))
     red, green, blue = map(int, words)
     return red, green, blue
 

@@ -522,6 +522,8 @@ def _indices(image: Image.Image, data: bytes, where: str) -> np.ndarray:
         return pixels.astype(np.uint8)
     if image.mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
         return pixels.astype(np.uint16)
+    if image.mode == "F" and bool(((pixels >= 0) & (pixels <= 65535) & (pixels == np.floor(pixels))).all()):
+        return pixels.astype(np.uint16)
     rule = f"pixels of mode {image.mode!r} are no class indices"
     raise UserError("not-a-mask", rule, "write masks as 8-bit PNG", where=where)
 

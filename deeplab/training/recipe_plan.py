@@ -47,6 +47,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.remote_names import is_remote, named
+from deeplab.utils.text import counted
 
 FILE_NAME = "recipe.yml"  # in the training folder
 NOT_IN_RECIPE = ("train_logdir", "recipe", "time_budget", "allow_changes")
@@ -56,6 +57,7 @@ _EXPECTED_BY_WEIGHTS = ("align_corners", "dilation", "batch_norm_epsilon", "mult
 _SIZE_SAMPLE = 200  # records of which sizes are read
 _WARM_UP_STEPS = 3  # the first step compiles
 _TIMED_STEPS, _TIMED_SECONDS = 20, 10.0  # whichever comes first
+_FEW_STEPS = 50  # of which a budget is reported to be too small
 _MARGIN = 0.97  # of the remaining time, for what is not foreseen
 _END_SECONDS = 3.0  # checkpoints and the report
 
@@ -98,9 +100,11 @@ class RecipePlan:
         left = self.budget - (time.monotonic() - self.started)
         steps = steps_within(left, seconds, start, evaluates)
         console.note(
-            f"a step takes {seconds:.2f} s: {steps} steps in the {console.duration(left)} that are left of "
+            f"a step takes {seconds:.2f} s: {counted(steps, 'step')} in the {console.duration(left)} that are left of "
             f"`time_budget`, with time for evaluations and checkpoints"
         )
+        if steps < _FEW_STEPS:
+            console.warning(f"{counted(steps, 'step')} will hardly change the initial model: raise `time_budget`")
         choices: Sequence[Choice] = [Choice("training_number_of_steps", steps, "fits into `time_budget`")]
         if self.facts:
             choices = recipe.choose(*self.facts, self.explicit, self.models, steps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import time
@@ -245,14 +246,26 @@ def duration(seconds: float) -> str:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines its native code prints before any log level is heeded."""
-    with _native_messages_off():
+    with native_messages_off():
         import tensorflow
 
         tensorflow.config.list_physical_devices()  # the first look for a GPU complains where there is none
 
 
 @contextlib.contextmanager
-def _native_messages_off() -> Iterator[None]:
+def library_messages_off() -> Iterator[None]:
+    """Keeps what libraries log about themselves (deprecations, versions) off the terminal; errors are still raised."""
+    kept = logging.root.manager.disable
+    logging.disable(max(kept, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(kept)
+
+
+@contextlib.contextmanager
+def native_messages_off() -> Iterator[None]:
+    """Keeps what native code writes to standard error off the terminal, such as LiteRT's line about its delegate."""
     try:
         kept = os.dup(2)
     except OSError:  # standard error is closed

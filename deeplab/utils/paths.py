@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pathlib
@@ -54,13 +55,15 @@ def require_regular(path: str | os.PathLike) -> None:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The content of a text file in UTF-8, with or without a byte order mark.
+    """The content of a text file in UTF-8, or in UTF-16 with a byte order mark, as Windows programs write it.
 
     Raises:
       UserError: it cannot be read, or is in another encoding.
     """
+    content = read_file(path)
     try:
-        return read_file(path).decode("utf-8-sig")
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise UserError("not-utf-8", f"is not UTF-8 at byte {fault.start}", "save it as UTF-8", where=path) from None
 

@@ -124,6 +124,19 @@ def test_it_runs_as_a_file_from_anywhere(tmp_path):
     assert "--inference_scales" in done.stdout and "--label_weights" not in done.stdout
 
 
+def test_libraries_print_nothing(small_run, tmp_path):
+    """A process of its own: some of these lines are printed once per process."""
+    pytest.importorskip("tf2onnx")
+    command = [sys.executable, "-m", "deeplab", "export", f"--checkpoint_path={small_run}", f"--export_path={tmp_path}"]
+    command += ["--formats=litert,onnx", "--crop_size=33", "--parity_images=1"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours = ("predicting with the model: ", "checking model.", "warning: ", "  hint: ")
+    assert [line for line in done.stderr.splitlines() if not line.startswith(ours)] == []
+
+
 def test_scales_and_mirror_images_are_built_in(small_run, tmp_path, monkeypatch):
     path = tmp_path / "graph.pb"
     scales = ("--inference_scales=0.5", "--inference_scales=1.0", "--add_flipped_images")

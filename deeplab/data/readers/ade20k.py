@@ -13,7 +13,7 @@ from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 _ROOT = "./ADE20K/ADEChallengeData2016"
 
@@ -62,5 +62,6 @@ def _pairs(config: BuildAde20kConfig, split: str) -> list[Pair]:
     pairs = pair_by_names(names, images, masks, "", str(masks.path))
     unused = sorted(set(masks.wanted_stems()) - set(names))
     if unused:
-        console.warning(f"{masks.path}: {len(unused)} masks without an image, left out: {shorten(unused, 10)}")
+        number = counted(len(unused), "mask")
+        console.warning(f"{masks.path}: {number} without an image, left out: {shorten(unused, 10)}")
     return pairs

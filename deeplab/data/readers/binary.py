@@ -26,7 +26,7 @@ from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_file, require_folder
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 _EXAMPLE = "write it like `class_masks=lesion=masks/{name}_segmentation.png`"
 _MAX_INDEX = 32  # masks whose highest value is no higher contain indices, which have no tones in between
@@ -121,7 +121,8 @@ def read_binary(config: BuildBinaryConfig) -> Source:
         hint = f"add their masks (such as {example}), or leave these images out with `skip_unlabeled=true`"
         raise UserError("files-missing", rule, hint, where=config.image_folder, value=tuple(unlabeled))
     if unlabeled:
-        console.note(f"{config.image_folder}: left out {len(unlabeled)} images without a mask: {shorten(unlabeled)}")
+        number = counted(len(unlabeled), "image")
+        console.note(f"{config.image_folder}: left out {number} without a mask: {shorten(unlabeled)}")
     build = next(_BUILDS)
     pairs = [
         Pair(name, images[name], ClassMasks(images[name], masks, build)) for name, masks in present.items() if masks

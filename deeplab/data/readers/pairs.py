@@ -21,7 +21,7 @@ from deeplab.data.split_names import is_training, must_not_share, split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import files_of, read_text, require_folder, split_paths, walk
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat", ".dcm")
 _TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of files that explain the others
@@ -476,12 +476,12 @@ def pair_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pa
         rule = f"there are several files of one name: {', '.join(found.ambiguous[0])}"
         raise UserError("ambiguous-name", rule, choose, where=images.path, value=found.ambiguous[0])
     for folder, paths, what in (
-        (images, found.images_without_mask, "images without a mask"),
-        (masks, found.masks_without_image, "masks without an image"),
+        (images, found.images_without_mask, ("image", "without a mask")),
+        (masks, found.masks_without_image, ("mask", "without an image")),
     ):
         if paths:
             shown = shorten([os.path.splitext(path)[0] for path in paths], 10)
-            console.warning(f"{folder.path}: {len(paths)} {what}, left out: {shown}")
+            console.warning(f"{folder.path}: {counted(len(paths), what[0])} {what[1]}, left out: {shown}")
     return list(found.pairs)
 
 
@@ -496,7 +496,7 @@ def _require_files(folder: Folder, files: Mapping[_Key, Any], together: bool, pa
         raise UserError("no-files", rule, hint, where=folder.path)
     held = [name for _, names in walk(folder.path) for name in names]
     extensions = sorted({os.path.splitext(name)[1].lower() for name in held} - {""})
-    hint = f"it contains {shorten(held, 3)}" if pattern else f"its files end in {shorten(extensions)}"
+    hint = f"it contains {shorten(held, 3)}" if pattern else f"its files end in {shorten(extensions)}: convert them"
     if held and not extensions:
         hint = f"its files, such as {held[0]}, have no extension: add that of their format, e.g. .dcm for DICOM"
     raise UserError("no-files", rule, hint if held else "it contains no file at all", where=folder.path)

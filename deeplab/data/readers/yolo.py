@@ -30,7 +30,7 @@ from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import list_files, read_text, require_folder
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SLACK = 0.01  # of the image: points may be so far outside, by rounding; what is outside is cut off
@@ -115,7 +115,8 @@ def _from_folders(config: BuildYoloConfig) -> tuple[tuple[str, ...], list[_YoloI
     known = {image.labels for image in images} | {listed}
     unused = [name for name in texts if os.path.join(config.label_folder, name) not in known]
     if unused:
-        console.warning(f"{config.label_folder}: {len(unused)} labels without an image left out: {shorten(unused)}")
+        number = counted(len(unused), "label")
+        console.warning(f"{config.label_folder}: {number} without an image left out: {shorten(unused)}")
     return _checked_names(read_list(listed), listed), images
 
 

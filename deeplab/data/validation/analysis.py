@@ -169,7 +169,8 @@ class _Run:
         counts = np.zeros(self.num_values, np.int64)
         for of_split in self.totals.values():
             counts += of_split.counts
-        mapping = certain_map(np.flatnonzero(counts).tolist(), self.spec)
+        are_blurred = self._are_blurred()
+        mapping = {} if are_blurred else certain_map(np.flatnonzero(counts).tolist(), self.spec)
         # Gray levels become classes first: sums of 251 "classes" would say nothing.
         by_class = {} if self.spec.ignore_label in mapping else mapping
         totals = {split: of_split.renumbered(by_class) for split, of_split in self.totals.items()}
@@ -183,7 +184,7 @@ class _Run:
             config=self.config,
             counts=counts,
             label_map=mapping,
-            about_values=label_statistics.judge_values(counts, self.spec),
+            about_values=label_statistics.judge_values(counts, self.spec, are_blurred),
             totals=totals,
             dataset=with_facts(classes, facts, self.subject.described),
             splits=facts,
@@ -192,6 +193,11 @@ class _Run:
             images=self.images,
             palettes=self.palettes.findings,
         )
+
+    def _are_blurred(self) -> bool:
+        """Whether most masks have values that JPEG or smooth resizing made."""
+        masks = sum(totals.images - totals.unread for totals in self.totals.values())
+        return 2 * max(self.log.numbers["mask-lossy"], self.log.numbers["mask-blurred"]) > masks
 
     def _with_better_hints(self, counts: np.ndarray) -> list[Finding]:
         masks = sum(totals.images - totals.unread for totals in self.totals.values())

@@ -31,6 +31,7 @@ from deeplab.utils.text import shorten
 LABELS = "labels"  # where a finding on all of them is
 _MAX_SINGLE = 0.1  # fraction of the labels that may be of one class and still be worth a note
 _MIN_IMAGES = 4  # from which identical labels are no coincidence
+_MANY_TONES = 64  # values of blurred masks that are hardly all classes
 _MEANS_NONE = re.compile(r"(ignored?|void|none|unlabell?ed|unknown|do_?n'?t_?care)", re.IGNORECASE)
 _UNNAMED = re.compile(r"class_\d+")
 
@@ -43,12 +44,13 @@ def present_values(counts: np.ndarray, ignore_label: int) -> list[int]:
     return [value for value in values_in(counts) if value != ignore_label]
 
 
-def judge_values(counts: np.ndarray, spec: LabelSpec) -> Finding | None:
+def judge_values(counts: np.ndarray, spec: LabelSpec, are_blurred: bool = False) -> Finding | None:
     """What is wrong with the values of all labels, before they are taken for classes.
 
     Args:
       counts: pixels of each value over all splits, int64 [values].
       spec: what they should be.
+      are_blurred: whether most masks have values in between, of JPEG or smooth resizing, which are no classes.
     """
     present, ignore = present_values(counts, spec.ignore_label), spec.ignore_label
     if not counts.any():
@@ -57,6 +59,8 @@ def judge_values(counts: np.ndarray, spec: LabelSpec) -> Finding | None:
         return finding("nothing-labeled", LABELS, f"every pixel has the ignore label {ignore}")
     if len(present) == 1:
         return _one_class(present[0], counts, spec)
+    if spec.num_classes is None and are_blurred and (are_gray_levels(present) or len(present) > _MANY_TONES):
+        return _blurred_levels(present)
     if spec.num_classes is None and are_gray_levels(present):
         return _gray_levels(present, counts, spec)
     return _from_one(present) if present[0] > 0 and ignore != 0 else None
@@ -86,6 +90,12 @@ def _gray_levels(present: Sequence[int], counts: np.ndarray, spec: LabelSpec) ->
         text += f"; {ignore} stays the ignore label"
         hint += f"; add {ignore}:{len(present)} to the map if {ignore} is a class, too"
     return finding("labels-are-gray-levels", LABELS, text, hint=hint, repair=map_setting(certain))
+
+
+def _blurred_levels(present: Sequence[int]) -> Finding:
+    text = f"hold {len(present)} values, most of which JPEG or smooth resizing made: they are between the classes"
+    hint = "export the masks again as PNG without antialiasing, and resize masks by nearest neighbor only"
+    return finding("labels-are-gray-levels", LABELS, text, hint=hint)
 
 
 def _from_one(present: Sequence[int]) -> Finding:

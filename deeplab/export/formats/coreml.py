@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.frozen_graph import LABELS
 from deeplab.export.formats.litert import IMAGE, fixed_size_functions
 from deeplab.export.freeze import FrozenModel, describe
+from deeplab.utils import console
 from deeplab.utils.extras import require
 from deeplab.utils.files import writing
 
@@ -84,12 +84,8 @@ def _int8_weights(made: Any) -> Any:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keeps warnings about other libraries' versions and progress bars off the terminal."""
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    with console.library_messages_off(), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _is_package(path: str) -> bool:

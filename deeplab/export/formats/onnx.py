@@ -17,7 +17,6 @@ the size and the padding color. Files for OpenCV 4 have the bounds of Clip as at
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import pathlib
 import tempfile
@@ -35,6 +34,7 @@ from deeplab.export.graph_optimizer import speed_up_for_others
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.runtimes.onnx import PROPERTY, TARGET
 from deeplab.model.resize import size_stride
+from deeplab.utils import console
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
@@ -80,8 +80,7 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
         before, after = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
         proto = converted(model, fixed=True, for_integers=True)
         onnx.save(onnx.shape_inference.infer_shapes(proto), before)
-        logging.disable(logging.WARNING)  # it advises steps that were taken
-        try:
+        with console.library_messages_off():  # it advises steps that were taken
             quantization.quantize_static(
                 before,
                 after,
@@ -92,8 +91,6 @@ def write_int8(model: FrozenModel, path: str) -> list[TensorInfo]:
                 activation_type=unsigned,
                 weight_type=unsigned if config.onnx_int8 == "u8u8" else signed,
             )
-        finally:
-            logging.disable(logging.NOTSET)
         proto = onnx.load_from_string(pathlib.Path(after).read_bytes())
     return _finish(model, path, proto, description)
 
@@ -116,7 +113,10 @@ def converted(model: FrozenModel, fixed: bool, for_integers: bool = False) -> Pr
     if model.folded:
         speed_up_for_others(definition, splits=not for_integers)
     outputs = [f"{name}:0" for name in names]
-    proto, _ = tf2onnx.convert.from_graph_def(definition, input_names=[f"{IMAGE}:0"], output_names=outputs, opset=OPSET)
+    with console.library_messages_off():  # it calls what TensorFlow says is deprecated
+        proto, _ = tf2onnx.convert.from_graph_def(
+            definition, input_names=[f"{IMAGE}:0"], output_names=outputs, opset=OPSET
+        )
     for value in (*proto.graph.input, *proto.graph.output):
         _rename(proto, value.name, value.name.removesuffix(":0"))
     _keep_sizes(proto, onnx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
+from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file, require_regular
 
@@ -66,9 +68,10 @@ def load(path: str, options: LoadOptions) -> Predictor:
         rule = f"is a damaged LiteRT file: {first_line(error)}"
         raise UserError("damaged-model", rule, _HINT, where=path) from error
     lock = threading.Lock()  # an interpreter has one set of buffers
+    quiet = [console.native_messages_off]  # the first call prints a line about the delegate that it creates
 
     def run(pixels: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        with lock:
+        with lock, quiet.pop()() if quiet else contextlib.nullcontext():
             results = {
                 name: runner(**{image: pixels})[_SIGNATURES[name]]
                 for name, runner in runners.items()

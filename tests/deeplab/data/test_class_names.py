@@ -123,6 +123,11 @@ def test_palettes_in_any_form(tmp_path, text):
     assert table.class_colors() == ((0, 0, 0), (224, 64, 64))
 
 
+def test_palettes_keep_names_as_they_are(tmp_path):
+    table = read_color_table(write(tmp_path, 'name,r,g,b\n"skin, face",1,1,1\nC#,2,2,2\n'))
+    assert table.names == ("skin, face", "C#")
+
+
 def test_ignored_colors_and_several_of_one_class(tmp_path):
     table = read_color_table(write(tmp_path, "name,r,g,b\nVoid,0,0,0\nroad,1,1,1\nroad,2,2,2\nsky,3,3,3\n"))
     assert table.names == ("road", "sky") and table.classes == (None, 0, 0, 1)
@@ -144,6 +149,15 @@ def test_classes_by_name_and_number():
         ("background:0,0,0\nperson:128,0,0\n", ("background", "person"), [(0, 0, 0), (128, 0, 0)]),
         ("name,color\na,#ff0000\nb,#00ff00\n", ("a", "b"), [(255, 0, 0), (0, 255, 0)]),
         ("0 0 0 0 background\n1 128 0 0 aero plane\n", ("background", "aero plane"), [(0, 0, 0), (128, 0, 0)]),
+        ("name,color\na,#f00\nb,#0f0\n", ("a", "b"), [(255, 0, 0), (0, 255, 0)]),
+        ("name, color\na, #ff0000\nb, #00ff00 # remark\n", ("a", "b"), [(255, 0, 0), (0, 255, 0)]),
+        ('name,rgb\na,"(255, 0, 0)"\nb,"0 255 0"\n', ("a", "b"), [(255, 0, 0), (0, 255, 0)]),
+        ("0 0 0 255 a\n255 0 0 255 b\n", ("a", "b"), [(0, 0, 0), (255, 0, 0)]),
+        (
+            "GIMP Palette\nName: x\nColumns: 3\n#\n  0  0  0\ta\n  4  5  6\tb c\n",
+            ("a", "b c"),
+            [(0, 0, 0), (4, 5, 6)],
+        ),
         ("0 0 0 2nd floor\n1 2 3 3rd floor\n", ("2nd floor", "3rd floor"), [(0, 0, 0), (1, 2, 3)]),
     ],
 )

@@ -216,6 +216,20 @@ def test_palette_png_whose_colors_contradict_the_table_is_refused():
     np.testing.assert_array_equal(decode(blue_is_one, LabelSpec(3, table=LFW, by_color=True)), [[1, 0]])
 
 
+def test_whole_numbers_of_float_masks_are_indices():
+    """TIFF files of float32, as programs for microscopes and maps write them."""
+
+    def tiff(values) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(np.array(values, np.float32)).save(file, "tiff")
+        return file.getvalue()
+
+    np.testing.assert_array_equal(decode(tiff([[0, 1], [2, 255]]), LabelSpec(3)), [[0, 1], [2, 255]])
+    for wrong in (0.5, -1, np.nan, np.inf, 1e6):
+        with raises("not-a-mask"):
+            decode(tiff([[0, wrong]]), LabelSpec(3))
+
+
 def test_palette_file(tmp_path):
     path = tmp_path / "a.palette"
     path.write_text(
@@ -229,13 +243,14 @@ def test_palette_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "where"),
-    [("1 2\n", "line 1"), ("1 2 3 a\n1 2 300 b", "line 2"), ("1 2 3 a\n1 2 3 b", "line 2"), ("#", "a.palette")],
+    [("1 2\n", "line 1"), ("1 2 3 a\n1 2 300 b", "line 2"), ("1 2 3 a\n1 2 3 b", "entry 2"), ("#", "a.palette")],
 )
 def test_malformed_palette_files(tmp_path, text, where):
     path = tmp_path / "a.palette"
     path.write_text(text)
-    with raises("invalid-palette", where=where):
+    with raises("invalid-palette", where=where) as caught:
         read_color_table(path)
+    assert caught.value.hint
 
 
 def test_dataset_file_as_palette(tmp_path):

@@ -94,6 +94,16 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     assert read_text(tmp_path / "a.txt") == "namé\r\n"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_of_windows_programs(tmp_path, encoding):
+    text = "namé\r\n" if encoding == "utf-16" else "\ufeffnamé\r\n"
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "namé\r\n"
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding)[:-1])
+    with raises("not-utf-8", where="a.txt"):
+        read_text(tmp_path / "a.txt")
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.txt").write_bytes("namé".encode("latin-1"))
     with raises("not-utf-8", where="a.txt") as info:

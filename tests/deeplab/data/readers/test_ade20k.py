@@ -64,7 +64,7 @@ def test_images_without_a_mask_are_named(ade20k):
 def test_masks_without_an_image_are_said(ade20k, capsys):
     write_image(ade20k / "annotations" / "validation" / "ADE_val_00000009.png", [[1]])
     assert len(read_ade20k(ade_config(ade20k)).splits["val"]) == 3
-    assert "1 masks without an image, left out: ADE_val_00000009" in capsys.readouterr().err
+    assert "1 mask without an image, left out: ADE_val_00000009" in capsys.readouterr().err
 
 
 def test_missing_and_empty_folders(ade20k):

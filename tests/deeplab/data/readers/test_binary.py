@@ -86,7 +86,7 @@ def test_images_without_any_mask(lesions, capsys):
     assert str(lesions / "attr" / "ISIC_3_network.png") in caught.value.hint
     assert "`skip_unlabeled=true`" in caught.value.hint
     assert len(read_binary(config(lesions, skip_unlabeled=True)).pairs()) == 2
-    assert "left out 1 images without a mask: ISIC_3" in capsys.readouterr().err
+    assert "left out 1 image without a mask: ISIC_3" in capsys.readouterr().err
 
 
 def test_all_masks_can_be_insisted_on(lesions):

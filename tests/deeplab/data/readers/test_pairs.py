@@ -55,7 +55,7 @@ def test_unmatched_files_are_named(folders, capsys):
     touch(folders, "images/d.jpg", "masks/e.png", "masks/f.png")
     assert len(pair_folders(images(folders), masks(folders))) == 3
     said = capsys.readouterr().err
-    assert "1 images without a mask, left out: d" in said
+    assert "1 image without a mask, left out: d" in said
     assert "2 masks without an image, left out: e, f" in said
 
 
@@ -98,7 +98,7 @@ def test_folder_without_an_image(tmp_path):
     touch(tmp_path, "images/notes.txt", "images/a.CR2", "masks/a.png")
     with raises("no-files", where=tmp_path / "images") as caught:
         pair_folders(images(tmp_path), masks(tmp_path))
-    assert caught.value.hint == "its files end in .cr2, .txt"
+    assert caught.value.hint == "its files end in .cr2, .txt: convert them"
 
 
 def test_subfolders_that_are_links(tmp_path):
@@ -114,7 +114,7 @@ def test_a_suffix_tells_masks_from_images_in_one_folder(tmp_path, capsys):
     together = Folder(tmp_path / "images", (".png",))
     assert [pair.name for pair in pair_folders(together, together, "", "{name}_mask")] == ["a"]
     said = capsys.readouterr().err
-    assert said.count("warning") == 1 and "1 images without a mask, left out: b\n" in said
+    assert said.count("warning") == 1 and "1 image without a mask, left out: b\n" in said
     with raises("no-files", where=tmp_path / "images") as caught:
         pair_folders(images(tmp_path, ".jpg"), together)
     assert "`mask_suffix=_mask`" in caught.value.hint

@@ -323,7 +323,7 @@ def test_folders(tmp_path, capsys):
     source = folders(tmp_path, names=str(names))
     assert members(source) == {UNDIVIDED: ["a", "b", "day/a"]} and source.class_names == ("background", "hair", "skin")
     assert draw(source)[1] == [0, 0, 2, 2, 2, 2, 0, 0]
-    assert "labels/all: 1 labels without an image left out: c.txt" in capsys.readouterr().err
+    assert "labels/all: 1 label without an image left out: c.txt" in capsys.readouterr().err
     with raises("file-not-found", field="names") as caught:
         folders(tmp_path)
     assert caught.value.value.endswith("labels/all/classes.txt")

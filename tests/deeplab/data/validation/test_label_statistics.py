@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from support.disc_files import encoded, only
@@ -48,6 +49,16 @@ def test_consequences_are_not_reported_again(discs, change, labels, rule):
     discs.change_labels(change)
     met = {item.rule for item in discs.check(**labels).findings}
     assert met - {"labels-all-same", "label-all-ignored"} == {rule}
+
+
+def test_tones_of_smooth_resizing_are_not_numbered(discs):
+    """A map of every tone at the borders to a class of its own would be nonsense."""
+    discs.change_labels(lambda label: cv2.GaussianBlur((label > 0).astype(np.uint8) * 200, (5, 5), 1))
+    report = discs.check(label_map="")
+    assert rules(report) == ["labels-are-gray-levels"] and rules(report, "warning") == ["mask-blurred"] * 12
+    (found,) = [item for item in report.findings if item.severity == "error"]
+    assert "label_map" not in found.hint and "nearest neighbor" in found.hint
+    assert found.repair == {} and "label_map" not in report.repair and not report.may_train
 
 
 def test_evenly_spread_tones_up_to_white(discs):
