@@ -25,7 +25,7 @@ from deeplab.data.conversion.encode import Recipe, read_label_of
 from deeplab.data.conversion.stratify import Unit, place_units, units_of
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
-from deeplab.data.readers.pairs import read_names
+from deeplab.data.readers.name_lists import read_names
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

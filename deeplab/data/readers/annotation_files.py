@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from deeplab.config.conversion_config import FilePerImageConfig
 from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.image_finder import ImageFinder
-from deeplab.data.readers.pairs import paths_by_split
+from deeplab.data.readers.name_lists import paths_by_split
 from deeplab.data.split_names import split_in
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -21,7 +21,9 @@ from deeplab.data.image_files import IMAGE_EXTENSIONS, UNREADABLE, unreadable
 from deeplab.data.png_files import png_chunks
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder import by_subfolder
-from deeplab.data.readers.pairs import Folder, NamePattern, existing_file
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import existing_file
+from deeplab.data.readers.name_patterns import NamePattern
 from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -14,7 +14,9 @@ from deeplab.config.fields import Config, setting
 from deeplab.data import dataset as datasets
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, pair_by_names, read_names
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import read_names
+from deeplab.data.readers.pairs import pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

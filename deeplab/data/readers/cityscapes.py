@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder
+from deeplab.data.readers.folder_files import Folder
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest

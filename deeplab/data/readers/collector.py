@@ -20,7 +20,7 @@ from deeplab.config.conversion_config import DrawnConfig
 from deeplab.data.class_names import is_ignored, with_background
 from deeplab.data.readers.annotation_values import CONTROL
 from deeplab.data.readers.image_finder import shown_size
-from deeplab.data.readers.pairs import canonical
+from deeplab.data.readers.name_lists import canonical
 from deeplab.data.readers.shapes import FRACTIONS, Shape, ShapesMask
 from deeplab.data.readers.source import UNDIVIDED, Pair
 from deeplab.utils import console

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting
 from deeplab.data.image_files import IMAGE_EXTENSIONS, JPEG_EXTENSIONS
 from deeplab.data.readers import register_format
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import paths_by_split, splits_in_folders
 from deeplab.data.readers.pairs import (
     MASK_EXTENSIONS,
-    Folder,
     FolderMatch,
     classes_beside,
     match_folders,
     pair_folders,
-    paths_by_split,
     read_pair_list,
-    splits_in_folders,
 )
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source
 from deeplab.data.split_names import split_in

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from deeplab.data.image_files import IMAGE_EXTENSIONS
-from deeplab.data.readers.pairs import canonical, paths_by_split
+from deeplab.data.readers.name_lists import canonical, paths_by_split
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import list_files, require_folder
 from deeplab.utils.text import shorten

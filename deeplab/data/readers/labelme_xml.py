@@ -21,7 +21,7 @@ from deeplab.data.readers.annotation_values import require_plain
 from deeplab.data.readers.bitmaps import png_bitmap
 from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.image_finder import safe_parts
-from deeplab.data.readers.pairs import existing_file
+from deeplab.data.readers.name_lists import existing_file
 from deeplab.data.readers.shapes import Shape, bitmap, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils.errors import UserError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting
 from deeplab.data.containers import PLANES, VOLUME_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import canonical, splits_in_folders
+from deeplab.data.readers.name_lists import canonical, splits_in_folders
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -1,176 +1,30 @@
-"""Which image belongs to which mask, by the names of files, and lists of names that make splits."""
+"""Which mask belongs to which image: by equal names, by patterns of names, or by a list of pairs.
+
+Readers of formats with mask files call this module. It compares names and opens no image.
+"""
 
 from __future__ import annotations
 
-import collections
-import difflib
-import itertools
 import os
-import pathlib
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deeplab.config.conversion_config import MAX_LEAK
 from deeplab.data.class_names import CLASS_FILES, names_in, read_class_file
 from deeplab.data.image_files import IMAGE_EXTENSIONS
-from deeplab.data.readers.source import UNDIVIDED, Pair
-from deeplab.data.split_names import is_training, must_not_share, split_in
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import canonical, existing_file, numbered_names, path_ends
+from deeplab.data.readers.name_patterns import NamePattern, guess_patterns
+from deeplab.data.readers.source import Pair
+from deeplab.data.split_names import is_training, must_not_share
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.paths import files_of, read_text, require_folder, split_paths, walk
+from deeplab.utils.paths import walk
 from deeplab.utils.text import counted, shorten
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".webp", ".npy", ".npz", ".mat", ".dcm")
-_TEXT_NAME = re.compile(r"read[_ -]?me\b|licen[cs]e\b", re.IGNORECASE)  # of files that explain the others
-_SPLIT_PREFIX = re.compile(r"([A-Za-z0-9][\w-]+):(?!//|\\)(.+)")  # one letter is a drive, `http:` an address
 _MAX_LISTED = 10  # files that an error names
-_TRIED = 12  # names of each kind from which a pattern is guessed
-_TRIED_PATTERNS = 30  # the most frequent ones, which are tried on all names
-
-
-def canonical(name: str) -> str:
-    """Returns a name in the Unicode form in which names are compared: composed, as web tools write it."""
-    return unicodedata.normalize("NFC", name)
-
-
-# --- Paths with splits, and lists of names ----------------------------------------------------------------------
-
-
-def paths_by_split(text: str, field: str) -> list[tuple[str, str]]:
-    """Returns split and path of every part of `train:PATH,val:PATH`; the split is UNDIVIDED if no part names one.
-
-    Raises:
-      UserError: the value is empty, or only some parts name a split.
-    """
-    found = [_split_of(part) for part in split_paths(text, lambda part: os.path.exists(_split_of(part)[1]))]
-    if not found:
-        raise UserError("missing-setting", "is empty", f"`{field}=PATH`, or `{field}=train:PATH,val:PATH`", field=field)
-    without = [path for split, path in found if not split]
-    if 0 < len(without) < len(found):
-        rule = f"names a split for some parts, but not for {without[0]}"
-        raise UserError("missing-split", rule, f"write train:{without[0]}", field=field, value=without[0])
-    return found
-
-
-def _split_of(part: str) -> tuple[str, str]:
-    match = None if os.path.exists(part) else _SPLIT_PREFIX.fullmatch(part)
-    return (match[1], match[2]) if match else (UNDIVIDED, part)
-
-
-def read_list(path: str | os.PathLike, is_known: Callable[[str], object] = lambda name: False) -> list[str]:
-    """Reads the names in a list, one per line, without blank lines, comments (`# ...`) and white space around names.
-
-    Args:
-      path: the list.
-      is_known: whether there is a file of a name; one that begins with `#` is no comment then.
-
-    Raises:
-      UserError: the file does not exist, is not UTF-8, or contains no name.
-    """
-    return [name for _, name in numbered_names(path, is_known)]
-
-
-def numbered_names(
-    path: str | os.PathLike, is_known: Callable[[str], object] = lambda name: False
-) -> list[tuple[int, str]]:
-    """Reads a list as `read_list`, with the number of each line, from 1."""
-    lines = enumerate((canonical(line.strip()) for line in read_text(path).splitlines()), 1)
-    found = [(number, line) for number, line in lines if line and (not line.startswith("#") or is_known(line))]
-    names = [name for _, name in found]
-    if not names:
-        hint = "write the names of the split's images into it, one per line, or remove it"
-        raise UserError("empty-list", "the list is empty", hint, where=path)
-    repeated = [name for name, number in collections.Counter(names).items() if number > 1]
-    if repeated:
-        console.warning(f"{path}: these images are listed more than once, and count as often: {shorten(repeated)}")
-    return found
-
-
-def read_names(path: str | os.PathLike, is_known: Callable[[str], object]) -> list[str]:
-    """Reads the image names in a list, also in one with an image and its mask per line, as DeepLab's train_aug.txt.
-
-    Args:
-      path: the list.
-      is_known: whether there is an image of a name, with or without extension. Paths in the list may begin with folders
-        of another place or machine, Windows paths too: the longest end that is known counts.
-
-    Raises:
-      UserError: as `read_list`, or images and masks have different names (`wrong-format`).
-    """
-
-    def known(name: str) -> bool:
-        return bool(is_known(name) or is_known(os.path.splitext(name)[0]))
-
-    lines = read_list(path, known)
-    columns = [re.split(r"[\s,;]+", line) for line in lines]
-    if not all(len(pair) == 2 and all(map(_has_image_extension, pair)) for pair in columns):
-        return [line if known(line) else next(filter(known, path_ends(line)), line) for line in lines]
-    names = []
-    for image, mask in columns:
-        stems = [os.path.splitext(name.replace("\\", "/"))[0].strip("/") for name in (image, mask)]
-        if os.path.basename(stems[0]) != os.path.basename(stems[1]):
-            rule = f"has an image and a mask of different names in a line: {image} and {mask}"
-            hint = "format 'folder' with `pair_list` reads such lists"
-            raise UserError("wrong-format", rule, hint, where=path, value=(image, mask))
-        ends = path_ends(stems[0])
-        names.append(next(filter(is_known, ends), ends[-1]))
-    return names
-
-
-def path_ends(path: str) -> list[str]:
-    r"""Returns the ends of a path, the longest first: of `C:\a\b.jpg` that and `a/b.jpg` and `b.jpg`, with slashes."""
-    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return ["/".join(parts[start:]) for start in range(len(parts))]
-
-
-def _has_image_extension(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
-
-
-def find_lists(folder: str | os.PathLike, splits: Sequence[str] = ()) -> dict[str, pathlib.Path]:
-    """Returns the lists in a folder by split name: `train.txt` is split "train".
-
-    Args:
-      folder: the folder of the *.txt files.
-      splits: the wanted ones; none = all.
-
-    Raises:
-      UserError: no such folder, no list in it, or a wanted one is not among them.
-    """
-    folder = pathlib.Path(folder)
-    require_folder(folder, "list_folder")
-    lists = {path.stem: path for path in sorted(folder.glob("[!.]*.txt"))}
-    for text in [path for stem, path in lists.items() if _TEXT_NAME.match(stem) and stem not in splits]:
-        console.note(f"{text} is no list by its name, and is left out")
-        del lists[text.stem]
-    if not lists:
-        hint = "write train.txt and val.txt there, one image name per line"
-        raise UserError("no-files", "contains no list of a split", hint, where=folder)
-    for split in splits:
-        if split not in lists:
-            rule, hint = f"{folder} has no list {split}.txt", f"its lists are {', '.join(lists)}"
-            raise UserError("unknown-split", rule, hint, field="splits", value=split)
-    return {split: lists[split] for split in (splits or lists)}
-
-
-def is_other_text(path: str | os.PathLike, names: Sequence[str], images: Folder) -> bool:
-    """Whether a text file beside lists is none, such as a README.txt.
-
-    None of its lines names an image, some have several words, and it is not called like a split: a list whose images
-    are all missing must not be taken for it.
-    """
-    if split_in(pathlib.Path(path).stem) or any(map(images.find, names)):
-        return False
-    return any(len(name.split()) > 1 for name in names)
-
-
-def splits_in_folders(names: Sequence[str]) -> list[str]:
-    """Returns the split of each name: its first folder if the first folders of all are named after splits."""
-    first = [name.partition("/")[0] if "/" in name else "" for name in names]
-    return first if all(map(split_in, first)) else [UNDIVIDED] * len(names)
 
 
 def refuse_leaks(splits: Mapping[str, Sequence[Pair]], max_leak: int = MAX_LEAK) -> None:
@@ -195,86 +49,6 @@ def refuse_leaks(splits: Mapping[str, Sequence[Pair]], max_leak: int = MAX_LEAK)
                 hint = f"{hint} (`max_leak` allows more)"
                 raise UserError("split-leak", rule, hint, where=f"split {other}", value=len(shared))
             console.warning(f"{rule}: figures on {other!r} will look better than they are")
-
-
-# --- Folders ------------------------------------------------------------------------------------------------
-
-
-class Folder:
-    """Files of a folder by stem, with any of the wanted extensions, in upper or lower case.
-
-    Names with a slash are looked up in subfolders. Each folder is listed once, when it is first needed; hidden files do
-    not count. Names are compared in one Unicode form, and without regard to case where that is the only difference.
-    """
-
-    def __init__(self, folder: str | os.PathLike, extensions: Sequence[str], format_field: str = ""):
-        self.path = pathlib.Path(folder)
-        self.extensions = extensions
-        self.format_field = format_field  # the setting that chooses among extensions, if the format has one
-        self._listings: dict[str, _Listing] = {}
-
-    def candidates(self, name: str) -> list[str]:
-        """Returns the paths of the files of that stem with a wanted extension."""
-        folder, files = self._files(name)
-        return [os.path.join(folder, file) for file in files if self._wanted(file)]
-
-    def find(self, name: str) -> str:
-        """Returns the stem under which a listed name is found: the name itself or without extension; else empty."""
-        return next((stem for stem in (name, os.path.splitext(name)[0]) if self.candidates(stem)), "")
-
-    def others(self, name: str) -> list[str]:
-        """Returns the extensions with which the stem exists, wanted or not."""
-        return [os.path.splitext(file)[1] for file in self._files(name)[1]]
-
-    def wanted_stems(self, leave_out: str | os.PathLike = "") -> list[str]:
-        """Returns the stems that have a file with a wanted extension, sorted; in subfolders as `subfolder/stem`.
-
-        Args:
-          leave_out: a subfolder to skip: that of the masks if it is inside the folder of the images.
-        """
-        found: list[str] = []
-        without = pathlib.Path(leave_out).resolve() if leave_out else None
-        below = without is not None and without.is_relative_to(self.path.resolve())
-        for inside, names in walk(self.path):
-            if without is None or not (below and (self.path / inside).resolve().is_relative_to(without)):
-                listing = self._listings[canonical(inside)] = _Listing(str(self.path / inside), names)
-                stems = (stem for stem, files in listing.by_stem.items() if any(map(self._wanted, files)))
-                found += (os.path.join(canonical(inside), stem) for stem in stems)
-        return sorted(found)
-
-    def _files(self, name: str) -> tuple[str, list[str]]:
-        """Returns the folder and the files of a stem."""
-        inside, stem = os.path.split(canonical(name))
-        if inside not in self._listings:
-            folder = self.path / os.path.dirname(name)
-            self._listings[inside] = _Listing(str(folder), files_of(folder))
-        return self._listings[inside].folder, self._listings[inside].files(stem)
-
-    def _wanted(self, file: str) -> bool:
-        return os.path.splitext(file)[1].lower() in self.extensions
-
-
-class _Listing:
-    """Files of one folder by stem."""
-
-    def __init__(self, folder: str, names: Iterable[str]):
-        self.folder = folder
-        self.by_stem: dict[str, list[str]] = {}
-        self._stems_by_lower: dict[str, list[str]] = {}
-        for name in names:
-            stem, extension = os.path.splitext(name)
-            if extension:
-                self.by_stem.setdefault(canonical(stem), []).append(name)
-
-    def files(self, stem: str) -> list[str]:
-        """Returns the files of a stem: of that very one, else of the only one that differs in case."""
-        if stem in self.by_stem:
-            return self.by_stem[stem]
-        if not self._stems_by_lower:
-            for other in self.by_stem:
-                self._stems_by_lower.setdefault(other.lower(), []).append(other)
-        alike = self._stems_by_lower.get(stem.lower(), [])
-        return self.by_stem[alike[0]] if len(alike) == 1 else []
 
 
 def pair_by_names(
@@ -324,50 +98,6 @@ def _only(folder: Folder, stem: str, name: str) -> tuple[str, str]:
     if others and field and others[0].lower() in IMAGE_EXTENSIONS:
         error += f"; set `{field}={others[0].lower()[1:]}`"
     return "", error
-
-
-# --- Two folders ----------------------------------------------------------------------------------------------
-
-
-class NamePattern:
-    """What the names of images and masks have in common: `{name}_sat.jpg` and `{name}_mask.png`.
-
-    Each `{word}` stands for some text that an image shares with its mask, `*` for any text. A pattern without a slash
-    is about the file's name, in a subfolder that both have; one with slashes is about the whole path in the folder. The
-    extension may be left out.
-
-    Args:
-      pattern: the pattern.
-      field: the setting that it comes from, for messages.
-
-    Raises:
-      UserError: no `{word}` in it, or one word twice.
-    """
-
-    def __init__(self, pattern: str, field: str = ""):
-        parts = re.split(r"\{([A-Za-z]\w*)\}", pattern)
-        words = parts[1::2]
-        if not words or len(set(words)) < len(words):
-            rule = f"{pattern!r} must contain {{name}}" if not words else f"{pattern!r} contains a word twice"
-            raise UserError("invalid-pattern", rule, "write it like {name}_sat.jpg", field=field, value=pattern)
-        texts = [re.escape(part).replace(r"\*", "[^/]*") for part in parts[::2]]
-        groups = [f"(?P<{word}>.+?)" for word in words]
-        self._regex = re.compile("".join(part for pair in zip(texts, [*groups, ""], strict=True) for part in pair))
-        self._is_path = "/" in pattern
-        self._has_extension = os.path.splitext(pattern)[1].lower() in IMAGE_EXTENSIONS
-
-    def key(self, path: str) -> tuple[str, ...] | None:
-        """Returns what a path, with extension, shares with its partner; None if the pattern does not fit."""
-        stem, extension = os.path.splitext(canonical(path))
-        text = stem + extension if self._has_extension else stem
-        folder, name = ("", text) if self._is_path else os.path.split(text)
-        match = self._regex.fullmatch(name)
-        return (folder, *(text for _, text in sorted(match.groupdict().items()))) if match else None
-
-    def name(self, path: str) -> str | None:
-        """Returns the folder and `{name}` of a path as one path; None if the pattern does not fit."""
-        key = self.key(path)
-        return os.path.join(*key) if key is not None else None
 
 
 @dataclass(frozen=True)
@@ -519,65 +249,6 @@ def _nothing_matches(
     return UserError("no-matching-names", rule, hint, where=masks.path, value=(names[0][0], names[1][0]))
 
 
-def guess_patterns(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str, int]:
-    """Returns the patterns that pair the most images with masks, and how many they pair.
-
-    Args:
-      images, masks: names without extension.
-    """
-    by_digits: dict[str, list[str]] = {}
-    for mask in masks:
-        by_digits.setdefault(_last_digits(mask), []).append(mask)
-    met: collections.Counter[tuple[str, str]] = collections.Counter()
-    for image in _spread(images):
-        for mask in _spread(by_digits.get(_last_digits(image), masks)):
-            met.update(set(_patterns_of(image, mask)))
-    frequent = sorted(
-        (patterns for patterns, _ in met.most_common(_TRIED_PATTERNS)), key=lambda each: each[0].count("{")
-    )
-    best = ("", "", 0)
-    for patterns in [_frames(images, masks), *frequent]:
-        of_image, of_mask = (NamePattern(pattern) for pattern in patterns)
-        keys = ({side.key(f"{name}.png") for name in names} for side, names in ((of_image, images), (of_mask, masks)))
-        number = len(set.intersection(*keys) - {None})
-        best = max(best, (*patterns, number), key=lambda guess: guess[2])
-    return best
-
-
-def _frames(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str]:
-    """Returns patterns of what all images and all masks begin and end with, as far as the two differ.
-
-    Digits belong to the name. Where all files have the same name, their folders tell them apart: `{name}/rgb`.
-    """
-    sides = [[os.path.basename(name) for name in names] for names in (images, masks)]
-    if all(len(set(bases)) == 1 for bases in sides):
-        return f"{{name}}/{sides[0][0]}", f"{{name}}/{sides[1][0]}"
-    starts = [_common_start(bases).rstrip("0123456789") for bases in sides]
-    starts = ["", ""] if starts[0] == starts[1] else starts
-    rest = [[base[len(start) :][::-1] for base in bases] for start, bases in zip(starts, sides, strict=True)]
-    ends = [_common_start(bases)[::-1].lstrip("0123456789") for bases in rest]
-    ends = ["", ""] if ends[0] == ends[1] else ends
-    of_images, of_masks = (f"{start}{{name}}{end}" for start, end in zip(starts, ends, strict=True))
-    return of_images, of_masks
-
-
-def _common_start(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    length = next(
-        (place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
-    )
-    return first[:length]
-
-
-def _last_digits(name: str) -> str:
-    return next(reversed(re.findall(r"\d+", os.path.basename(name))), "")
-
-
-def _spread(names: Sequence[str]) -> Sequence[str]:
-    """Returns a few of the names: the first of some equal parts of the sequence."""
-    return names[:: -(-len(names) // _TRIED)]
-
-
 def class_file_beside(*folders: str | os.PathLike) -> str:
     """Returns the file that lists classes in one of the folders, as tools write it beside masks; empty if none does."""
     paths = [os.path.join(folder, name) for name in CLASS_FILES for folder in folders]
@@ -599,28 +270,6 @@ def classes_beside(*folders: str | os.PathLike) -> dict[str, Any]:
     except UserError as error:  # which must not stop those who set `palette`
         console.warning(f"{path} is not used: {error.rule}; {error.hint}")
         return {}
-
-
-def _patterns_of(image: str, mask: str) -> Iterator[tuple[str, str]]:
-    """Yields the patterns of two names for each part that they have in common, without separators around it.
-
-    For two parts in a row it yields patterns with two words, too: `{kind}_{name}` and `{kind}_road_{name}` of KITTI.
-    """
-    image, mask = os.path.basename(image), os.path.basename(mask)
-    common = []
-    for block in difflib.SequenceMatcher(None, image, mask, autojunk=False).get_matching_blocks():
-        own = image[block.a : block.a + block.size].strip("_-. ")
-        if own:
-            common.append((own, image.index(own, block.a), mask.index(own, block.b)))
-    for parts in [*((part,) for part in common), *itertools.pairwise(common)]:
-        yield _pattern(image, parts, 1), _pattern(mask, parts, 2)
-
-
-def _pattern(name: str, parts: Sequence[tuple[Any, ...]], side: int) -> str:
-    """Returns a name with the common parts replaced by words; `side` is the index of a part's place in this name."""
-    for part, word in zip(parts[::-1], ("{name}", "{kind}"), strict=False):
-        name = f"{name[: part[side]]}{word}{name[part[side] + len(part[0]) :]}"
-    return name
 
 
 def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing: bool = False) -> list[Pair]:
@@ -684,9 +333,3 @@ def _two_paths(line: str, where: str) -> tuple[str, str]:
             return parts[0], parts[1]
     rule = f"must have an image and its mask, not {line[:80]!r}"
     raise UserError("wrong-format", rule, "separate the two paths by a tab", where=where, value=line)
-
-
-def existing_file(path: str) -> str:
-    """Returns the path of a file in the Unicode form that it has; empty if the file does not exist."""
-    forms = (path, canonical(path), unicodedata.normalize("NFD", path))
-    return next(filter(os.path.isfile, forms), "")

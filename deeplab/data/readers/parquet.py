@@ -15,7 +15,7 @@ from typing import Any
 from deeplab.config.fields import Config, setting
 from deeplab.data.containers import TABLE_EXTENSIONS, damaged_table, open_table
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import canonical, paths_by_split
+from deeplab.data.readers.name_lists import canonical, paths_by_split
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source
 from deeplab.data.split_names import split_in
 from deeplab.utils.errors import UserError, nearest

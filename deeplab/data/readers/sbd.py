@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplab.data.matlab_files import Content, read_matrices
-from deeplab.data.readers.pairs import Folder, read_list
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import read_list
 from deeplab.data.readers.source import Painter, Pair
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

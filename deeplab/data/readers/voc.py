@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from deeplab.config.fields import Config, setting, split_words
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import register_format
-from deeplab.data.readers.pairs import Folder, classes_beside, find_lists, is_other_text, pair_by_names, read_names
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import find_lists, is_other_text, read_names
+from deeplab.data.readers.pairs import classes_beside, pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

@@ -24,7 +24,7 @@ from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_values import checked, in_words, require_plain
 from deeplab.data.readers.collector import Collector
 from deeplab.data.readers.image_finder import ImageFinder, safe_parts
-from deeplab.data.readers.pairs import canonical, numbered_names, read_list, splits_in_folders
+from deeplab.data.readers.name_lists import canonical, numbered_names, read_list, splits_in_folders
 from deeplab.data.readers.shapes import FRACTIONS, Shape, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console

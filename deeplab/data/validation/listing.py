@@ -16,7 +16,9 @@ from deeplab.data.conversion.splits import pooled, read_sources
 from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.folder import BuildFolderConfig, match_config
-from deeplab.data.readers.pairs import MASK_EXTENSIONS, Folder, find_lists, is_other_text, pair_by_names, read_names
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.name_lists import find_lists, is_other_text, read_names
+from deeplab.data.readers.pairs import MASK_EXTENSIONS, pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.data.readers.voc import BuildVocConfig
 from deeplab.data.validation.check_report import Finding

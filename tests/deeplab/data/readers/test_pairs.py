@@ -1,6 +1,5 @@
-"""Which image belongs to which mask, and which pair to which split."""
+"""Which mask belongs to which image."""
 
-import pathlib
 import re
 import unicodedata
 
@@ -8,23 +7,18 @@ import pytest
 from support.empty_files import touch
 from support.errors import raises
 
-from deeplab.data.readers import pairs
+from deeplab.data.image_files import IMAGE_EXTENSIONS
+from deeplab.data.readers.folder_files import Folder
 from deeplab.data.readers.pairs import (
-    Folder,
-    NamePattern,
-    find_lists,
-    guess_patterns,
+    MASK_EXTENSIONS,
     match_folders,
     pair_by_names,
     pair_folders,
-    paths_by_split,
-    read_list,
-    read_names,
     read_pair_list,
     refuse_leaks,
-    splits_in_folders,
 )
 from deeplab.data.readers.source import Pair
+from deeplab.utils.paths import require_folder
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def folders(tmp_path):
 
 
 def images(root, *extensions):
-    return Folder(root / "images", extensions or pairs.IMAGE_EXTENSIONS, "image_format")
+    return Folder(root / "images", extensions or IMAGE_EXTENSIONS, "image_format")
 
 
 def masks(root):
@@ -137,37 +131,6 @@ def test_names_differ_only_in_case_or_unicode_form(tmp_path):
     ]
 
 
-# --- Patterns -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pattern", "path", "key"),
-    [
-        ("{name}_sat", "100_sat.jpg", ("", "100")),
-        ("{name}_sat.jpg", "100_sat.jpg", ("", "100")),
-        ("{name}_sat.jpg", "day/100_sat.jpg", ("day", "100")),
-        ("{name}_sat.jpg", "100_sat.png", None),
-        ("{name}_sat", "100_mask.png", None),
-        ("image_{name}", "image_3.v2.png", ("", "3.v2")),
-        ("{road}_lane_{name}", "um_lane_000001.png", ("", "000001", "um")),
-        ("{road}_{name}", "um_000001.png", ("", "000001", "um")),
-        ("{split}/masks/{name}", "train/masks/a.png", ("", "a", "train")),
-        ("{name}/images/*.png", "n1/images/x.png", ("", "n1")),
-        ("{name}/images/*.png", "n1/masks/x.png", None),
-        ("{name}.v*", "a.v12.png", ("", "a")),
-    ],
-)
-def test_what_a_pattern_reads_from_a_path(pattern, path, key):
-    assert NamePattern(pattern).key(path) == key
-
-
-@pytest.mark.parametrize("pattern", ["mask.png", "{name}_{name}", "{}"])
-def test_patterns_that_are_none(pattern):
-    with raises("invalid-pattern", field="mask_pattern") as caught:
-        NamePattern(pattern, "mask_pattern")
-    assert caught.value.value == pattern
-
-
 LAYOUTS = {  # names of images, names of masks, patterns: as in DeepGlobe, KITTI, people's own, Cityscapes, IDD
     "deepglobe": ("{}_sat.jpg", "{}_mask.png", "{name}_sat", "{name}_mask"),
     "kitti": ("um_{:06}.png", "um_lane_{:06}.png", "um_{name}", "um_lane_{name}"),
@@ -185,7 +148,7 @@ def test_the_error_proposes_patterns_that_work(tmp_path, layout):
     image, mask, *expected = LAYOUTS[layout]
     for number in range(100, 104):
         touch(tmp_path, f"images/{image.format(number)}", f"masks/{mask.format(number)}")
-    folders = Folder(tmp_path / "images", pairs.IMAGE_EXTENSIONS), Folder(tmp_path / "masks", pairs.MASK_EXTENSIONS)
+    folders = Folder(tmp_path / "images", IMAGE_EXTENSIONS), Folder(tmp_path / "masks", MASK_EXTENSIONS)
     with raises("no-matching-names", where=tmp_path / "masks") as caught:
         pair_folders(*folders)
     proposed = dict(re.findall(r"`(\w+)=([^`]*)`", caught.value.hint))
@@ -200,60 +163,12 @@ def test_the_error_proposes_patterns_that_work(tmp_path, layout):
     assert len(pair_folders(*folders, *expected)) == 4
 
 
-@pytest.mark.parametrize(
-    ("image_names", "mask_names", "expected"),
-    [
-        (  # KITTI road: three kinds of places, of which one has two kinds of masks
-            [f"{kind}_{number:06}" for kind in ("um", "umm", "uu") for number in range(9)],
-            [f"um_lane_{number:06}" for number in range(9)]
-            + [f"{kind}_road_{number:06}" for kind in ("um", "umm", "uu") for number in range(9)],
-            ("{kind}_{name}", "{kind}_road_{name}", 27),
-        ),
-        ([f"rgb_{part}" for part in "abcd"], [f"{part}_seg" for part in "abcd"], ("rgb_{name}", "{name}_seg", 4)),
-        (
-            [f"{place}/rgb" for place in range(4)],
-            [f"{place}/seg" for place in range(4)],
-            ("{name}/rgb", "{name}/seg", 4),
-        ),
-        (["img_100", "img_101"], ["100_mask", "101_mask"], ("img_{name}", "{name}_mask", 2)),
-        (
-            [f"photo{number}" for number in range(900)],
-            [f"m{number}.v2" for number in range(600, 700)],
-            ("photo{name}", "m{name}.v2", 100),
-        ),
-    ],
-)
-def test_patterns_are_guessed_from_all_names(image_names, mask_names, expected):
-    assert guess_patterns(image_names, mask_names) == expected
-
-
-def test_nothing_is_proposed_for_names_without_a_common_part(tmp_path):
-    touch(tmp_path, "images/a.png", "masks/x.png")
-    with raises("no-matching-names") as caught:
-        pair_folders(images(tmp_path), masks(tmp_path))
-    assert caught.value.value == ("a", "x") and "pattern" not in caught.value.hint
-    assert guess_patterns(["a"], ["x"])[2] == 0
-
-
 def test_images_and_masks_of_patterns_in_one_folder(tmp_path):
     touch(tmp_path, "images/100_sat.jpg", "images/100_mask.png", "images/101_sat.jpg", "images/notes.txt")
-    together = Folder(tmp_path / "images", pairs.IMAGE_EXTENSIONS)
+    together = Folder(tmp_path / "images", IMAGE_EXTENSIONS)
     found = match_folders(together, together, "{name}_sat", "{name}_mask")
     assert [(pair.name, pair.mask) for pair in found.pairs] == [("100_sat", str(tmp_path / "images" / "100_mask.png"))]
     assert found.images_without_mask == ("101_sat.jpg",) and found.masks_without_image == ()
-
-
-def test_names_in_lists_of_images_and_masks(tmp_path):
-    """The lists of the augmented PASCAL VOC name image and mask, with the folders that they have elsewhere."""
-    path = tmp_path / "train_aug.txt"
-    path.write_text("/JPEGImages/2007_1.jpg /SegmentationClassAug/2007_1.png\n/x/day/b.jpg\t/y/b.png\n")
-    assert read_names(path, {"2007_1", "day/b"}.__contains__) == ["2007_1", "day/b"]
-    path.write_text("a.jpg a.png\nb.jpg other.png\n")
-    with raises("wrong-format", where="train_aug.txt") as caught:
-        read_names(path, bool)
-    assert "pair_list" in caught.value.hint
-    path.write_text("my photo.jpg\nb.jpg\n")
-    assert read_names(path, bool) == ["my photo.jpg", "b.jpg"]
 
 
 def test_lists_of_pairs(tmp_path):
@@ -279,12 +194,9 @@ def test_lists_of_pairs(tmp_path):
         read_pair_list(str(tmp_path / "list.txt"), str(tmp_path / "images"), str(tmp_path / "masks"))
 
 
-# --- Lists of names -----------------------------------------------------------------------------------------
-
-
 def test_missing_folder_lists_its_neighbors(folders):
     with raises("folder-not-found", field="image_folder") as caught:
-        pairs.require_folder(folders / "image", "image_folder")
+        require_folder(folders / "image", "image_folder")
     assert "images, masks" in caught.value.hint
 
 
@@ -318,77 +230,6 @@ def test_the_right_format_is_proposed(folders):
     with raises("files-missing", where="train.txt") as caught:
         pair_by_names(["a"], images(folders, ".png"), masks(folders), "", "train.txt")
     assert "no such file (.png), but .jpg; set `image_format=jpg`" in caught.value.rule
-
-
-# --- Lists and splits ---------------------------------------------------------------------------------------
-
-
-def test_list_of_names(tmp_path, capsys):
-    (tmp_path / "train.txt").write_bytes(b"a\r\nb \r\n\r\na\r\n")
-    assert read_list(tmp_path / "train.txt") == ["a", "b", "a"]
-    assert "these images are listed more than once, and count as often: a\n" in capsys.readouterr().err
-
-
-def test_comments_in_a_list(tmp_path):
-    (tmp_path / "train.txt").write_text("# split of 2024\n\na\n#b\n  # more\n#1 c\n")
-    assert read_list(tmp_path / "train.txt") == ["a"]
-    assert read_list(tmp_path / "train.txt", {"#b", "#1 c"}.__contains__) == ["a", "#b", "#1 c"]
-    (tmp_path / "train.txt").write_text("# nothing\n")
-    with raises("empty-list", where="train.txt"):
-        read_list(tmp_path / "train.txt")
-
-
-@pytest.mark.parametrize("listed", ["JPEGImages/a.jpg", "C:\\VOC\\JPEGImages\\a.jpg", "/home/me/VOC/a", "./a.jpg", "a"])
-def test_lists_of_paths_of_another_place(tmp_path, listed):
-    (tmp_path / "train.txt").write_text(f"# list\n{listed}\nday/b\n")
-    assert [
-        pathlib.PurePath(name).stem for name in read_names(tmp_path / "train.txt", {"a", "day/b"}.__contains__)
-    ] == [
-        "a",
-        "b",
-    ]
-    assert read_names(tmp_path / "train.txt", {"x", "day/b"}.__contains__) == [listed, "day/b"]  # for the message
-
-
-def test_empty_list(tmp_path):
-    (tmp_path / "val.txt").write_text("\n  \n")
-    with raises("empty-list", where="val.txt"):
-        read_list(tmp_path / "val.txt")
-
-
-def test_a_list_that_windows_has_written(tmp_path):
-    (tmp_path / "train.txt").write_bytes("\ufeffname 1\r\nname 2\r\n".encode())
-    assert read_list(tmp_path / "train.txt") == ["name 1", "name 2"]
-
-
-def test_lists_of_a_folder(tmp_path):
-    touch(tmp_path, "train.txt", "val.txt", "._train.txt")
-    assert list(find_lists(tmp_path)) == ["train", "val"]
-    assert list(find_lists(tmp_path, ["val"])) == ["val"]
-    with raises("unknown-split", field="splits") as caught:
-        find_lists(tmp_path, ["test"])
-    assert caught.value.value == "test" and "train, val" in caught.value.hint
-    with raises("no-files", where=tmp_path.parent):
-        find_lists(tmp_path.parent)
-
-
-def test_paths_may_name_splits(tmp_path):
-    touch(tmp_path, "a,b", "c")
-    assert paths_by_split(f"{tmp_path / 'a,b'},{tmp_path / 'c'}", "annotations") == [
-        ("", str(tmp_path / "a,b")),
-        ("", str(tmp_path / "c")),
-    ]
-    assert paths_by_split("train:C:\\x.json,val:y", "annotations") == [("train", "C:\\x.json"), ("val", "y")]
-    assert paths_by_split("C:\\x.json", "annotations") == [("", "C:\\x.json")]
-    assert paths_by_split("https://x.org/a.json", "annotations") == [("", "https://x.org/a.json")]
-
-
-def test_first_folders_are_splits_if_all_are():
-    assert splits_in_folders(["train/a", "valid/b/c"]) == ["train", "valid"]
-    assert splits_in_folders(["train/a", "b"]) == splits_in_folders(["trainer/a", "values/b"]) == ["", ""]
-
-
-# --- Leaks --------------------------------------------------------------------------------------------------
 
 
 def test_shared_images_are_pointed_out(capsys):
@@ -447,5 +288,12 @@ def test_two_paths_of_a_list_that_end_in_the_same_image(tmp_path):
 def test_files_without_an_extension_are_named(tmp_path):
     touch(tmp_path, "images/IM000001", "masks/a.png")
     with raises("no-files", where=tmp_path / "images") as caught:
-        pair_folders(images(tmp_path, *pairs.IMAGE_EXTENSIONS), masks(tmp_path))
+        pair_folders(images(tmp_path, *IMAGE_EXTENSIONS), masks(tmp_path))
     assert "IM000001" in caught.value.hint and ".dcm" in caught.value.hint
+
+
+def test_nothing_is_proposed_for_names_without_a_common_part(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/x.png")
+    with raises("no-matching-names") as caught:
+        pair_folders(images(tmp_path), masks(tmp_path))
+    assert caught.value.value == ("a", "x") and "pattern" not in caught.value.hint
