@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if __package__ in (None, ""):  # run as a file: the packages are found from the repository's root
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
@@ -30,6 +32,10 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
 
+if TYPE_CHECKING:
+    from deeplab.evaluation.uncertainty_ranking import Candidate
+    from deeplab.inference.segmenter import Segmenter
+
 GROUPS = (RankConfig, InferenceConfig, ResizeConfig, ModelConfig)
 _SHOWN = 60  # images on the page
 
@@ -44,16 +50,38 @@ def run(given: Given) -> None:
         hint = "`overwrite=true` replaces it; or give another `output_dir`"
         raise UserError("would-overwrite", "holds ranking.csv already", hint, where=folder)
     console.import_tensorflow()
-    from deeplab.evaluation import uncertainty_ranking as ranking
-    from deeplab.inference.segmenter import Segmenter, read_ahead
-    from deeplab.visualization import html_page
+    from deeplab.inference.segmenter import Segmenter
 
     own = fields_of([InferenceConfig, ResizeConfig, ModelConfig])
     segmenter = Segmenter(
         config.model, crop_size=config.crop_size, **{name: value for name, value in given.items() if name in own}
     )
-    candidates: list[ranking.Candidate] = []
-    errors, shown = 0, {}
+    candidates, images, errors = predict(segmenter, files)
+    if candidates:
+        write(candidates, images, config)
+    if errors:
+        where = f"{errors} of {len(files)} images"
+        raise UserError("failed-images", "could not be read", "see above", where=where, value=errors)
+
+
+def predict(
+    segmenter: Segmenter, files: Sequence[image_files.ImageFile]
+) -> tuple[list[Candidate], list[tuple[bytes, bytes]], int]:
+    """Predicts every image; errors of images are printed.
+
+    Returns:
+      The predicted images; image and overlay of each as small JPEG files, for the page; and the number of errors.
+
+    Raises:
+      UserError: the model gives no probabilities.
+    """
+    from deeplab.evaluation.uncertainty_ranking import Candidate
+    from deeplab.inference.segmenter import read_ahead
+    from deeplab.visualization import html_page
+
+    candidates: list[Candidate] = []
+    images: list[tuple[bytes, bytes]] = []
+    errors = 0
     with console.progress(total=len(files), what="predicting", unit="image") as bar:
         for file, pixels in read_ahead(files, segmenter.read):
             try:
@@ -70,29 +98,34 @@ def run(given: Given) -> None:
                 errors += 1
                 console.error(error)
             else:
-                shown[len(candidates)] = (html_page.jpeg(result.image, 240), html_page.jpeg(result.overlay(), 240))
-                candidates.append(ranking.Candidate.of(file.path, result))
+                images.append((html_page.jpeg(result.image, 240), html_page.jpeg(result.overlay(), 240)))
+                candidates.append(Candidate.of(file.path, result))
             bar.update()
-    if candidates:
-        order = ranking.rank(candidates, config.number, config.diversity)
-        with made_folder(folder), folder_lock(folder, "writing", "give another `output_dir`"):
-            write_atomically(folder / "ranking.csv", ranking.ranking_csv(candidates, order).encode())
-            figures = [
-                html_page.Figure(
-                    (("image", shown[place.index][0]), ("prediction", shown[place.index][1])),
-                    f"{number}. {candidates[place.index].path}: uncertainty {candidates[place.index].uncertainty:.3f}",
-                )
-                for number, place in enumerate(order[:_SHOWN], 1)
-            ]
-            template = pathlib.Path(ranking.__file__).with_name("ranking.html.j2")
-            page = html_page.render(template, {"figures": figures, "number": len(candidates)})
-            write_atomically(folder / "report.html", page.encode())
-        rows = [(candidates[place.index].path, f"{candidates[place.index].uncertainty:.3f}") for place in order[:20]]
-        print(console.table(rows, ("label next", "uncertainty")))
-        print(f"written: {folder / 'ranking.csv'}, {folder / 'report.html'}", flush=True)
-    if errors:
-        where = f"{errors} of {len(files)} images"
-        raise UserError("failed-images", "could not be read", "see above", where=where, value=errors)
+    return candidates, images, errors
+
+
+def write(candidates: Sequence[Candidate], images: Sequence[tuple[bytes, bytes]], config: RankConfig) -> None:
+    """Writes ranking.csv and report.html, and prints the first images of the ranking."""
+    from deeplab.evaluation import uncertainty_ranking as ranking
+    from deeplab.visualization import html_page
+
+    folder = pathlib.Path(config.output_dir)
+    order = ranking.rank(candidates, config.number, config.diversity)
+    with made_folder(folder), folder_lock(folder, "writing", "give another `output_dir`"):
+        write_atomically(folder / "ranking.csv", ranking.ranking_csv(candidates, order).encode())
+        figures = [
+            html_page.Figure(
+                (("image", images[place.index][0]), ("prediction", images[place.index][1])),
+                f"{number}. {candidates[place.index].path}: uncertainty {candidates[place.index].uncertainty:.3f}",
+            )
+            for number, place in enumerate(order[:_SHOWN], 1)
+        ]
+        template = pathlib.Path(ranking.__file__).with_name("ranking.html.j2")
+        page = html_page.render(template, {"figures": figures, "number": len(candidates)})
+        write_atomically(folder / "report.html", page.encode())
+    rows = [(candidates[place.index].path, f"{candidates[place.index].uncertainty:.3f}") for place in order[:20]]
+    print(console.table(rows, ("label next", "uncertainty")))
+    print(f"written: {folder / 'ranking.csv'}, {folder / 'report.html'}", flush=True)
 
 
 COMMAND = Command("rank_unlabeled", run, GROUPS, __doc__)

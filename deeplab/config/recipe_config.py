@@ -15,8 +15,8 @@ class RecipeConfig(Config):
     recipe: str = setting(
         "none",
         "How settings that are not given are chosen. auto = from dataset.yml and this machine; what is chosen, and "
-        "why, is printed and written to TRAIN_LOGDIR/recipe.yml, which can be edited and used as `config`. none = the "
-        "defaults of the research DeepLab.",
+        "why, is printed and written to TRAIN_LOGDIR/recipe.yml, which can be edited and used as a config file. none = "
+        "the defaults of the research DeepLab.",
         choices=("none", "auto"),
     )
     time_budget: str = setting(

@@ -217,8 +217,8 @@ class TrainConfig(Config):
     )
     accumulate_steps: int = setting(
         1,
-        "Compute each batch in so many parts, one after the other: the memory of a part, the gradients of the whole "
-        "(batch norm sees a part).",
+        "Number of parts in which each batch is computed, one after the other: memory for one part, gradients of the "
+        "whole batch (batch norm sees one part at a time).",
         min=1,
         max=65536,
         because="a batch has no more images",
@@ -249,7 +249,7 @@ class TrainConfig(Config):
     )
     average_checkpoints: int = setting(
         0,
-        "At the end, average the weights of the last so many checkpoints into TRAIN_LOGDIR/averaged; needs "
+        "Number of last checkpoints whose weights are averaged at the end into TRAIN_LOGDIR/averaged; needs "
         "`save_interval_steps`; 0 = none.",
         min=0,
         max=1000,
@@ -276,11 +276,15 @@ class TrainConfig(Config):
         resumable=True,
     )
     drop_path_keep_prob: float = setting(
-        1.0, "Probability of keeping a path of a NAS backbone, 0 to 1.", above=0, max=1, rare=True
+        1.0,
+        "Probability of keeping a path of a NAS backbone in a training step (drop-path), 0 to 1.",
+        above=0,
+        max=1,
+        rare=True,
     )
     random_seed: int | None = setting(
         None,
-        "Seed of the initial weights, shuffling and augmentation (unset: a new one each time).",
+        "Seed of the initial weights, shuffling and augmentation (unset: a different one for each training).",
         min=0,
         resumable=True,
     )
@@ -322,15 +326,15 @@ class TrainConfig(Config):
     )
     eval_every: str = setting(
         "",
-        "Evaluate the model in training this often: steps, '1 epoch', or a fraction such as 0.1 (unset: never). The "
-        "best checkpoint is kept in TRAIN_LOGDIR/best, all numbers in history.csv.",
+        "How often the model is evaluated during the training: steps, '1 epoch', or a fraction such as 0.1 (unset: "
+        "never). The best checkpoint is kept in TRAIN_LOGDIR/best, all numbers in history.csv.",
         unit="duration",
         resumable=True,
     )
     eval_split: str = setting("val", "Split that `eval_every` evaluates on.", resumable=True)
     early_stopping: int = setting(
         0,
-        "End the training after so many evaluations in a row without a better mean IoU; 0 = never.",
+        "End the training after this many evaluations in a row without a better `best_metric`; 0 = never.",
         min=0,
         unit="evaluations",
         resumable=True,

@@ -9,7 +9,7 @@ import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -86,35 +86,18 @@ def predict_files(
     jobs: list[Job] = []
     errors: list[UserError] = []
     size = len(files) * (len(segmenter.class_names) + 10) * 10
-    shown: Any = contextlib.nullcontext(SimpleNamespace(update=lambda: None))
-    if files and not published:
-        shown = console.progress(total=len(files), what="predicting", unit="image")
-    with (
-        _summary_at_the_end(folder / SUMMARY, earlier, jobs, size),
-        outputs,
-        WriteBehind() as writer,
-        shown as bar,
-    ):
+    with _summary_at_the_end(folder / SUMMARY, earlier, jobs, size), outputs, WriteBehind() as writer:
         read = functools.partial(inputs.read, bands=segmenter.bands)
-        for number, (file, pixels) in enumerate(read_ahead(files, read, windowed)):
-            try:
-                if isinstance(pixels, UserError):
-                    raise pixels
-                if pixels is None:
-                    jobs.append((file.name, _done(outputs.write_in_windows(number, file, segmenter))))
-                    bar.update()
-                    continue
-                result = segmenter(pixels, probabilities=outputs.need_probabilities)
-            except UserError as error:
-                if error.code == "used-after-fork":
-                    raise
-                errors.append(_about(file, error))
-                if not published:
-                    console.error(errors[-1])
-            else:
-                written = writer.submit(outputs.write, number, file, result, size=result.nbytes)
-                jobs.append((file.name, written))
-            bar.update()
+        images = read_ahead(files, read, windowed)
+        with _progress(0 if published else len(files)) as bar:
+            for file, written in _predict_images(segmenter, images, outputs, writer):
+                if isinstance(written, UserError):
+                    errors.append(written)
+                    if not published:
+                        console.error(written)
+                else:
+                    jobs.append((file.name, written))
+                bar.update()
         for source in videos:
             try:
                 jobs.append((video.name_of(source), _done(video.predict_video(segmenter, source, config))))
@@ -122,6 +105,46 @@ def predict_files(
                 errors.append(_about(ImageFile(source, video.name_of(source)), error))
                 console.error(errors[-1])
     return Outcome(_finished(jobs), errors)
+
+
+def _progress(images: int) -> Any:
+    """A progress bar over images; one that shows nothing for none."""
+    if not images:
+        return contextlib.nullcontext(SimpleNamespace(update=lambda: None))
+    return console.progress(total=images, what="predicting", unit="image")
+
+
+def _predict_images(
+    segmenter: Segmenter,
+    images: Iterable[tuple[ImageFile, np.ndarray | UserError | None]],
+    outputs: Outputs,
+    writer: WriteBehind,
+) -> Iterator[tuple[ImageFile, Future[dict[str, float]] | UserError]]:
+    """Predict images as they are read, and write their files in the background.
+
+    Args:
+      segmenter: the model.
+      images: each with its pixels; None where it is predicted in windows; an error where it cannot be read.
+      outputs: the files to write.
+      writer: writes them.
+
+    Yields:
+      Each image, and the fractions of its classes once its files are written; or the error about it.
+    """
+    for number, (file, pixels) in enumerate(images):
+        try:
+            if isinstance(pixels, UserError):
+                raise pixels
+            if pixels is None:
+                yield file, _done(outputs.write_in_windows(number, file, segmenter))
+                continue
+            result = segmenter(pixels, probabilities=outputs.need_probabilities)
+        except UserError as error:
+            if error.code == "used-after-fork":
+                raise
+            yield file, _about(file, error)
+        else:  # not within `try`, since the writer raises errors of earlier images
+            yield file, writer.submit(outputs.write, number, file, result, size=result.nbytes)
 
 
 def _in_windows(segmenter: Segmenter, files: Sequence[ImageFile]) -> set[ImageFile]:

@@ -43,6 +43,15 @@ def test_many_images_are_summed_in_parts():
     np.testing.assert_allclose(found.overall["mean_iou"], metrics.mean_iou(images.counts_of(0)), rtol=1e-12)
 
 
+def test_intervals_leave_a_fortieth_on_each_side():
+    values = np.arange(1001.0)
+    class_iou = np.column_stack([values[::-1], np.where(values < 601, values, np.nan), np.full(1001, np.nan)])
+    found = bootstrap.Resampled({"mean_iou": values, "image_mean_iou": -values}, class_iou).intervals()
+    np.testing.assert_allclose(found.mean_iou, [25, 975])
+    np.testing.assert_allclose(found.image_mean_iou, [-975, -25])
+    np.testing.assert_allclose(found.class_iou, [[25, 15, np.nan], [975, 585, np.nan]])
+
+
 def test_differences_use_the_same_draws():
     """Models whose difference is the same in every image have a narrow interval, however images differ."""
     one, other = measured(range(8))[0], measured(range(8), shift=6)[0]

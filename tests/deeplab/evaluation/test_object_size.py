@@ -30,6 +30,17 @@ def test_by_hand():
     assert metric.details() == {"objects": {"small": 2, "medium": 1, "large": 2}}
 
 
+def test_half_of_an_object_is_not_found():
+    label = np.zeros((40, 40), int)
+    label[5:15, 5:15] = 1
+    for rows, found in ((5, 0.0), (6, 1.0)):
+        prediction = np.zeros_like(label)
+        prediction[5 : 5 + rows, 5:15] = 1
+        metric = ObjectSize(2, 0)
+        metric.add(label, prediction)
+        assert metric.overall()["mean_found_small"] == found
+
+
 @pytest.mark.parametrize(("side", "size"), [(32, "small"), (33, "medium"), (96, "medium"), (97, "large")])
 def test_limits_are_those_of_coco(side, size):
     label = np.full((120, 120), 255)

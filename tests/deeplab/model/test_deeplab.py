@@ -42,13 +42,15 @@ def test_a_second_decoder_stage_appends_to_the_whole_name():
     }
 
 
-def test_the_pyramid_shares_one_set_of_weights():
-    single = build_model(ModelConfig(), 3)
-    pyramid = build_model(ModelConfig(image_pyramid=(0.5, 1.0), merge_method="avg"), 3)
+@pytest.mark.parametrize(("method", "merge"), [("avg", np.mean), ("max", np.max)])
+def test_the_pyramid_shares_one_set_of_weights_and_merges_the_logits(method, merge):
+    single = build_model(ModelConfig(depth_multiplier=0.35), 3)
+    pyramid = build_model(ModelConfig(depth_multiplier=0.35, image_pyramid=(0.5, 1.0), merge_method=method), 3)
     assert set(variables_by_name(pyramid)) == set(variables_by_name(single))
     outputs = pyramid(np.random.default_rng(0).uniform(0, 255, (1, 65, 65, 3)).astype(np.float32))
-    mean = (np.asarray(outputs["logits_0.50"]) + np.asarray(outputs["logits_1.00"])) / 2
-    np.testing.assert_allclose(outputs[MERGED_LOGITS], mean, atol=1e-6)
+    scales = np.stack([outputs["logits_0.50"], outputs["logits_1.00"]])
+    assert (scales[0] > scales[1]).any() and (scales[0] < scales[1]).any()
+    np.testing.assert_allclose(outputs[MERGED_LOGITS], merge(scales, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
