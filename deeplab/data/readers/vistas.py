@@ -17,7 +17,8 @@ from deeplab.data.dataset import Color
 from deeplab.data.label_bits import IGNORE_8_BIT
 from deeplab.data.readers import register_format
 from deeplab.data.readers.annotation_values import class_name, read_color, read_json, require, yes_or_no
-from deeplab.data.readers.pairs import Folder, pair_by_names
+from deeplab.data.readers.folder_files import Folder
+from deeplab.data.readers.pairs import pair_by_names
 from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
