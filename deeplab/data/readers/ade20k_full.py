@@ -114,7 +114,7 @@ def read_ade20k_full(config: BuildAde20kFullConfig) -> Source:
     names = _class_names(found, objects, config.min_images)
     splits: dict[str, list[Pair]] = {"train": [], "val": []}
     for name, of_image in zip(found, objects, strict=True):
-        kept = {number: text if text in names else "" for number, text in of_image.items()}
+        kept = {number: text if text in names else "" for number, text in of_image.names.items()}
         stem = name.removesuffix(".json")
         mask = AdeObjects(os.path.join(root, f"{stem}{_MASK}"), kept)
         image = os.path.join(root, f"{stem}.jpg")
@@ -126,29 +126,39 @@ def _split_of(name: str) -> str:
     return next((split for folder, split in _SPLITS.items() if folder in pathlib.PurePath(name).parts[:-1]), "")
 
 
-def _objects(path: str) -> dict[int, str]:
-    """Returns the names in a JSON file by number; some of the release's files are not in UTF-8."""
+@dataclass
+class _NamedObjects:
+    """What a JSON file names: everything by its number, and the names of whole objects, which alone are in the mask."""
+
+    names: dict[int, str]
+    whole: set[str]
+
+
+def _objects(path: str) -> _NamedObjects:
+    """Reads the names in a JSON file; some of the release's files are not in UTF-8."""
     content = read_file(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     annotation = require(parse_json(text, path), "annotation", dict, path)
-    found: dict[int, str] = {}
+    found = _NamedObjects({}, set())
     for place, entry in enumerate(require(annotation, "object", (list, dict), path, []) or [], 1):
         where = f"{path}, object {place}"
         number, name = require(entry, "name_ndx", int, where), class_name(entry, "name", where)
         if not 0 < number <= _MAX_NUMBER:
             rule = f"'name_ndx' must be from 1 to {_MAX_NUMBER}, not {number}"
             raise UserError("out-of-range", rule, "unpack the release again", where=where, value=number)
-        if found.setdefault(number, name) != name:
-            rule = f"'name_ndx' {number} is {name!r}, but was {found[number]!r} before"
+        if found.names.setdefault(number, name) != name:
+            rule = f"'name_ndx' {number} is {name!r}, but was {found.names[number]!r} before"
             raise UserError("class-mismatch", rule, "unpack the release again", where=where, value=name)
+        if not require(require(entry, "parts", dict, where, {}), "part_level", int, where, 0):
+            found.whole.add(name)
     return found
 
 
-def _class_names(files: list[str], objects: list[dict[int, str]], min_images: int) -> dict[str, None]:
-    """Returns the names that are classes, in the order of their numbers.
+def _class_names(files: list[str], objects: list[_NamedObjects], min_images: int) -> dict[str, None]:
+    """Returns the names that are classes, in the order of their numbers; those of parts alone are none.
 
     Raises:
       UserError: none is in so many training images (`out-of-range`).
@@ -156,9 +166,10 @@ def _class_names(files: list[str], objects: list[dict[int, str]], min_images: in
     images: Counter[str] = Counter()
     numbers: dict[str, int] = {}
     for file, of_image in zip(files, objects, strict=True):
-        images.update(set(of_image.values()) if _split_of(file) == "train" else ())
-        for number, name in of_image.items():
-            numbers[name] = min(number, numbers.get(name, number))
+        images.update(of_image.whole if _split_of(file) == "train" else ())
+        for number, name in of_image.names.items():
+            if name in of_image.whole:
+                numbers[name] = min(number, numbers.get(name, number))
     kept = {name: number for name, number in numbers.items() if min_images == 1 or images[name] >= min_images}
     if not kept:
         rule, hint = f"no name is in {min_images} training images", "lower it"

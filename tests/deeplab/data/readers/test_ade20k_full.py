@@ -82,6 +82,16 @@ def test_numbers_become_classes_in_their_order(release):
     assert pickle.loads(pickle.dumps(source)).pairs() == source.pairs()
 
 
+def test_parts_are_no_classes(release):
+    parts = {"hasparts": [], "ispartof": 0, "part_level": 1}
+    objects = [ade_object(0, WALL), ade_object(1, 2999, name="brick", parts=parts)]
+    content = json.dumps({"annotation": {"object": objects}}).encode()
+    ade_image(release, "training", "ADE_train_00000003", [[WALL, 2999]], content=content)
+    source = read(release)
+    assert "brick" not in source.class_names
+    assert built_labels(source, release / "out", "train")["ADE_train_00000003"] == [[2, 255]]
+
+
 def test_rare_names_are_ignored(release, capsys):
     source = read(release, min_images=2)
     assert source.class_names == ("car, auto, automobile", "door", "wall")
