@@ -19,7 +19,7 @@ from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import bootstrap, examples, metrics
 from deeplab.evaluation.confusion_chart import ConfusionChart
 from deeplab.evaluation.report import Report
-from deeplab.evaluation.report_text import decimal, title
+from deeplab.evaluation.report_text import decimal, percent, title
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.predictor import Predictor
 from deeplab.utils.files import write_atomically
@@ -122,7 +122,8 @@ def class_rows(report: Report) -> list[ClassRow]:
     iou = by_class.pop("iou")
     ends = report.intervals.class_iou if report.intervals else np.full((2, len(iou)), np.nan)
     known = [None if math.isnan(value) else float(value) for value in np.concatenate([iou, *ends])]
-    texts = [[decimal(float(row[index])) for row in by_class.values()] for index in range(len(iou))]
+    shown = {name: percent if name.endswith("_fraction") else decimal for name in by_class}
+    texts = [[shown[name](float(row[index])) for name, row in by_class.items()] for index in range(len(iou))]
     number = len(iou)
     return [
         ClassRow(index, name, known[index], known[number + index], known[2 * number + index], texts[index])

@@ -2,6 +2,7 @@
 // The page of `deeplab serve`: sends images to /segment and draws what comes back. Needs no other files.
 
 const $ = (id) => document.getElementById(id);
+const MANY_CLASSES = 160; // the list leaves out classes of no area beyond
 const state = { models: [], images: [], current: -1, hidden: new Set(), pixel: null, run: 0 };
 
 // --- Server -----------------------------------------------------------------------------------------------------
@@ -190,7 +191,9 @@ function listClasses(predictions) {
   });
   const list = $("classes");
   list.replaceChildren();
-  for (const one of [...rows.values()].sort((a, b) => Math.max(...b.fractions) - Math.max(...a.fractions))) {
+  const sorted = [...rows.values()].sort((a, b) => Math.max(...b.fractions) - Math.max(...a.fractions));
+  const shown = rows.size > MANY_CLASSES ? sorted.filter((one) => Math.max(...one.fractions) > 0) : sorted;
+  for (const one of shown) {
     const item = document.createElement("li");
     const label = document.createElement("label");
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.has(one.name) });
@@ -207,12 +210,18 @@ function listClasses(predictions) {
     item.append(label);
     list.append(item);
   }
+  if (shown.length < rows.size) {
+    const rest = `${rows.size - shown.length} other classes are not in the image`;
+    list.append(Object.assign(document.createElement("li"), { className: "area", textContent: rest }));
+  }
 }
 
 function showOnly(visible) {
-  for (const box of $("classes").querySelectorAll("input")) {
-    box.checked = visible;
-    state.hidden[visible ? "delete" : "add"](box.dataset.name);
+  for (const box of $("classes").querySelectorAll("input")) box.checked = visible;
+  for (const model of chosen()) {
+    for (const { name } of state.images[state.current]?.found[model]?.classes || []) {
+      state.hidden[visible ? "delete" : "add"](name);
+    }
   }
   draw();
 }

@@ -178,6 +178,50 @@ def test_two_models_side_by_side(page, photo):
     sync_api.expect(page.locator("#caption")).to_contain_text("deeplab-2")
 
 
+class ManyClasses(Model):
+    """300 classes, of which the discs have number 299 and the leaves 43, which 8 bits would confuse with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_classes = 300
+        self.set_classes(("ground", *(f"thing {index}" for index in range(1, 300))), ())
+
+    def _predict(self, image, probabilities):
+        labels, _ = ByRed()._predict(image, False)
+        labels = np.array([0, 299, 43], np.int32)[labels]
+        return Prediction(labels, np.eye(300, dtype=np.float32)[labels] if probabilities else None)
+
+
+def test_more_classes_than_a_byte_holds(browser, photo):
+    server, thread, address = serve([ManyClasses()])
+    page = new_page(browser, accept_downloads=True)
+    page.goto(address)
+    sync_api.expect(page.locator("#model option")).to_have_count(1)
+    choose(page, photo[0])
+    rows = [text.split("\n")[0].strip() for text in page.locator("#classes li").all_inner_texts()]
+    assert len(rows) == 4 and rows[0].startswith("ground") and rows[3] == "297 other classes are not in the image"
+    assert {row[:9].strip() for row in rows[1:3]} == {"thing 299", "thing 43"}
+    colors = ManyClasses().colors[[299, 43]].tolist()
+    page.locator("#opacity").fill("100")
+    assert [pixel_of(page, 20, 30), pixel_of(page, 60, 30)] == colors
+    page.locator("#view").focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    sync_api.expect(page.locator("#pixel")).to_contain_text("thing 43, probability 1.00")
+    page.get_by_role("button", name="hide all").click()
+    assert pixel_of(page, 20, 30) == [200, 40, 40]
+    page.get_by_role("button", name="show all").click()
+    assert pixel_of(page, 20, 30) == colors[0]
+    with page.expect_download() as saved:
+        page.locator("#save-mask").click()
+    mask = cv2.imread(str(saved.value.path()), cv2.IMREAD_UNCHANGED)
+    assert mask.dtype == np.uint16 and (mask[30, 20], mask[30, 60], mask[0, 0]) == (299, 43, 0)
+    page.context.close()
+    server.should_exit = True
+    thread.join()
+
+
 def test_two_models_with_other_classes(browser, photo):
     """The second calls the discs trees and the leaves discs."""
     other = Model()
