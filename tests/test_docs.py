@@ -11,8 +11,10 @@ import sys
 import pytest
 
 from deeplab import __main__ as program
+from deeplab.config import command_line
 from deeplab.config.command_line import Command
 from deeplab.config.fields import fields_of
+from deeplab.utils.early_signals import STOPPED
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +31,13 @@ FOREIGN = {
 }  # of other programs
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
 PLACEHOLDERS = {"FORMAT": "folder", "COMMAND": "train"}
+
+
+def test_the_page_on_errors_lists_every_exit_code():
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    listed = [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)]
+    own = {command_line.OK, command_line.ERROR, command_line.USAGE, command_line.CHECK_FAILED}
+    assert listed == sorted(own | {command_line.BUG, command_line.LOST, STOPPED})
 
 
 class Parsed(BaseException):

@@ -304,8 +304,12 @@ class TestExitCodes:
         assert self.run(KeyboardInterrupt()) == 130
         assert capsys.readouterr().err == "stopped before the end\n"
 
-    def test_unfit_data(self):
-        assert self.run(UserError("unfit-dataset", "see above")) == 3
+    @pytest.mark.parametrize(
+        ("code", "exit_code"),
+        [("unfit-dataset", 3), ("worker-lost", 75), ("worker-missing", 75), ("file-not-found", 1)],
+    )
+    def test_some_errors_have_an_exit_code_of_their_own(self, code, exit_code):
+        assert self.run(UserError(code, "see above")) == exit_code
 
     @pytest.mark.parametrize(
         ("problem", "code"),

@@ -31,6 +31,7 @@ STEPS = [
     ("100%", 1000),
     ("0.00001", 1),
     (" 12 ", 12),
+    ("2147483647", 2**31 - 1),
 ]
 
 
@@ -42,7 +43,7 @@ def test_every_kind_of_duration_in_steps(text, steps):
 NO_DURATIONS = ["-1", "often", "1.5", "1.5 steps", "epoch", "steps", "101%", "1e3", "nan", "inf", "3 weeks", "1 2", "²"]
 
 
-@pytest.mark.parametrize("text", [*NO_DURATIONS, "9999999999", "١٢ weeks", "7\nsteps"])
+@pytest.mark.parametrize("text", [*NO_DURATIONS, "2147483648", "2147483648 epochs", "١٢ weeks", "7\nsteps"])
 def test_other_texts_are_refused(text):
     with raises("wrong-type", "warmup") as caught:
         Length(1000, 40.0).steps(text, "warmup")
