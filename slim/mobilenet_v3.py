@@ -123,14 +123,16 @@ def build_blocks(
 ) -> Features:
     """A 3x3 stem, the blocks, and a last 1x1 convolution; `activation` is that of the first and the last.
 
-    With None for `last_channels` there is no last convolution, and TensorFlow's padding whatever the options say.
+    With None for `last_channels` there is no last convolution, and TensorFlow's padding whatever the options say; the
+    stem keeps its width under any depth multiplier, as in `keras.applications`.
     """
     padding = options.padding if last_channels else "same"
     norm = options.norm(BATCH_NORM_DECAY, BATCH_NORM_EPSILON)
     unit = partial(conv_unit, norm=norm, activation=activation, initializer=TRUNCATED_NORMAL(stddev=0.09))
     plan = AtrousPlan(options.output_stride, options.dilation)
     stride, _ = plan.next(2)
-    net = unit(image, f"{scope}/Conv", _channels(stem_channels, options), 3, stride=stride, padding=padding)
+    stem = _channels(stem_channels, options) if last_channels else stem_channels
+    net = unit(image, f"{scope}/Conv", stem, 3, stride=stride, padding=padding)
     end_points = {"layer_1": net}
     nominal = stem_channels
     for index, block in enumerate(blocks):

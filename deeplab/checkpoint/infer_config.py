@@ -52,6 +52,7 @@ _V3_LAST_CHANNELS = {
     "mobilenet_v3_large": 960,
     "mobilenet_v3_small": 576,
 }
+_V3_SAME_LAST = {"mobilenet_v3_large_same": (14, 160), "mobilenet_v3_small_same": (10, 96)}  # block, its channels
 _NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over `nas_stem_output_num_conv_filters`
 _USUAL = {
     "depth_multiplier": 1.0,
@@ -190,6 +191,10 @@ def _backbone(scope: str | None, variant: str | None, shapes: Shapes) -> dict[st
     if variant in _V3_LAST_CHANNELS:
         whole = _V3_LAST_CHANNELS[variant]
         settings["depth_multiplier"] = round(_width(shapes, "MobilenetV3/Conv_1/weights", whole) / whole, 2)
+    if variant in _V3_SAME_LAST:  # they end without `Conv_1`
+        block, whole = _V3_SAME_LAST[variant]
+        last = _width(shapes, f"MobilenetV3/expanded_conv_{block}/project/weights", whole)
+        settings["depth_multiplier"] = round(last / whole, 2)
     if scope in _NAS_FIRST_CELL:
         first = _width(shapes, f"{scope}/cell_0/1x1/weights", 20 * _NAS_FIRST_CELL[scope])
         settings["nas_stem_output_num_conv_filters"] = first // _NAS_FIRST_CELL[scope]

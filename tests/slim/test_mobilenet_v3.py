@@ -69,6 +69,18 @@ def test_depth_multiplier_gives_multiples_of_8_whatever_divisible_by_says():
     assert found["MobilenetV3/Conv_1/weights"] == (1, 1, 64, 360)
 
 
+def test_variants_of_keras_scale_all_but_the_stem():
+    """Widths by hand from tf-keras-deeplabv3p-model-set's MobileNetV3Small(alpha=0.5), whose stem has 16 channels."""
+    found = built_shapes("mobilenet_v3_small_same", depth_multiplier=0.5)
+    assert found["MobilenetV3/Conv/weights"] == (3, 3, 3, 16)
+    assert found["MobilenetV3/expanded_conv/project/weights"] == (1, 1, 16, 8)
+    assert found["MobilenetV3/expanded_conv/squeeze_excite/Conv/weights"] == (1, 1, 16, 8)
+    assert found["MobilenetV3/expanded_conv_1/expand/weights"] == (1, 1, 8, 40)  # 8 * 72 / 16 = 36
+    assert found["MobilenetV3/expanded_conv_1/project/weights"] == (1, 1, 40, 16)
+    assert found["MobilenetV3/expanded_conv_2/expand/weights"] == (1, 1, 16, 56)  # 16 * 88 / 24 = 58.7
+    assert found["MobilenetV3/expanded_conv_10/project/weights"] == (1, 1, 288, 48)
+
+
 @pytest.mark.parametrize(("variant", "expected"), [("mobilenet_v3_large", {4, 8, 16}), ("mobilenet_edgetpu", set())])
 def test_low_level_features(variant, expected):
     given = keras.Input((None, None, 3))

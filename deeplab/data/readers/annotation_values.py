@@ -79,8 +79,8 @@ def _json_reason(text: str, error: ValueError) -> str:
     if text.lstrip().startswith("<"):
         return "it begins like XML or HTML"
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg[0].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
-    return str(error)
+        return f"{error.msg[0].lower()}{error.msg[1:].removesuffix(' at')} in line {error.lineno}, column {error.colno}"
+    return "a number has thousands of digits" if "integer string conversion" in str(error) else str(error)
 
 
 def read_csv(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, str]]]:

@@ -218,6 +218,22 @@ def test_mobilenet_v3_whole_and_halved(last, before, channels, variant, multipli
     assert (found.model_variant, found.settings["depth_multiplier"]) == (variant, multiplier)
 
 
+@pytest.mark.parametrize(
+    ("block", "channels", "variant", "multiplier"),
+    [(14, 120, "mobilenet_v3_large_same", 0.75), (10, 48, "mobilenet_v3_small_same", 0.5)],
+)
+def test_depth_multiplier_of_variants_of_keras(block, channels, variant, multiplier):
+    shapes = {
+        "MobilenetV3/Conv/weights": (3, 3, 3, 16),
+        "MobilenetV3/expanded_conv_11/project/weights": (1, 1, 9, 9),
+        f"MobilenetV3/expanded_conv_{block}/project/weights": (1, 1, 9, channels),
+    }
+    if block == 10:
+        del shapes["MobilenetV3/expanded_conv_11/project/weights"]
+    found = describe_shapes(shapes)
+    assert (found.model_variant, found.settings["depth_multiplier"]) == (variant, multiplier)
+
+
 def test_variants_of_keras_by_what_they_lack_and_what_their_decoder_takes():
     small = {"MobilenetV3/Conv/weights": (3, 3, 3, 16), "MobilenetV3/expanded_conv_10/project/weights": (1, 1, 576, 96)}
     assert describe_shapes(small).model_variant == "mobilenet_v3_small_same"

@@ -17,6 +17,8 @@ from deeplab.data.readers.annotation_values import (
 def test_json_with_byte_order_mark(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"name": "\xc3\xa9\\ud83d\\ude00"}')
     assert read_json(tmp_path / "a.json") == {"name": "é😀"}
+    (tmp_path / "a.json").write_text('{"name": "é😀"}', "utf-16")
+    assert read_json(tmp_path / "a.json") == {"name": "é😀"}
 
 
 @pytest.mark.parametrize(
@@ -29,10 +31,12 @@ def test_json_with_byte_order_mark(tmp_path):
         (b'{"a": NaN}', "invalid-json", "NaN is not a number"),
         (b'{"a": -Infinity}', "invalid-json", "-Infinity is not a number"),
         (b'{"a": "\xff"}', "not-utf-8", "byte 7"),
-        ('{"a": 1}'.encode("utf-16"), "not-utf-8", ""),
+        ('{"a": 1}'.encode("utf-16")[:-1], "not-utf-8", ""),
+        ('{"a": 1}'.encode("utf-16-le"), "invalid-json", ""),
         (b"[" * 100_000, "invalid-json", "nested too deeply"),
         (b'{"name": "\\ud800"}', "invalid-json", "half a character"),
-        (b"9" * 5000, "invalid-json", ""),
+        (b"9" * 5000, "invalid-json", "a number has thousands of digits"),
+        (b'{"a": "b', "invalid-json", "unterminated string starting in line 1, column 7"),
     ],
 )
 def test_what_is_not_json(tmp_path, content, code, rule):
