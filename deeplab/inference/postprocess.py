@@ -171,7 +171,7 @@ def fill_holes(max_pixels: int = 0) -> Step:
             around = np.unique(labels[ring])
             if len(around) == 1:
                 filled = probabilities.copy() if filled is probabilities else filled
-                filled[region] = np.eye(probabilities.shape[-1], dtype=probabilities.dtype)[around[0]]
+                filled[region] = _certain(around[0], probabilities)
         return filled
 
     return step
@@ -193,6 +193,12 @@ def _without(probabilities: np.ndarray, labels: np.ndarray, removed: np.ndarray)
     rows = changed[removed]
     rows[np.arange(len(rows)), labels[removed]] = 0
     total = rows.sum(-1, keepdims=True)
-    background = np.eye(rows.shape[-1], dtype=rows.dtype)[BACKGROUND]
-    changed[removed] = np.where(total > 0, rows / np.where(total > 0, total, 1), background)
+    changed[removed] = np.where(total > 0, rows / np.where(total > 0, total, 1), _certain(BACKGROUND, rows))
     return changed
+
+
+def _certain(index: int, probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities of a pixel that certainly has a class: [classes]."""
+    found = np.zeros(probabilities.shape[-1], probabilities.dtype)
+    found[index] = 1
+    return found

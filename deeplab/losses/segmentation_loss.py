@@ -175,7 +175,8 @@ def balanced(labels: tf.Tensor, classes: int) -> tf.Tensor:
     Returns:
       float32 [B, H, W], with mean 1 over the labeled pixels; 0 at ignored ones.
     """
-    pixels = tf.reduce_sum(tf.reshape(tf.one_hot(labels, classes), [-1, classes]), 0)
+    rows = tf.reshape(labels, [-1])
+    pixels = tf.math.unsorted_segment_sum(tf.ones_like(rows, tf.float32), rows, classes)  # negative ones count nowhere
     present = tf.reduce_sum(tf.cast(pixels > 0, tf.float32))
     of_class = tf.math.divide_no_nan(tf.reduce_sum(pixels), present * pixels)
     return tf.where(labels > losses.IGNORED, tf.gather(of_class, tf.maximum(labels, 0)), 0.0)
@@ -259,10 +260,11 @@ def labels_and_weights(
         return labels, weights
     if len(label_weights) != classes:
         padded = ",".join(f"{weight:g}" for weight in [*label_weights, *[1.0] * classes][:classes])
+        example = f", for example `label_weights={padded}`" if classes <= class_balance.MAX_CLASSES_IN_TEXT else ""
         raise UserError(
             "class-count-mismatch",
             f"there are {len(label_weights)} weights, and the model has {classes} classes (background counts)",
-            f"give one weight per class, for example `label_weights={padded}`",
+            f"give one weight per class{example}",
             field="label_weights",
             value=tuple(label_weights),
         )

@@ -99,3 +99,17 @@ def test_pixel_values_on_both_sides_of_the_layout_switch(classes):
     expected = [math.log(classes), math.log((classes + 2) / 3), 200.0 * (classes - 1)]
     values = cross_entropy.cross_entropy(tf.constant(logits), tf.constant([[[0], [1], [0]]]))
     np.testing.assert_allclose(values[0, :, 0], expected, rtol=1e-6)
+
+
+def test_many_classes_have_the_same_values_and_gradients(monkeypatch):
+    draw = np.random.default_rng(4)
+    logits = draw.normal(0, 4, (2, 3, 3, 300)).astype(np.float32)
+    labels = draw.integers(0, 300, (2, 5, 7)).astype(np.int32)
+    labels[0, :2], labels[1, 0, 0] = 65535, 299
+    settings = {"ignore_label": 65535, "label_weights": draw.random(300).tolist(), "top_k_percent_pixels": 0.7}
+    found, gradient = value_and_gradient(logits, labels, **settings)
+    monkeypatch.setattr(cross_entropy, "MAX_WRITTEN_OUT", 300)
+    expected, expected_gradient = value_and_gradient(logits, labels, **settings)
+    assert found == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0

@@ -182,3 +182,9 @@ def test_logits_are_enlarged_as_the_model_aligns_them():
     loss = segmentation_loss.from_config(LossConfig(), 255, align_corners=False)
     assert loss.get_config()["align_corners"] is False
     assert segmentation_loss.from_config(LossConfig(), 255).align_corners
+
+
+def test_many_classes_in_an_error_are_not_listed():
+    with raises("class-count-mismatch", field="label_weights") as caught:
+        value("cross_entropy", np.zeros((1, 1, 1, 300), np.float32), [[[0]]], label_weights=(1.0, 10.0))
+    assert caught.value.hint == "give one weight per class"
