@@ -43,10 +43,12 @@ def main() -> None:
 
     @jax.jit(donate_argnums=(0, 1, 2))
     def step(weights, others, slots, image, label):
-        (loss, others), slopes = jax.value_and_grad(loss_of, has_aux=True)(weights, others, image, label)
+        (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, others, image, label)
         decays = [WEIGHT_DECAY if weight.ndim == 4 else 0.0 for weight in weights]
-        slopes = [slope + decay * weight for slope, decay, weight in zip(slopes, decays, weights, strict=True)]
-        slots = [MOMENTUM * slot + slope for slot, slope in zip(slots, slopes, strict=True)]
+        gradients = [
+            gradient + decay * weight for gradient, decay, weight in zip(gradients, decays, weights, strict=True)
+        ]
+        slots = [MOMENTUM * slot + gradient for slot, gradient in zip(slots, gradients, strict=True)]
         return [weight - RATE * slot for weight, slot in zip(weights, slots, strict=True)], others, slots, loss
 
     @jax.jit

@@ -6,7 +6,7 @@ Example, a minute on two processor cores:
 
 Prints for each model the seconds for loading, and for each size and batch: median and 90th percentile of a call in
 milliseconds, images per second, processor seconds per image, and the largest memory of the process during the calls
-(on Linux; elsewhere so far). Reading and decoding of your own images
+(on Linux; elsewhere, the largest of the process so far). Reading and decoding of your own images
 (`input`) is timed separately. Other programs on the machine change the numbers.
 """
 

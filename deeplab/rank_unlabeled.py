@@ -4,8 +4,8 @@ Example, 0.2 seconds per image of 500x375 on two processor cores:
 
     python deeplab/rank_unlabeled.py --model=runs/first --input=photos --output_dir=next --number=50
 
-Orders images by uncertainty and diversity: first those of which the model is least sure and that are unlike those
-before them. Writes ranking.csv and report.html with the first images. The model must have probabilities. Images that
+Orders images by uncertainty and diversity: first those with the highest uncertainty that differ from those before
+them. Writes ranking.csv and report.html with the first images. The model must have probabilities. Images that
 cannot be read are reported and left out, and the exit code is 1.
 """
 

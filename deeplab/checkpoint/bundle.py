@@ -82,7 +82,7 @@ class Checkpoint:
 
     @property
     def remark(self) -> str:
-        """What a user should know of weights that are not of this project; empty for others."""
+        """A note about weights of another project for the user; empty for weights of this project."""
         return ""
 
     def __contains__(self, name: str) -> bool:

@@ -338,7 +338,7 @@ def _flattened(content: Mapping[Any, Any]) -> Given:
 
 
 def run_safely(work: Callable[[], int | None], command: Command | None = None, words: Sequence[str] = ()) -> int:
-    """Calls `work`, prints its error if it has one, and returns the exit code.
+    """Calls `work`, prints the error that it raises, and returns the exit code.
 
     Standard streams that are closed or full do not end the work, and do not change the code.
     """
@@ -356,7 +356,7 @@ def run_safely(work: Callable[[], int | None], command: Command | None = None, w
 
 
 def _stopped() -> int:
-    """Says so; returns the exit code, or ends the process if it runs nothing but this command."""
+    """Prints a note; returns the exit code, or ends the process if this command is all that it runs."""
     console.note("stopped before the end")
     if is_program():
         end_now(STOPPED)

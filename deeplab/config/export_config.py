@@ -106,7 +106,7 @@ class ExportConfig(Config):
     )
     calibration_count: int = setting(
         100,
-        "Number of them; of records they are spread over the classes.",
+        "Number of calibration images; images from records are spread over the classes.",
         min=1,
         max=10_000,
         because="they are in memory at the same time",

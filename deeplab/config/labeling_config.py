@@ -61,7 +61,7 @@ class RankConfig(Config):
         unit="images",
     )
     diversity: float = setting(
-        0.5, "Weight of unlikeness to the images chosen before, from 0 (uncertainty alone) to 1.", min=0, max=1
+        0.5, "Weight of the difference from the images chosen before, from 0 (uncertainty alone) to 1.", min=0, max=1
     )
     recursive: bool = setting(False, "Include the subfolders of input folders.")
     overwrite: bool = setting(False, "Replace the results of an earlier run.")

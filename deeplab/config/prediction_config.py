@@ -37,7 +37,7 @@ USE_AVERAGES = "Take the running averages of the weights where a checkpoint has 
 OVERLAY_BACKGROUND = "Overlays color class 0 (the background), too, and have no outlines."
 _EXTRA_METRICS = (
     "Metrics to add that take more time, separated by commas: boundary_iou, trimap_iou (near outlines), calibration "
-    "(are probabilities right?), object_size (small, medium and large objects)."
+    "(do probabilities match accuracies?), object_size (small, medium and large objects)."
 )
 _NO_LOSS = "weights only count in training"
 _NO_SESSION = "there are no sessions; devices are found automatically"

@@ -41,7 +41,7 @@ class CheckConfig(Config):
     )
     output_stride: int = setting(16, "Output stride of the planned model.", choices=(8, 16, 32))
     bands: str = setting(
-        "", "Of files: bands that records shall hold with their own values, as for `build_data` (unset: 8-bit RGB)."
+        "", "For files: bands that records will hold with their own values, as for `build_data` (unset: 8-bit RGB)."
     )
     max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     max_images: int = setting(0, "Number of images to check per split, evenly spaced; 0 = all.", min=0, unit="images")

@@ -108,7 +108,7 @@ RGB = ImageBands()
 
 
 def stretched(pixels: np.ndarray) -> ImageBands:
-    """Bands for looking at an image whose dataset tells no scaling: from the smallest to the largest value in it."""
+    """Bands to show an image whose dataset has no scaling: from the smallest to the largest value in the image."""
     channels, dtype = pixels.shape[2], str(pixels.dtype)
     if dtype == "uint8":
         return ImageBands(channels, dtype)

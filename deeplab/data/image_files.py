@@ -227,8 +227,8 @@ def _require_enough_bytes(data: bytes, kind: str, image: Image.Image) -> None:
     """Refuses sizes that so few bytes cannot fill: the file is cut off, or made to harm."""
     width, height = image.size
     bits = data[24] * _PNG_CHANNELS.get(data[25], 1) if kind == "png" else 0
-    least = height * (width * bits // 8) / _MAX_DEFLATE if bits else height * width / _MAX_JPEG_PIXELS
-    if least > len(data):
+    min_bytes = height * (width * bits // 8) / _MAX_DEFLATE if bits else height * width / _MAX_JPEG_PIXELS
+    if min_bytes > len(data):
         raise ValueError(f"truncated: {width}x{height} pixels cannot come from {len(data)} bytes")
 
 

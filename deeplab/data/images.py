@@ -271,9 +271,9 @@ def _require_bands(bands: int, numbers: Sequence[int], where: str) -> Sequence[i
 
 
 def _require_room(height: int, width: int, bands: int, where: str) -> None:
-    """Refuses to read more at once than fits into memory with what training and prediction make of it."""
-    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    if height * width * bands > 4 * most:
+    """Refuses images that do not fit into memory together with the copies that training and prediction need."""
+    max_pixels = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if height * width * bands > 4 * max_pixels:
         rule = f"has {width}x{height} pixels of {bands} bands, too many to be read in one piece"
         hint = "`tile_size` reads it in tiles"
         raise UserError("image-too-large", rule, hint, field="tile_size", where=where, value=(height, width))
@@ -650,9 +650,9 @@ def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
     allocate memory for the others."""
     width, height, channels = (_numbers(tags, tag, 1)[0] for tag in (_WIDTH, _HEIGHT, _CHANNELS))
     stored = max(width, _numbers(tags, _TILE_WIDTH, 0)[0]) * max(height, _numbers(tags, _TILE_HEIGHT, 0)[0])
-    least = stored * channels * min(_numbers(tags, _BITS, 1)) // 8
-    most = _MAX_PER_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
-    if most and least > most * length:
+    min_bytes = stored * channels * min(_numbers(tags, _BITS, 1)) // 8
+    max_per_byte = _MAX_PER_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
+    if max_per_byte and min_bytes > max_per_byte * length:
         rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
         raise UserError("unreadable-image", rule, "copy the file again", where=where)
 

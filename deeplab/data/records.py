@@ -381,7 +381,7 @@ def _walk_lengths(path: str | os.PathLike) -> tuple[array[int], bool]:
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """What tells a shard from another one: a hash of the checksums that it stores with its records.
+    """The identity of a shard: a hash of the checksums that it stores with its records.
 
     Contents are neither read nor checked.
 

@@ -77,10 +77,10 @@ class FilePredictor(Predictor):
         """Labels as int32 [h, w]."""
         if labels.ndim != 3 or labels.shape[0] != 1 or labels.dtype.kind not in "iu" or not labels.size:
             raise self._unexpected("labels", labels, "integers [1, H, W]")
-        least, largest = int(labels.min()), int(labels.max())
+        smallest, largest = int(labels.min()), int(labels.max())
         limit = self.num_classes or max(MAX_CLASSES_8_BIT, len(self.class_names))
-        if least < 0 or largest >= limit:
-            value = least if least < 0 else largest
+        if smallest < 0 or largest >= limit:
+            value = smallest if smallest < 0 else largest
             rule = f"predicts class {value}, but classes must be in 0..{limit - 1}"
             raise UserError("prediction-out-of-range", rule, _EXPORT_AGAIN, where=self.source, value=value)
         return labels[0].astype(np.int32)

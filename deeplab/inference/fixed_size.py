@@ -31,7 +31,7 @@ DTYPES = ("float32", "uint8", "int8")
 
 @dataclass(frozen=True)
 class FixedInput:
-    """What a file that takes prepared images must tell about itself.
+    """The description that a file for prepared images must contain.
 
     Attributes:
       size: height and width of its input; the smallest ones where it takes larger images.

@@ -29,7 +29,7 @@ def load(
     shrink_large_images: bool = False,
     crop_field: str = "crop_size",
 ) -> Predictor:
-    """Load whatever predicts.
+    """Load a Predictor.
 
     Args:
       source: training folder, prefix or file of a checkpoint, `zoo:NAME`, `hf://USER/NAME`, an exported file or a

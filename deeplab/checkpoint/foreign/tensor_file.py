@@ -39,7 +39,7 @@ def damaged(path: str, rule: str, value: str | None = None) -> UserError:
 
 
 def checked_shape(shape: object, path: str, name: str) -> tuple[int, ...]:
-    """A shape as a file tells it: a few lengths of at least 0, and no more values than fit into `MAX_BYTES`.
+    """A shape in a file: a few lengths of at least 0, and no more values than fit into `MAX_BYTES`.
 
     Raises:
       UserError: it is none.

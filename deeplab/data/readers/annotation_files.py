@@ -116,7 +116,7 @@ def read_each(
     read: Callable[[AnnotationFile, Collector], None],
     is_image: Callable[[str], bool] = lambda path: True,
 ) -> tuple[Collector, list[str]]:
-    """Reads the annotation file of every image, and reports what is odd about them.
+    """Reads the annotation file of every image, and reports what is wrong with them.
 
     Images without an annotation file are left out: they are not known to be empty.
 

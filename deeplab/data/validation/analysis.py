@@ -126,10 +126,10 @@ class _Run:
 
     def _shown(self, number: int, wanted: set[int] | None) -> set[int] | None:
         """Places of a split's samples, evenly spread among those that are wanted; None for all."""
-        most = max(1, round(_SAMPLES / len(self.subject.numbers)))
+        limit = max(1, round(_SAMPLES / len(self.subject.numbers)))
         if wanted is None:
-            return _chosen(number, most)
-        places, chosen = sorted(wanted), _chosen(len(wanted), most)
+            return _chosen(number, limit)
+        places, chosen = sorted(wanted), _chosen(len(wanted), limit)
         return wanted if chosen is None else {places[place] for place in chosen}
 
     def _add(self, result: SeenPair | Finding) -> None:
@@ -241,11 +241,11 @@ def _examine(item: tuple[UnreadPair, bool] | Finding, task: PairTask) -> SeenPai
     return item if isinstance(item, Finding) else inspect(item[0], task, item[1])
 
 
-def _chosen(number: int, most: int) -> set[int] | None:
-    """Places of at most so many of a number of pairs, evenly spread; None for all."""
-    if not most or number <= most:
+def _chosen(number: int, limit: int) -> set[int] | None:
+    """Places of at most `limit` of a number of pairs, evenly spread; None for all."""
+    if not limit or number <= limit:
         return None
-    return {place * number // most for place in range(most)}
+    return {place * number // limit for place in range(limit)}
 
 
 def settled(subject: Subject, counts: np.ndarray, mapping: Mapping[int, int]) -> Dataset:

@@ -131,7 +131,7 @@ def _tensorflow_reads(data: bytes) -> bool:
 
 @PAIR_CHECKS.register("image")
 def check_image(pair: SeenPair) -> Iterator[Finding]:
-    """What is odd about an image that can be read."""
+    """Findings about an image that can be read."""
     image = pair.image
     if image.stored is None:
         return

@@ -200,7 +200,7 @@ def _colors_of(data: bytes) -> frozenset[int]:
 
 @PAIR_CHECKS.register("label values")
 def check_values(pair: SeenPair) -> Iterator[Finding]:
-    """What is odd about the values of a label. Drawn labels cannot be blurred; of a JPEG it is known already."""
+    """Findings about the values of a label. Drawn labels cannot be blurred; JPEG masks have their own finding."""
     label, spec = pair.label, pair.spec
     if label.snapped and label.pixels is not None:
         percent = 100 * label.snapped / label.pixels.size

@@ -50,7 +50,7 @@ class SeenPair:
       image, label: what was seen of them.
       task: how the pair is examined.
       findings: what is wrong.
-      sample: the pair in small, if that was asked for.
+      sample: small images of the pair, if requested.
     """
 
     loaded: LoadedPair

@@ -339,22 +339,22 @@ def scatter_of(sizes: Sizes, crop: CropAdvice | None) -> Scatter | None:
         return None
     crops = [("train", *crop.train), ("eval", *crop.eval)] if crop else []
     reach = [*numbers, *((height, width) for _, height, width in crops)]
-    most = max(numbers.values())
+    maximum = max(numbers.values())
     dots = [
-        Dot(*size, radius(number, most, len(numbers)), _title(size, sizes))
+        Dot(*size, radius(number, maximum, len(numbers)), _title(size, sizes))
         for size, number in sorted(numbers.items(), key=lambda item: -item[1])
     ]
     wide, high = 1.06 * max(width for _, width in reach), 1.06 * max(height for height, _ in reach)
     return Scatter(wide, high, dots, crops)
 
 
-def radius(number: int, most: int, dots: int) -> float:
-    """Radius of the dot for a number of images of the `most` that one dot has.
+def radius(number: int, maximum: int, dots: int) -> float:
+    """Radius of the dot for a number of images; `maximum` is the largest number of all dots.
 
     Areas are in proportion, down to a minimum radius; the more dots, the smaller all of them.
     """
-    largest = max(8.0, _LARGEST * min(1.0, math.sqrt(_CROWD / dots))) if most > 3 else 7.0
-    return max(0.14 * largest, largest * math.sqrt(number / most))
+    largest = max(8.0, _LARGEST * min(1.0, math.sqrt(_CROWD / dots))) if maximum > 3 else 7.0
+    return max(0.14 * largest, largest * math.sqrt(number / maximum))
 
 
 def _title(size: tuple[int, int], sizes: Sizes) -> str:

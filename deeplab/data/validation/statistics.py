@@ -51,7 +51,7 @@ class SplitTotals:
 
     @classmethod
     def of(cls, num_values: int) -> SplitTotals:
-        """Sums of nothing, for labels of so many values."""
+        """Empty sums, for labels of this many values."""
         counts, images_with, pixels_around = np.zeros((3, num_values), np.int64)
         return cls(counts=counts, images_with=images_with, pixels_around=pixels_around)
 

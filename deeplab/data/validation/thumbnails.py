@@ -50,7 +50,7 @@ class SmallGray:
 
 
 def small_gray(data: bytes, height: int, width: int) -> SmallGray | None:
-    """An encoded image of that size in small gray; None where it cannot be decoded.
+    """An encoded image of that size as a small gray one; None where it cannot be decoded.
 
     JPEG is decoded at an eighth to a half of its size, which saves most of the work: half a millisecond on one core
     for an image of CamVid's size, 0.9 for one of PASCAL VOC's. EXIF rotation is not applied.
