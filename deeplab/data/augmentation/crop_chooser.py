@@ -34,7 +34,7 @@ class CropChooser:
           label: uint8 or uint16 [H, W], before it is scaled.
           scaled: height and width after that.
           count: rows and columns of the crop, at most as many.
-          start: a position drawn from all, which is taken if it will do.
+          start: a random position, which is kept if it satisfies the rule.
           seed: of the training, and the position in the stream.
 
         Returns:

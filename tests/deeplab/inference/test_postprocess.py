@@ -60,6 +60,7 @@ def test_holes_are_filled_by_the_class_around_them(labels):
     assert found[3, 3] == 1 and found[5, 5] == 2 and found[0, 0] == 0
     labels[3, 3:5] = 0
     assert after(postprocess.fill_holes(1), labels)[3, 3] == 0
+    assert (after(postprocess.fill_holes(2), labels)[3, 3:5] == 1).all()
 
 
 def test_the_setting():

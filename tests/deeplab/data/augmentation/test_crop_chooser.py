@@ -1,7 +1,6 @@
 """Crops around a pixel of some class, and crops that no class fills."""
 
 import numpy as np
-import pytest
 
 from deeplab.data.augmentation.crop_chooser import CropChooser
 
@@ -33,9 +32,10 @@ def test_a_crop_with_one_class_is_drawn_again():
     mixed = [1 - (LABEL[y : y + 8, x : x + 8] == 0).mean() > 0.1 for y, x in found]
     assert sum(mixed) > 3  # without another try there would be none
     kept = chosen("max_one_class_0.9", 0, scale=1, count=(8, 8), start=(38, 58))
-    assert tuple(kept) == (38, 58)  # it will do
+    assert tuple(kept) == (38, 58)
 
 
-@pytest.mark.parametrize("way", ["class_centered", "max_one_class_0.75"])
-def test_labels_without_a_class(way):
-    chosen(way, 0, np.full((60, 80), 255, np.uint8))
+def test_labels_without_a_class():
+    empty = np.full((60, 80), 255, np.uint8)
+    assert tuple(chosen("class_centered", 0, empty, start=(7, 9))) == (7, 9)
+    assert tuple(chosen("max_one_class_0.75", 0, empty, start=(7, 9))) != (7, 9)  # drawn again: labels may be elsewhere
