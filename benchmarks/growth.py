@@ -14,7 +14,7 @@ different, so that no search for duplicates ends early. 100,000 images take some
 On two cores of an AMD EPYC with much other work, processor time per image, memory per image and peak of 100,000 images:
 
     building    0.32 ms    0.4 kB    645 MB (0.32 ms with 10,000; 605 MB without images)
-    checking    1.06 ms    0.9 kB    707 MB (0.95 ms; 616 MB), of which about 0.5 kB find duplicates
+    checking    1.09 ms    0.15 kB   750 MB (735 MB with 64 images; the base has grown since the other stages)
     starting    0.00 ms    1.5 kB    778 MB (0.00 ms; 632 MB): the buffer of shuffled records, 128 MiB at most
     resuming    0.01 ms    1.5 kB    780 MB
 """
@@ -22,11 +22,13 @@ On two cores of an AMD EPYC with much other work, processor time per image, memo
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -55,13 +57,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--numbers", type=int, nargs="+", default=(1000, 10_000), help="numbers of images")
     parser.add_argument("--folder", default=None, help="where the files go, which are removed at the end")
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=STAGES, help="without building, records are made without files"
+    )
     arguments = parser.parse_args()
     rows = []
     for number in (FEW, *arguments.numbers):
         with tempfile.TemporaryDirectory(prefix="growth_", dir=arguments.folder) as folder:
-            costs = measured(pathlib.Path(folder), number)
-        for stage, cost in costs.items():
-            few = rows[STAGES.index(stage)] if len(rows) >= len(STAGES) else None
+            costs = measured(pathlib.Path(folder), number, arguments.stages)
+        for place, (stage, cost) in enumerate(costs.items()):
+            few = rows[place] if len(rows) >= len(costs) else None
             ms = f"{1000 * (cost.seconds - few[-1].seconds) / (number - FEW):.3f}" if few else ""
             kilobytes = f"{1000 * (cost.megabytes - few[-1].megabytes) / (number - FEW):.2f}" if few else ""
             rows.append((number, stage, f"{cost.seconds:.1f}", ms, f"{cost.megabytes:.0f}", kilobytes, cost))
@@ -69,9 +74,9 @@ def main() -> None:
     print(console.table([row[:-1] for row in rows], heads))
 
 
-def measured(folder: pathlib.Path, number: int) -> dict[str, Cost]:
+def measured(folder: pathlib.Path, number: int, stages: Sequence[str]) -> dict[str, Cost]:
     """The cost of each stage for so many images, in a folder that is filled with them."""
-    write_images(folder, number)
+    (write_images if "building" in stages else write_records)(folder, number)
     records, deeplab = folder / "records", [sys.executable, "-m", "deeplab"]
     folders = [f"--image_folder={folder / 'images'}", f"--mask_folder={folder / 'masks'}", f"--output_dir={records}"]
     build = [*deeplab, "build_data", "folder", *folders, "--num_classes=3", "--nocheck"]
@@ -81,7 +86,7 @@ def measured(folder: pathlib.Path, number: int) -> dict[str, Cost]:
         "starting": [sys.executable, __file__, "batch", str(records), "0"],
         "resuming": [sys.executable, __file__, "batch", str(records), str(int(number * 0.9) // BATCH)],
     }
-    return {stage: cost_of(commands[stage]) for stage in STAGES}
+    return {stage: cost_of(commands[stage]) for stage in STAGES if stage in stages}
 
 
 def cost_of(command: list[str]) -> Cost:
@@ -96,16 +101,42 @@ def cost_of(command: list[str]) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def write_images(folder: pathlib.Path, number: int) -> None:
-    """Fills `images` and `masks` with so many different pairs."""
+def encoded_pairs(number: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """So many different images and masks: name, JPEG and PNG, uint8 [bytes]."""
     draw = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
     for index in range(number):
         image = cv2.resize(draw.integers(0, 256, (6, 6, 3), np.uint8), (SIDE, SIDE))
         mask = cv2.resize(draw.integers(0, 3, (6, 6), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-        cv2.imwrite(str(folder / "images" / f"image_{index:07d}.jpg"), image)
-        cv2.imwrite(str(folder / "masks" / f"image_{index:07d}.png"), mask)
+        yield (
+            f"image_{index:07d}",
+            *(cv2.imencode(kind, pixels)[1] for kind, pixels in ((".jpg", image), (".png", mask))),
+        )
+
+
+def write_images(folder: pathlib.Path, number: int) -> None:
+    """Fills `images` and `masks`."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for name, image, mask in encoded_pairs(number):
+        image.tofile(folder / "images" / f"{name}.jpg")
+        mask.tofile(folder / "masks" / f"{name}.png")
+
+
+def write_records(folder: pathlib.Path, number: int) -> None:
+    """Fills `records` with the same, in four shards, and describes them."""
+    from deeplab.data import dataset, records
+
+    (folder / "records").mkdir()
+    pairs = encoded_pairs(number)
+    for shard in range(4):
+        size = (number + shard) // 4
+        with records.ShardWriter(folder / "records", records.shard_name("train", shard, 4)) as writer:
+            for name, image, mask in itertools.islice(pairs, size):
+                writer.write(records.encode_example(image.tobytes(), "jpeg", name, SIDE, SIDE, mask.tobytes()))
+            writer.publish()
+    names, colors = ("background", "class_1", "class_2"), ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    described = dataset.Dataset("growth", names, colors, 255, splits={"train": number})
+    (folder / "records" / dataset.FILE_NAME).write_text(dataset.as_text(described))
 
 
 def first_batch(folder: str, start: int) -> None:

@@ -87,7 +87,7 @@ class Mask(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One image and its mask.
 

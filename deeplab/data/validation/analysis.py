@@ -43,8 +43,9 @@ def check(subject: Subject, config: CheckConfig | None = None, *, with_previews:
     """
     config = config or CheckConfig()
     run = _Run(subject, config, bool(config.html) if with_previews is None else with_previews)
-    run.examine_all()
-    return run.report()
+    with contextlib.closing(run.images):
+        run.examine_all()
+        return run.report()
 
 
 class FindingLog:

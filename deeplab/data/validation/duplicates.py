@@ -22,9 +22,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,9 @@ from deeplab.data.split_names import must_not_share
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.rules import DATASET_CHECKS, finding
 from deeplab.data.validation.thumbnails import SmallGray
+from deeplab.utils.files import writing
+
+Thumbnails = Callable[[np.ndarray], np.ndarray]
 
 if TYPE_CHECKING:
     from deeplab.data.validation.pair_checks import SeenPair
@@ -49,6 +53,8 @@ _MIN_DETAIL = 12  # rows of a label that differ from the one above; labels with 
 _LEAKS = ("name-in-two-splits", "image-in-two-splits")
 _NEAR = "near-duplicate-in-two-splits"
 _AT_ONCE = 512  # thumbnails that are computed with at once
+_IN_MEMORY = 16 << 20  # bytes that are kept before there is a temporary file
+_ALL_BITS = (1 << 64) - 1
 _MAX_NEIGHBORS = 32  # images of a bucket, in the order of their hashes, with which each is compared
 _BITS_SET = np.array([value.bit_count() for value in range(256)])
 _MIRRORED = np.array([255 - int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)  # of a row of a hash
@@ -83,49 +89,101 @@ def _cell_weights(cells: int, pixels: int, filled: float) -> np.ndarray:
     return (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
 
 
-@dataclass
-class ImageIndex:
-    """What is kept of every image to find duplicates: about 300 bytes each.
+_ROW = np.dtype(
+    [
+        ("thumbnail", np.uint8, (SIDE, SIDE)),
+        ("bits", np.uint64),  # difference hash
+        ("label", np.uint64),  # digest of the label; 0 where there is none
+        ("telling", np.bool_),  # the label has so much detail that two identical ones are no coincidence
+        ("digest", np.uint8, (20,)),  # SHA-1 of the image's bytes; zeros where it could not be read
+        ("image", np.uint64),  # the first bytes of it
+        ("split", np.uint32),  # number of the split
+        ("name", np.uint64),  # hash of the name
+        ("start", np.uint64),  # of the name, in the file of names
+        ("length", np.uint32),  # of the name, in bytes
+    ]
+)
 
-    Attributes:
-      names, splits: of each image, in the order of the check.
-      digests: of their bytes; empty where an image could not be read.
-      labels: digests of their labels; 0 where there is none.
-      telling: whether a label has so much detail that two identical ones are no coincidence.
+
+class ImageIndex:
+    """What is kept of every image to find duplicates: `_ROW` and its name.
+
+    These are about 350 bytes each. Those of many images are in temporary files, and memory holds what one step of the
+    search needs, 8 to 30 bytes for each image. A place is the number of an image in the order of the check.
     """
 
-    names: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    labels: array[int] = field(default_factory=lambda: array("Q"))
-    telling: bytearray = field(default_factory=bytearray)
-    _bits: array[int] = field(default_factory=lambda: array("Q"))
-    _thumbnails: bytearray = field(default_factory=bytearray)
+    def __init__(self) -> None:
+        self.length = 0
+        self._rows = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (see `close`)
+        self._names = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (see `close`)
+        self._splits: list[str] = []
 
     def add(self, pair: SeenPair, label_digest: int) -> None:
-        """Takes one image; an unreadable one is kept by its name alone."""
-        small = pair.image.small
-        self.names.append(pair.loaded.name)
-        self.splits.append(pair.loaded.split)
-        self.digests.append(pair.image_digest() if small else b"")
-        self.labels.append(label_digest)
-        self.telling.append(small is not None and pair.same_size and pair.label.detail >= _MIN_DETAIL)
-        self._bits.append(hash_of(small) if small else 0)
-        self._thumbnails += thumbnail_of(small).tobytes() if small else bytes(SIDE * SIDE)
+        """Takes one image; an unreadable one is kept by its name alone, with a black thumbnail."""
+        small, name, split = pair.image.small, pair.loaded.name, pair.loaded.split
+        if split not in self._splits:
+            self._splits.append(split)
+        encoded, row = name.encode("utf-8", "surrogatepass"), np.zeros((), _ROW)
+        row["label"], row["split"], row["name"] = label_digest, self._splits.index(split), hash(name) & _ALL_BITS
+        if small:
+            digest = np.frombuffer(pair.image_digest(), np.uint8)
+            row["digest"], row["image"] = digest, digest[:8].view(np.uint64)[0]
+            row["bits"], row["thumbnail"] = hash_of(small), thumbnail_of(small)
+            row["telling"] = pair.same_size and pair.label.detail >= _MIN_DETAIL
+        with writing(tempfile.gettempdir()):
+            row["start"], row["length"] = self._names.seek(0, os.SEEK_END), len(encoded)
+            self._names.write(encoded)
+            self._rows.seek(0, os.SEEK_END)
+            self._rows.write(row.tobytes())
+        self.length += 1
 
-    @property
-    def bits(self) -> np.ndarray:
-        """Difference hashes, uint64 [n]."""
-        return np.array(self._bits, np.uint64)
+    def close(self) -> None:
+        """Removes the temporary files."""
+        self._rows.close()
+        self._names.close()
 
-    @property
-    def thumbnails(self) -> np.ndarray:
-        """uint8 [n, 16, 16]; black where an image could not be read."""
-        return np.frombuffer(self._thumbnails, np.uint8).reshape(-1, SIDE, SIDE)
+    def rows(self, start: int, number: int = 1) -> np.ndarray:
+        """What is kept of so many images from a place on: `_ROW` [number], fewer at the end."""
+        with writing(tempfile.gettempdir()):
+            self._rows.seek(start * _ROW.itemsize)
+            return np.frombuffer(self._rows.read(number * _ROW.itemsize), _ROW)
+
+    def column(self, name: str) -> np.ndarray:
+        """A field of all images: [n]."""
+        found = np.empty(self.length, _ROW[name])
+        for start in range(0, self.length, _AT_ONCE):
+            found[start : start + _AT_ONCE] = self.rows(start, _AT_ONCE)[name]
+        return found
+
+    def name(self, place: int) -> str:
+        """The name of an image."""
+        (row,) = self.rows(place)
+        self._names.seek(int(row["start"]))
+        return self._names.read(int(row["length"])).decode("utf-8", "surrogatepass")
+
+    def split(self, place: int) -> str:
+        """The split of an image."""
+        return self._splits[self.rows(place)["split"][0]]
+
+    def digest(self, place: int) -> bytes:
+        """Digest of an image's bytes; empty where it could not be read."""
+        (row,) = self.rows(place)
+        return row["digest"].tobytes() if row["digest"].any() else b""
+
+    def label(self, place: int) -> int:
+        """Digest of an image's label; 0 where there is none."""
+        return int(self.rows(place)["label"][0])
+
+    def thumbnails(self, places: np.ndarray) -> np.ndarray:
+        """Those of some images, uint8 [places, 16, 16]."""
+        found = np.empty((len(places), SIDE, SIDE), np.uint8)
+        for row, place in enumerate(places.tolist()):
+            found[row] = self.rows(place)["thumbnail"][0]
+        return found
 
     def named(self, place: int) -> str:
         """`'a3' in train`."""
-        return f"{self.names[place]!r} in {self.splits[place]}"
+        return f"{self.name(place)!r} in {self.split(place)}"
 
 
 # --- The check ----------------------------------------------------------------------------------------------
@@ -140,7 +198,8 @@ def find_duplicates(summary: Summary) -> Iterator[Finding]:
     by_bytes = list(_by_bytes(images, in_two_splits))
     nearly = list(_nearly(images, {item.places for item in [*by_name, *by_bytes]}))
     yield from _judged(images, [*by_name, *by_bytes], nearly, summary.config.max_leak)
-    if len(set(images.labels)) > 1:  # else "labels-all-same" says it
+    labels = images.column("label")
+    if (labels != labels[:1]).any():  # else "labels-all-same" says it
         yield from _by_label(images)
 
 
@@ -158,7 +217,7 @@ def _judged(
     leaks = {
         item.places
         for item in equal
-        if item.rule in _LEAKS and images.digests[item.places[0]] == images.digests[item.places[1]] != b""
+        if item.rule in _LEAKS and images.digest(item.places[0]) == images.digest(item.places[1]) != b""
     }
     leaks |= {item.places for item, is_copy in nearly if is_copy}
     hint = f"{len(leaks)} images leak into evaluation: `max_leak={len(leaks)}` makes that a warning, if it is meant"
@@ -169,19 +228,19 @@ def _judged(
             yield item
 
 
-def _groups(keys: Sequence[object]) -> Iterator[list[int]]:
-    """Places of equal keys, where there is more than one; empty keys do not count."""
-    seen: set[object] = set()
-    repeated: set[object] = set()
-    for key in keys:
-        if key:
-            (repeated if key in seen else seen).add(key)
-    del seen
-    places: dict[object, list[int]] = collections.defaultdict(list)  # no list for each of a million different keys
-    for place, key in enumerate(keys):
-        if key in repeated:
-            places[key].append(place)
-    return iter(places.values())
+def _groups(hashes: np.ndarray, key: Callable[[int], object]) -> list[list[int]]:
+    """Places of equal keys, where there is more than one.
+
+    Args:
+      hashes: uint64 [n], equal where the keys are; images of 0 do not count.
+      key: that of a place.
+    """
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    groups: dict[object, list[int]] = collections.defaultdict(list)
+    for place in np.flatnonzero(np.isin(hashes, repeated[repeated > 0])).tolist():
+        groups[key(place)].append(place)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _pairs(images: ImageIndex, group: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
@@ -192,7 +251,7 @@ def _pairs(images: ImageIndex, group: Sequence[int]) -> Iterator[tuple[int, int,
     """
     first: dict[str, int] = {}
     for place in group:
-        split = images.splits[place]
+        split = images.split(place)
         if split in first:
             yield first[split], place, False
             continue
@@ -203,52 +262,51 @@ def _pairs(images: ImageIndex, group: Sequence[int]) -> Iterator[tuple[int, int,
 
 
 def _by_name(images: ImageIndex) -> Iterator[Finding]:
-    for group in _groups(images.names):
+    for group in _groups(images.column("name"), images.name):
         for one, other, leaks in _pairs(images, group):
-            name, split = images.names[one], images.splits[one]
+            name, split = images.name(one), images.split(one)
             if leaks:
-                text = f"is in split {split!r} and in {images.splits[other]!r}"
+                text = f"is in split {split!r} and in {images.split(other)!r}"
                 yield _finding("name-in-two-splits", name, text, images, one, other)
             else:
                 yield _finding("name-repeated", name, f"is in split {split!r} more than once", images, one, other)
 
 
 def _finding(rule: str, where: str, text: str, images: ImageIndex, one: int, other: int) -> Finding:
-    return finding(rule, where, text, split=images.splits[other], places=(one, other))
+    return finding(rule, where, text, split=images.split(other), places=(one, other))
 
 
 def _by_bytes(images: ImageIndex, known: set[tuple[int, ...]]) -> Iterator[Finding]:
-    for group in _groups(images.digests):
+    for group in _groups(images.column("image"), images.digest):
         for one, other, leaks in _pairs(images, group):
-            if (one, other) in known or (images.names[one] == images.names[other] and not leaks):
+            if (one, other) in known or (images.name(one) == images.name(other) and not leaks):
                 continue
             rule = "image-in-two-splits" if leaks else "image-repeated"
             text = f"is the same file, byte for byte, as {images.named(one)}"
-            yield _finding(rule, images.names[other], text, images, one, other)
+            yield _finding(rule, images.name(other), text, images, one, other)
         yield from _other_labels(images, group)
 
 
 def _other_labels(images: ImageIndex, group: Sequence[int]) -> Iterator[Finding]:
     """Equal images whose labels differ from that of the first."""
-    labeled = [place for place in group if images.labels[place]]
+    labeled = [place for place in group if images.label(place)]
     for other in labeled[1:]:
         one = labeled[0]
-        if images.labels[other] != images.labels[one]:
+        if images.label(other) != images.label(one):
             text = f"is the same image as {images.named(one)}, but has another label"
-            yield _finding("same-image-other-label", images.names[other], text, images, one, other)
+            yield _finding("same-image-other-label", images.name(other), text, images, one, other)
 
 
 def _nearly(images: ImageIndex, known: set[tuple[int, ...]]) -> Iterator[tuple[Finding, bool]]:
     """Near-duplicates in two splits, and whether each is a copy that was saved again."""
-    numbers = {split: number for number, split in enumerate(dict.fromkeys(images.splits))}
-    if len(numbers) < 2:
+    groups = images.column("split")
+    if (groups == groups[:1]).all():
         return
-    groups = np.array([numbers[split] for split in images.splits])
     named: set[int] = set()
-    for pair in near_pairs(images.bits, images.thumbnails, groups):
+    for pair in near_pairs(images.column("bits"), images.thumbnails, groups):
         one, other = pair.one, pair.other
-        equal = images.names[one] == images.names[other] or images.digests[one] == images.digests[other]
-        if equal or (one, other) in known or not must_not_share(images.splits[one], images.splits[other]):
+        equal = images.name(one) == images.name(other) or images.digest(one) == images.digest(other)
+        if equal or (one, other) in known or not must_not_share(images.split(one), images.split(other)):
             continue
         if other in named:  # of all frames of a video, the most similar is named
             continue
@@ -260,20 +318,19 @@ def _nearly(images: ImageIndex, known: set[tuple[int, ...]]) -> Iterator[tuple[F
         )
         if pair.peak < COPY_LEVELS:
             text += ", as if one were saved again"
-        yield _finding(_NEAR, images.names[other], text, images, one, other), pair.peak < COPY_LEVELS
+        yield _finding(_NEAR, images.name(other), text, images, one, other), pair.peak < COPY_LEVELS
 
 
 def _by_label(images: ImageIndex) -> Iterator[Finding]:
     """Different images with the same label; frames of a still video are similar."""
-    digests = [label if told else 0 for label, told in zip(images.labels, images.telling, strict=True)]
-    for group in _groups(digests):
+    for group in _groups(images.column("label") * images.column("telling"), images.label):
         one = group[0]
-        others = [place for place in group[1:] if images.digests[place] != images.digests[one]]
-        pairs = np.array([(one, other) for other in others], np.int64).reshape(-1, 2)
-        for other, level in zip(others, differing_levels(images.thumbnails, pairs).tolist(), strict=True):
-            if level >= 2 * NEAR_LEVELS and images.digests[one] and images.digests[other]:
+        others = [place for place in group[1:] if images.digest(place) != images.digest(one)]
+        levels = differing_levels(images.thumbnails, one, others)
+        for other, level in zip(others, levels, strict=True):
+            if level >= 2 * NEAR_LEVELS and images.digest(one) and images.digest(other):
                 text = f"has the same label as {images.named(one)}, pixel for pixel, although the images differ"
-                yield _finding("label-repeated", images.names[other], text, images, one, other)
+                yield _finding("label-repeated", images.name(other), text, images, one, other)
 
 
 # --- Search for near-duplicates -----------------------------------------------------------------------------
@@ -297,7 +354,7 @@ class NearPair:
     mirrored: bool
 
 
-def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> list[NearPair]:
+def near_pairs(bits: np.ndarray, thumbnails: Thumbnails, groups: np.ndarray) -> list[NearPair]:
     """Pairs of nearly equal images in different groups, mirrored ones included.
 
     The 64 bits are cut into four bands of 16 in two ways; only images that agree in one of these eight bands are
@@ -306,14 +363,14 @@ def near_pairs(bits: np.ndarray, thumbnails: np.ndarray, groups: np.ndarray) -> 
 
     Args:
       bits: difference hashes, uint64 [n].
-      thumbnails: uint8 [n, 16, 16].
+      thumbnails: gives those of some places, uint8 [places, 16, 16].
       groups: integers [n], such as the number of each image's split.
 
     Returns:
       The most similar first.
     """
-    parts = np.array_split(thumbnails, len(thumbnails) // _AT_ONCE + 1)  # each becomes float64 meanwhile
-    usable = np.flatnonzero(np.concatenate([part.std((1, 2)) for part in parts]) >= _FLAT)
+    parts = np.array_split(np.arange(len(bits)), len(bits) // _AT_ONCE + 1)  # each becomes float64 meanwhile
+    usable = np.flatnonzero(np.concatenate([thumbnails(part).std((1, 2)) for part in parts]) >= _FLAT)
     number = len(usable)
     if number < 2:
         return []
@@ -339,20 +396,24 @@ def mirrored_bits(bits: np.ndarray) -> np.ndarray:
     return _MIRRORED[bits.view(np.uint8)].view(np.uint64)
 
 
-def differing_levels(thumbnails: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray | None = None) -> np.ndarray:
-    """Mean differences of thumbnails, in gray levels, float32 [pairs].
+def differing_levels(thumbnails: Thumbnails, one: int, others: Sequence[int]) -> list[float]:
+    """Mean differences between the thumbnail of one image and those of others, in gray levels."""
+    found: list[float] = []
+    for start in range(0, len(others), _AT_ONCE):
+        pairs = np.array([(one, other) for other in others[start : start + _AT_ONCE]], np.int64)
+        found += _differences(thumbnails, pairs).mean((1, 2)).tolist()
+    return found
+
+
+def _differences(thumbnails: Thumbnails, pairs: np.ndarray, mirrored: np.ndarray | None = None) -> np.ndarray:
+    """Differences of each cell in gray levels, float32 [pairs, 16, 16].
 
     Args:
-      thumbnails: uint8 [n, 16, 16].
+      thumbnails: gives those of some places.
       pairs: places, integers [pairs, 2].
       mirrored: whether the second one is mirrored first, bool [pairs]; None: nowhere.
     """
-    return _differences(thumbnails, pairs, mirrored).mean((1, 2))
-
-
-def _differences(thumbnails: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray | None) -> np.ndarray:
-    """Differences of each cell in gray levels, float32 [pairs, 16, 16]."""
-    one, other = (normalized(thumbnails[places]) for places in pairs.T)
+    one, other = (normalized(thumbnails(places)) for places in pairs.T)
     if mirrored is not None:
         other[mirrored] = other[mirrored][:, :, ::-1]
     return np.abs(one - other)

@@ -23,7 +23,7 @@ from deeplab.data.validation.repair import (
     numbered,
     values_in,
 )
-from deeplab.data.validation.rules import DATASET_CHECKS, finding
+from deeplab.data.validation.rules import DATASET_CHECKS, append_counted, finding
 from deeplab.data.validation.statistics import Summary
 from deeplab.losses.class_balance import MAX_RATIO, RARE, ratio, recommended_weights, setting_text
 from deeplab.utils.text import shorten
@@ -276,7 +276,7 @@ class Palettes:
             known, other = self._first.setdefault(color, (index, where))
             if known != index:
                 text = f"{rgb_text(color)} is its index {index}, but {known} in {other}"
-                self.findings.append(finding("mask-palettes-differ", where, text, split=split))
+                append_counted(self.findings, finding("mask-palettes-differ", where, text, split=split))
                 return
 
 

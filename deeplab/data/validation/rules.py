@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deeplab.data.validation.check_report import Finding, Severity
 from deeplab.utils.errors import UserError
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from deeplab.data.validation.pair_checks import SeenPair
     from deeplab.data.validation.statistics import Summary
 
+Item = TypeVar("Item")
 MAX_LISTED = 20  # findings of one rule that a report lists; further ones are counted
+
+
+def append_counted(items: list[Item], item: Item) -> None:
+    """Appends what a finding will be about. Beyond those that a report lists, the last one stands for all others.
+
+    So a million of them take little memory, and their number is right.
+    """
+    items.append(item if len(items) < MAX_LISTED else items[-1])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from deeplab.data.split_names import training_split
 from deeplab.data.validation.check_report import CropAdvice, Finding, SplitFacts
 from deeplab.data.validation.duplicates import ImageIndex
 from deeplab.data.validation.pair_checks import SeenPair
+from deeplab.data.validation.rules import append_counted
 from deeplab.data.validation.subject import Subject
 from deeplab.losses.class_balance import ClassCounts, ClassWeights
 
@@ -34,7 +35,7 @@ class SplitTotals:
       kinds: images of each kind.
       highest, widest: the largest height with its image, and the largest width.
       label_digests: of the labels; at most two different ones are kept.
-      of_one_class: labels that hold a single class: where, and which.
+      of_one_class: labels that hold a single class: where, and which; the last one stands for those beyond a report.
     """
 
     images: int = 0
@@ -70,7 +71,7 @@ class SplitTotals:
             present = counts > 0
             classes = [value for value in np.flatnonzero(present).tolist() if value != pair.spec.ignore_label]
             if len(classes) == 1:
-                self.of_one_class.append((pair.loaded.mask_where, classes[0]))
+                append_counted(self.of_one_class, (pair.loaded.mask_where, classes[0]))
             self.counts += counts
             self.images_with += present
             self.pixels_around += present * (counts.sum() - counts[pair.spec.ignore_label])

@@ -117,7 +117,7 @@ class UnreadPair(Protocol):
 # --- Files --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FilePair:
     """A pair of a `Source`."""
 
@@ -224,7 +224,7 @@ def _empty(numbers: Mapping[str, int], checked: str) -> list[Finding]:
 # --- Records ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecordPair:
     """A record of a shard.
 

@@ -9,7 +9,17 @@ from support.disc_files import check_records
 from support.errors import raises
 
 from deeplab.data.validation.check_report import SEVERITIES
-from deeplab.data.validation.rules import DATASET_CHECKS, PAIR_CHECKS, RULES, Rule, finding, for_drawn, for_records
+from deeplab.data.validation.rules import (
+    DATASET_CHECKS,
+    MAX_LISTED,
+    PAIR_CHECKS,
+    RULES,
+    Rule,
+    append_counted,
+    finding,
+    for_drawn,
+    for_records,
+)
 
 
 def test_every_rule_has_a_broken_set():
@@ -101,3 +111,12 @@ def test_a_further_check_is_one_module(discs, monkeypatch):
     discs.change_labels(lambda label: label * 0, ["a1"])
     met = {item.rule: item for item in discs.check().findings}
     assert met["mask-empty"].where == str(discs.image("a1")) and met["mask-empty"].severity == "warning"
+
+
+def test_what_a_report_does_not_list_is_only_counted():
+    items: list[str] = []
+    for number in range(10 * MAX_LISTED):
+        append_counted(items, f"item {number}")
+    assert len(items) == 10 * MAX_LISTED
+    assert items[:MAX_LISTED] == [f"item {number}" for number in range(MAX_LISTED)]
+    assert len(set(map(id, items))) == MAX_LISTED
