@@ -113,3 +113,17 @@ def test_an_image_without_objects(tmp_path):
         writer.finish()
     assert json.loads((tmp_path / "labelme" / "empty.json").read_text())["shapes"] == []
     assert (tmp_path / "yolo" / "empty.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_classes_that_a_byte_does_not_hold(tmp_path, kind):
+    names = ("background", *(f"thing {number}" for number in range(1, 300)))
+    label, images, out = np.zeros((40, 60), np.uint16), tmp_path / "images", tmp_path / "out"
+    label[4:20, 5:30], label[25:36, 40:55] = 299, 43  # which 8 bits would confuse
+    images.mkdir()
+    out.mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(images / "one.png")
+    writer = FORMATS.get(kind)(out, names, colormaps.colors_for("pascal", 300))
+    writer.add(AnnotatedImage(0, "one", str(images / "one.png"), 40, 60, regions(label, [43, 299])))
+    writer.finish()
+    np.testing.assert_array_equal(drawn(READ[kind](out, images), names)["one"], label)

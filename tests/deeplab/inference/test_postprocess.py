@@ -128,3 +128,16 @@ def test_what_takes_the_place_of_a_small_region_is_no_small_region():
     scores[5:8, 5:8] = (0.1, 0.6, 0.3)
     found = postprocess.min_area(20)(scores, np.zeros((20, 20, 3), np.uint8))
     assert (found.argmax(-1) == 0).all()
+
+
+@pytest.mark.parametrize("text", ["min_area:4", "fill_holes", "largest_component", "guided_filter:2", "crf:2"])
+def test_classes_that_a_byte_does_not_hold(labels, text):
+    """The same as with few classes, of which the second and the third are moved to 43 and 299."""
+    (step,) = postprocess.parse(text)
+    few = probabilities_of(labels)[..., :3]
+    many = np.zeros((*labels.shape, 300), np.float32)
+    many[..., [0, 43, 299]] = few
+    expected = np.array([0, 43, 299])[step(few, IMAGE).argmax(-1)]
+    found = step(many, IMAGE)
+    np.testing.assert_array_equal(found.argmax(-1), expected)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)

@@ -11,13 +11,19 @@ from PIL import Image
 from support.errors import raises
 from support.export_battery import CLASSES, ExportBattery, export
 from support.golden_recipe import image
-from support.small_exports import make_balanced_network, make_quantized_network, make_settings
+from support.small_exports import (
+    make_balanced_network,
+    make_network_beyond_a_byte,
+    make_quantized_network,
+    make_settings,
+)
 from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import records
 from deeplab.data.labels import encode_label
 from deeplab.export.formats import FORMATS
+from deeplab.export.metadata import NamedClasses
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
 from slim.quantization import ActivationRange, ranges
@@ -258,3 +264,16 @@ def test_what_cannot_hold_trained_ranges_is_refused(quantized, tmp_path, more, f
     with raises("not-supported", field=field):
         export(quantized, tmp_path, **{"formats": ("litert_int8",), "parity_images": 1, **more})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_that_a_byte_does_not_hold(tmp_path):
+    pixels = image(65, 97)[0]
+    network = make_network_beyond_a_byte(pixels)
+    classes = NamedClasses(tuple(f"thing {number}" for number in range(300)), ())
+    export(network, tmp_path, classes, formats=("litert",), parity_images=1)
+    predictor = load(tmp_path / "model.tflite")
+    labels, probabilities = predictor.predict(pixels, True)
+    expected = predict_image(network.logits_of, pixels, make_settings()).labels.numpy()
+    np.testing.assert_array_equal(labels, expected)
+    assert len(np.unique(labels)) > 5 and labels.min() > 255
+    assert probabilities.shape[-1] == predictor.num_classes == 300 and predictor.class_names == classes.names

@@ -7,9 +7,16 @@ import pytest
 from PIL import Image
 from support.export_battery import ExportBattery, export
 from support.golden_recipe import image
-from support.small_exports import NARROW, make_balanced_network, make_network, make_settings
+from support.small_exports import (
+    NARROW,
+    make_balanced_network,
+    make_network,
+    make_network_beyond_a_byte,
+    make_settings,
+)
 
 from deeplab.export.formats import onnx as formats_onnx
+from deeplab.export.metadata import NamedClasses
 from deeplab.inference.load import load
 from deeplab.inference.prediction import predict_image
 from slim import kernels
@@ -135,3 +142,16 @@ def test_products_of_few_rows_are_the_whole_product(old, new, most):
     np.put_along_axis(whole, columns[:, np.newaxis], blocks, axis=2)
     np.testing.assert_array_equal(whole.reshape(new, old), formats_onnx._interpolation(old, new))
     assert columns.shape[1] <= most and columns.max() < old
+
+
+def test_classes_that_a_byte_does_not_hold(tmp_path):
+    pixels = image(65, 97)[0]
+    network = make_network_beyond_a_byte(pixels)
+    classes = NamedClasses(tuple(f"thing {number}" for number in range(300)), ())
+    export(network, tmp_path, classes, formats=("onnx",), parity_images=1)
+    predictor = load(tmp_path / "model.onnx")
+    labels, probabilities = predictor.predict(pixels, True)
+    expected = predict_image(network.logits_of, pixels, make_settings()).labels.numpy()
+    np.testing.assert_array_equal(labels, expected)
+    assert len(np.unique(labels)) > 5 and labels.min() > 255
+    assert probabilities.shape[-1] == predictor.num_classes == 300 and predictor.class_names == classes.names
