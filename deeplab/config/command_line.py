@@ -24,6 +24,7 @@ import os
 import pathlib
 import pkgutil
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ _LOGGING_VALUES = ("verbosity", "v", "stderrthreshold", "log_dir")
 _HELP = ("help", "h", "helpshort", "helpfull")
 _FILES = ("config", "flagfile", "undefok")
 _MAX_FLAG_FILES = 20
+_HOME = re.compile(r"(?:^|(?<=[,:]))~(?=/)")  # also after a comma and `train:`; to mean a folder called ~, write ./~
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
@@ -191,7 +193,8 @@ def configs_from(given: Given, groups: Sequence[type]) -> list[Any]:
         others = ", ".join(f"`{name}`" for name in missing[1:])
         rule = f"must be given; so must {others}" if others else "must be given"
         help = fields_of(groups)[missing[0]][0].metadata["help"]
-        raise UsageError("missing-setting", rule, f"{help[0].lower()}{help[1:]}", field=missing[0])
+        start = help[:2].lower() if help[1:2].islower() else help[:2]  # JPEG stays
+        raise UsageError("missing-setting", rule, start + help[2:], field=missing[0])
     return [make(group, given) for group in groups]
 
 
@@ -244,7 +247,7 @@ def read_flags(words: Sequence[str], groups: Sequence[type]) -> tuple[dict[str, 
             flag_files += 1
             if flag_files > _MAX_FLAG_FILES:
                 raise UserError("unreadable-file", "flag files include each other without end", where=text)
-            waiting.extendleft(reversed([*filter(_is_flag, map(str.strip, read_text(text).splitlines()))]))
+            waiting.extendleft(reversed([*filter(_is_flag, map(str.strip, read_text(_from_home(text)).splitlines()))]))
         else:
             texts[name] = text
     undefined = [name for name in unknown if name not in texts.get("undefok", "").split(",")]
@@ -291,13 +294,24 @@ def given_values(texts: Mapping[str, Any], groups: Sequence[type]) -> Given:
     Raises:
       UserError: a value of another type, or a bad config file.
     """
-    given = read_config_file(texts["config"], groups) if texts.get("config") else {}
+    given = read_config_file(_from_home(texts["config"]), groups) if texts.get("config") else {}
     for name, (field, group) in fields_of(groups).items():
         if name in texts:
             given[name] = coerce(field, group, texts[name])
             if field.metadata["retired"]:
                 console.note(f"`{name}` has no effect: {field.metadata['retired']}")
-    return given
+    return {name: _from_home(value) for name, value in given.items()}
+
+
+def _from_home(value: Any) -> Any:
+    """Return a text, or each of several, with the home folder for `~/` where a path begins.
+
+    Shells replace it at the start of a word only, so `--train_logdir=~/run` would mean a folder called `~`.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_from_home, value))
+    home = os.path.expanduser("~")
+    return _HOME.sub(lambda _: home, value) if isinstance(value, str) else value
 
 
 def read_config_file(path: str, groups: Sequence[type]) -> Given:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from deeplab.utils import console
+from deeplab.utils.archive import is_archive_name
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import counted, shorten
 
@@ -106,6 +107,8 @@ def require_folder(folder: str | os.PathLike, field: str) -> None:
         return
     if folder.exists():
         rule, hint = f"{folder} is a file, not a folder", f"`{field}={folder.parent}`"
+        if is_archive_name(folder.name) or folder.suffix.lower() in (".7z", ".rar"):
+            hint = "unpack the archive, and give the folder with its files"
         raise UserError("not-a-folder", rule, hint, field=field, value=str(folder))
     parent = next((p for p in folder.absolute().parents if p.is_dir()), pathlib.Path("/"))
     held = sorted(child.name for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))

@@ -1,5 +1,6 @@
 """The command line: every flag of the reference, both styles of lists, and what is refused."""
 
+import dataclasses
 import json
 import re
 
@@ -8,8 +9,8 @@ from support.errors import raises
 
 from deeplab import eval, export_model, train, vis
 from deeplab.config import model_config, training_config
-from deeplab.config.command_line import Command, UsageError, Word, all_settings, configs_from
-from deeplab.config.fields import fields_of
+from deeplab.config.command_line import Command, UsageError, Word, all_settings, configs_from, given_values
+from deeplab.config.fields import Config, Texts, fields_of, setting
 from deeplab.config.prediction_config import InferenceConfig
 from deeplab.utils.errors import UserError
 
@@ -28,6 +29,12 @@ OTHER_DEFAULTS = {
     "num_classes",
     "output_stride",  # export_model.py's own default of 8 is a matter of its own tests
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Places(Config):
+    inputs: Texts = setting((), "JPEG files.", required=True)
+    paths: str = setting("", "Files.")
 
 
 def parse(*words, groups=TRAIN):
@@ -161,6 +168,10 @@ def test_required_flags_are_named():
         configs_from(parse(), TRAIN)
     assert info.value.rule == "must be given; so must `dataset_dir`"
     assert isinstance(info.value, UsageError)
+    for group, hint in ((Places, "JPEG files."), (training_config.TrainConfig, "folder")):
+        with raises("missing-setting") as info:
+            configs_from({}, [group])
+        assert info.value.hint.startswith(hint)
 
 
 def test_flags_that_lost_their_meaning_say_what_stands_in_their_place(capsys):
@@ -178,6 +189,18 @@ def test_a_configuration_file_sets_defaults_and_flags_win(tmp_path):
     path.write_text("train:\n  train_batch_size: 4\n  train_crop_size: [257, 257]\nlabel_weights: 1,10,5\n")
     given = parse(f"--config={path}", "--train_batch_size=6")
     assert given == {"train_batch_size": 6, "train_crop_size": (257, 257), "label_weights": (1.0, 10.0, 5.0)}
+
+
+def test_the_home_folder_is_meant_where_shells_leave_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yml").write_text("tf_initial_checkpoint: ~/model.ckpt\n")
+    (tmp_path / "flags.txt").write_text("--train_split=a~/b\n")
+    given = parse("--config=~/config.yml", "--train_logdir=~/run", "--flagfile=~/flags.txt", "--dataset_dir=./~/x")
+    assert given["tf_initial_checkpoint"] == f"{tmp_path}/model.ckpt" and given["train_logdir"] == f"{tmp_path}/run"
+    assert given["train_split"] == "a~/b" and given["dataset_dir"] == "./~/x"
+    several = given_values({"inputs": ["~/a", "~b"], "paths": "train:~/a.json,val:~/b.json"}, [Places])
+    assert several["inputs"] == (f"{tmp_path}/a", "~b")
+    assert several["paths"] == f"train:{tmp_path}/a.json,val:{tmp_path}/b.json"
 
 
 @pytest.mark.parametrize(

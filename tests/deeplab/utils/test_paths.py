@@ -124,6 +124,11 @@ def test_folders_that_are_not_there(tmp_path):
     with raises("not-a-folder", "image_folder") as info:
         require_folder(tmp_path / "photos" / "a.jpg", "image_folder")
     assert info.value.hint == f"`image_folder={tmp_path / 'photos'}`"
+    for name in ("photos.zip", "photos.tar.GZ", "photos.7z"):
+        touch(tmp_path, name)
+        with raises("not-a-folder", "image_folder") as info:
+            require_folder(tmp_path / name, "image_folder")
+        assert "unpack" in info.value.hint
 
 
 def test_paths_with_commas_between_them(tmp_path, monkeypatch):
