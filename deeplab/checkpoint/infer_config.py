@@ -53,6 +53,10 @@ _V3_LAST_CHANNELS = {
     "mobilenet_v3_small": 576,
 }
 _V3_SAME_LAST = {"mobilenet_v3_large_same": (14, 160), "mobilenet_v3_small_same": (10, 96)}  # block, its channels
+_DECODER_LOGITS = (  # of a decoder whose output is the logits, by a sum or a concatenation; others have no biases
+    "decoder/decoder_conv0/biases",
+    "decoder/decoder_conv0/decoder_conv0_1/biases",
+)
 _NAS_FIRST_CELL = {"pnasnet": 2, "hnasnet": 1}  # its filters over `nas_stem_output_num_conv_filters`
 _USUAL = {
     "depth_multiplier": 1.0,
@@ -258,7 +262,7 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
         return {"decoder_output_stride": ()}
     at_stride_8 = shapes[projections[0]][2] == _STRIDE_8_CHANNELS.get(str(variant))
     strides = {1: (8,) if at_stride_8 else (4,), 2: (8, 4)}.get(len(projections), (16, 8, 4))
-    is_logits = "decoder/decoder_conv0/biases" in shapes
+    is_logits = any(name in shapes for name in _DECODER_LOGITS)
     split = "decoder/decoder_split_sep_conv0_pointwise/weights"
     plain = ["decoder/decoder_conv0/weights", "decoder/decoder_conv0/decoder_conv0_1/weights"]
     widths = [_width(shapes, n, 0) for n in ("decoder/decoder_conv0_pointwise/weights", split, *plain)]
@@ -284,7 +288,7 @@ def _subpixel(shapes: Shapes) -> dict[str, Any]:
 
 
 def _classes(shapes: Shapes) -> int | None:
-    for name in ("logits/semantic/weights", f"{SUBPIXEL}/biases", "decoder/decoder_conv0/biases"):
+    for name in ("logits/semantic/weights", f"{SUBPIXEL}/biases", *_DECODER_LOGITS):
         if name in shapes:
             return shapes[name][-1]
     return None

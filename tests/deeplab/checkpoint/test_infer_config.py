@@ -9,6 +9,9 @@ from support.errors import raises
 
 from deeplab.checkpoint import manager
 from deeplab.checkpoint.infer_config import describe, describe_shapes, model_settings, rates_at
+from deeplab.config.model_config import ModelConfig
+from deeplab.model import build_model
+from slim.layers import variables_by_name
 
 # Names and shapes as the reference made them (batch norm and most of the backbone left out), with its flags.
 NETWORKS = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "checkpoint_networks.json").read_text())
@@ -283,3 +286,19 @@ def test_sub_pixel_logits_show_their_factor_and_classes(factor):
     found = describe_shapes(shapes)
     assert (found.num_classes, found.settings["subpixel_factor"]) == (5, factor)
     assert "`logits_upsampling=subpixel`" in found.setting_texts() and "sub-pixel logits" in found.sentence()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"decoder_output_stride": (4,)},
+        {"decoder_output_stride": (8, 4), "decoder_convolutions": 1},
+        {"decoder_output_stride": (4,), "decoder_use_sum_merge": True},
+    ],
+)
+def test_decoders_whose_output_is_the_logits(settings):
+    config = ModelConfig(depth_multiplier=0.25, decoder_output_is_logits=True, decoder_filters=5, **settings)
+    found = describe_shapes({name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()})
+    assert found.num_classes == 5 and found.settings["decoder_filters"] == 5
+    assert found.settings["decoder_output_is_logits"]
+    assert {name: found.settings[name] for name in settings} == settings

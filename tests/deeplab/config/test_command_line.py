@@ -169,7 +169,7 @@ def test_required_flags_are_named():
     assert info.value.rule == "must be given; so must `dataset_dir`"
     assert isinstance(info.value, UsageError)
     for group, hint in ((Places, "JPEG files."), (training_config.TrainConfig, "folder")):
-        with raises("missing-setting") as info:
+        with pytest.raises(UsageError) as info:
             configs_from({}, [group])
         assert info.value.hint.startswith(hint)
 
