@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -110,11 +111,14 @@ def class_numbers(texts: Sequence[str], class_names: Sequence[str], field: str) 
 def near_equal(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that probably mean the same class: `Cat` and `cat`, `Cats` and `Cat`, `cel` and `cell`."""
     plain = [_plain(name) for name in names]
+    groups: dict[str, list[int]] = {}  # of places: names of a group may be the same one, others never are
+    for place, text in enumerate(plain):
+        groups.setdefault(text if any(map(str.isdigit, text)) else text[:1], []).append(place)
+    pairs = sorted(pair for places in groups.values() for pair in itertools.combinations(places, 2))
     return [
         (names[place], names[other])
-        for place, first in enumerate(plain)
-        for other, second in enumerate(plain[place + 1 :], start=place + 1)
-        if first[:1] == second[:1] and names[place] != names[other] and _is_slip(*sorted((first, second), key=len))
+        for place, other in pairs
+        if names[place] != names[other] and _is_slip(*sorted((plain[place], plain[other]), key=len))
     ]
 
 

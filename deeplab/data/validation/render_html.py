@@ -74,6 +74,7 @@ def _values(report: CheckReport) -> dict[str, Any]:
         "colors": [html_page.hex_color(color) for color in _colors(dataset)],
         "recommended": recommended_scheme(training.pixels) if training and any(training.pixels) else "",
         "schemes": SCHEMES,
+        "largest": {scheme: max(filter(None, weights), default=1) for scheme, weights in report.weights.items()},
         "weights_setting": console.spelled("`label_weights=`").strip("`"),
         "values": lambda weights: value_text(weights).split(","),
         "legend": legend,

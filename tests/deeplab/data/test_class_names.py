@@ -1,5 +1,7 @@
 """Names of classes: which mean the background, which are nearly equal, and files that list classes."""
 
+import time
+
 import pytest
 from support.errors import raises
 
@@ -193,3 +195,13 @@ def test_frequent_and_rare_classes_keep_their_order():
     pixels = [5, 9, 0, 7, 3, 9]
     assert frequent_and_rare(pixels, 4) == [1, 2, 4, 5]
     assert frequent_and_rare(pixels, 40) == [0, 1, 2, 3, 4, 5]
+
+
+def test_slips_among_thousands_of_names_are_found_at_once():
+    names = [f"{letter}{word}" for letter in "abcdefghijklmnopqrstuvwxyz" for word in ("rabbit", "onquil", "eedle")]
+    names += [f"thing number {number}" for number in range(3000)]
+    start = time.process_time()
+    assert near_equal(names) == []
+    assert time.process_time() - start < 2  # it took more when all pairs were compared
+    names[5:5] = ["Thing-Number 17", "Arabbit"]
+    assert near_equal(names) == [("arabbit", "Arabbit"), ("Thing-Number 17", "thing number 17")]
