@@ -8,6 +8,7 @@ larger than the file's size is shrunk to fit, and its prediction is enlarged aga
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from deeplab.data.dataset import Color
 from deeplab.inference.file_predictor import FilePredictor, Run
 from deeplab.inference.prediction import size_after_resizing
 from deeplab.inference.predictor import Prediction, shrunk_size
+from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.model.resize import fitting_length
 from deeplab.utils import console
 
@@ -145,6 +147,16 @@ class FixedInput:
         return {"channels": numbers, **raw, **facts}
 
     @classmethod
+    def from_appended(cls, path: str) -> FixedInput:
+        """Read the description in the archive that is appended to a model file.
+
+        Raises:
+          OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError: the file cannot be read or has none.
+        """
+        with zipfile.ZipFile(path) as archive:
+            return cls.from_json(archive.read(DESCRIPTION_FILE))
+
+    @classmethod
     def from_json(cls, text: str | bytes) -> FixedInput:
         """Reads `to_json`'s text; damaged text raises ValueError, KeyError, TypeError or UserError."""
         content: Mapping[str, Any] = json.loads(text)
@@ -173,6 +185,14 @@ def _bands_in(content: Mapping[str, Any], colors: int) -> ImageBands:
         raise ValueError("unknown range of values")
     low, high = tuple(low for low, _ in pairs), tuple(high for _, high in pairs)
     return ImageBands(len(numbers), dtype, () if content["all_bands"] else numbers, low, high)
+
+
+def has_appended_description(path: str) -> bool:
+    """Whether a file is a model of this program with an appended description."""
+    try:
+        return bool(FixedInput.from_appended(path))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return False
 
 
 class FixedSizePredictor(FilePredictor):

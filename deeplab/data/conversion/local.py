@@ -123,18 +123,14 @@ def _chosen_bands(source: Source, records: RecordConfig, exif: str, others: Data
             raise _bands_differ(held, RGB)
         return None
     first = expanded(source.pairs()[:1])[0].image
-    raster = read_raster(first, numbers, _first_window(first, exif), exif=exif)
+    window = (0, 0, 1, 1) if geotiff.is_tiff(first) else None  # a TIFF may be large
+    raster = read_raster(first, numbers, window, exif=exif)
     bands = ImageBands(raster.pixels.shape[2], str(raster.pixels.dtype), numbers)
     if records.scale_from:
         parse_scale(records.scale_from, bands.channels)
     if held is not None and (held.channels, held.dtype, held.bands) != (bands.channels, bands.dtype, bands.bands):
         raise _bands_differ(held, bands)
     return bands
-
-
-def _first_window(path: str, exif: str) -> tuple[int, int, int, int] | None:
-    """A pixel of a TIFF, which may be large; other files are read as a whole."""
-    return (0, 0, 1, 1) if geotiff.is_tiff(path) else None
 
 
 def _bands_differ(held: ImageBands, new: ImageBands) -> UserError:

@@ -44,10 +44,10 @@ from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_tex
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up_for_others
 from deeplab.export.metadata import LABELS_FILE
-from deeplab.inference.fixed_size import FixedInput
+from deeplab.inference.fixed_size import FixedInput, has_appended_description
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes import DESCRIPTION_FILE
-from deeplab.inference.runtimes.litert import LOGITS, read_description
+from deeplab.inference.runtimes.litert import LOGITS
 from deeplab.model.head_layers import ConcatenationOfRanges
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
@@ -358,17 +358,9 @@ def _require_whole_pixels(content: bytes, dtype: str, path: str) -> None:
         )
 
 
-def is_ours(path: str) -> bool:
-    """Whether a file is a LiteRT model of this program."""
-    try:
-        return bool(read_description(path))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return False
-
-
 def _register(name: str, variant: str, write: Write, **more: Any) -> None:
     suffix = f"{variant}.tflite"
-    made = ExportFormat(f"model{suffix}", suffix, write, is_ours, prepares_inside=False, **more)
+    made = ExportFormat(f"model{suffix}", suffix, write, has_appended_description, prepares_inside=False, **more)
     FORMATS.register(name)(made)
 
 

@@ -21,6 +21,7 @@ from deeplab.data.label_bits import bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, litert
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
+from deeplab.inference.fixed_size import has_appended_description
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.runtimes.litert import LOGITS
 from deeplab.utils.errors import UserError
@@ -165,6 +166,11 @@ def _text(builder: flatbuffers.Builder, text: str) -> int:
 
 FORMATS.register("mediapipe")(
     ExportFormat(
-        "model_mediapipe.tflite", "_mediapipe.tflite", write, litert.is_ours, prepares_inside=False, unfit=unfit
+        "model_mediapipe.tflite",
+        "_mediapipe.tflite",
+        write,
+        has_appended_description,
+        prepares_inside=False,
+        unfit=unfit,
     )
 )

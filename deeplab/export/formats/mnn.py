@@ -31,8 +31,8 @@ from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.onnx import converted, tensors
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
+from deeplab.inference.fixed_size import has_appended_description
 from deeplab.inference.runtimes import DESCRIPTION_FILE
-from deeplab.inference.runtimes.mnn import read_description
 from deeplab.utils.extras import require
 from deeplab.utils.files import write_atomically
 
@@ -84,16 +84,11 @@ def _convert(before: str, after: str, flags: tuple[str, ...], folder: str) -> No
         raise RuntimeError(f"MNN's converter fails: {' '.join(lines[-3:])}")
 
 
-def _is_ours(path: str) -> bool:
-    try:
-        return bool(read_description(path))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return False
-
-
 def _register(name: str, variant: str, write: Callable[[FrozenModel, str], list[TensorInfo]], is_exact: bool) -> None:
     suffix = f"{variant}.mnn"
-    made = ExportFormat(f"model{suffix}", suffix, write, _is_ours, is_exact, prepares_inside=False, needs=NEEDS)
+    made = ExportFormat(
+        f"model{suffix}", suffix, write, has_appended_description, is_exact, prepares_inside=False, needs=NEEDS
+    )
     FORMATS.register(name)(made)
 
 

@@ -43,13 +43,13 @@ def load(path: str, options: LoadOptions) -> Predictor:
         (`unsafe-operation`).
     """
     from deeplab.inference.file_predictor import first_line
-    from deeplab.inference.fixed_size import FixedSizePredictor
+    from deeplab.inference.fixed_size import FixedInput, FixedSizePredictor
 
     require_regular(path)
     content = read_file(path)
     try:
         operations = _operations(content)
-        fixed = read_description(path)
+        fixed = FixedInput.from_appended(path)
         _require_builtin(operations, path, options.trust_model)
         interpreter = _interpreter(content)
         found = interpreter.get_signature_list()
@@ -82,14 +82,6 @@ def load(path: str, options: LoadOptions) -> Predictor:
         return results["labels"], results.get("probabilities")
 
     return FixedSizePredictor(path, run, num_classes, fixed)
-
-
-def read_description(path: str) -> FixedInput:
-    """The description in the archive at the file's end; damage raises BadZipFile, ValueError, KeyError, TypeError."""
-    from deeplab.inference.fixed_size import FixedInput
-
-    with zipfile.ZipFile(path) as archive:
-        return FixedInput.from_json(archive.read(DESCRIPTION_FILE))
 
 
 def _from_logits(

@@ -15,7 +15,6 @@ from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, require_regular
 
 if TYPE_CHECKING:
-    from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
 IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
@@ -34,11 +33,11 @@ def load(path: str, options: LoadOptions) -> Predictor:
       UserError: it is damaged or of another program, or the extra `mnn` is not installed.
     """
     from deeplab.inference.file_predictor import first_line
-    from deeplab.inference.fixed_size import FixedSizePredictor
+    from deeplab.inference.fixed_size import FixedInput, FixedSizePredictor
 
     require_regular(path)
     try:
-        fixed = read_description(path)  # at the file's end, so that a file that was cut off is never given to MNN
+        fixed = FixedInput.from_appended(path)  # a file that was cut off has none
         names = [name for name in (LABELS, PROBABILITIES) if name.encode() in read_file(path)]
         library = require("MNN", "mnn")
         network = library.nn.load_module_from_file(path, [IMAGE], names)
@@ -61,14 +60,6 @@ def load(path: str, options: LoadOptions) -> Predictor:
         return results[0], results[1] if probabilities and len(results) > 1 else None
 
     return FixedSizePredictor(path, run, len(fixed.class_names) or None, fixed)
-
-
-def read_description(path: str) -> FixedInput:
-    """The description in the archive at the file's end; damage raises BadZipFile, ValueError, KeyError, TypeError."""
-    from deeplab.inference.fixed_size import FixedInput
-
-    with zipfile.ZipFile(path) as archive:
-        return FixedInput.from_json(archive.read(DESCRIPTION_FILE))
 
 
 RUNTIMES.register("mnn")(Runtime(recognizes, load))
