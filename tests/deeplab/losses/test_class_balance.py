@@ -59,6 +59,8 @@ def test_the_recommendation_is_never_too_uneven():
     assert class_balance.recommended_scheme(usual) == "sqrt"
     assert class_balance.recommended_weights(usual) == class_balance.class_weights("sqrt", ClassCounts(usual))
     assert class_balance.recommended_scheme(extreme) == "enet"
+    assert class_balance.recommended_scheme((2499, 1)) == "sqrt"  # a ratio of just under 50
+    assert class_balance.recommended_scheme((2501, 1)) == "enet"
     for pixels in (usual, extreme, (10**12, 1)):
         assert class_balance.ratio(class_balance.recommended_weights(pixels)) <= class_balance.MAX_RATIO
 
