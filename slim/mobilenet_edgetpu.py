@@ -1,5 +1,5 @@
 """MobileNet-EdgeTPU: MobileNetV3 blocks whose early ones use one full convolution, which an Edge TPU runs faster
-than an expansion and a depthwise convolution (Xiong et al. 2020, arXiv:2004.14525).
+than an expansion and a depthwise convolution (Gupta and Akin 2020, arXiv:2003.02838).
 
 It has no low-level features for a decoder, as in the reference.
 """

@@ -67,7 +67,7 @@ def _median(counts: ClassCounts) -> np.ndarray:
 
 
 def _effective(counts: ClassCounts) -> np.ndarray:
-    """(1 - beta) / (1 - beta^n), equation 4 of "Class-Balanced Loss Based on Effective Number of Samples" (Cui 2019).
+    """(1 - beta) / (1 - beta^n), section 4 of "Class-Balanced Loss Based on Effective Number of Samples" (Cui 2019).
 
     n is the number of images with the class: with pixels, n would be so large that all weights were equal. beta is
     (N - 1) / N as in the paper, N the number of images.
