@@ -19,8 +19,8 @@ image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
 rows, columns = image.shape[:2]
 pixels = np.full((1, height, width, 3), described["input"]["padding_color"], np.float32)
 pixels[0, :rows, :columns] = image
-network = cv2.dnn.readNetFromONNX(model)
-network.setInput(pixels, "image")
-labels = network.forward(["SemanticPredictions"])[0][0, :rows, :columns]
+runner = cv2.dnn.readNetFromONNX(model)
+runner.setInput(pixels, "image")
+labels = runner.forward(["SemanticPredictions"])[0][0, :rows, :columns]
 cv2.imwrite(mask, labels.astype(np.uint8))
 print({described["classes"][label]: int(np.sum(labels == label)) for label in np.unique(labels).astype(int)})

@@ -1,4 +1,4 @@
-"""A trained network in small, for everything that starts from a checkpoint."""
+"""A small trained model, for all tests that start from a checkpoint."""
 
 import pathlib
 

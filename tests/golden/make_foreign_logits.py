@@ -27,7 +27,7 @@ ANY_SIZE, ALIGNED_SIZE, EVEN_SIZE = (40, 52), (49, 65), (64, 96)
 
 
 def run_torch(model, size, mean=IMAGENET[0], std=IMAGENET[1], output=lambda found: found):
-    """The state dict's shapes, and logits [H, W, classes] of a PyTorch network with weights by the formula."""
+    """The state dict's shapes, and logits [H, W, classes] of a PyTorch model with weights by the formula."""
     import torch
 
     state = {name: torch.from_numpy(value(name, tuple(each.shape))) for name, each in model.state_dict().items()}
@@ -95,7 +95,7 @@ def jfzhang95(sources, backbone, output_stride=16):
 
 
 def run_keras(model, size):
-    """The weights' shapes, and logits [H, W, classes] of a Keras network with weights by the formula."""
+    """The weights' shapes, and logits [H, W, classes] of a Keras model with weights by the formula."""
     shapes = {}
     for layer in model.layers:
         for weight in layer.weights:

@@ -1,4 +1,4 @@
-"""Weights made by a formula, so that a network of another project can be given the same ones here and there.
+"""Weights made by a formula, so that a model of another project can be given the same ones here and there.
 
 A value depends on the name and shape of the tensor alone. Batch norm keeps the maps at a spread of about 1: rounding is
 not amplified from layer to layer.
@@ -52,7 +52,7 @@ def goldens() -> dict:
 
 
 def tensors(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """All tensors of a network."""
+    """All tensors of a model."""
     return {name: value(name, tuple(shape)) for name, shape in shapes.items()}
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def zeros_for_random_values():
-    """Models built inside start with zeros: drawing a deep network's initial weights takes longer than all else."""
+    """Models built inside start with zeros: drawing the weights of a deep model takes longer than all else."""
 
     def zeros(_, shape, dtype=None, **__):
         return tf.zeros(shape, dtype or "float32")

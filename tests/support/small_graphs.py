@@ -1,4 +1,4 @@
-"""Small model files in place of a network: class 1 where red is above 100."""
+"""Small model files: class 1 where red is above 100."""
 
 import pathlib
 

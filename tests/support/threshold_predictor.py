@@ -1,4 +1,4 @@
-"""A Predictor that tells the discs of `disc_records` by their colors, in place of a network."""
+"""A Predictor that finds the discs of `disc_records` by their colors."""
 
 import numpy as np
 

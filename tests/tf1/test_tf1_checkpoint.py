@@ -24,7 +24,7 @@ SHAPES = {f"shape:{name}": shape for name, shape in NETWORK.items()}
 
 
 def checkpoint_with_slots(step: int, leaves: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Every variable of the network, its optimizer's slots and the step, with values from their names."""
+    """Every variable of the model, its optimizer's slots and the step, with values from their names."""
     slots = {f"{name}/{leaf}": NETWORK[name] for name in TRAINABLE for leaf in leaves}
     tensors = {name: golden_recipe.weight(name, tuple(shape)) for name, shape in (NETWORK | slots).items()}
     return tensors | {"global_step": np.int64(step)}

@@ -8,7 +8,7 @@ import under_tf1_train
 
 
 def run(inputs):
-    """Returns every variable of the network and its optimizer after restoring, and the checkpoint's path."""
+    """Returns every variable of the model and its optimizer after restoring, and the checkpoint's path."""
     under_tf1_train.build(under_tf1_train.shapes_of(inputs), str(inputs["optimizer"]))
     path = tf.train.latest_checkpoint(str(inputs["folder"]))
     listed = tf.train.get_checkpoint_state(str(inputs["folder"])).all_model_checkpoint_paths

@@ -1,4 +1,4 @@
-"""Builds a network of given variables, trains it a little and saves it, as a TensorFlow 1 user would.
+"""Builds a model of given variables, trains it a little and saves it, as a TensorFlow 1 user would.
 
 Run by the tests with a Python 3.7; see tf1_runner.py.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint's names and shapes tell: tested on every kind of network the reference builds."""
+"""Configs inferred from the names and shapes of checkpoints: every kind of model that the reference builds."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from deeplab.model import build_model
 from slim.layers import variables_by_name
 
 # Names and shapes as the reference made them (batch norm and most of the backbone left out), with its flags.
-NETWORKS = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "checkpoint_networks.json").read_text())
+MODELS = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "checkpoint_networks.json").read_text())
 DEFAULTS = {
     "depth_multiplier": 1.0,
     "atrous_rates": [],
@@ -33,13 +33,13 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_network_of_the_reference_is_recognized(name):
-    network = NETWORKS[name]
-    found = describe_shapes(network["shapes"])
-    assert found.model_variant == network["model_variant"]
-    assert found.num_classes == network["num_classes"]
-    wanted = {**DEFAULTS, **network["settings"]}
+    expected = MODELS[name]
+    found = describe_shapes(expected["shapes"])
+    assert found.model_variant == expected["model_variant"]
+    assert found.num_classes == expected["num_classes"]
+    wanted = {**DEFAULTS, **expected["settings"]}
     have = {**DEFAULTS, **found.settings}
     # Rates themselves leave no trace in the variables, only how many there are.
     assert len(have.pop("atrous_rates")) == len(wanted.pop("atrous_rates"))
@@ -50,7 +50,7 @@ def test_every_network_of_the_reference_is_recognized(name):
 
 
 def test_settings_are_those_that_differ_from_the_defaults():
-    found = describe_shapes(NETWORKS["mobilenet_v2_nonsep_aspp_decoder"]["shapes"])
+    found = describe_shapes(MODELS["mobilenet_v2_nonsep_aspp_decoder"]["shapes"])
     assert found.setting_texts() == [
         "`model_variant=mobilenet_v2`",
         "`atrous_rates=6,12,18`",
@@ -61,8 +61,8 @@ def test_settings_are_those_that_differ_from_the_defaults():
 
 
 def test_settings_unlike_another_model_lead_from_it_here():
-    here = describe_shapes(NETWORKS["mobilenet_v2_dm05_os16"]["shapes"])
-    other = describe_shapes(NETWORKS["mobilenet_v2_summerge"]["shapes"])
+    here = describe_shapes(MODELS["mobilenet_v2_dm05_os16"]["shapes"])
+    other = describe_shapes(MODELS["mobilenet_v2_summerge"]["shapes"])
     assert here.setting_texts(unlike=other) == [
         "`depth_multiplier=0.5`",
         "`atrous_rates=`",
@@ -73,12 +73,12 @@ def test_settings_unlike_another_model_lead_from_it_here():
 
 
 def test_sentences():
-    networks = {name: describe_shapes(network["shapes"]).sentence() for name, network in NETWORKS.items()}
-    assert networks["mobilenet_v2_dm025_os16"] == (
+    sentences = {name: describe_shapes(expected["shapes"]).sentence() for name, expected in MODELS.items()}
+    assert sentences["mobilenet_v2_dm025_os16"] == (
         "mobilenet_v2, depth multiplier 0.25, no atrous ASPP branches, image pooling, no decoder, 21 classes"
     )
-    assert networks["xception_65_dpc_os16"] == "xception_65, dense prediction cell, decoder, 21 classes"
-    assert networks["mobilenet_v2_nobnaspp_k3"] == "mobilenet_v2, no ASPP, no decoder, 21 classes"
+    assert sentences["xception_65_dpc_os16"] == "xception_65, dense prediction cell, decoder, 21 classes"
+    assert sentences["mobilenet_v2_nobnaspp_k3"] == "mobilenet_v2, no ASPP, no decoder, 21 classes"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Networks of other projects, rebuilt from their weights, give their logits."""
+"""Models of other projects, rebuilt from their weights, give their logits."""
 
 import pathlib
 import re
@@ -23,7 +23,7 @@ from slim.layers import variables_by_name
 
 
 class TensorsInMemory:
-    """Tensors of a network as a file would give them."""
+    """Tensors of a model as a file would give them."""
 
     path = "weights.pth"
 
