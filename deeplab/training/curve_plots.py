@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deeplab.data import colormaps
+from deeplab.data.class_names import MANY_CLASSES
+from deeplab.evaluation import metrics
 from deeplab.evaluation.plots import DPI, Axes, Figure  # which imports Matplotlib with a backend that exists
 
 Rows = Sequence[Mapping[str, float]]
@@ -18,6 +20,7 @@ _LOSSES = {
 }
 PART = "loss/"  # as in `step.PART`, which needs TensorFlow
 _MAX_LEGEND = 12  # classes
+_MAX_LINES = 40  # classes that are drawn, of more than 160
 
 
 def png(losses: Rows, history: Rows, class_names: Sequence[str], colors: Sequence[Sequence[int]] = ()) -> bytes:
@@ -83,10 +86,16 @@ def _line(axis: Axes, rows: Rows, name: str, title: str, color: str, marked: boo
 
 def _classes(axis: Axes, history: Rows, names: Sequence[str], colors: Sequence[Sequence[int]]) -> None:
     palette = colormaps.colors_for(tuple(colors), len(names))
-    for index, name in enumerate(names):
+    chosen, title = list(range(len(names))), "IoU per class"
+    if len(names) > MANY_CLASSES:
+        last = np.array([history[-1].get(f"iou/{name}", np.nan) for name in names])
+        chosen = metrics.best_and_worst(last, _MAX_LINES).tolist()
+        title = f"IoU of the best and the worst {len(chosen)} of {len(names)} classes"
+    for index in chosen:
+        name = names[index]
         color = np.clip(palette[index] / 255.0, 0, 0.82)  # white would not show
         axis.plot(*_points(history, f"iou/{name}"), color=color, linewidth=1.4, label=name, marker=".", markersize=5)
-    axis.set_title("IoU per class", loc="left")
+    axis.set_title(title, loc="left")
     axis.set_ylim(0, 1)
     if len(names) <= _MAX_LEGEND:
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

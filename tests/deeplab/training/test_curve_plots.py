@@ -30,3 +30,13 @@ def test_evaluations_add_a_row():
 def test_nothing_and_numbers_that_are_not_finite_can_be_drawn(bad, history):
     for losses in ([], [{**LOSSES[0], "total_loss": bad}]):
         assert size(losses, history, names=[f"class {index}" for index in range(40)])[0] > 500
+
+
+def test_of_hundreds_of_classes_the_best_and_the_worst_are_drawn():
+    names = [f"thing {index}" for index in range(200)]
+    last = {f"iou/{name}": index / 200 for index, name in enumerate(names[:150])}  # 50 were never labeled
+    axis = curve_plots.Figure().subplots()
+    curve_plots._classes(axis, [{"step": 1}, {"step": 2, **last}], names, ())
+    assert sorted(int(line.get_label().split()[1]) for line in axis.lines) == [*range(20), *range(130, 150)]
+    assert axis.get_title("left") == "IoU of the best and the worst 40 of 200 classes"
+    assert size(LOSSES, [{"step": 2, "mean_iou": 0.5}], names)[0] > 500  # an evaluation without any class
