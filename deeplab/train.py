@@ -32,6 +32,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.recipe_config import RecipeConfig
 from deeplab.config.training_config import BEST_FOR_BACKBONE, IMAGENET, LossConfig, OptimizerConfig, TrainConfig
 from deeplab.data import dataset as datasets
+from deeplab.training import cluster
 from deeplab.utils import console
 
 SETTINGS = (
@@ -49,7 +50,7 @@ def run(given: Given) -> None:
     if train_config.tf_initial_checkpoint not in (IMAGENET, BEST_FOR_BACKBONE):
         require_something(train_config.tf_initial_checkpoint)
     console.import_tensorflow()
-    from deeplab.training import cluster, distribution, setup
+    from deeplab.training import connection, distribution, setup
     from deeplab.training.loop import train
     from deeplab.training.recipe_plan import RecipePlan, plan
 
@@ -59,7 +60,7 @@ def run(given: Given) -> None:
     devices = distribution.open_devices(train_config)
     console.only_errors(not devices.is_chief)
     try:
-        with cluster.explained(devices.cluster), setup.prepare(configs, devices) as (resolved, prepared):
+        with connection.explained(devices.cluster), setup.prepare(configs, devices) as (resolved, prepared):
             resolved, prepared, chosen = chosen.settle(resolved, prepared, devices)
             if devices.is_chief:
                 chosen.tell()
@@ -69,7 +70,13 @@ def run(given: Given) -> None:
         console.only_errors(False)
 
 
-COMMAND = Command("train", run, GROUPS, __doc__)
+def _kept(given: Given) -> tuple[str, ...]:
+    """The settings whose remote paths are not copied: other workers than the chief do not use the training folder."""
+    found = cluster.find() if given.get("distribution", "auto") in ("auto", "multi_worker") else None
+    return ("train_logdir",) if found is not None and found.index else ()
+
+
+COMMAND = Command("train", run, GROUPS, __doc__, keeps_remote=_kept)
 
 
 def main() -> int:

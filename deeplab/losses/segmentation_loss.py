@@ -168,15 +168,20 @@ def from_config(config: LossConfig, ignore_label: int, align_corners: bool = Tru
 def balanced(labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Weights by which all classes of a batch count the same: labeled pixels / (classes present * the class's pixels).
 
+    Where several devices share a batch, pixels are counted over all of them.
+
     Args:
       labels: int32 [B, H, W], 0..classes-1, or `losses.IGNORED`.
       classes: number of classes.
 
     Returns:
-      float32 [B, H, W], with mean 1 over the labeled pixels; 0 at ignored ones.
+      float32 [B, H, W], with mean 1 over the labeled pixels of the batch; 0 at ignored ones.
     """
     rows = tf.reshape(labels, [-1])
     pixels = tf.math.unsorted_segment_sum(tf.ones_like(rows, tf.float32), rows, classes)  # negative ones count nowhere
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        pixels = replica.all_reduce("SUM", pixels)
     present = tf.reduce_sum(tf.cast(pixels > 0, tf.float32))
     of_class = tf.math.divide_no_nan(tf.reduce_sum(pixels), present * pixels)
     return tf.where(labels > losses.IGNORED, tf.gather(of_class, tf.maximum(labels, 0)), 0.0)

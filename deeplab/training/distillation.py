@@ -73,7 +73,12 @@ class Distillation:
             self._features = keras.Model(self.teacher.model.input, features_of(self.teacher.model))
 
     def loss(
-        self, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor], features: Any, ignore_label: int
+        self,
+        outputs: Mapping[str, tf.Tensor],
+        batch: Mapping[str, tf.Tensor],
+        features: Any,
+        ignore_label: int,
+        fraction: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The loss of a batch, times `distill_weight`: float32 scalar.
 
@@ -82,12 +87,15 @@ class Distillation:
           batch: image float32 [B, H, W, C], 0..255, label int32 [B, H, W], and `teacher` where `add_to` adds it.
           features: the student's output `FEATURES` with `distill_on=features`, else None.
           ignore_label: pixels with this label do not count.
+          fraction: where several devices share a batch, the factor that this one's loss gets in their mean. The product
+            of both is the part of this device in the loss of the whole batch.
         """
         if self._features is not None:
             theirs = self._features(batch["image"], training=False)
             if self._teacher_aligns != self._align:
                 theirs = self._onto(theirs, batch, *_sides(features))
             attention = attention_loss(features, theirs, self._align)
+            attention = attention if fraction is None else tf.math.divide_no_nan(attention, fraction)
             return self.config.distill_weight * attention
         logits = tf.cast(outputs[MERGED_LOGITS], tf.float32)
         height, width = _sides(logits)
@@ -100,7 +108,11 @@ class Distillation:
             scores = tf.math.log(tf.maximum(soft, _SMALLEST))
         labels = kernels.resize_nearest(batch["label"][..., tf.newaxis], height, width)[..., 0]
         counts = tf.cast(tf.not_equal(labels, ignore_label), tf.float32)
-        return self.config.distill_weight * soft_target_loss(logits, tf.stop_gradient(scores), counts, temperature)
+        number = tf.reduce_sum(counts)
+        if fraction is not None:
+            number = fraction * tf.distribute.get_replica_context().all_reduce("MEAN", number)
+        scores = tf.stop_gradient(scores)
+        return self.config.distill_weight * soft_target_loss(logits, scores, counts, temperature, number)
 
     def _onto(self, maps: Any, batch: Mapping[str, tf.Tensor], height: Any, width: Any) -> tf.Tensor:
         """The teacher's maps [B, h, w, C] on the student's grid, by way of the image where the two align otherwise."""
@@ -177,7 +189,9 @@ def features_of(model: keras.Model) -> Any:
     return found[0] if isinstance(found, (list, tuple)) else found
 
 
-def soft_target_loss(student: tf.Tensor, teacher: tf.Tensor, counts: tf.Tensor, temperature: float) -> tf.Tensor:
+def soft_target_loss(
+    student: tf.Tensor, teacher: tf.Tensor, counts: tf.Tensor, temperature: float, number: tf.Tensor | None = None
+) -> tf.Tensor:
     """Kullback-Leibler divergence of softened probabilities, times the temperature squared, mean over pixels.
 
     Hinton et al. 2015, arXiv:1503.02531, section 2: the factor keeps gradients of one size at every temperature.
@@ -186,11 +200,13 @@ def soft_target_loss(student: tf.Tensor, teacher: tf.Tensor, counts: tf.Tensor, 
       student, teacher: logits, float32 [B, h, w, classes]; the teacher's may be logarithms of probabilities.
       counts: float32 [B, h, w], 1 where a pixel counts, else 0.
       temperature: both are divided by it.
+      number: float32 scalar by which the sum over pixels is divided; None = the sum of `counts`.
     """
+    number = tf.reduce_sum(counts) if number is None else number
     soft = tf.nn.softmax(teacher / temperature)
     distance = soft * (tf.nn.log_softmax(teacher / temperature) - tf.nn.log_softmax(student / temperature))
     of_pixel = tf.reduce_sum(distance, axis=-1)
-    return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(of_pixel * counts), tf.reduce_sum(counts))
+    return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(of_pixel * counts), number)
 
 
 def attention_loss(student: tf.Tensor, teacher: tf.Tensor, align_corners: bool = True) -> tf.Tensor:

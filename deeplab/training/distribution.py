@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.training_config import TrainConfig
-from deeplab.training import cluster, meeting
+from deeplab.training import cluster, connection, meeting
 from deeplab.training.cluster import Cluster
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -169,7 +169,7 @@ def open_devices(config: TrainConfig) -> Devices:
     if found is not None:
         replicas = len(found.addresses) * config.num_clones
         require_divisible(config, replicas)
-        return Devices(cluster.join(found, _own_devices(found, config.num_clones), config.worker_wait_secs), found)
+        return Devices(connection.join(found, _own_devices(found, config.num_clones), config.worker_wait_secs), found)
     if config.distribution == "tpu":
         devices = Devices(_tpu_strategy())
         require_divisible(config, devices.replicas)

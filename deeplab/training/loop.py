@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.durations import Length
+from deeplab.config.training_config import TrainConfig
 from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
 from deeplab.training import (
@@ -68,26 +69,15 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
       KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of all completed steps has been written.
     """
     config = configs.train
-
-    # ---- devices, model, optimizer
     distribution.allow_memory_growth()
     devices = devices or Devices(distribution.make_strategy(config.num_clones))
-    strategy = devices.strategy
-    if devices.workers > 1:
-        setup.require_equal_workers(configs, prepared, devices)
-        prepared = dataclasses.replace(prepared, seed=int(devices.from_chief(np.array(prepared.seed, np.int64))))
+    prepared = _agreed(configs, prepared, devices)
     keras.utils.set_random_seed(prepared.seed)
-    trainer = make_trainer(configs, prepared, strategy)
-    freeze = freezing.frozen_names(config.freeze, trainer.trainable())
+    trainer = make_trainer(configs, prepared, devices.strategy)
 
-    # ---- starting point
     variables = trainer.variables()
     first_step = _restore(trainer, variables, configs, prepared, devices)
-    is_done = first_step >= trainer.total_steps
-    owes = live_evaluation.was_interrupted(config, first_step) or weight_averaging.is_missing(config, first_step)
-    if is_done and not devices.any(owes and devices.is_chief):
-        rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={trainer.total_steps}` is"
-        console.note(f"{rule} reached; raise it to train longer")
+    if _is_complete(config, trainer.total_steps, first_step, devices):
         return prepared.resumed.prefix if prepared.resumed else ""
     devices.broadcast(variables)
     if devices.is_chief:
@@ -95,37 +85,61 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     console.note(distribution.describe(devices, config.train_batch_size))
     memory.warn(trainer, config, prepared.dataset.num_classes, devices.replicas)
 
-    # ---- steps
     state = _make_state(configs, prepared, devices, trainer, variables, first_step)
-    release = prepared.length.steps(config.freeze_steps) if freeze else 0
-    if trainer.pruning:
-        console.note(trainer.pruning.describe())
-    held = freeze if not release or first_step < release else ()
-    console.note(freezing.counts_text(trainer.trainable(), held, release))
-    step_at = _step_functions(trainer, strategy, freeze, release, configs)
-    step_at(first_step)  # from here on, frozen batch norm keeps its statistics
+    step_at = _step_functions(configs, prepared, trainer, devices.strategy, first_step)
     with guards.deferred_signals() as stop:
         state.stop = stop
-        with stop.at_once():
-            for actor in state.actors:
-                actor.on_start(state)
-        if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
-            return prepared.resumed.prefix
-        batches = _batches(configs, prepared, devices, first_step, trainer.distillation)
-        _take_steps(state, step_at, batches, prepared.shards, stop)
-        if state.is_last_step and not is_done:
-            evaluation_model.recalibrate_for_good(state)
-            if trainer.pruning:
-                console.note(evaluation_model.sparsity(state).text())
-        for actor in state.actors:
-            actor.on_end(state)
-        if state.is_last_step:
-            devices.barrier()  # the chief still writes
+        _run(state, step_at, configs, prepared)
     if stop.received and (stop.has_raised or not state.is_last_step):
         console.note(f"stopped: step {state.step} is saved; the same command resumes from there")
         raise KeyboardInterrupt
     console.note(f"done: {state.checkpoint}")
     return state.checkpoint
+
+
+def _run(state: TrainState, step_at: Callable[[int], Callable], configs: TrainingConfigs, prepared: Prepared) -> None:
+    """The training from its first step to what callbacks do at its end."""
+    stop, devices, is_resumed_at_end = state.stop, state.devices, state.is_last_step
+    with stop.at_once():
+        for actor in state.actors:
+            actor.on_start(state)
+    if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
+        state.checkpoint = prepared.resumed.prefix
+        return
+    batches = _batches(configs, prepared, devices, state.step, state.trainer.distillation)
+    _take_steps(state, step_at, batches, prepared.shards, stop)
+    if state.is_last_step and not is_resumed_at_end:
+        evaluation_model.recalibrate_for_good(state)
+        if state.trainer.pruning:
+            console.note(evaluation_model.sparsity(state).text())
+    for actor in state.actors:
+        actor.on_end(state)
+    if state.is_last_step:
+        devices.barrier()  # the chief still writes
+
+
+def _agreed(configs: TrainingConfigs, prepared: Prepared, devices: Devices) -> Prepared:
+    """What was prepared, with the chief's seed, where several workers have prepared the same.
+
+    Raises:
+      UserError: they have other settings or records (`workers-differ`).
+    """
+    if devices.workers == 1:
+        return prepared
+    setup.require_equal_workers(configs, prepared, devices)
+    return dataclasses.replace(prepared, seed=int(devices.from_chief(np.array(prepared.seed, np.int64))))
+
+
+def _is_complete(config: TrainConfig, total_steps: int, first_step: int, devices: Devices) -> bool:
+    """Whether an earlier run has left nothing to do, which is said; all workers decide alike."""
+    if first_step < total_steps:
+        return False
+    owes = live_evaluation.was_interrupted(config, first_step) or weight_averaging.is_missing(config, first_step)
+    if devices.any(owes and devices.is_chief):
+        return False
+    rule = f"{config.train_logdir} is at step {first_step}: `training_number_of_steps={total_steps}` is"
+    console.note(f"{rule} reached; raise it to train longer")
+    return True
 
 
 def _restore(
@@ -243,21 +257,30 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _step_functions(
+    configs: TrainingConfigs,
+    prepared: Prepared,
     trainer: Trainer,
     strategy: tf.distribute.Strategy,
-    frozen: frozenset[str],
-    release: int,
-    configs: TrainingConfigs,
+    first_step: int,
 ) -> Callable[[int], Callable]:
     """A function of the steps done that gives the next step's function, and sets batch norm where it changes.
 
+    Says what is pruned, and how many variables are trained.
+
     Args:
+      configs: which variables are frozen and for how long, whether batch norm's statistics learn where they are not,
+        and the phases of fake quantization.
+      prepared: the training's length.
       trainer: model, optimizer and loss.
       strategy: the devices.
-      frozen: names of variables that are frozen at first.
-      release: step from which they are trained; 0 = never.
-      configs: whether batch norm's statistics learn where they are not frozen, and the phases of fake quantization.
+      first_step: steps done so far.
     """
+    frozen = freezing.frozen_names(configs.train.freeze, trainer.trainable())
+    release = prepared.length.steps(configs.train.freeze_steps) if frozen else 0  # step from which all are trained
+    if trainer.pruning:
+        console.note(trainer.pruning.describe())
+    held_at_first = frozen if not release or first_step < release else ()
+    console.note(freezing.counts_text(trainer.trainable(), held_at_first, release))
     is_quantized = configs.model.quantize_delay_step >= 0
     last: tuple[bool, quantization_phases.Phase] | None = None
     train_step: Callable | None = None
@@ -278,6 +301,7 @@ def _step_functions(
             last, train_step = (is_frozen, phase), make_train_step(trainer, strategy, held)
         return train_step
 
+    step_at(first_step)  # from here on, frozen batch norm keeps its statistics
     return step_at
 
 

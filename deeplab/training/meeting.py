@@ -3,7 +3,7 @@
 TensorFlow waits for others in native code, where neither signals nor limits of time are heeded, and takes whoever
 answers at an address. So all meet here first: the chief listens at its own port, and each other process tells it its
 number, the addresses it knows, and its facts. When all are there, or time is up, the chief gives all the same answer;
-then TensorFlow finds all of them waiting. Called by `cluster.join`. It imports no TensorFlow, and nothing of the
+then TensorFlow finds all of them waiting. Called by `connection.join`. It imports no TensorFlow, and nothing of the
 training itself passes through it.
 """
 

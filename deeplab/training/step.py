@@ -182,11 +182,17 @@ def _labeled(trainer: Trainer, label: tf.Tensor) -> tf.Tensor:
 
 
 def _gradients(
-    trainer: Trainer, variables: Mapping[str, Any], batch: TrainingBatch, step: Any, part: Any, weight: Any
+    trainer: Trainer,
+    variables: Mapping[str, Any],
+    batch: TrainingBatch,
+    step: Any,
+    part: Any,
+    weight: Any,
+    fraction: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
     """The loss of a batch, or of a part of one, and the gradients of its product with a weight and the loss scale.
 
-    The loss is a vector: itself, and the parts of `Trainer.part_names`.
+    The loss is a vector: itself, and the parts of `Trainer.part_names`. `fraction` is for `Distillation.loss`.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([variable.value for variable in variables.values()])
@@ -195,7 +201,8 @@ def _gradients(
         features = outputs.pop(FEATURES, None)
         task_loss, parts = trainer.loss.of_outputs(outputs, batch["label"], step)
         if trainer.distillation:
-            parts[DISTILLATION] = trainer.distillation.loss(outputs, batch, features, trainer.loss.ignore_label)
+            ignored = trainer.loss.ignore_label
+            parts[DISTILLATION] = trainer.distillation.loss(outputs, batch, features, ignored, fraction)
             task_loss += parts[DISTILLATION]
         scaled_loss = weight(task_loss)
         if trainer.loss_scale:
@@ -216,7 +223,7 @@ def _accumulated(
     if trainer.parts == 1:
         if replicas == 1:
             return _gradients(trainer, variables, batch, step, 0, lambda loss: loss)
-        loss, of_loss = _gradients(trainer, variables, batch, step, 0, lambda loss: loss * (whole / replicas))
+        loss, of_loss = _gradients(trainer, variables, batch, step, 0, lambda loss: loss * (whole / replicas), whole)
         return loss * whole, of_loss
     split = {
         name: tf.ensure_shape(

@@ -19,6 +19,7 @@ from deeplab.utils.early_signals import STOPPED, end_silently
 GRACE = 1.5  # seconds to end after a signal
 _POLL = 0.1
 _extended = 0.0  # seconds that the work in hand needs to save what it has done; see `extend_grace`
+_least = 0.0  # seconds that the work has to reach its own end, where something is saved; see `require_grace`
 _interrupted = False  # a signal was turned into KeyboardInterrupt
 
 
@@ -151,6 +152,12 @@ def extend_grace(seconds: float) -> None:
     _extended = seconds
 
 
+def require_grace(seconds: float) -> None:
+    """Sets how long the work may take after a signal in any case, so that its outer blocks can save; 0 = as usual."""
+    global _least
+    _least = seconds
+
+
 def _interrupt(*_: object) -> None:
     interrupt()
 
@@ -190,7 +197,9 @@ def _end_after_signal(waiter: socket.socket, grace: float) -> None:
                 return
             break
         now = time.monotonic()
-        if now < start + _extended:  # the work in hand still saves; after it there is half a second for the last words
+        if now < start + max(
+            _extended, _least
+        ):  # the work in hand still saves; after it there is half a second for the last words
             end = max(end, now + 0.5)
     end_now(STOPPED)
 

@@ -35,12 +35,13 @@ from deeplab.utils.files import free_space, partial_path, remove, writing
 from deeplab.utils.locks import is_running
 from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import cache_root
-from deeplab.utils.processes import extend_grace
+from deeplab.utils.processes import extend_grace, require_grace
 from deeplab.utils.remote_names import forget, is_remote, named, remember, remote_names
 from deeplab.utils.text import byte_text, counted
 
 SECONDS_BETWEEN_COPIES = 20.0  # of a command's output while it runs
 _SECONDS_AT_THE_END = 600.0  # that the last copy may take after Ctrl-C or SIGTERM
+_SECONDS_TO_THE_END = 30.0  # until the last copy begins
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 _WORKERS = 16  # files that are copied at the same time
 _WHOLE_OBJECTS = {"gs", "gcs", "s3", "s3a", "s3n", "az", "abfs", "abfss", "adl", "oss", "oci", "r2"}
@@ -464,6 +465,7 @@ class Output:
         _download(found, lambda name: self.folder / name.removeprefix(f"{self._root}/"))
         self._there = {path: self._state(path) for path in self._files()}
         remember(self.folder, self._root)
+        require_grace(_SECONDS_TO_THE_END)
         self._thread = threading.Thread(target=self._copy_now_and_then, name="copies", daemon=True)
         self._thread.start()
         return self
@@ -480,6 +482,7 @@ class Output:
         finally:
             forget(self.folder)
             extend_grace(0)
+            require_grace(0)
         console.note(f"{self.name}: {counted(number, 'file')} copied at the end; the copy is complete")
         remove(self._work)
 

@@ -207,7 +207,7 @@ def _wait(running: Sequence[_Running]) -> None:
             for each in running:
                 each.was_told = each.code() is None
                 each.tell()
-            _wait_for_end(running, SECONDS_TO_END)
+            _wait_for_end(running, _SECONDS_TO_NOTICE / 2)
             return
         time.sleep(0.05)
     for each in running:

@@ -1,4 +1,7 @@
-"""`deeplab launch`: which workers start where, and when they start again. Real trainings: training/test_cluster.py."""
+"""`deeplab launch`: which workers start where, and when they start again.
+
+Real trainings: training/test_connection.py.
+"""
 
 import sys
 

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from deeplab import checkpoint, train
-from deeplab.training import cluster, loop  # noqa: F401 - imported before the forks
+from deeplab.training import cluster, connection, distribution, loop  # noqa: F401 - imported before the forks
 from support import tiny_backbone
 
 WAIT = 600  # seconds; the machine may have other work
@@ -214,6 +214,27 @@ def alone(records, base, given) -> dict:
         "codes": codes(started),
         "said": [pathlib.Path(f"{base / 'alone'}.{index}").read_text() for index in (0, 1)],
     }
+
+
+def signals(records, base, given) -> dict:
+    """Exit codes of two workers that have connected, and then get SIGTERM, at which their handler ends them with 42."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    started = []
+    for index in range(2):
+        process = os.fork()
+        if process:
+            started.append(process)
+            continue
+        try:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
+            own = cluster.Cluster(tuple(addresses), index)
+            devices = distribution.Devices(connection.join(own, ["CPU:0"], WAIT), own)
+            devices.barrier()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            os._exit(99)
+    return {"codes": codes(started)}
 
 
 if __name__ == "__main__":

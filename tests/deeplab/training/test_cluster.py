@@ -1,24 +1,13 @@
-"""Who the workers of a training are, and real processes that train together (tests/support/cluster_training.py).
-
-`--long` adds what takes more than a few seconds of processor time.
-"""
+"""Who the workers of a training are. Real processes that train together: test_connection.py."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
-import tensorflow as tf
 from support.errors import raises
 
 from deeplab.training import cluster
 from deeplab.training.cluster import Cluster
 
-pytestmark = pytest.mark.xdist_group("training")
-
-TESTS = pathlib.Path(__file__).parents[2]
 SLURM = {
     "SLURM_STEP_NUM_TASKS": "3",
     "SLURM_STEP_NODELIST": "gpu[9-10]",
@@ -132,6 +121,8 @@ def test_one_task_is_alone(tasks):
         {"SLURM_STEP_NODELIST": "gpu[9-x]"},
         {"SLURM_STEP_NODELIST": ""},
         {"SLURM_STEP_TASKS_PER_NODE": "2"},
+        {"SLURM_STEP_TASKS_PER_NODE": "2(x"},
+        {"SLURM_STEP_TASKS_PER_NODE": "2,,1"},
         {"SLURM_PROCID": "3"},
         {"SLURM_PROCID": "one"},
         {"SLURM_STEP_NUM_TASKS": "many"},
@@ -143,67 +134,3 @@ def test_one_task_is_alone(tasks):
 def test_slurm_variables_that_contradict_each_other(change):
     with raises("bad-cluster"):
         cluster.find({**SLURM, **change})
-
-
-def test_errors_of_other_workers_are_explained():
-    found = Cluster(("127.0.0.1:1", "127.0.0.1:2"), 0)
-    aborted = tf.errors.InternalError(None, None, "Collective ops is aborted by: peer is gone")
-    for error in (tf.errors.UnavailableError(None, None, "gone"), aborted):
-        with raises("worker-lost", where="worker 0") as info, cluster.explained(found):
-            raise error
-        assert info.value.value == ("1 (127.0.0.1:2)",)
-    with pytest.raises(tf.errors.InvalidArgumentError), cluster.explained(found):
-        raise tf.errors.InvalidArgumentError(None, None, "an error of its own")
-    with pytest.raises(tf.errors.UnavailableError), cluster.explained(None):
-        raise tf.errors.UnavailableError(None, None, "gone")
-
-
-# ---- real processes --------------------------------------------------------------------------------------
-
-
-def play(scene, records, folder, **given):
-    """What a scene of `cluster_training` prints."""
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
-    program = [sys.executable, str(TESTS / "support" / "cluster_training.py"), scene, str(records), str(folder)]
-    done = subprocess.run([*program, json.dumps(given)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_losses_weights_and_evaluations_are_those_of_one_device(disc_records, tmp_path, request):
-    """20 steps on one device, on two, and in two workers with two devices each, with sync batch norm and dropout."""
-    found = play("equal_mathematics", disc_records, tmp_path, eval_every=10, ema_decay=0.9)
-    assert set(found) == {"mirrored", "workers"}
-    for name, differences in found.items():
-        losses = {key: value for key, value in differences.items() if key.startswith("loss of")}
-        assert len(losses) == 20 and max(losses.values()) < 1e-5, (name, losses)
-        assert sum(key.startswith("history") for key in differences) > 10
-        assert max(differences.values()) < 2e-3, (name, max(differences, key=differences.get))
-
-
-def test_frozen_batch_norm_is_close_to_the_bit_and_the_number_of_workers_may_change(disc_records, tmp_path, request):
-    if not request.config.getoption("--long"):
-        pytest.skip("a minute of processor time: --long")
-    (frozen, resumed) = (play(scene, disc_records, tmp_path / scene) for scene in ("frozen", "resumed"))
-    assert max(frozen["workers"].values()) < 1e-5
-    assert set(resumed) == {"resumed_by_3", "resumed_by_1"}
-    for differences in resumed.values():  # slots of tiny gradients carry their rounding
-        assert max(value for name, value in differences.items() if name.startswith("loss of")) < 1e-5
-        assert max(value for name, value in differences.items() if not name.endswith("/Momentum")) < 2e-3
-
-
-def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_records, tmp_path, request):
-    kills = 100 if request.config.getoption("--long") else 1
-    found = play("kills", disc_records, tmp_path, kills=kills)
-    assert found["kills"] == kills and found["different"] == []
-    assert all(code == 75 for code in found["codes"]), found["codes"]
-    assert "worker 1" in found["said"] or "worker 0" in found["said"]
-    assert max(found["seconds"]) < 60
-
-
-def test_a_worker_that_never_comes_ends_the_others(disc_records, tmp_path):
-    found = play("alone", disc_records, tmp_path)
-    assert found["codes"] == [75, 75]
-    for missing, said in zip((1, 0), found["said"], strict=True):
-        assert "[worker-missing]" in said and f"worker {missing} (127.0.0.1" in said
-    assert not (tmp_path / "alone").exists()

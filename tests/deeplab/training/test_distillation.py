@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import types
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from support.object_storage import ObjectStorage
 from deeplab import train
 from deeplab.config.command_line import Command
 from deeplab.config.compression_config import CompressionConfig
-from deeplab.data.dataset import load_dataset
+from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.export import export
 from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import MERGED_LOGITS
@@ -22,7 +21,7 @@ from deeplab.training import distillation
 from deeplab.training.callbacks import curves
 from deeplab.training.distillation import FEATURES, TEACHER, Distillation, attention_loss, soft_target_loss
 from deeplab.training.distribution import ALONE, Devices
-from deeplab.training.setup import TrainingConfigs, require_equal_workers
+from deeplab.training.setup import Prepared, TrainingConfigs, require_equal_workers
 from deeplab.utils import remote_files
 from slim import kernels
 
@@ -224,5 +223,5 @@ def test_a_remote_cache_is_written_to_its_storage(tmp_path, monkeypatch):
         compression = CompressionConfig(distill_from=path, distill_cache=path)
         groups = (train.ModelConfig(), train.ResizeConfig(), train.DatasetConfig("a"), train.LossConfig())
         configs = TrainingConfigs(*groups, train.OptimizerConfig(), train.TrainConfig("b"), compression=compression)
-        require_equal_workers(configs, types.SimpleNamespace(shards=[]), ALONE)
+        require_equal_workers(configs, Prepared(Dataset("x", ("a", "b")), [], 0, None), ALONE)
     assert facts[0] == facts[1]

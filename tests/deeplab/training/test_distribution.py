@@ -1,4 +1,4 @@
-"""Devices of one process; several are tested in test_cluster.py and test_step.py."""
+"""Devices of one process; several are tested in test_connection.py and test_step.py."""
 
 import os
 import subprocess

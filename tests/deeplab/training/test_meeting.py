@@ -1,4 +1,4 @@
-"""The meeting of processes: here threads, at ports of this machine. Real trainings: test_cluster.py."""
+"""The meeting of processes: here threads, at ports of this machine. Real trainings: test_connection.py."""
 
 import socket
 import threading

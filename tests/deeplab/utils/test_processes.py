@@ -131,3 +131,23 @@ def test_a_command_may_use_its_grace_and_a_second_signal_ends_it(tmp_path):
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
     assert process.wait(timeout=5) == 130
+
+
+def test_work_whose_outer_blocks_save_gets_time_to_reach_them(tmp_path):
+    work = """
+    from deeplab.utils import processes
+    processes.require_grace(30.0)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        processes.extend_grace(0)
+        time.sleep(2)
+        open("saved.txt", "w").close()
+        raise
+"""
+    process = start(tmp_path, work=work, grace=0.1)
+    while not (tmp_path / "opened.txt").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130 and (tmp_path / "saved.txt").exists()

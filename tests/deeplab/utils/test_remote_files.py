@@ -239,9 +239,31 @@ def test_settings_of_a_command(storage):
 # ---- file systems ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["ram", "memory"])  # of tf.io.gfile, and of fsspec
-def test_file_systems(scheme, tmp_path):
+@pytest.fixture
+def s3(monkeypatch):
+    """A server of S3 on this machine, with a bucket `battery`."""
+    server = pytest.importorskip("moto.server", reason='pip install s3fs "moto[server]"')
+    pytest.importorskip("s3fs", reason='pip install s3fs "moto[server]"')
+    import boto3
+
+    started = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    started.start()
+    address = "http://{}:{}".format(*started.get_host_and_port())
+    for name, value in (("ENDPOINT_URL", address), ("ACCESS_KEY_ID", "any"), ("SECRET_ACCESS_KEY", "any")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="battery")
+    remote_files.file_system.cache_clear()
+    yield
+    remote_files.file_system.cache_clear()
+    started.stop()
+
+
+@pytest.mark.parametrize("scheme", ["ram", "memory", "s3"])  # of tf.io.gfile, of fsspec, and of a server
+def test_file_systems(scheme, tmp_path, request):
     pytest.importorskip("fsspec", reason="the extra remote is not installed")
+    if scheme == "s3":
+        request.getfixturevalue("s3")
     system, root = remote_files.file_system(scheme), f"{scheme}://battery"
     (tmp_path / "a").write_text("one")
     system.upload(str(tmp_path / "a"), f"{root}/in/a.txt")
@@ -278,3 +300,10 @@ def test_local_paths_import_neither_tensorflow_nor_fsspec():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["/x", "set()"]
+
+
+def test_a_bucket_that_does_not_exist(s3):
+    with raises("remote-failed", where="s3://none/run"):
+        remote_files.local_copy("s3://none/run")
+    with raises("file-not-found", where="s3://battery/none"):
+        remote_files.local_copy("s3://battery/none")

@@ -1,0 +1,182 @@
+"""The connection of the processes of a training, and what the others do when one is lost.
+
+After their meeting, TensorFlow's coordination service watches the processes: when one ends or hangs, the collective
+operations of the others raise, which `explained` turns into an error. Used by `distribution` and the train command. It
+never decides what is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess  # nosec B404  # a shell that watches this process
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest import mock
+
+import tensorflow as tf
+
+# Not exported: its public face offers no limits, and no logical devices of a CPU.
+from tensorflow.python.distribute.collective_all_reduce_strategy import (
+    CollectiveAllReduceExtended,
+    coordination_config_pb2,
+)
+from tensorflow.python.eager import context
+
+from deeplab import __version__
+from deeplab.training import meeting
+from deeplab.training.cluster import Cluster
+from deeplab.utils import console
+from deeplab.utils.errors import UserError
+
+HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
+_TO_CONNECT = 45  # seconds for processes that have met, and now start TensorFlow's servers
+_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+)
+_RESTART = "see its own last lines; the same command, started in all workers, resumes from the last checkpoint"
+
+
+def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strategy:
+    """Waits for the others, and returns the strategy over the devices of all.
+
+    Args:
+      cluster: all processes.
+      devices: those of this one, such as GPU:0; each process has as many.
+      wait: seconds after which missing processes end this one.
+
+    Raises:
+      UserError: they did not come (`worker-missing`), have other versions or numbers of devices (`workers-differ`), or
+        this process's port is in use (`port-in-use`).
+    """
+    console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
+    facts = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
+    meeting.meet(cluster.addresses, cluster.index, {**facts, "the version of TensorFlow": tf.__version__}, wait)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=1000 * _TO_CONNECT,
+        heartbeat_timeout_in_ms=1000 * HEARTBEAT,
+        shutdown_barrier_timeout_in_ms=2000,
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(cluster.addresses))],
+    )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}), task_type="worker", task_id=cluster.index
+    )
+
+    def local_devices(extended: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker}/device:{device}" for device in devices), devices[0].partition(":")[0]
+
+    if cluster.index == 0:
+        _await_others(cluster)
+    with (
+        _deadline(cluster),
+        mock.patch.object(CollectiveAllReduceExtended, "_initialize_local_devices", local_devices),
+    ):
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        except tf.errors.OpError:
+            raise _unconnected(cluster) from None
+    if threading.current_thread() is threading.main_thread():  # TensorFlow has put a handler of its own in place
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
+
+
+def _await_others(cluster: Cluster) -> None:
+    """Waits in the chief until the others listen, as they do before they register with it.
+
+    TensorFlow's own wait holds Python's lock, so that neither signals nor a limit of time would be heeded.
+    """
+    end = time.monotonic() + _TO_CONNECT
+    while _silent(cluster):
+        if time.monotonic() > end:
+            raise _unconnected(cluster)
+        time.sleep(0.2)
+
+
+_WATCH = """
+left="$2"
+while [ "$left" -gt 0 ]; do sleep 1; kill -0 "$1" 2>/dev/null || exit; left=$((left - 1)); done
+printf '%s\\n' "$3" >&2; kill -KILL "$1"
+"""
+
+
+@contextlib.contextmanager
+def _deadline(cluster: Cluster) -> Iterator[None]:
+    """Kills the process if the block takes longer than TensorFlow's own limit, after a message.
+
+    TensorFlow waits in native code that holds Python's lock, so that neither threads nor signals are heeded; a small
+    shell process watches it.
+    """
+    error = meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, {})
+    text = f"error: {error.text(console.spelled, with_code=True)}"
+    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(_TO_CONNECT + 10), text]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_errors()) as watch:  # nosec B603 B607
+        try:
+            yield
+        finally:
+            watch.kill()
+
+
+def _errors() -> int | None:
+    """Where errors are printed, as the number of a file; None = as by default."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _unconnected(cluster: Cluster) -> UserError:
+    """The error of processes that have met, and of which some do not answer any more."""
+    absent = dict.fromkeys(_silent(cluster), "does not answer any more")
+    return meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, absent)
+
+
+def _silent(cluster: Cluster) -> list[int]:
+    """Numbers of the other processes that do not answer."""
+    others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda index: _listens(cluster.addresses[index]), others))
+    return [index for index, answer in zip(others, answers, strict=True) if not answer]
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+@contextlib.contextmanager
+def explained(cluster: Cluster | None) -> Iterator[None]:
+    """Turns what TensorFlow raises when another process is gone into a UserError (`worker-lost`)."""
+    if cluster is None:
+        yield
+        return
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not (isinstance(error, _GONE) or "ollective ops is aborted" in str(error.message)):
+            raise
+        gone = [f"{index} ({cluster.addresses[index]})" for index in _silent(cluster) or _named(cluster, error)]
+        rule = f"worker {', '.join(gone) or 'of another machine'} has ended or does not answer"
+        raise UserError("worker-lost", rule, _RESTART, where=f"worker {cluster.index}", value=tuple(gone)) from error
+
+
+def _named(cluster: Cluster, error: tf.errors.OpError) -> list[int]:
+    """The other process that an error is about, though it accepts connections, as one does that has been stopped."""
+    others = {index for index in range(len(cluster.addresses)) if index != cluster.index}
+    named = others & {int(number) for number in re.findall(r"/job:worker/replica:0/task:([0-9]+)", str(error.message))}
+    return [*others] if len(others) == 1 else [*named] if len(named) == 1 else []
