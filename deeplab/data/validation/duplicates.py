@@ -56,7 +56,7 @@ _AT_ONCE = 512  # thumbnails that are computed with at once
 _IN_MEMORY = 16 << 20  # bytes that are kept before there is a temporary file
 _ALL_BITS = (1 << 64) - 1
 _MAX_NEIGHBORS = 32  # images of a bucket, in the order of their hashes, with which each is compared
-_BITS_SET = np.array([value.bit_count() for value in range(256)])
+_BITS_SET = np.array([value.bit_count() for value in range(256)], np.uint8)
 _MIRRORED = np.array([255 - int(f"{value:08b}"[::-1], 2) for value in range(256)], np.uint8)  # of a row of a hash
 
 
@@ -446,7 +446,7 @@ def candidates(bits: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def differing_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Number of bits in which hashes differ: uint64 [n] each, int64 [n]."""
-    return _BITS_SET[(one ^ other).view(np.uint8).reshape(-1, 8)].sum(1)
+    return _BITS_SET[(one ^ other).view(np.uint8).reshape(-1, 8)].sum(1, dtype=np.int64)
 
 
 def _bands(bits: np.ndarray) -> list[np.ndarray]:
