@@ -12,14 +12,19 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from deeplab import __version__
 from deeplab.checkpoint.hub import Address
+from deeplab.data.class_names import MANY_CLASSES
+from deeplab.evaluation.metrics import best_and_worst
 from deeplab.sharing.model_files import ModelFiles
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_text
-from deeplab.utils.text import harmless
+from deeplab.utils.text import harmless, shorten
 
 METRICS_FILE = "metrics.json"
+_MAX_LISTED = 40  # classes that are listed, of more than 160
 _SETTINGS = ("model_variant", "depth_multiplier", "output_stride", "atrous_rates", "decoder_output_stride")
 _TRAINING = (
     *("train_crop_size", "train_batch_size", "training_number_of_steps", "optimizer", "base_learning_rate"),
@@ -90,13 +95,15 @@ def render(
     facts = model.facts
     start = str(facts.get("tf_initial_checkpoint") or "")
     name = address.repository.rpartition("/")[2]
+    classes = facts.get("class_names") or facts.get("classes") or ()
     return environment.get_template("model_card.md.j2").render(
         name=name,
         at=f"hf://{address.repository}{f'@{address.revision}' if address.revision else ''}"
         f"{f'/{address.folder}' if address.folder else ''}",
         kind=model.kind,
         facts=facts,
-        classes=facts.get("class_names") or facts.get("classes") or (),
+        classes=classes,
+        listed=classes if len(classes) <= MANY_CLASSES else shorten([str(one) for one in classes], _MAX_LISTED),
         settings={key: facts[key] for key in _SETTINGS if facts.get(key) not in (None, "", [], ())}
         or facts.get("model")
         or {},
@@ -114,12 +121,17 @@ def render(
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, IoU and interval of every class."""
+    """Name, IoU and interval of every class; of more than 160, of those with the highest and the lowest IoU."""
     intervals = (metrics.get("intervals") or {}).get("class_iou") or {}
-    return [
+    rows = [
         (str(each["name"]), _number(each.get("iou")), _interval(intervals.get(each["name"])))
         for each in metrics["classes"]
     ]
+    if len(rows) <= MANY_CLASSES:
+        return rows
+    known = [each.get("iou") for each in metrics["classes"]]
+    iou = np.array([value if isinstance(value, (int, float)) else np.nan for value in known], float)
+    return [rows[index] for index in best_and_worst(iou, _MAX_LISTED)]
 
 
 def _number(value: Any) -> str:

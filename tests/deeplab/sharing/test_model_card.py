@@ -90,3 +90,15 @@ def test_damaged_metrics(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with raises("unreadable-file", field="metrics", where="metrics.json"):
         model_card.read_metrics(str(tmp_path), MODEL)
+
+
+def test_of_hundreds_of_classes_some_are_listed():
+    names = [f"thing {index}" for index in range(300)]
+    classes = [{"name": name, "iou": index / 300 if index < 200 else None} for index, name in enumerate(names)]
+    card = model_card.render(
+        ModelFiles("checkpoint", {}, {"class_names": names}), parse("hf://me/a"), "", metrics(classes=classes)
+    )
+    assert "one of 300 classes: thing 0, thing 1, " in card and "thing 250" not in card
+    assert "The best and the worst 40 of 300 classes:" in card
+    assert "| thing 199 | 0.663 |" in card and "| thing 0 | 0.000 |" in card and "| thing 100 |" not in card
+    assert len(card.splitlines()) < 150
