@@ -45,6 +45,18 @@ _STRIDE_8_CHANNELS = {
     "mobilenet_v3_large": 120,
     "mobilenet_v3_small": 88,
 }
+# Blocks whose depthwise outputs are the low-level features at stride 4 and 8.
+_LOW_LEVEL_BLOCKS = {
+    "mobilenet_v2": ("MobilenetV2/expanded_conv_2", "MobilenetV2/expanded_conv_5"),
+    **dict.fromkeys(
+        ("mobilenet_v3_large_seg", "mobilenet_v3_large"), ("MobilenetV3/expanded_conv_2", "MobilenetV3/expanded_conv_5")
+    ),
+    **dict.fromkeys(
+        ("mobilenet_v3_small_seg", "mobilenet_v3_small"), ("MobilenetV3/expanded_conv", "MobilenetV3/expanded_conv_2")
+    ),
+}
+# Channels at full width of MobileNetV2's blocks; no other block has other channels.
+_V2_CHANNELS = {"": 16, "_1": 24, "_3": 32, "_6": 64, "_10": 96, "_13": 160, "_16": 320}
 # MobileNetV3 at full width: channels of the last 1x1 convolution.
 _V3_LAST_CHANNELS = {
     "mobilenet_v3_large_seg": 480,
@@ -210,14 +222,28 @@ def _mobilenet_v2_width(shapes: Shapes, stem: int) -> dict[str, Any]:
     """Depth multiplier from the widest layer, which rounding changes least, and how widths were rounded."""
     last = _width(shapes, "MobilenetV2/expanded_conv_16/project/weights", 0)
     multiplier = round(last / 320, 2) if last else stem / 32
-    usual = {"expanded_conv": 16, "expanded_conv_1": 24}
-    widths = {block: _width(shapes, f"MobilenetV2/{block}/project/weights", 0) for block in usual}
-    to_8 = any(width and width != int(usual[block] * multiplier + 0.5) for block, width in widths.items())
-    settings: dict[str, Any] = {"depth_multiplier": multiplier, "divisible_by": 8 if multiplier != 1 and to_8 else None}
+    widths = {32: stem}
+    for block, channels in _V2_CHANNELS.items():
+        if width := _width(shapes, f"MobilenetV2/expanded_conv{block}/project/weights", 0):
+            widths[channels] = width
+    settings: dict[str, Any] = {"depth_multiplier": multiplier, "divisible_by": _v2_rounding(widths, multiplier)}
     kernels = [shapes.get(f"MobilenetV2/expanded_conv_{block}/expand/weights", ()) for block in range(1, 17)]
     if all(len(kernel) == 4 for kernel in kernels):
         settings["expansion_channels"] = _expansions([kernel[2:] for kernel in kernels])
     return settings
+
+
+def _v2_rounding(widths: Mapping[int, int], multiplier: float) -> int | None:
+    """`divisible_by`, from channels at full width -> channels; None for its default."""
+    from slim.layers import make_divisible  # Keras is imported only for a MobileNetV2
+
+    default, minimum = (8, 8) if multiplier == 1 else (1, 1)
+    for divisor in (default, 8, 4, 16, 2, 32):
+        if all(make_divisible(full * multiplier, divisor, minimum) == width for full, width in widths.items()):
+            return None if divisor == default else divisor
+    unrounded = {full: int(full * multiplier + 0.5) for full in (16, 24) if full in widths}
+    is_rounded = any(widths[full] != width for full, width in unrounded.items())
+    return 8 if is_rounded and multiplier != 1 else None
 
 
 def _expansions(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -260,7 +286,7 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
     projections = [n for n in shapes if re.fullmatch(r"decoder/feature_projection\d+(_\d+)?/weights", n)]
     if not projections:
         return {"decoder_output_stride": ()}
-    at_stride_8 = shapes[projections[0]][2] == _STRIDE_8_CHANNELS.get(str(variant))
+    at_stride_8 = _is_at_stride_8(shapes[projections[0]][2], shapes, str(variant))
     strides = {1: (8,) if at_stride_8 else (4,), 2: (8, 4)}.get(len(projections), (16, 8, 4))
     is_logits = any(name in shapes for name in _DECODER_LOGITS)
     split = "decoder/decoder_split_sep_conv0_pointwise/weights"
@@ -276,6 +302,15 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
         "decoder_filters": next(filter(None, widths), 256),
         "decoder_output_is_logits": is_logits,
     }
+
+
+def _is_at_stride_8(channels: int, shapes: Shapes, variant: str) -> bool:
+    """Whether a decoder's only stage takes features of stride 8, rather than 4, from their number of channels."""
+    blocks = [f"{block}/depthwise/depthwise_weights" for block in _LOW_LEVEL_BLOCKS.get(variant, ())]
+    if blocks and all(len(shapes.get(name, ())) == 4 for name in blocks):
+        at_4, at_8 = (shapes[name][2] for name in blocks)
+        return channels == at_8 != at_4
+    return channels == _STRIDE_8_CHANNELS.get(variant)
 
 
 def _subpixel(shapes: Shapes) -> dict[str, Any]:

@@ -302,3 +302,23 @@ def test_decoders_whose_output_is_the_logits(settings):
     assert found.num_classes == 5 and found.settings["decoder_filters"] == 5
     assert found.settings["decoder_output_is_logits"]
     assert {name: found.settings[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("variant", "multiplier", "divisor", "stride"),
+    [
+        ("mobilenet_v2", 0.25, None, 8),
+        ("mobilenet_v2", 1.3, 4, 8),
+        ("mobilenet_v2", 1.3, 16, 4),
+        ("mobilenet_v2", 1.0, 16, 4),
+        ("mobilenet_v3_small_seg", 0.75, None, 8),
+        ("mobilenet_v3_small_seg", 0.75, None, 4),
+    ],
+)
+def test_rounding_and_decoder_stride_of_other_widths(variant, multiplier, divisor, stride):
+    config = ModelConfig(
+        model_variant=variant, depth_multiplier=multiplier, divisible_by=divisor, decoder_output_stride=(stride,)
+    )
+    found = describe_shapes({name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()})
+    assert found.settings["depth_multiplier"] == multiplier and found.settings["decoder_output_stride"] == (stride,)
+    assert found.settings.get("divisible_by") == divisor
