@@ -16,7 +16,7 @@ On two cores of an AMD EPYC with much other work, processor time and memory for 
 
     building    136,020 images      0.37 ms    0.32 kB    769 MB (726 MB with 64)
     checking    100,000 images      1.04 ms    0.13 kB    750 MB (737 MB)
-                136,020 images      1.29 ms    0.40 kB    792 MB: two splits that are compared
+                136,020 images      1.40 ms    0.31 kB    779 MB: two splits that are compared
     starting    100,000 images      0.01 ms    1.5 kB     898 MB (753 MB): a buffer of records, 128 MiB at most
                 1,000,000 images    0.00 ms    0.1 kB     901 MB
     resuming    100,000 images      0.01 ms    1.5 kB     899 MB (753 MB)
