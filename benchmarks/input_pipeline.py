@@ -143,7 +143,7 @@ def reference_order(shards: list[str], crop: int, batch: int) -> tf.data.Dataset
         image = decoding.decode_image(example[records.IMAGE])
         label = tf.io.decode_png(example[records.LABEL], channels=1)
         scale = tf.random.shuffle(tf.constant(transforms.scale_grid(0.5, 2.0, 0.25)))[0]
-        size = transforms.scaled_size(tf.shape(image)[:2], scale)
+        size = tf.cast(tf.cast(tf.shape(image)[:2], tf.float32) * scale, tf.int32)
         image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=size, align_corners=True)[0]
         label = transforms.resize_nearest(tf.cast(label[:, :, 0], tf.int32), size)
         padded = tf.maximum(size, crop)

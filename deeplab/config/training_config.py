@@ -288,6 +288,14 @@ class TrainConfig(Config):
         min=0,
         resumable=True,
     )
+    image_cache: str = setting(
+        "auto",
+        "Decoded images that stay in memory after the first epoch, so that they need not be decoded again: memory = "
+        "all; none = no images; auto = as many as fit into a quarter of the free memory, at most 4 GB. The batches are "
+        "the same.",
+        choices=("auto", "none", "memory"),
+        resumable=True,
+    )
     distribution: str = setting(
         "auto",
         "Devices that share each batch: one = a single device; mirrored = `num_clones` devices of this machine; "

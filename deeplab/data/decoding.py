@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab.data import records, transforms
+from deeplab.data import records
 from deeplab.data.bands import ImageBands
 from deeplab.data.labels import LabelSpec
 from deeplab.utils import console
@@ -104,13 +104,6 @@ class Box:
     left: Tensor
     height: Tensor
     width: Tensor
-
-    @classmethod
-    def around(cls, rows: Tensor, columns: Tensor, size: Tensor) -> Box:
-        """All pixels of an image of `size` that sampling at these row and column points needs."""
-        top, height = transforms.covered(rows, size[0])
-        left, width = transforms.covered(columns, size[1])
-        return cls(top, left, height, width)
 
     def widened(self, margin: int, size: Tensor) -> Box:
         """The box with a margin on all sides, as far as there is an image."""

@@ -1,6 +1,6 @@
 """Batches whose images are computed in place: nothing is copied when a batch is complete.
 
-`pipeline.train_batches` calls this module, `scale_crop_flip` writes through its `Slot`. The arrays of a batch come from
+`pipeline.train_batches` calls this module, `record_crops` writes through its `Slot`. The arrays of a batch come from
 `remapping.empty`: TensorFlow holds them like any other tensor, and their memory is used again when nothing refers to
 them. Copying the images of a batch together into fresh memory takes as long as decoding them. It knows nothing about
 how an image is made.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -37,8 +38,10 @@ from deeplab.data.decoding import (
     reported,
     values_size,
 )
+from deeplab.data.image_cache import ImageCache
 from deeplab.data.in_place_batches import Slot, batches_in_place
 from deeplab.data.labels import LabelSpec
+from deeplab.data.record_crops import RecordCrops
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import counted
 
@@ -71,6 +74,7 @@ def train_batches(
     bands: ImageBands = RGB,
     part: tuple[int, int] = (0, 1),
     pieces: int = 1,
+    cache_bytes: int = 0,
 ) -> tf.data.Dataset:
     """Endless training batches.
 
@@ -97,6 +101,8 @@ def train_batches(
       bands: what the stored images are, as `dataset.yml` says; other values than 8-bit RGB are scaled to 0..255.
       part: number of this worker, and of all workers, among which each batch is divided evenly, in order.
       pieces: number of elements into which this worker's images of a batch are divided evenly, in order.
+      cache_bytes: memory for decoded images, which are then decoded once and not in each epoch; those that do not fit
+        are decoded each time. The batches are the same.
 
     Returns:
       Dataset of dicts: image float32 [B, H, W, C], 0..255, not rounded; label int32 [B, H, W]; image_name string [B];
@@ -108,46 +114,85 @@ def train_batches(
     """
     count = _count(shards)
     seed = secrets.randbits(31) if seed is None else seed
-    crop = ScaleCropFlip(
-        crop_size,
-        padding_color,
-        ignore_label,
-        min_scale_factor,
-        max_scale_factor,
-        scale_factor_step_size,
-        crop_sampling,
-    )
+    scales = (min_scale_factor, max_scale_factor, scale_factor_step_size)
+    crop = ScaleCropFlip(crop_size, padding_color, ignore_label, *scales, crop_sampling)
     mixtures = [operation for operation in augmentations if isinstance(operation, Mixture)]
     of_images = [operation for operation in augmentations if not isinstance(operation, Mixture)]
-    labels = LabelSpec(num_classes, ignore_label)
+    cache = ImageCache(cache_bytes, count) if cache_bytes else None
+    crops = RecordCrops(crop, LabelSpec(num_classes, ignore_label), resize, of_images, bands, cache)
+    sharing = _Sharing(batch_size, *part, pieces, whole_batches=bool(mixtures))
+    read = _random_access(shards) if cache or not sharing.reads_in_turn else None
 
-    def make(position: Tensor, record: Tensor, slot: Slot) -> tuple[Tensor, Example]:
-        serialized = read(record) if read else record
-        example = parse(serialized)
-        size = image_size(example) if bands.is_rgb else values_size(example, bands)
-        filled = crop.of_record(example, size, [seed, position], labels, resize, of_images, bands, slot)
-        return filled, {"image_name": example[records.FILENAME], "height": size[0], "width": size[1]}
+    def are_read() -> Tensor:
+        if cache is None or not sharing.reads_in_turn:
+            return tf.constant(sharing.reads_in_turn)
+        return tf.numpy_function(lambda: not cache.is_complete, [], tf.bool)
 
-    worker, workers = part
-    alone = workers == 1
-    read = None if alone else _random_access(shards)
-    stream = _shuffled_records(shards, count, seed, start * batch_size, repeats, numbers_only=not alone)
-    stream = stream.enumerate(start * batch_size)
-    own = batch_size // workers
-    if not (alone or mixtures):  # a mixture needs all images of its batch
-        stream = stream.filter(lambda position, _: position % batch_size // own == worker)
-    together = batch_size if mixtures else own // pieces
-    batches = batches_in_place(stream, make, together, (*crop_size, bands.channels))
+    def make(position: Tensor, record: tuple[Tensor, Tensor], slot: Slot) -> tuple[Tensor, Example]:
+        number, content = record
+
+        def serialized() -> Tensor:
+            if read is None:
+                return content
+            return tf.cond(tf.strings.length(content) > 0, lambda: content, lambda: read(number))
+
+        return crops.fill(number, serialized, tf.stack([tf.constant(seed, tf.int64), position]), slot)
+
+    stream = _shuffled_records(shards, count, seed, start * batch_size, repeats, are_read)
+    stream = sharing.own(stream.enumerate(start * batch_size))
+    batches = batches_in_place(stream, make, sharing.together, (*crop_size, bands.channels))
     if mixtures:
         mix = _mixing(mixtures, seed, batch_size)
-        batches = batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = batches if alone else batches.map(lambda batch: _slice(batch, worker * own, own))
-        batches = batches if pieces == 1 else batches.rebatch(own // pieces, drop_remainder=True)
-    return batches.prefetch(2 * pieces).with_options(_options())
+        batches = sharing.own_part(batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE))
+    batches = batches.prefetch(2 * pieces).with_options(_options())
+    if cache:
+        cache.live_with(batches)
+    return batches
 
 
-def _slice(batch: Example, begin: int, number: int) -> Example:
-    return {name: value[begin : begin + number] for name, value in batch.items()}
+@dataclass(frozen=True)
+class _Sharing:
+    """How several workers share the batches.
+
+    Attributes:
+      batch_size: images in a batch of all workers.
+      worker, workers, pieces: `part` and `pieces` of `train_batches`.
+      whole_batches: each worker makes all images, because they are mixed before they are divided.
+    """
+
+    batch_size: int
+    worker: int
+    workers: int
+    pieces: int
+    whole_batches: bool
+
+    @property
+    def reads_in_turn(self) -> bool:
+        """Whether this worker needs all records, so that it reads the files from their beginning to their end."""
+        return self.workers == 1
+
+    @property
+    def _share(self) -> int:
+        """This worker's images of a batch."""
+        return self.batch_size // self.workers
+
+    @property
+    def together(self) -> int:
+        """Images that are made as one element."""
+        return self.batch_size if self.whole_batches else self._share // self.pieces
+
+    def own(self, numbered: tf.data.Dataset) -> tf.data.Dataset:
+        """The images of a stream that this worker makes."""
+        if self.workers == 1 or self.whole_batches:
+            return numbered
+        return numbered.filter(lambda position, *_: position % self.batch_size // self._share == self.worker)
+
+    def own_part(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """This worker's part of whole batches, in pieces."""
+        begin, end = self.worker * self._share, (self.worker + 1) * self._share
+        if self.workers > 1:
+            batches = batches.map(lambda batch: {name: value[begin:end] for name, value in batch.items()})
+        return batches if self.pieces == 1 else batches.rebatch(self._share // self.pieces, drop_remainder=True)
 
 
 def _random_access(shards: Sequence[str]) -> Callable[[Tensor], Tensor]:
@@ -202,18 +247,26 @@ def _shuffled_records(
     count: int,
     seed: int,
     start: int,
-    repeats: Sequence[float] | np.ndarray | None = None,
-    numbers_only: bool = False,
+    repeats: Sequence[float] | np.ndarray | None,
+    are_read: Callable[[], Tensor],
 ) -> tf.data.Dataset:
-    """Serialized records, epoch after epoch, from position `start` on; earlier epochs are not read.
+    """Records, epoch after epoch, from position `start` on; earlier epochs are not read.
 
-    With `numbers_only` nothing is read: their numbers in the order of the shards, int64, come in the same order.
+    Args:
+      shards, repeats: as for `train_batches`.
+      count: number of records.
+      seed: of the order.
+      start: number of records to skip.
+      are_read: called at the beginning of each epoch; whether files are read, bool scalar.
+
+    Returns:
+      Dataset of pairs: the number of a record in the order of the shards, int64; the serialized record, empty where
+      files are not read. The order is the same.
     """
     names = tf.constant(list(shards))
     average = sum(os.path.getsize(path) for path in shards) / count
     buffer = max(1, min(count, int(_SHUFFLED_BYTES / average)))
     offsets = tf.constant(np.cumsum([0, *(records.count([path]) for path in shards)]), tf.int64)
-    open_shard: Callable[..., tf.data.Dataset] = _record_numbers if numbers_only else _numbered_records
     first_epoch, consumed = divmod(start, count) if repeats is None else _epoch_of(start, repeats, seed)
 
     def one_epoch(epoch: Tensor) -> tf.data.Dataset:
@@ -223,18 +276,15 @@ def _shuffled_records(
         # Epochs take the negative numbers beside the seed; positions in the stream take 0 and up.
         draws = tf.random.stateless_uniform([len(shards) + 1], seed=[seed, -1 - epoch])
         order = tf.argsort(draws[1:])
-        open_shards = min(len(shards), _OPEN_SHARDS)
-        if repeats is None and not numbers_only:
-            files = tf.data.Dataset.from_tensor_slices(tf.gather(names, order))
-            mixed = files.interleave(tf.data.TFRecordDataset, cycle_length=open_shards)
-        else:
-            ranges = (tf.gather(names, order), tf.gather(offsets, order), tf.gather(offsets, order + 1))
-            mixed = tf.data.Dataset.from_tensor_slices(ranges).interleave(open_shard, cycle_length=open_shards)
+        ranges = (tf.gather(names, order), tf.gather(offsets, order), tf.gather(offsets, order + 1))
+        files = tf.data.Dataset.from_tensor_slices(ranges)
+        read = tf.where(are_read(), tf.constant(len(shards), tf.int64), 0)
+        cycle = min(len(shards), _OPEN_SHARDS)
+        mixed = files.take(read).interleave(_numbered_records, cycle_length=cycle)
+        mixed = mixed.concatenate(files.skip(read).interleave(_numbers_alone, cycle_length=cycle))
         if repeats is not None:
             times = _times(repeats, seed, epoch)
-            mixed = mixed.flat_map(lambda number, record: tf.data.Dataset.from_tensors(record).repeat(times[number]))
-        elif numbers_only:
-            mixed = mixed.map(lambda number, _: number)
+            mixed = mixed.flat_map(lambda *record: tf.data.Dataset.from_tensors(record).repeat(times[record[0]]))
         mixed = mixed.shuffle(buffer, seed=tf.cast(tf.bitcast(draws[0], tf.int32), tf.int64))
         return mixed.skip(tf.where(epoch == first_epoch, tf.constant(consumed, tf.int64), 0))
 
@@ -245,9 +295,9 @@ def _numbered_records(path: Tensor, first: Tensor, end: Tensor) -> tf.data.Datas
     return tf.data.Dataset.zip(tf.data.Dataset.range(first, end), tf.data.TFRecordDataset(path))
 
 
-def _record_numbers(path: Tensor, first: Tensor, end: Tensor) -> tf.data.Dataset:
+def _numbers_alone(path: Tensor, first: Tensor, end: Tensor) -> tf.data.Dataset:
     del path
-    return tf.data.Dataset.zip(*[tf.data.Dataset.range(first, end)] * 2)
+    return tf.data.Dataset.zip(tf.data.Dataset.range(first, end), tf.data.Dataset.from_tensors(b"").repeat())
 
 
 def _times(repeats: Sequence[float] | np.ndarray, seed: int, epoch: Tensor) -> Tensor:

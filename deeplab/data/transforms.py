@@ -6,8 +6,8 @@ pixels, 0 at the center of the first pixel; a crop out of a resized image is a l
 column points, so that only the crop is ever computed.
 
 Functions that take tensors work eagerly, inside `tf.function` and inside a tf.data pipeline, with known or unknown
-shapes. `resize_to_range`, `resize_bilinear`, `resize_nearest` and `pad_to` consist of operations that TensorFlow
-1.15 has as well, so graphs that hold them load there.
+shapes; the arithmetic of crops takes NumPy arrays. `resize_to_range`, `resize_bilinear`, `resize_nearest` and `pad_to`
+consist of operations that TensorFlow 1.15 has as well, so graphs that hold them load there.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def scale_grid(min_scale: float, max_scale: float, step: float) -> np.ndarray:
     return np.linspace(min_scale, max_scale, int((max_scale - min_scale) / step + 1), dtype=np.float32)
 
 
-def scaled_size(size: Tensor, scale: Tensor) -> Tensor:
+def scaled_size(size: np.ndarray, scale: np.float32) -> np.ndarray:
     """Height and width of a scaled image: int32 [2] times float32, cut to whole pixels, at least 1."""
-    return tf.maximum(tf.cast(tf.cast(size, tf.float32) * scale, tf.int32), 1)
+    return np.maximum((size.astype(np.float32) * np.float32(scale)).astype(np.int32), 1)
 
 
 def resized_size(size: Tensor, resize: ResizeConfig) -> Tensor:
@@ -184,7 +184,7 @@ def pad_to(
 # --- Crops of resized images --------------------------------------------------------------------------------
 
 
-def crop_points(start: Tensor, count: Tensor, source: Tensor, resized: Tensor, mirrored: Tensor = False) -> Tensor:
+def crop_points(start: int, count: int, source: int, resized: int, mirrored: bool = False) -> np.ndarray:
     """Positions of a crop's pixels in the image before resizing, along one side.
 
     A side of `source` pixels is resized to `resized` pixels, of which the crop shows start .. start + count - 1.
@@ -192,28 +192,25 @@ def crop_points(start: Tensor, count: Tensor, source: Tensor, resized: Tensor, m
     Args:
       start, count: first pixel and number of pixels of the crop, in resized pixels.
       source, resized: length of the side before and after resizing.
-      mirrored: bool scalar; whether the crop is in reverse order.
+      mirrored: whether the crop is in reverse order.
 
     Returns:
       float32 [count] in source pixels, 0 .. source - 1; rounded exactly as TensorFlow's resize kernels round.
     """
-    pixels = start + tf.range(count)
-    pixels = tf.where(mirrored, tf.reverse(pixels, [0]), pixels)
-    spacing = tf.cast(source - 1, tf.float32) / tf.cast(tf.maximum(resized - 1, 1), tf.float32)
-    return tf.cast(pixels, tf.float32) * spacing
+    pixels = np.arange(start, start + count, dtype=np.float32)
+    spacing = np.float32(source - 1) / np.float32(max(resized - 1, 1))
+    return (pixels[::-1] if mirrored else pixels) * spacing
 
 
-def covered(points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """First source pixel that bilinear sampling at `points` needs, and the number of pixels: int32 scalars.
+def covered(points: np.ndarray, source: int) -> tuple[int, int]:
+    """First source pixel that bilinear sampling at `points` needs, and the number of pixels.
 
     Args:
       points: float32 [n], monotonic in either direction, in source pixels.
       source: length of the side.
     """
-    ends = tf.stack([points[0], points[-1]])
-    first = tf.cast(tf.floor(tf.reduce_min(ends)), tf.int32)
-    last = tf.cast(tf.floor(tf.reduce_max(ends)), tf.int32)
-    return first, tf.minimum(last + 1, source - 1) - first + 1
+    first, last = sorted((int(points[0]), int(points[-1])))
+    return first, min(last + 1, source - 1) - first + 1
 
 
 def sample_bilinear(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -49,6 +49,11 @@ class Devices:
         return len(self.cluster.addresses) if self.cluster else 1
 
     @property
+    def local_workers(self) -> int:
+        """Number of processes on this machine."""
+        return _hosts(self.cluster).count(_hosts(self.cluster)[self.worker]) if self.cluster else 1
+
+    @property
     def is_chief(self) -> bool:
         """Whether this process writes what the training gives; the others only compute."""
         return self.worker == 0
@@ -214,13 +219,18 @@ def make_strategy(num_clones: int) -> tf.distribute.Strategy:
 
 def _own_devices(found: Cluster, num_clones: int) -> list[str]:
     """The devices of this worker, apart from those of other workers on the same host."""
-    hosts = [address.rpartition(":")[0] for address in found.addresses]
+    hosts = _hosts(found)
     before, here = (part.count(hosts[found.index]) for part in (hosts[: found.index], hosts))
     gpus = tf.config.list_physical_devices("GPU")
     if here > 1 and len(gpus) >= here * num_clones:  # a scheduler may show each worker its own GPUs alone
         tf.config.set_visible_devices(gpus[before * num_clones : (before + 1) * num_clones], "GPU")
         return [f"GPU:{index}" for index in range(num_clones)]
     return _local_devices(num_clones)
+
+
+def _hosts(found: Cluster) -> list[str]:
+    """The machine of each worker."""
+    return [address.rpartition(":")[0] for address in found.addresses]
 
 
 def _local_devices(num_clones: int) -> list[str]:

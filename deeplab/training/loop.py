@@ -22,6 +22,7 @@ from deeplab.config.training_config import TrainConfig
 from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
 from deeplab.training import (
+    cache_plan,
     callbacks,
     distillation,
     distribution,
@@ -79,17 +80,16 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     first_step = _restore(trainer, variables, configs, prepared, devices)
     if _is_complete(config, trainer.total_steps, first_step, devices):
         return prepared.resumed.prefix if prepared.resumed else ""
+    cache_bytes = _memory_for_images(configs, prepared, devices, trainer, first_step)
     devices.broadcast(variables)
     if devices.is_chief:
         setup.save_config(configs, prepared)
     console.note(distribution.describe(devices, config.train_batch_size))
-    memory.warn(trainer, config, prepared.dataset.num_classes, devices.replicas)
-
     state = _make_state(configs, prepared, devices, trainer, variables, first_step)
     step_at = _step_functions(configs, prepared, trainer, devices.strategy, first_step)
     with guards.deferred_signals() as stop:
         state.stop = stop
-        _run(state, step_at, configs, prepared)
+        _run(state, step_at, configs, prepared, cache_bytes)
     if stop.received and (stop.has_raised or not state.is_last_step):
         console.note(f"stopped: step {state.step} is saved; the same command resumes from there")
         raise KeyboardInterrupt
@@ -97,7 +97,30 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
     return state.checkpoint
 
 
-def _run(state: TrainState, step_at: Callable[[int], Callable], configs: TrainingConfigs, prepared: Prepared) -> None:
+def _memory_for_images(
+    configs: TrainingConfigs, prepared: Prepared, devices: Devices, trainer: Trainer, first_step: int
+) -> int:
+    """Bytes in which this process keeps decoded images, beside what the steps need."""
+    config, workers = configs.train, devices.local_workers
+    step = memory.warn(trainer, config, prepared.dataset.num_classes, devices.replicas)
+    return cache_plan.cache_bytes(
+        config.image_cache,
+        prepared.shards,
+        prepared.dataset,
+        configs.resize,
+        to_come=(trainer.total_steps - first_step) * config.train_batch_size,
+        reserved=step * devices.local_replicas * workers,
+        processes=workers,
+    )
+
+
+def _run(
+    state: TrainState,
+    step_at: Callable[[int], Callable],
+    configs: TrainingConfigs,
+    prepared: Prepared,
+    cache_bytes: int = 0,
+) -> None:
     """The training from its first step to what callbacks do at its end."""
     stop, devices, is_resumed_at_end = state.stop, state.devices, state.is_last_step
     with stop.at_once():
@@ -106,7 +129,7 @@ def _run(state: TrainState, step_at: Callable[[int], Callable], configs: Trainin
     if state.stopped_early and prepared.resumed:  # before the first step: nothing has changed
         state.checkpoint = prepared.resumed.prefix
         return
-    batches = _batches(configs, prepared, devices, state.step, state.trainer.distillation)
+    batches = _batches(configs, prepared, devices, state.step, state.trainer.distillation, cache_bytes)
     _take_steps(state, step_at, batches, prepared.shards, stop)
     if state.is_last_step and not is_resumed_at_end:
         evaluation_model.recalibrate_for_good(state)
@@ -157,11 +180,16 @@ def _restore(
 
 
 def _batches(
-    configs: TrainingConfigs, prepared: Prepared, devices: Devices, step: int, teacher: Distillation | None = None
+    configs: TrainingConfigs,
+    prepared: Prepared,
+    devices: Devices,
+    step: int,
+    teacher: Distillation | None = None,
+    cache_bytes: int = 0,
 ) -> Iterator[TrainingBatch]:
     """The batches of a training from the step that follows `step` updates on."""
     shards, seed = prepared.shards, prepared.seed
-    return iter(setup.training_batches(configs, prepared.dataset, shards, devices, seed, step, teacher))
+    return iter(setup.training_batches(configs, prepared.dataset, shards, devices, seed, step, teacher, cache_bytes))
 
 
 def _make_state(

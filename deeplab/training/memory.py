@@ -92,13 +92,18 @@ def advice(need: MemoryNeed, config: TrainConfig, replicas: int = 0) -> str:
     return "; ".join(lines)
 
 
-def warn(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int = 0) -> None:
-    """Warns of a step that does not fit into main memory, where the system would end the program without a word."""
+def warn(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int = 0) -> int:
+    """Warns of a step that does not fit into main memory, where the system would end the program without a word.
+
+    Returns:
+      Bytes of main memory that a step needs; 0 where it runs on a GPU, or the system does not tell what is free.
+    """
     free = None if tf.config.list_physical_devices("GPU") else available()
     need = estimate(trainer, config, num_classes, replicas) if free else None
     if free and need and need.total > free:
         hint = advice(need, config, replicas)
         console.warning(f"{need_text(need)}, and {size_text(free)} of memory are free. To lower it: {hint}")
+    return need.total if need else 0
 
 
 def need_text(need: MemoryNeed) -> str:

@@ -450,7 +450,14 @@ def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices:
       UserError: they differ (`workers-differ`).
     """
     own = {"train_logdir", "dataset_dir", "random_seed", "profile_logdir", "worker_wait_secs", "num_replicas"}
-    own |= {"tf_initial_checkpoint", "dataset", "distill_from", "distill_cache", "dense_prediction_cell_json"}
+    own |= {
+        "image_cache",
+        "tf_initial_checkpoint",
+        "dataset",
+        "distill_from",
+        "distill_cache",
+        "dense_prediction_cell_json",
+    }
     facts = {
         field.name: run_file.show(getattr(group, field.name))
         for group in configs.groups()
@@ -477,6 +484,7 @@ def training_batches(
     seed: int,
     start: int = 0,
     teacher: Distillation | None = None,
+    cache_bytes: int = 0,
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Endless batches as `pipeline.train_batches` gives them, spread over the devices where there are several.
 
@@ -488,6 +496,7 @@ def training_batches(
       seed: the same seed gives the same batches.
       start: number of steps already done; the batches continue from there.
       teacher: adds its probabilities, where it cannot run inside the step.
+      cache_bytes: memory of this process for decoded images.
 
     Raises:
       UserError: as `pipeline.train_batches`.
@@ -511,6 +520,7 @@ def training_batches(
         seed=seed,
         start=start,
         bands=dataset.image_bands,
+        cache_bytes=cache_bytes,
     )
     if teacher is None:
         return devices.batches(make)

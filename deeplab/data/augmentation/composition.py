@@ -2,7 +2,7 @@
 
 Colors change in the stored pixels that the crop needs, before they are sampled, so that padding keeps its color; linear
 changes of colors are multiplied into one. Motions are multiplied into one as well, so that an image is interpolated
-once, however many there are. `scale_crop_flip` calls this module; it decodes nothing.
+once, however many there are. `record_crops` calls this module; it decodes nothing.
 """
 
 from __future__ import annotations

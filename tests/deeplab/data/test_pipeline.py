@@ -1,8 +1,10 @@
 """The pipelines: the reference's images, the order and its resumption, and records that are damaged."""
 
+import gc
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from support.errors import raises
 import slim
 from deeplab.config.augmentation_config import OPERATIONS, AugmentationConfig
 from deeplab.config.data_config import ResizeConfig
-from deeplab.data import augmentation, pipeline, records, remapping, transforms
+from deeplab.data import augmentation, image_cache, pipeline, records, remapping, transforms
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.utils.errors import UserError
 
@@ -417,6 +419,84 @@ def test_a_worker_explains_damaged_records(tmp_path):
     path.write_bytes(damaged)
     error = error_of(train(shards, part=(0, 2)), shards)
     assert error.code == "bad-record"
+
+
+# --- Decoded images in memory -------------------------------------------------------------------------------
+
+
+ALL = 1 << 30  # bytes
+SOME = 30_000  # of those that follow
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    """JPEG and PNG of different sizes, in two shards."""
+    draw, examples = np.random.default_rng(0), []
+    for number in range(9):
+        size = draw.integers(20, 70, 2).tolist()
+        image, label = draw.integers(0, 256, (*size, 3), np.uint8), draw.integers(0, 5, size, np.uint8)
+        content = tf.io.encode_jpeg(image).numpy() if number % 2 else png(image)
+        examples.append(records.encode_example(content, "jpeg", str(number), *size, png(label)))
+    return shards_of(tmp_path_factory.mktemp("varied"), [examples[:4], examples[4:]])
+
+
+LIGHT = augmentation.make(AugmentationConfig("light"), GRAY, 255)
+STRONG = augmentation.make(AugmentationConfig("strong"), GRAY, 255, rare_classes=(2,))
+RESIZE = ResizeConfig(min_resize_value=40, max_resize_value=60)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"augmentations": LIGHT, "crop_sampling": "class_centered", "repeats": np.linspace(1, 2.5, 9), "start": 2},
+        {"augmentations": STRONG, "crop_sampling": "max_one_class_0.75", "resize": RESIZE},
+        {"augmentations": STRONG, "part": (1, 2), "pieces": 2},
+        {"augmentations": [Darker()], "part": (0, 2), "resize": RESIZE},
+    ],
+    ids=["plain", "repeats", "mixtures", "worker", "foreign"],
+)
+def test_batches_are_the_same_with_images_in_memory(varied, more):
+    settings = {"crop_size": (48, 40), "batch_size": 4, **more}
+    expected = contents(train(varied, **settings), 9)
+    for size in (ALL, SOME):
+        dataset = train(varied, **settings, cache_bytes=size)
+        assert contents(dataset, 9) == expected, size
+        assert contents(dataset, 9) == expected, size  # another iterator, which finds images from the first moment on
+
+
+def test_images_in_memory_where_opencv_does_not_sample_exactly(varied, monkeypatch):
+    monkeypatch.setattr(remapping, "is_exact", lambda: False)
+    settings = {"crop_size": (48, 40), "augmentations": LIGHT}
+    assert contents(train(varied, **settings, cache_bytes=ALL), 7) == contents(train(varied, **settings), 7)
+
+
+@pytest.mark.parametrize("part", [(0, 1), (1, 2)])
+def test_records_are_not_read_again_once_all_images_are_in_memory(varied, tmp_path, part):
+    copies = [str(shutil.copy(path, tmp_path)) for path in varied]
+    expected = contents(train(copies, part=part), 40)
+    stream = iter(train(copies, part=part, cache_bytes=ALL))
+    found = [next(stream) for _ in range(25)]
+    for path in copies:
+        pathlib.Path(path).unlink()
+    found += [next(stream) for _ in range(15)]
+    assert [batch["image"].numpy().tobytes() for batch in found] == [image for _, image, _ in expected]
+
+
+def test_the_memory_is_free_when_the_pipeline_is_gone(varied, monkeypatch):
+    caches = []
+    make = image_cache.ImageCache
+    monkeypatch.setattr(pipeline, "ImageCache", lambda *arguments: caches.append(make(*arguments)) or caches[-1])
+    dataset = train(varied, cache_bytes=ALL)
+    stream = iter(dataset.map(lambda batch: batch["image"]))
+    del dataset
+    gc.collect()
+    for _ in range(8):
+        next(stream)
+    assert caches[0].is_complete
+    del stream
+    gc.collect()
+    assert not caches[0].is_complete and caches[0].find(0) is None and not caches[0].has_room
 
 
 @pytest.mark.parametrize("exact", [False, True])

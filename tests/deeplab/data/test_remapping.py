@@ -22,7 +22,7 @@ def case(number, channels):
         scaled = max(1, int(source * draw.uniform(0.4, 2.2)))
         count = min(scaled, crop)
         start = draw.integers(scaled - count + 1)
-        points.append(transforms.crop_points(start, count, source, scaled, bool(number % 2)).numpy())
+        points.append(transforms.crop_points(start, count, source, scaled, bool(number % 2)))
     return image, label, *points, bool(number % 2)
 
 
@@ -65,8 +65,8 @@ def test_fills_given_arrays_with_labels_of_any_size(dtype):
 def test_whole_pixels_are_copied(channels, mirrored):
     """At scale 1 nothing is sampled."""
     image, label = RNG.integers(0, 256, (30, 40, channels), np.uint8), RNG.integers(0, 9, (30, 40), np.uint8)
-    rows = transforms.crop_points(3, 20, 30, 30).numpy()
-    columns = transforms.crop_points(5, 25, 40, 40, mirrored).numpy()
+    rows = transforms.crop_points(3, 20, 30, 30)
+    columns = transforms.crop_points(5, 25, 40, 40, mirrored)
     found = remapping.at_points(image, label, rows, columns, (20, 25), [0.0] * channels, 255, mirrored)
     for given, crop in zip((image, label), found, strict=True):
         part = given[3:23, 5:30]

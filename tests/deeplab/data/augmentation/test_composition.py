@@ -24,7 +24,7 @@ def composed(*operations, crop_size=(30, 36)):
 def points(mirrored=False, start=(3, 5), count=(30, 36)):
     """Points of a crop of the image at twice its size."""
     rows = transforms.crop_points(start[0], count[0], 40, 80)
-    return rows.numpy(), transforms.crop_points(start[1], count[1], 50, 100, mirrored).numpy()
+    return rows, transforms.crop_points(start[1], count[1], 50, 100, mirrored)
 
 
 def moved(composition, mirrored=False, **crop):

@@ -1,43 +1,38 @@
-"""Scaling, cropping and mirroring: the fast path over records equals the operation on decoded images."""
+"""Scaling, cropping and mirroring: the points, and how often what happens."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from deeplab.config.data_config import ResizeConfig
-from deeplab.data import decoding, records, remapping, transforms
 from deeplab.data.augmentation.scale_crop_flip import ScaleCropFlip
-from deeplab.data.labels import LabelSpec, encode_label
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (37, 53, 3), np.uint8)
 LABEL = RNG.integers(0, 5, (37, 53), np.uint8)
 
 
-def example(kind):
-    encode = tf.io.encode_png if kind == "png" else tf.io.encode_jpeg
-    serialized = records.encode_example(encode(IMAGE).numpy(), kind, "a", 37, 53, encode_label(LABEL))
-    return decoding.parse(serialized)
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-@pytest.mark.parametrize("resize", [ResizeConfig(), ResizeConfig(min_resize_value=50, max_resize_value=90)])
-@pytest.mark.parametrize("exact", [False, True])
-def test_the_fast_path_equals_the_operation_on_the_decoded_image(kind, resize, exact, monkeypatch):
-    """Bit for bit in TensorFlow; by OpenCV, where the installed one is exact, but for rounding."""
-    if exact and not remapping.is_exact():
-        pytest.skip("the installed OpenCV rounds points to 1/32 pixel, and is not used")
-    monkeypatch.setattr(remapping, "is_exact", lambda: exact)
-    operation = ScaleCropFlip((33, 41), (1.0, 2.0, 3.0), ignore_label=9, scale_factor_step_size=0.0)
-    parsed = example(kind)
-    image = transforms.resize_to_range(decoding.decode_image(parsed[records.IMAGE]), resize)
-    label = transforms.resize_label_to_range(LABEL, resize)
-    for number in range(20):
-        seed = tf.constant([3, number], tf.int64)
-        fast = operation.of_record(parsed, tf.constant([37, 53]), seed, LabelSpec(5, 9), resize)
-        expected = operation(image, label, seed)
-        np.testing.assert_allclose(fast[0], expected[0], rtol=0, atol=remapping.TOLERANCE if exact else 0)
-        np.testing.assert_array_equal(fast[1], expected[1])
+def test_points_are_those_of_the_arithmetic_in_tensorflow():
+    """Scale, place and mirroring as TensorFlow computes them from the same numbers, bit for bit."""
+    draw = np.random.default_rng(0)
+    for grid in (0.25, 0.0):
+        operation = ScaleCropFlip((33, 41), (0.0, 0.0, 0.0), scale_factor_step_size=grid)
+        scales = np.linspace(0.5, 2.0, 7, dtype=np.float32)
+        for _ in range(60):
+            size, draws = draw.integers(1, 200, 2).astype(np.int32), draw.random(4, np.float32)
+            scale = (
+                0.5 + tf.constant(draws[0]) * 1.5 if not grid else tf.gather(scales, tf.cast(draws[0] * 7, tf.int32))
+            )
+            scaled = tf.maximum(tf.cast(tf.cast(size, tf.float32) * scale, tf.int32), 1)
+            count = tf.minimum(scaled, (33, 41))
+            room = scaled - count
+            start = tf.minimum(tf.cast(draws[1:3] * tf.cast(room + 1, tf.float32), tf.int32), room)
+            *points, mirrored = operation.points(np.zeros(size, np.uint8), draws, (0, 0))
+            assert bool(mirrored) == bool(draws[3] <= 0.5)
+            for side, found in enumerate(points):
+                pixels = tf.range(start[side], start[side] + count[side])
+                pixels = pixels[::-1] if side and mirrored else pixels
+                spacing = tf.cast(size[side] - 1, tf.float32) / tf.cast(tf.maximum(scaled[side] - 1, 1), tf.float32)
+                assert found.dtype == np.float32
+                np.testing.assert_array_equal(found, tf.cast(pixels, tf.float32) * spacing)
 
 
 def test_half_of_the_images_are_mirrored_and_all_scales_occur():
