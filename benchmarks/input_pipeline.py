@@ -47,12 +47,8 @@ from deeplab.utils import console
 CLASSES, IGNORE = 21, 255
 IMAGES, SHARDS = 96, 4
 
-PRESET_ROWS = {
-    "train_batches": "none",
-    "train_batches, light": "light",
-    "train_batches, medium": "medium",
-    "train_batches, strong": "strong",
-}
+PRESETS = ("none", "light", "medium", "strong")
+CACHE_BYTES = 1 << 30  # holds all images
 
 Size = tuple[int, int]
 
@@ -84,13 +80,18 @@ def contenders(shards: list[str], crop: int, batch: int) -> dict[str, tf.data.Da
     return {
         "JPEG decoding alone (bound)": decode_only(shards, batch, with_label=False),
         "JPEG and label decoding": decode_only(shards, batch, with_label=True),
-        **{name: train_batches(shards, crop, preset, common) for name, preset in PRESET_ROWS.items()},
+        **{
+            f"{preset}, {'in memory' if cached else 'decoded'}": train_batches(shards, crop, preset, common, cached)
+            for preset in PRESETS
+            for cached in (True, False)
+        },
         "the reference's order": reference_order(shards, crop, batch),
     }
 
 
-def train_batches(shards: list[str], crop: int, preset: str, common: dict) -> tf.data.Dataset:
-    """Training batches with the operations of a preset."""
+def train_batches(shards: list[str], crop: int, preset: str, common: dict, cached: bool) -> tf.data.Dataset:
+    """Training batches with the operations of a preset; of decoded images in memory, or decoding each each time."""
+    common = {**common, "cache_bytes": CACHE_BYTES if cached else 0}
     operations = augmentation.make(AugmentationConfig(augmentation=preset), slim.MID_GRAY, IGNORE)
     return pipeline.train_batches(shards, crop_size=(crop, crop), seed=1, augmentations=operations, **common)
 
@@ -106,7 +107,8 @@ def measure(
     for _ in console.progress(range(rounds), what="measuring", unit="round"):
         for name, dataset in pipelines.items():
             iterator = iter(dataset)
-            for _ in range(6):  # buffers are full then
+            epoch = IMAGES // batch + 1 if not speeds[name] else 0  # after it, all decoded images are in memory
+            for _ in range(epoch + 6):  # buffers are full then
                 next(iterator)
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(steps):

@@ -34,6 +34,7 @@ class Slot:
     labels: Tensor
     index: Tensor
 
+    @tf.autograph.experimental.do_not_convert  # a NumPy function that it converts takes several times as long
     def fill(self, function: Callable[..., Any], inputs: list[Tensor]) -> Tensor:
         """Let a function write the image and its label.
 

@@ -88,8 +88,8 @@ class RecordCrops:
             state,
             {
                 _KNOWN: known,
-                _TO_KEEP: lambda: self._kept(cache, number, read(), draws, seed, slot),
-                _TO_DECODE: lambda: self._decoded_part(read(), draws, seed, slot),
+                _TO_KEEP: _apart(lambda: self._kept(cache, number, read(), draws, seed, slot)),
+                _TO_DECODE: _apart(lambda: self._decoded_part(read(), draws, seed, slot)),
             },
         )
 
@@ -99,6 +99,7 @@ class RecordCrops:
 
     # --- Where the pixels come from ---------------------------------------------------------------------------
 
+    @tf.autograph.experimental.do_not_convert  # a NumPy function that it converts takes several times as long
     def _look_up(self, cache: ImageCache, number: Tensor, draws: Tensor, seed: Tensor, slot: Slot) -> list[Tensor]:
         """What the cache says of an image, its name and size; of a known one the slot is filled, if one call can."""
 
@@ -118,16 +119,10 @@ class RecordCrops:
     ) -> tuple[Tensor, Example]:
         """`fill` of an image that the cache is to keep."""
         example, size = self._parsed(record)
-
-        def keep(number, image, label, name, size):
-            decoded = Decoded(image, label, name, size)
-            cache.keep(int(number), decoded)
-            return decoded
-
         name = example[records.FILENAME]
         label = transforms.resize_label_to_range(decode_label(example, size, self.labels), self.resize)
         inputs = [number, self._whole(example, size), label, name, size]
-        return self._from_whole(keep, inputs, draws, seed, slot), _scalars(name, size)
+        return self._from_whole(functools.partial(_keep, cache), inputs, draws, seed, slot), _scalars(name, size)
 
     def _decoded_part(self, record: Tensor, draws: Tensor, seed: Tensor, slot: Slot) -> tuple[Tensor, Example]:
         """`fill` without the cache."""
@@ -222,19 +217,20 @@ class RecordCrops:
         self, decoded: Callable[..., Any], inputs: list[Tensor], draws: Tensor, seed: Tensor, slot: Slot
     ) -> Tensor:
         """Fills the slot from a decoded image that a function of arrays gives."""
-
-        def fill(draws, seed, *inputs, target):
-            self._sample(*self._part(decoded(*inputs), draws, seed), seed, target=target)
-
-        def copies(draws, seed, *inputs):  # TensorFlow may compute in place
-            return tuple(np.array(array) for array in self._part(decoded(*inputs), draws, seed))
-
         if self._at_once:
-            return slot.fill(fill, [draws, seed, *inputs])
+            return slot.fill(functools.partial(self._fill_from, decoded), [draws, seed, *inputs])
         pixels = tf.as_dtype(self.bands.dtype) if self.resize.min_resize_value is None else tf.float32
         kinds = [(pixels, [None, None, self.bands.channels]), (tf.as_dtype(self.labels.dtype), [None, None])]
+        copies = functools.partial(self._copied_part, decoded)
         part = numpy_function(copies, [draws, seed, *inputs], [*kinds, *self._kinds_of_sources])
         return self._from_part(*part, seed, slot=slot)
+
+    def _fill_from(self, decoded: Callable[..., Decoded], draws, seed, *inputs, target: remapping.Target) -> None:
+        self._sample(*self._part(decoded(*inputs), draws, seed), seed, target=target)
+
+    def _copied_part(self, decoded: Callable[..., Decoded], draws, seed, *inputs) -> tuple[np.ndarray, ...]:
+        """`_part` for TensorFlow, which may compute in place."""
+        return tuple(np.array(array) for array in self._part(decoded(*inputs), draws, seed))
 
     def _from_part(self, image: Tensor, label: Tensor, *sources_and_seed: Tensor, slot: Slot | None = None) -> Any:
         """The padded crop of what `_part` gave; with a slot, the result of `Slot.fill`."""
@@ -267,6 +263,17 @@ class RecordCrops:
         for number, augmentation in enumerate(self._others, start=1):
             image, label = augmentation(image, label, tf.random.experimental.stateless_fold_in(seed, number))
         return image, label
+
+
+def _keep(cache: ImageCache, number, image, label, name, size) -> Decoded:
+    decoded = Decoded(image, label, name, size)
+    cache.keep(int(number), decoded)
+    return decoded
+
+
+def _apart(branch: Callable[[], Any]) -> Callable[[], Any]:
+    """A branch that TensorFlow passes over as one operation where it is not taken, and not as hundreds of them."""
+    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def _scalars(name: Tensor, size: Tensor) -> Example:
