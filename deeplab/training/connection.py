@@ -1,8 +1,8 @@
 """The connection of the processes of a training, and what the others do when one is lost.
 
 After their meeting, TensorFlow's coordination service watches the processes: when one ends or hangs, the collective
-operations of the others raise, which `explained` turns into an error. Used by `distribution` and the train command. It
-never decides what is computed.
+operations of the others raise, which `explained` turns into an error. A process that is busy with something else is
+ended by its `companions.Watch`. Used by `distribution` and the train command. It never decides what is computed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import (
 from tensorflow.python.eager import context
 
 from deeplab import __version__
-from deeplab.training import meeting
+from deeplab.training import companions, meeting
 from deeplab.training.cluster import Cluster
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.worker_processes import LOST
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
 _TO_CONNECT = 45  # seconds for processes that have met, and now start TensorFlow's servers
@@ -61,7 +62,8 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
     """
     console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
     facts = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
-    meeting.meet(cluster.addresses, cluster.index, {**facts, "the version of TensorFlow": tf.__version__}, wait)
+    facts["the version of TensorFlow"] = tf.__version__
+    connections = meeting.meet(cluster.addresses, cluster.index, facts, wait)
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
@@ -89,7 +91,20 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
             raise _unconnected(cluster) from None
     if threading.current_thread() is threading.main_thread():  # TensorFlow has put a handler of its own in place
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    _watches[cluster] = companions.Watch(connections, lambda number: _end(cluster, number), companions.PATIENCE)
     return strategy
+
+
+_watches: dict[Cluster, companions.Watch] = {}
+
+
+def _end(cluster: Cluster, number: int) -> None:
+    """Ends this process, which did not notice that another one is gone: neither exceptions nor signals would be heeded
+    in native code."""
+    error = _lost(cluster, [f"{number} ({cluster.addresses[number]})"])
+    with contextlib.suppress(OSError):
+        os.write(_errors() or 2, f"error: {error.text(console.spelled, with_code=True)}\n".encode())
+    os._exit(LOST)
 
 
 def _await_others(cluster: Cluster) -> None:
@@ -161,18 +176,33 @@ def _listens(address: str) -> bool:
 
 @contextlib.contextmanager
 def explained(cluster: Cluster | None) -> Iterator[None]:
-    """Turns what TensorFlow raises when another process is gone into a UserError (`worker-lost`)."""
+    """Turns what TensorFlow raises when another process is gone into a UserError (`worker-lost`).
+
+    At the end of the block this process stops watching the others. After an error they learn that it has ended.
+    """
     if cluster is None:
         yield
         return
+    has_failed = True
     try:
         yield
+        has_failed = False
+    except KeyboardInterrupt:
+        has_failed = False
+        raise
     except tf.errors.OpError as error:
         if not (isinstance(error, _GONE) or "ollective ops is aborted" in str(error.message)):
             raise
         gone = [f"{index} ({cluster.addresses[index]})" for index in _silent(cluster) or _named(cluster, error)]
-        rule = f"worker {', '.join(gone) or 'of another machine'} has ended or does not answer"
-        raise UserError("worker-lost", rule, _RESTART, where=f"worker {cluster.index}", value=tuple(gone)) from error
+        raise _lost(cluster, gone) from error
+    finally:
+        if watch := _watches.pop(cluster, None):
+            watch.end(goodbye=not has_failed)
+
+
+def _lost(cluster: Cluster, gone: list[str]) -> UserError:
+    rule = f"worker {', '.join(gone) or 'of another machine'} has ended or does not answer"
+    return UserError("worker-lost", rule, _RESTART, where=f"worker {cluster.index}", value=tuple(gone))
 
 
 def _named(cluster: Cluster, error: tf.errors.OpError) -> list[int]:

@@ -3,8 +3,9 @@
 TensorFlow waits for others in native code, where neither signals nor limits of time are heeded, and takes whoever
 answers at an address. So all meet here first: the chief listens at its own port, and each other process tells it its
 number, the addresses it knows, and its facts. When all are there, or time is up, the chief gives all the same answer;
-then TensorFlow finds all of them waiting. Called by `connection.join`. It imports no TensorFlow, and nothing of the
-training itself passes through it.
+then TensorFlow finds all of them waiting. The connections stay open, so that the end of a process is seen at once:
+`companions.py` watches them. Called by `connection.join`. It imports no TensorFlow, and nothing of the training itself
+passes through it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _POLL = 0.2  # seconds
 _PATIENCE = 5  # seconds that others wait longer than the chief, whose answer says who is missing
 
 
-def meet(addresses: Sequence[str], index: int, facts: Mapping[str, str], wait: float) -> None:
+def meet(addresses: Sequence[str], index: int, facts: Mapping[str, str], wait: float) -> dict[int, socket.socket]:
     """Waits until all processes of a training are there, and compares their facts.
 
     Args:
@@ -34,15 +35,18 @@ def meet(addresses: Sequence[str], index: int, facts: Mapping[str, str], wait: f
       facts: what must be equal in all, by name.
       wait: seconds.
 
+    Returns:
+      Open connections, by the number of the process at the other end: those of the chief to all others, that of each
+      other one to the chief.
+
     Raises:
       UserError: some did not come (`worker-missing`), or their facts differ (`workers-differ`), in all processes that
         are there; this process's port is in use (`port-in-use`).
     """
     require_free_port(addresses, index)
     if index == 0:
-        _host(addresses, dict(facts), wait)
-    else:
-        _attend(addresses, index, dict(facts), wait)
+        return _host(addresses, dict(facts), wait)
+    return {0: _attend(addresses, index, dict(facts), wait)}
 
 
 def require_free_port(addresses: Sequence[str], index: int) -> None:
@@ -119,6 +123,8 @@ class _Guest(socketserver.BaseRequestHandler):
                             del self.server.present[index]
                     return
         _send(connection, self.server.answer)
+        if not self.server.answer:
+            self.server.kept[index] = connection
 
 
 class _Table(socketserver.ThreadingTCPServer):
@@ -128,6 +134,7 @@ class _Table(socketserver.ThreadingTCPServer):
       known: addresses of all processes.
       present: the connection and the facts of each process that is there, by its number.
       answer: for all of them, once `decided`.
+      kept: connections that stay open after the meeting, by the number of the process.
     """
 
     allow_reuse_address = True
@@ -140,6 +147,7 @@ class _Table(socketserver.ThreadingTCPServer):
             self.address_family = socket.AF_INET6
         self.known = list(addresses)
         self.present: dict[int, tuple[_Guest, dict[str, str]]] = {}
+        self.kept: dict[int, socket.socket] = {}
         self.changed, self.decided, self.answer = threading.Condition(), threading.Event(), dict[str, Any]()
         super().__init__(("", int(addresses[0].rpartition(":")[2])), _Guest)
 
@@ -148,11 +156,15 @@ class _Table(socketserver.ThreadingTCPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
+    def shutdown_request(self, request: Any) -> None:
+        if request not in self.kept.values():
+            super().shutdown_request(request)
+
     def handle_error(self, *_: Any) -> None:
         """Prints nothing about connections that break."""
 
 
-def _host(addresses: Sequence[str], facts: dict[str, str], wait: float) -> None:
+def _host(addresses: Sequence[str], facts: dict[str, str], wait: float) -> dict[int, socket.socket]:
     """The meeting in the chief."""
     try:
         table = _Table(addresses)
@@ -180,24 +192,27 @@ def _host(addresses: Sequence[str], facts: dict[str, str], wait: float) -> None:
         table.shutdown()
         table.decided.set()  # also after a signal, which leaves others without an answer: they try again
         table.server_close()
+    return table.kept
 
 
 # ---- the others ----------------------------------------------------------------------------------------
 
 
-def _attend(addresses: Sequence[str], index: int, facts: dict[str, str], wait: float) -> None:
+def _attend(addresses: Sequence[str], index: int, facts: dict[str, str], wait: float) -> socket.socket:
     """The meeting in another process than the chief."""
     host, _, port = addresses[0].rpartition(":")
     end, reason = time.monotonic() + wait, "does not answer"
     words = {"deeplab": index, "addresses": list(addresses), "facts": facts}
     while time.monotonic() < end:
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+            with contextlib.ExitStack() as stack:
+                connection = stack.enter_context(socket.create_connection((host.strip("[]"), int(port)), timeout=2))
                 reason = "listens, but does not answer"
                 _send(connection, words)
                 answer = _read(connection, end + _PATIENCE)
-            if answer == {}:
-                return
+                if answer == {}:
+                    stack.pop_all()  # stays open
+                    return connection
             code, rule, *more = answer["error"]
             if code != "other-training":
                 hint, where, value = more

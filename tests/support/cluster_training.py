@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from deeplab import checkpoint, train
-from deeplab.training import cluster, connection, distribution, loop  # noqa: F401 - imported before the forks
+from deeplab.training import cluster, companions, connection, distribution, loop  # noqa: F401 - imported before the forks
 from support import tiny_backbone
 
 WAIT = 600  # seconds; the machine may have other work
@@ -235,6 +235,30 @@ def signals(records, base, given) -> dict:
         finally:
             os._exit(99)
     return {"codes": codes(started)}
+
+
+def busy(records, base, given) -> dict:
+    """Exit codes of two workers: one that is busy when the other one ends, and this one. What the first one said."""
+    addresses, log = [f"127.0.0.1:{port}" for port in free_ports(2)], base / "busy.0"
+    companions.PATIENCE = 1.0
+    started = []
+    for index in range(2):
+        process = os.fork()
+        if process:
+            started.append(process)
+            continue
+        try:
+            own = cluster.Cluster(tuple(addresses), index)
+            with open(log, "w", buffering=1) as file, contextlib.redirect_stderr(file if index == 0 else sys.stderr):
+                devices = distribution.Devices(connection.join(own, ["CPU:0"], WAIT), own)
+                with connection.explained(own):
+                    devices.barrier()
+                    if index == 1:
+                        os._exit(9)
+                    time.sleep(120)
+        finally:
+            os._exit(99)
+    return {"codes": codes(started), "said": log.read_text(), "address": addresses[1]}
 
 
 if __name__ == "__main__":

@@ -99,3 +99,9 @@ def test_a_worker_that_never_comes_ends_the_others(disc_records, tmp_path):
 def test_workers_heed_signals_once_they_are_connected(disc_records, tmp_path):
     """TensorFlow puts a handler of SIGTERM in place that only takes a note."""
     assert play("signals", disc_records, tmp_path)["codes"] == [42, 42]
+
+
+def test_a_worker_that_is_busy_when_another_one_ends_is_ended(disc_records, tmp_path):
+    found = play("busy", disc_records, tmp_path)
+    assert found["codes"] == [75, 9]
+    assert found["said"].count(f"worker 1 ({found['address']}) has ended") == 1 and "[worker-lost]" in found["said"]

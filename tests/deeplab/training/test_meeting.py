@@ -28,7 +28,8 @@ def meet(addresses, who, wait=WAIT, facts=lambda index: SAME, pause=0.0):
 
     def take_part(index):
         try:
-            meeting.meet(addresses, index, facts(index), wait)
+            for connection in meeting.meet(addresses, index, facts(index), wait).values():
+                connection.close()
             found[index] = None
         except UserError as error:
             found[index] = error
@@ -45,6 +46,25 @@ def meet(addresses, who, wait=WAIT, facts=lambda index: SAME, pause=0.0):
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
 def test_all_come_in_any_order(order):
     assert meet(free_addresses(3), order, pause=0.3) == {0: None, 1: None, 2: None}
+
+
+def test_connections_stay_open_between_the_chief_and_the_others():
+    addresses, found = free_addresses(3), {}
+    threads = [
+        threading.Thread(target=lambda index=index: found.update({index: meeting.meet(addresses, index, SAME, WAIT)}))
+        for index in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sorted(found[index]) for index in range(3)] == [[1, 2], [0], [0]]
+    for index in (1, 2):
+        found[0][index].sendall(b"%d" % index)
+        assert found[index][0].recv(9) == b"%d" % index
+    for connections in found.values():
+        for connection in connections.values():
+            connection.close()
 
 
 def test_ports_are_free_after_a_meeting():
