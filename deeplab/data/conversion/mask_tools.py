@@ -19,7 +19,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import files_of, read_file, require_folder
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
 
@@ -97,7 +97,7 @@ def transform_all(
         raise UserError("would-overwrite", rule, hint, field="output_dir", value=there)
     with made_folder(target):
         total = _write_all(masks, target, transform, num_workers, there)
-    console.note(f"wrote {len(masks)} masks into {target}")
+    console.note(f"wrote {counted(len(masks), 'mask')} into {target}")
     return total
 
 

@@ -108,7 +108,7 @@ def read_ade20k_full(config: BuildAde20kFullConfig) -> Source:
     expected = [f"{name.removesuffix('.json')}{ending}" for name in found for ending in (".jpg", _MASK)]
     missing = [name for name in expected if name not in known]
     if missing:
-        rule = f"{len(missing)} images or masks of {len(found)} JSON files do not exist: {shorten(missing, 6)}"
+        rule = f"cannot find {len(missing)} images and masks of {len(found)} JSON files: {shorten(missing, 6)}"
         raise UserError("files-missing", rule, "unpack the release again", where=root, value=len(missing))
     objects = [_objects(os.path.join(root, name)) for name in console.progress(found, what="reading", unit="file")]
     names = _class_names(found, objects, config.min_images)

@@ -83,7 +83,7 @@ def find_named(images: ImageFinder, stored: str, path: str, inside: str, collect
     own = f"{os.path.splitext(os.path.basename(path))[0]}.jpg"  # every image extension will be tried
     if not images.look_up(stored, inside) and images.look_up(own, inside):
         if stored:
-            collector.note("images found by the name of their annotation file, as the name in it is wrong", path)
+            collector.note("images found by the name of the annotation file, as the name in it is wrong", path)
         stored = own
     return images.find(stored or own, path, inside)
 

@@ -238,7 +238,7 @@ def _require_all(patterns: Mapping[str, str], present: Mapping[str, _Masks], ima
         if label not in dict(masks)
     ]
     if missing:
-        rule = f"{len(missing)} masks are missing: {shorten(missing, 10)}"
+        rule = f"{counted(len(missing), 'mask')} missing: {shorten(missing, 10)}"
         hint = "add them, or leave `require_all_masks` out: classes without a file do not occur then"
         raise UserError("files-missing", rule, hint, where=image_folder, value=tuple(missing))
 

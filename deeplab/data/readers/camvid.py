@@ -21,7 +21,7 @@ from deeplab.data.readers.source import Pair, Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_folder
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 _SPLITS = ("train", "val", "test")
 _STILLS, _LABELED = "701_StillsRaw_full", "LabeledApproved_full"
@@ -112,7 +112,7 @@ def _read_original(root: pathlib.Path) -> Source:
     pairs = pair_by_names(_names(images), images, masks, "_L", str(masks.path))
     strange = [pair.name for pair in pairs if not split_of(pair.name)]
     if strange:
-        rule = f"{len(strange)} files are not named like CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
+        rule = f"{counted(len(strange), 'file')} not named like CamVid's frames (0001TP_006690): {shorten(strange, 10)}"
         hint = "move them elsewhere, or build your own frames with format 'folder'"
         raise UserError("wrong-layout", rule, hint, where=images.path, value=tuple(strange))
     splits: dict[str, list[Pair]] = {split: [] for split in _SPLITS}

@@ -239,7 +239,8 @@ class _CocoReader:
             only = [name for name in only if name not in brushed]
         if number:
             lost = f"; all of class {shorten(only)} are" if only else ""
-            text = f"{number} crowd regions become ignored pixels{lost} (`crowd=class` gives them their class)"
+            regions = "1 crowd region becomes" if number == 1 else f"{number} crowd regions become"
+            text = f"{regions} ignored pixels{lost} (`crowd=class` gives them their class)"
             (console.warning if only else console.note)(text)
         return lambda image: [
             dataclasses.replace(shape, beneath=False)

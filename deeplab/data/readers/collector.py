@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
@@ -28,9 +29,11 @@ from deeplab.utils.errors import MAX_ERRORS, UserError, joined
 
 _MAX_NAMED = 5  # files in a warning
 _NO_AREA = "shapes without an area left out"
-_OUTSIDE = "images have shapes that reach far outside, as if they had been resized or cropped after annotating"
+_OUTSIDE = "images with shapes that reach far outside, as if they had been resized or cropped after annotating"
+_ALL_BACKGROUND = "background everywhere (`skip_empty=true` leaves such images out)"
 _MAX_OUTSIDE = 5  # images with such shapes that are slips of the mouse
 _MAX_OUTSIDE_FRACTION = 0.1  # of the images with shapes
+_THINGS = re.compile(r"\b(annotation|color|image|region|shape|task)s\b")  # what is counted: of one, without the s
 
 
 class Collector:
@@ -97,7 +100,11 @@ class Collector:
             empty = not shapes
             self._painted += not empty
         if empty:
-            done = "left out" if self.config.skip_empty else "they are background (`skip_empty=true` leaves them out)"
+            done = (
+                "left out"
+                if self.config.skip_empty
+                else "background everywhere (`skip_empty=true` leaves such images out)"
+            )
             self.note(f"images without a shape: {done}", name)
             if self.config.skip_empty:
                 return
@@ -189,7 +196,7 @@ class Collector:
             yield
         except UserError as error:
             if error.code == "image-not-found" and self.config.on_missing == "skip":
-                self.note("images that annotations name do not exist: left out", str(error.value)[:200])
+                self.note("images named by annotations but not found: left out", str(error.value)[:200])
                 return
             self._errors.append(error)
             if len(self._errors) == MAX_ERRORS:
@@ -210,13 +217,14 @@ class Collector:
             raise UserError("no-stated-size", rule, hint, field="scale_annotations")
         outside = self._numbers.get(_OUTSIDE, 0)
         if outside > min(_MAX_OUTSIDE, _MAX_OUTSIDE_FRACTION * self._painted) and self.config.on_outside == "fail":
-            rule = f"{outside} of {self._painted} {_OUTSIDE}: {', '.join(self._first[_OUTSIDE])}"
+            rule = f"there are {outside} of {self._painted} {_OUTSIDE}: {', '.join(self._first[_OUTSIDE])}"
             raise UserError("shapes-outside", rule, self._hint_on_outside(), where="annotations", value=outside)
         for text, number in self._numbers.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
             detail = f" ({kinds})" if text == _NO_AREA else ""
             hint = f"; {self._hint_on_outside()}" if text == _OUTSIDE and self.config.on_outside == "fail" else ""
-            console.warning(f"{number} {text}{detail}: {', '.join(self._first[text])}{hint}")
+            shown = _THINGS.sub(r"\1", text, count=1) if number == 1 else text
+            console.warning(f"{number} {shown}{detail}: {', '.join(self._first[text])}{hint}")
         self._numbers.clear()
 
     def _hint_on_outside(self) -> str:

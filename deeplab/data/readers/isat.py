@@ -56,7 +56,7 @@ def _read_file(file: AnnotationFile, collector: Collector) -> None:
         where = f"{path}, object {number}"
         name, beneath = class_name(entry, "category", where), False
         if yes_or_no(entry, "iscrowd", where):
-            collector.note("crowd regions become ignored pixels", images.name(image))
+            collector.note("crowd regions turned into ignored pixels", images.name(image))
             name, beneath = IGNORED_NAME, True
         shapes.append(_shape(require(entry, "segmentation", list, where), name, layer, beneath, where))
     collector.add(images.name(image), image, path, shapes, size, file.split)

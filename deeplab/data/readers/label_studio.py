@@ -31,6 +31,7 @@ from deeplab.data.readers.shapes import Shape, bitmap, ellipse, polygon
 from deeplab.data.readers.source import Source
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import counted
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes before the names of uploaded files
 _LOCAL_FILE = "?d="  # /data/local-files/?d=folder/photo.jpg
@@ -72,7 +73,7 @@ def read_label_studio(config: BuildLabelStudioConfig) -> Source:
         export.read(path)
         several += export.several
     if several:
-        console.note(f"{several} tasks have several annotations: the last one that was not canceled counts")
+        console.note(f"{counted(several, 'task')} with several annotations: the last one that was not canceled counts")
     collector.left_out(sorted({name for finder in finders for name in finder.unused()}), "that no annotation names")
     collector.report()
     collector.require_pairs(config.annotations, "export a project that has annotations")

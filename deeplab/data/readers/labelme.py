@@ -100,7 +100,7 @@ class _LabelmeFile:
         stored = require(content, "imagePath", str, path, "") or own
         if not self.images.look_up(stored, inside):
             if self.images.look_up(own, inside):
-                self.collector.note("images found by the name of their JSON file, as its 'imagePath' is wrong", path)
+                self.collector.note("images found by the name of the JSON file, as its 'imagePath' is wrong", path)
                 stored = own
             elif require(content, "imageData", str, path, ""):
                 return self._extracted(content, os.path.splitext(name)[0], path)

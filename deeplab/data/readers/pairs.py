@@ -43,7 +43,7 @@ def refuse_leaks(splits: Mapping[str, Sequence[Pair]], max_leak: int = MAX_LEAK)
             shared = sorted({pair.name for pair in splits[other] if pair.image in trained})
             if not shared:
                 continue
-            rule = f"{len(shared)} images are in split {training!r} and in {other!r} ({shorten(shared)})"
+            rule = f"splits {training!r} and {other!r} share {counted(len(shared), 'image')} ({shorten(shared)})"
             if len(shared) > max_leak:
                 hint = f"remove them from one of the two: figures on {other!r} would be much too good"
                 hint = f"{hint} (`max_leak` allows more)"
@@ -75,10 +75,10 @@ def pair_by_names(
         if not (skip_missing and (image_error or mask_error)):
             pairs.append(Pair(canonical(stem), image, mask))
     if errors and skip_missing and pairs:
-        console.warning(f"{where}: {len(errors)} files cannot be found, their names are left out: {shorten(errors, 3)}")
+        console.warning(f"{where}: {counted(len(errors), 'file')} cannot be found, left out: {shorten(errors, 3)}")
     elif errors:
         shown = errors[:_MAX_LISTED] + [f"and {len(errors) - _MAX_LISTED} more"] * (len(errors) > _MAX_LISTED)
-        rule = f"{len(errors)} files cannot be found:\n    " + "\n    ".join(shown)
+        rule = f"{counted(len(errors), 'file')} cannot be found:\n    " + "\n    ".join(shown)
         raise UserError("files-missing", rule, where=where, value=len(errors))
     return pairs
 
@@ -304,9 +304,11 @@ def read_pair_list(path: str, image_folder: str, mask_folder: str, skip_missing:
                 raise UserError("ambiguous-name", rule, hint, where=where, value=names[0])
             pairs.append(Pair(canonical(os.path.splitext(ends[0])[0]), files[0], files[1]))
     if missing and skip_missing and pairs:
-        console.warning(f"{path}: {len(missing)} files do not exist, their lines are left out: {shorten(missing, 3)}")
+        console.warning(
+            f"{path}: {counted(len(missing), 'file')} cannot be found, lines left out: {shorten(missing, 3)}"
+        )
     elif missing:
-        rule = f"{len(missing)} files do not exist: {shorten(missing, _MAX_LISTED)}"
+        rule = f"{counted(len(missing), 'file')} cannot be found: {shorten(missing, _MAX_LISTED)}"
         hint = f"its paths are relative to {image_folder} and {mask_folder}"
         raise UserError("files-missing", rule, hint, where=path, value=len(missing))
     return pairs

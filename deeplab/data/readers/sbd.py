@@ -20,7 +20,7 @@ from deeplab.data.readers.source import Painter, Pair
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
-from deeplab.utils.text import shorten
+from deeplab.utils.text import counted, shorten
 
 PUBLISHED_SIZE = 10582  # of train_aug
 _INSIDE = ("", "dataset", "benchmark_RELEASE/dataset")  # where the lists may be below `sbd_root`
@@ -134,6 +134,6 @@ def _pairs(root: pathlib.Path, names: Sequence[str], image_folder: str) -> list[
         missing += [f"cls/{name}.mat"] * (not mask) + [f"img/{name}.jpg"] * (not image)
         pairs.append(Pair(name, image, SbdMask(mask)))
     if missing:
-        rule = f"{len(missing)} files that its lists name are missing: {shorten(missing, 10)}"
+        rule = f"cannot find {counted(len(missing), 'file')} that its lists name: {shorten(missing, 10)}"
         raise UserError("files-missing", rule, _UNPACK, where=root, value=tuple(missing))
     return pairs

@@ -118,7 +118,7 @@ def _add(
 def _note_other_files(byte_sizes: Sequence[tuple[str, bool]], collector: Collector) -> None:
     """Counts images whose files are not those that were annotated: VIA notes no other size than that of the file."""
     others = [name for name, same in byte_sizes if not same]
-    text = "images have another file size than VIA noted"
+    text = "images with another file size than VIA noted"
     if len(others) > len(byte_sizes) / 2:
         text = (
             f"of {len(byte_sizes)} {text}, so the shapes were probably drawn on other files: look at some masks; if "

@@ -41,6 +41,7 @@ Thumbnails = Callable[[np.ndarray], np.ndarray]
 if TYPE_CHECKING:
     from deeplab.data.validation.pair_checks import SeenPair
     from deeplab.data.validation.statistics import Summary
+from deeplab.utils.text import counted
 
 NEAR_BITS = 8  # of 64: images whose hashes differ in more are different
 COPY_LEVELS = 2.0  # difference of the cell that differs most; copies that were saved again differ by less
@@ -220,7 +221,7 @@ def _judged(
         if item.rule in _LEAKS and images.digest(item.places[0]) == images.digest(item.places[1]) != b""
     }
     leaks |= {item.places for item, is_copy in nearly if is_copy}
-    hint = f"{len(leaks)} images leak into evaluation: `max_leak={len(leaks)}` makes that a warning, if it is meant"
+    hint = f"`max_leak={len(leaks)}` makes that a warning, if {counted(len(leaks), 'shared image')} can be accepted"
     for item in [*equal, *(item for item, _ in nearly)]:
         if len(leaks) > max_leak and item.places in leaks and item.rule in (*_LEAKS, _NEAR):
             yield dataclasses.replace(item, severity="error", hint=f"{item.hint}; {hint}")

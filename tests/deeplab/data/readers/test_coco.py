@@ -86,7 +86,7 @@ def test_consequences_of_an_error_are_not_reported_beside_it(folder, capsys):
 def test_images_that_do_not_exist_can_be_left_out(folder, capsys):
     data = content(annotation([SQUARE]), annotation([SQUARE], image=2), images=("a.jpg", "lost.jpg"))
     assert [pair.name for pair in read(folder, data, on_missing="skip").pairs()] == ["a"]
-    assert "1 images that annotations name do not exist: left out: lost.jpg" in capsys.readouterr().err
+    assert "1 image named by annotations but not found: left out: lost.jpg" in capsys.readouterr().err
 
 
 def test_the_folder_of_the_file_is_that_of_the_images_unless_another_is_set(folder):
@@ -188,10 +188,10 @@ def test_crowds_that_lose_their_class_are_counted(folder, capsys):
     data = content(*(annotation([SQUARE], 18, number=n) for n in (1, 2)), annotation(EVERYWHERE, iscrowd=1, number=3))
     assert draw(read(folder, data))[0] == [255] * 6
     assert (
-        "warning: 1 crowd regions become ignored pixels; all of class car are (`crowd=class`" in capsys.readouterr().err
+        "warning: 1 crowd region becomes ignored pixels; all of class car are (`crowd=class`" in capsys.readouterr().err
     )
     read(folder, data, crowd="skip")
-    assert "1 crowd regions left out (`crowd=class` gives them their class): a\n" in capsys.readouterr().err
+    assert "1 crowd region left out (`crowd=class` gives them their class): a\n" in capsys.readouterr().err
     assert draw(read(folder, data, crowd="class"))[0] == [1] * 6
     assert "crowd" not in capsys.readouterr().err
 
@@ -251,7 +251,7 @@ def test_an_outline_without_its_list_is_one_ring(folder):
 def test_outlines_without_an_area_are_left_out(folder, capsys):
     data = content(annotation([[1, 1, 4, 4]], number=1), annotation([SQUARE, [1, 1]], number=2))
     assert draw(read(folder, data)) == draw(read(folder, content(annotation([SQUARE]))))
-    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
+    assert "1 shape without an area left out (1 too small): a\n" in capsys.readouterr().err
 
 
 def test_ids_may_be_text(folder):
@@ -303,7 +303,7 @@ def test_colors_are_taken_where_every_category_has_one(folder):
 def test_colors_that_cannot_be_read_are_left_out(folder, capsys):
     colored = [{"id": 1, "name": "tree", "color": [0, 99, 0]}, {"id": 2, "name": "sky", "color": [1, 2, 300]}]
     assert read(folder, content(categories=colored)).colors == ()
-    assert "1 class colors that cannot be read, left out: sky" in capsys.readouterr().err
+    assert "1 class color that cannot be read, left out: sky" in capsys.readouterr().err
 
 
 def test_an_unused_category_0_is_no_class(folder, capsys):
@@ -382,12 +382,12 @@ def test_boxes_and_images_without_annotation_are_counted_once(folder, capsys):
     assert len(read(folder, data).pairs()) == 2
     said = capsys.readouterr().err
     assert "warning: 3 shapes without an area left out (3 boxes): a\n" in said
-    assert "warning: 2 images without a shape: they are background (`skip_empty=true` leaves them out): a, b" in said
+    assert "warning: 2 images without a shape: background everywhere (`skip_empty=true` leaves such images out)" in said
 
 
 def test_images_that_no_file_lists_are_counted(folder, capsys):
     read(folder, content(annotation([SQUARE])))
-    assert "warning: 1 images that no annotation file lists left out: b.jpg" in capsys.readouterr().err
+    assert "warning: 1 image that no annotation file lists left out: b.jpg" in capsys.readouterr().err
 
 
 def test_images_without_annotation_can_be_left_out(folder):
@@ -493,7 +493,7 @@ def test_annotations_of_images_that_are_not_listed_can_be_left_out(folder, capsy
         read(folder, data)
     assert "on_missing=skip" in caught.value.hint
     assert len(read(folder, data, on_missing="skip").pairs()) == 1
-    assert "1 annotations whose image is not listed: left out" in capsys.readouterr().err
+    assert "1 annotation whose image is not listed: left out" in capsys.readouterr().err
 
 
 def test_categories_of_two_files_must_agree(folder):

@@ -24,7 +24,7 @@ def test_one_warning_per_kind(capsys):
     said = capsys.readouterr().err
     assert said.count("warning") == 2
     assert "10 shapes without an area left out (9 line, 1 point): 0.json, 1.json, 2.json, 3.json, 4.json, ...\n" in said
-    assert "9 images without a shape: they are background (`skip_empty=true` leaves them out): image_0" in said
+    assert "9 images without a shape: background everywhere (`skip_empty=true` leaves such images out): image_0" in said
 
 
 def test_an_image_is_listed_once_per_split():
@@ -50,7 +50,7 @@ def test_shapes_without_an_area_are_left_out(capsys):
     assert collector.class_names() == ("background", "hair")
     said = capsys.readouterr().err
     assert "6 shapes without an area left out (6 too small): a, b" in said
-    assert "1 images without a shape: left out: b" in said
+    assert "1 image without a shape: left out: b" in said
 
 
 def collect_outside(tmp_path, outside, inside=0, **settings):
@@ -73,13 +73,13 @@ def test_shapes_far_outside_many_images_are_an_error(tmp_path, capsys):
     with raises("shapes-outside"):
         collect_outside(tmp_path, 6, 100)
     collect_outside(tmp_path, 2, 3, on_outside="cut")
-    assert "warning: 2 images have shapes that reach far outside" in capsys.readouterr().err
+    assert "warning: 2 images with shapes that reach far outside" in capsys.readouterr().err
 
 
 def test_shapes_far_outside_a_few_of_many_images_are_pointed_out(tmp_path, capsys):
     collect_outside(tmp_path, 1, 20)
     said = capsys.readouterr().err
-    assert said.count("warning") == 1 and "1 images have shapes that reach far outside" in said
+    assert said.count("warning") == 1 and "1 image with shapes that reach far outside" in said
 
 
 def test_shapes_cannot_be_scaled_where_no_size_is_stated():
@@ -157,7 +157,7 @@ def test_images_that_do_not_exist_can_be_left_out(capsys):
     with raises("image-not-found"):
         collect(1, "image-not-found")
     collect(15, "image-not-found", on_missing="skip")
-    assert "15 images that annotations name do not exist: left out: 0.jpg, 1.jpg" in capsys.readouterr().err
+    assert "15 images named by annotations but not found: left out: 0.jpg, 1.jpg" in capsys.readouterr().err
     with raises("missing-key"):
         collect(1, on_missing="skip")
 

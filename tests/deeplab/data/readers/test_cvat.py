@@ -114,7 +114,7 @@ def test_shapes_without_an_area_are_counted(folder, capsys):
     assert drawn(folder, f'{lines}{parts}<points label="car" points="1,1"/>') == [[0] * 6] * 5
     said = capsys.readouterr().err
     assert "5 shapes without an area left out (1 cuboid, 1 points, 1 polyline, 1 skeleton, 1 tag): a.jpg\n" in said
-    assert "1 images without a shape: they are background" in said
+    assert "1 image without a shape: background everywhere" in said
 
 
 def test_lines_have_an_area_if_they_are_closed_or_have_a_width(folder):
@@ -126,7 +126,7 @@ def test_lines_have_an_area_if_they_are_closed_or_have_a_width(folder):
 
 def test_outlines_without_an_area_are_counted(folder, capsys):
     assert drawn(folder, '<polygon label="car" points="1,1;2,2"/>') == [[0] * 6] * 5
-    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
+    assert "1 shape without an area left out (1 too small): a\n" in capsys.readouterr().err
 
 
 # --- Labels -------------------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_images_without_shapes_and_images_that_are_not_named_are_counted(folder,
     source = read(folder, dump(image(SQUARE.format("")), image(name="b.jpg")), skip_empty=True)
     assert [pair.name for pair in source.pairs()] == ["a"]
     said = capsys.readouterr().err
-    assert "1 images without a shape: left out: b" in said
-    assert "1 images that no annotation names left out: night/a.jpg" in said
+    assert "1 image without a shape: left out: b" in said
+    assert "1 image that no annotation names left out: night/a.jpg" in said
 
 
 # --- Videos -------------------------------------------------------------------------------------------------

@@ -80,14 +80,14 @@ def test_photos_without_items_are_background_or_left_out(tmp_path, capsys):
     write(tmp_path, content(item1=item(3, BELT)), 2)
     assert draw(read(tmp_path)) == [[0] * 5] * 4
     assert [pair.name for pair in read(tmp_path, skip_empty=True).pairs()] == ["000002"]
-    assert "1 images without a shape: left out: 000001" in capsys.readouterr().err
+    assert "1 image without a shape: left out: 000001" in capsys.readouterr().err
 
 
 def test_photos_without_an_annotation_file_are_counted(tmp_path, capsys):
     write(tmp_path, content())
     (tmp_path / "image" / "000009.jpg").touch()
     assert len(read(tmp_path).pairs()) == 1
-    assert "warning: 1 images without an annotation file left out: 000009.jpg" in capsys.readouterr().err
+    assert "warning: 1 image without an annotation file left out: 000009.jpg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_objects_of_several_polygons_and_crowds(tmp_path, capsys):
     objects = [entry("cup", [INNER, OUTER], 1.0), entry("cup", [[0, 0], [12, 0], [12, 10], [0, 10]], 9.0, iscrowd=True)]
     source, label = drawn(write(tmp_path, objects))
     assert np.count_nonzero(label == 1) == 64 and np.count_nonzero(label == 255) == 120 - 64  # crowds are beneath
-    assert "1 crowd regions become ignored pixels" in capsys.readouterr().err
+    assert "1 crowd region turned into ignored pixels" in capsys.readouterr().err
     assert source.class_names == ("background", "cup")
 
 
@@ -64,7 +64,7 @@ def test_a_wrong_image_name_is_replaced_by_that_of_the_file_and_said(tmp_path, c
     path.write_text(path.read_text().replace("a.jpg", "elsewhere.png"))
     source, _ = drawn(tmp_path)
     assert [pair.name for pair in source.pairs()] == ["a"]
-    assert "found by the name of their annotation file" in capsys.readouterr().err
+    assert "found by the name of the annotation file" in capsys.readouterr().err
 
 
 def test_subfolders_that_are_splits(tmp_path):

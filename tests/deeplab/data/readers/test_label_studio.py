@@ -127,15 +127,15 @@ def test_what_has_no_area_or_no_label_is_counted(folder, capsys):
     assert drawn(folder, *regions) == [[0] * 10] * 5
     said = capsys.readouterr().err
     assert "4 shapes without an area left out (1 keypoint, 1 other, 1 polygon, 1 too small): a\n" in said
-    assert "1 regions without a label left out: a\n" in said
-    assert "1 images without a shape: they are background" in said
+    assert "1 region without a label left out: a\n" in said
+    assert "1 image without a shape: background everywhere" in said
 
 
 def test_of_several_labels_the_first_counts_and_that_is_said(folder, capsys):
     many = region("polygonlabels", {**SQUARE, "polygonlabels": ["car", "red"]}, label=None)
     source = read(folder, task(many))
     assert source.class_names == ("background", "car")
-    assert "1 regions with several labels, of which the first counts: a" in capsys.readouterr().err
+    assert "1 region with several labels, of which the first counts: a" in capsys.readouterr().err
 
 
 def brush_code(pixels):
@@ -170,7 +170,7 @@ def test_the_last_annotation_that_was_not_canceled_counts(folder, capsys):
         ]
     )
     assert draw(read(folder, several)) == [[0] * 9 + [1]] * 5
-    assert "1 tasks have several annotations: the last one that was not canceled counts" in capsys.readouterr().err
+    assert "1 task with several annotations: the last one that was not canceled counts" in capsys.readouterr().err
 
 
 def test_tasks_without_annotation_are_not_taken_for_background(folder, capsys):
@@ -217,7 +217,7 @@ def test_rows_of_one_task_in_the_small_export_are_its_annotations(folder, capsys
     first, second = {**SQUARE, "polygonlabels": ["bus"]}, {**SQUARE, "polygonlabels": ["car"]}
     source = read(folder, minimal(first), minimal(second))
     assert len(source.pairs()) == 1 and source.class_names == ("background", "car")
-    assert "1 tasks have several annotations" in capsys.readouterr().err
+    assert "1 task with several annotations" in capsys.readouterr().err
 
 
 def test_tasks_of_one_number_but_two_images_are_two(folder):
@@ -384,5 +384,5 @@ def test_regions_far_outside_the_image_stop_the_build(folder, capsys, sized):
     read(folder, task(near), annotation_scale=0.5)
     assert "outside" not in capsys.readouterr().err
     source = read(folder, task(far), on_outside="cut")
-    assert "1 images have shapes that reach far outside" in capsys.readouterr().err
+    assert "1 image with shapes that reach far outside" in capsys.readouterr().err
     assert np.array_equal(np.unique(draw(source, height=100, width=200)), [0, 1])

@@ -65,7 +65,7 @@ def test_the_older_exports(tmp_path):
 
 def test_images_without_a_label_are_left_out_and_counted(tmp_path, capsys):
     source, _ = drawn(write(tmp_path, row("a.jpg", POLYGON), row("b.jpg", labels=0)))
-    assert len(source.pairs()) == 1 and "1 images without a label left out: b.jpg" in capsys.readouterr().err
+    assert len(source.pairs()) == 1 and "1 image without a label left out: b.jpg" in capsys.readouterr().err
 
 
 def test_masks_are_read_from_a_folder(tmp_path):

@@ -177,7 +177,7 @@ def test_images_in_a_folder_of_their_own(tmp_path):
 def test_renamed_image_is_found_by_the_name_of_its_json(folder, capsys):
     write(folder / "a.json", annotation(shape("hair", SQUARE), imagePath="IMG_0815.JPG"))
     assert read(folder).pairs()[0].image == str(folder / "a.jpg")
-    assert "1 images found by the name of their JSON file" in capsys.readouterr().err
+    assert "1 image found by the name of the JSON file" in capsys.readouterr().err
 
 
 def test_image_that_does_not_exist(tmp_path):
@@ -215,7 +215,7 @@ def test_images_without_a_json_are_left_out(folder, capsys):
     write(folder / "a.json", annotation(shape("hair", SQUARE)))
     touch(folder / "b.jpg")
     assert [pair.name for pair in read(folder).pairs()] == ["a"]
-    assert "1 images without a .json file left out: b.jpg" in capsys.readouterr().err
+    assert "1 image without a .json file left out: b.jpg" in capsys.readouterr().err
 
 
 def test_images_without_a_shape(folder, capsys):
@@ -224,11 +224,11 @@ def test_images_without_a_shape(folder, capsys):
     write(folder / "b.json", annotation(shape("hair", SQUARE), imagePath="b.jpg"))
     source = read(folder)
     assert [pair.name for pair in source.pairs()] == ["a", "b"] and not draw(source).any()
-    assert "1 images without a shape: they are background (`skip_empty=true` leaves them out): a" in (
+    assert "1 image without a shape: background everywhere (`skip_empty=true` leaves such images out): a" in (
         capsys.readouterr().err
     )
     assert [pair.name for pair in read(folder, skip_empty=True).pairs()] == ["b"]
-    assert "1 images without a shape: left out: a" in capsys.readouterr().err
+    assert "1 image without a shape: left out: a" in capsys.readouterr().err
 
 
 def test_two_files_of_one_image(folder):

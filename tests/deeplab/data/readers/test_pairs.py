@@ -221,7 +221,7 @@ def test_all_missing_files_are_named_at_once(folders):
 def test_names_without_files_can_be_left_out(folders, capsys):
     found = pair_by_names(["a", "x"], images(folders), masks(folders), "", "train.txt", skip_missing=True)
     assert [pair.name for pair in found] == ["a"]
-    assert "train.txt: 2 files cannot be found, their names are left out" in capsys.readouterr().err
+    assert "train.txt: 2 files cannot be found, left out" in capsys.readouterr().err
     with raises("files-missing", where="train.txt"):
         pair_by_names(["x"], images(folders), masks(folders), "", "train.txt", skip_missing=True)
 
@@ -237,7 +237,7 @@ def test_shared_images_are_pointed_out(capsys):
     refuse_leaks({"train": [a, b], "val": [b], "trainval": [a, b], "test": [c]})
     said = capsys.readouterr().err
     assert said.count("warning") == 1
-    assert "1 images are in split 'train' and in 'val' (b)" in said
+    assert "splits 'train' and 'val' share 1 image (b)" in said
     refuse_leaks({"train": [Pair("1", "train/1.jpg", "")], "val": [Pair("1", "val/1.jpg", "")]})
     assert capsys.readouterr().err == ""  # two images of one name
 

@@ -90,7 +90,7 @@ def test_pixels_counted_from_zero(tmp_path):
 @pytest.mark.parametrize("empty", ["", "-1", "NaN"])
 def test_images_without_an_object(tmp_path, empty, capsys):
     settings = write(tmp_path, "ImageId,EncodedPixels", "a.jpg,1 3", f"b.jpg,{empty}")
-    assert len(drawn(settings)[1]) == 2 and "1 images without a shape" in capsys.readouterr().err
+    assert len(drawn(settings)[1]) == 2 and "1 image without a shape" in capsys.readouterr().err
     assert len(drawn(settings, skip_empty=True)[1]) == 1
 
 

@@ -229,14 +229,14 @@ def test_other_figures_are_counted(project, capsys):
     assert [pair.name for pair in read(project, skip_empty=True).pairs()] == ["one/b"]
     said = capsys.readouterr().err
     assert "4 shapes without an area left out (1 graph, 2 line, 1 too small)" in said
-    assert "1 images without a shape: left out: one/a" in said
+    assert "1 image without a shape: left out: one/a" in said
 
 
 def test_images_without_an_annotation_file(project, capsys):
     add(project, "one", annotation(polygon("hair", SQUARE)))
     (project / "one" / "img" / "b.jpg").touch()
     assert len(read(project).pairs()) == 1
-    assert "1 images without an annotation file left out: one/img/b.jpg" in capsys.readouterr().err
+    assert "1 image without an annotation file left out: one/img/b.jpg" in capsys.readouterr().err
 
 
 # --- Files that are not right ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from deeplab.data.labels import LabelSpec
 from deeplab.data.readers.source import UNDIVIDED, Painter
 from deeplab.data.readers.via import BuildViaConfig, read_via
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import counted
 
 SQUARE = {"name": "polygon", "all_points_x": [1, 3, 3, 1], "all_points_y": [1, 1, 3, 3]}
 WHOLE = {"name": "rect", "x": 0, "y": 0, "width": 6, "height": 3}
@@ -178,8 +179,8 @@ def test_images_without_a_region_and_unlisted_ones(folder, capsys):
     source = read(folder, content)
     assert [pair.name for pair in source.pairs()] == ["a", "b"] and draw(source, "b") == [[0] * 6] * 4
     said = capsys.readouterr().err
-    assert "1 images without a shape: they are background" in said
-    assert "1 images that no file lists left out: c.jpg" in said
+    assert "1 image without a shape: background everywhere" in said
+    assert "1 image that no file lists left out: c.jpg" in said
     assert [pair.name for pair in read(folder, content, skip_empty=True).pairs()] == ["a"]
 
 
@@ -257,8 +258,8 @@ def test_shapes_outside_and_another_file_size_are_pointed_out(folder, capsys):
         read(folder, export(image(region(large), size=98765)))
     source = read(folder, export(image(region(large), size=98765)), on_outside="cut")
     said = capsys.readouterr().err
-    assert "1 images have shapes that reach far outside" in said
-    assert "1 of 1 images have another file size than VIA noted" in " ".join(said.split())
+    assert "1 image with shapes that reach far outside" in said
+    assert "1 of 1 image with another file size than VIA noted" in " ".join(said.split())
     halved = read(folder, export(image(region(large), size=98765)), annotation_scale=0.5)
     assert "outside" not in capsys.readouterr().err
     label = draw(halved, size=(8, 12))
@@ -274,8 +275,8 @@ def test_other_files_than_the_annotated_ones_by_their_number_of_bytes(folder, ca
     entries = [image(region(SQUARE), name=f"{n}.jpg", size=100 + (n < others)) for n in range(4)]
     read(folder, export(*entries))
     said = " ".join(capsys.readouterr().err.split())
-    assert (f"{others} of 4 images have another file size" in said) == bool(probable)
-    assert (f"warning: {others} images have another file size" in said) == (probable is False)
+    assert (f"{others} of 4 images with another file size" in said) == bool(probable)
+    assert (f"warning: {counted(others, 'image')} with another file size" in said) == (probable is False)
     assert ("probably drawn on other files" in said and "annotation_scale" in said) == bool(probable)
 
 
@@ -335,7 +336,7 @@ def test_regions_that_break_the_format(folder, outline, code):
 def test_regions_without_an_area_are_left_out(folder, capsys):
     two = {"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}
     assert drawn(folder, region(two), region(SQUARE)) == drawn(folder, region(SQUARE))
-    assert "1 shapes without an area left out (1 too small): a\n" in capsys.readouterr().err
+    assert "1 shape without an area left out (1 too small): a\n" in capsys.readouterr().err
 
 
 def test_lines_have_an_area_if_they_are_closed_or_have_a_width(folder):

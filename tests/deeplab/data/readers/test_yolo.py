@@ -111,7 +111,7 @@ def test_images_without_lines(tmp_path, capsys):
     source = read(tmp_path)
     assert members(source) == {"train": ["a", "b", "c"]}
     assert draw(source, 1) == draw(source, 2) == [[0] * 8] * 4
-    assert "2 images without a shape: they are background" in capsys.readouterr().err
+    assert "2 images without a shape: background everywhere" in capsys.readouterr().err
     assert members(read(tmp_path, skip_empty=True)) == {"train": ["a"]}
 
 
