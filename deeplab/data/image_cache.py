@@ -1,8 +1,8 @@
 """Decoded images and labels in memory, so that each of them is decoded once and not once per epoch.
 
 `pipeline.train_batches` makes one `ImageCache` per pipeline, `record_crops` fills it and takes crops out of it.
-`setup.training_batches` asks `memory_for` how much memory it may have. The arrays are those that TensorFlow decoded
-into: nothing is copied, and the memory is free again when the pipeline is garbage. It decodes nothing itself.
+`training.cache_plan` decides how much memory it may have. The arrays are those that TensorFlow decoded into: nothing is
+copied, and the memory is free again when the pipeline is garbage-collected. It decodes nothing itself.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class _Images(dict[int, Decoded]):
 class ImageCache:
     """Images by the number of their record in the order of the shards, up to a number of bytes.
 
-    What does not fit is not kept, and nothing is ever dropped for it: where images come in a new order in each epoch, a
-    cache that drops old ones for new ones finds hardly any. Safe for use by several threads.
+    What does not fit is not kept, and nothing is dropped to make room: images come in a new order in each epoch, so a
+    cache that replaced old images by new ones would have few hits. Safe for use by several threads.
 
     Args:
-      limit: bytes of images and labels.
-      count: number of records that there are.
+      limit: maximum bytes of images and labels.
+      count: number of records in the dataset.
     """
 
     def __init__(self, limit: int, count: int):
@@ -53,14 +53,14 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def live_with(self, dataset: Any) -> None:
-        """Leaves the images to a dataset: they are gone when it, its iterators and what is made of it are.
+        """Makes a dataset own the images, so that they are freed with it, its iterators and all datasets made from it.
 
-        TensorFlow never forgets a NumPy function, so the functions of a pipeline must not own the images.
+        TensorFlow never releases a NumPy function, so the functions of a pipeline must not own the images.
         """
         dataset.images_in_memory, self._owned = self._owned, None
 
     def find(self, number: int) -> Decoded | None:
-        """The image of a record, if it was kept; its arrays must not be changed."""
+        """The image of a record, if it was kept; its arrays are read-only."""
         images = self._images()
         return None if images is None else images.get(number)
 
@@ -76,12 +76,12 @@ class ImageCache:
 
     @property
     def has_room(self) -> bool:
-        """Whether another image of the mean size of those before would fit."""
+        """Whether another image would fit, if it had the mean size of those in the cache."""
         images = self._images()
         return images is not None and self._used + self._used / max(len(images), 1) <= self._limit
 
     @property
     def is_complete(self) -> bool:
-        """Whether all images are in it, so that no record need be read."""
+        """Whether all images are in the cache, so that no record needs to be read."""
         images = self._images()
         return images is not None and len(images) == self._count

@@ -1,6 +1,6 @@
-"""How much memory the decoded images of a training may take, and what is said about it.
+"""Decides how much memory the decoded images of a training may take, and tells the user.
 
-`loop.train` asks once, before the first batch, and hands the answer to `pipeline.train_batches`, which keeps images.
+Called once by `loop.train`, before the first batch; `pipeline.train_batches`, which keeps the images, gets the result.
 This module reads the headers of a few records and the system's free memory; it keeps and decodes nothing.
 """
 
@@ -23,6 +23,7 @@ from deeplab.utils.text import counted
 
 _SAMPLE, _SHARDS = 48, 16  # records whose size is read, and the shards that they are in
 _FRACTION, _LARGEST = 4, 4 << 30  # `auto`: a quarter of the free memory, at most this many bytes
+_UNKNOWN = 1 << 30  # `auto`: bytes where the system does not tell how much memory is free
 
 
 def cache_bytes(
@@ -35,7 +36,7 @@ def cache_bytes(
     reserved: int = 0,
     processes: int = 1,
 ) -> int:
-    """The memory for decoded images, for `pipeline.train_batches`; says how much it is and how many images fit.
+    """The memory for decoded images, for `pipeline.train_batches`; prints how much it is and how many images fit.
 
     Args:
       way: `TrainConfig.image_cache`.
@@ -47,10 +48,10 @@ def cache_bytes(
       processes: workers on this machine, which share its memory.
 
     Returns:
-      Bytes; 0 = nothing is kept, because that is asked for or no image comes twice.
+      Bytes; 0 = nothing is kept: as the user wishes, because no image comes twice, or because not even one fits.
 
     Raises:
-      UserError: all images are to be kept, and do not fit (`out-of-memory`).
+      UserError: all images are to be kept, but do not fit (`out-of-memory`).
     """
     count = records.count(shards)
     if way == "none" or (way == "auto" and to_come <= count):
@@ -62,7 +63,7 @@ def cache_bytes(
         _require(total, room, count)
         console.note(f"all {counted(count, 'decoded image')} stay in memory: about {memory.size_text(total)}")
         return 2 * total if room is None else room  # more than the estimate, as images differ in size
-    limit = min(_LARGEST // processes, _LARGEST if room is None else room // _FRACTION)
+    limit = _UNKNOWN // processes if room is None else min(_LARGEST // processes, room // _FRACTION)
     fitting = limit // each
     if fitting >= count:
         kept = f"about {memory.size_text(total)}, all {counted(count, 'image')}"
@@ -83,7 +84,7 @@ def _require(total: int, room: int | None, count: int) -> None:
 
 
 def decoded_bytes(shards: Sequence[str], dataset: Dataset, resize: ResizeConfig) -> int:
-    """Mean bytes of a decoded image and its label, from the sizes of some; at least 1."""
+    """Mean bytes of a decoded image with its label, estimated from the sizes of a few records; at least 1."""
     bands, is_resized = dataset.image_bands, resize.min_resize_value is not None
     pixel = bands.channels * (4 if is_resized else np.dtype(bands.dtype).itemsize)
     pixel += bits_of(dataset.num_classes, dataset.ignore_label) // 8
@@ -93,7 +94,7 @@ def decoded_bytes(shards: Sequence[str], dataset: Dataset, resize: ResizeConfig)
 
 
 def _sizes(shards: Sequence[str], dataset: Dataset) -> Iterator[tf.Tensor]:
-    """Height and width of some images, int32 [2]; damaged ones, which the pipeline will name, are left out."""
+    """Height and width of some images, int32 [2]; damaged ones are left out, because the pipeline reports them."""
     chosen = [shards[place] for place in np.unique(np.linspace(0, len(shards) - 1, _SHARDS).astype(int))]
     for path in chosen:
         for record in itertools.islice(records.raw_records(path), -(-_SAMPLE // len(chosen))):

@@ -1,7 +1,7 @@
 """Which processes train together: read from `TF_CONFIG`, which `deeplab launch` and schedulers set, or from Slurm.
 
 A cluster is a list of addresses, HOST:PORT, of which the first is the chief's. Used by `distribution`, and by the train
-command, where the chief alone copies remote folders; so it imports no TensorFlow. It never opens a connection.
+command, where only the chief copies remote folders; so it does not import TensorFlow. It never opens a connection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from deeplab.utils.errors import UserError
 
-_FIRST_PORT, _PORTS = 12_000, 16_000  # for Slurm's jobs; above those of services, below those that systems deal out
+_FIRST_PORT, _PORTS = 12_000, 16_000  # for Slurm's jobs: above well-known services, below the system's ephemeral ports
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}")
 
 
@@ -25,8 +25,8 @@ class Cluster:
     """The processes of one training, and this one's place among them.
 
     Attributes:
-      addresses: HOST:PORT of each; the first is the chief.
-      index: of this process.
+      addresses: HOST:PORT of each process; the first is the chief's.
+      index: number of this process.
     """
 
     addresses: tuple[str, ...]
@@ -37,7 +37,8 @@ def find(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     """The cluster that the environment describes; None = this process is alone.
 
     Raises:
-      UserError: `TF_CONFIG` or Slurm's variables contradict themselves, or ask for what is not supported.
+      UserError: `TF_CONFIG` or Slurm's variables contradict each other, or need something that is not supported
+        (`bad-cluster`).
     """
     if environment.get("TF_CONFIG"):
         return of_tf_config(environment["TF_CONFIG"])
@@ -50,7 +51,7 @@ def of_tf_config(text: str) -> Cluster | None:
     """The cluster of a `TF_CONFIG`: the jobs `chief` and `worker`; None if it has one process or none.
 
     Raises:
-      UserError: it is no such description (`bad-cluster`).
+      UserError: it does not describe a cluster (`bad-cluster`).
     """
 
     def error(rule: str, value: Any = None) -> UserError:
@@ -97,11 +98,11 @@ def _number(text: str) -> int | None:
 
 
 def of_slurm(environment: Mapping[str, str]) -> Cluster:
-    """The cluster of a Slurm step: a process for each of its tasks, at ports that follow from the number of the job.
+    """The cluster of a Slurm step: one process per task, at ports that depend on the number of the job.
 
-    TensorFlow's `SlurmClusterResolver` is not used: it sorts hosts by name, where Slurm numbers tasks in the order of
-    its list, knows no names with something after the numbers, divides GPUs on nodes that have none, and gives all
-    jobs of a node the same port.
+    TensorFlow's `SlurmClusterResolver` is not used: it sorts hosts by name, but Slurm numbers tasks in the order of its
+    list; it does not accept names with a suffix after the number; it divides GPUs on nodes that have none; and it gives
+    all jobs of a node the same port.
 
     Raises:
       UserError: the variables are incomplete or contradict each other (`bad-cluster`).
@@ -128,10 +129,10 @@ def of_slurm(environment: Mapping[str, str]) -> Cluster:
 
 
 def _hosts(text: str) -> list[str]:
-    """The hosts of a list of Slurm's, such as `gpu[01-03,07],rack[1-2]n[1-2].site`, in its order.
+    """The hosts in one of Slurm's lists, such as `gpu[01-03,07],rack[1-2]n[1-2].site`, in its order.
 
     Raises:
-      ValueError: it is no such list.
+      ValueError: it is not such a list.
     """
     if not re.fullmatch(r"([^\[\],\s]|\[[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*\]|,(?=.))+", text):
         raise ValueError(f"{text!r} is no list of hosts")
@@ -143,10 +144,10 @@ def _hosts(text: str) -> list[str]:
 
 
 def _tasks(text: str) -> list[int]:
-    """The tasks of each node in `2(x3),1`.
+    """The number of tasks of each node, as in `2(x3),1`.
 
     Raises:
-      ValueError: it is no such list.
+      ValueError: it is not such a list.
     """
     found: list[int] = []
     for part in text.split(","):
@@ -158,7 +159,7 @@ def _tasks(text: str) -> list[int]:
 
 
 def _numbers(text: str) -> list[str]:
-    """The numbers in `01-03,07`, with their zeros in front."""
+    """The numbers in `01-03,07`, with their leading zeros."""
     found = []
     for part in text.split(","):
         first, _, last = part.partition("-")

@@ -1,10 +1,9 @@
-"""The watch over the other processes of a training: the end of one is seen at once, whatever this one computes.
+"""Watches the other processes of a training, so that the end of one is noticed at once, whatever this one computes.
 
-TensorFlow tells a process that another one is gone at its next operation together with the others, which may be minutes
-away while it traces a function or evaluates. `connection.join` starts a `Watch` over the connections that the meeting
-left open, and `connection.explained` ends it. Of a process whose machine is gone, the system notices it within a
-minute. A process that has been stopped, but has not ended, is left to TensorFlow's heartbeats. It saves nothing: the
-last checkpoint is whole.
+TensorFlow reports that a process is gone only at the next collective operation, which may be minutes away while this
+process traces a function or evaluates. `connection.join` starts a `Watch` of the connections that the meeting left
+open, and `connection.explained` ends it. The loss of a whole machine is noticed within a minute, by TCP keep-alive. A
+process that hangs without ending is left to TensorFlow's heartbeats. It saves nothing: the last checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
-PATIENCE = 40  # seconds that a process has to notice a loss by itself, and to save what it must
+PATIENCE = 40  # seconds in which a process may notice a loss by itself and end in its own way
 _GOODBYE = b"bye\n"
 _POLL = 0.5  # seconds
-_SIGNS_OF_LIFE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # seconds, seconds, times
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # seconds, seconds, probes
 
 
 class Watch:
-    """Calls a function when another process has ended without a goodbye, and this one has not noticed it in time.
+    """Calls a function when another process has ended without a goodbye, and `end` is not called soon afterwards.
 
     Args:
-      connections: to other processes, by their numbers; it owns them from now on.
-      lost: gets the number of the process that ended, in a thread of its own.
+      connections: sockets to other processes, by their numbers; `end` closes them.
+      lost: called with the number of the process that ended, in the thread of the watch.
       patience: seconds between the end of the other process and the call.
     """
 
@@ -36,14 +35,18 @@ class Watch:
         for connection in self._connections.values():
             connection.settimeout(_POLL)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _SIGNS_OF_LIFE:
-                if hasattr(socket, name):  # not on every system
+            for name, value in _KEEP_ALIVE:
+                if hasattr(socket, name):  # depends on the system
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._thread = threading.Thread(target=self._run, name="watch over other workers", daemon=True)
         self._thread.start()
 
     def end(self, goodbye: bool) -> None:
-        """Ends the watch; with a goodbye, the end of this process is no loss for the others."""
+        """Ends the watch and closes the connections.
+
+        Args:
+          goodbye: tell the others that this process ends as intended; otherwise they count it as lost.
+        """
         self._is_over.set()
         self._thread.join()
         for connection in self._connections.values():
@@ -68,7 +71,8 @@ class Watch:
 
 
 def _says_goodbye(connection: socket.socket) -> bool:
+    """Whether a connection that can be read has a goodbye, and has not just ended."""
     try:
         return bool(connection.recv(len(_GOODBYE)))
-    except OSError:  # also TimeoutError, of a machine that is gone
+    except OSError:  # reset, or timed out after the loss of a machine
         return False

@@ -1,4 +1,4 @@
-"""The connection of the processes of a training, and what the others do when one is lost.
+"""Connects the processes of a training, and ends the others when one is lost.
 
 After their meeting, TensorFlow's coordination service watches the processes: when one ends or hangs, the collective
 operations of the others raise, which `explained` turns into an error. A process that is busy with something else is
@@ -23,7 +23,7 @@ from unittest import mock
 
 import tensorflow as tf
 
-# Not exported: its public face offers no limits, and no logical devices of a CPU.
+# Private modules: the public API has no time limits, and no logical devices of a CPU.
 from tensorflow.python.distribute.collective_all_reduce_strategy import (
     CollectiveAllReduceExtended,
     coordination_config_pb2,
@@ -49,16 +49,16 @@ _RESTART = "see its own last lines; the same command, started in all workers, re
 
 
 def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strategy:
-    """Waits for the others, and returns the strategy over the devices of all.
+    """Waits for the other processes, and returns the strategy over the devices of all.
 
     Args:
       cluster: all processes.
-      devices: those of this one, such as GPU:0; each process has as many.
-      wait: seconds after which missing processes end this one.
+      devices: of this process, such as GPU:0; each process has the same number of them.
+      wait: seconds after which missing processes are an error.
 
     Raises:
-      UserError: they did not come (`worker-missing`), have other versions or numbers of devices (`workers-differ`), or
-        this process's port is in use (`port-in-use`).
+      UserError: some did not come (`worker-missing`) or have other versions or numbers of devices (`workers-differ`),
+        or this process's port is in use (`port-in-use`).
     """
     console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
     facts = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
@@ -89,7 +89,7 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except tf.errors.OpError:
             raise _unconnected(cluster) from None
-    if threading.current_thread() is threading.main_thread():  # TensorFlow has put a handler of its own in place
+    if threading.current_thread() is threading.main_thread():  # replaces the handler that TensorFlow has installed
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     _watches[cluster] = companions.Watch(connections, lambda number: _end(cluster, number), companions.PATIENCE)
     return strategy
@@ -99,8 +99,10 @@ _watches: dict[Cluster, companions.Watch] = {}
 
 
 def _end(cluster: Cluster, number: int) -> None:
-    """Ends this process, which did not notice that another one is gone: neither exceptions nor signals would be heeded
-    in native code."""
+    """Ends this process, which has not noticed that another one is gone.
+
+    It may be in native code, which neither exceptions nor signals interrupt.
+    """
     error = _lost(cluster, [f"{number} ({cluster.addresses[number]})"])
     with contextlib.suppress(OSError):
         os.write(_errors() or 2, f"error: {error.text(console.spelled, with_code=True)}\n".encode())
@@ -108,9 +110,9 @@ def _end(cluster: Cluster, number: int) -> None:
 
 
 def _await_others(cluster: Cluster) -> None:
-    """Waits in the chief until the others listen, as they do before they register with it.
+    """Waits in the chief until the others listen, which they do before they register with it.
 
-    TensorFlow's own wait holds Python's lock, so that neither signals nor a limit of time would be heeded.
+    TensorFlow's own wait holds Python's interpreter lock, so that neither signals nor timeouts would interrupt it.
     """
     end = time.monotonic() + _TO_CONNECT
     while _silent(cluster):
@@ -128,10 +130,10 @@ printf '%s\\n' "$3" >&2; kill -KILL "$1"
 
 @contextlib.contextmanager
 def _deadline(cluster: Cluster) -> Iterator[None]:
-    """Kills the process if the block takes longer than TensorFlow's own limit, after a message.
+    """Kills this process, after a message, if the block takes longer than TensorFlow's own limit.
 
-    TensorFlow waits in native code that holds Python's lock, so that neither threads nor signals are heeded; a small
-    shell process watches it.
+    TensorFlow waits in native code that holds Python's interpreter lock, so that neither threads nor signal handlers
+    run; a small shell process watches it instead.
     """
     error = meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, {})
     text = f"error: {error.text(console.spelled, with_code=True)}"
@@ -144,7 +146,7 @@ def _deadline(cluster: Cluster) -> Iterator[None]:
 
 
 def _errors() -> int | None:
-    """Where errors are printed, as the number of a file; None = as by default."""
+    """The file descriptor of the stream for errors; None if it has none, as in a notebook."""
     try:
         return sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
@@ -152,7 +154,7 @@ def _errors() -> int | None:
 
 
 def _unconnected(cluster: Cluster) -> UserError:
-    """The error of processes that have met, and of which some do not answer any more."""
+    """The error after a meeting of which some processes do not answer any more."""
     absent = dict.fromkeys(_silent(cluster), "does not answer any more")
     return meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, absent)
 
@@ -178,7 +180,7 @@ def _listens(address: str) -> bool:
 def explained(cluster: Cluster | None) -> Iterator[None]:
     """Turns what TensorFlow raises when another process is gone into a UserError (`worker-lost`).
 
-    At the end of the block this process stops watching the others. After an error they learn that it has ended.
+    At the end of the block, the watch of the others ends. After an error, the others count this process as lost.
     """
     if cluster is None:
         yield
@@ -206,7 +208,7 @@ def _lost(cluster: Cluster, gone: list[str]) -> UserError:
 
 
 def _named(cluster: Cluster, error: tf.errors.OpError) -> list[int]:
-    """The other process that an error is about, though it accepts connections, as one does that has been stopped."""
+    """The process that an error is about, if it still accepts connections, as a suspended process does."""
     others = {index for index in range(len(cluster.addresses)) if index != cluster.index}
     named = others & {int(number) for number in re.findall(r"/job:worker/replica:0/task:([0-9]+)", str(error.message))}
     return [*others] if len(others) == 1 else [*named] if len(named) == 1 else []

@@ -1,11 +1,11 @@
 """The meeting of the processes of a training, before TensorFlow connects them.
 
-TensorFlow waits for others in native code, where neither signals nor limits of time are heeded, and takes whoever
-answers at an address. So all meet here first: the chief listens at its own port, and each other process tells it its
-number, the addresses it knows, and its facts. When all are there, or time is up, the chief gives all the same answer;
-then TensorFlow finds all of them waiting. The connections stay open, so that the end of a process is seen at once:
-`companions.py` watches them. Called by `connection.join`. It imports no TensorFlow, and nothing of the training itself
-passes through it.
+TensorFlow waits for other processes in native code, which signals and timeouts cannot interrupt, and accepts any
+program that responds at an address. So all processes meet here first: the chief listens at its own port, and each other
+process sends it its number, the addresses it knows, and its facts. When all have come, or the time is over, the chief
+sends the same result to all; then TensorFlow finds all of them waiting. The connections stay open, so that the end of a
+process is noticed at once: `companions.py` watches them. Called by `connection.join`. This module does not import
+TensorFlow, and it transfers no data of the training itself.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from deeplab.utils.errors import UserError
 
 _LONGEST = 1 << 20  # bytes of a message
 _POLL = 0.2  # seconds
-_PATIENCE = 5  # seconds that others wait longer than the chief, whose answer says who is missing
+_PATIENCE = 5  # seconds that the others wait longer than the chief, whose result says who is missing
 
 
 def meet(addresses: Sequence[str], index: int, facts: Mapping[str, str], wait: float) -> dict[int, socket.socket]:
-    """Waits until all processes of a training are there, and compares their facts.
+    """Waits until all processes of a training have come, and compares their facts.
 
     Args:
-      addresses: HOST:PORT of each; the first is the chief's.
-      index: of this process.
-      facts: what must be equal in all, by name.
-      wait: seconds.
+      addresses: HOST:PORT of each process; the first is the chief's.
+      index: number of this process.
+      facts: what must be equal in all processes, by name.
+      wait: seconds after which missing processes are an error.
 
     Returns:
-      Open connections, by the number of the process at the other end: those of the chief to all others, that of each
-      other one to the chief.
+      Open connections by the number of the process at the other end: in the chief, to all others; in each other
+      process, to the chief.
 
     Raises:
       UserError: some did not come (`worker-missing`), or their facts differ (`workers-differ`), in all processes that
@@ -61,13 +61,13 @@ def require_free_port(addresses: Sequence[str], index: int) -> None:
 
 
 def require_equal(of_all: Sequence[Mapping[str, str]]) -> None:
-    """Refuses processes of which the facts differ from the chief's.
+    """Refuses processes whose facts differ from the chief's.
 
     Args:
-      of_all: the facts of each by name, the chief's first.
+      of_all: the facts of each process by name, the chief's first.
 
     Raises:
-      UserError: they do (`workers-differ`).
+      UserError: the facts of one differ (`workers-differ`).
     """
     for number, theirs in enumerate(of_all):
         for name in sorted({*of_all[0], *theirs}):
@@ -78,7 +78,7 @@ def require_equal(of_all: Sequence[Mapping[str, str]]) -> None:
 
 
 def missing(addresses: Sequence[str], index: int, wait: float, absent: Mapping[int, str]) -> UserError:
-    """The error of process `index` for those that did not come: the reason by number, such as "does not answer"."""
+    """The error of process `index` about missing ones: `absent` has a reason for each, such as "does not answer"."""
     others = ", ".join(address for number, address in enumerate(addresses) if number != index)
     who = [f"worker {number} ({addresses[number]}) {reason}" for number, reason in sorted(absent.items())]
     rule = f"after {wait:.0f} seconds {'; '.join(who) or f'not all other workers ({others}) are there'}"
@@ -98,11 +98,12 @@ def _in_use(addresses: Sequence[str], index: int, problem: Exception) -> UserErr
 
 
 class _Guest(socketserver.BaseRequestHandler):
-    """One connection: takes a process's words, and gives it the chief's answer when there is one."""
+    """One connection: receives a process's introduction, and sends it the chief's result once there is one."""
 
     server: _Table
 
     def handle(self) -> None:
+        self.thread = threading.current_thread()
         connection = self.request
         try:
             index, addresses, facts = _introduction(_read(connection, time.monotonic() + 2 * _PATIENCE))
@@ -117,7 +118,7 @@ class _Guest(socketserver.BaseRequestHandler):
         connection.settimeout(_POLL)
         while not self.server.decided.is_set():
             with contextlib.suppress(TimeoutError, BlockingIOError):
-                if not _received(connection, 1):  # it has ended: it is not here any more
+                if not _received(connection, 1):  # the process has ended
                     with self.server.changed:
                         if self.server.present.get(index, (None,))[0] is self:
                             del self.server.present[index]
@@ -128,18 +129,18 @@ class _Guest(socketserver.BaseRequestHandler):
 
 
 class _Table(socketserver.ThreadingTCPServer):
-    """Where the chief waits for the others.
+    """The server with which the chief waits for the others.
 
     Attributes:
       known: addresses of all processes.
-      present: the connection and the facts of each process that is there, by its number.
-      answer: for all of them, once `decided`.
+      present: the connection and the facts of each process that has come, by its number.
+      answer: the result for all of them, once `decided`: empty, or with the error.
       kept: connections that stay open after the meeting, by the number of the process.
     """
 
     allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = True
+    daemon_threads = True  # a stranger's connection must not keep the program from ending
+    block_on_close = False
     request_queue_size = 1024
 
     def __init__(self, addresses: Sequence[str]):
@@ -190,16 +191,18 @@ def _host(addresses: Sequence[str], facts: dict[str, str], wait: float) -> dict[
             table.decided.set()
     finally:
         table.shutdown()
-        table.decided.set()  # also after a signal, which leaves others without an answer: they try again
+        table.decided.set()  # also after a signal: the others see their connections end without a result, and try again
+        for guest, _ in list(table.present.values()):
+            guest.thread.join(2 * _PATIENCE)  # until it has sent the result: this process may be about to end
         table.server_close()
-    return table.kept
+    return dict(table.kept)
 
 
 # ---- the others ----------------------------------------------------------------------------------------
 
 
 def _attend(addresses: Sequence[str], index: int, facts: dict[str, str], wait: float) -> socket.socket:
-    """The meeting in another process than the chief."""
+    """The meeting in a process other than the chief."""
     host, _, port = addresses[0].rpartition(":")
     end, reason = time.monotonic() + wait, "does not answer"
     words = {"deeplab": index, "addresses": list(addresses), "facts": facts}
@@ -246,7 +249,7 @@ def _received(connection: socket.socket, number: int) -> bytes:
 
 
 def _read(connection: socket.socket, end: float) -> dict[str, Any]:
-    """The next message; raises OSError if none comes until `end`, ValueError if it is none."""
+    """The next message; raises OSError if none comes before `end`, ValueError if it is not one."""
     content = b""
     while not content.endswith(b"\n"):
         connection.settimeout(max(0.01, end - time.monotonic()))
@@ -263,7 +266,7 @@ def _read(connection: socket.socket, end: float) -> dict[str, Any]:
 
 
 def _introduction(message: dict[str, Any]) -> tuple[int, list[str], dict[str, str]]:
-    """Number, addresses and facts in the words of another process; raises ValueError if they are none."""
+    """Number, addresses and facts of another process; raises ValueError if the message is not an introduction."""
     index, addresses = int(message["deeplab"]), [str(address) for address in message["addresses"]]
     if not 0 < index < len(addresses):
         raise ValueError("no such process")

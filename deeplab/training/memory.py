@@ -19,6 +19,9 @@ from deeplab.training.step import Trainer
 from deeplab.utils import console
 
 _COPIES_OF_LOGITS = 3  # at label size, float32: logits, their gradient, the losses' own
+# Files of a control group, and the entry of its memory.stat that counts cached files.
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,45 @@ def _meminfo() -> int | None:
         return None
 
 
-def _cgroup() -> int | None:
-    """The container's own limit less what it uses."""
+def _cgroup(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> int | None:
+    """Bytes that the limits of containers, batch systems and services leave to this process; None without a limit.
+
+    Each control group of the process and each group above it may have a limit. Memory that only caches files counts as
+    free, as in `MemAvailable`. Files as in Linux' cgroup-v2 and cgroup-v1/memory documents.
+
+    Args:
+      root: where control groups are mounted.
+      membership: the file that lists the groups of the process.
+    """
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = int(file.read())
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            return max(0, limit - int(file.read()))
-    except (OSError, ValueError):  # no such limit ("max"), or another system
+        with open(membership, encoding="utf-8", errors="replace") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
         return None
+    found = []
+    for _, controllers, group in (parts for parts in groups if len(parts) == 3):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, names = (os.path.join(root, "memory"), _VERSION_1) if controllers else (root, _VERSION_2)
+        parts = [part for part in group.split("/") if part not in ("", "..")]
+        found += [_left_in(os.path.join(top, *parts[:depth]), *names) for depth in range(len(parts) + 1)]
+    return min((left for left in found if left is not None), default=None)
+
+
+def _left_in(folder: str, limit: str, usage: str, cached: str) -> int | None:
+    """The limit of one control group less its usage; None if it has none, or is not visible in a container."""
+    try:
+        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as file:
+            statistics = dict(line.split() for line in file)
+        used_bytes = _number_in(folder, usage) - int(statistics.get(cached, 0))
+        return max(0, _number_in(folder, limit) - max(0, used_bytes))
+    except (OSError, ValueError):  # no limit ("max"), no such file, or another system
+        return None
+
+
+def _number_in(folder: str, name: str) -> int:
+    with open(os.path.join(folder, name), encoding="ascii") as file:
+        return int(file.read())
 
 
 def used() -> int | None:

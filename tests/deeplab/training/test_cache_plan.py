@@ -57,7 +57,9 @@ def test_auto_takes_a_quarter_of_what_is_free(told):
     assert limit == 6 * IMAGE and "about 6 of 10 images" in text and "`image_cache=memory`" in text
     assert told("auto", 24 * IMAGE, reserved=8 * IMAGE)[0] == 4 * IMAGE
     assert told("auto", 24 * IMAGE, reserved=8 * IMAGE, processes=2)[0] == 2 * IMAGE
-    assert told("auto", 10**15)[0] == told("auto", None)[0] == 4 << 30
+    assert told("auto", 10**15)[0] == 4 << 30
+    assert told("auto", None)[0] == 1 << 30  # the system does not tell what is free
+    assert told("auto", None, processes=4)[0] == 1 << 28
 
 
 def test_nothing_is_kept_that_is_of_no_use(told):

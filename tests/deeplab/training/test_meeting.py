@@ -98,6 +98,32 @@ def test_a_name_that_does_not_exist_is_said_to_be_none():
     assert "cannot be found" in found[1].rule
 
 
+@pytest.mark.parametrize("present", [[1], [1, 2]])
+def test_the_result_has_been_sent_when_the_meeting_is_over(present, monkeypatch):
+    """The chief may end as soon as its meeting does, which would leave the others without the result."""
+    addresses, sent, send = free_addresses(3), [], meeting._send
+
+    def slowly(connection, message):
+        if "facts" not in message:
+            time.sleep(0.5)
+            sent.append(message)
+        send(connection, message)
+
+    monkeypatch.setattr(meeting, "_send", slowly)
+    others = threading.Thread(target=meet, args=(addresses, present, 3))
+    others.start()
+    if len(present) < 2:
+        with raises("worker-missing"):
+            meeting.meet(addresses, 0, SAME, 2)
+    else:
+        connections = meeting.meet(addresses, 0, SAME, WAIT)
+        assert sorted(connections) == present
+        for connection in connections.values():
+            connection.close()
+    assert len(sent) == len(present)
+    others.join()
+
+
 def test_facts_that_differ_end_all():
     found = meet(free_addresses(3), [0, 1, 2], facts=lambda index: {"version": str(index // 2)})
     for error in found.values():
