@@ -83,7 +83,7 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
     def build() -> list[str]:
         settings = _chosen(given, [_config_of(format_name), LabelConfig, SplitConfig])
         if format_name == "folder" and _are_names(given):
-            settings["class_names"] = ",".join(settings.pop("classes"))
+            settings["class_names"] = _names_of_masks(settings.pop("classes"))
         own = {name: given[name] for name in ("bands", "scale_from", "tile_size", "max_leak") if given.get(name)}
         return [format_name, *_flags(**settings, **own, output_dir=records, check=False, resume=True)]
 
@@ -178,6 +178,20 @@ def _are_names(given: Given) -> bool:
     """Return whether `classes` lists the names of mask values, rather than choosing among classes that have names."""
     is_plain = not any(sign in text for text in given.get("classes", ()) for sign in "=*|")
     return bool(given.get("classes")) and is_plain and not {"class_names", "palette", "dataset"} & set(given)
+
+
+def _names_of_masks(classes: Sequence[str]) -> str:
+    """Return the value of `class_names`: names separated by commas, or a file.
+
+    Raises:
+      UserError: a single name that is no file.
+    """
+    names = [name.strip() for text in classes for name in text.split(",") if name.strip()]
+    if len(names) == 1 and not pathlib.Path(names[0]).expanduser().exists():
+        rule = f"must name at least 2 classes, not only {names[0]!r}"
+        hint = f"name every value of the masks from 0 on, for example `classes=background,{names[0]}`, or give a file"
+        raise UserError("out-of-range", rule, hint, field="classes", value=names[0])
+    return ",".join(classes)
 
 
 def _exports() -> list[str]:

@@ -54,13 +54,14 @@ def run(given: Given) -> None:
     from deeplab.training.loop import train
     from deeplab.training.recipe_plan import RecipePlan, plan
 
-    chosen = plan(given, SETTINGS, started) if recipe_config.is_on() else RecipePlan(given)
+    chosen = plan(given, SETTINGS, started) if recipe_config.is_on() else RecipePlan(given, explicit=given)
     train_config, dataset_config, model, loss, optimizer, resize, *more = configs_from(dict(chosen.given), SETTINGS)
     configs = setup.TrainingConfigs(model, resize, dataset_config, loss, optimizer, train_config, *more)
     devices = distribution.open_devices(train_config)
     console.only_errors(not devices.is_chief)
+    prepared_start = setup.prepare(configs, devices, warns_of_batch=not chosen.chose("train_batch_size"))
     try:
-        with connection.explained(devices.cluster), setup.prepare(configs, devices) as (resolved, prepared):
+        with connection.explained(devices.cluster), prepared_start as (resolved, prepared):
             resolved, prepared, chosen = chosen.settle(resolved, prepared, devices)
             if devices.is_chief:
                 chosen.tell()

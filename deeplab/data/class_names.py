@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from deeplab.config.fields import split_words
 from deeplab.utils.errors import UserError, nearest
@@ -158,11 +158,13 @@ class ListedClass:
       name: empty if the file gives only colors.
       value: its label value, if the file gives one.
       color: its color, red, green, blue from 0 to 255, if the file gives one.
+      line: number of its line in the file, from 1.
     """
 
     name: str
     value: int | None = None
     color: tuple[int, int, int] | None = None
+    line: int = field(default=0, compare=False)
 
 
 def read_class_file(path: str | os.PathLike) -> list[ListedClass]:
@@ -172,14 +174,16 @@ def read_class_file(path: str | os.PathLike) -> list[ListedClass]:
       UserError: the file cannot be read, lists no class (`missing-class-names`), or has a line that its header does not
         fit (`invalid-class-file`).
     """
-    rows = [_COMMENT.sub("", line).strip() for line in read_text(path).splitlines()]
-    rows = [row for row in rows if row]
-    if rows[:1] == [_GIMP]:
-        rows = [row for row in rows[1:] if not row.startswith(("Name:", "Columns:"))]
+    lines = [_COMMENT.sub("", line).strip() for line in read_text(path).splitlines()]
+    numbered = [(number, row) for number, row in enumerate(lines, 1) if row]
+    if numbered and numbered[0][1] == _GIMP:
+        numbered = [(number, row) for number, row in numbered[1:] if not row.startswith(("Name:", "Columns:"))]
+    rows = [row for _, row in numbered]
     found = _by_header(rows, path) or _by_form(rows) or [ListedClass(row) for row in rows]
     if not found:
         raise UserError("missing-class-names", "names no class", "write one name per line", where=path)
-    return found
+    of_classes = numbered[len(numbered) - len(found) :]  # a header may come before them
+    return [replace(entry, line=number) for entry, (number, _) in zip(found, of_classes, strict=True)]
 
 
 def _by_header(rows: Sequence[str], path: str | os.PathLike) -> list[ListedClass]:

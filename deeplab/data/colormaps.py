@@ -285,7 +285,7 @@ def read_color_table(path: str | os.PathLike) -> ColorTable:
         if all(entry.value is not None for entry in listed):
             listed.sort(key=lambda entry: entry.value or 0)
         return _table_of_entries(
-            [(f"{path}, entry {number}", e.color or (0, 0, 0), e.name) for number, e in enumerate(listed, 1)], path
+            [(f"{path}, line {entry.line}", entry.color or (0, 0, 0), entry.name) for entry in listed], path
         )
     return _table_of_entries(_entries_of_lines(read_text(path).splitlines(), path), path)
 
@@ -309,10 +309,13 @@ def _entries_of_lines(lines: Sequence[str], path: pathlib.Path) -> Iterator[tupl
 def _table_of_entries(entries: Iterable[tuple[str, Color, str]], path: pathlib.Path) -> ColorTable:
     names: list[str] = []
     classes: dict[Color, int | None] = {}
+    first: dict[Color, str] = {}
     for where, color, given in entries:
         if color in classes:
+            rule = f"color {color} is already that of {first[color]}"
             hint = "remove one of the lines; several colors of one class need lines with the same name"
-            raise UserError("invalid-palette", f"color {color} is listed twice", hint, where=where, value=color)
+            raise UserError("invalid-palette", rule, hint, where=where, value=color)
+        first[color] = where.removeprefix(f"{path}, ")
         name = given or f"class_{len(names)}"
         if name not in names and not is_ignored(name):
             names.append(name)

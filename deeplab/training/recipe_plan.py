@@ -114,6 +114,10 @@ class RecipePlan:
         plan = dataclasses.replace(self, choices=choices)
         return configs, dataclasses.replace(prepared, length=length), plan
 
+    def chose(self, name: str) -> bool:
+        """Return whether a setting is the recipe's choice, also one that a begun training remembers."""
+        return name in self.given and name not in self.explicit
+
     def tell(self) -> None:
         """Prints the choices with their reasons."""
         if self.facts and self.choices:
@@ -156,7 +160,7 @@ def plan(given: Mapping[str, Any], groups: Sequence[type], started: float) -> Re
     remembered = remembered_settings(given["train_logdir"], groups)
     if remembered:
         console.note(f"the settings are those with which the training in {given['train_logdir']} began")
-        return RecipePlan({**remembered, **explicit})
+        return RecipePlan({**remembered, **explicit}, explicit=explicit)
     if config.recipe == "none":
         return RecipePlan(explicit, explicit=explicit, budget=budget, started=started)
     dataset = datasets.find(explicit.get("dataset", ""), explicit["dataset_dir"])
@@ -281,8 +285,16 @@ def model_facts(initial_checkpoint: str | None, bands: ImageBands = RGB) -> Mode
     Raises:
       UserError: there is no such checkpoint.
     """
+    asked: dict[tuple[Any, ...], str] = {}
+
+    def why_none(model: Mapping[str, Any]) -> str:  # a download that failed is not tried again
+        key = tuple(model[name] for name in ("model_variant", "depth_multiplier", "input_channels"))
+        if key not in asked:
+            asked[key] = no_weights(model)
+        return asked[key]
+
     if initial_checkpoint in (None, "", IMAGENET, BEST_FOR_BACKBONE):
-        return ModelFacts(no_weights, has_decoder, keeps_head=initial_checkpoint == BEST_FOR_BACKBONE)
+        return ModelFacts(why_none, has_decoder, keeps_head=initial_checkpoint == BEST_FOR_BACKBONE)
     source = checkpoint.open(initial_checkpoint)
     saved = getattr(source, "config", {})
     wanted = {name: each for name, each in fields_of([ModelConfig]).items() if each[0].metadata["shapes_weights"]}
@@ -290,7 +302,7 @@ def model_facts(initial_checkpoint: str | None, bands: ImageBands = RGB) -> Mode
     expected = (*_EXPECTED_BY_WEIGHTS, *(("input_mean", "input_std") if is_open else ()))
     wanted |= {name: each for name, each in fields_of([ModelConfig]).items() if name in expected}
     own = {name: coerce(*wanted[name], saved[name]) for name in wanted if name in saved and name != "input_channels"}
-    return ModelFacts(no_weights, has_decoder, own, keeps_head="logits/semantic/weights" in source)
+    return ModelFacts(why_none, has_decoder, own, keeps_head="logits/semantic/weights" in source)
 
 
 def no_weights(model: Mapping[str, Any]) -> str:

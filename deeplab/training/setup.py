@@ -117,10 +117,17 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(configs: TrainingConfigs, devices: Devices = ALONE) -> Iterator[tuple[TrainingConfigs, Prepared]]:
+def prepare(
+    configs: TrainingConfigs, devices: Devices = ALONE, *, warns_of_batch: bool = True
+) -> Iterator[tuple[TrainingConfigs, Prepared]]:
     """Checks a training against its data and its folder, and holds the folder meanwhile. Writes nothing.
 
     Of several workers the chief alone uses the folder; the others get seed and starting point from it in the loop.
+
+    Args:
+      configs: of the training.
+      devices: on which it runs.
+      warns_of_batch: whether a batch that is small for batch norm is warned of; not where a recipe chose it.
 
     Yields:
       The configs, with `training_number_of_steps` as `training_epochs` makes it; and what was found.
@@ -154,7 +161,7 @@ def prepare(configs: TrainingConfigs, devices: Devices = ALONE) -> Iterator[tupl
             require_initial_weights(train)
         weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
         weighted = dataclasses.replace(configs, loss=dataclasses.replace(configs.loss, label_weights=weights))
-        tell(weighted, dataset, not train.tf_initial_checkpoint, devices.replicas)
+        tell(weighted, dataset, not train.tf_initial_checkpoint, devices.replicas, warns_of_batch)
         yield configs, Prepared(dataset, shards, seed, resumed, weights, length, changes)
 
 
@@ -590,7 +597,9 @@ def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -
 # ---- notes and warnings --------------------------------------------------------------------------------
 
 
-def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0) -> None:
+def tell(
+    configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0, warns_of_batch: bool = True
+) -> None:
     """Prints the class table, and warnings about configs that work but often disappoint."""
     train, stride = configs.train, size_stride(configs.model)
     if dataset.pixels.get(train.train_split):
@@ -598,11 +607,13 @@ def tell(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replica
     if train.train_crop_size != fitting_size(train.train_crop_size, stride):
         better = run_file.show(fitting_size(train.train_crop_size, stride))
         console.note(f"`train_crop_size={better}` would fit the output stride {stride} (a multiple of it, plus 1)")
-    for text in warnings(configs, dataset, from_scratch, replicas):
+    for text in warnings(configs, dataset, from_scratch, replicas, warns_of_batch):
         console.warning(text)
 
 
-def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0) -> Iterator[str]:
+def warnings(
+    configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0, warns_of_batch: bool = True
+) -> Iterator[str]:
     """What is likely to disappoint.
 
     Args:
@@ -610,6 +621,7 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, rep
       dataset: on which it trains.
       from_scratch: no checkpoint gives the first weights.
       replicas: devices of all workers; 0 = those of this machine.
+      warns_of_batch: whether a batch that is small for batch norm counts.
     """
     train, weights = configs.train, configs.loss.label_weights
     pixels = dataset.pixels.get(train.train_split, ())
@@ -625,7 +637,8 @@ def warnings(configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, rep
     replicas = replicas or train.num_clones
     per_device = train.train_batch_size // (1 if train.syncs_batch_norm(replicas) else replicas)
     per_device //= train.accumulate_steps
-    if configs.model.normalization == "batch" and train.fine_tune_batch_norm and per_device < MIN_BATCH_FOR_BATCH_NORM:
+    learns = configs.model.normalization == "batch" and train.fine_tune_batch_norm
+    if warns_of_batch and learns and per_device < MIN_BATCH_FOR_BATCH_NORM:
         advice = (
             "raise the batch, or start from a checkpoint (`tf_initial_checkpoint`)"
             if from_scratch

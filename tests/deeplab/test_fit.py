@@ -331,6 +331,14 @@ def test_classes_name_mask_values_or_choose_among_names(given, format_name, want
     assert wanted in build.words()
 
 
+def test_a_single_class_is_told_as_what_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with raises("out-of-range", field="classes"):
+        fit.stages(fit.FitConfig(output="x"), {"classes": ("a",)})[0].words()
+    (tmp_path / "a").write_text("ground\ndisc\n")  # a file of names
+    assert "--class_names=a" in fit.stages(fit.FitConfig(output="x"), {"classes": ("a",)})[0].words()
+
+
 def test_images_of_one_split_cannot_be_evaluated(fitted, tmp_path):
     content = json.loads((fitted / "check.json").read_text())
     for entry in content["classes"]:

@@ -243,7 +243,14 @@ def test_palette_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "where"),
-    [("1 2\n", "line 1"), ("1 2 3 a\n1 2 300 b", "line 2"), ("1 2 3 a\n1 2 3 b", "entry 2"), ("#", "a.palette")],
+    [
+        ("1 2\n", "line 1"),
+        ("1 2 3 a\n1 2 300 b", "line 2"),
+        ("# a\n1 2 3 a\n\n1 2 3 b", "line 4"),
+        ("name,r,g,b\na,1,2,3\nb,1,2,3", "line 3"),
+        ("GIMP Palette\nName: x\n#\n1 2 3 a\n1 2 3 b", "line 5"),
+        ("#", "a.palette"),
+    ],
 )
 def test_malformed_palette_files(tmp_path, text, where):
     path = tmp_path / "a.palette"

@@ -226,6 +226,29 @@ def test_why_there_are_no_weights(model, words):
     assert words in recipe_plan.no_weights(model)
 
 
+def test_a_failed_download_is_tried_once(monkeypatch):
+    tried = []
+
+    def fetch(name):
+        tried.append(name)
+        raise UserError("download-failed", "cannot be downloaded")
+
+    monkeypatch.setattr(zoo, "fetch", fetch)
+    facts = recipe_plan.model_facts(None)
+    model = {"model_variant": "mobilenet_v2", "depth_multiplier": 1.0, "input_channels": 3}
+    assert facts.no_weights(model) == facts.no_weights(model) and "download-failed" in facts.no_weights(model)
+    assert len(tried) == 1
+    recipe_plan.model_facts(None).no_weights(model)  # another training may have a network
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "explicit", "found"), [({"a": 1}, {}, True), ({"a": 1}, {"a": 1}, False), ({}, {}, False)]
+)
+def test_what_the_recipe_chose(given, explicit, found):
+    assert recipe_plan.RecipePlan(given, explicit=explicit).chose("a") == found
+
+
 def test_weights_that_can_be_had(monkeypatch):
     monkeypatch.setattr(zoo, "fetch", lambda name: "model.ckpt")
     model = {"model_variant": "mobilenet_v2", "depth_multiplier": 1.0, "input_channels": 3}

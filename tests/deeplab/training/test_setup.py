@@ -176,6 +176,7 @@ class TestWarnings:
         (text,) = self.warnings(train_batch_size=2, from_scratch=True)
         assert "`tf_initial_checkpoint`" in text and "fine_tune_batch_norm" not in text
         assert self.warnings(train_batch_size=2, fine_tune_batch_norm=False) == []
+        assert list(setup.warnings(make_configs(train_batch_size=2), DATASET, False, warns_of_batch=False)) == []
         (text,) = self.warnings(train_batch_size=2, accumulate_steps=2)  # batch norm sees a part of the batch
         assert "learns from 1 image at a time" in text
 
