@@ -6,6 +6,7 @@ build a checkpoint without `config.yml`, and asks for what the variables do not 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -45,18 +46,35 @@ _STRIDE_8_CHANNELS = {
     "mobilenet_v3_large": 120,
     "mobilenet_v3_small": 88,
 }
-# Blocks whose depthwise outputs are the low-level features at stride 4 and 8.
-_LOW_LEVEL_BLOCKS = {
-    "mobilenet_v2": ("MobilenetV2/expanded_conv_2", "MobilenetV2/expanded_conv_5"),
-    **dict.fromkeys(
-        ("mobilenet_v3_large_seg", "mobilenet_v3_large"), ("MobilenetV3/expanded_conv_2", "MobilenetV3/expanded_conv_5")
-    ),
-    **dict.fromkeys(
-        ("mobilenet_v3_small_seg", "mobilenet_v3_small"), ("MobilenetV3/expanded_conv", "MobilenetV3/expanded_conv_2")
-    ),
-}
+# Backbones, the kernels whose output channels are those of the low-level features, how many times, and of which places
+# in the scope: output stride -> place.
+_V2_BLOCKS = {4: "expanded_conv_2", 8: "expanded_conv_5", 16: "expanded_conv_12"}
+_V3_LARGE_BLOCKS = {4: "expanded_conv_2", 8: "expanded_conv_5", 16: "expanded_conv_11"}
+_V3_SMALL_BLOCKS = {4: "expanded_conv", 8: "expanded_conv_2", 16: "expanded_conv_7"}
+_RESNET_UNITS = {4: "block1/unit_1", 8: "block2/unit_1", 16: "block3/unit_1"}
+_SHALLOW_UNITS = {4: "entry_flow/block2/unit_1", 8: "entry_flow/block3/unit_1", 16: "exit_flow/block1/unit_1"}
+_DEEP_UNITS = {4: "entry_flow/block3/unit_1", 8: "entry_flow/block5/unit_1", 16: "exit_flow/block1/unit_1"}
+_PREACTIVATED_UNITS = {4: "entry_flow/block1/unit_1", 8: "entry_flow/block2/unit_1"}
+_LOW_LEVEL = (
+    ("mobilenet_v2", "depthwise/depthwise_weights", 1, _V2_BLOCKS),
+    ("mobilenet_v2_.+", "project/weights", 1, _V2_BLOCKS),
+    ("mobilenet_v3_large(_seg)?", "depthwise/depthwise_weights", 1, _V3_LARGE_BLOCKS),
+    ("mobilenet_v3_large_same", "project/weights", 1, _V3_LARGE_BLOCKS),
+    ("mobilenet_v3_small(_seg)?", "depthwise/depthwise_weights", 1, _V3_SMALL_BLOCKS),
+    ("mobilenet_v3_small_same", "project/weights", 1, _V3_SMALL_BLOCKS),
+    ("resnet_v1_18(_beta)?", "lite_bottleneck_v1/conv2/weights", 1, _RESNET_UNITS),
+    ("resnet_v1_.+", "bottleneck_v1/conv3/weights", 1, _RESNET_UNITS),
+    ("resnet_v2_.+", "bottleneck_v2/conv3/weights", 1, _RESNET_UNITS),
+    ("xception_71", "xception_module/separable_conv2_pointwise/weights", 1, _DEEP_UNITS),
+    (r"xception_\d+_preactivated", "xception_module/separable_conv3_pointwise/weights", 1, _PREACTIVATED_UNITS),
+    ("xception_.+", "xception_module/separable_conv2_pointwise/weights", 1, _SHALLOW_UNITS),
+    ("nas_pnasnet", "weights", 1, {4: "conv2"}),
+    ("nas_pnasnet", "1x1/weights", 5, {8: "cell_3", 16: "cell_7"}),  # a cell concatenates five sums
+    ("nas_hnasnet", "1x1/weights", 5, {4: "cell_2", 8: "cell_5", 16: "cell_7"}),
+)
 # Channels at full width of MobileNetV2's blocks; no other block has other channels.
 _V2_CHANNELS = {"": 16, "_1": 24, "_3": 32, "_6": 64, "_10": 96, "_13": 160, "_16": 320}
+_DIVISORS = (8, 4, 16, 2, 32, 1, *(each for each in range(3, 65) if each not in (4, 8, 16, 32)), 128)  # the usual first
 # MobileNetV3 at full width: channels of the last 1x1 convolution.
 _V3_LAST_CHANNELS = {
     "mobilenet_v3_large_seg": 480,
@@ -154,7 +172,7 @@ def describe_shapes(shapes: Shapes, step: int = 0) -> Description:
     variant = _variant(scope, weights)
     settings = {**_backbone(scope, variant, weights)}
     if any(in_scopes(name, HEAD_SCOPES) for name in weights):
-        settings |= {**_aspp(weights), **_decoder(weights, variant), **_subpixel(weights)}
+        settings |= {**_aspp(weights), **_decoder(weights, scope, variant), **_subpixel(weights)}
     if any(name.endswith("/GroupNorm/gamma") for name in weights):
         settings["normalization"] = "group"
     if any("/act_quant/" in name or "/weights_quant/" in name for name in weights):
@@ -226,24 +244,38 @@ def _mobilenet_v2_width(shapes: Shapes, stem: int) -> dict[str, Any]:
     for block, channels in _V2_CHANNELS.items():
         if width := _width(shapes, f"MobilenetV2/expanded_conv{block}/project/weights", 0):
             widths[channels] = width
-    settings: dict[str, Any] = {"depth_multiplier": multiplier, "divisible_by": _v2_rounding(widths, multiplier)}
+    multiplier, divisor = _v2_rounding(widths, multiplier)
+    settings: dict[str, Any] = {"depth_multiplier": multiplier, "divisible_by": divisor}
     kernels = [shapes.get(f"MobilenetV2/expanded_conv_{block}/expand/weights", ()) for block in range(1, 17)]
     if all(len(kernel) == 4 for kernel in kernels):
         settings["expansion_channels"] = _expansions([kernel[2:] for kernel in kernels])
     return settings
 
 
-def _v2_rounding(widths: Mapping[int, int], multiplier: float) -> int | None:
-    """`divisible_by`, from channels at full width -> channels; None for its default."""
+def _v2_rounding(widths: Mapping[int, int], likely: float) -> tuple[float, int | None]:
+    """Depth multiplier and `divisible_by` (None for its default), from channels at full width -> channels.
+
+    `likely` is the multiplier if rounding does not change the widest layer; a multiplier of two digits is preferred.
+    """
     from slim.layers import make_divisible  # Keras is imported only for a MobileNetV2
 
-    default, minimum = (8, 8) if multiplier == 1 else (1, 1)
-    for divisor in (default, 8, 4, 16, 2, 32):
-        if all(make_divisible(full * multiplier, divisor, minimum) == width for full, width in widths.items()):
-            return None if divisor == default else divisor
-    unrounded = {full: int(full * multiplier + 0.5) for full in (16, 24) if full in widths}
+    def fits(multiplier: float, divisor: int, minimum: int) -> bool:
+        return all(make_divisible(full * multiplier, divisor, minimum) == width for full, width in widths.items())
+
+    default = 8 if likely == 1 else 1
+    for divisor in (default, *(each for each in _DIVISORS if each != default)):
+        if fits(likely, divisor, 8 if likely == 1 else 1):
+            return likely, None if divisor == default else divisor
+    widest = max(widths)
+    around = range(int(1000 * (widths[widest] - 64) / widest), int(1000 * (widths[widest] + 64) / widest) + 1)
+    others = sorted((k for k in around if k > 0), key=lambda k: (k % 10 != 0, abs(k / 1000 - likely)))
+    for divisor in _DIVISORS:
+        for multiplier in (k / 1000 for k in others if abs(k * widest / 1000 - widths[widest]) <= divisor):
+            if fits(multiplier, divisor, 8 if multiplier == 1 else 1):
+                return multiplier, None if divisor == (8 if multiplier == 1 else 1) else divisor
+    unrounded = {full: int(full * likely + 0.5) for full in (16, 24) if full in widths}
     is_rounded = any(widths[full] != width for full, width in unrounded.items())
-    return 8 if is_rounded and multiplier != 1 else None
+    return likely, 8 if is_rounded and likely != 1 else None
 
 
 def _expansions(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -282,12 +314,13 @@ def _usual_rates(count: int) -> tuple[int, ...]:
     return tuple(6 * (n + 1) for n in range(count))
 
 
-def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
+def _decoder(shapes: Shapes, scope: str | None, variant: str | None) -> dict[str, Any]:
     projections = [n for n in shapes if re.fullmatch(r"decoder/feature_projection\d+(_\d+)?/weights", n)]
     if not projections:
         return {"decoder_output_stride": ()}
-    at_stride_8 = _is_at_stride_8(shapes[projections[0]][2], shapes, str(variant))
-    strides = {1: (8,) if at_stride_8 else (4,), 2: (8, 4)}.get(len(projections), (16, 8, 4))
+    by_stage = sorted(projections, key=lambda name: [int(digits) for digits in re.findall(r"\d+", name)])
+    taken = [_width_in(shapes, name) for name in by_stage]
+    strides = _decoder_strides(taken, _low_level_channels(shapes, scope, str(variant)), str(variant))
     is_logits = any(name in shapes for name in _DECODER_LOGITS)
     split = "decoder/decoder_split_sep_conv0_pointwise/weights"
     plain = ["decoder/decoder_conv0/weights", "decoder/decoder_conv0/decoder_conv0_1/weights"]
@@ -304,13 +337,32 @@ def _decoder(shapes: Shapes, variant: str | None) -> dict[str, Any]:
     }
 
 
-def _is_at_stride_8(channels: int, shapes: Shapes, variant: str) -> bool:
-    """Whether a decoder's only stage takes features of stride 8, rather than 4, from their number of channels."""
-    blocks = [f"{block}/depthwise/depthwise_weights" for block in _LOW_LEVEL_BLOCKS.get(variant, ())]
-    if blocks and all(len(shapes.get(name, ())) == 4 for name in blocks):
-        at_4, at_8 = (shapes[name][2] for name in blocks)
-        return channels == at_8 != at_4
-    return channels == _STRIDE_8_CHANNELS.get(variant)
+def _low_level_channels(shapes: Shapes, scope: str | None, variant: str) -> dict[int, int]:
+    """Output stride -> channels of the low-level features, as far as the backbone's kernels show them."""
+    channels: dict[int, int] = {}
+    for backbones, kernel, times, places in _LOW_LEVEL:
+        if not channels.keys() & places.keys() and re.fullmatch(backbones, variant):
+            for stride, place in places.items():
+                shape = shapes.get(f"{scope}/{place}/{kernel}", ())
+                if len(shape) == 4:
+                    channels[stride] = times * shape[2 if kernel.endswith("depthwise_weights") else 3]
+    return channels
+
+
+def _decoder_strides(taken: list[int], channels: Mapping[int, int], variant: str) -> tuple[int, ...]:
+    """Strides of a decoder's stages from the channels that each takes; the finest where several fit.
+
+    Args:
+      taken: channels of the low-level features that each stage takes, the first stage first.
+      channels: output stride -> channels of the backbone's low-level features, as far as they are known.
+      variant: the backbone, whose published decoder counts where they are not known.
+    """
+    for strides in itertools.combinations(sorted(channels), len(taken)):
+        if [channels[stride] for stride in reversed(strides)] == taken:
+            return strides[::-1]
+    if len(taken) == 1:
+        return (8,) if taken[0] == _STRIDE_8_CHANNELS.get(variant) else (4,)
+    return (8, 4) if len(taken) == 2 else (16, 8, 4)
 
 
 def _subpixel(shapes: Shapes) -> dict[str, Any]:

@@ -273,6 +273,12 @@ class ModelConfig(Config):
         """Whether the model merges the logits of several scales, or of one scale other than 1."""
         return self.image_pyramid not in ((), (1.0,))
 
+    @property
+    def pooling_window(self) -> Size | None:
+        """`image_pooling_crop_size` where the head pools by it; None where it is unset or has no effect."""
+        has_image_pooling = self.aspp_with_batch_norm and self.add_image_level_feature
+        return self.image_pooling_crop_size if has_image_pooling or self.dense_prediction_cell_json else None
+
     def validate(self) -> None:
         descending = tuple(sorted(set(self.decoder_output_stride), reverse=True))
         if self.decoder_output_stride != descending:
@@ -285,6 +291,7 @@ class ModelConfig(Config):
             raise UserError("conflicting-settings", rule, hint, field="logits_kernel_size")
         if self.logits_upsampling == "subpixel":
             self._check_subpixel()
+        self._check_gate()
         self._check_input()
 
     def _check_subpixel(self) -> None:
@@ -297,6 +304,15 @@ class ModelConfig(Config):
             rule = "subpixel needs one layer that computes the logits"
             hint = f"leave out `{'aspp_with_batch_norm=false' if sums else 'decoder_output_is_logits'}`"
             raise UserError("conflicting-settings", rule, hint, field="logits_upsampling", value="subpixel")
+
+    def _check_gate(self) -> None:
+        is_gated = self.add_image_level_feature and self.aspp_with_squeeze_and_excitation
+        is_projected = self.aspp_with_concat_projection or self.aspp_with_final_conv or not self.atrous_rates
+        has_aspp = self.aspp_with_batch_norm and not self.dense_prediction_cell_json
+        if has_aspp and is_gated and not is_projected:
+            rule = f"off leaves {1 + len(self.atrous_rates)} branches, of more channels than the gate has"
+            hint = "leave it on, or leave out `aspp_with_squeeze_and_excitation` or `atrous_rates`"
+            raise UserError("conflicting-settings", rule, hint, field="aspp_with_concat_projection", value=False)
 
     def _check_input(self) -> None:
         channels, ranges = self.input_channels, self.input_range

@@ -63,7 +63,7 @@ class PredictionSettings:
     def __post_init__(self) -> None:
         least = _min_size(self)
         if self.crop_size and (self.crop_size[0] < least[0] or self.crop_size[1] < least[1]):
-            window = ",".join(map(str, self.model.image_pooling_crop_size or ()))
+            window = ",".join(map(str, self.model.pooling_window or ()))
             crop = f"{self.crop_size[0]},{self.crop_size[1]}"
             rule = f"the pooling window {window} must fit into the crop {crop} at all scales"
             hint = f"`{self.crop_field}={least[0]},{least[1]}`, or a smaller window"
@@ -229,7 +229,7 @@ def padded_size(size, settings: PredictionSettings):
 
 def _min_size(settings: PredictionSettings) -> Size:
     """The smallest image at whose smallest scale the pooling window still fits into the feature map."""
-    window = settings.model.image_pooling_crop_size or (1, 1)
+    window = settings.model.pooling_window or (1, 1)
     shrink = min(1.0, *settings.scales, *settings.model.image_pyramid)
     return math.ceil((window[0] - 1) / shrink) + 1, math.ceil((window[1] - 1) / shrink) + 1
 

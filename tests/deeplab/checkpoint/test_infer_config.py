@@ -313,6 +313,9 @@ def test_decoders_whose_output_is_the_logits(settings):
         ("mobilenet_v2", 1.0, 16, 4),
         ("mobilenet_v3_small_seg", 0.75, None, 8),
         ("mobilenet_v3_small_seg", 0.75, None, 4),
+        ("mobilenet_v3_small_seg", 0.75, None, 16),
+        ("mobilenet_v2", 1.3, 3, 16),
+        ("mobilenet_v2", 0.33, 16, 8),
     ],
 )
 def test_rounding_and_decoder_stride_of_other_widths(variant, multiplier, divisor, stride):
@@ -322,3 +325,28 @@ def test_rounding_and_decoder_stride_of_other_widths(variant, multiplier, diviso
     found = describe_shapes({name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()})
     assert found.settings["depth_multiplier"] == multiplier and found.settings["decoder_output_stride"] == (stride,)
     assert found.settings.get("divisible_by") == divisor
+
+
+def test_strides_of_a_decoder_of_two_stages():
+    config = ModelConfig(depth_multiplier=0.25, decoder_output_stride=(16, 4))
+    found = describe_shapes({name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()})
+    assert found.settings["decoder_output_stride"] == (16, 4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "kernel", "shape"),
+    [
+        ("resnet_v1_50", "block{}/unit_1/bottleneck_v1/conv3/weights", (1, 1, 64, 0)),
+        ("resnet_v1_18", "block{}/unit_1/lite_bottleneck_v1/conv2/weights", (3, 3, 64, 0)),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_stride_of_a_decoder_on_a_resnet(variant, kernel, shape, block):
+    widths = {1: 64, 2: 128, 3: 256} if variant == "resnet_v1_18" else {1: 256, 2: 512, 3: 1024}
+    shapes = {f"{variant}/{kernel.format(number)}": (*shape[:3], width) for number, width in widths.items()}
+    shapes |= {
+        f"{variant}/conv1/weights": (7, 7, 3, 64),
+        "aspp0/weights": (1, 1, 512, 256),
+        "decoder/feature_projection0/weights": (1, 1, widths[block], 48),
+    }
+    assert describe_shapes(shapes).settings["decoder_output_stride"] == (2 ** (block + 1),)

@@ -19,3 +19,13 @@ def test_sub_pixel_logits_need_a_place_and_a_stride(settings, code, field):
     with raises(code, field=field):
         ModelConfig(logits_upsampling="subpixel", **settings)
     ModelConfig(**settings)
+
+
+GATED = {"aspp_with_squeeze_and_excitation": True, "aspp_with_concat_projection": False}
+
+
+def test_a_gate_needs_features_of_as_many_channels():
+    with raises("conflicting-settings", "aspp_with_concat_projection"):
+        ModelConfig(**GATED, atrous_rates=(6, 12))
+    for without in ({}, {"atrous_rates": (6,), "add_image_level_feature": False}):
+        ModelConfig(**GATED, **without)

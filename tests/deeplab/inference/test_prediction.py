@@ -185,6 +185,12 @@ def test_a_window_beyond_the_crop_is_refused():
         PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769)), crop_size=(513, 513))
 
 
+@pytest.mark.parametrize("unused", [{"add_image_level_feature": False}, {"aspp_with_batch_norm": False}])
+def test_a_window_of_a_head_without_image_pooling_has_no_effect(unused):
+    settings = PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769), **unused))
+    assert prediction.padded_size((65, 65), settings) == (65, 65)
+
+
 def test_without_aligned_corners_images_keep_their_size():
     model = ModelConfig(output_stride=16, align_corners=False)
     assert prediction.padded_size((375, 18), PredictionSettings(model)) == (375, 18)
