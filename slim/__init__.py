@@ -1,4 +1,4 @@
-"""Backbones: an image in, named feature maps out. Keras only; nothing here knows of segmentation."""
+"""Backbones: an image in, named feature maps out. Imports only Keras, and nothing of segmentation."""
 
 from slim import drn as drn
 from slim import keras_applications as keras_applications

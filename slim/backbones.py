@@ -43,12 +43,12 @@ class Options:
       batch_norm_epsilon: added to the variance; None = the family's own.
       symmetric_padding: strided layers pad as much before as after, for images of any size; otherwise as TensorFlow's
         "same" does, which differs for even sizes. Xception and ResNets always pad symmetrically.
-      dilation: which layers a lost stride dilates, see `slim.layers.AtrousPlan`.
+      dilation: which layers are dilated in place of a stride, see `slim.layers.AtrousPlan`.
       fold_batch_norm: build without batch norm, with biases.
-      sync_batch_norm: batch norm sees the whole batch of several replicas.
+      sync_batch_norm: batch norm uses the statistics of the whole batch of all replicas.
       group_norm: group norm in place of batch norm; it cannot be folded.
       quantized: weights and activations are rounded to 8 bits; see `slim.quantization`.
-      granularity: of the ranges of kernels: per_tensor or per_channel.
+      granularity: whether a kernel has one range (per_tensor) or one per output channel (per_channel).
       depth_multiplier, divisible_by: MobileNet channel counts.
       expansion_channels: expanded channels of MobileNetV2's blocks, from the second on; empty = six times the input.
       multi_grid: atrous rate multipliers of the last block's units.
@@ -149,10 +149,10 @@ class Backbone:
       scope: first part of its variables' names.
       subtract_imagenet_mean: input is 0..255 minus the ImageNet mean; otherwise it is scaled to -1..1.
       batch_norm_decay: of its moving averages.
-      own_normalization: input is 0..255 as it is; the backbone normalizes it.
-      dilations: the values of `Options.dilation` that it knows.
-      own_padding_color: RGB, 0..255, where padding is not of the color that normalization turns into 0.
-      quantizable: it heeds `Options.quantized` in every operation that integer arithmetic needs a range for.
+      own_normalization: input is 0..255, and the backbone normalizes it.
+      own_padding_color: RGB, 0..255, if padding does not have the color that normalization turns into 0.
+      dilations: the values of `Options.dilation` that it supports.
+      quantizable: `Options.quantized` covers every operation for which integer arithmetic needs a range.
     """
 
     name: str

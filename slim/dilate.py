@@ -137,7 +137,7 @@ PADDED = {
 
 @serializable
 class AtrousPooling(ConfiguredLayer):
-    """Maximum or mean over size x size cells that lie `rate` apart: [B, H, W, C] -> [B, H', W', C].
+    """Maximum or mean over size x size cells that are `rate` apart: [B, H, W, C] -> [B, H', W', C].
 
     Args:
       size: side of the window.

@@ -26,8 +26,8 @@ class Level(NamedTuple):
 
     Attributes:
       residual: bottleneck units; otherwise plain 3x3 convolutions.
-      width: channels inside; a bottleneck puts out four times as many.
-      units: how many.
+      width: inner channels; a bottleneck has four times as many output channels.
+      units: number of units.
       stride: of the first unit.
       rate: atrous rate of the 3x3 convolutions at output stride 8.
     """

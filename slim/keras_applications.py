@@ -20,7 +20,7 @@ from slim.dilate import CannotDilate, LayerPosition, copy, dilated
 from slim.layers import ConfiguredLayer, serializable
 
 PREFIX = "keras:"
-PROBE = 512  # side in pixels of the image on which sizes are read off
+PROBE = 512  # side in pixels of the image with which the sizes of all maps are computed
 NATURAL_STRIDE = 32
 LOW_LEVEL_STRIDES = (2, 4, 8, 16)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of values 0..1
@@ -190,7 +190,7 @@ def _layer_names(model: keras.Model) -> dict[Any, str]:
 
 
 def _survey(application: str, model: keras.Model) -> tuple[dict[Any, LayerPosition], dict[int, int]]:
-    """Where each layer stands, and stride -> index of the last operation with a map of that stride."""
+    """The strides around each layer, and stride -> index of the last operation with a map of that stride."""
     operations = list(model.operations)
     shapes = _output_shapes(application, model, operations)
     strides = {operation: _stride(shape) for operation, shape in zip(operations, shapes, strict=True)}

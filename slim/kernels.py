@@ -1,7 +1,6 @@
 """Operations for which TensorFlow has a fast kernel, each with an equivalent in plain Keras.
 
-On TensorFlow the kernel runs; on Keras' other backends the twin (`*_portable`) does. Tests hold the two
-against each other.
+On TensorFlow the kernel runs; on Keras' other backends the twin (`*_portable`) does. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ def fake_quantize_portable(inputs, low, high, narrow: bool = False):
 
 
 def assign_own_copy(variable, value):
-    """Sets a Keras variable; of several replicas each sets its own copy, also within a loop, where none may wait."""
+    """Sets a Keras variable; each replica sets its own copy and waits for no other, as loops require."""
     context = tf.distribute.get_replica_context() if tf else None
     if context is None or context.num_replicas_in_sync == 1:
         variable.assign(value)
@@ -137,11 +136,11 @@ def assign_own_copy(variable, value):
 
 
 def part_of_batch(draw, images):
-    """A replica's part of random numbers that are drawn for the whole batch, so that its division changes nothing.
+    """A replica's part of random numbers that are drawn for the whole batch, whatever the number of replicas.
 
     Args:
-      draw: gives numbers for a number of images, which is their first dimension.
-      images: of this replica, as many as of the others; int or int32 scalar.
+      draw: a function of the number of images that returns random numbers [images, ...].
+      images: number of images of this replica, equal on all replicas; int or int32 scalar.
     """
     context = tf.distribute.get_replica_context() if tf else None
     if context is None or context.num_replicas_in_sync == 1:

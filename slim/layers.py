@@ -58,7 +58,7 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def padded(inputs, kernel_size: int, stride: int, padding: str):
-    """(inputs, padding) in the terms of `keras.ops`, which does not know "fixed"."""
+    """Inputs and padding for `keras.ops`, which does not have "fixed": such inputs are padded here."""
     if padding != "fixed":
         return inputs, padding
     if stride == 1 or kernel_size == 1:
@@ -69,9 +69,9 @@ def padded(inputs, kernel_size: int, stride: int, padding: str):
 
 
 def spatial_lengths(shape, kernel_size: int, stride: int, rate, padding: str) -> tuple[int | None, ...]:
-    """(H, W) behind a convolution of a map [B, H, W, C]; None where a length is not known yet.
+    """(H, W) after a convolution of a map [B, H, W, C]; None where a length is not known yet.
 
-    Layers that say it spare Keras the tracing of their `call` while a model is built, which takes as long as all else.
+    Layers that compute their output shape by it are not traced while a model is built, which halves the time.
     """
     rates = (rate, rate) if isinstance(rate, int) else rate
     lost = [0, 0] if padding != "valid" else [(kernel_size - 1) * one for one in rates]

@@ -200,7 +200,7 @@ def is_quantized(model: keras.Model) -> bool:
 
 
 def set_rounding(model: keras.Model, rounds: bool) -> None:
-    """Sets whether training rounds, or only learns the ranges; heeded by functions that are traced later."""
+    """Sets whether training rounds, or only learns the ranges; applies to functions that are traced afterwards."""
     for one in ranges(model):
         one.rounds = rounds
 

@@ -1,9 +1,9 @@
 """ResNet v1: residual networks with batch norm after each convolution (He et al. 2015, arXiv:1512.03385, table 1).
 
-As in TF-slim, a block's stride sits in its last unit, on the 3x3 convolution. The `_beta` variants have three 3x3
+As in TF-slim, a block's stride is in its last unit, on the 3x3 convolution. The `_beta` variants have three 3x3
 convolutions in place of the 7x7 one (Szegedy et al. 2016, arXiv:1512.00567, section 2) and share the others' names.
 
-The `resnet_v1_5` variants are those of PyTorch: the stride sits in a block's first unit (Gross and Wilber 2016,
+The `resnet_v1_5` variants are those of PyTorch: the stride is in a block's first unit (Gross and Wilber 2016,
 "Training and investigating residual nets"), and a decoder takes a block's output. `resnet_v1_caffe_50` is that of the
 paper's authors and of a DeepLab in Keras: the stride is in the first unit as well, but on its first 1x1 convolution.
 """
@@ -35,7 +35,7 @@ class Variant(NamedTuple):
       bottleneck: 1x1, 3x3, 1x1 units rather than two 3x3 convolutions.
       stem: channels of the three 3x3 convolutions, or none for the 7x7 one.
       stride_first: the stride of a block is in its first unit.
-      stride_on_1x1: and there on the first convolution.
+      stride_on_1x1: it is on that unit's first 1x1 convolution, not on the 3x3 one.
     """
 
     scope: str
@@ -60,8 +60,10 @@ VARIANTS = {
 
 
 def initializer() -> keras.initializers.Initializer:
-    """Truncated normal of variance 2 / fan-in (He et al. 2015, arXiv:1502.01852), with TensorFlow 1's 1.3 for the
-    variance that truncation takes away, where Keras uses 1 / 0.8796^2."""
+    """Truncated normal of variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
+
+    For the variance that truncation takes away, TensorFlow 1 has a factor of 1.3, and Keras 1 / 0.8796^2.
+    """
     return keras.initializers.VarianceScaling(2.0 * 1.3 * 0.87962566103423978**2, "fan_in", "truncated_normal")
 
 

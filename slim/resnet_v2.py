@@ -73,7 +73,7 @@ def bottleneck(inputs, root: str, scope: str, width: int, stride: int, rate: int
 
 
 def _batch_norm_relu(net, name: str, norm: Norm):
-    # No convolution stands directly before it, so it stays even when batch norm is folded elsewhere.
+    # No convolution comes directly before it, so it stays even when batch norm is folded elsewhere.
     return ops.relu(normalization(norm, name)(net))
 
 

@@ -1,7 +1,7 @@
 """Xception (Chollet 2017, arXiv:1610.02357), deepened and made fully convolutional for dense prediction
 (Chen et al. 2018, arXiv:1802.02611, figure 4, after Dai et al.'s COCO 2017 entry).
 
-Separable convolutions with stride stand for max pooling, and batch norm follows every depthwise convolution.
+Strided separable convolutions replace max pooling, and batch norm follows every depthwise convolution.
 
 `xception_65_preactivated` is that of a DeepLab in PyTorch: shortcuts take the activated input as well, the last block
 activates before each separable convolution, as all others do, and a decoder takes the first block's output.
@@ -28,7 +28,7 @@ class XceptionBlock(NamedTuple):
       scope: part of the variables' names.
       channels: of the three convolutions.
       shortcut: "conv" (1x1 convolution), "sum" (the input itself) or "none".
-      units: how many.
+      units: number of units.
       stride: nominal stride of the last convolution of each unit.
     """
 

@@ -1,4 +1,7 @@
-"""Which checkpoints to process, and when: the existing one, or each new one as a training writes it."""
+"""Yields the checkpoints to process: the existing one, or each new one as a training writes it.
+
+Used by the commands that evaluate, draw or export while a training runs. It writes nothing and removes nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import NamedTuple
 
 from deeplab.checkpoint import foreign, zoo
 from deeplab.checkpoint import open as open_checkpoint
-from deeplab.checkpoint.bundle import Checkpoint, step_in_name
+from deeplab.checkpoint.bundle import Checkpoint, index_file, step_in_name
 from deeplab.checkpoint.manager import latest
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -26,7 +29,7 @@ def checkpoints(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Checkpoint]:
-    """Yield the checkpoints to process, opened; each one once, and only the newest of several written meanwhile.
+    """Yield the checkpoints to process, opened: each of them once, and only the newest of those written meanwhile.
 
     Args:
       source: training folder, or one checkpoint's prefix or file.
@@ -96,7 +99,7 @@ def _newest(folder: str) -> _Written | None:
         return None
     try:
         found = latest(folder)
-        return None if found is None else _Written(found, os.stat(f"{found.prefix}.index").st_mtime_ns)
+        return None if found is None else _Written(found, os.stat(index_file(found.prefix)).st_mtime_ns)
     except FileNotFoundError:  # removed just now to make room for a newer one
         return None
 

@@ -1,7 +1,7 @@
 """Reads image files as pixels (`read_image`, `read_raster`), or converts them to what a record can hold (`prepare`).
 
-`read_raster` reads images of any bands and types without loss. Those that become RGB
-apply EXIF orientations, keep the upper 8 bits of 16 and drop alpha channels, with a note.
+`read_raster` reads images of any bands and types without loss. Images that become RGB are turned as their EXIF
+orientation says, keep the upper 8 bits of 16, and lose their alpha channel; a note says so.
 
 In records an ordinary JPEG or PNG stays as it is, byte for byte. Other formats become PNG, which loses nothing but
 what the notes say: lower bits, alpha, further channels, further pages. JPEGs that must be decoded (to turn them, or
@@ -463,7 +463,7 @@ def decode_jpeg(data: bytes, where: str) -> np.ndarray:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Whether a pixel of an image lets the background through."""
+    """Whether any pixel of an image is not fully opaque."""
     return bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
@@ -519,8 +519,8 @@ def _encoded(
     else:
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # the default: 4 % smaller, four times as slow
     height, width = pixels.shape[:2]
-    said = _joined(turning, converting, notes, decoded.notes)
-    return PreparedImage(buffer.getvalue(), form, height, width, tuple(said))
+    all_notes = _joined(turning, converting, notes, decoded.notes)
+    return PreparedImage(buffer.getvalue(), form, height, width, tuple(all_notes))
 
 
 def _rgb_array(data: bytes, where: str, kind: str) -> _Decoded:

@@ -2,8 +2,8 @@
 
 `pipeline.train_batches` calls this module, `record_crops` writes through its `Slot`. The arrays of a batch come from
 `remapping.empty`: TensorFlow holds them like any other tensor, and their memory is used again when nothing refers to
-them. Copying the images of a batch together into fresh memory takes as long as decoding them. It knows nothing about
-how an image is made.
+them. Copying the images of a batch together into fresh memory takes as long as decoding them. This module does not
+depend on how an image is made.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Slot:
           The index. Whatever needs the batch must wait for it.
         """
 
-        # TensorFlow knows nothing about this function's effect, so each call gets an index that it cannot know before.
+        # TensorFlow does not see the function's side effect. The index, which changes from call to call, keeps it from
+        # replacing the call by an earlier result.
         def run(images: np.ndarray, labels: np.ndarray, index: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
             function(*arrays, target=(images[index], labels[index]))
             return index
@@ -70,7 +71,7 @@ def batches_in_place(
     batch_size: int,
     image_shape: tuple[int, int, int],
 ) -> tf.data.Dataset:
-    """Batches of what `make` makes of the elements, in their order, on all processor cores.
+    """Batches of the images that `make` computes from the elements, in their order, on all processor cores.
 
     Args:
       elements: endless; tuples.

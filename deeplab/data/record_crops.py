@@ -1,8 +1,8 @@
 """The training crop of a record: decoded or taken from the cache, sampled and padded straight into its batch.
 
 `pipeline.train_batches` calls `RecordCrops.fill` for each image. Of a record that the cache holds, everything is one
-call of NumPy and OpenCV. Of another one either all is decoded, for the cache to keep, or, where nothing is kept, the
-part of a JPEG that the crop shows; the crops are the same to the bit. It draws nothing but by `ScaleCropFlip`.
+call of NumPy and OpenCV. Another record is decoded as a whole if the cache keeps it; otherwise only the part of a JPEG
+that the crop shows is decoded. The crops are the same to the bit. All random numbers come from `ScaleCropFlip`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from deeplab.data.in_place_batches import Slot
 from deeplab.data.labels import LabelSpec
 
 Tensor = Any
-_KNOWN, _TO_KEEP, _TO_DECODE = range(3)  # what the cache says of an image
+_KNOWN, _TO_KEEP, _TO_DECODE = range(3)  # states of an image: in the cache, to be put there, not to be kept
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class RecordCrops:
 
     Attributes:
       crop: draws scale, position and mirroring.
-      labels: the values that labels may hold; all of a label is checked, not only the crop.
+      labels: the values that labels may hold; whole labels are checked, not only their crops.
       resize: brings images into a range of sizes before they are scaled.
-      further: operations on the crop: built-in ones as `Composition` applies them; others act on the crop before it is
-        padded, or, where pixels move, afterwards, and must keep its size.
-      bands: what the images are; of other images than RGB all is decoded, and the crop's part scaled to 0..255.
+      further: operations on the crop, which must keep its size. `Composition` applies the built-in ones; others follow
+        before the crop is padded, or, if an operation moves pixels, afterwards.
+      bands: what the images are; images other than RGB are decoded as a whole, and the crop's part is scaled to 0..255.
       cache: keeps decoded images; None = each image is decoded each time.
     """
 
@@ -101,7 +101,7 @@ class RecordCrops:
 
     @tf.autograph.experimental.do_not_convert  # a NumPy function that it converts takes several times as long
     def _look_up(self, cache: ImageCache, number: Tensor, draws: Tensor, seed: Tensor, slot: Slot) -> list[Tensor]:
-        """What the cache says of an image, its name and size; of a known one the slot is filled, if one call can."""
+        """The state of an image, its name and size; fills the slot from the cache where one call can do it."""
 
         def run(number, draws, seed, images, labels, index):
             found = cache.find(int(number))

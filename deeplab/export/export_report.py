@@ -69,15 +69,15 @@ def measure(predictors: Mapping[str, Predictor], image: np.ndarray, rounds: int 
     Args:
       predictors: by name.
       image: uint8 [H, W, C].
-      rounds: how often each predicts, after one prediction for warmth.
+      rounds: number of timed predictions of each, after one for warm-up.
     """
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in predictors}
     for number in range(rounds + 1):
         for name, predictor in predictors.items():
-            wall, processor = time.perf_counter(), time.process_time()
+            wall, busy = time.perf_counter(), time.process_time()
             predictor.predict(image, probabilities=False)
             if number:
-                seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - busy))
     return {
         name: Time(*(1e3 * statistics.median(column) for column in zip(*times, strict=True)))
         for name, times in seconds.items()

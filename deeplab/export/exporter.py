@@ -35,7 +35,7 @@ from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
-from deeplab.inference.runtimes.saved_model import versions_in
+from deeplab.inference.runtimes.saved_model import version_folders, versions_in
 from deeplab.model.resize import fitting_size, size_stride
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
@@ -512,10 +512,10 @@ def _not_equal(export_path: str, results: Results) -> UserError:
 def _keep_other_versions(folder: str, staging: str) -> None:
     """Copies the numbered versions of an existing SavedModel beside the one that was written."""
     for name in os.listdir(staging):
-        for version in versions_in(os.path.join(folder, name)) if versions_in(os.path.join(staging, name)) else ():
-            place = os.path.join(staging, name, str(version))
-            if not os.path.exists(place):
-                shutil.copytree(os.path.join(folder, name, str(version)), place)
+        written = versions_in(os.path.join(staging, name))
+        for version in version_folders(os.path.join(folder, name)) if written else ():
+            if int(version) not in written:
+                shutil.copytree(os.path.join(folder, name, version), os.path.join(staging, name, version))
 
 
 def _keep_other_labels(transaction: Transaction, classes: NamedClasses) -> str:

@@ -145,7 +145,7 @@ def predict_image(logits_of: LogitsOf, image: tf.Tensor, settings: PredictionSet
 
 
 def predict_images(logits_of: LogitsOf, images: tf.Tensor, settings: PredictionSettings) -> RawPrediction:
-    """As `predict_image`, for images of one size, uint8 [B, H, W, C]: labels and probabilities at that size."""
+    """As `predict_image`, for images of one size, [B, H, W, C]: labels and probabilities at that size."""
     if settings.resize.min_resize_value is None:
         size, pixels = tf.shape(images)[1:3], _padded(images, settings)
     else:

@@ -127,7 +127,8 @@ class Predictor(abc.ABC):
                 raise
         small = transforms.resize_bilinear(image, shrunk_size(image.shape[:2], self.max_size)).numpy()
         small = small if image.dtype == np.float32 else small.round().astype(image.dtype)
-        labels, scores = self._predict(small, probabilities)
+        with memory_errors():
+            labels, scores = self._predict(small, probabilities)
         labels = transforms.resize_nearest(labels, image.shape[:2]).numpy()
         scores = None if scores is None else transforms.resize_bilinear(scores, image.shape[:2]).numpy()
         return Prediction(labels, scores)
@@ -152,7 +153,7 @@ class Predictor(abc.ABC):
         return labels, None if scores is None else scores.max(-1)
 
     def predict_images(self, images: np.ndarray, probabilities: bool = True) -> list[Prediction]:
-        """Predict images of one size, uint8 [B, H, W, C], together where the model can, else one by one.
+        """Predict images of one size, [B, H, W, C] as `predict` takes them, together where the model can, else singly.
 
         Raises:
           LargerThanCrop, UserError: as `predict`.
@@ -295,7 +296,7 @@ class ModelPredictor(Predictor):
         def both_of(image):
             return predict_image(self.logits_of, image, settings)[:2]
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.as_dtype(self.bands.dtype))])
         def of_images(images):
             return predict_images(self.logits_of, images, settings)
 

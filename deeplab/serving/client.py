@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,15 +26,13 @@ from PIL import Image
 
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.serving.protocol import BYTES, DEFAULT, IMAGE_BYTES, IMAGES, LABELS, PNG, PROBABILITIES
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 
 if TYPE_CHECKING:
     from deeplab.inference.segmenter import Segmentation
 
-DEFAULT, BYTES, PNG = "serving_default", "serving_bytes", "serving_png"
-IMAGES, IMAGE_BYTES = "images", "image_bytes"
-LABELS, PROBABILITIES = "SemanticPredictions", "SemanticProbabilities"
 _PREFIX = "/v1/models/"
 _MAX_WAIT = 5.0  # seconds between two tries at a busy server
 
@@ -51,7 +50,8 @@ class Client(Predictor):
       timeout: seconds for a request, waiting for a busy server included.
 
     Raises:
-      UserError: the server cannot be reached, or has no such model (`server-failed`).
+      UserError: `host` is not the address of a server (`wrong-address`), or the server cannot be reached, refuses, has
+        no such model, or sends something else than TensorFlow Serving does (`server-failed`).
     """
 
     def __init__(
@@ -121,18 +121,24 @@ class _Rest:
         self._model = f"{address}{_PREFIX}{quoted}" + (f"/versions/{version}" if version is not None else "")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._name = model
-        found = json.loads(self._ask(f"{self._model}/metadata"))
-        self._signatures: dict[str, Any] = found["metadata"]["signature_def"]["signature_def"]
+        address = f"{self._model}/metadata"
+        content = self._ask(address)
+        with _understood(address):
+            self._signatures: dict[str, Any] = json.loads(content)["metadata"]["signature_def"]["signature_def"]
+            self._num_classes = self._classes_in_signature()
 
     def num_classes(self) -> int | None:
-        """Return the number of classes as the signature tells it."""
+        """Return the number of classes in the signature; None if it does not state it."""
+        return self._num_classes
+
+    def _classes_in_signature(self) -> int | None:
         output = self._signatures.get(DEFAULT, {}).get("outputs", {}).get(PROBABILITIES, {})
         dims = output.get("tensor_shape", {}).get("dim", [])
         size = int(dims[-1]["size"]) if len(dims) == 4 else -1
         return size if size > 0 else None
 
     def classes(self) -> tuple[list[str], list[tuple[int, int, int]]]:
-        """Return names and colors, which only `deeplab serve` tells."""
+        """Return names and colors, which only `deeplab serve` sends; empty for other servers."""
         try:
             models = {one["name"]: one["classes"] for one in json.loads(self._ask(f"{self._root}/models"))}
             found = models[self._name]
@@ -142,7 +148,11 @@ class _Rest:
             return [], []
 
     def predict(self, image: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predict an image, uint8 [H, W, C]; files are sent where the model takes them, masks come as files."""
+        """Predict an image, uint8 [H, W, C]; images and masks are sent as files where the model has such signatures.
+
+        Returns:
+          Labels, integers [H, W], and probabilities, float32 [H, W, classes], or None.
+        """
         signature = PNG if not probabilities and PNG in self._signatures else BYTES
         if signature in self._signatures:
             file = io.BytesIO()
@@ -151,22 +161,26 @@ class _Rest:
         else:
             signature, instance = DEFAULT, {IMAGES: image.tolist()}
         body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
-        (row,) = json.loads(self._ask(f"{self._model}:predict", body))["predictions"]
-        if signature == PNG:
-            return np.asarray(Image.open(io.BytesIO(base64.b64decode(row["b64"])))), None
-        scores = np.asarray(row[PROBABILITIES], np.float32) if probabilities and PROBABILITIES in row else None
-        return np.asarray(row[LABELS]), scores
+        address = f"{self._model}:predict"
+        content = self._ask(address, body)
+        with _understood(address):
+            (row,) = json.loads(content)["predictions"]
+            if signature == PNG:
+                return np.asarray(Image.open(io.BytesIO(base64.b64decode(row["b64"])))), None
+            scores = np.asarray(row[PROBABILITIES], np.float32) if probabilities and PROBABILITIES in row else None
+            return np.asarray(row[LABELS]), scores
 
     def _ask(self, address: str, body: bytes | None = None) -> bytes:
-        """Send a request; a busy server is asked again until the time is over.
+        """Send a request and return the body of the response; a busy server gets it again until the time is over.
 
         Raises:
           UserError: it refuses, cannot be reached, or takes too long.
         """
         deadline = time.monotonic() + self._timeout
         while True:
-            headers = {"Content-Type": "application/json", **self._headers}
-            request = urllib.request.Request(address, body, headers)
+            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+            for name, value in self._headers.items():  # not sent to the server to which a redirect may lead
+                request.add_unredirected_header(name, value)
             try:
                 left = max(0.1, deadline - time.monotonic())
                 with urllib.request.urlopen(request, timeout=left) as response:  # nosec B310  # http and https alone
@@ -256,6 +270,16 @@ def _reason(refusal: urllib.error.HTTPError) -> str:
         return str(json.loads(refusal.read(10_000))["error"])[:300]
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return str(refusal.reason)
+
+
+@contextlib.contextmanager
+def _understood(address: str) -> Iterator[None]:
+    """Turns what malformed content of a response raises into a UserError about its address."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, Image.DecompressionBombError) as problem:
+        rule = f"sent something else than TensorFlow Serving's REST API: {type(problem).__name__}: {str(problem)[:100]}"
+        raise _failed(address, rule) from problem
 
 
 def _failed(address: str, rule: str) -> UserError:

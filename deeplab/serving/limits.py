@@ -1,6 +1,6 @@
-"""Limits that every request must meet before anything is computed: the key, its size, the time that it takes to arrive.
+"""Limits that every request must meet before anything is computed: the key, the size, and the time to arrive.
 
-An ASGI middleware, used by the server. It answers by itself and reads no content.
+An ASGI middleware, used by the server. It refuses requests by itself and does not interpret their content.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # and everything below /static/; the rest needs the key
+_MAX_DIGITS = 18  # of a Content-Length; Python refuses to convert thousands of them
 SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
@@ -25,11 +26,11 @@ SECURITY_HEADERS = {
 
 
 class _TooLarge(Exception):
-    pass
+    """The body is larger than the limit."""
 
 
 class _TooSlow(Exception):
-    pass
+    """The body did not arrive in time."""
 
 
 class RequestLimits:
@@ -37,10 +38,11 @@ class RequestLimits:
 
     Args:
       app: the ASGI application behind it.
-      max_bytes: largest body.
-      timeout: seconds in which the body must have arrived.
-      api_key: the key, or empty.
-      on_response: called with the scope, the status and the seconds of every response.
+      max_bytes: maximum size of a body.
+      timeout: seconds from the start of a request within which its body must arrive.
+      api_key: key that clients must send; empty = none is needed.
+      on_response: called at the start of every response with the ASGI scope, the HTTP status, and the seconds since the
+        request.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class RequestLimits:
 
         async def limited() -> dict[str, Any]:
             nonlocal read, ended
-            if ended:  # a wait for the client to go away
+            if ended:  # the application waits for the client to disconnect
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(begun + self._timeout - time.monotonic(), 0.01))
@@ -95,7 +97,7 @@ class RequestLimits:
             return
         too_large = _body(f"the request is larger than {self._max_bytes / 1e6:g} MB", "request-too-large")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_bytes:
+        if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > self._max_bytes):
             await refuse(413, too_large, connection="close")
             return
         try:

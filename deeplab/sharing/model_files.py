@@ -140,7 +140,7 @@ def without_paths(content: Any, name: str = "") -> Any:
 
     Args:
       content: mappings, lists and values as YAML and JSON have them.
-      name: the key that it stands under.
+      name: key of the content in its mapping; "" = none.
     """
     if name in _OPAQUE:
         return content

@@ -22,7 +22,7 @@ class LineChart:
     """Curves over a common axis.
 
     Attributes:
-      title: what it shows, for readers who do not see it.
+      title: what it shows, for screen readers.
       series: points (x, y) of each curve by its name, in ascending x; points that are not finite are left out.
       x_name, y_name: names of the axes.
       y_limits: ends of the vertical axis; None = round numbers around the values.
@@ -106,7 +106,7 @@ class LineChart:
                 yield COLORS[index % len(COLORS)], self.x(x), self.y(y), f"{name}: {x:.6g}, {y:.4g}"
 
 
-def round_step(largest: float, most: int = 5) -> float:
-    """A step of 1, 2 or 5 times a power of ten, of which at most `most` reach the largest value."""
-    power = 10.0 ** math.floor(math.log10(largest / most))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= largest * (1 - 1e-9))
+def round_step(largest: float, max_steps: int = 5) -> float:
+    """The smallest of 1, 2 or 5 times a power of ten of which `max_steps` steps reach `largest`, a number above 0."""
+    power = 10.0 ** math.floor(math.log10(largest / max_steps))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * max_steps >= largest * (1 - 1e-9))

@@ -1,6 +1,6 @@
 """Image grids: images side by side under titles, each row with its caption, and a legend, all in one image.
 
-It knows neither records nor predictions: `dataset_browser.py` and `prediction_images.py` decide what is drawn.
+It imports neither records nor predictions: `dataset_browser.py` and `prediction_images.py` decide what is drawn.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LABELS, PROBABILITIES = ("SemanticPredictions", "labels"), ("SemanticProbabilities", "probabilities")
 FILE = "saved_model.pb"
+_MAX_DIGITS = 19  # of a version, which TensorFlow Serving holds in 64 bits
 
 
 def recognizes(path: str) -> bool:
@@ -28,11 +29,16 @@ def recognizes(path: str) -> bool:
 
 def versions_in(path: str) -> list[int]:
     """The numbers of the versions in a folder as TensorFlow Serving reads it, ascending."""
+    return [int(name) for name in version_folders(path)]
+
+
+def version_folders(path: str) -> list[str]:
+    """The names of the versions in a folder, by number; a name may have zeros in front."""
     try:
-        names = [name for name in os.listdir(path) if name.isdigit() and name.isascii()]
+        names = [name for name in os.listdir(path) if name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS]
     except OSError:
         return []
-    return sorted(int(name) for name in names if os.path.isfile(os.path.join(path, name, FILE)))
+    return sorted((name for name in names if os.path.isfile(os.path.join(path, name, FILE))), key=int)
 
 
 def load(path: str, options: LoadOptions) -> Predictor:
@@ -51,7 +57,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
 
     folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
     if not os.path.isfile(os.path.join(folder, FILE)):
-        folder = os.path.join(folder, str(versions_in(folder)[-1]))  # the latest, as TensorFlow Serving chooses
+        folder = os.path.join(folder, version_folders(folder)[-1])  # the latest, as TensorFlow Serving chooses
     try:
         limited = graph_safety.check_saved_model(folder, options.trust_model) and not options.trust_model
         loaded = graph_safety.run_limited(lambda: tf.saved_model.load(folder), folder, limited)

@@ -1,6 +1,7 @@
 """Which checkpoints are taken, and what is said while none comes."""
 
 import pytest
+import tensorflow as tf
 from support.errors import raises
 
 from deeplab.checkpoint import watch
@@ -43,6 +44,12 @@ def taken(folder, clock, **options):
 def test_one_is_taken_at_once_and_the_wait_ends(tmp_path):
     save(tmp_path, 5)()
     assert taken(tmp_path, Clock()) == [(0.0, 5)]
+
+
+def test_a_checkpoint_of_the_older_format_is_taken(tmp_path):
+    path = str(tmp_path / "model.ckpt-7")
+    tf.raw_ops.Save(filename=path, tensor_names=["weights"], data=[tf.ones([2])])
+    assert taken(tmp_path, Clock(), max_number=2)[0] == (0.0, 7)
 
 
 def test_none_there_is_an_error(tmp_path):

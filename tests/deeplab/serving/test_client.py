@@ -150,6 +150,67 @@ def test_a_busy_server_is_asked_again_and_other_signatures_do():
         server.shutdown()
 
 
+STRANGE = {  # name of a model -> metadata (None = as of `Busy`), response to a prediction
+    "page": (b"<html>", b""),
+    "list": (b"[]", b""),
+    "empty": (b"{}", b""),
+    "null": (b'{"metadata": {"signature_def": {"signature_def": null}}}', b""),
+    "no-row": (None, b'{"predictions": []}'),
+    "no-labels": (None, b'{"predictions": [{"other": 1}]}'),
+    "text": (None, b'{"predictions": ["mask"]}'),
+    "half": (None, b'{"predictions": [{"Sem'),
+}
+KEYS = []  # that the server has received
+
+
+class Strange(Busy):
+    """A server that is not TensorFlow Serving: the name of the model chooses what it sends."""
+
+    def _send(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        name = self.path.split("/")[3] if self.path.startswith("/v1/") else ""
+        if name == "moved":
+            self.send_response(302)
+            self.send_header("Location", "/v1/models/page/metadata")
+            self.end_headers()
+            return
+        KEYS.append(self.headers.get("Authorization"))
+        metadata = STRANGE.get(name, (None,))[0]
+        super().do_GET() if metadata is None else self._send(metadata)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(STRANGE[self.path.split("/")[3].partition(":")[0]][1])
+
+
+@pytest.fixture(scope="module")
+def strange():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_server_that_sends_something_else_is_named(strange, name):
+    with raises("server-failed") as caught:
+        Client(strange, name).predict(DISCS)
+    assert "REST API" in caught.value.rule and str(caught.value.where).startswith(f"{strange}/v1/models/{name}")
+
+
+def test_the_key_is_not_sent_to_where_a_redirect_leads(strange):
+    KEYS.clear()
+    for name in ("page", "moved"):
+        with raises("server-failed"):
+            Client(strange, name, api_key="secret")
+    assert KEYS == ["Bearer secret", None]
+
+
 @pytest.mark.parametrize(
     "host, expected",
     [

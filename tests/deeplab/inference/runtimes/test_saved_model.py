@@ -10,6 +10,7 @@ from support.runtime_battery import IMAGE, RuntimeBattery
 from support.small_graphs import save_model
 
 from deeplab.inference.load import load
+from deeplab.inference.runtimes.saved_model import versions_in
 
 
 class TestBattery(RuntimeBattery):
@@ -27,6 +28,14 @@ def test_it_is_found_by_its_file_and_in_a_folder_around_it(tmp_path):
     save_model(tmp_path / "saved_model")
     for given in (tmp_path / "saved_model" / "saved_model.pb", tmp_path):
         np.testing.assert_array_equal(load(given).predict(IMAGE).labels, IMAGE[..., 0] > 100)
+
+
+def test_the_version_with_the_highest_number_is_loaded(tmp_path):
+    for name in ("9", "0010", "x11", "1" * 200):  # the last one is no number of 64 bits
+        save_model(tmp_path / name)
+    predictor = load(tmp_path)
+    assert predictor.source == str(tmp_path / "0010") and versions_in(str(tmp_path)) == [9, 10]
+    np.testing.assert_array_equal(predictor.predict(IMAGE).labels, IMAGE[..., 0] > 100)
 
 
 def test_an_input_of_any_name(tmp_path):
