@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.data.label_bits import MAX_CLASSES_8_BIT
-from deeplab.evaluation import metrics
+from deeplab.evaluation import metrics, sparse_sums
 from deeplab.evaluation.cell_counts import CellCounts
+from deeplab.evaluation.sparse_sums import SparseSums
 
 if TYPE_CHECKING:
     from deeplab.evaluation.image_counts import ImageCounts
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 0
-_CHUNK = 50  # resamples that are drawn at once, and images whose counts are dense at once
-_MAX_CELLS = 4_000_000  # cells of many classes, times resamples, in memory at once
+_CHUNK = 50  # resamples that are drawn at once
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ def resample(
     values = np.array([row for _, row in found]).reshape(resamples, len(functions))
     overall |= dict(zip(functions, values.T, strict=True))
     for metric in accumulators.values():
-        statistics = np.stack(metric.statistics)
-        totals = (times @ statistics.reshape(number, -1)).reshape(resamples, *statistics.shape[1:])
-        rows = [metric.overall(total) for total in totals]
+        rows = [metric.overall(total) for total in _totals(metric.statistics, times)]
         overall |= {name: np.array([row[name] for row in rows]) for name in metric.overall()}
     return Resampled(overall, np.stack([iou for iou, _ in found]))
 
@@ -120,30 +118,31 @@ def counted(images: ImageCounts, times: np.ndarray) -> Iterator[np.ndarray | Cel
       times: float64 [resamples, images].
     """
     classes = images.num_classes
-    used = np.unique(np.concatenate([cells for cells, _ in images.cells]))
-    at_once = len(times) if classes <= MAX_CLASSES_8_BIT else max(1, _MAX_CELLS // max(1, len(used)))
-    for start in range(0, len(times), at_once):
-        sums = _summed(images, times[start : start + at_once], used)
-        if classes <= MAX_CLASSES_8_BIT:
-            for row in sums.T:
-                counts = np.zeros(classes * classes, np.int64)
-                counts[used] = row
-                yield counts.reshape(classes, classes)
-        else:
+    used = sparse_sums.used_cells(images.cells)
+    if classes <= MAX_CLASSES_8_BIT:
+        for row in sparse_sums.weighted(images.cells, times, used).T:
+            counts = np.zeros(classes * classes, np.int64)
+            counts[used] = row
+            yield counts.reshape(classes, classes)
+    else:
+        for sums in sparse_sums.resampled(images.cells, times, used):
             yield from _sparse(classes, used, sums)
 
 
-def _summed(images: ImageCounts, times: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Sums of some resamples at the cells `used`: int64 [cells, resamples]."""
-    sums = np.zeros((len(used), len(times)))  # float64, in which these integers are exact
-    for start in range(0, len(images.cells), _CHUNK):
-        some = images.cells[start : start + _CHUNK]
-        here = np.unique(np.concatenate([cells for cells, _ in some]))
-        dense = np.zeros((len(some), len(here)))
-        for row, (cells, numbers) in zip(dense, some, strict=True):
-            row[np.searchsorted(here, cells)] = numbers
-        sums[np.searchsorted(used, here)] += (times[:, start : start + len(some)] @ dense).T
-    return sums.astype(np.int64)
+def _totals(statistics: Sequence[np.ndarray | SparseSums], times: np.ndarray) -> Iterator[np.ndarray]:
+    """The sums of each resample of an accumulator's statistics: float64 of their shape."""
+    parts = [one.part for one in statistics if isinstance(one, SparseSums)]
+    shape = statistics[0].shape
+    if len(parts) < len(statistics):
+        stacked = np.stack([np.asarray(one) for one in statistics])
+        yield from (times @ stacked.reshape(len(stacked), -1)).reshape(len(times), *shape)
+        return
+    used = sparse_sums.used_cells(parts)
+    for sums in sparse_sums.resampled(parts, times, used):
+        for row in sums.T:
+            total = np.zeros(shape)
+            total.reshape(-1)[used] = row
+            yield total
 
 
 def _sparse(classes: int, used: np.ndarray, sums: np.ndarray) -> Iterator[CellCounts]:

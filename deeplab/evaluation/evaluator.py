@@ -19,6 +19,7 @@ from deeplab.data.dataset import Dataset, load_dataset
 from deeplab.evaluation import ConfusionMatrix, Report
 from deeplab.evaluation.image_counts import ImageCounts, group_expression
 from deeplab.evaluation.metrics import ACCUMULATORS, Accumulator, choose
+from deeplab.evaluation.sparse_sums import SparseSums
 from deeplab.evaluation.split_images import (
     ImageBatch,
     SplitImages,
@@ -47,7 +48,7 @@ class MeasuredPart:
 
     positions: Sequence[int]
     images: ImageCounts
-    statistics: Mapping[str, Sequence[np.ndarray]]
+    statistics: Mapping[str, Sequence[np.ndarray | SparseSums]]
 
 
 @dataclasses.dataclass(frozen=True)

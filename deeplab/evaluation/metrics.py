@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from deeplab.data.class_names import MANY_CLASSES
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT
 from deeplab.evaluation.cell_counts import CellCounts
+from deeplab.evaluation.sparse_sums import SparseSums, added
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.registry import Registry
 
@@ -45,14 +47,15 @@ class Accumulator(abc.ABC):
 
     Attributes:
       needs_confidence: whether `measure` needs the probability of the predicted class.
-      statistics: what was measured, one array per image, all of one shape.
+      statistics: what was measured, one array per image, all of one shape; integers are `SparseSums` beyond 256
+        classes, so that memory depends on the classes that occur.
     """
 
     needs_confidence = False
 
     def __init__(self, num_classes: int, ignore_label: int):
         self.num_classes, self.ignore_label = num_classes, ignore_label
-        self.statistics: list[np.ndarray] = []
+        self.statistics: list[np.ndarray | SparseSums] = []
 
     @abc.abstractmethod
     def measure(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
@@ -84,13 +87,17 @@ class Accumulator(abc.ABC):
 
     def add(self, label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | None = None) -> None:
         """Add one image; arguments as in `measure`."""
-        self.statistics.append(self.measure(label, prediction, confidence))
+        found = self.measure(label, prediction, confidence)
+        is_sparse = self.num_classes > MAX_CLASSES_8_BIT and found.dtype.kind in "iu"
+        self.statistics.append(SparseSums.of(found) if is_sparse else found)
 
     def total(self) -> np.ndarray:
         """Return the sum of all images' statistics."""
         pixel = np.full((1, 1), self.ignore_label)
         empty = self.measure(pixel, np.zeros_like(pixel), np.zeros((1, 1), np.float32))
-        return np.sum([empty, *self.statistics], axis=0)
+        parts = [one.part for one in self.statistics if isinstance(one, SparseSums)]
+        dense = [one for one in self.statistics if not isinstance(one, SparseSums)]
+        return added(np.sum([empty, *dense], axis=0), parts) if parts else np.sum([empty, *dense], axis=0)
 
 
 # Metrics that the settings `metrics` and `extra_metrics` name; to add one, register a subclass of `Accumulator`.

@@ -18,7 +18,8 @@ from deeplab.config.training_config import TrainConfig
 from deeplab.training.step import Trainer
 from deeplab.utils import console
 
-_COPIES_OF_LOGITS = 3  # at label size, float32: logits, their gradient, the losses' own
+_COPIES_OF_LOGITS = 3  # at the size of the loss, float32: logits, their gradient, the losses' own
+_MUCH = 0.25  # fraction of what images need from which enlarged logits are worth a word
 # Files of a control group, and the entry of its memory.stat that counts cached files.
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
@@ -32,11 +33,13 @@ class MemoryNeed:
       image: of one image of a batch.
       images: images that are computed together.
       weights: of weights, gradients, slots and averages.
+      enlarged: what of `image` is saved where the loss takes logits at their own size.
     """
 
     image: int
     images: int
     weights: int
+    enlarged: int = 0
 
     @property
     def total(self) -> int:
@@ -46,17 +49,23 @@ class MemoryNeed:
 
 def estimate(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int = 0) -> MemoryNeed:
     """What a step needs on each device, of `replicas` in all; 0 = `num_clones`."""
-    height, width = config.train_crop_size
-    logits = _COPIES_OF_LOGITS * 4 * num_classes * height * width
-    image = activations(trainer.model, (height, width)) + logits
+    outputs, pixels = _activations(trainer.model, config.train_crop_size)
+    logits = _COPIES_OF_LOGITS * 4 * num_classes * pixels
+    enlarged = max(0, _COPIES_OF_LOGITS * 4 * num_classes * math.prod(config.train_crop_size) - logits)
+    image = outputs + logits + (enlarged if trainer.loss.upsample_logits else 0)
     stored = sum(4 * math.prod(variable.shape) for variable in trainer.variables().values())
     gradients = sum(4 * math.prod(variable.shape) for variable in trainer.trainable().values())
     images = config.train_batch_size // (replicas or config.num_clones) // config.accumulate_steps
-    return MemoryNeed(image, max(1, images), stored + gradients)
+    return MemoryNeed(image, max(1, images), stored + gradients, enlarged if trainer.loss.upsample_logits else 0)
 
 
 def activations(model: keras.Model, size: tuple[int, int]) -> int:
     """Bytes of all layers' outputs for one image of a height and width."""
+    return _activations(model, size)[0]
+
+
+def _activations(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
+    """Bytes of all layers' outputs for one image, and the pixels of the largest logits."""
     channels = model.inputs[0].shape[-1]
     total = 0
 
@@ -71,8 +80,8 @@ def activations(model: keras.Model, size: tuple[int, int]) -> int:
 
         return compute
 
-    model._run_through_graph(keras.KerasTensor((1, *size, channels), "float32"), operation_fn=counting)
-    return total
+    found = model._run_through_graph(keras.KerasTensor((1, *size, channels), "float32"), operation_fn=counting)
+    return total, max(math.prod(side or 1 for side in tensor.shape[1:3]) for tensor in keras.tree.flatten(found))
 
 
 def advice(need: MemoryNeed, config: TrainConfig, replicas: int = 0) -> str:
@@ -80,6 +89,9 @@ def advice(need: MemoryNeed, config: TrainConfig, replicas: int = 0) -> str:
     replicas = replicas or config.num_clones
     part = need.image * need.images
     lines = []
+    if need.enlarged > _MUCH * need.image:  # many classes
+        saved = need.enlarged * need.images
+        lines.append(f"`upsample_logits=false` saves about {size_text(saved)}; the loss then sees subsampled labels")
     if need.images > 1:
         each = config.train_batch_size // replicas
         parts = next(p for p in range(config.accumulate_steps + 1, 10**6) if each % p == 0)

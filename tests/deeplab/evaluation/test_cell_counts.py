@@ -145,7 +145,7 @@ def test_metrics_are_equal_to_the_bit(both):
 @pytest.mark.parametrize("limit", [1, 4_000_000])
 def test_resamples_are_those_of_whole_matrices(both, limit, monkeypatch):
     images, whole = both
-    monkeypatch.setattr("deeplab.evaluation.bootstrap._MAX_CELLS", limit)
+    monkeypatch.setattr("deeplab.evaluation.sparse_sums._MAX_CELLS", limit)
     times = bootstrap.draw(len(whole), 7, 3)
     for row, found in zip(times.astype(int), bootstrap.counted(images, times), strict=True):
         expected = np.tensordot(row, whole, 1)

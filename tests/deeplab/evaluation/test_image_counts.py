@@ -154,3 +154,16 @@ def test_report_of_groups(make_report, tmp_path):
     assert low <= found["a"]["mean_iou"] <= high
     assert any(line.split() == ["b", "1", "0.583", "-"] for line in report.text().splitlines())
     assert json.loads(write_report(report, tmp_path)[0].read_text())["groups"]["a"]["pixel_accuracy"] == 15 / 20
+
+
+@pytest.mark.parametrize("classes", [3, 300])
+@pytest.mark.parametrize("pixels", [32_768, 65_536, 2**31, 2**40])
+def test_images_with_many_pixels_of_a_class(pixels, classes):
+    """One image, then three: neither their counts nor their sums have fewer bits than pixels need."""
+    counts = np.zeros((classes, classes), np.int64)
+    counts[1, 1], counts[1, 2] = pixels, 5
+    images = counts_of(counts, counts, counts)
+    assert images.counts_of(0)[1, 1] == pixels and images.sums[0, :, 1].tolist() == [pixels, pixels + 5, pixels]
+    assert images.total()[1, 1] == 3 * pixels and images.total()[1, 2] == 15 and images.total().dtype == np.int64
+    assert images.mean_iou()[0] == pixels / (pixels + 5)
+    assert metrics.class_iou(images.total())[1] == 3 * pixels / (3 * pixels + 15)

@@ -7,6 +7,7 @@ import pytest
 from support.small_trainer import make_trainer
 
 from deeplab.config.training_config import TrainConfig
+from deeplab.losses.segmentation_loss import SegmentationLoss
 from deeplab.training import memory
 from deeplab.training.memory import MemoryNeed
 
@@ -92,6 +93,23 @@ def test_a_container_sees_its_own_group_at_the_top(groups, version, own):
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
     assert memory._cgroup(str(tmp_path), str(tmp_path / "missing")) is None
+
+
+def test_enlarged_logits_of_many_classes():
+    """Three copies of 900 classes, at 9x9 pixels instead of the 5x5 of the model's logits."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, {"logits": keras.layers.Conv2D(7, 1, strides=2)(image)})
+    trainer = dataclasses.replace(make_trainer(), model=model)
+    need = memory.estimate(trainer, CONFIG, 900)
+    loss = SegmentationLoss("cross_entropy", upsample_logits=False)
+    small = memory.estimate(dataclasses.replace(trainer, loss=loss), CONFIG, 900)
+    assert small.enlarged == 0 and need.image - small.image == need.enlarged == 3 * 4 * 900 * (9 * 9 - 5 * 5)
+    assert small.image == 4 * 7 * 5 * 5 + 3 * 4 * 900 * 5 * 5
+    text = memory.advice(need, CONFIG)
+    assert text.startswith("`upsample_logits=false` saves about 2 MB; ") and "`accumulate_steps=2`" in text
+    few = memory.estimate(trainer, CONFIG, 3)
+    assert "upsample" not in memory.advice(dataclasses.replace(few, enlarged=few.image // 5), CONFIG)
+    assert "upsample" not in memory.advice(small, CONFIG)
 
 
 def test_what_the_system_tells():
