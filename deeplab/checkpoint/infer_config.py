@@ -291,12 +291,11 @@ def _expansions(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 def _aspp(shapes: Shapes) -> dict[str, Any]:
     if any(name.startswith("meta_architecture/") for name in shapes):
-        return {"dense_prediction_cell_json": "CELL.json"}
+        summed = _summed_logits(shapes)
+        has_one_layer = not summed["atrous_rates"]
+        return {"dense_prediction_cell_json": "CELL.json", **({} if has_one_layer else summed)}
     if "aspp0/weights" not in shapes:
-        count = sum(bool(re.fullmatch(r"logits/semantic(_\d+)?/weights", name)) for name in shapes)
-        kernel = shapes.get("logits/semantic/weights", (1,))[0]
-        rates = _usual_rates(count) if count > 1 else ()
-        return {"aspp_with_batch_norm": False, "atrous_rates": rates, "logits_kernel_size": kernel}
+        return _summed_logits(shapes)
     branches = sum(bool(re.fullmatch(r"aspp[1-9]\d*(_pointwise)?/weights", name)) for name in shapes)
     return {
         "atrous_rates": _usual_rates(branches),
@@ -308,6 +307,14 @@ def _aspp(shapes: Shapes) -> dict[str, Any]:
         "aspp_with_squeeze_and_excitation": "image_pooling/biases" in shapes,
         "aspp_convs_filters": _width(shapes, "aspp0/weights", 256),
     }
+
+
+def _summed_logits(shapes: Shapes) -> dict[str, Any]:
+    """Settings of logits without ASPP: the sum of one convolution per rate; a kernel beyond 1x1 needs a rate, too."""
+    count = sum(bool(re.fullmatch(r"logits/semantic(_\d+)?/weights", name)) for name in shapes)
+    kernel = shapes.get("logits/semantic/weights", (1,))[0]
+    rates = _usual_rates(count) if count > 1 or kernel > 1 else ()
+    return {"aspp_with_batch_norm": False, "atrous_rates": rates, "logits_kernel_size": kernel}
 
 
 def _usual_rates(count: int) -> tuple[int, ...]:

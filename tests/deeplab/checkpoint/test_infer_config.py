@@ -350,3 +350,16 @@ def test_stride_of_a_decoder_on_a_resnet(variant, kernel, shape, block):
         "decoder/feature_projection0/weights": (1, 1, widths[block], 48),
     }
     assert describe_shapes(shapes).settings["decoder_output_stride"] == (2 ** (block + 1),)
+
+
+@pytest.mark.parametrize("cell", [{}, {"meta_architecture/concat_projection/weights": (1, 1, 1280, 256)}])
+@pytest.mark.parametrize(("count", "kernel"), [(1, 3), (2, 1), (3, 5)])
+def test_summed_logits_and_their_kernels_need_rates(cell, count, kernel):
+    shapes = {"MobilenetV2/Conv/weights": (3, 3, 3, 32)} | cell
+    for number in range(count):
+        shapes[f"logits/semantic{f'_{number}' * (number > 0)}/weights"] = (kernel, kernel, 320, 5)
+    found = describe_shapes(shapes).settings
+    assert (found["aspp_with_batch_norm"], found["logits_kernel_size"]) == (False, kernel)
+    assert len(found["atrous_rates"]) == count and bool(found.get("dense_prediction_cell_json")) == bool(cell)
+    with raises("missing-setting", "atrous_rates", "logs/model.ckpt-5"):
+        settings(shapes, dense_prediction_cell_json="mine.json")
