@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tarfile
+import zipfile
 from typing import NoReturn
 
 from deeplab.checkpoint import bundle, foreign, hub, zoo
@@ -12,6 +14,7 @@ from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import STATE, all_checkpoints, latest
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_regular
+from deeplab.utils.text import counted
 
 _MAGIC = {
     b"\x1f\x8b": "archive",
@@ -30,6 +33,12 @@ _BY_SUFFIX = {
     ".keras": "a Keras file",
     ".h5": "a Keras HDF5 file",
     ".npz": "a NumPy archive",
+    ".meta": "the graph of a TensorFlow 1 checkpoint, without its weights",
+    **dict.fromkeys((".yml", ".yaml"), "a YAML file"),
+    ".json": "a JSON file",
+    ".html": "an HTML page",
+    **dict.fromkeys((".csv", ".txt", ".log", ".md", ".py"), "a text file"),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"), "an image"),
 }
 
 
@@ -46,6 +55,7 @@ def find(path: str | os.PathLike) -> Checkpoint:
     if os.path.basename(given) == STATE and os.path.isfile(given):
         given = os.path.dirname(given) or "."
     if os.path.isdir(given):
+        _refuse_saved_model(given)
         found, weights = latest(given, checksums=True), foreign.in_folder(given)
         return found or (open_file(weights) if weights else _none_in(given))
     prefix = bundle.PART.sub("", given)
@@ -85,6 +95,17 @@ def require_something(path: str) -> None:
         raise _not_found(prefix)
 
 
+def _refuse_saved_model(folder: str) -> None:
+    """Refuse the folder of a SavedModel and its `variables`, whose names are those of no checkpoint."""
+    path = os.path.abspath(folder)
+    home = os.path.dirname(path) if os.path.basename(path) == "variables" else path
+    if os.path.isfile(os.path.join(home, "saved_model.pb")) and (home != path or not all_checkpoints(folder)):
+        rule = "is a SavedModel" if home == path else "is a part of a SavedModel"
+        hint = f"predict with {os.path.dirname(folder.rstrip(os.sep)) or '..'}; " if home != path else ""
+        hint += "to train or export, give the checkpoint from which it was exported"
+        raise UserError("not-a-checkpoint", f"{rule}, not a checkpoint", hint, where=folder)
+
+
 def _none_in(folder: str) -> NoReturn:
     """Raise the error for a folder without a checkpoint, naming those in the folders below."""
     below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
@@ -117,11 +138,14 @@ def _wrong_kind(path: str) -> UserError:
     kind = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     if kind == "archive" or head[257:262] == b"ustar":
         return UserError("not-a-checkpoint", "is an archive, not a checkpoint", _unpack(path), where=path)
+    if kind == "zip" and (hint := _unzip(path)):
+        return UserError("not-a-checkpoint", "is an archive, not a checkpoint", hint, where=path)
     if kind == "zip":
         kind = _BY_SUFFIX.get(os.path.splitext(path)[1], "a zip archive, a Keras file or a PyTorch file")
-    kind = kind or _BY_SUFFIX.get(os.path.splitext(path)[1])
+    kind = kind or _BY_SUFFIX.get(os.path.splitext(path)[1].lower())
+    kind = "a TensorBoard file" if kind is None and ".tfevents." in os.path.basename(path) else kind
     if kind is None:
-        rule = f"is not a TensorFlow checkpoint, or a truncated one ({os.path.getsize(path)} bytes)"
+        rule = f"is not a TensorFlow checkpoint, or a truncated one ({counted(os.path.getsize(path), 'byte')})"
         hint = "download or copy it again, and give the part of its name before .index"
         return UserError("not-a-checkpoint", rule, hint, where=path)
     return UserError("not-a-checkpoint", f"is {kind}, not a checkpoint", _beside(path), where=path)
@@ -137,10 +161,27 @@ def _beside(path: str) -> str:
 def _unpack(path: str) -> str:
     """How to unpack an archive and what to give afterwards, read from its list of contents."""
     folder = os.path.dirname(path) or "."
-    command = f"unpack it: tar xf {path} -C {folder}"
+    command = f"unpack it: tar xf {shlex.quote(path)} -C {shlex.quote(folder)}"
     try:
         with tarfile.open(path) as archive:
             inside = next((name for name in archive.getnames() if name.endswith(bundle.INDEX)), None)
     except (tarfile.TarError, EOFError, OSError):
         return command
-    return f"{command}; then give {os.path.join(folder, inside.removesuffix(bundle.INDEX))}" if inside else command
+    return _then_give(command, folder, inside) if inside else command
+
+
+def _unzip(path: str) -> str:
+    """As `_unpack`, for a zip archive that holds a checkpoint; "" for one that does not."""
+    folder = os.path.dirname(path) or "."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = next((name for name in archive.namelist() if name.endswith(bundle.INDEX)), None)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return ""
+    return (
+        _then_give(f"unpack it: unzip {shlex.quote(path)} -d {shlex.quote(folder)}", folder, inside) if inside else ""
+    )
+
+
+def _then_give(command: str, folder: str, inside: str) -> str:
+    return f"{command}; then give {os.path.join(folder, inside.removesuffix(bundle.INDEX))}"

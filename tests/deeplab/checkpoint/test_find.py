@@ -2,8 +2,10 @@
 
 import gzip
 import pathlib
+import shlex
 import shutil
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -111,6 +113,37 @@ def test_archive_of_the_model_zoo(tmp_path, prefix):
     )
 
 
+@pytest.mark.parametrize("folder", ["a", "a b"])
+def test_zip_archive_of_a_checkpoint(tmp_path, prefix, folder):
+    archive = tmp_path / folder / "zoo.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(prefix + ".index", "mine/model.ckpt-300.index")
+    quoted = shlex.quote(str(archive)), shlex.quote(str(archive.parent))
+    assert refusal(archive, "not-a-checkpoint").hint == (
+        f"unpack it: unzip {quoted[0]} -d {quoted[1]}; then give {archive.parent}/mine/model.ckpt-300"
+    )
+
+
+def test_zip_archive_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        file.writestr("a.jpg", b"x")
+    assert "is a zip archive" in refusal(tmp_path / "images.zip", "not-a-checkpoint").rule
+
+
+def test_parts_of_a_saved_model(tmp_path, prefix):
+    (tmp_path / "saved_model" / "variables").mkdir(parents=True)
+    (tmp_path / "saved_model" / "saved_model.pb").touch()
+    for part in (".index", ".data-00000-of-00001"):
+        shutil.copy(prefix + part, tmp_path / "saved_model" / "variables" / f"variables{part}")
+    assert "is a SavedModel" in refusal(tmp_path / "saved_model", "not-a-checkpoint").rule
+    error = refusal(tmp_path / "saved_model" / "variables", "not-a-checkpoint")
+    assert "is a part of a SavedModel" in error.rule and f"predict with {tmp_path}/saved_model;" in error.hint
+    for part in (".index", ".data-00000-of-00001"):
+        shutil.copy(prefix + part, tmp_path / "saved_model" / f"model.ckpt-300{part}")
+    assert checkpoint.open(tmp_path / "saved_model").step == 300  # both in one folder
+
+
 def test_truncated_archive_still_says_what_to_do(tmp_path):
     archive = tmp_path / "zoo.tar.gz"
     archive.write_bytes(gzip.compress(bytes(5000))[:20])
@@ -123,6 +156,11 @@ def test_truncated_archive_still_says_what_to_do(tmp_path):
     [
         ("model.keras", b"PK\x03\x04" + bytes(30), "a Keras file"),
         ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(30), "a TensorFlow Lite file"),
+        ("model.ckpt-9.meta", b"\x0a\x10", "the graph of a TensorFlow 1 checkpoint, without its weights"),
+        ("config.yml", b"a: 1", "a YAML file"),
+        ("photo.JPG", b"\xff\xd8", "an image"),
+        ("events.out.tfevents.17.host.1.0.v2", bytes(9), "a TensorBoard file"),
+        ("short.ckpt", b"x", "not a TensorFlow checkpoint, or a truncated one (1 byte)"),
         ("resnet.ckpt", bytes(30), "not a TensorFlow checkpoint, or a truncated one (30 bytes)"),
     ],
 )
