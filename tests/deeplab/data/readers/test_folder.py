@@ -160,3 +160,22 @@ def test_a_palette_that_was_given_comes_before_a_file_beside_the_masks(tmp_path)
         path.write_text(f"name,r,g,b\nbackground,0,0,0\n{name},128,64,128\n")
     labels = LabelConfig(palette=str(tmp_path / "own.csv"))
     assert classes_from(labels, read_folder(config(tmp_path))).names == ("background", "street")
+
+
+@pytest.mark.parametrize(("suffix", "classes"), [("", 182), ("_labelTrainIds", 171)])
+def test_coco_stuff_as_it_is_published(tmp_path, suffix, classes):
+    """Label ids 0 to 181, or the 171 training ids of other projects in files beside them; 255 is ignored."""
+    for split, name in (("train2017", "000000000009"), ("val2017", "000000000139")):
+        touch(tmp_path, f"images/{split}/{name}.jpg")
+        folder = tmp_path / "stuffthingmaps" / split
+        folder.mkdir(parents=True)
+        for end in {"", suffix}:
+            mask = np.array([[0, classes - 1 if end == suffix else 181, 255]], np.uint8)
+            Image.fromarray(mask).save(folder / f"{name}{end}.png")
+    source = read_folder(config(tmp_path, masks="stuffthingmaps", mask_suffix=suffix))
+    assert {split: len(pairs) for split, pairs in source.splits.items()} == {"train2017": 1, "val2017": 1}
+    rule = classes_from(LabelConfig(num_classes=classes), source).rule
+    for pair in source.pairs():
+        with open(pair.mask, "rb") as file:
+            decoded = decode_label(file.read(), pair.mask, rule)
+        assert decoded.label.tolist() == [[0, classes - 1, 255]] and rule.ignore_label == 255
