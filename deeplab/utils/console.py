@@ -164,6 +164,7 @@ class progress:
         self.total = getattr(items, "__len__", lambda: None)() if total is None else total
         self.n = 0
         self._task: Any = None
+        self._first: tuple[float, int] | None = None  # when the first steps were done, and how many
         self._start = self._shown = time.monotonic()
 
     def __iter__(self) -> Generator[Any, None, None]:
@@ -181,10 +182,13 @@ class progress:
     def update(self, steps: int = 1) -> None:
         """Counts steps that are done."""
         self.n += steps
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, self.n
         if self._task is not None and _display is not None:
             _display.update(self._task, completed=self.n, counted=self._counted())
-        elif time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES and self._task is None:
-            self._shown = time.monotonic()
+        elif now - self._shown > _SECONDS_BETWEEN_LINES and self._task is None:
+            self._shown = now
             note(f"{self._what}: {self._counted()}{self._left()}")
 
     def describe(self, text: str) -> None:
@@ -218,8 +222,11 @@ class progress:
         return f"{self.n}/{self.total} {unit}" if self.total is not None else f"{self.n} {unit}"
 
     def _left(self) -> str:
-        passed = self._shown - self._start
-        return f", {duration(passed / self.n * (self.total - self.n))} left" if self.total and self.n else ""
+        """The time left by the steps after the first ones, before which workers start and graphs are built."""
+        begun, count = self._first or (self._start, 0)
+        if not self.total or self.n <= count:
+            return ""
+        return f", {duration((self._shown - begun) / (self.n - count) * (self.total - self.n))} left"
 
 
 def _shared_display() -> rich.progress.Progress:

@@ -103,6 +103,17 @@ def test_progress_says_the_time_left_now_and_then(capsys, monkeypatch):
     assert len(lines) > 2 and lines[0].startswith("reading: ") and lines[0].endswith(" left")
 
 
+def test_the_time_left_is_not_that_of_the_start(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with console.progress(total=100, what="reading", unit="image") as bar:
+        for seconds in (60, 4, 4, 4):  # workers start before the first image
+            clock[0] += seconds
+            bar.update()
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert first == "reading: 1/100 images" and second == "reading: 4/100 images, 06:24 left"
+
+
 def test_bars_on_a_terminal_share_a_display(terminal):
     stream = terminal()
     for _ in console.progress(range(2), what="outer", unit="image"):
