@@ -46,8 +46,9 @@ _STRIDE_8_CHANNELS = {
     "mobilenet_v3_large": 120,
     "mobilenet_v3_small": 88,
 }
-# Backbones, the kernels whose output channels are those of the low-level features, how many times, and of which places
-# in the scope: output stride -> place.
+# The low-level features of backbones. `_LOW_LEVEL` has in each row: backbones, as a regular expression; the kernel that
+# has their channels as output channels; the factor from the kernel's channels to theirs; and one of these mappings from
+# output stride to the part of the scope in which that kernel is.
 _V2_BLOCKS = {4: "expanded_conv_2", 8: "expanded_conv_5", 16: "expanded_conv_12"}
 _V3_LARGE_BLOCKS = {4: "expanded_conv_2", 8: "expanded_conv_5", 16: "expanded_conv_11"}
 _V3_SMALL_BLOCKS = {4: "expanded_conv", 8: "expanded_conv_2", 16: "expanded_conv_7"}

@@ -1,7 +1,7 @@
 """The images from which int8 formats get the ranges of their activations.
 
-Owns which images are taken: from records so that every class occurs, as far as its images suffice; from a folder at
-random. Used by the exporter before it writes such formats; it knows nothing of how a format uses the images.
+Owns the choice of images: from records, so that each class occurs in about equally many; from a folder, at random. Used
+by the exporter before it writes such formats. It does not depend on how a format uses the images.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from deeplab.export.parity_images import fitting, read_for, with_channels
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
-ENOUGH = 100  # images; with fewer, the ranges depend much on the choice
-_CANDIDATES = 20  # times the wanted number of records is looked at: all of a large split would take long
+ENOUGH = 100  # images; with fewer, the ranges depend strongly on the choice
+_CANDIDATES = 20  # candidates per wanted image: reading the labels of all records of a large split would take long
 _SPLIT = "train"
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from deeplab.inference.postprocess import STEPS, Step
 from deeplab.utils.errors import UserError
 
-_LEAST = 1e-5  # probabilities below are raised to it, so that their logarithm is finite
-_MIN_PRESENT = 0.02  # classes that are nowhere more probable are left out: time is in proportion to the others
+_MIN_PROBABILITY = 1e-5  # lower probabilities are raised to it, so that their logarithm is finite
+_MIN_PRESENT = 0.02  # classes whose probability exceeds it in no pixel are left out: time is proportional to the others
 _MAX_ITERATIONS = 100
 Filter = Callable[[np.ndarray], np.ndarray]  # float32 [H, W, n] -> [H, W, n], linear in it
 
@@ -74,7 +74,7 @@ def mean_field(probabilities: np.ndarray, kernels: Sequence[tuple[float, Filter]
     Returns:
       float32 [H, W, classes], sum 1.
     """
-    unary = np.log(np.maximum(probabilities, _LEAST))
+    unary = np.log(np.maximum(probabilities, _MIN_PROBABILITY))
     ones = np.ones((*probabilities.shape[:2], 1), np.float32)
     # Dividing by the root of the filtered ones on both sides is the authors' published normalization.
     scaled = [(weight, smooth, 1 / np.sqrt(smooth(ones) + 1e-20)) for weight, smooth in kernels if weight]

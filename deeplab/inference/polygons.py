@@ -52,8 +52,8 @@ def regions(label: np.ndarray, classes: Sequence[int], tolerance: float = 0.0) -
     Args:
       label: integers [H, W].
       classes: class numbers.
-      tolerance: outlines may be so many pixels from the edge of the region, and have fewer points (Douglas and Peucker
-        1973); 0 = exact. Regions that would vanish keep their outline.
+      tolerance: maximum distance in pixels between an outline and the edge of its region, for fewer points (Douglas
+        and Peucker 1973); 0 = exact. Regions that would vanish keep their outline.
     """
     found = []
     for index in classes:

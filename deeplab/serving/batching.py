@@ -1,7 +1,7 @@
 """A bounded queue in front of a model, which predicts waiting images of one size together.
 
 One thread per model takes images from the queue: the first, and those of the same size that come within a short time.
-Used by the server; it knows nothing of HTTP.
+Used by the server; it does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """An image that waits, and the promise of its prediction."""
+    """A waiting image, and the future of its prediction."""
 
     image: np.ndarray
     probabilities: bool
@@ -42,9 +42,9 @@ class Batcher:
 
     Args:
       predictor: the model.
-      max_batch: most images that are predicted together.
+      max_batch: maximum number of images that are predicted together.
       wait_seconds: time that an image waits for others of its size.
-      max_queue: images that may wait; those that are being predicted do not count.
+      max_queue: maximum number of waiting images; those that are being predicted do not count.
       on_batch: called with the number of images and the seconds of every call of the model.
     """
 

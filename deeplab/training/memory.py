@@ -114,8 +114,8 @@ def warn(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int 
       Bytes of main memory that a step needs; 0 where it runs on a GPU, or the system does not tell what is free.
     """
     free = None if tf.config.list_physical_devices("GPU") else available()
-    need = estimate(trainer, config, num_classes, replicas) if free else None
-    if free and need and need.total > free:
+    need = None if free is None else estimate(trainer, config, num_classes, replicas)
+    if free is not None and need and need.total > free:
         hint = advice(need, config, replicas)
         console.warning(f"{need_text(need)}, and {size_text(free)} of memory are free. To lower it: {hint}")
     return need.total if need else 0

@@ -13,6 +13,7 @@ from deeplab.data import colormaps, labels
 from deeplab.data.images import write_png
 from deeplab.data.label_bits import as_label
 from deeplab.utils import console
+from deeplab.utils.files import writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.visualization.image_grid import ImageGrid, LegendKey, Tile, plain_swatch
 from deeplab.visualization.label_rendering import MAX_LISTED
@@ -110,7 +111,8 @@ def draw(images: Iterable[PredictedImage], class_names: Sequence[str], drawing: 
     results = drawing.folder / RESULTS
     folders = [results, *([drawing.raw_folder] if drawing.raw_folder else [])]
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     first, names = [], RawNames()
     with WriteBehind() as writer:
         for predicted in images:
@@ -176,11 +178,12 @@ class RawNames:
         self._taken: set[str] = set()
 
     def of(self, predicted: PredictedImage) -> str:
-        """The last part of the image's name, without an image suffix; a number is added where it came before."""
+        """The last part of the image's name, without an image suffix; its number is added if the name is taken."""
         stem, suffix = os.path.splitext(os.path.basename(predicted.name))
-        name = stem if suffix.lower() in _IMAGE_SUFFIXES else stem + suffix
-        if not name or name in self._taken:
+        plain = name = stem if suffix.lower() in _IMAGE_SUFFIXES else stem + suffix
+        while not name or name in self._taken:
             name = f"{name or 'image'}_{predicted.number:06d}"
+        if name != plain:
             console.note(
                 f"image {predicted.number} ({predicted.name!r}) has the name of another: its mask is {name}.png"
             )

@@ -49,21 +49,21 @@ _COUNTERS = ("num_batches_tracked",)
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Whose weights these are; the fields are those of sources.yml.
+    """A project whose weight files are recognized and converted; the fields are those of sources.yml.
 
     Attributes:
       name: key in sources.yml.
-      title: for messages.
-      has, lacks: regular expressions of tensors that are there and not there.
-      maps: regular expression of a module -> our scope.
-      scope: what `{scope}` stands for in `maps`, `rolled` and `scaled`.
+      title: name of the project for messages.
+      has, lacks: regular expressions for names of tensors: each of `has` matches one in such a file, none of `lacks`.
+      maps: regular expression for a module's name -> our scope.
+      scope: text that replaces `{scope}` in `maps`, `rolled`, `scaled` and `shifted`.
       settings: fields of `ModelConfig` by name, with YAML values.
       classes: number of classes -> name of the dataset whose classes they are.
       rolled: our variable (a regular expression) -> places by which its input channels are rotated.
       scaled: our variable (a regular expression) -> factor.
       shifted: our variable (a regular expression) -> number to add.
       dilated_layer: layer whose dilation rate shows the output stride.
-      at_dilation: that rate -> settings that replace those of `settings`.
+      at_dilation: dilation rate of that layer -> settings that replace those of `settings`.
     """
 
     name: str
@@ -81,7 +81,7 @@ class WeightSource:
     at_dilation: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def fits(self, names: Mapping[str, Any]) -> bool:
-        """Whether tensors of these names are of this source."""
+        """Whether a file with tensors of these names is of this source."""
 
         def is_there(pattern: str) -> bool:
             return any(re.fullmatch(pattern, name) for name in names)

@@ -44,9 +44,10 @@ class TestDrawing:
 
     def test_names_of_index_masks(self, capsys):
         names, empty = prediction_images.RawNames(), np.zeros([1, 1, 3], np.uint8)
-        given = ("2007_000033", "a/b/ADE_val.jpg", "other/ADE_val.png", "frame.v2", "")
+        given = ("2007_000033", "a/b/ADE_val.jpg", "other/ADE_val.png", "frame.v2", "", "x_000007", "x", "x.png")
         found = [names.of(prediction_images.PredictedImage(n, name, empty, empty)) for n, name in enumerate(given)]
-        assert found == ["2007_000033", "ADE_val", "ADE_val_000002", "frame.v2", "image_000004"]
+        assert found[:5] == ["2007_000033", "ADE_val", "ADE_val_000002", "frame.v2", "image_000004"]
+        assert found[5:] == ["x_000007", "x", "x_000007_000007"]  # the number alone would make it an earlier name
         assert "has the name of another" in capsys.readouterr().err
 
     def test_grid(self):
