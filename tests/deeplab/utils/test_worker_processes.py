@@ -134,10 +134,18 @@ while True:
 DEAF = PATIENT.replace("    sys.exit(0)\n", "")
 
 
+def hear_signals():
+    """What runs in the background or under nohup ignores them, and so would everything that it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(script, folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     program = [sys.executable, "-c", PROGRAM.format(script=script)]
-    process = subprocess.Popen(program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
+    )
     for _ in range(2):
         assert process.stderr.readline().endswith("ready\n")
     return process
