@@ -6,18 +6,22 @@ All take turns in one run on the same generated images: by default 375x500 pixel
 as in PASCAL VOC, with 21-class labels. The upper bound only decodes every JPEG at full size. The last pipeline decodes,
 resizes and pads the whole image before it cuts the crop out of it, as the reference does.
 
-On two cores of an AMD EPYC with much other work (load 8), so that the milliseconds say more than the images/s:
+On two cores of a Zen 4 processor beside a run of all tests, so that the milliseconds say more than the images/s:
 
-    JPEG decoding alone    946 images/s    1.06 core-ms per image
-    train_batches          244             3.56
-    ... light              172             5.14
-    ... medium             122             6.89
-    ... strong              65            10.97
-    the reference's order  115             6.52
+    JPEG decoding alone    1281 images/s    1.12 core-ms per image
+    ... and the label       810             1.48
+    none, in memory         576             2.07
+    none, decoded           413             4.20
+    light, in memory        479             2.83
+    light, decoded          323             4.99
+    medium, in memory       270             4.47
+    medium, decoded         186             6.16
+    strong, in memory       141             9.44
+    strong, decoded         148            10.83
+    the reference's order   194             7.38
 
-Of the 3.6 ms, decoding image and label and checking them take 1.6, sampling 1.0 (.6 of it bilinear, by OpenCV 5;
-TensorFlow operations, where OpenCV 4 is installed, take about 1 more), writing 4.2 MB of crop and padding .4, the call
-of NumPy from TensorFlow .3. Batches are filled in place; copying them together took .9 more.
+`in memory` is a training after its first epoch whose decoded images stay in memory (`--image_cache`). Batches are
+filled in place; copying them together took .9 ms more.
 """
 
 from __future__ import annotations
