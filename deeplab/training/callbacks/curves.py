@@ -47,10 +47,12 @@ class Curves(Callback):
         self._draw(state)
 
     def on_end(self, state: TrainState) -> None:
-        if self._drawn_at != state.step and not state.stop.received:  # drawing takes seconds; a stop must not
+        if self._drawn_at != state.step:
             self._draw(state)
 
     def _draw(self, state: TrainState) -> None:
+        if state.stop.received:  # drawing takes seconds; a stop must not
+            return
         folder = self._path.parent
         losses, history = read(self._path), read(folder / HISTORY)
         names = state.dataset.class_names

@@ -27,7 +27,9 @@ def test_a_line_for_every_logged_step_and_a_plot_at_the_end(tmp_path):
 def test_a_stop_does_not_wait_for_a_plot(tmp_path):
     state = make_state(tmp_path)
     state.stop.received = True
-    run(Curves(), state, until=3)
+    actor = Curves()
+    run(actor, state, until=3)
+    actor.on_evaluation(state, {})  # the stop came during an evaluation
     assert steps(tmp_path) == [1, 2] and not (tmp_path / curves.CURVES).exists()
 
 
