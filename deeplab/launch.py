@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from deeplab.config.command_line import OK, STOPPED, USAGE, Command, Given, UsageError, configs_from
 from deeplab.config.launch_config import LaunchConfig
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
-from deeplab.utils.worker_processes import LOST, Worker, run_together
+from deeplab.utils.errors import LOST, UserError
+from deeplab.utils.worker_processes import Worker, run_together
 
 GROUPS = (LaunchConfig,)
 _COMMANDS = ("train",)

@@ -15,6 +15,7 @@ from deeplab.config import command_line
 from deeplab.config.command_line import Command
 from deeplab.config.fields import fields_of
 from deeplab.utils.early_signals import STOPPED
+from deeplab.utils.errors import LOST
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -37,7 +38,7 @@ def test_the_page_on_errors_lists_every_exit_code():
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     listed = [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)]
     own = {command_line.OK, command_line.ERROR, command_line.USAGE, command_line.CHECK_FAILED}
-    assert listed == sorted(own | {command_line.BUG, command_line.LOST, STOPPED})
+    assert listed == sorted(own | {command_line.BUG, LOST, STOPPED})
 
 
 class Parsed(BaseException):

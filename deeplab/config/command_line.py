@@ -36,14 +36,14 @@ from deeplab import __version__
 from deeplab.config.fields import Config, coerce, fields_of, kind_of, make, typed
 from deeplab.config.help_page import help_page
 from deeplab.utils import console
-from deeplab.utils.errors import UserError, nearest, spell_as_flags
+from deeplab.utils.errors import LOST, UserError, nearest, spell_as_flags
 from deeplab.utils.paths import read_text
 from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
 from deeplab.utils.remote_files import local_copy, local_settings
 from deeplab.utils.remote_names import is_remote
 from deeplab.utils.yaml_files import load_mapping
 
-OK, ERROR, USAGE, CHECK_FAILED, BUG, LOST = 0, 1, 2, 3, 70, 75
+OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
 _CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG, "worker-lost": LOST, "worker-missing": LOST}
 
 Given = dict[str, Any]  # values by setting, as far as they were given

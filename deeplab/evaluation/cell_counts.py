@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from deeplab.evaluation.sparse_sums import Part, SparseSums
 from deeplab.utils.errors import UserError
 
 _MAX_DENSE = 20_000  # classes: the whole matrix then takes 3.2 GB
 
 
-class CellCounts(np.lib.mixins.NDArrayOperatorsMixin):
-    """Integers [classes, classes], most of them 0, that can be used as an array.
+class CellCounts(SparseSums):
+    """The cells of a confusion matrix, int64 [classes, classes], that can be used as an array.
 
     `sum`, `diagonal` and `trace` read the cells. Whatever else is done with it first makes an int64 array of all cells,
     as `np.asarray` does; sums of several stay sparse.
@@ -35,20 +36,19 @@ class CellCounts(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     def __init__(self, num_classes: int, cells: np.ndarray, numbers: np.ndarray, margins: np.ndarray | None = None):
-        self.num_classes, self.cells, self.numbers = num_classes, cells, numbers
-        self._margins = margins
+        super().__init__((num_classes, num_classes), cells, numbers)
+        self.num_classes, self._margins = num_classes, margins
 
     @classmethod
-    def of(cls, counts: np.ndarray | CellCounts) -> CellCounts:
+    def of(cls, values: np.ndarray | SparseSums) -> CellCounts:
         """The cells of a confusion matrix in either form."""
-        if isinstance(counts, CellCounts):
-            return counts
-        flat = counts.ravel()
-        (used,) = np.nonzero(flat)
-        return cls(len(counts), used, flat[used].astype(np.int64))
+        if isinstance(values, CellCounts):
+            return values
+        counts = np.asarray(values)
+        return cls(len(counts), *SparseSums.of(counts).part)
 
     @classmethod
-    def total(cls, num_classes: int, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> CellCounts:
+    def total(cls, num_classes: int, parts: Sequence[Part]) -> CellCounts:
         """The sum of several, given as their cells and numbers."""
         cells = np.concatenate([np.zeros(0, np.int64), *(cells for cells, _ in parts)])
         numbers = np.concatenate([np.zeros(0, np.int64), *(numbers for _, numbers in parts)])
@@ -56,11 +56,6 @@ class CellCounts(np.lib.mixins.NDArrayOperatorsMixin):
         cells, numbers = cells[order], numbers[order]
         starts = np.flatnonzero(np.diff(cells, prepend=-1))
         return cls(num_classes, cells[starts], np.add.reduceat(numbers, starts) if len(starts) else numbers)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """As of an array."""
-        return self.num_classes, self.num_classes
 
     @property
     def dtype(self) -> np.dtype:
@@ -71,7 +66,7 @@ class CellCounts(np.lib.mixins.NDArrayOperatorsMixin):
     def margins(self) -> np.ndarray:
         """int64 [3, classes]: the diagonal, the sums of the rows and those of the columns."""
         if self._margins is None:
-            self._margins = margins_of([(self.cells, self.numbers)], self.num_classes)[0]
+            self._margins = margins_of([self.part], self.num_classes)[0]
         return self._margins
 
     def __len__(self) -> int:
@@ -104,19 +99,16 @@ class CellCounts(np.lib.mixins.NDArrayOperatorsMixin):
             rule = f"the confusion matrix of {self.num_classes:,} classes takes {size:.1f} GB as an array"
             hint = "use its `cells` and `numbers`, or `sum` and `diagonal`"
             raise UserError("too-many-classes", rule, hint, where="confusion matrix", value=self.num_classes)
-        counts = np.zeros(self.num_classes * self.num_classes, np.int64)
-        counts[self.cells] = self.numbers
-        return counts.reshape(self.shape).astype(dtype or np.int64, copy=False)
+        return super().__array__(dtype, copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         same = all(isinstance(one, CellCounts) and one.num_classes == self.num_classes for one in inputs)
         if ufunc is np.add and method == "__call__" and same and not options:
-            return CellCounts.total(self.num_classes, [(one.cells, one.numbers) for one in inputs])
-        arrays = [np.asarray(one) if isinstance(one, CellCounts) else one for one in inputs]
-        return getattr(ufunc, method)(*arrays, **options)
+            return CellCounts.total(self.num_classes, [one.part for one in inputs])
+        return super().__array_ufunc__(ufunc, method, *inputs, **options)
 
 
-def margins_of(images: Sequence[tuple[np.ndarray, np.ndarray]], num_classes: int) -> np.ndarray:
+def margins_of(images: Sequence[Part], num_classes: int) -> np.ndarray:
     """Diagonals, sums of rows and sums of columns of several confusion matrices: int64 [images, 3, classes].
 
     Args:

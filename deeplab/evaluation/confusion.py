@@ -88,7 +88,7 @@ class ConfusionMatrix:
         if counts is None:
             _refuse_values_outside(label, prediction, self.num_classes, self.ignore_label, image_name)
         if isinstance(counts, CellCounts):
-            self._parts.append((counts.cells, counts.numbers))
+            self._parts.append(counts.part)
             self._waiting += len(counts.cells)
             if self._waiting > _MAX_WAITING:
                 self._counts = self.counts

@@ -45,7 +45,7 @@ class ImageCounts:
         """Add the confusion matrix of one image, int [classes, classes]."""
         used = CellCounts.of(counts)
         self.names.append(name)
-        self.cells.append((used.cells, used.numbers))
+        self.cells.append(used.part)
         self.uncertainties.append(uncertainty)
         self.num_classes = used.num_classes
 

@@ -1,7 +1,8 @@
-"""What an extra metric has measured of one image of many classes: only the numbers that are not 0.
+"""Integers about many classes of which most are 0: only the others are kept.
 
-With thousands of classes an image has pixels of a few dozen, whereas its statistics have rows for all. `Accumulator`
-keeps integers in this form beyond 256 classes, and the bootstrap adds them up. It knows neither labels nor metrics.
+With thousands of classes an image has pixels of a few dozen, whereas its statistics have rows for all. Beyond 256
+classes `Accumulator` keeps what extra metrics measure in this form, `cell_counts.CellCounts` the confusion matrix, and
+the bootstrap adds both up. It knows neither labels nor metrics.
 """
 
 from __future__ import annotations

@@ -34,8 +34,7 @@ from deeplab import __version__
 from deeplab.training import companions, meeting
 from deeplab.training.cluster import Cluster
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
-from deeplab.utils.worker_processes import LOST
+from deeplab.utils.errors import LOST, UserError
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
 _TO_CONNECT = 45  # seconds for processes that have met, and now start TensorFlow's servers

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+LOST = 75  # exit code of a worker that ended because another one did: "try again", as EX_TEMPFAIL of sysexits.h
+
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)((?:=[^`]*)?)`")
 
 

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplab.utils import console
-from deeplab.utils.errors import UserError
+from deeplab.utils.errors import LOST, UserError
 from deeplab.utils.processes import extend_grace
 
 SECONDS_TO_END = 120.0  # for the workers' last step and its checkpoint, after a signal
-LOST = 75  # exit code of a worker that ended because another one did
 _SECONDS_TO_NOTICE = 60.0  # for a worker's end, by the others
 _SECONDS_TO_REACH = 60.0  # for a host to answer
 _SECONDS_BETWEEN_NOTES = 10.0  # while workers end

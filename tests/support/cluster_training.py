@@ -217,6 +217,35 @@ def alone(records, base, given) -> dict:
 
 def signals(records, base, given) -> dict:
     """Exit codes of two workers that have connected, and then get SIGTERM, at which their handler ends them with 42."""
+
+    def work(own, connect):
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
+        connect().barrier()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    return {"codes": codes(two(work)[1])}
+
+
+def busy(records, base, given) -> dict:
+    """Exit codes of two workers: one that is busy when the other one ends, and this one. What the first one said."""
+    companions.PATIENCE = 1.0
+
+    def work(own, connect):
+        with open(base / f"busy.{own.index}", "w", buffering=1) as file, contextlib.redirect_stderr(file):
+            devices = connect()
+            with connection.explained(own):
+                devices.barrier()
+                if own.index == 1:
+                    os._exit(9)
+                time.sleep(120)
+
+    addresses, started = two(work)
+    return {"codes": codes(started), "said": (base / "busy.0").read_text(), "address": addresses[1]}
+
+
+def two(work) -> tuple[list[str], list[int]]:
+    """Starts `work` in two forks: with a cluster, and a function that connects them. Addresses and process numbers."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     started = []
     for index in range(2):
@@ -225,39 +254,11 @@ def signals(records, base, given) -> dict:
             started.append(process)
             continue
         try:
-            signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
             own = cluster.Cluster(tuple(addresses), index)
-            devices = distribution.Devices(connection.join(own, ["CPU:0"], WAIT), own)
-            devices.barrier()
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
+            work(own, lambda own=own: distribution.Devices(connection.join(own, ["CPU:0"], WAIT), own))
         finally:
             os._exit(99)
-    return {"codes": codes(started)}
-
-
-def busy(records, base, given) -> dict:
-    """Exit codes of two workers: one that is busy when the other one ends, and this one. What the first one said."""
-    addresses, log = [f"127.0.0.1:{port}" for port in free_ports(2)], base / "busy.0"
-    companions.PATIENCE = 1.0
-    started = []
-    for index in range(2):
-        process = os.fork()
-        if process:
-            started.append(process)
-            continue
-        try:
-            own = cluster.Cluster(tuple(addresses), index)
-            with open(log, "w", buffering=1) as file, contextlib.redirect_stderr(file if index == 0 else sys.stderr):
-                devices = distribution.Devices(connection.join(own, ["CPU:0"], WAIT), own)
-                with connection.explained(own):
-                    devices.barrier()
-                    if index == 1:
-                        os._exit(9)
-                    time.sleep(120)
-        finally:
-            os._exit(99)
-    return {"codes": codes(started), "said": log.read_text(), "address": addresses[1]}
+    return addresses, started
 
 
 if __name__ == "__main__":

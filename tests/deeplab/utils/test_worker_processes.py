@@ -12,6 +12,7 @@ import pytest
 from support.errors import raises
 
 from deeplab.utils import worker_processes
+from deeplab.utils.errors import LOST
 from deeplab.utils.processes import children
 from deeplab.utils.worker_processes import Worker, run_together
 
@@ -53,7 +54,7 @@ def test_others_are_told_to_end_when_one_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_processes, "_SECONDS_TO_NOTICE", 0.2)
     waits = "import time; time.sleep(100)"
     codes = run_together([worker("a", "raise SystemExit(5)", tmp_path), worker("b", waits, tmp_path)])
-    assert codes == [5, worker_processes.LOST]
+    assert codes == [5, LOST]
 
 
 @pytest.fixture()
