@@ -76,6 +76,7 @@ CHOICES = {
     "max_scale_factor": [2, 1.25],
     "scale_factor_step_size": [0.25, 0],
     "accumulate_steps": [1, 2, 4],
+    "image_cache": ["auto", "none", "memory"],
     "normalization": ["batch", "batch", "group"],
     "precision": ["float32", "float32", "mixed_bfloat16", "mixed_float16"],
     "sync_batch_norm": ["auto", "true", "false"],
