@@ -33,6 +33,7 @@ from deeplab.config.prediction_config import InferenceConfig
 from deeplab.data import image_files
 from deeplab.utils import console
 from deeplab.utils.files import write_atomically
+from deeplab.utils.resources import core_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,7 @@ def run(given: Given) -> None:
         print(console.table([one.row() for one in found], timing.HEADER), flush=True)
         models.append({"model": model, "loading_seconds": round(loading, 3), "timings": [t.content() for t in found]})
     if config.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": timing.cores()}
+        machine = {"processor": platform.processor() or platform.machine(), "cores": core_count()}
         content: dict[str, Any] = {"version": __version__, "machine": machine, "decoding_seconds": decoding}
         write_atomically(config.json, (json.dumps(content | {"models": models}, indent=2) + "\n").encode())
         print(f"\nwritten: {config.json}", flush=True)

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a file: the packages are found from the 
 
 from deeplab import __version__
 from deeplab.config.command_line import ERROR, OK, Command, Given
-from deeplab.utils import console, installation
+from deeplab.utils import console, installation, resources
 from deeplab.utils.paths import cache_root
 
 Problem = tuple[str, str]  # what is wrong, what to do
@@ -103,7 +103,7 @@ def _devices() -> Iterator[Problem]:
         return
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
-    print("devices: " + ", ".join([f"{os.cpu_count()} processor cores", *(names or ["no GPU"])]))
+    print("devices: " + ", ".join([f"{resources.core_count()} processor cores", *(names or ["no GPU"])]))
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("-1", "")
     if pathlib.Path("/proc/driver/nvidia/version").exists() and not gpus and not hidden:
         yield "TensorFlow does not see the NVIDIA GPU of this machine", "pip install 'tensorflow[and-cuda]'"

@@ -5,7 +5,6 @@ Owns the measurement of time and the text. The exporter makes the rows; nothing 
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from deeplab.export.formats import TensorInfo
 from deeplab.inference.predictor import Predictor
-from deeplab.utils import console, processor
+from deeplab.utils import console, processor, resources
 
 REPORT_FILE = "export_report.md"
 ROUNDS = 5
@@ -137,9 +136,9 @@ def text(
         *_markdown(*table(rows)),
         "",
         "- Time: median of one image, uint8 pixels to labels, resizing and padding included, default threads of each",
-        f"  runtime on {os.cpu_count()} processor cores ({processor.describe()}); all take turns. CPU ms is the time",
-        "  of all threads; its ratio to that of the model depends little on other work of the machine. Measure on your",
-        "  own device.",
+        f"  runtime on {resources.core_count()} processor cores ({processor.describe()}); all take turns. CPU ms is",
+        "  the time of all threads; its ratio to that of the model depends little on other work of the machine.",
+        "  Measure on your own device.",
         *(f"- {sentence}" for sentence in conditions),
         "",
         "## Inputs and outputs",

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import gc
-import os
 import pathlib
 import resource
 import sys
@@ -131,8 +130,3 @@ def peak_memory() -> float:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -36,7 +36,7 @@ from deeplab.data.label_bits import as_label
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.serving import protocol, segmentation_json
-from deeplab.serving.batching import Batcher, QueueFull
+from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
 from deeplab.serving.limits import RequestLimits
 from deeplab.utils.errors import UserError
 
@@ -111,6 +111,9 @@ class _Metrics:
         )  # fmt: skip
         self.images = Counter("deeplab_images", "Images predicted.", ("model",), registry=self.registry)
         self.batches = Counter("deeplab_batches", "Calls of the model.", ("model",), registry=self.registry)
+        self.failures = Counter(
+            "deeplab_failed_batches", "Calls of the model that failed.", ("model", "code"), registry=self.registry
+        )
         self.model_seconds = Histogram(
             "deeplab_model_seconds", "Time of a call of the model.", ("model",), registry=self.registry,
             buckets=_BUCKETS,
@@ -213,8 +216,12 @@ def _serve(name: str, predictor: Predictor, config: ServeConfig, metrics: _Metri
         metrics.batches.labels(name).inc()
         metrics.model_seconds.labels(name).observe(seconds)
 
+    def count_failure(code: str) -> None:
+        metrics.failures.labels(name, code).inc()
+
     wait = config.batch_wait_ms / 1000 if config.max_batch > 1 else 0.0
-    return _Served(name, predictor, Batcher(predictor, config.max_batch, wait, config.max_queue, count))
+    batcher = Batcher(predictor, config.max_batch, wait, config.max_queue, count, count_failure)
+    return _Served(name, predictor, batcher)
 
 
 @dataclass(frozen=True)
@@ -307,6 +314,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(TimeoutError)
     async def give_up(_request: Request, _problem: TimeoutError) -> JSONResponse:
         return error(504, "there was no result in time", "timeout")
+
+    @app.exception_handler(ModelFailed)
+    async def report(_request: Request, _problem: ModelFailed) -> JSONResponse:
+        return error(500, "the model failed: the server's terminal shows the traceback", "internal-error")
 
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException

@@ -1,12 +1,14 @@
 """A bounded queue in front of a model, which predicts waiting images of one size together.
 
 One thread per model takes images from the queue: the first, and those of the same size that come within a short time.
-Used by the server; it does not depend on HTTP.
+Whatever a model or a callback raises, those who wait get an error, and the thread goes on with the next images. Used by
+the server; it does not depend on HTTP.
 """
 
 from __future__ import annotations
 
 import collections
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +20,19 @@ import numpy as np
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.utils.errors import UserError
 
+_LOG = logging.getLogger("deeplab.serving")
+
 
 class QueueFull(Exception):
     """No image can be taken now; the client may try again."""
+
+
+class ModelFailed(Exception):
+    """The model raised something that says nothing to a client; its cause is in the log with the traceback.
+
+    Each waiting image gets one of its own: what models raise may be of types that futures refuse or take for a
+    cancellation.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +58,7 @@ class Batcher:
       wait_seconds: time that an image waits for others of its size.
       max_queue: maximum number of waiting images; those that are being predicted do not count.
       on_batch: called with the number of images and the seconds of every call of the model.
+      on_failure: called with the error's code, and with `internal-error` for what is no UserError, instead.
     """
 
     def __init__(
@@ -55,9 +68,10 @@ class Batcher:
         wait_seconds: float = 0.002,
         max_queue: int = 32,
         on_batch: Callable[[int, float], None] = lambda _number, _seconds: None,
+        on_failure: Callable[[str], None] = lambda _code: None,
     ):
         self._predictor, self._max_batch, self._wait_seconds = predictor, max_batch, wait_seconds
-        self._max_queue, self._on_batch = max_queue, on_batch
+        self._max_queue, self._on_batch, self._on_failure = max_queue, on_batch, on_failure
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._changed = threading.Condition()
         self._stopping = True
@@ -130,17 +144,35 @@ class Batcher:
         return [entry for entry in self._waiting if entry.kind == kind][: self._max_batch]
 
     def _predict(self, batch: list[_Waiting]) -> None:
+        """Predict images together; each future gets its prediction or an error, whatever happens."""
         started = time.monotonic()
         try:
-            found = self._predictor.predict_images(np.stack([entry.image for entry in batch]), batch[0].probabilities)
-        except Exception as problem:
-            if len(batch) > 1 and isinstance(problem, UserError) and problem.code == "out-of-memory":
+            images = np.stack([entry.image for entry in batch])
+            found = list(self._predictor.predict_images(images, batch[0].probabilities))
+            if len(found) != len(batch):
+                raise ValueError(f"the model gave {len(found)} predictions for {len(batch)} images")
+        except UserError as problem:
+            if len(batch) > 1 and problem.code == "out-of-memory":
                 for entry in batch:  # too many together
                     self._predict([entry])
                 return
+            self._report(self._on_failure, problem.code)
             for entry in batch:
                 entry.result.set_exception(problem)
-            return
-        self._on_batch(len(batch), time.monotonic() - started)
-        for entry, prediction in zip(batch, found, strict=True):
-            entry.result.set_result(prediction)
+        except BaseException as problem:  # SystemExit and the like end neither the thread nor the program
+            shown = f"{len(batch)} images of {'x'.join(map(str, batch[0].image.shape))}"
+            _LOG.error("%s failed on %s", self._predictor.source, shown, exc_info=problem)
+            self._report(self._on_failure, "internal-error")
+            for entry in batch:
+                entry.result.set_exception(ModelFailed(type(problem).__name__))
+        else:
+            self._report(self._on_batch, len(batch), time.monotonic() - started)
+            for entry, prediction in zip(batch, found, strict=True):
+                entry.result.set_result(prediction)
+
+    def _report(self, callback: Callable[..., None], *facts: object) -> None:
+        """Call back; an error there, such as a full disk under the metrics, costs nobody the prediction."""
+        try:
+            callback(*facts)
+        except Exception:
+            _LOG.exception("the numbers of %s cannot be kept", self._predictor.source)

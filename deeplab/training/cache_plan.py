@@ -17,7 +17,7 @@ from deeplab.data import decoding, records, transforms
 from deeplab.data.dataset import Dataset
 from deeplab.data.label_bits import bits_of
 from deeplab.training import memory
-from deeplab.utils import console
+from deeplab.utils import console, resources
 from deeplab.utils.errors import UserError
 from deeplab.utils.text import counted
 
@@ -56,7 +56,7 @@ def cache_bytes(
     count = records.count(shards)
     if way == "none" or (way == "auto" and to_come <= count):
         return 0
-    each, free = decoded_bytes(shards, dataset, resize), memory.available()
+    each, free = decoded_bytes(shards, dataset, resize), resources.available_memory()
     total = each * count
     room = None if free is None else max(0, free - reserved) // processes
     if way == "memory":

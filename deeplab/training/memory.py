@@ -8,7 +8,6 @@ not. Used where memory runs out, and as a warning before the first step.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 import keras
@@ -16,13 +15,10 @@ import tensorflow as tf
 
 from deeplab.config.training_config import TrainConfig
 from deeplab.training.step import Trainer
-from deeplab.utils import console
+from deeplab.utils import console, resources
 
 _COPIES_OF_LOGITS = 3  # at the size of the loss, float32: logits, their gradient, the losses' own
 _MUCH = 0.25  # fraction of what images need from which enlarged logits are worth a word
-# Files of a control group, and the entry of its memory.stat that counts cached files.
-_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def warn(trainer: Trainer, config: TrainConfig, num_classes: int, replicas: int 
     Returns:
       Bytes of main memory that a step needs; 0 where it runs on a GPU, or the system does not tell what is free.
     """
-    free = None if tf.config.list_physical_devices("GPU") else available()
+    free = None if tf.config.list_physical_devices("GPU") else resources.available_memory()
     need = None if free is None else estimate(trainer, config, num_classes, replicas)
     if free is not None and need and need.total > free:
         hint = advice(need, config, replicas)
@@ -132,69 +128,3 @@ def need_text(need: MemoryNeed) -> str:
 def size_text(size: float) -> str:
     """Bytes as text, such as `1.2 GB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def available() -> int | None:
-    """Bytes of main memory that programs can have now; None where the system does not tell."""
-    limits = [_meminfo(), _cgroup()]
-    known = [limit for limit in limits if limit is not None]
-    return min(known) if known else None
-
-
-def _meminfo() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError, IndexError):
-        return None
-
-
-def _cgroup(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> int | None:
-    """Bytes that the limits of containers, batch systems and services leave to this process; None without a limit.
-
-    Each control group of the process and each group above it may have a limit. Memory that only caches files counts as
-    free, as in `MemAvailable`. Files as in Linux' cgroup-v2 and cgroup-v1/memory documents.
-
-    Args:
-      root: where control groups are mounted.
-      membership: the file that lists the groups of the process.
-    """
-    try:
-        with open(membership, encoding="utf-8", errors="replace") as file:
-            groups = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return None
-    found = []
-    for _, controllers, group in (parts for parts in groups if len(parts) == 3):
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top, names = (os.path.join(root, "memory"), _VERSION_1) if controllers else (root, _VERSION_2)
-        parts = [part for part in group.split("/") if part not in ("", "..")]
-        found += [_left_in(os.path.join(top, *parts[:depth]), *names) for depth in range(len(parts) + 1)]
-    return min((left for left in found if left is not None), default=None)
-
-
-def _left_in(folder: str, limit: str, usage: str, cached: str) -> int | None:
-    """The limit of one control group less its usage; None if it has none, or is not visible in a container."""
-    try:
-        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as file:
-            statistics = dict(line.split() for line in file)
-        used_bytes = _number_in(folder, usage) - int(statistics.get(cached, 0))
-        return max(0, _number_in(folder, limit) - max(0, used_bytes))
-    except (OSError, ValueError):  # no limit ("max"), no such file, or another system
-        return None
-
-
-def _number_in(folder: str, name: str) -> int:
-    with open(os.path.join(folder, name), encoding="ascii") as file:
-        return int(file.read())
-
-
-def used() -> int | None:
-    """Bytes that this process has in main memory; None where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return None

@@ -38,12 +38,12 @@ from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.data.dataset import Dataset
-from deeplab.training import cluster, loop, memory, recipe, setup
+from deeplab.training import cluster, loop, recipe, setup
 from deeplab.training.distribution import Devices
 from deeplab.training.recipe import Choice, DataFacts, MachineFacts, ModelFacts, Size
 from deeplab.training.setup import Prepared, TrainingConfigs
 from deeplab.training.step import make_train_step
-from deeplab.utils import console
+from deeplab.utils import console, resources
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from deeplab.utils.remote_names import is_remote, named
@@ -253,13 +253,12 @@ def median_size(shards: Sequence[str], dataset: Dataset, split: str) -> Size:
 def machine_facts() -> MachineFacts:
     """Return what is known of this machine."""
     gpus = tf.config.list_physical_devices("GPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not gpus:
-        return MachineFacts(0, memory.available(), "", cores)
+        return MachineFacts(0, resources.available_memory(), "", resources.core_count())
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     capability = min(detail.get("compute_capability", (0, 0)) for detail in details)
     half = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else ""
-    return MachineFacts(len(gpus), _gpu_memory(), half, cores)
+    return MachineFacts(len(gpus), _gpu_memory(), half, resources.core_count())
 
 
 def _gpu_memory() -> float | None:

@@ -7,7 +7,6 @@ by the callback `training_report`.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import pathlib
 import platform
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from deeplab.training import curve_plots, evaluation_model, memory
 from deeplab.training.callbacks import curves
 from deeplab.training.callbacks.live_evaluation import HISTORY
 from deeplab.training.state import TrainState
-from deeplab.utils import console
+from deeplab.utils import console, resources
 from deeplab.utils.files import write_atomically
 from deeplab.utils.remote_names import named
 from deeplab.utils.text import shorten
@@ -178,10 +177,10 @@ def machine_rows(seconds: float, steps: int, batch_size: int) -> list[tuple[str,
     """Hardware, time and versions."""
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     names = ", ".join(str(gpu.get("device_name", "GPU")) for gpu in gpus)
-    free = memory.available()
+    free = resources.available_memory()
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     rows = [
-        ("processor", f"{_processor()}, {os.cpu_count()} cores"),
+        ("processor", f"{_processor()}, {resources.core_count()} cores"),
         ("GPU", names or "none"),
         ("free memory at the end", memory.size_text(free) if free else ""),
         ("time", f"{console.duration(seconds)} for {steps:,} steps, evaluations and checkpoints included"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
-import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from deeplab.utils.resources import core_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,9 +15,7 @@ Result = TypeVar("Result")
 
 def worker_count(wanted: int = 0) -> int:
     """Return the number of threads: the wanted one, or for 0 one per processor core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: containers and `taskset` allow fewer than there are
-        return wanted or len(os.sched_getaffinity(0))
-    return wanted or os.cpu_count() or 1
+    return wanted or core_count()
 
 
 def ordered_map(

@@ -17,6 +17,7 @@ from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, require_regular
+from deeplab.utils.resources import core_count
 
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
@@ -81,8 +82,7 @@ class _OnnxRuntime:
         runtime = require("onnxruntime", "onnx")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
-        if hasattr(os, "sched_getaffinity"):  # by itself it counts all cores of the machine
-            options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = core_count()  # by itself it counts all cores of the machine
         self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:

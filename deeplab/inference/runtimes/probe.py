@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from deeplab.utils.errors import UserError
+from deeplab.utils.resources import available_memory, visible_core_count
 
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
@@ -33,6 +34,7 @@ _SENDER = 3  # the pipe's number in that interpreter
 _PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from deeplab.inference.runtimes import probe; probe.main()"
 _LOADED = b"L"
 _SIDE = 33  # pixels
+_STACKS_PER_CORE = 4 * 8 << 20  # bytes that the threads of native libraries reserve and hardly use
 
 
 def require_survival(load: Callable[[], Predictor], where: str, runtime: str = "") -> None:
@@ -147,12 +149,14 @@ def _limit_memory() -> None:
     """Ends allocations beyond the free memory with an error, before the system ends other programs."""
     import resource  # not on Windows
 
-    with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            free = {line.split(":")[0]: int(line.split()[1]) << 10 for line in file}["MemAvailable"]
-        with open("/proc/self/statm", encoding="utf-8") as file:
-            mapped = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + free, mapped + free))
+    free = available_memory()
+    if free is None:
+        return
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            taken = int(file.read().split()[5]) * resource.getpagesize()  # as the limit counts it, without reservations
+        limit = taken + free + visible_core_count() * _STACKS_PER_CORE
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _wait(child: int, receiver: int, to_load: float, idle: float) -> tuple[bool, int | None]:

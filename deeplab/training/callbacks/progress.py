@@ -8,7 +8,7 @@ from deeplab.training import memory
 from deeplab.training.callbacks import Callback, Pace, register
 from deeplab.training.state import TrainState
 from deeplab.training.step import PART
-from deeplab.utils import console
+from deeplab.utils import console, resources
 
 
 @register("progress")
@@ -53,7 +53,7 @@ class Progress(Callback):
             self._bar = None
 
     def _text(self, state: TrainState, seconds: float) -> str:
-        results, held = state.results, memory.used()
+        results, held = state.results, resources.used_memory()
         epoch = f"epoch {state.step / state.length.steps_per_epoch:.1f}  " if state.length.steps_per_epoch > 1 else ""
         return (
             f"{epoch}loss {results['total_loss']:.4f} "

@@ -211,6 +211,9 @@ def test_an_error_of_the_model_is_an_answer():
         answer = client.post("/segment", content=encoded())
         assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
         assert "secret" not in answer.text
+        assert client.post("/segment", content=encoded()).status_code == 500  # the thread is still there
+        numbers = client.get("/metrics").text
+        assert 'deeplab_failed_batches_total{code="internal-error",model="deeplab"} 2.0' in numbers
 
 
 def test_many_clients_get_their_own_masks(client):

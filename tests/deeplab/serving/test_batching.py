@@ -1,13 +1,15 @@
 """The queue in front of a model: batches of one size, a bound, an end that loses nothing."""
 
+import asyncio
 import threading
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 from support.threshold_predictor import ByRed
 
 from deeplab.inference.predictor import Prediction
-from deeplab.serving.batching import Batcher, QueueFull
+from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
 from deeplab.utils.errors import UserError
 
 
@@ -99,6 +101,71 @@ def test_errors_reach_those_who_wait_and_the_queue_goes_on():
     bad[..., 2] = 1
     failing, working = *batcher.submit([bad], False), *batcher.submit([image()], False)
     assert failing.exception(60).code == "model-failed" and working.result(60).labels.all()
+    batcher.stop(60)
+
+
+class Raising(Gated):
+    """Raises an error for images whose blue is not 0: `ERRORS[blue - 1]`, or returns what no model should."""
+
+    ERRORS = (
+        RuntimeError("broken"),
+        StopIteration("end"),
+        CancelledError(),
+        SystemExit(3),
+        GeneratorExit(),
+        None,
+        "lazy",
+    )
+
+    def predict_images(self, images, probabilities=True):
+        found = super().predict_images(images, probabilities)
+        if not images[0, 0, 0, 2]:
+            return found
+        error = self.ERRORS[images[0, 0, 0, 2] - 1]
+        if error == "lazy":
+            return (1 // 0 for _ in found)
+        if error is None:
+            return found[:-1]
+        raise error
+
+
+@pytest.mark.parametrize("place", range(len(Raising.ERRORS)))
+def test_whatever_a_model_raises_all_of_the_batch_get_an_error_and_the_thread_lives_on(place, caplog):
+    """Also through asyncio, whose futures refuse StopIteration and take CancelledError for a cancellation."""
+    model, numbers, failures = Raising(), [], []
+    batcher = Batcher(model, 3, 0.0, 4, lambda number, _seconds: numbers.append(number), failures.append)
+    batcher.submit([image()], False)
+    assert model.entered.wait(60)
+    bad = image()
+    bad[..., 2] = place + 1
+    failing = batcher.submit([bad] * 3, False)
+    model.gate.set()
+
+    async def wait():
+        waiting = [asyncio.wrap_future(future) for future in failing]
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+
+    found = asyncio.run(wait())
+    assert [type(one) for one in found] == [ModelFailed] * 3 and len(set(map(id, found))) == 3
+    assert failures == ["internal-error"] and numbers == [1]
+    (record,) = caplog.records
+    assert record.name == "deeplab.serving" and record.exc_info[1] is not None and "3 images of 3x4x3" in caplog.text
+    assert batcher.submit([image()], False)[0].result(60).labels.all() and numbers == [1, 1]
+    batcher.stop(60)
+
+
+def test_numbers_that_cannot_be_kept_cost_nobody_the_prediction(caplog):
+    def fail(*_facts):
+        raise OSError("disk full")
+
+    batcher = Batcher(Raising(), on_batch=fail, on_failure=fail)
+    batcher._predictor.gate.set()
+    bad = image()
+    bad[..., 2] = 1
+    for _ in range(2):
+        assert batcher.submit([image()], False)[0].result(60).labels.all()
+        assert type(batcher.submit([bad], False)[0].exception(60)) is ModelFailed
+    assert caplog.text.count("OSError: disk full") == 4
     batcher.stop(60)
 
 

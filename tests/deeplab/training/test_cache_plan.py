@@ -10,7 +10,8 @@ from deeplab.data import records
 from deeplab.data.bands import ImageBands
 from deeplab.data.dataset import Dataset
 from deeplab.data.labels import encode_label
-from deeplab.training import cache_plan, memory
+from deeplab.training import cache_plan
+from deeplab.utils import resources
 
 DATASET = Dataset("d", ("a", "b"))
 IMAGE = 40 * 50 * 4  # bytes of a decoded image with its label
@@ -33,7 +34,7 @@ def told(shards, monkeypatch, capsys):
     """A function that asks for memory, with some of it free, and returns the answer and what is printed."""
 
     def ask(way, free, to_come=1000, **more):
-        monkeypatch.setattr(memory, "available", lambda: free)
+        monkeypatch.setattr(resources, "available_memory", lambda: free)
         found = cache_plan.cache_bytes(way, shards, DATASET, ResizeConfig(), to_come=to_come, **more)
         return found, "".join(capsys.readouterr())
 

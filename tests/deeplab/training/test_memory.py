@@ -53,48 +53,6 @@ def test_advice_names_settings_with_what_they_save():
     assert memory.advice(MemoryNeed(10**9, 1, 0), single).startswith("`train_crop_size=6,6` saves 556 MB")
 
 
-@pytest.fixture
-def groups(tmp_path):
-    """A function that makes control groups, and returns the bytes that their limits leave."""
-
-    def left(membership, version, **folders):
-        (tmp_path / "cgroup").write_text(membership)
-        names = (
-            ("memory.max", "memory.current", "inactive_file")
-            if version == 2
-            else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        )
-        for folder, (limit, usage, cached) in folders.items():
-            place = tmp_path / ("fs" if version == 2 else "fs/memory") / folder.replace("_", "/")
-            place.mkdir(parents=True, exist_ok=True)
-            (place / names[0]).write_text(f"{limit}\n")
-            (place / names[1]).write_text(f"{usage}\n")
-            (place / "memory.stat").write_text(f"anon 7\n{names[2]} {cached}\n")
-        return memory._cgroup(str(tmp_path / "fs"), str(tmp_path / "cgroup"))
-
-    return left
-
-
-@pytest.mark.parametrize("version, own", [(2, "0::/a/b\n"), (1, "5:cpu:/a\n4:hugetlb,memory:/a/b\n0::/\n")])
-def test_the_smallest_limit_of_a_group_and_those_above_it_counts(groups, version, own):
-    assert groups(own, version) is None
-    no_limit = "max" if version == 2 else 2**63 - 4096
-    found = groups(own, version, a_b=(no_limit, 300, 0))
-    assert found is None if version == 2 else found > 2**62
-    assert groups(own, version, a=(1000, 300, 100)) == 800  # cached files can be given back
-    assert groups(own, version, a_b=(500, 300, 0)) == 200
-    assert groups(own, version, a_b=(500, 600, 0)) == 0
-
-
-@pytest.mark.parametrize("version, own", [(2, "0::/../elsewhere\n"), (1, "4:memory:/docker/0123\n")])
-def test_a_container_sees_its_own_group_at_the_top(groups, version, own):
-    assert groups(own, version, **{"": (1000, 300, 0)}) == 700
-
-
-def test_without_control_groups_there_is_no_limit(tmp_path):
-    assert memory._cgroup(str(tmp_path), str(tmp_path / "missing")) is None
-
-
 def test_enlarged_logits_of_many_classes():
     """Three copies of 900 classes, at 9x9 pixels instead of the 5x5 of the model's logits."""
     image = keras.Input((None, None, 3))
@@ -110,8 +68,3 @@ def test_enlarged_logits_of_many_classes():
     few = memory.estimate(trainer, CONFIG, 3)
     assert "upsample" not in memory.advice(dataclasses.replace(few, enlarged=few.image // 5), CONFIG)
     assert "upsample" not in memory.advice(small, CONFIG)
-
-
-def test_what_the_system_tells():
-    for number in (memory.available(), memory.used()):
-        assert number is None or number > 0

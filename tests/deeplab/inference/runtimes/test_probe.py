@@ -65,6 +65,22 @@ found["stuck fork, stuck again"] = outcome(stuck, "frozen_graph", "import time; 
 said = f"import os, sys; sys.path[:] = sys.argv[3:]; open({path!r} + '.said', 'w').write('probe ' + sys.argv[1])"
 found["stuck fork, new interpreter"] = outcome(stuck, "frozen_graph", said)
 found["words"] = open(path + ".said").read()
+def greedy():
+    import numpy as np
+    try:
+        said = f"took {np.empty(600 << 20, np.uint8).size >> 20}"
+    except MemoryError:
+        said = "no memory"
+    open(path + ".said", "w").write(said)
+
+probe._SECONDS_IDLE = 60
+for free in (300, 3000):
+    probe.available_memory = lambda: free << 20
+    outcome(greedy)
+    found[f"600 MB where {free} are free"] = open(path + ".said").read()
+probe.available_memory = lambda: 300 << 20
+outcome(cases["healthy"])
+found["loaded within 300 MB"] = waits[-1][0]
 assert probe.can_fork(), "the children used TensorFlow, this process did not"
 segmenter = Segmenter(path)
 found["can fork afterwards"] = probe.can_fork()
@@ -93,6 +109,9 @@ def test_crashes_and_endless_files_are_errors_and_healthy_ones_survive(tmp_path)
         "stuck fork, stuck again": ["time-limit", 5.0, "did not come, while it was loaded"],
         "stuck fork, new interpreter": "survived",
         "words": "probe frozen_graph",
+        "600 MB where 300 are free": "no memory",
+        "600 MB where 3000 are free": "took 600",
+        "loaded within 300 MB": True,
         "can fork afterwards": False,
     }
 
