@@ -23,6 +23,7 @@ const [modelPath, metadataPath, photo, mask] = process.argv.slice(2);
 const metadata = JSON.parse(readFileSync(metadataPath, "utf8"));
 const { height, width } = metadata.input.padded_to;
 const color = metadata.input.padding_color;
+if (metadata.classes.length > 256) throw new Error("a PGM file of 8 bits holds 256 classes");
 const image = readPpm(photo);
 if (image.height > height || image.width > width) {
   throw new Error(`the image has ${image.height}x${image.width} pixels: shrink it to fit into ${height}x${width}`);

@@ -8,17 +8,14 @@
 // "padding_color" in metadata.json (one number, or three separated by commas).
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <iostream>
 #include <opencv2/dnn.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <string>
 
-int main(int count, char** words) {
-    if (count != 7) {
-        std::cerr << "usage: segment MODEL HEIGHT WIDTH PADDING PHOTO MASK\n";
-        return 2;
-    }
+int segment(char** words) {
     const int height = std::stoi(words[2]), width = std::stoi(words[3]);
     double red, green, blue;
     if (std::sscanf(words[4], "%lf,%lf,%lf", &red, &green, &blue) != 3) {
@@ -32,7 +29,8 @@ int main(int count, char** words) {
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
     const double scale = std::min({1.0, double(height) / image.rows, double(width) / image.cols});
     if (scale < 1) {  // a larger image is shrunk to fit
-        cv::resize(image, image, cv::Size(), scale, scale, cv::INTER_AREA);
+        const cv::Size size(std::max(1, int(scale * image.cols)), std::max(1, int(scale * image.rows)));
+        cv::resize(image, image, size, 0, 0, cv::INTER_AREA);
     }
     cv::Mat padded(height, width, CV_32FC3, cv::Scalar(red, green, blue));
     cv::Mat part = padded(cv::Rect(0, 0, image.cols, image.rows));
@@ -43,11 +41,27 @@ int main(int count, char** words) {
     net.setInput(cv::Mat(4, input_shape, CV_32F, padded.data), "image");
     cv::Mat output = net.forward("SemanticPredictions");  // [1, height, width]
 
+    const cv::Mat found(height, width, output.type(), output.data);
+    double largest;
+    cv::minMaxLoc(found, nullptr, &largest);
     cv::Mat labels;
-    cv::Mat(height, width, output.type(), output.data).convertTo(labels, CV_8U);
+    found.convertTo(labels, largest < 256 ? CV_8U : CV_16U);
     if (!cv::imwrite(words[6], labels(cv::Rect(0, 0, image.cols, image.rows)))) {
         std::cerr << "error: cannot write " << words[6] << "\n";
         return 1;
     }
     return 0;
+}
+
+int main(int count, char** words) {
+    if (count != 7) {
+        std::cerr << "usage: segment MODEL HEIGHT WIDTH PADDING PHOTO MASK\n";
+        return 2;
+    }
+    try {
+        return segment(words);
+    } catch (const std::exception& error) {  // a model that OpenCV cannot read, or a word that is no number
+        std::cerr << "error: " << error.what() << "\n";
+        return 1;
+    }
 }

@@ -11,7 +11,7 @@
 #       a folder with node_modules
 #
 # The folder is .venv-NAME in the repository by default. Prints the command that runs the tests with it.
-# Exit codes: 0 ready, 1 failed, 2 wrong words or the folder is in use for something else.
+# Exit codes: 0 ready, 1 failed, 2 wrong arguments or the folder is in use for something else.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

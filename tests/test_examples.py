@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from support.export_battery import export
 from support.runtime_battery import IMAGE
-from support.small_exports import make_balanced_network
+from support.small_exports import make_balanced_network, make_network_beyond_a_byte
 
 from deeplab.export.formats import FORMATS
+from deeplab.export.metadata import NamedClasses
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 WITHOUT_TENSORFLOW = """
@@ -63,15 +64,34 @@ def run_python(example: str, *words: object) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def turned_photo(tmp_path):
+    """The photo as a camera that was turned by 90 degrees stores it, with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(IMAGE))).save(tmp_path / "turned.png", exif=exif)
+    return tmp_path / "turned.png"
+
+
 @pytest.mark.parametrize("example", RUNTIMES)
-def test_python_needs_the_runtime_alone(live_model, tmp_path, photo, example):
+def test_python_needs_the_runtime_alone(live_model, tmp_path, turned_photo, example):
     name, library, file = RUNTIMES[example]
     missing = [library] if importlib.util.find_spec(library) is None else list(FORMATS.get(name).missing())
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     export(live_model, tmp_path / "out", formats=(name,), parity_images=1)
-    printed = run_python(example, tmp_path / "out" / file, photo, tmp_path / "mask.png")
+    printed = run_python(example, tmp_path / "out" / file, turned_photo, tmp_path / "mask.png")
     assert agrees(tmp_path / "mask.png", expected(live_model)) and "left eye" in printed
+
+
+def test_masks_hold_more_classes_than_a_byte(tmp_path, photo):
+    if FORMATS.get("onnx").missing():
+        pytest.skip("the extra onnx is not installed")
+    model = make_network_beyond_a_byte(IMAGE)
+    classes = NamedClasses(tuple(f"thing {index}" for index in range(300)))
+    export(model, tmp_path / "out", classes, formats=("onnx",), parity_images=1)
+    run_python("run_onnx.py", tmp_path / "out" / "model.onnx", photo, tmp_path / "mask.png")
+    assert agrees(tmp_path / "mask.png", expected(model)) and np.asarray(Image.open(tmp_path / "mask.png")).min() > 255
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_demo_inference(walkthrough):
 
 def test_prepare_masks(tmp_path):
     names = run_notebook("prepare_masks", tmp_path)
-    assert names["equal"] == 1.0
+    assert names["values"].tolist() == [0, 1, 2] and names["equal"] == 1.0
     for records in ("coco", "from_labelme"):
         text = (tmp_path / "prepare" / records / "dataset.yml").read_text()
         assert "hair" in text and "skin" in text

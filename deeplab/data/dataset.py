@@ -271,10 +271,7 @@ def parse(text: str, where: str, default_name: str = "") -> Dataset:
 class _DescriptorReader:
     """Checks the fields of a `dataset.yml`, one method per kind of field."""
 
-    KEYS = (
-        *("name", "classes", "num_classes", "ignore_label", "image_formats", "label_format", "image_bands"),
-        "splits",
-    )
+    KEYS = ("name", "classes", "num_classes", "ignore_label", "image_formats", "label_format", "image_bands", "splits")
 
     def __init__(self, where: str):
         self.where = where
@@ -522,7 +519,8 @@ def find(dataset: str, dataset_dir: str | os.PathLike = "") -> Dataset:
     """Find the dataset that `dataset` and `dataset_dir` name.
 
     Args:
-      dataset: a known name, a `dataset.yml` (or a folder that holds one), or empty: then the `dataset.yml` in
+      dataset: a known name, a `dataset.yml` (or a folder that holds one; a folder without one is none where it has a
+        known name), or empty: then the `dataset.yml` in
         `dataset_dir`, or, where there is none, pascal_voc_seg as in the reference.
       dataset_dir: folder of the records; may be empty.
 
@@ -571,7 +569,10 @@ def require_records(dataset: str, dataset_dir: str | os.PathLike, *splits: str) 
 
 
 def _looks_like_path(dataset: str) -> bool:
-    return dataset.endswith((".yml", ".yaml")) or os.sep in dataset or os.path.isdir(dataset)
+    if dataset.endswith((".yml", ".yaml")) or os.sep in dataset:
+        return True
+    # A folder of a downloaded dataset often has its name.
+    return os.path.isdir(dataset) and (dataset not in known_names() or os.path.isfile(os.path.join(dataset, FILE_NAME)))
 
 
 def _unknown_name(dataset: str, own: Dataset | None, own_path: pathlib.Path | None) -> UserError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import fnmatch
 import glob
 import importlib
 import io
@@ -30,7 +29,7 @@ from deeplab.data.png_files import MAX_SIDE, png_chunks
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import DISTRIBUTION
-from deeplab.utils.paths import list_files, require_regular, walk
+from deeplab.utils.paths import list_files, matches, require_regular, walk
 from deeplab.utils.text import counted
 
 # Pillow warns, with a line of its source, of odd files; what matters of that is counted and said once by the builders.
@@ -453,17 +452,9 @@ def _matches_below(pattern: str) -> list[str]:
     parts = pathlib.Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     folder = pathlib.Path(*parts[:fixed])
-    found = (name for name in list_files(folder) if _fits(tuple(name.split("/")), parts[fixed:]))
+    rest = "/".join(parts[fixed:])
+    found = (name for name in list_files(folder) if matches(name, rest))
     return sorted(str(folder / name) for name in found if os.path.isfile(folder / name))
-
-
-def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    """Whether the names of a path match the parts of a pattern; `**` stands for any number of names."""
-    if not parts or not names:
-        return not names and all(part == "**" for part in parts)
-    if parts[0] == "**":
-        return _fits(names, parts[1:]) or _fits(names[1:], parts)
-    return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _content_near(text: str) -> str:

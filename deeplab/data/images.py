@@ -271,9 +271,11 @@ def _require_bands(bands: int, numbers: Sequence[int], where: str) -> Sequence[i
 
 
 def _require_room(height: int, width: int, bands: int, where: str) -> None:
-    """Refuses images that do not fit into memory together with the copies that training and prediction need."""
-    max_pixels = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    if height * width * bands > 4 * max_pixels:
+    """Refuses images that may not fit into memory together with the copies that training and prediction need.
+
+    Pillow's limit decides, as for other images; a program that lifts it lifts this one, too.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and height * width * bands > 8 * Image.MAX_IMAGE_PIXELS:
         rule = f"has {width}x{height} pixels of {bands} bands, too many to be read in one piece"
         hint = "`tile_size` reads it in tiles"
         raise UserError("image-too-large", rule, hint, field="tile_size", where=where, value=(height, width))

@@ -363,13 +363,22 @@ def read_mask(path: str) -> bytes:
         values = read_dicom(data, path)
     else:
         return data
+    indices = _class_indices(values, path)
+    return cv2.imencode(".png", indices, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _class_indices(values: np.ndarray, where: str) -> np.ndarray:
+    """An array [H, W] or [H, W, 1] of class indices as uint8 [H, W], or uint16 where a value is above 255.
+
+    Raises:
+      UserError: its values are no whole numbers from 0 to 65535 (`not-a-mask`).
+    """
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
     if values.ndim != 2 or not whole or not values.size or values.min() < 0 or values.max() > 65535:
         rule = f"holds an array {list(values.shape)} of {values.dtype}, not class indices [H, W] from 0 to 65535"
-        raise UserError("not-a-mask", rule, "save masks as uint8 [H, W]", where=path)
-    stored = values.astype(np.uint8 if values.max() < 256 else np.uint16)
-    return cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        raise UserError("not-a-mask", rule, "save masks as uint8 [H, W], or as 8-bit PNG", where=where)
+    return values.astype(np.uint8 if values.max() < 256 else np.uint16)
 
 
 def _matlab_array(data: bytes, where: str) -> np.ndarray:
@@ -420,13 +429,7 @@ def decode_label_values(values: np.ndarray, where: str, spec: LabelSpec) -> Deco
       UserError: its values are no whole numbers from 0 to 65535 (`not-a-mask`), or lie outside the classes
         (`label-out-of-range`).
     """
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
-    if values.ndim != 2 or not whole or not values.size or values.min() < 0 or values.max() > 65535:
-        rule = f"is an array {list(values.shape)} of {values.dtype}, not class indices [H, W] from 0 to 65535"
-        raise UserError("not-a-mask", rule, "write masks as 8-bit PNG, or as arrays of uint8", where=where)
-    label, counts = to_label(values.astype(np.uint8 if values.max() < 256 else np.uint16), where, spec)
+    label, counts = to_label(_class_indices(values, where), where, spec)
     return DecodedLabel(np.ascontiguousarray(label), counts, encode_label(label))
 
 

@@ -177,7 +177,7 @@ def export(
       UserError: the weights are not finite, something cannot be written, or an exported file predicts something else
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
-    target = _target(config, settings, is_quantized(predictor.model))
+    target = _target(config, settings, predictor)
     job = _Job(predictor, settings, config, classes, target)
     require_finite(variables_by_name(predictor.model), predictor.checkpoint)
     folder = job.target.folder
@@ -238,15 +238,9 @@ class _Job:
         )
 
 
-def _target(config: ExportConfig, settings: PredictionSettings, with_ranges: bool) -> _Destination:
-    """Reads `export_path` and `formats`.
-
-    Args:
-      config: what the user asked for.
-      settings: how images become masks.
-      with_ranges: the model was trained with fake quantization.
-    """
-    formats = {name: FORMATS.get(name) for name in _named(config, settings, with_ranges)}
+def _target(config: ExportConfig, settings: PredictionSettings, predictor: ModelPredictor) -> _Destination:
+    """Reads `export_path` and `formats` for a model."""
+    formats = {name: FORMATS.get(name) for name in _named(config, settings, predictor)}
     if not formats:
         raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
     if config.fixed_size and not any(one.takes_fixed_size for one in formats.values()):
@@ -272,25 +266,30 @@ def _target(config: ExportConfig, settings: PredictionSettings, with_ranges: boo
     return _Destination(folder, stem, named)
 
 
-def _named(config: ExportConfig, settings: PredictionSettings, with_ranges: bool) -> list[str]:
+def _named(config: ExportConfig, settings: PredictionSettings, predictor: ModelPredictor) -> list[str]:
     """The names of the formats to write; those that "all" leaves out are named in a note.
 
     Raises:
-      UserError: a named one does not take models with ranges.
+      UserError: a named one cannot hold the model.
     """
-    names = list(config.chosen_formats())
-    without = [name for name in FORMATS if with_ranges and not FORMATS.get(name).takes_ranges]
+    names, with_ranges = list(config.chosen_formats()), is_quantized(predictor.model)
+
+    def reason_against(one: ExportFormat) -> str:
+        if with_ranges and not one.takes_ranges:
+            return "it cannot store the ranges of fake quantization (`quantize_delay_step`)"
+        return one.unfit(settings, predictor.num_classes)
+
     for name in names:
-        if name in without:
-            able = ", ".join(other for other in FORMATS if other not in without)
-            rule = f"{name} cannot store the ranges of this model, which was trained with `quantize_delay_step`"
+        if name != ALL and (reason := reason_against(FORMATS.get(name))):
+            able = ", ".join(other for other in FORMATS if not reason_against(FORMATS.get(other)))
+            rule = f"{name} cannot hold this model: {reason}"
             raise UserError("not-supported", rule, f"choose from {able}", field="formats", value=name)
     if ALL not in names:
         return names
     chosen, left_out = [], []
     for name in FORMATS:
         one, missing = FORMATS.get(name), FORMATS.get(name).missing()
-        unfit = "cannot store the ranges of fake quantization" if name in without else one.unfit(settings)
+        unfit = reason_against(one)
         needs_images = _needs_images(one, with_ranges) and not calibration_images.is_given(config)
         if name in names or not (unfit or missing or needs_images):
             chosen.append(name)

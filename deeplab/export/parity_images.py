@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from PIL import Image
 from deeplab.config.fields import Size
 from deeplab.data import image_files, images, records, sample_dataset
 from deeplab.data.bands import RGB, ImageBands
-from deeplab.data.given_images import to_pixels, to_rgb
+from deeplab.data.given_images import to_pixels
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 
@@ -56,10 +55,7 @@ def from_records(dataset_dir: str, bands: ImageBands = RGB) -> Iterator[Named]:
         for shard in records.list_shards(dataset_dir, "val" if "val" in splits else sorted(splits)[0]):
             for example in records.read_shard(shard):
                 name = os.path.basename(example[records.FILENAME].decode("utf-8", "replace"))
-                if not bands.is_rgb:
-                    yield name, images.decode_record(example, bands, name)
-                    continue
-                yield name, to_rgb(Image.open(io.BytesIO(example[records.IMAGE])), name)
+                yield name, images.decode_record(example, bands, name)
     except (UserError, OSError) as error:
         console.warning(f"the dataset's images cannot be read ({error}): checking on those read so far")
 

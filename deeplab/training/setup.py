@@ -70,6 +70,10 @@ from deeplab.utils.text import counted, shorten
 from slim import keras_applications
 
 CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
+_OF_EACH_WORKER = {  # settings in which workers may differ: paths, and what the chief decides for all
+    *("train_logdir", "dataset_dir", "dataset", "profile_logdir", "image_cache", "tf_initial_checkpoint"),
+    *("distill_from", "distill_cache", "dense_prediction_cell_json", "random_seed", "worker_wait_secs", "num_replicas"),
+}
 
 
 @dataclass(frozen=True)
@@ -355,8 +359,8 @@ def require_same_config(configs: TrainingConfigs, saved: Mapping[str, Any], fold
         different.append(f"`random_seed`: was {saved['seed']}, is {wanted}")
     if different:
         rule = "holds a training with another config:\n    " + "\n    ".join(different)
-        names = ",".join(line.split("`")[1] for line in different)
-        hint = f"resume with the same config, or add `allow_changes={names}`; {_keep_what_was_learned(folder)}"
+        changed = ",".join(line.split("`")[1] for line in different)
+        hint = f"resume with the same config, or add `allow_changes={changed}`; {_keep_what_was_learned(folder)}"
         raise UserError("changed-config", rule, hint, where=folder, value=tuple(different))
     changes = tuple(run_file.differences(dict(saved), configs.groups()))
     for line in changes:
@@ -456,20 +460,11 @@ def require_equal_workers(configs: TrainingConfigs, prepared: Prepared, devices:
     Raises:
       UserError: they differ (`workers-differ`).
     """
-    own = {"train_logdir", "dataset_dir", "random_seed", "profile_logdir", "worker_wait_secs", "num_replicas"}
-    own |= {
-        "image_cache",
-        "tf_initial_checkpoint",
-        "dataset",
-        "distill_from",
-        "distill_cache",
-        "dense_prediction_cell_json",
-    }
     facts = {
         field.name: run_file.show(getattr(group, field.name))
         for group in configs.groups()
         for field in dataclasses.fields(group)
-        if field.name not in own
+        if field.name not in _OF_EACH_WORKER
     }
     train, folder = configs.train, configs.dataset.dataset_dir
     facts |= {f"{name} of the dataset": run_file.show(value) for name, value in facts_of(prepared.dataset, "").items()}
@@ -600,7 +595,7 @@ def require_one_weight_per_class(weights: tuple[float, ...], dataset: Dataset) -
 def tell(
     configs: TrainingConfigs, dataset: Dataset, from_scratch: bool, replicas: int = 0, warns_of_batch: bool = True
 ) -> None:
-    """Prints the class table, and warnings about configs that work but often disappoint."""
+    """Prints the class table, and warnings about configs that work but often disappoint; arguments as `warnings`."""
     train, stride = configs.train, size_stride(configs.model)
     if dataset.pixels.get(train.train_split):
         console.note(class_table(dataset, train.train_split, configs.loss.label_weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fnmatch
 import os
 import pathlib
 import stat
@@ -202,6 +203,19 @@ def list_files(folder: str | os.PathLike) -> Iterator[str]:
     for inside, files in walk(folder):
         for name in files:
             yield f"{inside}/{name}" if inside else name
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether the names of a path match the parts of a pattern; `**` stands for any number of folders."""
+
+    def fits(names: list[str], parts: list[str]) -> bool:
+        if not parts or not names:
+            return not names and all(part == "**" for part in parts)
+        if parts[0] == "**":
+            return fits(names, parts[1:]) or fits(names[1:], parts)
+        return fnmatch.fnmatchcase(names[0], parts[0]) and fits(names[1:], parts[1:])
+
+    return fits(path.split("/"), pattern.split("/"))
 
 
 def files_of(folder: str | os.PathLike) -> list[str]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import fnmatch
 import functools
 import glob
 import importlib
@@ -34,7 +33,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.files import free_space, partial_path, remove, writing
 from deeplab.utils.locks import is_running
 from deeplab.utils.parallel import ordered_map
-from deeplab.utils.paths import cache_root
+from deeplab.utils.paths import cache_root, matches
 from deeplab.utils.processes import extend_grace, require_grace
 from deeplab.utils.remote_names import forget, is_remote, named, remember, remote_names
 from deeplab.utils.text import byte_text, counted
@@ -311,7 +310,7 @@ def _found(name: str) -> dict[str, Facts]:
         root = "/".join(parts[:fixed])
         files = _listed(system, root)
         pattern = "/".join(parts[fixed:])
-        return {file: facts for file, facts in files.items() if _fits(file.removeprefix(f"{root}/"), pattern)}
+        return {file: facts for file, facts in files.items() if matches(file.removeprefix(f"{root}/"), pattern)}
     found = _listed(system, name)
     if found and name not in found:
         return found
@@ -330,14 +329,6 @@ def _found(name: str) -> dict[str, Facts]:
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic"))
-
-
-def _fits(path: str, pattern: str) -> bool:
-    """Whether a path matches a pattern, in which `**` stands for any number of folders."""
-    names, parts = path.split("/"), pattern.split("/")
-    if "**" not in parts:
-        return len(names) == len(parts) and all(map(fnmatch.fnmatchcase, names, parts))
-    return fnmatch.fnmatchcase(f"/{path}", f"/{pattern}".replace("/**/", "*/").replace("/**", "/*"))
 
 
 def _listed(system: FileSystem, name: str) -> dict[str, Facts]:
@@ -371,7 +362,7 @@ def _remove_stale(name: str, found: Mapping[str, Facts]) -> None:
     for place, _, names in os.walk(folder):
         for path in (pathlib.Path(place, name) for name in names if not name.startswith(".")):
             inside = path.relative_to(folder).as_posix()
-            if f"{root}/{inside}" not in found and (not pattern or _fits(inside, pattern)):
+            if f"{root}/{inside}" not in found and (not pattern or matches(inside, pattern)):
                 remove(path)
 
 
@@ -455,14 +446,18 @@ class Output:
         Raises:
           UserError: it cannot be read (`remote-failed`).
         """
-        self._system = _system_of(self.name)
-        _tell_left(self._work)
-        console.note(
-            f"{self.name}: written in {self._work}, copied every {SECONDS_BETWEEN_COPIES:.0f} seconds and at the end; "
-            "such storage has no locks: make sure that no other command writes there"
-        )
-        found = _listed(self._system, self.name)
-        _download(found, lambda name: self.folder / name.removeprefix(f"{self._root}/"))
+        try:
+            self._system = _system_of(self.name)
+            _tell_left(self._work)
+            console.note(
+                f"{self.name}: written in {self._work}, copied every {SECONDS_BETWEEN_COPIES:.0f} seconds and at the "
+                "end; such storage has no locks: make sure that no other command writes there"
+            )
+            found = _listed(self._system, self.name)
+            _download(found, lambda name: self.folder / name.removeprefix(f"{self._root}/"))
+        except BaseException:
+            remove(self._work)
+            raise
         self._there = {path: self._state(path) for path in self._files()}
         remember(self.folder, self._root)
         require_grace(_SECONDS_TO_THE_END)
@@ -512,7 +507,7 @@ class Output:
             if number < len(changed):
                 return number  # files were removed meanwhile: the next copy has the files that name them
             for path, (state, content) in last.items():
-                if self._there.get(path) != state:
+                if content is not None and self._there.get(path) != state:
                     held, name = self._work / "last", f"{self._root}/{path}"
                     held.write_bytes(content)
                     _attempted("written", name, functools.partial(self._system.upload, str(held), name))
@@ -556,11 +551,11 @@ class Output:
                 if is_wanted and not name.startswith(".") and (self.folder / path).is_file():
                     yield path
 
-    def _content(self, path: str) -> bytes:
-        try:
+    def _content(self, path: str) -> bytes | None:
+        """The bytes of a file; None if it was removed meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
             return (self.folder / path).read_bytes()
-        except FileNotFoundError:
-            return b""
+        return None
 
     def _state(self, path: str) -> tuple[int, int]:
         try:
@@ -571,7 +566,7 @@ class Output:
 
 
 def write_files(folder: str | os.PathLike, name: str) -> None:
-    """Copy the files of a local folder and of those in it into a remote folder.
+    """Copy the files of a local folder and of those in it into a remote folder; those that name others come last.
 
     Raises:
       UserError: one cannot be written (`remote-failed`).
@@ -583,8 +578,9 @@ def write_files(folder: str | os.PathLike, name: str) -> None:
         target = f"{name.rstrip('/')}/{path.relative_to(folder).as_posix()}"
         _attempted("written", target, lambda: system.upload(str(path), target))
 
-    for _ in ordered_map(upload, paths, _WORKERS):
-        pass
+    for named_last in (False, True):
+        for _ in ordered_map(upload, [path for path in paths if (path.name in _LAST) is named_last], _WORKERS):
+            pass
 
 
 def remove_file(name: str) -> None:

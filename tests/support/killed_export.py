@@ -30,7 +30,7 @@ def export(folder: pathlib.Path, names: tuple[str, ...]) -> None:
         return {}, {}, True
 
     config = ExportConfig(export_path=str(folder), formats=("frozen_graph",), overwrite=True)
-    predictor = SimpleNamespace(model=SimpleNamespace(_flatten_layers=tuple), checkpoint="runs")
+    predictor = SimpleNamespace(model=SimpleNamespace(_flatten_layers=tuple), checkpoint="runs", num_classes=2)
     nothing = mock.Mock(return_value={})
     parts = {"_write_and_compare": write, "_judge": mock.Mock(return_value=([], []))}
     parts |= dict.fromkeys(("_cases", "_describe", "variables_by_name", "require_finite"), nothing)

@@ -24,7 +24,7 @@ USUAL_STEM = "frozen_inference_graph"
 TensorInfo = tuple[str, str, str]  # name, type, shape: ("ArgMax:0", "int64", "1 x 513 x 513")
 
 
-def mentions_predictions(path: str) -> bool:
+def mentions_predictions(path: str | os.PathLike) -> bool:
     """Whether a file mentions `SemanticPredictions`, as all exports do that hold tensor names as plain text."""
     if os.path.isdir(path):
         return False
@@ -49,7 +49,8 @@ class ExportFormat:
       takes_fixed_size: whether `fixed_size` makes it a format of one size, which takes prepared images.
       has_runtime: whether this project can run it, so that it is checked.
       needs: module -> the extra of this package that installs it.
-      unfit: why it cannot hold a model with these settings; empty if it can. `formats=all` then leaves it out.
+      unfit: (settings, number of classes) -> why it cannot hold such a model; empty if it can. `formats=all` leaves it
+        out where it cannot, and naming it is an error.
     """
 
     usual_name: str
@@ -63,7 +64,7 @@ class ExportFormat:
     has_runtime: bool = True
     takes_ranges: bool = False
     takes_fixed_size: bool = False
-    unfit: Callable[[PredictionSettings], str] = lambda settings: ""
+    unfit: Callable[[PredictionSettings, int], str] = lambda settings, num_classes: ""
 
     @property
     def extension(self) -> str:

@@ -17,10 +17,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
+from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, mentions_predictions
 from deeplab.export.formats.frozen_graph import LABELS
 from deeplab.export.formats.litert import IMAGE, fixed_size_functions
 from deeplab.export.freeze import FrozenModel, describe
@@ -88,8 +89,10 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _is_package(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, "Manifest.json")) and os.path.isdir(os.path.join(path, "Data"))
+def _is_export(path: str) -> bool:
+    """Whether a path is a package of this project: others have no output of this name."""
+    models = pathlib.Path(path, "Data").glob("*/*.mlmodel")
+    return os.path.isfile(os.path.join(path, "Manifest.json")) and any(map(mentions_predictions, models))
 
 
 FORMATS.register("coreml")(
@@ -97,7 +100,7 @@ FORMATS.register("coreml")(
         "model.mlpackage",
         ".mlpackage",
         write,
-        _is_package,
+        _is_export,
         is_exact=False,
         prepares_inside=False,
         needs=NEEDS,
@@ -109,7 +112,7 @@ FORMATS.register("coreml_int8")(
         "model_int8.mlpackage",
         "_int8.mlpackage",
         write_int8,
-        _is_package,
+        _is_export,
         is_exact=False,
         prepares_inside=False,
         needs=NEEDS,

@@ -48,7 +48,7 @@ def _is_segmentation_model(path: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read("config.json"))["class_name"] == SegmentationModel.__name__
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except Exception:  # of a file of another program, these libraries raise nearly anything
         return False
 
 

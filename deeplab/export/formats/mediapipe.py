@@ -17,14 +17,13 @@ import flatbuffers
 import tensorflow as tf
 
 from deeplab.data.bands import RGB, bands_of
-from deeplab.data.label_bits import bits_of
+from deeplab.data.label_bits import MAX_CLASSES_8_BIT, bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, litert
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.metadata import LABELS_FILE
 from deeplab.inference.fixed_size import has_appended_description
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.runtimes.litert import LOGITS
-from deeplab.utils.errors import UserError
 from slim import kernels
 
 METADATA, SEGMENTER = "TFLITE_METADATA", "SEGMENTER_METADATA"
@@ -35,18 +34,7 @@ _FEATURES, _IMAGE, _RGB, _NORMALIZATION, _AXIS_LABELS, _SOFTMAX = 1, 2, 1, 1, 2,
 
 
 def write(model: FrozenModel, path: str) -> list[TensorInfo]:
-    """Writes the file.
-
-    Raises:
-      UserError: the model takes other images than 8-bit RGB, or sees an image several times.
-    """
-    reason = unfit(model.settings)
-    if bits_of(len(model.class_names)) == 16:
-        reason = "its tasks give masks of 8 bits, which hold 256 classes"
-    if reason:
-        rule = f"cannot write mediapipe: {reason}"
-        hint = "leave it out, or export one scale without mirrored images"
-        raise UserError("not-supported", rule, hint, field="formats", value="mediapipe")
+    """Writes the file of a model that `unfit` accepts."""
     settings = model.settings
     assert settings.crop_size is not None
     height, width = settings.crop_size
@@ -61,11 +49,13 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     return litert.write_file(model, path, describe(model, upsample_logits=enlarges), content)
 
 
-def unfit(settings: PredictionSettings) -> str:
-    """Why the format cannot hold a model with these settings; empty if it can."""
+def unfit(settings: PredictionSettings, num_classes: int) -> str:
+    """Why the format cannot hold such a model; empty if it can."""
     if bands_of(settings.model) != RGB:
         return "MediaPipe gives 8-bit RGB images alone"
-    return "" if settings.one_pass else "the average of several passes is one of probabilities, not of logits"
+    if bits_of(num_classes) == 16:
+        return f"its tasks give masks of 8 bits, which hold {MAX_CLASSES_8_BIT} classes"
+    return "" if settings.one_pass else "the average over scales or mirrored images has probabilities, not logits"
 
 
 def with_metadata(content: bytes, class_names: Sequence[str]) -> bytes:

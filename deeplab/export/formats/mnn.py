@@ -38,6 +38,7 @@ from deeplab.utils.files import write_atomically
 
 NEEDS = {"MNN": "mnn", "tf2onnx": "mnn", "onnx": "mnn"}
 _SECONDS = 600
+_LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # without which Python may not start
 _CONVERT = "import _tools, sys; sys.exit(not _tools.mnnconvert(['mnnconvert', *sys.argv[1:]]))"
 
 
@@ -76,6 +77,7 @@ def _convert(before: str, after: str, flags: tuple[str, ...], folder: str) -> No
     words = ["-f", "ONNX", "--modelFile", before, "--MNNModel", after, "--bizCode", "deeplab", *flags]
     command = [sys.executable, "-I", "-c", _CONVERT, *words]
     environment = {"PATH": "", "HOME": folder}  # so that nothing can be installed or remembered
+    environment |= {name: value for name, value in os.environ.items() if name in _LIBRARY_PATHS}
     done = subprocess.run(  # nosec B603  # words of our own
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
     )

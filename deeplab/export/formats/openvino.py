@@ -90,7 +90,7 @@ def _without_reports() -> Iterator[None]:
         yield
 
 
-def _is_ours(path: str) -> bool:
+def _is_export(path: str) -> bool:
     try:
         with open(os.path.join(path, FILE), encoding="utf-8") as file:
             return f"<{PROPERTY} " in file.read()
@@ -101,7 +101,7 @@ def _is_ours(path: str) -> bool:
 def _register(name: str, variant: str, write: Any, needs: dict[str, str], **rules: bool) -> None:
     suffix = f"_openvino{variant}"
     FORMATS.register(name)(
-        ExportFormat(f"model{suffix}", suffix, write, _is_ours, prepares_inside=False, needs=needs, **rules)  # type: ignore[arg-type]
+        ExportFormat(f"model{suffix}", suffix, write, _is_export, prepares_inside=False, needs=needs, **rules)  # type: ignore[arg-type]
     )
 
 

@@ -18,13 +18,15 @@ import tarfile
 import tempfile
 
 from deeplab.data import colormaps
+from deeplab.data.bands import RGB, bands_of
 from deeplab.data.label_bits import MAX_CLASSES_8_BIT, bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, onnx
 from deeplab.export.freeze import FrozenModel, describe
+from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.runtimes.web_page import DESCRIPTION, MODEL, recognizes
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import partial_path, write_atomically
+from deeplab.utils.files import write_atomically, writing
 from deeplab.utils.paths import cache_root
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -37,15 +39,8 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     """Writes the folder, and returns the tensors of its model.
 
     Raises:
-      UserError: the model takes other images than RGB, or resized ones; or the npm package cannot be had.
+      UserError: as `runtime_folder`.
     """
-    settings = model.settings
-    if settings.model.input_channels != 3 or settings.resize.min_resize_value:
-        rule = "is for models of RGB images without `min_resize_value`"
-        raise UserError("not-supported", rule, "leave web_page out", field="formats", value="web_page")
-    if bits_of(len(model.class_names)) == 16:
-        rule = f"saves masks of 8 bits, which hold {MAX_CLASSES_8_BIT} classes"
-        raise UserError("not-supported", rule, "leave web_page out", field="formats", value="web_page")
     runtime = runtime_folder(model.config.web_runtime)
     os.makedirs(path)
     tensors = onnx.write(model, os.path.join(path, MODEL))
@@ -61,6 +56,15 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     return tensors
 
 
+def unfit(settings: PredictionSettings, num_classes: int) -> str:
+    """Why a page cannot serve such a model; empty if it can."""
+    if bands_of(settings.model) != RGB:
+        return "browsers decode images to 8-bit RGB"
+    if settings.resize.min_resize_value:
+        return "the page does not resize images as `min_resize_value` does"
+    return f"it saves masks of 8 bits, which hold {MAX_CLASSES_8_BIT} classes" if bits_of(num_classes) == 16 else ""
+
+
 def runtime_folder(given: str) -> pathlib.Path:
     """Return the folder with ONNX Runtime's files for the browser.
 
@@ -68,7 +72,7 @@ def runtime_folder(given: str) -> pathlib.Path:
       given: the setting `web_runtime`; empty = the cache, filled by npm where it is empty.
 
     Raises:
-      UserError: files are missing, npm is not there or fails, or sent something else.
+      UserError: files are missing, npm is not installed or fails, or it sent something else.
     """
     if given:
         folder = pathlib.Path(given).expanduser()
@@ -96,9 +100,8 @@ def _fetch() -> None:
     hint = f"install npm and go online once, or give the package's folder: `web_runtime=node_modules/{PACKAGE}`"
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(
-            "missing-library", f"the npm package {PACKAGE} is needed, and npm is not there", hint, where="npm"
-        )
+        rule = f"the npm package {PACKAGE} is needed, and npm is not installed"
+        raise UserError("missing-library", rule, hint, where="npm")
     console.note(f"fetching the npm package {PACKAGE} {VERSION} (33 MB), once")
     with tempfile.TemporaryDirectory() as folder:
         words = [npm, "pack", "--silent", "--ignore-scripts", f"{PACKAGE}@{VERSION}"]
@@ -110,15 +113,12 @@ def _fetch() -> None:
         if hashlib.sha256(archives[0].read_bytes()).hexdigest() != SHA256:
             rule = f"npm sent another {PACKAGE} {VERSION} than this program was made with"
             raise UserError("checksum-mismatch", rule, "check npm's registry setting", where="npm")
-        new = partial_path(str(_cached()))
-        new.mkdir(parents=True)
-        with tarfile.open(archives[0]) as archive:
-            for name in RUNTIME_FILES:
+        with tarfile.open(archives[0]) as archive, writing(_cached()):
+            _cached().mkdir(parents=True, exist_ok=True)
+            for name in RUNTIME_FILES:  # one by one, so that several exports may do this at the same time
                 member = archive.extractfile(f"package/dist/{name}")
                 assert member is not None
-                (new / name).write_bytes(member.read())
-        shutil.rmtree(_cached(), ignore_errors=True)
-        os.replace(new, _cached())
+                write_atomically(_cached() / name, member.read())
 
 
 class WebPageFormat(ExportFormat):
@@ -131,5 +131,5 @@ class WebPageFormat(ExportFormat):
 
 _NEEDS = {"onnx": "onnx", "tf2onnx": "onnx", "onnxruntime": "onnx"}
 FORMATS.register("web_page")(
-    WebPageFormat("web_page", "_web_page", write, recognizes, prepares_inside=False, needs=_NEEDS)
+    WebPageFormat("web_page", "_web_page", write, recognizes, prepares_inside=False, needs=_NEEDS, unfit=unfit)
 )

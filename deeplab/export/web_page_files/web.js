@@ -2,21 +2,40 @@
 // Segments images in the browser with model.onnx, as model.json describes it. No server code.
 
 const $ = (id) => document.getElementById(id);
-const state = { hidden: new Set([0]) };
+const state = { hidden: new Set([0]), file: null };
 
 async function start() {
-  state.model = await (await fetch("model.json")).json();
+  if (location.protocol === "file:") {
+    throw new Error("browsers load models over http only; serve this folder, for example by python3 -m http.server");
+  }
+  state.model = await (await get("model.json")).json();
   ort.env.wasm.wasmPaths = new URL("./", location.href).href;
   ort.env.wasm.numThreads = 1; // more need headers that static hosts rarely send
-  const file = new Uint8Array(await (await fetch("model.onnx")).arrayBuffer());
+  const file = new Uint8Array(await (await get("model.onnx")).arrayBuffer());
   state.session = await ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
   $("file").disabled = false;
   tell("Ready.");
 }
 
-async function segment(blob) {
+async function get(name) {
+  const response = await fetch(name);
+  if (!response.ok) throw new Error(`${name} cannot be loaded (status ${response.status})`);
+  return response;
+}
+
+// Images are segmented one after the other, because a session of ONNX Runtime must not run twice at the same time; of
+// those that wait, only the last one.
+let work = start().catch(fail);
+
+function choose(file) {
+  if (!file) return;
+  state.file = file;
+  work = work.then(() => (state.session && file === state.file ? segment(file) : null)).catch(fail);
+}
+
+async function segment(file) {
   tell("Segmenting ...");
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   const [height, width] = state.model.size;
   const scale = Math.min(1, height / bitmap.height, width / bitmap.width);
   const [rows, columns] = [bitmap.height, bitmap.width].map((side) => Math.max(1, Math.floor(side * scale)));
@@ -24,6 +43,7 @@ async function segment(blob) {
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, columns, rows);
+  bitmap.close();
   const pixels = context.getImageData(0, 0, columns, rows).data;
   const input = new Float32Array(height * width * 3);
   for (let y = 0; y < height; y++) {
@@ -40,7 +60,7 @@ async function segment(blob) {
   const all = found.SemanticPredictions.data;
   const labels = new Uint8Array(rows * columns);
   for (let y = 0; y < rows; y++) for (let x = 0; x < columns; x++) labels[y * columns + x] = all[y * width + x];
-  Object.assign(state, { canvas, labels, rows, columns });
+  Object.assign(state, { canvas, labels, rows, columns, name: file.name || "image" });
   list();
   draw();
   $("save").disabled = false;
@@ -65,10 +85,11 @@ function draw() {
 }
 
 function list() {
+  const counts = new Uint32Array(256);
+  for (const label of state.labels) counts[label]++;
   $("classes").replaceChildren();
   state.model.classes.forEach((one, index) => {
-    const count = state.labels.reduce((sum, label) => sum + (label === index), 0);
-    if (!count) return;
+    if (!counts[index]) return;
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.has(index) });
     box.addEventListener("change", () => {
       state.hidden[box.checked ? "delete" : "add"](index);
@@ -77,7 +98,7 @@ function list() {
     const swatch = document.createElement("i");
     swatch.style.background = `rgb(${one.color})`;
     const label = document.createElement("label");
-    label.append(box, swatch, `${one.name} ${((100 * count) / state.labels.length).toFixed(1)} %`);
+    label.append(box, swatch, `${one.name} ${((100 * counts[index]) / state.labels.length).toFixed(1)} %`);
     const item = document.createElement("li");
     item.append(label);
     $("classes").append(item);
@@ -86,33 +107,34 @@ function list() {
 
 async function save() {
   // A gray PNG whose pixels are class numbers.
-  const { rows, columns, labels } = state;
+  const { rows, columns, labels, name } = state;
   const canvas = new OffscreenCanvas(columns, rows);
   const image = canvas.getContext("2d").createImageData(columns, rows);
   labels.forEach((label, place) => image.data.set([label, label, label, 255], 4 * place));
   canvas.getContext("2d").putImageData(image, 0, 0);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await canvas.convertToBlob({ type: "image/png" }));
-  link.download = "mask.png";
+  link.download = `${name.replace(/\.[^.]*$/, "")}_mask.png`;
   link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 function tell(text) {
   $("status").textContent = text;
 }
 
-function fail(problem) {
-  tell(`It failed: ${problem.message}`);
+function fail(error) {
+  tell(`It failed: ${error.message}`);
 }
 
 $("file").addEventListener("change", (event) => {
-  if (event.target.files[0]) segment(event.target.files[0]).catch(fail);
+  choose(event.target.files[0]);
+  event.target.value = ""; // so that the same file can be chosen again
 });
 $("opacity").addEventListener("input", draw);
-$("save").addEventListener("click", save);
+$("save").addEventListener("click", () => save().catch(fail));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  if (event.dataTransfer.files[0] && state.session) segment(event.dataTransfer.files[0]).catch(fail);
+  choose(event.dataTransfer.files[0]);
 });
-start().catch(fail);

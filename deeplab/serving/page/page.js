@@ -3,7 +3,9 @@
 
 const $ = (id) => document.getElementById(id);
 const MANY_CLASSES = 160; // the list leaves out classes of no area beyond
-const state = { models: [], images: [], current: -1, hidden: new Set(), pixel: null, run: 0 };
+// `current` is the place of the chosen image; `shown` is what the results show: an image, and one or two models that
+// have segmented it. While a request runs, or after it failed, the two differ.
+const state = { models: [], images: [], current: -1, shown: null, hidden: new Set(), pixel: null, run: 0 };
 
 // --- Server -----------------------------------------------------------------------------------------------------
 
@@ -12,7 +14,9 @@ function headers() {
 }
 
 async function ask(address, options = {}) {
-  const response = await fetch(address, { ...options, headers: { ...headers(), ...options.headers } });
+  const response = await fetch(address, { ...options, headers: { ...headers(), ...options.headers } }).catch(() => {
+    throw new Error("The server cannot be reached.");
+  });
   if (response.status === 401) $("key-label").hidden = false;
   if (!response.ok) {
     const content = await response.json().catch(() => ({ error: response.statusText }));
@@ -21,11 +25,16 @@ async function ask(address, options = {}) {
   return response;
 }
 
+function post(image, query) {
+  const headers = { "Content-Type": image.blob.type || "application/octet-stream" };
+  return ask(`segment?${new URLSearchParams(query)}`, { method: "POST", body: image.blob, headers });
+}
+
 async function loadModels() {
   try {
     state.models = await (await ask("models")).json();
-  } catch (problem) {
-    return fail(problem);
+  } catch (error) {
+    return fail(error);
   }
   clearError();
   state.hidden = new Set(state.models.map((model) => model.classes[0]?.name)); // overlays leave the background as it is
@@ -70,22 +79,26 @@ async function show(place) {
   if (place < 0) return;
   const run = ++state.run;
   const image = state.images[place];
+  const models = chosen();
   state.current = place;
-  state.pixel = null;
   listImages();
   clearError();
   tell(`Segmenting ${image.name} ...`);
   try {
-    for (const model of chosen()) image.found[model] ||= await segment(image, model);
-  } catch (problem) {
-    if (run === state.run) fail(problem);
+    for (const model of models) image.found[model] ||= await segment(image, model);
+  } catch (error) {
+    if (run !== state.run) return;
+    state.shown = null;
+    $("results").hidden = true;
+    fail(error);
     return;
   }
-  if (run !== state.run) return; // another image was chosen meanwhile
-  const found = current();
+  if (run !== state.run) return; // another image or model was chosen meanwhile
+  Object.assign(state, { shown: { image, models }, pixel: null });
+  const found = prediction();
   const large = found.classes.filter((one) => one.fraction > 0).sort((a, b) => b.fraction - a.fraction);
   tell(`${image.name}: ${large.slice(0, 3).map((one) => `${one.name} ${percent(one.fraction)}`).join(", ")}.`);
-  listClasses(chosen().map((model) => image.found[model]));
+  listClasses(models.map((model) => image.found[model]));
   $("results").hidden = false;
   draw();
 }
@@ -95,12 +108,11 @@ function chosen() {
   return second && second !== $("model").value ? [$("model").value, second] : [$("model").value];
 }
 
-const current = () => state.images[state.current]?.found[$("model").value];
+// What the first of the shown models found.
+const prediction = () => state.shown.image.found[state.shown.models[0]];
 
 async function segment(image, model) {
-  const address = `segment?output=json&polygons=true&model=${encodeURIComponent(model)}`;
-  const type = image.blob.type || "application/octet-stream";
-  const found = await (await ask(address, { method: "POST", body: image.blob, headers: { "Content-Type": type } })).json();
+  const found = await (await post(image, { output: "json", polygons: true, model })).json();
   found.labels = found.labels_rgb_png ? await wideLabels(found.labels_rgb_png) : await grays(found.labels_png);
   found.confidence = found.confidence_png && (await grays(found.confidence_png));
   image.bitmap ||= await createImageBitmap(image.blob).catch(() => null);
@@ -135,9 +147,9 @@ const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 
 function draw() {
-  const image = state.images[state.current];
-  if (!image) return;
-  const [first, second] = chosen();
+  if (!state.shown) return;
+  const { image } = state.shown;
+  const [first, second] = state.shown.models;
   drawOne($("view"), $("caption"), image, first);
   $("second").hidden = !second;
   $("agreement").hidden = !second;
@@ -151,9 +163,7 @@ function draw() {
 }
 
 function drawOne(canvas, caption, image, model) {
-  const found = image.found[model];
-  if (!found) return;
-  const { width, height, labels, classes } = found;
+  const { width, height, labels, classes } = image.found[model];
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   if (image.bitmap) context.drawImage(image.bitmap, 0, 0, width, height);
@@ -216,10 +226,10 @@ function listClasses(predictions) {
   }
 }
 
-function showOnly(visible) {
+function setVisible(visible) {
   for (const box of $("classes").querySelectorAll("input")) box.checked = visible;
-  for (const model of chosen()) {
-    for (const { name } of state.images[state.current]?.found[model]?.classes || []) {
+  for (const model of state.shown.models) {
+    for (const { name } of state.shown.image.found[model].classes) {
       state.hidden[visible ? "delete" : "add"](name);
     }
   }
@@ -229,12 +239,12 @@ function showOnly(visible) {
 // --- Pixels -----------------------------------------------------------------------------------------------------
 
 function describePixel(x, y) {
-  const image = state.images[state.current];
-  const parts = chosen().map((model) => {
+  const { image, models } = state.shown;
+  const parts = models.map((model) => {
     const found = image.found[model];
     const place = y * found.width + x;
     const probability = found.confidence ? `, probability ${(found.confidence[place] / 255).toFixed(2)}` : "";
-    return `${chosen().length > 1 ? `${model}: ` : ""}${found.classes[found.labels[place]].name}${probability}`;
+    return `${models.length > 1 ? `${model}: ` : ""}${found.classes[found.labels[place]].name}${probability}`;
   });
   $("pixel").textContent = `(${x}, ${y}) ${parts.join("; ")}`;
 }
@@ -262,28 +272,27 @@ function step(event) {
 
 // --- Downloads --------------------------------------------------------------------------------------------------
 
-function save(blob, ending) {
+function save(blob, image, ending) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${state.images[state.current].name.replace(/\.[^.]*$/, "")}${ending}`;
+  link.download = `${image.name.replace(/\.[^.]*$/, "")}${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 async function saveMask() {
-  const image = state.images[state.current];
-  const address = `segment?output=png&model=${encodeURIComponent($("model").value)}`;
+  const { image, models } = state.shown;
   try {
-    save(await (await ask(address, { method: "POST", body: image.blob })).blob(), "_mask.png");
-  } catch (problem) {
-    fail(problem);
+    save(await (await post(image, { output: "png", model: models[0] })).blob(), image, "_mask.png");
+  } catch (error) {
+    fail(error);
   }
 }
 
 async function saveCutout() {
-  const image = state.images[state.current];
+  const { image } = state.shown;
   if (!image.bitmap) return fail(new Error("This browser cannot show images of this format, so there is no cut-out."));
-  const { width, height, labels, classes } = current();
+  const { width, height, labels, classes } = prediction();
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   context.drawImage(image.bitmap, 0, 0, width, height);
@@ -292,13 +301,14 @@ async function saveCutout() {
     if (label === 0 || state.hidden.has(classes[label].name)) pixels.data[4 * place + 3] = 0;
   });
   context.putImageData(pixels, 0, 0);
-  save(await canvas.convertToBlob({ type: "image/png" }), "_cutout.png");
+  save(await canvas.convertToBlob({ type: "image/png" }), image, "_cutout.png");
 }
 
 function savePolygons() {
-  const { height, width, polygons } = current();
-  const content = JSON.stringify({ image: state.images[state.current].name, height, width, polygons });
-  save(new Blob([content], { type: "application/json" }), "_polygons.json");
+  const { image } = state.shown;
+  const { height, width, polygons } = prediction();
+  const content = JSON.stringify({ image: image.name, height, width, polygons });
+  save(new Blob([content], { type: "application/json" }), image, "_polygons.json");
 }
 
 // --- Camera -----------------------------------------------------------------------------------------------------
@@ -314,9 +324,9 @@ async function openCamera() {
     }
     $("shoot").disabled = false;
     $("shoot").focus();
-  } catch (problem) {
+  } catch (error) {
     $("camera").disabled = false;
-    fail(new Error(`The camera cannot be used: ${problem.message}. Browsers allow it on localhost and over https.`));
+    fail(new Error(`The camera cannot be used: ${error.message}. Browsers allow it on localhost and over https.`));
   }
 }
 
@@ -343,9 +353,9 @@ function tell(text) {
   $("status").textContent = text;
 }
 
-function fail(problem) {
+function fail(error) {
   tell("");
-  $("error").textContent = problem.message;
+  $("error").textContent = error.message;
   $("error").hidden = false;
 }
 
@@ -355,9 +365,10 @@ function clearError() {
 
 const onlyImages = (files) => [...files].filter((file) => file.type.startsWith("image/"));
 
-$("file").addEventListener("change", async (event) => {
-  await addFiles([...event.target.files]);
-  event.target.value = "";
+$("file").addEventListener("change", (event) => {
+  const files = [...event.target.files];
+  event.target.value = ""; // so that the same file can be chosen again
+  addFiles(files);
 });
 document.addEventListener("paste", (event) => addFiles(onlyImages(event.clipboardData.files)));
 document.addEventListener("dragover", (event) => {
@@ -389,8 +400,8 @@ $("key").addEventListener("change", async () => {
   await loadModels();
   await show(state.current);
 });
-$("all").addEventListener("click", () => showOnly(true));
-$("none").addEventListener("click", () => showOnly(false));
+$("all").addEventListener("click", () => setVisible(true));
+$("none").addEventListener("click", () => setVisible(false));
 for (const canvas of [$("view"), $("second-view")]) {
   canvas.addEventListener("pointermove", point);
   canvas.addEventListener("pointerdown", point);

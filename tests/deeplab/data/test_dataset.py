@@ -177,6 +177,14 @@ def test_paths_win_over_the_folder(records_of_faces, tmp_path_factory):
     assert find(str(records_of_faces)).name == "faces"
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_known_dataset(tmp_path, monkeypatch):
+    (tmp_path / "cityscapes" / "leftImg8bit").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert find("cityscapes").num_classes == 19
+    (tmp_path / "cityscapes" / "dataset.yml").write_text("classes: [a, b]")
+    assert find("cityscapes").class_names == ("a", "b")
+
+
 def test_name_of_the_folders_own_data_set(records_of_faces):
     assert find("faces", records_of_faces) == FACES
 

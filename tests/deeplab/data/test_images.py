@@ -659,3 +659,15 @@ def test_heads_of_files_alone_are_no_image_of_any_bands(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with raises("unreadable-image", where="a.png"):
         read_raster(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("limit", "is_read"), [(1, False), (None, True)])
+def test_arrays_heed_the_limit_of_pillow(tmp_path, monkeypatch, limit, is_read):
+    pytest.importorskip("rasterio", reason="needs the extra geo")
+    Image.new("L", (5, 4)).save(tmp_path / "a.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    if is_read:
+        assert read_raster(tmp_path / "a.tif").pixels.shape == (4, 5, 1)
+        return
+    with raises("image-too-large", field="tile_size"):
+        read_raster(tmp_path / "a.tif")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from support.errors import raises
 from support.export_battery import CLASSES, export
-from support.small_exports import make_network
+from support.small_exports import NARROW, make_network, make_settings
 
 from deeplab import Segmenter
 from deeplab.config.export_config import ExportConfig
@@ -111,6 +111,31 @@ def test_all_takes_what_is_installed_and_names_the_rest(live_model, tmp_path, mo
     assert names(tmp_path) == ["export_report.md", "frozen_inference_graph.pb", "labels.txt", "metadata.json"]
     noted = capsys.readouterr().err
     assert "left out: rare (needs no_such_library: extra rare); int8 (needs `calibration_images`)" in noted
+
+
+def test_a_format_that_cannot_hold_the_model_is_left_out_of_all_and_refused_by_name(
+    live_model, tmp_path, monkeypatch, capsys
+):
+    small = ExportFormat(
+        "copy.txt", ".txt", lambda model, path: [], unfit=lambda settings, count: "too many" if count > 3 else ""
+    )
+    formats = {"frozen_graph": FORMATS.get("frozen_graph"), "small": small}
+    monkeypatch.setattr(exporter, "FORMATS", _Formats(formats))
+    with raises("not-supported", field="formats") as caught:
+        export(live_model, tmp_path / "a", formats=("small",), parity_images=1)
+    assert caught.value.value == "small" and "too many" in caught.value.rule and not (tmp_path / "a").exists()
+    export(live_model, tmp_path / "b", formats=("all",), parity_images=1)
+    assert "frozen_inference_graph.pb" in names(tmp_path / "b") and "copy.txt" not in names(tmp_path / "b")
+    assert "left out: small (too many)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mediapipe", "web_page"])
+@pytest.mark.parametrize(
+    ("settings", "num_classes", "fits"),
+    [({}, 256, True), ({}, 257, False), ({"config": dataclasses.replace(NARROW, input_channels=4)}, 4, False)],
+)
+def test_formats_for_8_bit_rgb_and_8_bit_masks(name, settings, num_classes, fits):
+    assert (FORMATS.get(name).unfit(make_settings(**settings), num_classes) == "") is fits
 
 
 class _Formats(dict):

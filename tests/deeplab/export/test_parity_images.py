@@ -1,9 +1,14 @@
 """The images of the parity check."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab.data import records
 from deeplab.data.bands import RGB, ImageBands
 from deeplab.export import parity_images
 from deeplab.utils.errors import UserError
@@ -60,3 +65,15 @@ def test_further_channels_repeat_the_first():
     np.testing.assert_array_equal(four[..., :3], image)
     np.testing.assert_array_equal(four[..., 3], image[..., 0])
     assert parity_images.with_channels(image, ImageBands(1)).shape == (2, 2, 1)
+
+
+def test_an_image_too_large_to_be_read_gives_a_warning(tmp_path, capsys):
+    Image.new("RGB", (9, 9)).save(buffer := io.BytesIO(), "PNG")
+    image = bytearray(buffer.getvalue())
+    image[16:24] = struct.pack(">II", 60000, 60000)
+    image[29:33] = struct.pack(">I", zlib.crc32(image[12:29]))
+    with records.ShardWriter(tmp_path, records.shard_name("val", 0, 1)) as writer:
+        writer.write(records.encode_example(bytes(image), "png", "huge", 60000, 60000, b""))
+        writer.publish()
+    assert parity_images.choose(1, "", str(tmp_path), (65, 97), RGB)[0][0] == "portrait 1"
+    assert "has 3,600,000,000 pixels" in capsys.readouterr().err

@@ -317,6 +317,51 @@ def test_several_images_and_an_unreadable_one(page, photo, tmp_path):
     assert page.get_by_role("button", name="other.png").get_attribute("aria-pressed") == "true"
     page.set_input_files("#file", str(broken))
     sync_api.expect(page.locator("#error")).to_contain_text("no image that can be read")
+    sync_api.expect(page.locator("#results")).to_be_hidden()  # they would be those of another image
+    page.locator("#opacity").fill("50")
+    page.get_by_role("button", name="other.png").click()
+    sync_api.expect(page.locator("#results")).to_be_visible()
+
+
+def test_what_is_shown_stays_usable_while_a_request_runs(page, photo):
+    choose(page, photo[0])
+    held = []
+    page.route("**/segment?*", lambda route: held.append(route))
+    page.get_by_label("Compare with").select_option("deeplab-2")
+    sync_api.expect(page.locator("#status")).to_contain_text("Segmenting")
+    page.locator("#opacity").fill("100")
+    page.locator("#view").hover(position={"x": 5, "y": 5})
+    sync_api.expect(page.locator("#pixel")).to_contain_text(") ground")
+    page.get_by_role("button", name="hide all").click()
+    assert pixel_of(page, 20, 30) == [200, 40, 40] and len(held) == 1
+    held[0].continue_()
+    sync_api.expect(page.locator("#second")).to_be_visible()
+
+
+def test_a_mask_gets_the_name_of_its_image(page, photo, tmp_path):
+    other = shutil.copy(photo[0], tmp_path / "other.png")
+    choose(page, photo[0], other)
+    sync_api.expect(page.locator("#status")).to_contain_text("holiday.png: ground")
+    held = []
+    page.route("**/segment?output=png*", lambda route: held.append(route))
+    with page.expect_download() as saved:
+        page.locator("#save-mask").click()
+        page.get_by_role("button", name="other.png").click()
+        sync_api.expect(page.locator("#status")).to_contain_text("other.png: ground")
+        held[0].continue_()
+    assert saved.value.suggested_filename == "holiday_mask.png"
+
+
+def test_a_server_that_is_gone(browser, photo):
+    server, thread, address = serve()
+    page = new_page(browser)
+    page.goto(address)
+    sync_api.expect(page.locator("#model option")).to_have_count(2)
+    server.should_exit = True
+    thread.join()
+    page.set_input_files("#file", str(photo[0]))
+    sync_api.expect(page.locator("#error")).to_have_text("The server cannot be reached.")
+    page.context.close()
 
 
 def test_every_control_can_be_reached_by_keyboard_and_has_a_name(page, photo):

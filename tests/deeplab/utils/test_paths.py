@@ -9,7 +9,16 @@ from support.empty_files import touch
 from support.errors import raises
 
 from deeplab.utils import paths
-from deeplab.utils.paths import files_of, list_files, read_file, read_text, require_folder, split_paths, walk
+from deeplab.utils.paths import (
+    files_of,
+    list_files,
+    matches,
+    read_file,
+    read_text,
+    require_folder,
+    split_paths,
+    walk,
+)
 
 
 def test_folders_with_their_files(tmp_path):
@@ -137,3 +146,23 @@ def test_paths_with_commas_between_them(tmp_path, monkeypatch):
     assert split_paths("a,b/x.json, c.json,a,b/y,z.json") == ["a,b/x.json", "c.json", "a,b/y,z.json"]
     assert split_paths("lost.json,c.json,") == ["lost.json", "c.json"]
     assert split_paths(" , ") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "fits"),
+    [
+        ("a.jpg", "*.jpg", True),
+        ("in/a.jpg", "*.jpg", False),
+        ("in/a.jpg", "*/*", True),
+        ("a.jpg", "**/*.jpg", True),
+        ("in/deep/a.jpg", "**/*.jpg", True),
+        ("in/deep/a.jpg", "in/**/*.jpg", True),
+        ("in/a.jpg", "in/**/*.jpg", True),
+        ("inside/a.jpg", "in/**/*.jpg", False),
+        ("in/x/y/a.jpg", "in/*/a.jpg", False),
+        ("in/x/a.jpg", "in/**", True),
+        ("out/a.jpg", "in/**", False),
+    ],
+)
+def test_patterns(path, pattern, fits):
+    assert matches(path, pattern) is fits

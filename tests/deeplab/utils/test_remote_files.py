@@ -158,6 +158,23 @@ def test_output_is_copied_whole_and_names_come_after_what_they_name(storage, tmp
     assert not os.listdir(tmp_path / "cache" / "remote-work")
 
 
+def test_files_that_name_others_are_written_last(storage, tmp_path):
+    for name in ("checkpoint", "dataset.yml", "model", "z/a"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    remote_files.write_files(tmp_path / "in", "gs://b/out")
+    written = [name for operation, name in storage.calls if operation == "write"]
+    assert sorted(written[:2]) == ["b/out/model", "b/out/z/a"]
+    assert sorted(written[2:]) == ["b/out/checkpoint", "b/out/dataset.yml"]
+
+
+def test_an_output_that_cannot_begin_leaves_nothing_behind(storage, tmp_path):
+    storage.failures = {"list": [PermissionError("no")]}
+    with raises("remote-failed"), remote_files.Output("s3://b/run"):
+        raise AssertionError
+    assert not os.listdir(tmp_path / "cache" / "remote-work")
+
+
 def test_what_is_there_already_can_be_resumed(storage):
     put(storage, b__run__history="1\n")
     with remote_files.Output("s3://b/run") as output:
@@ -190,6 +207,17 @@ def test_a_file_that_is_removed_while_copies_are_made_holds_back_the_names(stora
         (output.folder / "checkpoint").write_text("names model-2")
         (output.folder / "model-2").write_text("2")
     assert texts(storage.folder / "b") == {"run/checkpoint": "names model-2", "run/model-2": "2"}
+
+
+def test_a_name_that_is_removed_while_it_is_read_is_not_written_empty(storage, monkeypatch):
+    with remote_files.Output("s3://b/run") as output:
+        output.folder.mkdir(parents=True)
+        (output.folder / "checkpoint").write_text("names model-1")
+        read = output._content
+        with monkeypatch.context() as patch:
+            patch.setattr(output, "_content", lambda path: (output.folder / path).unlink() or read(path))
+            assert output.copy() == 0
+    assert not (storage.folder / "b").exists()
 
 
 def test_copies_are_made_while_the_command_runs(storage, monkeypatch):

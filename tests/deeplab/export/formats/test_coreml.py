@@ -66,3 +66,15 @@ def test_a_missing_library_is_named(live_model, tmp_path, monkeypatch):
     with raises("missing-library", where="coremltools") as caught:
         export(live_model, tmp_path, formats=("coreml",), parity_images=1)
     assert "[coreml]" in caught.value.hint and list(tmp_path.iterdir()) == []
+
+
+def test_a_package_of_another_program_is_not_replaced(live_model, tmp_path):
+    folder = tmp_path / "model.mlpackage" / "Data" / "com.apple.CoreML"
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "Manifest.json").write_text("{}")
+    (folder / "model.mlmodel").write_bytes(b"a classifier")
+    with raises("would-overwrite", where="model.mlpackage"):
+        export(live_model, tmp_path, formats=("coreml",), parity_images=1, overwrite=True)
+    assert (folder / "model.mlmodel").read_bytes() == b"a classifier"
+    (folder / "model.mlmodel").write_bytes(b"... SemanticPredictions ...")
+    assert FORMATS.get("coreml").is_export(str(tmp_path / "model.mlpackage"))

@@ -64,7 +64,6 @@ def test_the_folder_is_complete_and_a_model_like_any_other(page):
         assert "//" not in (page / name).read_text().replace("// ", "")  # nothing comes from another address
 
 
-@needs_onnx
 def test_models_that_a_page_cannot_serve(runtime, tmp_path):
     settings = make_settings(resize=ResizeConfig(min_resize_value=65, max_resize_value=65))
     with raises("not-supported", field="formats"):
@@ -133,6 +132,7 @@ def test_the_masks_in_chromium_equal_ours(page, tmp_path):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page))
     handler.log_message = lambda *_: None
     Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    Image.fromarray(IMAGE[::-1, ::-1]).save(tmp_path / "other.png")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_api.sync_playwright() as play:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -140,10 +140,13 @@ def test_the_masks_in_chromium_equal_ours(page, tmp_path):
         tab.set_default_timeout(300_000)
         tab.goto(f"http://127.0.0.1:{server.server_port}/")
         sync_api.expect(tab.locator("#status")).to_have_text("Ready.", timeout=300_000)
-        tab.set_input_files("#file", str(tmp_path / "photo.png"))
+        for name in ("other.png", "photo.png"):  # the second does not wait for the first
+            tab.set_input_files("#file", str(tmp_path / name))
         sync_api.expect(tab.locator("#status")).to_contain_text("Done in", timeout=300_000)
+        tab.wait_for_function("state.name === 'photo.png'")
         with tab.expect_download() as waiting:
             tab.locator("#save").click()
+        assert waiting.value.suggested_filename == "photo_mask.png"
         waiting.value.save_as(tmp_path / "mask.png")
         browser.close()
         server.shutdown()
