@@ -276,8 +276,8 @@ class ModelConfig(Config):
     @property
     def pooling_window(self) -> Size | None:
         """`image_pooling_crop_size` where the head pools by it; None where it is unset or has no effect."""
-        has_image_pooling = self.aspp_with_batch_norm and self.add_image_level_feature
-        return self.image_pooling_crop_size if has_image_pooling or self.dense_prediction_cell_json else None
+        pools = self.aspp_with_batch_norm and (self.add_image_level_feature or self.dense_prediction_cell_json)
+        return self.image_pooling_crop_size if pools else None
 
     def validate(self) -> None:
         descending = tuple(sorted(set(self.decoder_output_stride), reverse=True))

@@ -11,7 +11,6 @@ Every operation exists in TensorFlow 1.15, so that a frozen graph made of them r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.data import transforms
 from deeplab.data.bands import bands_of
 from deeplab.model import logits_stride, padding_color
+from deeplab.model.head_layers import image_scale
 from deeplab.model.resize import fitting_length, scaled_length, size_stride
 from deeplab.utils.errors import UserError
 from slim import kernels
@@ -65,7 +65,7 @@ class PredictionSettings:
         if self.crop_size and (self.crop_size[0] < least[0] or self.crop_size[1] < least[1]):
             window = ",".join(map(str, self.model.pooling_window or ()))
             crop = f"{self.crop_size[0]},{self.crop_size[1]}"
-            rule = f"the pooling window {window} must fit into the crop {crop} at all scales"
+            rule = f"the pooling window {window} must fit into the crop {crop}"
             hint = f"`{self.crop_field}={least[0]},{least[1]}`, or a smaller window"
             raise UserError("crop-too-small", rule, hint, field="image_pooling_crop_size", value=crop)
 
@@ -228,10 +228,8 @@ def padded_size(size, settings: PredictionSettings):
 
 
 def _min_size(settings: PredictionSettings) -> Size:
-    """The smallest image at whose smallest scale the pooling window still fits into the feature map."""
-    window = settings.model.pooling_window or (1, 1)
-    shrink = min(1.0, *settings.scales, *settings.model.image_pyramid)
-    return math.ceil((window[0] - 1) / shrink) + 1, math.ceil((window[1] - 1) / shrink) + 1
+    """The smallest image into whose feature map the pooling window fits; both are scaled alike."""
+    return settings.model.pooling_window or (1, 1)
 
 
 def size_after_resizing(size: Size, resize: ResizeConfig) -> Size:
@@ -324,7 +322,9 @@ def _logits_of_pass(logits_of: LogitsOf, pixels, scale: float, mirrored: bool, s
         scaled = kernels.resize_bilinear(pixels, scaled_length(height, scale), scaled_length(width, scale))
     grid = max(1.0, scale) / logits_stride(settings.model)
     rows, columns = scaled_length(height, grid), scaled_length(width, grid)
-    logits = kernels.resize_bilinear(logits_of(scaled), rows, columns, settings.model.align_corners)
+    with image_scale(scale):
+        logits = logits_of(scaled)
+    logits = kernels.resize_bilinear(logits, rows, columns, settings.model.align_corners)
     return tf.reverse(logits, [2]) if mirrored else logits
 
 

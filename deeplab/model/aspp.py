@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from deeplab.config.model_config import ModelConfig
-from deeplab.model.head_layers import ConcatenationOfRanges, GlobalMean
-from deeplab.model.resize import strided_length
+from deeplab.model.head_layers import ConcatenationOfRanges, GlobalMean, WindowPooling
 from slim.layers import TRUNCATED_NORMAL, Norm, ResizeLike, conv_unit, depthwise_unit
 from slim.quantization import QuantizedDropout
 
@@ -106,5 +105,5 @@ def _pooled(features, config: ModelConfig):
     """The mean over the whole map, or over windows of `image_pooling_crop_size`."""
     if config.image_pooling_crop_size is None:
         return GlobalMean(name="image_pooling_mean")(features)
-    window = tuple(strided_length(length, config.output_stride) for length in config.image_pooling_crop_size)
-    return ops.average_pool(features, window, config.image_pooling_stride, "valid", "channels_last")
+    window, strides = config.image_pooling_crop_size, config.image_pooling_stride
+    return WindowPooling(window, strides, config.output_stride, name="image_pooling_mean")(features)

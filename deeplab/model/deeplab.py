@@ -16,7 +16,14 @@ from deeplab.model.aspp import aspp
 from deeplab.model.auxiliary_head import AUXILIARY_LOGITS, auxiliary_head
 from deeplab.model.decoder import decoder
 from deeplab.model.dense_prediction_cell import dense_prediction_cell
-from deeplab.model.head_layers import NormalizeInput, Rescale, ResizeToStride, Standardize, SubpixelLogits
+from deeplab.model.head_layers import (
+    NormalizeInput,
+    Rescale,
+    ResizeToStride,
+    ScalableModel,
+    Standardize,
+    SubpixelLogits,
+)
 from deeplab.utils.errors import UserError
 from slim.layers import TRUNCATED_NORMAL, Convolution, Norm, QuantizedConvolution, rounded
 
@@ -57,7 +64,7 @@ def build_model(
 
     Returns:
       A model from float32 images [B, H, W, C], RGB, 0..255, any H and W, to a dict of logits
-      [B, h, w, num_classes]: `merged_logits`, and with an image pyramid `logits_0.50` and so on for each scale.
+      [B, h, w, num_classes]: `merged_logits`, and with several scales `logits_0.50` and so on for each scale.
       h = (H-1)//s+1, s being `logits_stride`: usually the decoder's last stride, or the output stride. Weights carry
       TensorFlow-1 names, see `slim.layers.variables_by_name`. `model.save` and `keras.models.load_model` work.
 
@@ -81,7 +88,8 @@ def build_model(
         auxiliary = _float32(auxiliary_head(features, config, num_classes, norm))
         return keras.Model(image, {MERGED_LOGITS: logits, AUXILIARY_LOGITS: auxiliary}, name="deeplab")
     if config.has_image_pyramid:
-        single_scale = keras.Model(image, logits, name="single_scale")
+        of_windows = config.pooling_window is not None and set(config.image_pyramid) != {1.0}
+        single_scale = (ScalableModel if of_windows else keras.Model)(image, logits, name="single_scale")
         return keras.Model(image, _pyramid(image, single_scale, config), name="deeplab")
     return keras.Model(image, {MERGED_LOGITS: logits}, name="deeplab")
 
@@ -142,6 +150,9 @@ def _check(config: ModelConfig, num_classes: int) -> None:
     if num_classes < 2:
         rule = f"a segmentation has at least 2 classes, not {num_classes}"
         raise UserError("out-of-range", rule, "count the background", field="num_classes", value=num_classes)
+    if config.decoder_output_is_logits and not config.decoder_output_stride:
+        rule, hint = "needs a decoder", "add `decoder_output_stride=4`, for example, or leave it out"
+        raise UserError("conflicting-settings", rule, hint, field="decoder_output_is_logits", value=True)
     if config.decoder_output_is_logits and config.decoder_filters != num_classes:
         rule = f"the decoder's output is the logits, so it needs {num_classes} filters, one per class"
         hint = f"`decoder_filters={num_classes}`"
@@ -213,9 +224,11 @@ def _backbone(image, config: ModelConfig, options: slim.Options) -> slim.Feature
 
 
 def _head(features, image, config: ModelConfig, norm: Norm):
+    if not config.aspp_with_batch_norm:
+        return features
     if config.dense_prediction_cell_json:
         return dense_prediction_cell(features, image, config, norm)
-    return aspp(features, config, norm) if config.aspp_with_batch_norm else features
+    return aspp(features, config, norm)
 
 
 def _logits(features, image, config: ModelConfig, num_classes: int, norm: Norm):
@@ -264,7 +277,10 @@ def _pyramid(image, model: keras.Model, config: ModelConfig) -> dict:
         scaled = image if scale == 1.0 else Rescale(scale, name=f"pyramid_{name}".replace(".", "_"))(image)
         layer_name = f"pyramid_logits_{name}".replace(".", "_")
         resize = ResizeToStride(logits_stride(config), config.align_corners, name=layer_name)
-        outputs[f"logits_{name}"] = resize(model(scaled), reference)
+        logits = model(scaled, scale=scale) if isinstance(model, ScalableModel) else model(scaled)
+        outputs[f"logits_{name}"] = resize(logits, reference)
+    if len(config.image_pyramid) == 1:  # the research DeepLab gives, and trains, the one map once
+        return {MERGED_LOGITS: next(iter(outputs.values()))}
     stacked = ops.stack(list(outputs.values()), axis=-1)
     merged = ops.max(stacked, axis=-1) if config.merge_method == "max" else ops.mean(stacked, axis=-1)
     return {MERGED_LOGITS: merged, **outputs}

@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
+from deeplab.config.fields import Size
 from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
 from slim.layers import ConfiguredLayer, serializable
 from slim.quantization import ActivationRange
 
+_SCALE = contextvars.ContextVar("scale of the image that a model runs on", default=1.0)
 IMAGENET_STD = 57.4  # mean of 58.4, 57.1 and 57.4 for R, G and B: 255 times the usual 0.229, 0.224, 0.225
+
+
+@contextlib.contextmanager
+def image_scale(scale: float) -> Iterator[None]:
+    """Models that are called (or traced) inside take an image that was scaled by this factor.
+
+    Pooling windows in pixels of the image shrink and grow with it, as in the research DeepLab.
+    """
+    token = _SCALE.set(scale)
+    try:
+        yield
+    finally:
+        _SCALE.reset(token)
+
+
+def scaled_window(window: Size) -> Size:
+    """A pooling window, height and width in pixels of the unscaled image, at the present `image_scale`."""
+    scale = _SCALE.get()
+    return window if scale == 1.0 else (scaled_length(window[0], scale), scaled_length(window[1], scale))
+
+
+@serializable
+class ScalableModel(keras.Model):
+    """A functional model that can be called on a scaled image: `model(image, scale=0.5)`, see `image_scale`."""
+
+    def call(self, inputs, training=None, mask=None, scale: float = 1.0):
+        with image_scale(scale):
+            return super().call(inputs, training=training, mask=mask)
+
+    def compute_output_spec(self, inputs, training=None, mask=None, scale: float = 1.0):
+        with image_scale(scale):
+            return super().compute_output_spec(inputs, training=training, mask=mask)
+
+
+@serializable
+class WindowPooling(ConfiguredLayer):
+    """Means over windows that lie inside the map: [B, h, w, C] -> [B, (h - a) // stride + 1, (w - b) // stride + 1, C].
+
+    Args:
+      window: height, width in pixels of the unscaled image.
+      strides: of the windows, in positions of the map.
+      output_stride: image size over map size.
+    """
+
+    arguments = ("window", "strides", "output_stride")
+
+    def __init__(self, window, strides, output_stride: int, **kwargs):
+        super().__init__(**kwargs)
+        self.window, self.strides, self.output_stride = tuple(window), tuple(strides), output_stride
+
+    def call(self, features):
+        sides = tuple(strided_length(length, self.output_stride) for length in scaled_window(self.window))
+        return ops.average_pool(features, sides, self.strides, "valid", "channels_last")
 
 
 @serializable
@@ -91,7 +150,7 @@ class WindowMean(ConfiguredLayer):
     Args:
       grid_size: number of windows, along height and width, that the image is divided into.
       output_stride: image size over feature size.
-      crop_size: height, width in pixels that replace the image's own; None = the image's.
+      crop_size: height, width in pixels of the unscaled image that replace the image's own; None = the image's.
     """
 
     arguments = ("grid_size", "output_stride", "crop_size")
@@ -111,7 +170,7 @@ class WindowMean(ConfiguredLayer):
 
     def _window(self, features_shape, image_shape) -> list:
         """Height and width of a window: ints, or int32 scalars that are known when the model runs."""
-        size = self.crop_size or image_shape[1:3]
+        size = scaled_window(self.crop_size) if self.crop_size else image_shape[1:3]
         return [
             _smaller(strided_length(length, self.output_stride * grid), limit)
             for length, grid, limit in zip(size, self.grid_size, features_shape[1:3], strict=True)

@@ -376,17 +376,18 @@ def require_same_config(configs: TrainingConfigs, saved: Mapping[str, Any], fold
 
 
 def require_initial_weights(train: TrainConfig) -> None:
-    """Opens the initial checkpoint, so that a wrong path or zoo name shows at once; frozen statistics need one.
+    """Opens the initial checkpoint, so that a wrong path or zoo name shows at once; warns where statistics need one.
 
     Raises:
-      UserError: there is no such checkpoint, or batch norm would be frozen at random weights.
+      UserError: there is no such checkpoint.
     """
     if train.tf_initial_checkpoint not in ("", IMAGENET, BEST_FOR_BACKBONE):
         checkpoint.open(train.tf_initial_checkpoint)
     if not train.fine_tune_batch_norm and not train.tf_initial_checkpoint:
-        rule = "frozen batch norm needs the statistics of an initial checkpoint: from scratch the model cannot learn"
-        hint = "start from a checkpoint (`tf_initial_checkpoint`), or leave `fine_tune_batch_norm` out"
-        raise UserError("conflicting-settings", rule, hint, field="fine_tune_batch_norm")
+        console.warning(
+            "`fine_tune_batch_norm=false` without an initial checkpoint: batch norm keeps mean 0 and variance 1, and a "
+            "model from scratch hardly learns; start from a checkpoint (`tf_initial_checkpoint`), or leave it out"
+        )
 
 
 def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: TrainingConfigs, prepared: Prepared) -> int:

@@ -11,7 +11,11 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.inference import prediction
 from deeplab.inference.prediction import LargerThanCrop, PredictionSettings, predict_batch, predict_image, prepare
 from deeplab.model import MERGED_LOGITS, build_model
+from deeplab.model.head_layers import Rescale
+from slim import kernels
 from slim.layers import variables_by_name
+
+NARROW = {"depth_multiplier": 0.25, "aspp_convs_filters": 8}
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +95,11 @@ class TestSizes:
         assert {size: prediction.padded_size((size, 17), settings)[0] for size in sizes} == sizes
         assert prediction.padded_size((375, 18), settings) == (385, 33)
 
-    def test_pooling_window_fits_at_the_smallest_scale(self):
+    @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+    def test_images_are_as_large_as_the_pooling_window_which_scales_with_them(self, scales):
         model = ModelConfig(image_pooling_crop_size=(33, 65))
-        assert prediction.padded_size((10, 10), PredictionSettings(model)) == (33, 65)
-        assert prediction.padded_size((10, 10), PredictionSettings(model, scales=(0.5, 1.0))) == (65, 129)
+        assert prediction.padded_size((10, 10), PredictionSettings(model, scales=scales)) == (33, 65)
+        PredictionSettings(model, crop_size=(33, 65), scales=scales)
 
     def test_padding_is_the_mean_pixel(self):
         frame = prepare(tf.zeros([2, 3, 3], tf.uint8), PredictionSettings(ModelConfig(), crop_size=(4, 5)))
@@ -183,6 +188,27 @@ class TestPasses:
 def test_a_window_beyond_the_crop_is_refused():
     with raises("crop-too-small", "image_pooling_crop_size"):
         PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769)), crop_size=(513, 513))
+
+
+def test_pooling_windows_scale_with_the_image():
+    """The model at half the size pools by half the window, as the research DeepLab's `multi_scale_logits`."""
+
+    def model_of(window):
+        model = build_model(ModelConfig(**NARROW, image_pooling_crop_size=window), 3, train_batch_norm=False)
+        for name, variable in variables_by_name(model).items():
+            variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+        return lambda pixels: model(pixels, training=False)[MERGED_LOGITS]
+
+    logits_of, halved = model_of((65, 97)), model_of((33, 49))
+    pixels = tf.constant(golden_recipe.image(81, 97).astype(np.float32))
+    settings = PredictionSettings(ModelConfig(**NARROW, image_pooling_crop_size=(65, 97)), scales=(0.5,))
+    found = tf.function(lambda pixels: predict_batch(logits_of, pixels, settings))(pixels)
+    logits = halved(Rescale(0.5)(pixels))
+    coarse = kernels.resize_bilinear(logits, 6, 7)  # the grid at scale 1, as in the reference
+    expected = tf.nn.softmax(tf.nn.softmax(kernels.resize_bilinear(coarse, 81, 97)))
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError):  # the whole window is larger than the scaled image
+        logits_of(Rescale(0.5)(pixels))
 
 
 @pytest.mark.parametrize("unused", [{"add_image_level_feature": False}, {"aspp_with_batch_norm": False}])

@@ -11,7 +11,7 @@ from support.errors import raises
 import slim
 from deeplab.config.model_config import ModelConfig
 from deeplab.model import MERGED_LOGITS, build_model, logits_stride, padding_color
-from deeplab.model.head_layers import Standardize
+from deeplab.model.head_layers import Rescale, ResizeToStride, Standardize
 from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
 
@@ -51,6 +51,45 @@ def test_the_pyramid_shares_one_set_of_weights_and_merges_the_logits(method, mer
     scales = np.stack([outputs["logits_0.50"], outputs["logits_1.00"]])
     assert (scales[0] > scales[1]).any() and (scales[0] < scales[1]).any()
     np.testing.assert_allclose(outputs[MERGED_LOGITS], merge(scales, axis=0), atol=1e-6)
+
+
+def test_a_pyramid_of_one_scale_gives_one_map_so_that_its_loss_counts_once():
+    model = build_model(ModelConfig(depth_multiplier=0.25, aspp_convs_filters=8, image_pyramid=(0.75,)), 3)
+    assert set(model(np.zeros((1, 65, 65, 3), np.float32))) == {MERGED_LOGITS}
+
+
+@pytest.mark.parametrize("more", [{}, {"dense_prediction_cell_json": "pooling"}], ids=["aspp", "cell"])
+def test_pooling_windows_of_a_pyramid_scale_with_the_image(more, tmp_path):
+    narrow = {"depth_multiplier": 0.25, "aspp_convs_filters": 8}
+    if more:
+        path = tmp_path / "cell.json"
+        path.write_text('[{"op": "pyramid_pooling", "grid_size": [1, 1], "input": -1}]')
+        narrow["dense_prediction_cell_json"] = str(path)
+    pyramid = build_model(ModelConfig(**narrow, image_pooling_crop_size=(65, 81), image_pyramid=(0.5, 1.0)), 3)
+    half = build_model(ModelConfig(**narrow, image_pooling_crop_size=(33, 41)), 3)
+    for model in (pyramid, half):
+        for name, variable in variables_by_name(model).items():
+            variable.assign(golden_recipe.weight(name, tuple(variable.shape)))
+    pixels = golden_recipe.image(81, 97).astype(np.float32)
+    halved = Rescale(0.5)(pixels)
+    outputs = pyramid(pixels)
+    wanted = ResizeToStride(16)(half(halved)[MERGED_LOGITS], pixels)
+    np.testing.assert_allclose(outputs["logits_0.50"], wanted, rtol=1e-4, atol=1e-5)
+    pyramid.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(pixels)[MERGED_LOGITS], outputs[MERGED_LOGITS])
+
+
+def test_without_batch_norm_in_aspp_there_is_no_head_whichever_was_asked_for():
+    plain = {"depth_multiplier": 0.25, "aspp_with_batch_norm": False}
+    cell = "dense_prediction_cell_branch5_top1_cityscapes.json"
+    models = [build_model(ModelConfig(**plain, dense_prediction_cell_json=json), 3) for json in ("", cell)]
+    assert set(variables_by_name(models[0])) == set(variables_by_name(models[1]))
+
+
+def test_logits_of_a_decoder_need_one():
+    with raises("conflicting-settings", "decoder_output_is_logits"):
+        build_model(ModelConfig(decoder_output_is_logits=True, decoder_filters=3), 3)
 
 
 @pytest.mark.parametrize("channels", [1, 4])

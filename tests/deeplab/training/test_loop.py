@@ -253,7 +253,6 @@ def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path,
         ({"quantize_delay_step": 0, "precision": "mixed_bfloat16"}, "conflicting-settings", "--precision"),
         ({"quantize_freeze_bn_step": 9}, "missing-setting", "--quantize_delay_step"),
         ({"num_replicas": 2}, "missing-workers", "--num_replicas"),
-        ({"fine_tune_batch_norm": "false"}, "conflicting-settings", "--tf_initial_checkpoint"),
         ({"tf_initial_checkpoint": "nowhere/model.ckpt"}, "checkpoint-not-found", "nowhere"),
     ],
 )

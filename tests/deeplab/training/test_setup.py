@@ -131,10 +131,12 @@ class TestInitialWeights:
         with raises("checkpoint-not-found", where="nowhere"):
             setup.require_initial_weights(TrainConfig("run", tf_initial_checkpoint="nowhere/model.ckpt"))
 
-    def test_statistics_of_random_weights_are_not_frozen(self):
-        with raises("conflicting-settings", "fine_tune_batch_norm"):
-            setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False))
+    def test_frozen_statistics_of_random_weights_are_warned_of(self, capsys):
+        setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False))
+        said = capsys.readouterr().err
+        assert "warning" in said and "fine_tune_batch_norm" in said and "tf_initial_checkpoint" in said
         setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False, tf_initial_checkpoint="imagenet"))
+        assert capsys.readouterr().err == ""
 
 
 class TestWarnings:
