@@ -20,7 +20,9 @@ NUM_WORKERS: dict[str, Any] = {"min": 0, "max": 1024, "because": "each is a thre
 _IGNORE_LABEL: dict[str, Any] = {"min": 0, "max": 65535, "because": "labels have at most 16 bits"}
 _COLOR_TOLERANCE: dict[str, Any] = {"min": 0, "max": 442, "because": "no two RGB colors are further apart"}
 _OVERWRITE_MASKS = "Replace masks that the output folder already contains."
-_MASK_WORKERS = "Masks that are converted at the same time; 0 = one per processor core."
+_MASK_WORKERS = (
+    "Masks that are converted at the same time; 0 = as many as make it faster, at most one per processor core."
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,9 @@ class RecordConfig(Config):
         rare=True,
     )
     num_workers: int = setting(
-        0, "Pairs that are converted at the same time; 0 = one per processor core.", **NUM_WORKERS
+        0,
+        "Pairs that are converted at the same time; 0 = as many as make it faster, at most one per processor core.",
+        **NUM_WORKERS,
     )
     tile_size: int | None = setting(
         None,

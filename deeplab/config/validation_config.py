@@ -46,7 +46,9 @@ class CheckConfig(Config):
     max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     max_images: int = setting(0, "Number of images to check per split, evenly spaced; 0 = all.", min=0, unit="images")
     num_workers: int = setting(
-        0, "Images that are checked at the same time; 0 = one per processor core.", **NUM_WORKERS
+        0,
+        "Images that are checked at the same time; 0 = as many as make it faster, at most one per processor core.",
+        **NUM_WORKERS,
     )
 
     def validate(self) -> None:

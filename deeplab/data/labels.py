@@ -36,6 +36,7 @@ from deeplab.utils.paths import read_file
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,5})")
 _MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
+_FEW_VALUES = 5  # of so many, 0 included, comparisons are faster than a histogram
 _MAX_LISTED = 6  # values that a message names
 
 
@@ -271,10 +272,24 @@ def _looked_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def count_values(values: np.ndarray, num_values: int = 256) -> np.ndarray:
     """Pixels of each value, int64 [num_values or more], of uint8 or uint16 [H, W]."""
-    if values.dtype == np.uint8 and values.size < 2**24:  # OpenCV counts in float32: exact below 2^24, and 3x faster
-        counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    if values.dtype == np.uint8 and values.size < 2**24:
+        highest = int(values.max(initial=0))
+        counts = _count_few(values, highest) if highest < _FEW_VALUES else _histogram(values)
         return counts if num_values == 256 else np.pad(counts, (0, num_values - 256))
     return np.bincount(values.ravel(), minlength=num_values).astype(np.int64)
+
+
+def _count_few(values: np.ndarray, highest: int) -> np.ndarray:
+    """Pixels of each value, int64 [256], by a comparison for each above 0: of three a third of a histogram's time."""
+    counts = np.zeros(256, np.int64)
+    counts[1 : highest + 1] = [np.count_nonzero(values == value) for value in range(1, highest + 1)]
+    counts[0] = values.size - counts.sum()
+    return counts
+
+
+def _histogram(values: np.ndarray) -> np.ndarray:
+    """Pixels of each value, int64 [256]: OpenCV is three times as fast as NumPy; it counts in float32, up to 2^24."""
+    return cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def add_counts(total: np.ndarray, more: np.ndarray) -> np.ndarray:

@@ -265,7 +265,7 @@ def write_shards(
         watch = _Watch(oddities, recipe.painter.rule, drawn)
         all_pairs = (pair for pairs in splits.values() for pair in pairs)
         # One stream over all shards and splits: no thread waits at the end of a shard.
-        results = ordered_map(functools.partial(convert_or_error, recipe=recipe), all_pairs, records.workers)
+        results = ordered_map(functools.partial(convert_or_error, recipe=recipe), all_pairs, records.num_workers)
         with contextlib.closing(results):
             for split, pairs in splits.items():
                 counts[split] = SplitCounts()

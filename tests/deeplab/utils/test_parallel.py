@@ -11,13 +11,81 @@ from deeplab.utils import parallel
 
 def test_results_come_in_order_and_few_wait():
     done = []
-    for number, result in enumerate(
-        parallel.ordered_map(lambda n: done.append(n) or n, itertools.count(), workers=2, waiting=3)
-    ):
+    for number, result in enumerate(parallel.ordered_map(lambda n: done.append(n) or n, itertools.count(), workers=2)):
         assert result == number
-        assert len(done) <= number + 1 + 3
-        if number == 50:
+        assert len(done) <= number + 1 + 2 * parallel.WAITING * parallel.MAX_BATCH
+        if number == 500:
             break
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_slow_calls_run_one_by_one_and_quick_ones_in_batches(workers):
+    threads, slow = [], 0.05
+
+    def call(number):
+        threads.append(threading.get_ident())
+        time.sleep(slow if number < 30 else 0)
+        return number
+
+    seen = []
+    for number in parallel.ordered_map(call, range(400), workers):
+        seen.append((number, len(threads)))
+    assert [number for number, _ in seen] == list(range(400))
+    ahead = [calls - number for number, calls in seen]
+    most = parallel.worker_count(workers)
+    assert max(ahead[:10]) <= (parallel.WAITING + 1) * most  # each slow call is handed over alone
+    assert max(ahead) > (parallel.WAITING + 1) * most or most > 16
+    assert len(set(threads)) <= most
+
+
+def test_an_error_after_the_first_items_of_a_batch_reaches_the_reader_at_its_place():
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for result in parallel.ordered_map(lambda n: n // (n != 313), range(400), workers=2):
+            seen.append(result)
+    assert seen == list(range(313))
+
+
+def test_the_rest_of_a_batch_is_left_out_when_the_reader_has_stopped():
+    allowed = parallel._Allowed(1, is_fixed=True)
+
+    def call(number):
+        allowed.is_over = number == 2
+        return number
+
+    assert parallel._call(call, range(16), allowed).results == [0, 1, 2]
+    results = parallel.ordered_map(lambda number: number, range(400), workers=2)
+    assert next(results) == 0
+    results.close()
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def threads_after(rate, calls=200_000, most=6):
+    """The number of threads that is kept where `rate(threads)` calls end per second."""
+    allowed, clock, numbers = parallel._Allowed(most, is_fixed=False), 0.0, []
+    for _ in range(calls // 16):
+        clock += 16 / rate(allowed.now)
+        allowed.adapt(16, 1 / rate(1), clock)
+        numbers.append(allowed.now)
+    return max(set(numbers), key=numbers.count), set(numbers)
+
+
+def test_as_many_threads_run_as_make_it_faster():
+    assert threads_after(lambda threads: 2000) == (1, {1, 2})
+    assert threads_after(lambda threads: 2000 / threads) == (1, {1, 2})
+    assert threads_after(lambda threads: 2000 * threads) == (6, {1, 2, 4, 6})
+    assert threads_after(lambda threads: 2000 * min(threads, 2)) == (2, {1, 2, 4})
+
+
+def test_slow_calls_have_all_threads_at_once_and_a_given_number_stays():
+    allowed = parallel._Allowed(6, is_fixed=False)
+    allowed.adapt(1, 0.05, 1.0)
+    assert allowed.now == 6
+    fixed = parallel._Allowed(3, is_fixed=True)
+    for clock in range(100):
+        fixed.adapt(16, 0.001, float(clock))
+        assert fixed.now == 3
 
 
 def test_an_error_reaches_the_reader_at_its_place():
