@@ -33,7 +33,7 @@ class Watch:
         self._connections, self._lost, self._patience = dict(connections), lost, patience
         self._is_over = threading.Event()
         for connection in self._connections.values():
-            connection.settimeout(_POLL)
+            connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _KEEP_ALIVE:
                 if hasattr(socket, name):  # depends on the system
@@ -52,17 +52,25 @@ class Watch:
         for connection in self._connections.values():
             if goodbye:
                 with contextlib.suppress(OSError):
+                    connection.settimeout(_POLL)
                     connection.sendall(_GOODBYE)
             connection.close()
 
     def _run(self) -> None:
+        said = dict.fromkeys(self._connections, b"")
         with selectors.DefaultSelector() as selector:
             for number, connection in self._connections.items():
                 selector.register(connection, selectors.EVENT_READ, number)
             while not self._is_over.is_set():
                 for key, _ in selector.select(_POLL):
+                    more = _received(self._connections[key.data])
+                    if more is None:
+                        continue
+                    said[key.data] = (said[key.data] + more)[-len(_GOODBYE) :]
+                    if more and said[key.data] != _GOODBYE:
+                        continue
                     selector.unregister(key.fileobj)
-                    if not _says_goodbye(self._connections[key.data]):
+                    if not more:
                         if not self._is_over.wait(self._patience):
                             self._lost(key.data)
                         return
@@ -70,9 +78,11 @@ class Watch:
                     return
 
 
-def _says_goodbye(connection: socket.socket) -> bool:
-    """Whether a connection that can be read has a goodbye, and has not just ended."""
+def _received(connection: socket.socket) -> bytes | None:
+    """What has come over a connection that does not block; empty at its end, None if nothing has come."""
     try:
-        return bool(connection.recv(len(_GOODBYE)))
+        return connection.recv(len(_GOODBYE))
+    except (BlockingIOError, InterruptedError):  # the system may say that there is something where there is nothing
+        return None
     except OSError:  # reset, or timed out after the loss of a machine
-        return False
+        return b""

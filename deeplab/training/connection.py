@@ -8,6 +8,7 @@ ended by its `companions.Watch`. Used by `distribution` and the train command. I
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -37,7 +38,9 @@ from deeplab.utils import console
 from deeplab.utils.errors import LOST, UserError
 
 HEARTBEAT = 10  # seconds without a sign of life after which a process counts as gone
-_TO_CONNECT = 45  # seconds for processes that have met, and now start TensorFlow's servers
+_TO_CONNECT = 45.0  # seconds at most for processes that have met, and now start TensorFlow's servers
+_MIN_TO_CONNECT = 20.0  # seconds that they have where they met at the last moment
+_MIN_TO_REGISTER = 5.0  # seconds for the last part of it
 _GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -53,20 +56,23 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
     Args:
       cluster: all processes.
       devices: of this process, such as GPU:0; each process has the same number of them.
-      wait: seconds after which missing processes are an error.
+      wait: seconds after which missing processes are an error: those that do not come to the meeting, and those that
+        came and do not connect afterwards, together.
 
     Raises:
-      UserError: some did not come (`worker-missing`) or have other versions or numbers of devices (`workers-differ`),
-        or this process's port is in use (`port-in-use`).
+      UserError: some did not come (`worker-missing`), two have the same number (`same-worker`), some have other
+        versions or numbers of devices (`workers-differ`), or this process's port is in use (`port-in-use`).
     """
+    end = time.monotonic() + wait
     console.note(f"worker {cluster.index} of {len(cluster.addresses)}, waiting for the others")
-    facts = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
-    facts["the version of TensorFlow"] = tf.__version__
-    connections = meeting.meet(cluster.addresses, cluster.index, facts, wait)
+    connections = meeting.meet(cluster.addresses, cluster.index, facts(devices), wait)
+    left = min(_TO_CONNECT, max(_MIN_TO_CONNECT, end - time.monotonic()))
+    if cluster.index == 0:
+        left = _await_others(cluster, left)
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
-        cluster_register_timeout_in_ms=1000 * _TO_CONNECT,
+        cluster_register_timeout_in_ms=round(1000 * left),
         heartbeat_timeout_in_ms=1000 * HEARTBEAT,
         shutdown_barrier_timeout_in_ms=2000,
         coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(cluster.addresses))],
@@ -78,20 +84,24 @@ def join(cluster: Cluster, devices: list[str], wait: int) -> tf.distribute.Strat
     def local_devices(extended: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
         return tuple(f"{worker}/device:{device}" for device in devices), devices[0].partition(":")[0]
 
-    if cluster.index == 0:
-        _await_others(cluster)
     with (
-        _deadline(cluster),
+        _deadline(cluster, left),
         mock.patch.object(CollectiveAllReduceExtended, "_initialize_local_devices", local_devices),
     ):
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except tf.errors.OpError:
-            raise _unconnected(cluster) from None
+            raise _unconnected(cluster, left) from None
     if threading.current_thread() is threading.main_thread():  # replaces the handler that TensorFlow has installed
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     _watches[cluster] = companions.Watch(connections, lambda number: _end(cluster, number), companions.PATIENCE)
     return strategy
+
+
+def facts(devices: list[str]) -> dict[str, str]:
+    """What must be equal in all processes before they connect, by name."""
+    found = {"the number of devices": str(len(devices)), "the version of deeplab": __version__}
+    return {**found, "the version of TensorFlow": tf.__version__}
 
 
 _watches: dict[Cluster, companions.Watch] = {}
@@ -108,16 +118,24 @@ def _end(cluster: Cluster, number: int) -> None:
     os._exit(LOST)
 
 
-def _await_others(cluster: Cluster) -> None:
+def _await_others(cluster: Cluster, wait: float) -> float:
     """Waits in the chief until the others listen, which they do before they register with it.
 
     TensorFlow's own wait holds Python's interpreter lock, so that neither signals nor timeouts would interrupt it.
+
+    Args:
+      cluster: all processes.
+      wait: seconds after which it is an error that one does not listen.
+
+    Returns:
+      The seconds that are left for them to register, which takes an instant.
     """
-    end = time.monotonic() + _TO_CONNECT
+    end = time.monotonic() + wait
     while _silent(cluster):
         if time.monotonic() > end:
-            raise _unconnected(cluster)
+            raise _unconnected(cluster, wait)
         time.sleep(0.2)
+    return max(_MIN_TO_REGISTER, end - time.monotonic())
 
 
 _WATCH = """
@@ -128,15 +146,16 @@ printf '%s\\n' "$3" >&2; kill -KILL "$1"
 
 
 @contextlib.contextmanager
-def _deadline(cluster: Cluster) -> Iterator[None]:
-    """Kills this process, after a message, if the block takes longer than TensorFlow's own limit.
+def _deadline(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """Kills this process, after a message, if the block takes longer than `seconds`.
 
-    TensorFlow waits in native code that holds Python's interpreter lock, so that neither threads nor signal handlers
-    run; a small shell process watches it instead.
+    TensorFlow's own limit does not hold for a process that listens, but never registers. It waits in native code that
+    holds Python's interpreter lock, so that neither threads nor signal handlers run; a small shell process watches it
+    instead.
     """
-    error = meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, {})
+    error = meeting.missing(cluster.addresses, cluster.index, seconds, {})
     text = f"error: {error.text(console.spelled, with_code=True)}"
-    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(_TO_CONNECT + 10), text]
+    words = ["sh", "-c", _WATCH, "watch", str(os.getpid()), str(math.ceil(seconds) + 2), text]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_errors()) as watch:  # nosec B603 B607
         try:
             yield
@@ -152,10 +171,10 @@ def _errors() -> int | None:
         return None
 
 
-def _unconnected(cluster: Cluster) -> UserError:
-    """The error after a meeting of which some processes do not answer any more."""
+def _unconnected(cluster: Cluster, seconds: float) -> UserError:
+    """The error after a meeting of which some processes do not answer any more, for so many seconds."""
     absent = dict.fromkeys(_silent(cluster), "does not answer any more")
-    return meeting.missing(cluster.addresses, cluster.index, _TO_CONNECT, absent)
+    return meeting.missing(cluster.addresses, cluster.index, seconds, absent)
 
 
 def _silent(cluster: Cluster) -> list[int]:

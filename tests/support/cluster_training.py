@@ -20,7 +20,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from deeplab import checkpoint, train
-from deeplab.training import cluster, companions, connection, distribution, loop  # noqa: F401 - imported before the forks
+from deeplab.training import (
+    cluster,
+    companions,
+    connection,
+    distribution,
+    loop,  # noqa: F401 - imported before the forks
+    meeting,
+)
 from support import tiny_backbone
 
 WAIT = 600  # seconds; the machine may have other work
@@ -242,6 +249,32 @@ def busy(records, base, given) -> dict:
 
     addresses, started = two(work)
     return {"codes": codes(started), "said": (base / "busy.0").read_text(), "address": addresses[1]}
+
+
+def mute(records, base, given) -> dict:
+    """A chief whose other worker comes to the meeting and listens at its port, but never registers."""
+    connection._MIN_TO_CONNECT = connection._MIN_TO_REGISTER = 2.0
+
+    def work(own, connect):
+        if own.index:
+            meeting.meet(own.addresses, 1, connection.facts(["CPU:0"]), WAIT)
+            with socket.create_server(("127.0.0.1", int(own.addresses[1].rpartition(":")[2]))):
+                time.sleep(WAIT)
+        with open(base / "mute.0", "w", buffering=1) as file, contextlib.redirect_stderr(file):
+            connection.join(own, ["CPU:0"], 3)
+
+    addresses, started = two(work)
+    begin = time.monotonic()
+    code = codes(started[:1])[0]
+    seconds = time.monotonic() - begin
+    os.kill(started[1], signal.SIGKILL)
+    codes(started[1:])
+    return {"code": code, "seconds": seconds, "said": (base / "mute.0").read_text(), "address": addresses[1]}
+
+
+def many(records, base, given) -> dict:
+    """Several scenes in one process, by their names."""
+    return {name: globals()[name](records, base, {}) for name in given["scenes"]}
 
 
 def two(work) -> tuple[list[str], list[int]]:

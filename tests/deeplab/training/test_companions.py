@@ -1,9 +1,11 @@
 """The watch over other processes of a training, here over connections within this process."""
 
 import contextlib
+import errno
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -65,6 +67,53 @@ def test_without_a_goodbye_the_other_one_reports_it(pair):
     near.end(goodbye=False)
     assert others.any.wait(60) and others.numbers == [0]
     far.end(goodbye=False)
+
+
+class Moody(socket.socket):
+    """A socket that is said to have something to read when it has nothing."""
+
+    errors: ClassVar[list] = []
+
+    def recv(self, *given):
+        if self.errors:
+            raise self.errors.pop()
+        return super().recv(*given)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "again"), InterruptedError(errno.EINTR, "signal")])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_socket_without_anything_to_read_is_no_loss(pair, monkeypatch, error, ends):
+    monkeypatch.setattr(Moody, "errors", [error])
+    losses = Losses()
+    with Moody(fileno=pair[0].detach()) as near:
+        watch = Watch({1: near}, losses, patience=0)
+        pair[1].sendall(b"b")  # the first part of a goodbye
+        time.sleep(0.2)
+        assert Moody.errors == [] and not losses.any.is_set()
+        pair[1].sendall(b"" if ends else b"ye\n")
+        pair[1].close()
+        assert losses.any.wait(60 if ends else 1.0) == ends
+        watch.end(goodbye=False)
+
+
+def test_a_machine_that_no_longer_answers_is_lost(pair, monkeypatch):
+    monkeypatch.setattr(Moody, "errors", [TimeoutError(errno.ETIMEDOUT, "keep-alive")])
+    losses = Losses()
+    with Moody(fileno=pair[0].detach()) as near:
+        watch = Watch({2: near}, losses, patience=0)
+        pair[1].sendall(b"anything that wakes it")
+        assert losses.any.wait(60) and losses.numbers == [2]
+        watch.end(goodbye=False)
+
+
+def test_what_is_left_of_the_meeting_is_no_goodbye(pair):
+    losses = Losses()
+    watch = Watch({1: pair[0]}, losses, patience=0)
+    pair[1].sendall(b'{"question": "are you there"}\n')
+    assert not losses.any.wait(1.0)
+    pair[1].close()
+    assert losses.any.wait(60)
+    watch.end(goodbye=False)
 
 
 def test_a_watch_that_ends_in_time_reports_nothing(pair):

@@ -88,20 +88,34 @@ def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_record
     assert max(found["seconds"]) < 60
 
 
-def test_a_worker_that_never_comes_ends_the_others(disc_records, tmp_path):
-    found = play("alone", disc_records, tmp_path)
+@pytest.fixture(scope="module")
+def scenes(disc_records, tmp_path_factory):
+    """Scenes of one process, which has to import TensorFlow once: what each gives, by its name. The folder."""
+    folder = tmp_path_factory.mktemp("scenes")
+    return play("many", disc_records, folder, scenes=["alone", "signals", "busy", "mute"]), folder
+
+
+def test_a_worker_that_never_comes_ends_the_others(scenes):
+    found = scenes[0]["alone"]
     assert found["codes"] == [75, 75]
     for missing, said in zip((1, 0), found["said"], strict=True):
         assert "[worker-missing]" in said and f"worker {missing} (127.0.0.1" in said
-    assert not (tmp_path / "alone").exists()
+    assert not (scenes[1] / "alone").exists()
 
 
-def test_workers_heed_signals_once_they_are_connected(disc_records, tmp_path):
+def test_a_worker_that_listens_but_never_registers_is_missing_within_the_limit(scenes):
+    """The chief has 3 seconds for the meeting and the connection together, and 2 at least for the last."""
+    found = scenes[0]["mute"]
+    assert found["code"] != 0 and found["seconds"] < connection._TO_CONNECT
+    assert "[worker-missing]" in found["said"] and f"({found['address']})" in found["said"]
+
+
+def test_workers_heed_signals_once_they_are_connected(scenes):
     """TensorFlow puts a handler of SIGTERM in place that only takes a note."""
-    assert play("signals", disc_records, tmp_path)["codes"] == [42, 42]
+    assert scenes[0]["signals"]["codes"] == [42, 42]
 
 
-def test_a_worker_that_is_busy_when_another_one_ends_is_ended(disc_records, tmp_path):
-    found = play("busy", disc_records, tmp_path)
+def test_a_worker_that_is_busy_when_another_one_ends_is_ended(scenes):
+    found = scenes[0]["busy"]
     assert found["codes"] == [75, 9]
     assert found["said"].count(f"worker 1 ({found['address']}) has ended") == 1 and "[worker-lost]" in found["said"]

@@ -1,5 +1,7 @@
 """The meeting of processes: here threads, at ports of this machine. Real trainings: test_connection.py."""
 
+import contextlib
+import dataclasses
 import socket
 import threading
 import time
@@ -20,6 +22,21 @@ def free_addresses(number, host="127.0.0.1"):
     for each in sockets:
         each.close()
     return found
+
+
+@contextlib.contextmanager
+def connected(addresses, index, own=None):
+    """A connection to the chief that introduces worker `index`, and then says no more, as if its machine were gone."""
+    host, _, port = addresses[0].rpartition(":")
+    for _ in range(1000):
+        try:
+            connection = socket.create_connection((host, int(port)))
+            break
+        except OSError:
+            time.sleep(0.01)
+    with connection:
+        meeting._send(connection, (own or meeting.Participant.here(addresses, index, SAME)).message())
+        yield connection
 
 
 def meet(addresses, who, wait=WAIT, facts=lambda index: SAME, pause=0.0):
@@ -104,12 +121,13 @@ def test_the_result_has_been_sent_when_the_meeting_is_over(present, monkeypatch)
     addresses, sent, send = free_addresses(3), [], meeting._send
 
     def slowly(connection, message):
-        if "facts" not in message:
+        if "facts" not in message and message != meeting._QUESTION:
             time.sleep(0.5)
             sent.append(message)
         send(connection, message)
 
     monkeypatch.setattr(meeting, "_send", slowly)
+    monkeypatch.setattr(meeting, "_call_own_address", lambda table: None)
     others = threading.Thread(target=meet, args=(addresses, present, 3))
     others.start()
     if len(present) < 2:
@@ -132,39 +150,129 @@ def test_facts_that_differ_end_all():
 
 def test_a_worker_that_dies_while_it_waits_is_missing():
     addresses = free_addresses(3)
-    host, _, port = addresses[0].rpartition(":")
     found = {}
     chief = threading.Thread(target=lambda: found.update(meet(addresses, [0], wait=2)))
     chief.start()
-    for number in (1, 2):
-        for _ in range(200):
-            try:
-                connection = socket.create_connection((host, int(port)))
-                break
-            except OSError:
-                time.sleep(0.01)
-        meeting._send(connection, {"deeplab": number, "addresses": addresses, "facts": SAME})
-        if number == 1:
-            connection.close()
-    chief.join()
-    connection.close()
+    with connected(addresses, 1):
+        pass
+    with connected(addresses, 2):
+        chief.join()
     assert found[0].value == (f"1 ({addresses[1]})",)
+
+
+def test_a_worker_that_is_silent_does_not_count(monkeypatch):
+    """Its machine is gone, so that its connection has no end."""
+    monkeypatch.setattr(meeting, "_FRESH", 0.5)
+    monkeypatch.setattr(meeting, "_BETWEEN_QUESTIONS", 0.1)
+    addresses = free_addresses(3)
+    found = {}
+    chief = threading.Thread(target=lambda: found.update(meet(addresses, [0], wait=3)))
+    chief.start()
+    with connected(addresses, 1):
+        time.sleep(0.6)
+        found |= meet(addresses, [2])
+        chief.join()
+    assert sorted(found) == [0, 2]
+    for error in found.values():
+        assert (error.code, error.value) == ("worker-missing", (f"1 ({addresses[1]})",))
+        assert "does not respond" in error.rule
+
+
+def test_a_worker_may_come_again_while_its_old_connection_is_open(monkeypatch):
+    monkeypatch.setattr(meeting, "_SILENCE", 1.5)
+    monkeypatch.setattr(meeting, "_BETWEEN_QUESTIONS", 0.1)
+    addresses = free_addresses(3)
+    found = {}
+    chief = threading.Thread(target=lambda: found.update(meet(addresses, [0])))
+    chief.start()
+    with connected(addresses, 1) as dead:
+        again = threading.Thread(target=lambda: found.update(meet(addresses, [1])))
+        again.start()
+        dead.settimeout(WAIT)
+        while dead.recv(65536):  # until the chief has closed it
+            pass
+        found |= meet(addresses, [2])
+        again.join()
+        chief.join()
+    assert found == {0: None, 1: None, 2: None}
+
+
+def test_a_worker_whose_connection_broke_takes_its_own_place():
+    addresses = free_addresses(3)
+    found, own = {}, meeting.Participant.here(addresses, 1, SAME)
+    chief = threading.Thread(target=lambda: found.update(meet(addresses, [0])))
+    chief.start()
+    with connected(addresses, 1, own) as first, connected(addresses, 1, own) as second:
+        first.settimeout(WAIT)
+        while first.recv(65536):
+            pass
+        assert meet(addresses, [2]) == {2: None}
+        chief.join()
+        second.settimeout(WAIT)
+        assert second.recv(65536).endswith(b"{}\n")
+    assert found == {0: None}
+
+
+@pytest.mark.parametrize(("index", "who"), [(1, [0, 1, 1]), (1, [1, 1, 0]), (2, [2, 0, 2]), (0, [0])])
+def test_two_workers_of_one_number_end_all(index, who, monkeypatch):
+    """A copied TF_CONFIG. The second chief listens at an address that is not its own, as on another machine."""
+    here, names = meeting.Participant.here, [f"host-{number}" for number in range(9)]
+    monkeypatch.setattr(
+        meeting.Participant, "here", lambda *given: dataclasses.replace(here(*given), name=names.pop(0))
+    )
+    addresses, found = free_addresses(4 if index else 2), {}
+
+    def take_part(place, own):
+        with pytest.raises(UserError) as caught:
+            meeting.meet(addresses, own, SAME, WAIT)
+        found[place] = caught.value
+
+    threads = [threading.Thread(target=take_part, args=(place, own)) for place, own in enumerate(who)]
+    if not index:
+        other = meeting.Participant.here(addresses, 0, SAME)
+        threads.append(threading.Thread(target=lambda: found.update({"chief": called(addresses, other)})))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == len(threads)
+    for error in found.values():
+        assert (error.code, error.where) == ("same-worker", f"worker {index}")
+        assert len(error.value) == 2 and error.value == found[0].value
+        for name in error.value:
+            assert name.startswith("host-") and name in error.rule
+        assert any(name.endswith(" (127.0.0.1)") for name in error.value)
+        assert all(f"{number} = {address}" in error.hint for number, address in enumerate(addresses))
+
+
+def called(addresses, own):
+    """The error that a chief finds which listens at another address than its own."""
+    table = meeting._Table(dataclasses.replace(own, addresses=(free_addresses(1)[0], *addresses[1:])))
+    table.own = own
+    with table:
+        meeting._call_own_address(table)
+    return table.error
+
+
+def test_a_worker_at_an_address_of_another_machine_is_told_so():
+    addresses = [*free_addresses(1), "192.0.2.1:2222"]  # for documentation, RFC 5737
+    error = meeting.missing(addresses, 1, 60, {0: "does not answer"})
+    assert "192.0.2.1:2222 is no address of this machine" in error.rule and "its own index" in error.hint
+    error = meeting.missing(addresses, 0, 60, {1: "has not come"})
+    assert "no address" not in error.rule and "its own index" not in error.hint
 
 
 def test_a_worker_may_come_again():
     """A worker that was killed while it waited, and was started once more, is counted once."""
     addresses = free_addresses(3)
     found = {}
-    threads = [
-        threading.Thread(target=lambda who=who: found.update(meet(addresses, who, pause=0.3))) for who in ([0, 1], [1])
-    ]
-    for thread in threads:
-        thread.start()
+    chief = threading.Thread(target=lambda: found.update(meet(addresses, [0])))
+    chief.start()
+    with connected(addresses, 1):
         time.sleep(0.3)
-    assert meet(addresses, [2]) == {2: None}
-    for thread in threads:
-        thread.join(meeting._PATIENCE)
-    assert found[0] is None
+    assert meet(addresses, [1, 2]) == {1: None, 2: None}
+    chief.join()
+    assert found == {0: None}
 
 
 def test_workers_of_another_training_are_not_counted():
