@@ -1,8 +1,9 @@
-"""README.md and docs/: command lines are parsed by the real parser, flags and linked files exist."""
+"""README.md, docs/ and notebooks/: command lines are parsed by the real parser, flags and linked files exist."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -18,7 +19,11 @@ from deeplab.utils.early_signals import STOPPED
 from deeplab.utils.errors import LOST
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "benchmarks" / "README.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+]
 EVERYWHERE = {"--help", "--helpfull", "--config", "--flagfile", "--logtostderr", "--version"}  # flags of every command
 FOREIGN = {
     "--boxes",
@@ -58,6 +63,14 @@ def only_parse(monkeypatch):
     monkeypatch.setattr(Command, "parse", parse_and_stop)
 
 
+def text_of(path: pathlib.Path) -> str:
+    """The text of a page; of a notebook, that between its cells of code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
 def code_lines(text: str) -> list[str]:
     """Lines of code blocks (fenced, or indented by four spaces), continued lines joined, remarks removed."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
@@ -69,7 +82,7 @@ def code_lines(text: str) -> list[str]:
 
 def command_lines(path: pathlib.Path) -> list[str]:
     """The lines that run something of this repository, and such code in running text."""
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     spans = re.findall(r"`(deeplab [a-z_-]+(?: [^`]*)?|python (?:deeplab|datasets)/[^`]*)`", re.sub(r"\s+", " ", text))
     starts = ("deeplab ", "python ", "bash scripts/", "scripts/")
     return list(dict.fromkeys(line for line in [*code_lines(text), *spans] if line.startswith(starts)))
@@ -140,22 +153,61 @@ def known_flags():
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_flags_in_running_text_exist(path, known_flags):
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     if path.parent.name == "migration":  # the first column, and blocks of plain text, are of other programs
         text = re.sub(r"^```text\n.*?^```|^\|[^|]*\|", "", text, flags=re.M | re.S)
     assert sorted(set(FLAG.findall(text)) - known_flags - {"--flags", "--flag"}) == []
 
 
+OTHERS = [
+    *(
+        path
+        for folder in ("scripts", "docker", "datasets", "examples", "configs", ".ci")
+        for path in (ROOT / folder).rglob("*")
+    ),
+    *(path for folder in ("deeplab", "slim", "benchmarks") for path in (ROOT / folder).rglob("*.*")),
+    *(ROOT / "notebooks").glob("*.ipynb"),
+]
+SUFFIXES = {
+    "",
+    ".sh",
+    ".py",
+    ".mjs",
+    ".cpp",
+    ".yml",
+    ".yaml",
+    ".j2",
+    ".js",
+    ".html",
+    ".ipynb",
+    ".sbatch",
+    ".gpu",
+    ".palette",
+}
+OF_SCRIPTS = {"--by_person", "--original_gt_folder"}  # of one shell script; an old name
+
+
+def test_flags_with_underscores_exist_wherever_they_are_named(known_flags):
+    """Scripts, remarks, docstrings and messages name flags, too; other programs have none with underscores."""
+    found = {}
+    for path in OTHERS:
+        if path.is_file() and path.suffix in SUFFIXES:
+            for flag in set(FLAG.findall(path.read_text(encoding="utf-8"))) - known_flags - OF_SCRIPTS:
+                if "_" in flag:
+                    found.setdefault(flag, str(path.relative_to(ROOT)))
+    assert found == {}
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", text_of(path)):
         if target and not target.startswith(("http://", "https://")):
             assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_named_files_exist(path):
-    text = re.sub(r"^```.*?^```|^    .*$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```|^    .*$", "", text_of(path), flags=re.M | re.S)
     for name in re.findall(r"`((?:deeplab|slim|tests|datasets|scripts|docs|benchmarks)/[\w./-]*)`", text):
         assert (ROOT / name).exists() or "tiny" in name or "NAME" in name, name
 

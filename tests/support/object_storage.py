@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import threading
 
-from deeplab.utils.remote_files import Facts, FileSystem
+from deeplab.utils.file_systems import Facts, FileSystem
 
 
 class ObjectStorage(FileSystem):

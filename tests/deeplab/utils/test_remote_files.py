@@ -9,6 +9,7 @@ from support.errors import raises
 from support.object_storage import ObjectStorage
 
 from deeplab.utils import remote_files
+from deeplab.utils.file_systems import Facts
 from deeplab.utils.remote_names import named
 
 
@@ -116,7 +117,7 @@ def test_failures_that_stay_are_told_and_leave_no_copy(storage, tmp_path):
 
 
 def test_names_that_would_leave_the_folder_are_refused(storage, monkeypatch):
-    facts = remote_files.Facts(1, 1)
+    facts = Facts(1, 1)
     for name in ("../a", "b/../../a", "/etc/a", "b\\..\\a"):
         monkeypatch.setattr(storage, "files", lambda _, name=name: {name: facts})
         with raises("bad-name"):
@@ -264,61 +265,6 @@ def test_settings_of_a_command(storage):
     assert texts(storage.folder / "b").keys() >= {"out/o", "report.json"}
 
 
-# ---- file systems ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def s3(monkeypatch):
-    """A server of S3 on this machine, with a bucket `battery`."""
-    server = pytest.importorskip("moto.server", reason='pip install s3fs "moto[server]"')
-    pytest.importorskip("s3fs", reason='pip install s3fs "moto[server]"')
-    import boto3
-
-    started = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    started.start()
-    address = "http://{}:{}".format(*started.get_host_and_port())
-    for name, value in (("ENDPOINT_URL", address), ("ACCESS_KEY_ID", "any"), ("SECRET_ACCESS_KEY", "any")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket="battery")
-    remote_files.file_system.cache_clear()
-    yield
-    remote_files.file_system.cache_clear()
-    started.stop()
-
-
-@pytest.mark.parametrize("scheme", ["ram", "memory", "s3"])  # of tf.io.gfile, of fsspec, and of a server
-def test_file_systems(scheme, tmp_path, request):
-    pytest.importorskip("fsspec", reason="the extra remote is not installed")
-    if scheme == "s3":
-        request.getfixturevalue("s3")
-    system, root = remote_files.file_system(scheme), f"{scheme}://battery"
-    (tmp_path / "a").write_text("one")
-    system.upload(str(tmp_path / "a"), f"{root}/in/a.txt")
-    system.upload(str(tmp_path / "a"), f"{root}/b.txt")
-    (tmp_path / "a").write_text("longer")
-    system.upload(str(tmp_path / "a"), f"{root}/in/a.txt")
-    assert {path: facts.size for path, facts in system.files(root).items()} == {"in/a.txt": 6, "b.txt": 3}
-    assert list(system.files(f"{root}/b.txt")) == [""] and system.files(f"{root}/none") == {}
-    assert "b.txt" in system.names_in(root)
-    system.download(f"{root}/in/a.txt", str(tmp_path / "copy"))
-    assert (tmp_path / "copy").read_text() == "longer"
-    system.remove(f"{root}/b.txt")
-    system.remove(f"{root}/b.txt")
-    assert list(system.files(root)) == ["in/a.txt"]
-    with remote_files.Output(f"{root}/out") as output:
-        output.folder.mkdir(parents=True)
-        (output.folder / "x").write_text("x")
-    assert remote_files.read_bytes(f"{root}/out/x") == b"x"
-    assert remote_files.list_files(root) == [f"{root}/in/a.txt", f"{root}/out/x"]
-
-
-def test_a_file_system_that_is_not_installed():
-    with raises("unknown-file-system") as caught:
-        remote_files.file_system("nosuchscheme")
-    assert caught.value.value == "nosuchscheme"
-
-
 def test_local_paths_import_neither_tensorflow_nor_fsspec():
     code = (
         "import sys; from deeplab.utils.remote_files import local_settings\n"
@@ -328,10 +274,3 @@ def test_local_paths_import_neither_tensorflow_nor_fsspec():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["/x", "set()"]
-
-
-def test_a_bucket_that_does_not_exist(s3):
-    with raises("remote-failed", where="s3://none/run"):
-        remote_files.local_copy("s3://none/run")
-    with raises("file-not-found", where="s3://battery/none"):
-        remote_files.local_copy("s3://battery/none")
