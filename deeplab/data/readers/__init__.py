@@ -63,6 +63,7 @@ for _name, _summary in {
     "vistas": "Mapillary Vistas: label masks and their JSON file",
     "camvid": "CamVid: color masks as published, or SegNet's folders",
     "coco": "COCO JSON: polygons and RLE, crowds, things and stuff",
+    "coco_panoptic": "COCO panoptic: a JSON file, and PNG files of segments",
     "labelme": "labelme: one JSON file per image",
     "cvat": "CVAT for images 1.1, CVAT for video 1.1: XML",
     "label_studio": "Label Studio: JSON, polygons and brush masks",

@@ -120,7 +120,7 @@ class _CocoReader:
 
     def __init__(self, crowd: str, collector: Collector):
         self.crowd, self.collector = crowd, collector
-        self.categories = _Categories(collector)
+        self.categories = Categories(collector.note)
         self.images: dict[str, dict[str, _CocoImage]] = {}  # by split and path of the image
         self._packed_crowds = 0  # crowds whose run lengths are compressed, as CVAT's never are
         self._tool_crowds = 0  # crowds with 'attributes' such as 'occluded', which CVAT and Datumaro write
@@ -144,7 +144,7 @@ class _CocoReader:
         bar = console.progress(_consumed(annotations), total=len(annotations), what=what, unit="annotation")
         for number, annotation in enumerate(bar, 1):
             with self.collector.catching():
-                self._take(annotation, images, f"{path}, annotation {_shown_id(annotation, number)}")
+                self._take(annotation, images, f"{path}, annotation {shown_id(annotation, number)}")
 
     def _listed(
         self, entries: Sequence[Any], path: str, images: dict[str, _CocoImage], finder: ImageFinder
@@ -152,9 +152,9 @@ class _CocoReader:
         """Returns the file's images by its own ids; None for those with an error, which is reported already."""
         by_id: dict[_Id, _CocoImage | None] = {}
         for number, entry in enumerate(entries, 1):
-            where = f"{path}, image {_shown_id(entry, number)}"
+            where = f"{path}, image {shown_id(entry, number)}"
             with self.collector.catching():
-                identity = _id_in(entry, "id", where)
+                identity = id_in(entry, "id", where)
                 if identity in by_id:
                     rule = f"the id {identity!r} is used twice"
                     raise UserError("duplicate-id", rule, "list each image once, with its own id", where=where)
@@ -163,7 +163,7 @@ class _CocoReader:
         return by_id
 
     def _take(self, annotation: Any, images: Mapping[_Id, _CocoImage | None], where: str) -> None:
-        identity = _id_in(annotation, "image_id", where)
+        identity = id_in(annotation, "image_id", where)
         if identity not in images:
             if self.collector.config.on_missing == "skip":
                 self.collector.note("annotations whose image is not listed: left out", where)
@@ -179,7 +179,7 @@ class _CocoReader:
             image.shapes.append(shape)
 
     def _shape(self, annotation: Any, image: _CocoImage, where: str) -> Shape | None:
-        name = self.categories.name(_id_in(annotation, "category_id", where), where)
+        name = self.categories.name(id_in(annotation, "category_id", where), where)
         is_crowd = yes_or_no(annotation, "iscrowd", where)
         if is_crowd and self.crowd == "skip":
             self.collector.note("crowd regions left out (`crowd=class` gives them their class)", image.name)
@@ -288,7 +288,8 @@ def _refuse_other_kinds(annotations: Sequence[Any], path: str) -> None:
     keys = set(annotations[0]) if annotations and isinstance(annotations[0], dict) else set()
     hint = "use instances_*.json, and stuff_*.json too if stuff is wanted"
     if "segments_info" in keys:
-        raise UserError("wrong-format", "is a panoptic file, whose regions are in PNG files", hint, where=path)
+        rule, other = "is a panoptic file, whose regions are in PNG files", "the format `coco_panoptic` reads it"
+        raise UserError("wrong-format", rule, other, where=path)
     if "caption" in keys:
         raise UserError("wrong-format", "contains captions, no regions", hint, where=path)
 
@@ -300,13 +301,13 @@ def _consumed(items: list[Any]) -> Iterator[Any]:
         yield items.pop()
 
 
-def _shown_id(entry: Any, number: int) -> _Id:
+def shown_id(entry: Any, number: int) -> _Id:
     """Returns an id for messages: the entry's own, else its place in the list."""
     identity = entry.get("id") if isinstance(entry, dict) else None
     return identity if isinstance(identity, int) and abs(identity) < 1e18 else f"number {number}"
 
 
-def _id_in(entry: Any, key: str, where: str) -> _Id:
+def id_in(entry: Any, key: str, where: str) -> _Id:
     """Returns an id. Some tools write numbers as text in one place and as numbers in another."""
     identity = require(entry, key, (int, str), where)
     is_number = isinstance(identity, str) and identity.isdecimal() and len(identity) < 19
@@ -355,11 +356,15 @@ def _bitmap(outline: dict[str, Any], image_size: tuple[int, int] | None, where: 
     return Bitmap(checked_runs(runs, height * width, where), height, width, by_columns=True)
 
 
-class _Categories:
-    """Class names by id; the label value is the place in the order of ids, after the background."""
+class Categories:
+    """Class names by id; the label value is the place in the order of ids, after the background if there is one.
 
-    def __init__(self, collector: Collector) -> None:
-        self.collector = collector
+    Args:
+      note: is called with a text and a class name about what is odd in a file, and does not stop the reading.
+    """
+
+    def __init__(self, note: Callable[[str, str], None]) -> None:
+        self._note = note
         self._names: dict[_Id, str] = {}
         self._colors: dict[str, Color] = {}
         self._used: set[_Id] = set()
@@ -374,8 +379,8 @@ class _Categories:
         if not entries:
             raise UserError("missing-class-names", "'categories' is empty", "export it with its classes", where=path)
         for number, entry in enumerate(entries, 1):
-            where = f"{path}, category {_shown_id(entry, number)}"
-            identity, name = _id_in(entry, "id", where), class_name(entry, "name", where)
+            where = f"{path}, category {shown_id(entry, number)}"
+            identity, name = id_in(entry, "id", where), class_name(entry, "name", where)
             if self._names.setdefault(identity, name) != name:
                 rule = f"is {name!r}, but was {self._names[identity]!r} before"
                 hint = "files that are built together must have the same categories"
@@ -384,7 +389,7 @@ class _Categories:
             if color:
                 self._colors.setdefault(name, color)
             elif entry.get("color") is not None:
-                self.collector.note("class colors that cannot be read, left out", name)
+                self._note("class colors that cannot be read, left out", name)
 
     def name(self, identity: _Id, where: str) -> str | None:
         """Returns the name of a category; None for COCO's stand-in for all things, of which nothing is painted.

@@ -47,7 +47,7 @@ class Collector:
         self.config = config
         self.splits: dict[str, list[Pair]] = {}
         self.used_names: set[str] = set()  # classes of shapes that are painted
-        self._names: dict[tuple[str, str], tuple[str, str]] = {}  # image and annotation of a split and a name
+        self._names = PairNames()
         self._kinds: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._first: dict[str, list[str]] = {}
@@ -108,28 +108,9 @@ class Collector:
             self.note(f"images without a shape: {done}", name)
             if self.config.skip_empty:
                 return
-        name = self._unused_name(split, name, image, where)
+        name = self._names.unused(split, name, image, where)
         mask = ShapesMask(where, shapes, size, self.config.overlap, scale)
         self.splits.setdefault(split, []).append(Pair(name, image, mask))
-
-    def _unused_name(self, split: str, name: str, image: str, where: str) -> str:
-        """Returns the name of a pair, with more of its path before it where another image of the split has that name.
-
-        So several annotation files may each have a folder of their own, with a frame_000000.png in each.
-        """
-        path = os.path.abspath(image)
-        parts = pathlib.PurePath(path).with_suffix("").parts[1:]
-        longer = (canonical("/".join(parts[-number:])) for number in range(name.count("/") + 2, len(parts) + 1))
-        for other in (name, *longer):
-            if (split, other) not in self._names:
-                self._names[split, other] = path, where
-                return other
-            listed, place = self._names[split, other]
-            if listed == path:
-                break
-        rule = f"image {name!r} was listed before, in {place}"
-        hint = "list each image once: put its shapes together, or rename one of the images"
-        raise UserError("duplicate-image", rule, hint, where=where, value=name)
 
     def _with_area(self, shapes: Sequence[Shape], name: str, factor: float) -> tuple[Shape, ...]:
         kept = tuple(shape for shape in shapes if shape.has_area)
@@ -244,6 +225,35 @@ class Collector:
         """
         if not any(self.splits.values()):
             raise UserError("no-pairs", "there is no image with annotations", hint, where=where)
+
+
+class PairNames:
+    """Gives every pair of a split a name of its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], tuple[str, str]] = {}  # image and annotation of a split and a name
+
+    def unused(self, split: str, name: str, image: str, where: str) -> str:
+        """Returns the name of a pair, with more of its path before it where another image of the split has that name.
+
+        So several annotation files may each have a folder of their own, with a frame_000000.png in each.
+
+        Raises:
+          UserError: the split has a pair of that image already (`duplicate-image`).
+        """
+        path = os.path.abspath(image)
+        parts = pathlib.PurePath(path).with_suffix("").parts[1:]
+        longer = (canonical("/".join(parts[-number:])) for number in range(name.count("/") + 2, len(parts) + 1))
+        for other in (name, *longer):
+            if (split, other) not in self._names:
+                self._names[split, other] = path, where
+                return other
+            listed, place = self._names[split, other]
+            if listed == path:
+                break
+        rule = f"image {name!r} was listed before, in {place}"
+        hint = "list each image once: put its shapes together, or rename one of the images"
+        raise UserError("duplicate-image", rule, hint, where=where, value=name)
 
 
 def _scaled_later(shapes: Callable[[int, int], Sequence[Shape]], factor: float, height: int, width: int) -> list[Shape]:

@@ -88,6 +88,24 @@ def vistas(root):
     return {"vistas_root": str(root)}
 
 
+def coco_panoptic(root):
+    put(root, "images/a.jpg")
+    mask = np.full((8, 8, 3), (5, 1, 0), np.uint8)
+    (root / "a").mkdir()
+    Image.fromarray(mask).save(root / "a" / "a.png")
+    segments = [{"id": 261, "category_id": 3, "iscrowd": 0}]
+    put(
+        root,
+        "a.json",
+        {
+            "images": [{"id": 1, "file_name": "a.jpg", "height": 8, "width": 8}],
+            "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": segments}],
+            "categories": [{"id": 3, "name": "car", "color": [1, 2, 3]}, {"id": 9, "name": "sky"}],
+        },
+    )
+    return {"annotations": str(root / "a.json"), "image_folder": str(root / "images")}
+
+
 def camvid(root):
     put(root, "train/0001TP_006690.png")
     put(root, "trainannot/0001TP_006690.png")
@@ -433,6 +451,7 @@ CASES = [
     ReaderCase("vistas", vistas, {"train": 1, "val": 1}, ("car", "sky"), ("config_v2.0.json",)),
     ReaderCase("camvid", camvid, {"train": 1}),
     ReaderCase("coco", coco, {"": 2}, ("background", "car", "dog"), ("a.json",), GONE),
+    ReaderCase("coco_panoptic", coco_panoptic, {"": 1}, ("car", "sky"), ("a.json",), GONE),
     ReaderCase("labelme", labelme, {"": 1}, ("background", "hair"), ("a.json",)),
     ReaderCase("cvat", cvat, {"": 2}, ("background", "car"), ("a.xml",), GONE),
     ReaderCase("label_studio", label_studio, {"": 1}, ("background", "car"), ("a.json",), GONE),
