@@ -102,6 +102,8 @@ def predict_files(
             try:
                 jobs.append((video.name_of(source), _done(video.predict_video(segmenter, source, config))))
             except UserError as error:
+                if error.code in ("unwritable-file", "used-after-fork"):  # says nothing about this video
+                    raise
                 errors.append(_about(ImageFile(source, video.name_of(source)), error))
                 console.error(errors[-1])
     return Outcome(_finished(jobs), errors)

@@ -21,10 +21,12 @@ from deeplab.data.label_bits import as_label
 from deeplab.inference.segmenter import Segmentation, Segmenter
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import writing
+from deeplab.utils.files import free_space, partial_path, remove, remove_partial, sync, writing
+from deeplab.utils.text import byte_text
 
 _CODEC, _SUFFIX = "mp4v", ".mp4"
 _USUAL_FPS = 25.0  # where a camera or file does not say
+_FRAMES_BETWEEN_LOOKS, _ROOM = 100, 1 << 16  # at whether the disk takes as many bytes, more than OpenCV collects
 _OF_IMAGES = ("save_probabilities", "save_cutouts", "save_areas", "save_polygons", "overlay_legend")
 Draw = Callable[[Segmentation], np.ndarray]
 
@@ -113,6 +115,9 @@ def segment_video(
 class VideoWriter:
     """Writes frames, uint8 [H, W, 3], RGB, into an MP4 file that appears when it is complete.
 
+    OpenCV says nothing where it cannot write: it drops the frames. So there is a look at the disk now and then, and the
+    file is read back before it gets its name.
+
     Args:
       path: of the file.
       fps: frames per second.
@@ -122,8 +127,9 @@ class VideoWriter:
     """
 
     def __init__(self, path: pathlib.Path, fps: float):
-        self.path, self._fps = path, fps
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{_SUFFIX}")  # OpenCV wants the extension
+        self.path, self._fps, self._number = path, fps, 0
+        self._folder = partial_path(path)
+        self._partial = self._folder / f"video{_SUFFIX}"  # OpenCV wants the extension
         self._writer: Any = None
         self._size: tuple[int, int] | None = None
 
@@ -136,24 +142,67 @@ class VideoWriter:
         if self._writer is None:
             with writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                remove_partial(self.path.parent)
+                self._folder.mkdir(exist_ok=True)
             self._size = (width, height)
             self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*_CODEC), self._fps, self._size)
-            if not self._writer.isOpened():
-                rule, hint = "OpenCV cannot write such a video", "leave out `save_color` and `save_overlay`"
-                raise UserError("unwritable-file", rule, hint, where=self.path)
+        if self._number % _FRAMES_BETWEEN_LOOKS == 0:
+            self._require_room()
+        if not self._writer.isOpened():
+            rule, hint = "OpenCV cannot write such a video", "leave out `save_color` and `save_overlay`"
+            raise UserError("unwritable-file", rule, hint, where=self.path)
         if (width, height) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_NEAREST)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._number += 1
+
+    def _require_room(self) -> None:
+        """Write some bytes beside the video, since the system tells only the one that writes that the disk is full."""
+        with writing(self.path):
+            (self._folder / "room").write_bytes(bytes(_ROOM))
+            (self._folder / "room").unlink()
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        # What a user interrupts is kept: a camera ends in no other way.
-        if kind is None or issubclass(kind, KeyboardInterrupt):
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                # What a user interrupts is kept: a camera ends in no other way.
+                if kind is None or issubclass(kind, KeyboardInterrupt):
+                    self._publish()
+        finally:
+            remove(self._folder)
+
+    def _publish(self) -> None:
+        """Give the file its name, if it holds all frames."""
+        written = cv2.VideoCapture(str(self._partial)) if _is_whole(self._partial) else None
+        found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written and written.isOpened() else 0
+        if written:
+            written.release()
+        if found != self._number:
+            hint = f"check the free space, which is {byte_text(free_space(self.path))}, and limits on the size of files"
+            rule = f"cannot be written: {self._number - found:,} of {self._number:,} frames did not reach the disk"
+            raise UserError("unwritable-file", rule, hint, where=self.path, value=found)
+        with writing(self.path):
+            sync(self._partial)
             os.replace(self._partial, self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+    """Whether the boxes of an MP4 file (ISO/IEC 14496-12, 4.2) end where it ends, with the index among them.
+
+    Writers put the index at the end, and write nothing after an error.
+    """
+    kinds, place, size = set(), 0, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while place < size:
+            file.seek(place)
+            header = file.read(16)
+            length = int.from_bytes(header[:4])
+            kinds.add(header[4:8])
+            place += length if length != 1 else int.from_bytes(header[8:])
+            if length == 0 or len(header) < 8:
+                return False
+    return place == size and b"moov" in kinds
 
 
 def video_files(config: PredictConfig, name: str) -> dict[str, pathlib.Path]:

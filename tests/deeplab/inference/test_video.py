@@ -9,6 +9,7 @@ from support.threshold_predictor import ByRed
 from deeplab import Segmenter
 from deeplab.config.prediction_config import PredictConfig
 from deeplab.inference import video
+from deeplab.inference.folder_prediction import predict_files
 
 RED, GREEN, DARK = (220, 30, 30), (30, 220, 30), (20, 20, 20)
 
@@ -109,6 +110,72 @@ def test_files_of_a_video(segmenter, tmp_path, capsys):
         video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(out))
     video.predict_video(segmenter, str(tmp_path / "clip.mp4"), config(out, overwrite=True, max_frames=1))
     assert len(read_back(out / "color" / "clip.mp4")) == 1
+
+
+@pytest.fixture
+def file_limit():
+    """A function that sets the size to which files may grow, for which the system gives the error of a full disk."""
+    resource = pytest.importorskip("resource", reason="this system limits no files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def noisy(number, size=(96, 128)):
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (*size, 3), np.uint8) for _ in range(number)]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+@pytest.mark.parametrize("room", [0, 1000, 70_000, 120_000, -1])
+def test_a_full_disk_is_an_error_and_leaves_the_earlier_file(tmp_path, file_limit, room, error):
+    """At the start, within the frames, in the index at the end; also where a user interrupts."""
+    path, frames = tmp_path / "clip.mp4", noisy(30)
+    with video.VideoWriter(path, 10.0) as writer:
+        for one in frames:
+            writer.write(one)
+    before = path.read_bytes()
+    assert len(before) > 125_000 and len(read_back(path)) == 30
+    file_limit(room if room >= 0 else len(before) - 1)
+    with raises("unwritable-file", where="clip.mp4") as caught, video.VideoWriter(path, 10.0) as writer:
+        for one in frames:
+            writer.write(one)
+        if error:
+            raise error
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["clip.mp4"]
+    assert caught.value.hint.startswith("check the ") and "free" in caught.value.hint
+
+
+def test_a_disk_that_becomes_full_stops_a_long_video_early(tmp_path, file_limit, monkeypatch):
+    monkeypatch.setattr(video, "_FRAMES_BETWEEN_LOOKS", 4)
+    written = 0
+    with raises("unwritable-file"), video.VideoWriter(tmp_path / "clip.mp4", 10.0) as writer:
+        for one in noisy(30):
+            if written == 10:
+                file_limit(1000)
+            writer.write(one)
+            written += 1
+    assert written == 12 and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_command_and_is_not_reported_as_a_bad_video(segmenter, tmp_path, file_limit):
+    with video.VideoWriter(tmp_path / "clip.mp4", 10.0) as writer:
+        writer.write(frame(RED))
+    (tmp_path / "out").mkdir()
+    file_limit(10_000)
+    with raises("unwritable-file", where="out/overlay/clip.mp4"):
+        predict_files(segmenter, [], config(tmp_path / "out", save_mask=False), [str(tmp_path / "clip.mp4")] * 2)
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert left == ["summary.csv"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = tmp_path / ".clip.mp4.999999999.partial"
+    left.mkdir()
+    (left / "video.mp4").write_bytes(b"half")
+    with video.VideoWriter(tmp_path / "clip.mp4", 10.0) as writer:
+        writer.write(frame(RED))
+    assert [one.name for one in tmp_path.iterdir()] == ["clip.mp4"]
 
 
 def test_what_ctrl_c_ends_is_kept(segmenter, camera, tmp_path):
