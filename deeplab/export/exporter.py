@@ -28,9 +28,9 @@ from deeplab.export.export_report import REPORT_FILE, Row
 from deeplab.export.formats import FORMATS, USUAL_STEM, ExportFormat, TensorInfo, mentions_predictions
 from deeplab.export.formats.frozen_graph import GRAPH_TEXT
 from deeplab.export.freeze import FrozenModel, freeze
-from deeplab.export.metadata import LABELS_FILE, METADATA_FILE, NamedClasses, labels_text, metadata_text
+from deeplab.export.metadata import METADATA_FILE, NamedClasses, labels_text, metadata_text
 from deeplab.export.parity import Expected, Parity
-from deeplab.inference.file_predictor import first_line
+from deeplab.inference.file_predictor import LABELS_FILE, first_line
 from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes

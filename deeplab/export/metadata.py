@@ -16,10 +16,11 @@ from deeplab.config.fields import as_dict
 from deeplab.data.bands import ImageBands, bands_of
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor
+from deeplab.inference.tensor_names import LABELS, PROBABILITIES
 from deeplab.model import padding_color
 from deeplab.utils import processor
 
-LABELS_FILE, METADATA_FILE = "labels.txt", "metadata.json"
+METADATA_FILE = "metadata.json"
 _FIXED_SIZE = "frozen_graph and saved_model take one image of float32, of the size 'padded_to'; see their deeplab.json"
 
 
@@ -73,8 +74,8 @@ def metadata_text(
             "For others the caller resizes, pads at the bottom and the right, and cuts the mask.",
         },
         "output": {
-            "SemanticPredictions": "int32 [B, H, W], the class of every pixel, at the image's size",
-            "SemanticProbabilities": "float32 [B, H, W, classes], 0..1, at the image's size",
+            LABELS: "int32 [B, H, W], the class of every pixel, at the image's size",
+            PROBABILITIES: "float32 [B, H, W, classes], 0..1, at the image's size",
         },
         "classes": list(classes.names),
         "colors": [list(color) for color in classes.colors],

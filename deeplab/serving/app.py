@@ -35,6 +35,7 @@ from deeplab.data import labels as masks
 from deeplab.data.label_bits import as_label
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Prediction, Predictor
+from deeplab.inference.tensor_names import BYTES_SIGNATURE, PNG_SIGNATURE
 from deeplab.serving import protocol, segmentation_json
 from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
 from deeplab.serving.limits import RequestLimits
@@ -451,7 +452,7 @@ def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:
     async def predict(name: str, request: Request) -> Response:
         served = work.find(name)
         asked = await run_in_threadpool(protocol.parse, await request.body())
-        probabilities = asked.signature != protocol.PNG
+        probabilities = asked.signature != PNG_SIGNATURE
         found = await work.predict(served, asked.images, probabilities)
         colors = served.predictor.colors
         body = await run_in_threadpool(protocol.response, asked, found, lambda labels: _palette_png(labels, colors))
@@ -477,7 +478,7 @@ _PREDICT_BODY = {
                     },
                     "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
                 },
-                "example": {"signature_name": protocol.BYTES, "instances": [{"b64": "..."}]},
+                "example": {"signature_name": BYTES_SIGNATURE, "instances": [{"b64": "..."}]},
             }
         },
     }

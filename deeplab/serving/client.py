@@ -26,7 +26,15 @@ from PIL import Image
 
 from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
-from deeplab.serving.protocol import BYTES, DEFAULT, IMAGE_BYTES, IMAGES, LABELS, PNG, PROBABILITIES
+from deeplab.inference.tensor_names import (
+    BYTES_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    IMAGE_BYTES,
+    IMAGES,
+    LABELS,
+    PNG_SIGNATURE,
+    PROBABILITIES,
+)
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 
@@ -132,7 +140,7 @@ class _Rest:
         return self._num_classes
 
     def _classes_in_signature(self) -> int | None:
-        output = self._signatures.get(DEFAULT, {}).get("outputs", {}).get(PROBABILITIES, {})
+        output = self._signatures.get(DEFAULT_SIGNATURE, {}).get("outputs", {}).get(PROBABILITIES, {})
         dims = output.get("tensor_shape", {}).get("dim", [])
         size = int(dims[-1]["size"]) if len(dims) == 4 else -1
         return size if size > 0 else None
@@ -153,19 +161,19 @@ class _Rest:
         Returns:
           Labels, integers [H, W], and probabilities, float32 [H, W, classes], or None.
         """
-        signature = PNG if not probabilities and PNG in self._signatures else BYTES
+        signature = PNG_SIGNATURE if not probabilities and PNG_SIGNATURE in self._signatures else BYTES_SIGNATURE
         if signature in self._signatures:
             file = io.BytesIO()
             Image.fromarray(image).save(file, "PNG", compress_level=1)
             instance: Any = {IMAGE_BYTES: {"b64": base64.b64encode(file.getvalue()).decode()}}
         else:
-            signature, instance = DEFAULT, {IMAGES: image.tolist()}
+            signature, instance = DEFAULT_SIGNATURE, {IMAGES: image.tolist()}
         body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
         address = f"{self._model}:predict"
         content = self._ask(address, body)
         with _understood(address):
             (row,) = json.loads(content)["predictions"]
-            if signature == PNG:
+            if signature == PNG_SIGNATURE:
                 return np.asarray(Image.open(io.BytesIO(base64.b64decode(row["b64"])))), None
             scores = np.asarray(row[PROBABILITIES], np.float32) if probabilities and PROBABILITIES in row else None
             return np.asarray(row[LABELS]), scores
@@ -228,7 +236,7 @@ class _Grpc:
 
         request = self._apis["predict_pb2"].PredictRequest()
         self._specify(request.model_spec)
-        request.model_spec.signature_name = DEFAULT
+        request.model_spec.signature_name = DEFAULT_SIGNATURE
         request.inputs[IMAGES].CopyFrom(tf.make_tensor_proto(image[np.newaxis], tf.uint8))
         wanted = [LABELS, *([PROBABILITIES] if probabilities and PROBABILITIES in self._outputs else [])]
         request.output_filter.extend(wanted)
@@ -243,7 +251,7 @@ class _Grpc:
         answer = self._call(self._stub.GetModelMetadata, request)
         signatures = self._apis["get_model_metadata_pb2"].SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
-        outputs = signatures.signature_def[DEFAULT].outputs
+        outputs = signatures.signature_def[DEFAULT_SIGNATURE].outputs
         return {name: [dim.size for dim in info.tensor_shape.dim] for name, info in outputs.items()}
 
     def _specify(self, spec: Any) -> None:

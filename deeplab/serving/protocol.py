@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 
 from deeplab.inference.predictor import Prediction
+from deeplab.inference.tensor_names import (
+    BYTES_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    IMAGE_BYTES,
+    IMAGES,
+    LABELS,
+    MASK_BYTES,
+    PNG_SIGNATURE,
+    PROBABILITIES,
+)
 from deeplab.utils.errors import UserError
 
-DEFAULT, BYTES, PNG = "serving_default", "serving_bytes", "serving_png"
-IMAGES, IMAGE_BYTES, MASK_BYTES = "images", "image_bytes", "mask_png_bytes"
-LABELS, PROBABILITIES = "SemanticPredictions", "SemanticProbabilities"
-INPUT_OF = {DEFAULT: IMAGES, BYTES: IMAGE_BYTES, PNG: IMAGE_BYTES}
-_EXAMPLE = '{"instances": [{"b64": "..."}], "signature_name": "serving_bytes"}'
+INPUT_OF = {DEFAULT_SIGNATURE: IMAGES, BYTES_SIGNATURE: IMAGE_BYTES, PNG_SIGNATURE: IMAGE_BYTES}
+_EXAMPLE = '{"instances": [{"b64": "..."}], "signature_name": "' + BYTES_SIGNATURE + '"}'
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def parse(body: bytes) -> PredictRequest:
         raise _bad(f"is not JSON: {str(problem)[:100]}") from None
     if not isinstance(content, dict) or ("instances" in content) == ("inputs" in content):
         raise _bad("must be an object with either `instances` or `inputs`")
-    signature = content.get("signature_name") or DEFAULT
+    signature = content.get("signature_name") or DEFAULT_SIGNATURE
     if not isinstance(signature, str) or signature not in INPUT_OF:
         raise _bad(f"has no signature {str(signature)[:60]!r}: there are {', '.join(INPUT_OF)}")
     columnar = "inputs" in content
@@ -65,8 +72,8 @@ def parse(body: bytes) -> PredictRequest:
     if not isinstance(given, list) or not given:
         raise _bad("has no image")
     images = [_image(given[place] if columnar else _unwrapped(given[place], name)) for place in range(len(given))]
-    if any(isinstance(image, bytes) != (signature != DEFAULT) for image in images):
-        kind = "arrays of pixels" if signature == DEFAULT else 'image files as {"b64": "..."}'
+    if any(isinstance(image, bytes) != (signature != DEFAULT_SIGNATURE) for image in images):
+        kind = "arrays of pixels" if signature == DEFAULT_SIGNATURE else 'image files as {"b64": "..."}'
         raise _bad(f"has other images than the signature {signature} takes, which are {kind}")
     return PredictRequest(images, signature, columnar)
 
@@ -117,7 +124,7 @@ def response(
     Raises:
       UserError: `inputs` holds images of different sizes, whose outputs are no tensor (`size-mismatch`).
     """
-    if request.signature == PNG:
+    if request.signature == PNG_SIGNATURE:
         files = [{"b64": base64.b64encode(encode(one.labels)).decode()} for one in predictions]
         return _dumped({"outputs" if request.columnar else "predictions": files})  # a single output has no name
     each = [_row(one) for one in predictions]
@@ -153,9 +160,9 @@ def metadata(name: str, version: int, num_classes: int | None) -> dict[str, Any]
     outputs = {LABELS: labels, PROBABILITIES: _tensor("DT_FLOAT", PROBABILITIES, -1, -1, -1, classes)}
     file = _tensor("DT_STRING", IMAGE_BYTES, -1)
     signatures = {
-        DEFAULT: _signature({IMAGES: _tensor("DT_UINT8", IMAGES, -1, -1, -1, 3)}, outputs),
-        BYTES: _signature({IMAGE_BYTES: file}, outputs),
-        PNG: _signature({IMAGE_BYTES: file}, {MASK_BYTES: _tensor("DT_STRING", MASK_BYTES, -1)}),
+        DEFAULT_SIGNATURE: _signature({IMAGES: _tensor("DT_UINT8", IMAGES, -1, -1, -1, 3)}, outputs),
+        BYTES_SIGNATURE: _signature({IMAGE_BYTES: file}, outputs),
+        PNG_SIGNATURE: _signature({IMAGE_BYTES: file}, {MASK_BYTES: _tensor("DT_STRING", MASK_BYTES, -1)}),
     }
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},

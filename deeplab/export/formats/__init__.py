@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from deeplab.inference.tensor_names import LABELS
 from deeplab.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def mentions_predictions(path: str | os.PathLike) -> bool:
     if os.path.isdir(path):
         return False
     with open(path, "rb") as file:
-        return b"SemanticPredictions" in file.read()
+        return LABELS.encode() in file.read()
 
 
 @dataclass(frozen=True)

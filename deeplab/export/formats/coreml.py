@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, mentions_predictions
-from deeplab.export.formats.frozen_graph import LABELS
-from deeplab.export.formats.litert import IMAGE, fixed_size_functions
+from deeplab.export.formats.litert import fixed_size_functions
 from deeplab.export.freeze import FrozenModel, describe
+from deeplab.inference.tensor_names import IMAGE, LABELS
 from deeplab.utils import console
 from deeplab.utils.extras import require
 from deeplab.utils.files import writing

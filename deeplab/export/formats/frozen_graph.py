@@ -37,16 +37,11 @@ from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up
 from deeplab.inference.prediction import RawPrediction, TensorPrediction, predict_batch, predict_image
 from deeplab.inference.runtimes import DESCRIPTION_FILE
+from deeplab.inference.tensor_names import GRAPH_IMAGE, LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS, RAW_PROBABILITIES
 from deeplab.utils.files import write_atomically
 
 tf1 = tf.compat.v1
 
-INPUT = "ImageTensor"
-LABELS = "SemanticPredictions"
-PROBABILITIES = "SemanticProbabilities"
-RAW_ARGMAX = "ArgMax"
-RAW_LABELS = "RawSemanticPredictions"
-RAW_PROBABILITIES = "RawSemanticProbabilities"
 OUTPUTS = (LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS, RAW_PROBABILITIES)
 GRAPH_TEXT = "inference_graph.pbtxt"
 PRODUCER = 134  # GraphDef version of TensorFlow 1.15: the graph has no newer operation or attribute
@@ -77,7 +72,7 @@ def graph_definition(model: FrozenModel) -> tf.compat.v1.GraphDef:
     with graph.as_default():
         dtype = tf.float32 if fixed else tf.as_dtype(settings.model.input_dtype)
         size = settings.crop_size if fixed else (None, None)
-        image = tf1.placeholder(dtype, [1, *size, settings.model.input_channels], name=INPUT)
+        image = tf1.placeholder(dtype, [1, *size, settings.model.input_channels], name=GRAPH_IMAGE)
         logits_of = model.in_this_graph()
         with tf.name_scope(_SCOPE):
             if fixed:
@@ -155,7 +150,7 @@ def needed_in_order(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
     """The nodes that the outputs need, each after those it reads, as programs other than TensorFlow may expect."""
     nodes = {node.name: node for node in definition.node}
     done: dict[str, None] = {}
-    stack = [*reversed(OUTPUTS), INPUT]
+    stack = [*reversed(OUTPUTS), GRAPH_IMAGE]
     while stack:
         unread = [name for name in map(_node_of, nodes[stack[-1]].input) if name not in done]
         if unread and stack[-1] not in done:
@@ -219,7 +214,7 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").split(":")[0]
 
 
-def tensors(definition: tf.compat.v1.GraphDef, names: Iterable[str] = (INPUT, *OUTPUTS)) -> list[TensorInfo]:
+def tensors(definition: tf.compat.v1.GraphDef, names: Iterable[str] = (GRAPH_IMAGE, *OUTPUTS)) -> list[TensorInfo]:
     """(name, type, shape) of tensors as TensorFlow infers them, e.g. `("ArgMax:0", "int64", "1 x 513 x 513")`."""
     graph, copy = tf.Graph(), tf.compat.v1.GraphDef()
     copy.CopyFrom(definition)  # importing puts the default attributes back into what is imported

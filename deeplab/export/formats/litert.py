@@ -40,20 +40,19 @@ from deeplab.config.export_config import ExportConfig
 from deeplab.data.bands import RGB, bands_of
 from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
+from deeplab.export.formats.frozen_graph import shape_text
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up_for_others
-from deeplab.export.metadata import LABELS_FILE
+from deeplab.inference.file_predictor import LABELS_FILE
 from deeplab.inference.fixed_size import FixedInput, has_appended_description
 from deeplab.inference.prediction import predict_batch
 from deeplab.inference.runtimes import DESCRIPTION_FILE
-from deeplab.inference.runtimes.litert import LOGITS
+from deeplab.inference.tensor_names import IMAGE, LABELS, LOGITS, PROBABILITIES
 from deeplab.model.head_layers import ConcatenationOfRanges
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from slim.quantization import is_quantized
 
-IMAGE = "image"
 Functions = dict[str, tf.types.experimental.GenericFunction]
 Write = Callable[[FrozenModel, str], list[TensorInfo]]
 Converter = Any  # tf.lite.TFLiteConverter

@@ -20,10 +20,10 @@ from deeplab.data.bands import RGB, bands_of
 from deeplab.data.label_bits import MAX_CLASSES_8_BIT, bits_of
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo, litert
 from deeplab.export.freeze import FrozenModel, describe
-from deeplab.export.metadata import LABELS_FILE
+from deeplab.inference.file_predictor import LABELS_FILE
 from deeplab.inference.fixed_size import has_appended_description
 from deeplab.inference.prediction import PredictionSettings
-from deeplab.inference.runtimes.litert import LOGITS
+from deeplab.inference.tensor_names import IMAGE, LOGITS
 from slim import kernels
 
 METADATA, SEGMENTER = "TFLITE_METADATA", "SEGMENTER_METADATA"
@@ -40,7 +40,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     height, width = settings.crop_size
     enlarges, align = settings.model.prediction_with_upsampled_logits, settings.model.align_corners
 
-    @tf.function(input_signature=[tf.TensorSpec([1, height, width, 3], tf.float32, litert.IMAGE)])
+    @tf.function(input_signature=[tf.TensorSpec([1, height, width, 3], tf.float32, IMAGE)])
     def logits(image):
         small = model.in_this_graph()(image)
         return {LOGITS: kernels.resize_bilinear(small, height, width, align) if enlarges else small}
@@ -88,7 +88,7 @@ def metadata(description: str) -> bytes:
     content = _table(builder, 3, numbers={0: _IMAGE}, offsets={1: image})
     largest, smallest = _floats(builder, [255.0]), _floats(builder, [0.0])
     stats = _table(builder, 2, offsets={0: largest, 1: smallest})
-    texts = {0: _text(builder, litert.IMAGE), 1: _text(builder, "RGB image, 0..255, stretched to the input's size")}
+    texts = {0: _text(builder, IMAGE), 1: _text(builder, "RGB image, 0..255, stretched to the input's size")}
     inputs = _vector(builder, [_table(builder, 7, offsets={**texts, 3: content, 4: units, 5: stats})])
 
     texts = {0: _text(builder, LABELS_FILE), 1: _text(builder, "one class per line")}

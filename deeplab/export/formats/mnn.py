@@ -30,7 +30,7 @@ from collections.abc import Callable
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.formats.onnx import converted, tensors
 from deeplab.export.freeze import FrozenModel, describe
-from deeplab.export.metadata import LABELS_FILE
+from deeplab.inference.file_predictor import LABELS_FILE
 from deeplab.inference.fixed_size import has_appended_description
 from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.utils.extras import require

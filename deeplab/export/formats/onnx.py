@@ -27,12 +27,13 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
-from deeplab.export.formats.litert import IMAGE, graph_definition
+from deeplab.export.formats.frozen_graph import shape_text
+from deeplab.export.formats.litert import graph_definition
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up_for_others
 from deeplab.inference.fixed_size import FixedInput
 from deeplab.inference.runtimes.onnx import PROPERTY, TARGET
+from deeplab.inference.tensor_names import IMAGE, LABELS, PROBABILITIES
 from deeplab.model.resize import size_stride
 from deeplab.utils import console
 from deeplab.utils.extras import require

@@ -25,16 +25,24 @@ from deeplab.data.bands import ImageBands, bands_of
 from deeplab.data.label_bits import bits_of
 from deeplab.data.transforms import scale_values
 from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
-from deeplab.export.formats.frozen_graph import LABELS, PROBABILITIES, shape_text
+from deeplab.export.formats.frozen_graph import shape_text
 from deeplab.export.freeze import FrozenModel, describe
 from deeplab.inference.prediction import predict_batch, predict_images
 from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.inference.runtimes.saved_model import versions_in
+from deeplab.inference.tensor_names import (
+    BYTES_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    IMAGE_BYTES,
+    IMAGES,
+    LABELS,
+    MASK_BYTES,
+    PNG_SIGNATURE,
+    PROBABILITIES,
+)
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 
-DEFAULT, BYTES, PNG = "serving_default", "serving_bytes", "serving_png"
-IMAGES, IMAGE_BYTES, MASK_BYTES = "images", "image_bytes", "mask_png_bytes"
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -47,9 +55,9 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     module = tf.Module()
     fixed, bands = model.config.fixed_size, bands_of(model.settings.model)
     of_images = serve_prepared_image(model) if fixed else serve_images(model)
-    signatures = {DEFAULT: of_images}
+    signatures = {DEFAULT_SIGNATURE: of_images}
     if bands.is_rgb and not fixed:
-        signatures |= {BYTES: serve_bytes(of_images), PNG: serve_png(of_images)}
+        signatures |= {BYTES_SIGNATURE: serve_bytes(of_images), PNG_SIGNATURE: serve_png(of_images)}
     version = model.config.model_version if model.config else None
     path = path if version is None else os.path.join(path, str(version))
     assets = {**model.assets, DESCRIPTION_FILE: describe(model).to_json().encode()} if fixed else model.assets
@@ -142,10 +150,12 @@ def _write_warm_up(
     path: str, size: tuple[int, int], bands: ImageBands, dtype: tf.DType, signatures: Sequence[str]
 ) -> None:
     """Write one request per signature, of black images [1, H, W, C], which TensorFlow Serving runs after loading."""
-    requests = {DEFAULT: (IMAGES, tf.make_tensor_proto(0, dtype, [1, *size, bands.channels]))}
-    if BYTES in signatures:
+    requests = {DEFAULT_SIGNATURE: (IMAGES, tf.make_tensor_proto(0, dtype, [1, *size, bands.channels]))}
+    if BYTES_SIGNATURE in signatures:
         file = tf.io.encode_png(tf.zeros([*size, bands.channels], tf.uint8)).numpy()
-        requests |= dict.fromkeys((BYTES, PNG), (IMAGE_BYTES, tf.make_tensor_proto([file], tf.string)))
+        requests |= dict.fromkeys(
+            (BYTES_SIGNATURE, PNG_SIGNATURE), (IMAGE_BYTES, tf.make_tensor_proto([file], tf.string))
+        )
     os.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for signature, (name, tensor) in requests.items():

@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplab.config.fields import Size
 from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import GRAPH_IMAGE, LABELS, PROBABILITIES, RAW_ARGMAX, RAW_LABELS
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
-INPUT, LABELS, PROBABILITIES = "ImageTensor", "SemanticPredictions", "SemanticProbabilities"
-RAW = ("RawSemanticPredictions", "ArgMax")  # labels before cropping, whose shape shows the crop size
+RAW = (RAW_LABELS, RAW_ARGMAX)  # labels before cropping, whose shape shows the crop size
 _HINT = "copy the file again, or export the model again"
 
 
@@ -42,23 +42,25 @@ def load(path: str, options: LoadOptions) -> Predictor:
 
     definition = _read_definition(path)
     names = {node.name for node in definition.node}
-    if INPUT not in names or LABELS not in names:
+    if GRAPH_IMAGE not in names or LABELS not in names:
         inputs = [node.name for node in definition.node if node.op == "Placeholder"]
-        rule = f"is not a DeepLab graph: it needs the tensors {INPUT}:0 and {LABELS}:0, and its inputs are {inputs}"
+        rule = (
+            f"is not a DeepLab graph: it needs the tensors {GRAPH_IMAGE}:0 and {LABELS}:0, and its inputs are {inputs}"
+        )
         hint = "export the model with export_model.py"
         raise UserError("not-a-deeplab-model", rule, hint, where=path, value=inputs)
     outputs = [LABELS, *([PROBABILITIES] if PROBABILITIES in names else [])]
     try:
         fixed = _description(definition)
-        kept = [INPUT, *outputs, *names.intersection(RAW)]
+        kept = [GRAPH_IMAGE, *outputs, *names.intersection(RAW)]
         definition, has_loops = graph_safety.check_graph(definition, kept, path, options.trust_model)
         wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
         fetches = [f"{name}:0" for name in outputs]
-        labels_only, both = (wrapped.prune(f"{INPUT}:0", some) for some in (fetches[:1], fetches))
+        labels_only, both = (wrapped.prune(f"{GRAPH_IMAGE}:0", some) for some in (fetches[:1], fetches))
         scores = wrapped.graph.get_tensor_by_name(fetches[1]).shape if len(fetches) > 1 else None
         num_classes = scores[-1] if scores is not None and scores.rank == 4 else None
         max_size = _crop_of(wrapped.graph)
-        image = wrapped.graph.get_tensor_by_name(f"{INPUT}:0")
+        image = wrapped.graph.get_tensor_by_name(f"{GRAPH_IMAGE}:0")
         channels = image.shape[-1] if image.shape.rank == 4 else None
         if fixed:
             fixed.require_input(image.shape.as_list(), image.dtype.name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import LITERT_OUTPUTS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file, require_regular
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
-LOGITS = "SemanticLogits"
-_SIGNATURES = {"labels": "SemanticPredictions", "probabilities": "SemanticProbabilities", "logits": LOGITS}
 _KINDS = ({"labels", "probabilities"}, {"labels"}, {"logits"})  # of files: their signatures
 _CALLING = (  # they could loop or call themselves without end, and LiteRT cannot be stopped; exports have none
     "CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "STABLEHLO_CUSTOM_CALL",
@@ -57,7 +56,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
             raise _another_model(path, f"the signatures {sorted(found)}")
         runners = {name: interpreter.get_signature_runner(name) for name in found}
         (image,) = next(iter(runners.values())).get_input_details()
-        outputs = {name: runner.get_output_details()[_SIGNATURES[name]] for name, runner in runners.items()}
+        outputs = {name: runner.get_output_details()[LITERT_OUTPUTS[name]] for name, runner in runners.items()}
         scores = outputs.get("probabilities") or outputs.get("logits")
         num_classes = int(scores["shape"][-1]) if scores else len(fixed.class_names) or None
     except UserError:
@@ -73,7 +72,7 @@ def load(path: str, options: LoadOptions) -> Predictor:
     def run(pixels: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
         with lock, quiet.pop()() if quiet else contextlib.nullcontext():
             results = {
-                name: runner(**{image: pixels})[_SIGNATURES[name]]
+                name: runner(**{image: pixels})[LITERT_OUTPUTS[name]]
                 for name, runner in runners.items()
                 if probabilities or name != "probabilities"
             }

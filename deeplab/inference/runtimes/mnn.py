@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import IMAGE, LABELS, PROBABILITIES
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, require_regular
@@ -17,7 +18,6 @@ from deeplab.utils.paths import read_file, require_regular
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
-IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
 _HINT = "copy the file again, or export the model again"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import IMAGE, LABELS, PROBABILITIES
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 from deeplab.utils.paths import read_file, require_regular
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
 PROPERTY, TARGET = "deeplab", "deeplab_for"
-IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
 OPENCV = "opencv4"
 _GRAPH_FIELD, _PROPERTY_FIELD, _OUTPUT_FIELD = 7, 14, 12  # of ModelProto, ModelProto, GraphProto in onnx.proto
 _FUNCTION_FIELD = 25  # of ModelProto

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab.inference.runtimes import RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import IMAGE, LABELS, PROBABILITIES
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
 from deeplab.utils.paths import require_regular
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 FILE = "model.xml"
 PROPERTY, PRECISION = "deeplab", "deeplab_precision"
-IMAGE, LABELS, PROBABILITIES = "image", "SemanticPredictions", "SemanticProbabilities"
 
 
 def recognizes(path: str) -> bool:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplab.inference.runtimes import DESCRIPTION_FILE, RUNTIMES, LoadOptions, Runtime
+from deeplab.inference.tensor_names import DEFAULT_SIGNATURE, LABELS, PROBABILITIES
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
 if TYPE_CHECKING:
     from deeplab.inference.predictor import Predictor
 
-LABELS, PROBABILITIES = ("SemanticPredictions", "labels"), ("SemanticProbabilities", "probabilities")
+_LABELS, _PROBABILITIES = (LABELS, "labels"), (PROBABILITIES, "probabilities")  # ours, and those of others
 FILE = "saved_model.pb"
 _MAX_DIGITS = 19  # of a version, which TensorFlow Serving holds in 64 bits
 
@@ -66,13 +67,13 @@ def load(path: str, options: LoadOptions) -> Predictor:
     except Exception as error:  # damaged bytes raise OSError, ValueError, KeyError, OpError and others
         rule = f"cannot be loaded as a SavedModel: {first_line(error)}"
         raise UserError("damaged-model", rule, "export the model again", where=folder) from error
-    signature = loaded.signatures.get("serving_default")
+    signature = loaded.signatures.get(DEFAULT_SIGNATURE)
     inputs = dict(signature.structured_input_signature[1]) if signature else {}
     outputs = dict(signature.structured_outputs) if signature else {}
-    labels, scores = _find(outputs, LABELS), _find(outputs, PROBABILITIES)
+    labels, scores = _find(outputs, _LABELS), _find(outputs, _PROBABILITIES)
     if signature is None or len(inputs) != 1 or _takes(inputs).name not in DTYPES or labels is None:
         shown = f"inputs {[(name, spec.dtype.name) for name, spec in inputs.items()]}, outputs {sorted(outputs)}"
-        rule = f"its serving_default must take one image and return {LABELS[0]}; it has {shown}"
+        rule = f"its {DEFAULT_SIGNATURE} must take one image and return {LABELS}; it has {shown}"
         raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=folder)
     require_finite({each.name: each for each in signature.variables}, folder)
     (input_name,) = inputs

@@ -15,6 +15,7 @@ from deeplab.config.data_config import ResizeConfig
 from deeplab.config.model_config import ModelConfig
 from deeplab.export.formats import frozen_graph
 from deeplab.inference.prediction import predict_image
+from deeplab.inference.tensor_names import GRAPH_IMAGE
 
 SEEN = "MobilenetV2/MobilenetV2/input"
 
@@ -161,7 +162,7 @@ def test_a_graph_of_one_size_has_static_shapes_and_the_same_answers(case, folded
     config = dataclasses.replace(NARROW, **model)
     live_model, settings = make_network(config), make_settings(config, **others)
     definition = make_graph(live_model, settings, folded, fixed_size=True)
-    names = (frozen_graph.INPUT, *frozen_graph.OUTPUTS)
+    names = (GRAPH_IMAGE, *frozen_graph.OUTPUTS)
     shapes = {name: shape for name, _, shape in frozen_graph.tensors(definition, names)}
     assert shapes.pop("ImageTensor:0") == f"1 x 65 x 97 x {config.input_channels}"
     assert all("?" not in shape and shape.startswith("1 x 65 x 97") for shape in shapes.values())
