@@ -76,6 +76,8 @@ def summary(reader: Checkpoint) -> str:
         ("parameters", f"{compare.parameters(reader, model):,} in {len(model)} variables"),
         ("training state", f"{len(reader.shapes) - len(model)} variables"),
     ]
+    if reader.averages_alone:
+        facts.append(("averages", f"of {len(reader.averages_alone)} variables alone, which are taken as the weights"))
     if isinstance(reader, ImportedCheckpoint):
         flags = console.spelled(" ".join(reader.setting_texts()))
         facts[2:4] = [("flags", flags), ("source", reader.source.title)]

@@ -2,6 +2,8 @@
 
 The index holds names, shapes, offsets and checksums; the data file holds the bytes. Checkpoints of the older V1 format
 (one file, as the first slim ImageNet weights) are read as well.
+
+A weight of which only the running average is stored has that average as its value, under its own name.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deeplab.checkpoint.names import averages_alone
 from deeplab.config import run_file
 from deeplab.utils.errors import UserError
+from deeplab.utils.text import counted
 
 if TYPE_CHECKING:  # imported where a file is opened: a wrong path shows before TensorFlow starts
     import tensorflow as tf
@@ -41,6 +45,7 @@ class Checkpoint:
       prefix: as given.
       shapes: variable name (without `:0`) -> shape.
       dtypes: variable name -> NumPy dtype.
+      averages_alone: weights whose value is their running average, as the weight is not stored -> name of the average.
 
     Raises:
       UserError: the files are missing, truncated or damaged.
@@ -53,11 +58,15 @@ class Checkpoint:
 
         try:
             self._reader = tf.train.load_checkpoint(self._plain_name())
-            self.shapes = {name: tuple(s) for name, s in sorted(self._reader.get_variable_to_shape_map().items())}
+            stored = self._reader.get_variable_to_shape_map()
             types = self._reader.get_variable_to_dtype_map()
         except Exception as error:  # TensorFlow raises IndexError, OpError and others for the same damage
             raise _damaged(index_file(self.prefix), error) from error
-        self.dtypes = {name: np.dtype(types[name].as_numpy_dtype) for name in self.shapes}
+        self.averages_alone = averages_alone(stored)
+        weights = {average: weight for weight, average in self.averages_alone.items()}
+        self._stored = {weights.get(name, name): name for name in stored}
+        self.shapes = {name: tuple(stored[self._stored[name]]) for name in sorted(self._stored)}
+        self.dtypes = {name: np.dtype(types[self._stored[name]].as_numpy_dtype) for name in self.shapes}
         self._require_size()
 
     @property
@@ -82,8 +91,8 @@ class Checkpoint:
 
     @property
     def remark(self) -> str:
-        """A note about weights of another project for the user; empty for weights of this project."""
-        return ""
+        """A note for the user on what the weights are: those of another project, or averages; else empty."""
+        return _averages_text(self.prefix, self.averages_alone)
 
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
@@ -93,7 +102,7 @@ class Checkpoint:
         if name not in self.shapes:
             raise KeyError(name)
         try:
-            return np.asarray(self._reader.get_tensor(name))
+            return np.asarray(self._reader.get_tensor(self._stored[name]))
         except Exception as error:
             raise _damaged(self._data_file(), error, name) from error
 
@@ -133,13 +142,18 @@ class ArrayCheckpoint:
 
     Args:
       tensors: variable name (without `:0`) -> array.
+
+    Attributes:
+      averages_alone: as of a `Checkpoint`.
     """
 
     prefix = "the given arrays"
 
     def __init__(self, tensors: Mapping[str, np.ndarray | tf.Tensor]):
-        self._tensors = tensors
-        self.shapes = {name: tuple(np.shape(value)) for name, value in tensors.items()}
+        self.averages_alone = averages_alone(tensors)
+        weights = {average: weight for weight, average in self.averages_alone.items()}
+        self._tensors = {weights.get(name, name): value for name, value in tensors.items()}
+        self.shapes = {name: tuple(np.shape(value)) for name, value in self._tensors.items()}
         self.dtypes: dict[str, np.dtype] = {}
         self.config: dict[str, Any] = {}
 
@@ -147,6 +161,11 @@ class ArrayCheckpoint:
     def step(self) -> int:
         """The global step; 0 where there is none."""
         return int(self.array("global_step")) if "global_step" in self else 0
+
+    @property
+    def remark(self) -> str:
+        """As of a `Checkpoint`."""
+        return _averages_text(self.prefix, self.averages_alone)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -158,6 +177,14 @@ class ArrayCheckpoint:
     def arrays(self) -> dict[str, np.ndarray]:
         """All variables by name."""
         return {name: self.array(name) for name in self.shapes}
+
+
+def _averages_text(prefix: str, alone: Mapping[str, str]) -> str:
+    """What a user must know of a checkpoint that lacks the weights of some averages; empty if it lacks none."""
+    if not alone:
+        return ""
+    averages = f"the running averages of {counted(len(alone), 'weight')} alone"
+    return f"{prefix}: holds {averages}, which are taken as the weights"
 
 
 def step_in_name(prefix: str) -> int | None:

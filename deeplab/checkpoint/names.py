@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # Scopes of the layers after the backbone, as the reference counts them for `initialize_last_layer`; and `auxiliary`.
 LOGITS_SCOPE = "logits"
@@ -41,6 +41,16 @@ def is_slot(name: str) -> bool:
     """Whether a name is training state (optimizer slot, average and its parts, mask, counter) rather than a weight."""
     leaf = name.rpartition("/")[2]
     return name in _SLOT_NAMES or leaf in _SLOT_LEAVES or leaf.startswith(KERAS_SLOT)
+
+
+def averages_alone(stored: Iterable[str]) -> dict[str, str]:
+    """The weights of which a checkpoint has the running average alone: name -> name of the average.
+
+    Published checkpoints often hold nothing else: the averages are the weights then.
+    """
+    known = set(stored)
+    weights = {name.removesuffix(f"/{AVERAGE}"): name for name in known if name.endswith(f"/{AVERAGE}")}
+    return {weight: average for weight, average in weights.items() if weight not in known}
 
 
 def is_bookkeeping(name: str) -> bool:

@@ -239,6 +239,10 @@ def _incomplete(report: RestoreReport, shapes: Mapping[str, Shape], checkpoint: 
     lacks = [f"{name} is missing" for name in report.missing]
     lacks += [f"{name} is {_x(stored)}, the model's {_x(wanted)}" for name, wanted, stored in report.differing]
     shown = "; ".join(lacks[:4]) + (f"; and {len(lacks) - 4} more" if len(lacks) > 4 else "")
+    if not report.differing and all(map(is_bookkeeping, report.missing)):
+        rule = f"holds the model, but not the state of the training, so that none can resume from it: {shown}"
+        hint = "start a training of its own from it: `tf_initial_checkpoint`, with another `train_logdir`"
+        return UserError("checkpoint-mismatch", rule, hint, where=report.checkpoint)
     return _mismatch(f"does not hold the whole model: {shown}", report, shapes, checkpoint)
 
 

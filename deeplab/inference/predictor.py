@@ -227,8 +227,9 @@ class ModelPredictor(Predictor):
         variables = variables_by_name(self.model)
         averages = self.use_averages and any(name != restore.averaged_name(name, opened) for name in variables)
         restore.restore(variables, opened, is_of_training_alone, require_all=True, averages=averages)
-        if averages:
+        if averages or opened.averages_alone:
             refresh_weight_ranges(self.model)
+        if averages:
             console.note(f"{opened.prefix}: running averages of the weights (`use_averages=false` takes the weights)")
         self.source = self.checkpoint = opened.prefix
         self.step = opened.step

@@ -420,11 +420,13 @@ def restore(variables: Mapping[str, keras.Variable | tf.Variable], configs: Trai
         exclude = names.initial_exclusion(train.initialize_last_layer, logits_only)
         source = checkpoint.open(zoo.published_weights(train.tf_initial_checkpoint, model))
         averages = bool(source.config.get("ema_decay")) if isinstance(source, Checkpoint) else False
+        if source.averages_alone:
+            console.note(source.remark)
         tell_of_other_settings(source, model)
         if configs.compression.prune_channels:
             source = channel_pruning.cut(source, model, averages)
         report = restore_variables(variables, source, exclude, averages=averages)
-        if averages:
+        if averages and not source.averages_alone:
             console.note(f"{source.prefix}: running averages of the weights, which that training used")
         console.note(report.table())
         if not train.fine_tune_batch_norm:

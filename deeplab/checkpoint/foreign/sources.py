@@ -217,6 +217,7 @@ class ImportedCheckpoint(Checkpoint):
         self._folded = {norm: self._names.pop(bias) for norm, bias in self._biases_before_norm()}
         self.shapes = {ours: self._our_shape(ours, file.shapes[theirs]) for ours, theirs in self._names.items()}
         self.dtypes = {name: np.dtype(np.float32) for name in self.shapes}
+        self.averages_alone = {}
         found = describe_shapes(self.shapes)
         shown = {"model_variant": found.model_variant, **found.settings}
         self.config = {name: value for name, value in shown.items() if value is not None}

@@ -57,6 +57,32 @@ def test_an_opened_checkpoint_is_handed_on_and_not_opened_again(prefix, tensors)
     assert checkpoint.open(arrays) is arrays
 
 
+AVERAGES = {
+    "Net/a/weights/ExponentialMovingAverage": np.full(2, 3.0, np.float32),  # alone
+    "Net/b/weights": np.full(2, 5.0, np.float32),
+    "Net/b/weights/ExponentialMovingAverage": np.full(2, 7.0, np.float32),
+    "Net/a/BatchNorm/moving_mean": np.full(2, 9.0, np.float32),
+}
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_an_average_without_its_weight_is_the_weight(tmp_path, on_disk):
+    opened = checkpoint.open(writer.write(str(tmp_path / "model.ckpt-3"), AVERAGES) if on_disk else AVERAGES)
+    found = opened.arrays()
+    assert list(opened.shapes) == sorted(found) if on_disk else set(opened.shapes) == set(found)
+    assert {name: float(value[0]) for name, value in found.items()} == {
+        "Net/a/weights": 3,
+        "Net/b/weights": 5,
+        "Net/b/weights/ExponentialMovingAverage": 7,
+        "Net/a/BatchNorm/moving_mean": 9,
+    }
+    assert "Net/a/weights" in opened and "Net/a/weights/ExponentialMovingAverage" not in opened
+    assert opened.averages_alone == {"Net/a/weights": "Net/a/weights/ExponentialMovingAverage"}
+    assert opened.remark.endswith("holds the running averages of 1 weight alone, which are taken as the weights")
+    plain = checkpoint.open({"Net/a/weights": np.ones(2)})
+    assert plain.averages_alone == {} and plain.remark == ""
+
+
 # ---- damaged files -----------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from support.foreign_weights import goldens, tensors, write_safetensors
 
 from deeplab import checkpoint, train
 from deeplab.checkpoint import manager, writer
+from deeplab.checkpoint.names import is_bookkeeping
 from deeplab.data import dataset
 from deeplab.inference.load import load
 from deeplab.training import guards, loop, precise_bn, setup
@@ -192,6 +193,22 @@ def test_an_initial_checkpoint_sets_weights_and_shows_the_table(disc_records, tr
     np.testing.assert_array_equal(first["Tiny/conv0/weights"], start["Tiny/conv0/weights"])
     assert np.abs(first["logits/semantic/weights"] - start["logits/semantic/weights"]).max() > 0
     assert start["global_step"] == 0
+
+
+def test_averages_alone_start_a_training_and_do_not_resume_one(disc_records, copy_of_trained, tmp_path, capsys):
+    tensors = checkpoint.open(copy_of_trained / "model.ckpt-4").arrays()
+    kept = {name: value for name, value in tensors.items() if not is_bookkeeping(name)}
+    averages = {f"{name}/ExponentialMovingAverage": value for name, value in kept.items()}
+    source = writer.write(str(tmp_path / "averages" / "model.ckpt-4"), averages)
+    assert train_with(disc_records, tmp_path / "new", 1, tf_initial_checkpoint=source) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"holds the running averages of {len(averages)} weights alone") == 1
+    start = checkpoint.open(tmp_path / "new" / "model.ckpt-0").arrays()
+    assert all(np.array_equal(start[name], value) for name, value in kept.items())
+    writer.write(str(copy_of_trained / "model.ckpt-4"), averages)
+    assert train_with(disc_records, copy_of_trained, 6) == 1
+    said = capsys.readouterr().err
+    assert "[checkpoint-mismatch]" in said and "--tf_initial_checkpoint" in said and "looks like" not in said
 
 
 def test_imagenet_weights_are_those_published_for_the_backbone(disc_records, tmp_path, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from support.runtime_battery import IMAGE, RuntimeBattery
 
 from deeplab import checkpoint
 from deeplab.checkpoint import manager
+from deeplab.checkpoint.names import is_bookkeeping
 from deeplab.config import run_file
 from deeplab.config.model_config import ModelConfig
 from deeplab.inference.load import load
@@ -98,3 +99,21 @@ def test_running_averages_are_taken_unless_they_are_switched_off(small_run, tmp_
     shutil.copy(small_run / "config.yml", tmp_path)
     kernel = variables_by_name(load(tmp_path, wanted).model)[name]
     np.testing.assert_array_equal(kernel, weights[name] * (1 if wanted else 2))
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_a_checkpoint_of_averages_alone_is_the_model_of_the_averages(small_run, tmp_path, capsys, with_config):
+    """Published checkpoints hold the averages under their own names, and batch norm's statistics plainly or not."""
+    whole = checkpoint.open(small_run).arrays()
+    kept = {name: value for name, value in whole.items() if not is_bookkeeping(name)}
+    alone = {
+        name if name.endswith("moving_mean") else f"{name}/ExponentialMovingAverage": value
+        for name, value in kept.items()
+    }
+    manager.save_step(tmp_path, 7, alone)
+    if with_config:
+        shutil.copy(small_run / "config.yml", tmp_path)
+    found, expected = load(tmp_path, {"use_averages": False}), load(small_run)
+    said = capsys.readouterr().err
+    assert said.count(f"running averages of {len([n for n in alone if n.endswith('Average')])} weights alone") == 1
+    np.testing.assert_array_equal(found.predict(IMAGE).probabilities, expected.predict(IMAGE).probabilities)
