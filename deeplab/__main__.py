@@ -16,7 +16,9 @@ import importlib
 
 from deeplab import __version__
 from deeplab.config.command_line import Command, UsageError, run_safely
+from deeplab.config.fields import fields_of
 from deeplab.utils.errors import nearest
+from deeplab.utils.text import shorten
 
 COMMANDS = {
     "Data": {
@@ -79,6 +81,19 @@ def command_of(name: str) -> Command:
     """Return a command of the list, from its module."""
     module = importlib.import_module(_MODULES.get(name, f"deeplab.{name}"))
     return module.CONVERT_COLORS if name == "convert_color_masks" else module.COMMAND
+
+
+def commands_with(flag: str) -> list[str]:
+    """Return the commands in which a flag has an effect: `eval`, `build_data (coco, cvat and 7 more)` with formats."""
+    found = []
+    for name in [name for commands in COMMANDS.values() for name in commands]:
+        command = command_of(name)
+        words = list(command.word.choices()) if command.word else [""]
+        fields = {word: fields_of(command.groups_for(word)).get(flag) for word in words}
+        having = [word for word, found_in in fields.items() if found_in and not found_in[0].metadata["retired"]]
+        if having:
+            found.append(name if len(having) == len(words) else f"{name} ({shorten(having, 3)})")
+    return found
 
 
 def _plain(word: str) -> str:

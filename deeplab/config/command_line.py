@@ -41,6 +41,7 @@ from deeplab.utils.paths import read_text
 from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
 from deeplab.utils.remote_files import local_copy, local_settings
 from deeplab.utils.remote_names import is_remote
+from deeplab.utils.text import shorten
 from deeplab.utils.yaml_files import load_mapping
 
 OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
@@ -254,8 +255,18 @@ def read_flags(words: Sequence[str], groups: Sequence[type]) -> tuple[dict[str, 
     if undefined:
         near = difflib.get_close_matches(undefined[0], fields_of(groups), n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        hint = _hint_on_others(undefined[0]) or hint
         raise UsageError("unknown-flag", f"unknown flag --{undefined[0]}", hint, value=undefined[0])
     return texts, rest
+
+
+def _hint_on_others(name: str) -> str:
+    """Which commands have a setting; empty if none has.
+
+    The list of commands is in a package above this one. It is asked for by its name, and for this hint alone.
+    """
+    others = importlib.import_module("deeplab.__main__").commands_with(name)
+    return f"it is a setting of {shorten([f'deeplab {other}' for other in others])}" if others else ""
 
 
 def _is_flag(word: str) -> bool:
@@ -337,6 +348,8 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
         return typed(groups, flat)
     except UserError as error:
         error.where = f"{error.where or path}"
+        if error.code == "unknown-name" and error.field is None:
+            error.hint = _hint_on_others(str(error.value)) or error.hint
         raise
 
 

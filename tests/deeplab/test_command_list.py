@@ -49,6 +49,14 @@ def test_every_command_has_help(run, capsys, name):
     assert f"\nUsage: deeplab {name}" in capsys.readouterr().out
 
 
+def test_commands_with_a_flag():
+    assert program.commands_with("vis_split") == ["vis"] and program.commands_with("nothing") == []
+    assert program.commands_with("num_shards") == ["build_data"]  # with every format
+    assert program.commands_with("sbd_root")[0] == "build_data (voc)"
+    assert re.match(r"build_data \(folder, binary, voc and \d+ more\)$", program.commands_with("image_folder")[0])
+    assert {"train", "eval", "export"} <= set(program.commands_with("model_variant"))
+
+
 @pytest.mark.parametrize(
     ("word", "flag"),
     [("eval.py", "--eval_split"), ("export_model", "--export_path"), ("build_voc2012_data", "--sbd_root")],

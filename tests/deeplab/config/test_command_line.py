@@ -123,6 +123,21 @@ def test_an_unknown_flag_names_its_neighbor():
     assert parse("--undefok=old,older", "--old=1", "--older", "--log_steps=2") == {"log_steps": 2}
 
 
+@pytest.mark.parametrize(
+    "flag, others",
+    [("eval_crop_size", "eval"), ("vis_split", "vis"), ("export_path", "export"), ("sbd_root", "build_data (voc)")],
+)
+def test_a_flag_of_another_command_names_that_command(flag, others, tmp_path):
+    with raises("unknown-flag") as info:
+        made(f"--{flag}=x")
+    assert info.value.value == flag and info.value.hint.startswith("it is a setting of ")
+    assert f"deeplab {others}" in info.value.hint
+    (tmp_path / "config.yml").write_text(f"{flag}: x\n")
+    with raises("unknown-name", where="config.yml") as info:
+        made(f"--config={tmp_path}/config.yml")
+    assert f"deeplab {others}" in info.value.hint
+
+
 @pytest.mark.parametrize("words", [["--train_logdir"], ["--train_logdir", "--dataset_dir=x"]])
 def test_a_flag_without_its_value(words):
     with raises("missing-value", "train_logdir"):
