@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deeplab.data.class_names import BACKGROUND, IGNORED_NAME, is_background, is_ignored, near_equal
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.text import shorten
+from deeplab.utils.text import percent, shorten
 
 _FIELD = "classes"
 _OTHERS = "*"  # every class that no other entry names
@@ -55,11 +55,11 @@ class MergedClasses:
         """
         total = max(1, sum(pixels) + ignored_pixels)
         rows: list[list[object]] = [
-            [value, name, _made_of(name, members), f"{number:,}", f"{100 * number / total:.2f}%"]
+            [value, name, _made_of(name, members), f"{number:,}", percent(number / total)]
             for value, (name, members, number) in enumerate(zip(self.names, self.members, pixels, strict=True))
         ]
-        percent = f"{100 * ignored_pixels / total:.2f}%"
-        rows.append(["", "(ignored)", _made_of("", self.ignored), f"{ignored_pixels:,}", percent])
+        ignored = percent(ignored_pixels / total)
+        rows.append(["", "(ignored)", _made_of("", self.ignored), f"{ignored_pixels:,}", ignored])
         return console.table(rows, ["label", "class", "made of", "pixels", "of all"])
 
 

@@ -28,6 +28,7 @@ from deeplab.evaluation.split_images import SplitImages
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
+from deeplab.utils.text import percent
 from deeplab.visualization import html_page
 from deeplab.visualization.html_page import Figure, jpeg
 from deeplab.visualization.label_rendering import LabelColors
@@ -157,7 +158,7 @@ class Comparison:
         models = [f"first:  {self.first.checkpoint}", f"second: {self.second.checkpoint}"]
         lines = [*models, "", console.table(self.rows(), header)]
         images = self.first.images.names  # type: ignore[union-attr]
-        rows = [(images[index], f"{self.disagreement[index]:.1%}") for index in self.most_different(5)]
+        rows = [(images[index], percent(self.disagreement[index], 1)) for index in self.most_different(5)]
         if rows:
             lines += ["", console.table(rows, ("images where they disagree most", "pixels"))]
         return "\n".join(lines)
@@ -242,4 +243,4 @@ def _figure(example: examples.Example, colors: LabelColors, fraction: float) -> 
     views = [("image", example.image), ("label", colors.draw(example.label))]
     views += [("first", colors.draw(first)), ("second", colors.draw(second))]
     shown = tuple((name, jpeg(view, smooth=name == "image")) for name, view in views)
-    return Figure(shown, f"{example.name}: {fraction:.1%} of the pixels differ")
+    return Figure(shown, f"{example.name}: {percent(fraction, 1)} of the pixels differ")

@@ -13,10 +13,9 @@ from deeplab.data import dataset as datasets
 from deeplab.data.labels import LabelSpec
 from deeplab.data.split_names import training_split
 from deeplab.evaluation import metrics
-from deeplab.evaluation.report_text import percent
 from deeplab.losses import class_balance
 from deeplab.utils.errors import UserError
-from deeplab.utils.text import shorten
+from deeplab.utils.text import percent, shorten
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report

@@ -19,10 +19,11 @@ from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import bootstrap, examples, metrics
 from deeplab.evaluation.confusion_chart import ConfusionChart
 from deeplab.evaluation.report import Report
-from deeplab.evaluation.report_text import decimal, percent, title
+from deeplab.evaluation.report_text import decimal, title
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.predictor import Predictor
 from deeplab.utils.files import write_atomically
+from deeplab.utils.text import percent
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import LineChart
 from deeplab.visualization.label_rendering import LabelColors
@@ -230,7 +231,7 @@ def gallery(report: Report, images: SplitImages, predictor: Predictor) -> Galler
     labeled = report.counts.sum(axis=1)
     texts = [
         f"{names[pair.label]} predicted as {names[pair.prediction]}: {pair.pixels:,} pixels, "
-        f"{pair.pixels / labeled[pair.label]:.1%} of {names[pair.label]}"
+        f"{percent(pair.pixels / labeled[pair.label], 1)} of {names[pair.label]}"
         for pair in pairs
     ]
     return Gallery(

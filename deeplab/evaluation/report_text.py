@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deeplab.data.class_names import MANY_CLASSES
 from deeplab.evaluation import metrics
 from deeplab.utils import console
-from deeplab.utils.text import harmless, shorten
+from deeplab.utils.text import harmless, percent, shorten
 
 if TYPE_CHECKING:
     from deeplab.evaluation.report import Report
@@ -86,14 +86,6 @@ def rule(report: Report) -> str:
 def decimal(value: float) -> str:
     """Format a metric from 0 to 1 with three digits; `-` for NaN."""
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def percent(fraction: float) -> str:
-    """Format a fraction from 0 to 1 as a percentage; `-` for NaN."""
-    if math.isnan(fraction):
-        return "-"
-    # A class with few pixels must not look like a class without any.
-    return f"{100 * fraction:.4f}%" if 0 < fraction < 5e-5 else f"{100 * fraction:.2f}%"
 
 
 def _title(report: Report) -> str:

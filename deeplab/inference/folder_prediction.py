@@ -29,7 +29,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.files import partial_path, remove, remove_partial, write_atomically, writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.utils.remote_names import is_remote
-from deeplab.utils.text import harmless
+from deeplab.utils.text import harmless, percent
 from deeplab.visualization.image_grid import LegendKey, plain_swatch, with_legend
 
 SUMMARY, AREAS = "summary.csv", "areas.csv"
@@ -486,4 +486,4 @@ def table(fractions: Fractions) -> str:
 def _largest(row: dict[str, float], limit: int = 6) -> str:
     present = sorted(((fraction, name) for name, fraction in row.items() if fraction > 0), reverse=True)
     more = f", {len(present) - limit} more" if len(present) > limit else ""
-    return ", ".join(f"{name} {100 * fraction:.1f}%" for fraction, name in present[:limit]) + more
+    return ", ".join(f"{name} {percent(fraction, 1)}" for fraction, name in present[:limit]) + more

@@ -28,7 +28,7 @@ from deeplab.training.state import TrainState
 from deeplab.utils import console, resources
 from deeplab.utils.files import write_atomically
 from deeplab.utils.remote_names import named
-from deeplab.utils.text import shorten
+from deeplab.utils.text import percent, shorten
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import LineChart
 
@@ -133,10 +133,11 @@ def class_table(state: TrainState, report: Any) -> list[tuple[str, list[str], st
     """Name, metrics and fraction of the training pixels of each class."""
     pixels = state.dataset.pixels.get(state.config.train_split, ())
     total = sum(pixels)
-    shares = [f"{100 * count / total:.2f} %" if total else "" for count in pixels] or [""] * state.dataset.num_classes
+    fractions = [percent(count / total, unit=" %") if total else "" for count in pixels]
+    fractions = fractions or [""] * state.dataset.num_classes
     metrics = report.per_class() if report else {}
     return [
-        (name, [decimal(float(values[index])) for values in metrics.values()], shares[index])
+        (name, [decimal(float(values[index])) for values in metrics.values()], fractions[index])
         for index, name in enumerate(state.dataset.class_names)
     ]
 

@@ -66,7 +66,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.locks import folder_lock
-from deeplab.utils.text import counted, shorten
+from deeplab.utils.text import counted, percent, shorten
 from slim import keras_applications
 
 CHANGES = "changes.log"  # in the training folder: settings that were changed on purpose, with the step
@@ -663,7 +663,7 @@ def class_table(dataset: Dataset, split: str, weights: tuple[float, ...]) -> str
     total = max(1, sum(pixels))
     weights = weights or (1.0,) * dataset.num_classes
     rows = [
-        (str(index), name, f"{100 * count / total:.2f}%", f"{weight:g}")
+        (str(index), name, percent(count / total), f"{weight:g}")
         for index, (name, count, weight) in enumerate(zip(dataset.class_names, pixels, weights, strict=True))
     ]
     if len(rows) > MANY_CLASSES:

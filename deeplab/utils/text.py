@@ -22,6 +22,18 @@ def shorten(names: Sequence[object], most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def percent(fraction: float, digits: int = 2, unit: str = "%") -> str:
+    """A fraction as a percentage: `12.35%`, `0.0012%`, `<0.0001%`; `-` for NaN. Only what is 0 looks like 0."""
+    number = 100 * fraction
+    if math.isnan(number):
+        return "-"
+    if 0 < number < 5 * 0.1 ** (digits + 1):  # it would be rounded to 0
+        if number < 5e-5:
+            return f"<0.0001{unit}"
+        digits = min(4, 1 - math.floor(math.log10(number)))
+    return f"{number:.{digits}f}{unit}"
+
+
 def byte_text(size: float) -> str:
     """Bytes in readable units: `1.9 GB`, `253 MB`, `2.5 MB`, `12 kB`."""
     if size >= 1e9:

@@ -6,7 +6,7 @@ A plain color could be mistaken for a class. Patterns are drawn at the size at w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,7 @@ class LabelColors:
 
 
 def most_frequent(
-    classes: Sequence[int], numbers: Sequence[int], count: int = MAX_LISTED
+    classes: Sequence[int], numbers: Sequence[int] | Mapping[int, int], count: int = MAX_LISTED
 ) -> tuple[list[int], list[int]]:
     """Classes that have room in a legend, and the others.
 

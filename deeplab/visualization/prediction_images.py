@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ from deeplab.utils import console
 from deeplab.utils.files import writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.visualization.image_grid import ImageGrid, LegendKey, Tile, plain_swatch
-from deeplab.visualization.label_rendering import MAX_LISTED
+from deeplab.visualization.label_rendering import most_frequent
 
 RESULTS = "segmentation_results"
 RAW_RESULTS = "raw_segmentation_results"
@@ -76,8 +77,9 @@ class PredictedImage:
         label = None if self.label is None else colormaps.color_label(self.label, drawing.colors)
         outlined = None if drawing.overlay_background else self.prediction
         overlay = colormaps.overlay(self.image, prediction, drawing.opacity, outlined)
-        present = np.unique(self.prediction if self.label is None else np.stack([self.prediction, self.label]))
-        return DrawnPrediction(self.name, self.image, prediction, overlay, label, frozenset(present.tolist()))
+        values = self.prediction if self.label is None else np.stack([self.prediction, self.label])
+        pixels = dict(zip(*(found.tolist() for found in np.unique(values, return_counts=True)), strict=True))
+        return DrawnPrediction(self.name, self.image, prediction, overlay, label, pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class DrawnPrediction:
       name: the image's name.
       image, prediction, overlay: the image, the prediction in colors, and one over the other.
       label: the label in colors; None = there is none.
-      classes: values that occur in prediction or label, perhaps with the ignore label.
+      pixels: of each value that occurs in prediction or label, of both together; the ignore label may be among them.
     """
 
     name: str
@@ -96,7 +98,7 @@ class DrawnPrediction:
     prediction: np.ndarray
     overlay: np.ndarray
     label: np.ndarray | None = None
-    classes: frozenset[int] = frozenset()
+    pixels: Mapping[int, int] = field(default_factory=dict)
 
 
 def draw(images: Iterable[PredictedImage], class_names: Sequence[str], drawing: Drawing) -> list[str]:
@@ -136,6 +138,8 @@ def draw(images: Iterable[PredictedImage], class_names: Sequence[str], drawing: 
 def prediction_grid(drawn: Sequence[DrawnPrediction], class_names: Sequence[str], colors: np.ndarray) -> np.ndarray:
     """Images, predictions, labels and overlays side by side, with a legend of the classes that occur.
 
+    Of very many classes, the legend lists those with the most pixels in these images, and counts the others.
+
     Args:
       drawn: at least one.
       class_names: one per class.
@@ -150,11 +154,12 @@ def prediction_grid(drawn: Sequence[DrawnPrediction], class_names: Sequence[str]
         Tile([one.image, one.prediction, *([one.label] if with_label else []), one.overlay], [one.name])
         for one in drawn
     ]
-    present = frozenset().union(*(one.classes for one in drawn))
-    shown = sorted(index for index in present if index < len(class_names))
-    legend = [LegendKey(class_names[index], plain_swatch(colors[index])) for index in shown[:MAX_LISTED]]
-    if len(shown) > MAX_LISTED:
-        legend.append(LegendKey(f"{len(shown) - MAX_LISTED} other classes", plain_swatch((255, 255, 255))))
+    pixels = sum((Counter(one.pixels) for one in drawn), Counter[int]())
+    shown, rest = most_frequent(sorted(index for index in pixels if index < len(class_names)), pixels)
+    legend = [LegendKey(class_names[index], plain_swatch(colors[index])) for index in shown]
+    if rest:
+        left_out = f"{len(rest)} rarer class{'es' if len(rest) > 1 else ''}"
+        legend.append(LegendKey(left_out, plain_swatch((255, 255, 255))))
     return ImageGrid(titles, tiles, legend).draw()
 
 

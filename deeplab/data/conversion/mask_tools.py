@@ -19,7 +19,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.files import made_folder, write_atomically
 from deeplab.utils.parallel import ordered_map
 from deeplab.utils.paths import files_of, read_file, require_folder
-from deeplab.utils.text import counted, shorten
+from deeplab.utils.text import counted, percent, shorten
 
 Transform = Callable[[bytes, str], tuple[bytes, np.ndarray]]  # data, file name -> PNG, pixels of each value
 
@@ -46,7 +46,7 @@ def convert_color_masks(config: ColorMaskConfig) -> np.ndarray:
 
     masks = _masks_in(config.mask_folder, "mask_folder", (*MASK_EXTENSIONS, *JPEG_EXTENSIONS))
     counts = transform_all(masks, config.output_dir, transform, config.num_workers, config.overwrite)
-    rows = [[index, name, f"{100 * counts[index] / counts.sum():.2f}%"] for index, name in enumerate(table.names)]
+    rows = [[index, name, percent(counts[index] / counts.sum())] for index, name in enumerate(table.names)]
     print(console.table(rows, ["label", "class", "pixels"]))
     return counts
 

@@ -18,6 +18,7 @@ from deeplab.data.merged_classes import MergedClasses
 from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import MAX_ERRORS, UserError, joined
+from deeplab.utils.text import percent
 
 _MAX_NAMED = 6  # pairs of a kind that a warning names, plus one that shows there are more
 
@@ -236,10 +237,7 @@ def print_merged(merged: MergedClasses, dataset: Dataset, stream: TextIO | None 
 
 
 def _percent(part: int, whole: int) -> str:
-    if not whole:
-        return "-"
-    percent = 100 * part / whole
-    return f"{percent:.2f}%" if percent >= 0.005 or not part else "<0.01%"
+    return percent(part / whole) if whole else "-"
 
 
 def _sizes(size: SizeRange) -> str:

@@ -12,7 +12,7 @@ from deeplab.data.validation.check_report import SEVERITIES, CheckReport, Findin
 from deeplab.data.validation.rules import RULES
 from deeplab.losses import class_balance
 from deeplab.utils import console
-from deeplab.utils.text import WIDTH, broken, counted, harmless
+from deeplab.utils.text import WIDTH, broken, counted, harmless, percent
 
 _MAX_NAMED = 5  # findings of a rule
 _MAX_CLASSES = 40  # lines of a table
@@ -133,10 +133,7 @@ def _class_name(report: CheckReport, index: int) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    if not whole:
-        return "-"
-    percent = 100 * part / whole
-    return f"{percent:.2f}%" if percent >= 0.005 or not part else f"{max(percent, 0.0001):.4f}%"
+    return percent(part / whole) if whole else "-"
 
 
 def _split_table(report: CheckReport) -> str:

@@ -84,6 +84,8 @@ function draw() {
   context.drawImage(over, 0, 0);
 }
 
+const percent = (fraction) => (fraction < 0.0005 ? "< 0.1 %" : `${(100 * fraction).toFixed(1)} %`); // never of 0
+
 function list() {
   const counts = new Uint32Array(256);
   for (const label of state.labels) counts[label]++;
@@ -98,7 +100,7 @@ function list() {
     const swatch = document.createElement("i");
     swatch.style.background = `rgb(${one.color})`;
     const label = document.createElement("label");
-    label.append(box, swatch, `${one.name} ${((100 * counts[index]) / state.labels.length).toFixed(1)} %`);
+    label.append(box, swatch, `${one.name} ${percent(counts[index] / state.labels.length)}`);
     const item = document.createElement("li");
     item.append(label);
     $("classes").append(item);

@@ -143,7 +143,7 @@ async function values(base64) {
 
 // --- Drawing ----------------------------------------------------------------------------------------------------
 
-const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
+const percent = (fraction) => (fraction > 0 && fraction < 0.0005 ? "< 0.1 %" : `${(100 * fraction).toFixed(1)} %`);
 const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 
 function draw() {

@@ -1,8 +1,10 @@
 """Words for messages."""
 
+import math
+
 import pytest
 
-from deeplab.utils.text import byte_text, counted, shorten
+from deeplab.utils.text import byte_text, counted, percent, shorten
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,24 @@ def test_numbers_have_nouns():
 )
 def test_sizes_have_units(size, expected):
     assert byte_text(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("fraction", "two", "one"),
+    [
+        (0.0, "0.00%", "0.0%"),
+        (1.0, "100.00%", "100.0%"),
+        (0.12345, "12.35%", "12.3%"),
+        (0.0004, "0.04%", "0.040%"),
+        (2e-5, "0.0020%", "0.0020%"),
+        (2e-6, "0.0002%", "0.0002%"),
+        (4.9e-7, "<0.0001%", "<0.0001%"),
+        (1e-300, "<0.0001%", "<0.0001%"),
+        (math.nan, "-", "-"),
+    ],
+)
+def test_only_what_is_zero_looks_like_zero(fraction, two, one):
+    assert (percent(fraction), percent(fraction, 1)) == (two, one)
+    if fraction > 0:
+        for exponent in range(1, 12):
+            assert float(percent(fraction * 0.37**exponent, unit="").lstrip("<")) > 0

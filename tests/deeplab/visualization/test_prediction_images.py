@@ -53,7 +53,7 @@ class TestDrawing:
     def test_grid(self):
         red, green = np.full([10, 20, 3], (255, 0, 0), np.uint8), np.full([10, 20, 3], (0, 255, 0), np.uint8)
         drawn = [
-            DrawnPrediction("a", red, green, red, label=green, classes=frozenset({1, 255})),
+            DrawnPrediction("a", red, green, red, label=green, pixels={1: 150, 255: 50}),
             DrawnPrediction("b", red, green, red),
         ]
         grid = prediction_grid(drawn, ("ground", "disc"), np.full([256, 3], 77, np.uint8))
@@ -61,3 +61,22 @@ class TestDrawing:
         first_row = grid[60, GAP + CELL // 2 :: CELL + GAP]
         np.testing.assert_array_equal(first_row[:4], [red[0, 0], green[0, 0], green[0, 0], red[0, 0]])
         assert (grid == 77).all(-1).any()  # the square of the legend
+
+    def test_of_many_classes_the_legend_has_the_most_frequent_and_counts_the_others(self, plan, monkeypatch):
+        """300 classes, of which 100 occur, the higher the number the more often, and 10 others in one label."""
+        drawn = []
+        for low in (0, 100):
+            prediction = np.repeat(np.arange(200, 300), np.arange(1, 101) + low)[None].astype(np.int32)
+            label = np.where(prediction < 210, prediction - 100, prediction) if low else prediction
+            image = np.zeros((*prediction.shape, 3), np.uint8)
+            one = prediction_images.PredictedImage(len(drawn), f"{low}", image, prediction, label)
+            drawn.append(one.drawn(dataclasses.replace(plan, colors=np.zeros((65536, 3), np.uint8))))
+        assert drawn[0].pixels[200] == 2 and drawn[1].pixels[100] == drawn[1].pixels[200] == 101
+        legends = []
+
+        def draw(grid):
+            legends.append([key.text for key in grid.legend])
+
+        monkeypatch.setattr(prediction_images.ImageGrid, "draw", draw)
+        prediction_grid(drawn, [f"c{index}" for index in range(300)], np.zeros((65536, 3), np.uint8))
+        assert legends == [[*(f"c{index}" for index in range(240, 300)), "50 rarer classes"]]
