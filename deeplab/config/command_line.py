@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import errno
 import importlib
+import math
 import os
 import pathlib
 import pkgutil
@@ -49,12 +50,34 @@ _CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG, "worker-lost": L
 
 Given = dict[str, Any]  # values by setting, as far as they were given
 
+_CROPS = ("train_crop_size", "eval_crop_size", "vis_crop_size", "crop_size")
+_MASKS = ("mask_folder", "annotation_folder", "semantic_segmentation_folder")
+
 # absl's and TensorFlow 1's own flags in old command lines; they change nothing here.
 _LOGGING_SWITCHES = ("logtostderr", "alsologtostderr", "showprefixforinfo")
 _LOGGING_VALUES = ("verbosity", "v", "stderrthreshold", "log_dir")
 _HELP = ("help", "h", "helpshort", "helpfull")
 _FILES = ("config", "flagfile", "undefok")
 _MAX_FLAG_FILES = 20
+_CALLED_ELSEWHERE: dict[str, tuple[str, ...]] = {  # names in other programs -> ours, of which a command has some
+    **dict.fromkeys(("lr", "learning_rate"), ("base_learning_rate",)),
+    **dict.fromkeys(("epochs", "num_epochs", "max_epochs"), ("training_epochs",)),
+    **dict.fromkeys(("steps", "num_steps", "max_steps", "iterations"), ("training_number_of_steps",)),
+    **dict.fromkeys(("bs", "batch", "batch_size"), ("train_batch_size", "eval_batch_size", "vis_batch_size")),
+    **dict.fromkeys(("crop", "input_size", "img_size", "image_size"), _CROPS),
+    **dict.fromkeys(("backbone", "arch", "architecture"), ("model_variant",)),
+    **dict.fromkeys(("pretrained", "weights", "init_checkpoint", "initial_checkpoint"), ("tf_initial_checkpoint",)),
+    **dict.fromkeys(("model", "checkpoint_dir", "ckpt", "weights_path"), ("checkpoint_path", "model")),
+    **dict.fromkeys(("data", "data_dir", "data_path", "records"), ("dataset_dir",)),
+    **dict.fromkeys(("logdir", "log_dir", "workdir"), ("train_logdir", "eval_logdir", "vis_logdir")),
+    **dict.fromkeys(("images", "image", "image_dir", "img_dir"), ("image_folder", "input")),
+    **dict.fromkeys(("masks", "mask_dir", "labels", "label_folder", "label_dir", "annotations_dir"), _MASKS),
+    **dict.fromkeys(("output", "out", "out_dir", "save_dir"), ("output_dir", "export_path")),
+    **dict.fromkeys(("train_fraction", "val_fraction", "val_split", "train_split_fraction"), ("train_pct",)),
+    **dict.fromkeys(("workers", "threads", "jobs"), ("num_workers",)),
+    **dict.fromkeys(("seed",), ("random_seed",)),
+    **dict.fromkeys(("classes", "num_labels"), ("num_classes",)),
+}
 _HOME = re.compile(r"(?:^|(?<=[,:]))~(?=/)")  # also after a comma and `train:`; to mean a folder called ~, write ./~
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
@@ -253,11 +276,22 @@ def read_flags(words: Sequence[str], groups: Sequence[type]) -> tuple[dict[str, 
             texts[name] = text
     undefined = [name for name in unknown if name not in texts.get("undefok", "").split(",")]
     if undefined:
-        near = difflib.get_close_matches(undefined[0], fields_of(groups), n=1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        hint = _hint_on_others(undefined[0]) or hint
+        hint = _hint_on_flag(undefined[0], fields_of(groups))
         raise UsageError("unknown-flag", f"unknown flag --{undefined[0]}", hint, value=undefined[0])
     return texts, rest
+
+
+def _hint_on_flag(name: str, known: Collection[str]) -> str:
+    """What to write in place of an unknown flag: what other programs call so, or the nearest name."""
+    called = [ours for ours in _CALLED_ELSEWHERE.get(name, ()) if ours in known]
+    if called:
+        return f"did you mean --{called[0]}?"
+    if name in ("num_classes", "classes"):
+        return "the dataset or checkpoint tells the number of classes; build_data has --num_classes and --classes"
+    if name in ("gpu", "gpus", "device", "gpu_id", "cuda"):
+        return "all devices are used; CUDA_VISIBLE_DEVICES=0 in the environment chooses"
+    near = difflib.get_close_matches(name, known, n=1)
+    return _hint_on_others(name) or (f"did you mean --{near[0]}?" if near else "--help lists the flags")
 
 
 def _hint_on_others(name: str) -> str:
@@ -280,8 +314,9 @@ def _split_flag(word: str, kinds: Mapping[str, str]) -> tuple[str, str | None]:
     name = name.replace("-", "_")
     if equals:
         return name, text
-    if name not in kinds and name.startswith("no") and kinds.get(name[2:]) == "bool":
-        return name[2:], "false"
+    for prefix in ("no_", "no"):
+        if name not in kinds and name.startswith(prefix) and kinds.get(name.removeprefix(prefix)) == "bool":
+            return name.removeprefix(prefix), "false"
     return name, "true" if kinds.get(name) == "bool" else None
 
 
@@ -294,9 +329,20 @@ def _next_value(name: str, waiting: collections.deque[str], kinds: Mapping[str, 
 def _hint_on_words(words: Sequence[str]) -> str:
     if "=" in words:
         return "write --flag=value without spaces around the equals sign"
+    if words[0][0:1] in ("\N{EN DASH}", "\N{EM DASH}"):
+        return f"{words[0][0]} is a dash that a text program made of --: type the two hyphens again"
+    if all(_is_number(word.strip(",")) for word in words):
+        return "write the values of a list with commas and without spaces: --flag=6,12,18"
     if words[0].lower() in ("true", "false"):
         return "write --flag=true or --flag=false: a switch takes its value with an equals sign"
     return "settings are written --flag=value"
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def given_values(texts: Mapping[str, Any], groups: Sequence[type]) -> Given:
@@ -339,12 +385,12 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
     is_training = "dataset_facts" in content
     if is_training:
         content = {name: part for name, part in content.items() if isinstance(part, dict) and name != "dataset_facts"}
-    flat = _flattened(content)
-    if is_training:
-        flat = {name: value for name, value in flat.items() if name in fields}
-        if "train_logdir" in fields:
-            flat["train_logdir"] = path.rpartition("/")[0] if is_remote(path) else str(pathlib.Path(path).parent)
     try:
+        flat = _flattened(content)
+        if is_training:
+            flat = {name: value for name, value in flat.items() if name in fields}
+            if "train_logdir" in fields:
+                flat["train_logdir"] = path.rpartition("/")[0] if is_remote(path) else str(pathlib.Path(path).parent)
         return typed(groups, flat)
     except UserError as error:
         error.where = f"{error.where or path}"
@@ -354,10 +400,17 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
 
 
 def _flattened(content: Mapping[Any, Any]) -> Given:
-    """Return a mapping without its sections, whose names mean nothing."""
+    """Return a mapping without its sections, whose names mean nothing.
+
+    Raises:
+      UserError: two sections give one setting different values.
+    """
     flat: Given = {}
     for name, value in content.items():
-        flat.update(_flattened(value) if isinstance(value, dict) else {str(name): value})
+        for inner, found in (_flattened(value) if isinstance(value, dict) else {str(name): value}).items():
+            if flat.setdefault(inner, found) != found:
+                rule = f"is given twice: {flat[inner]!r} and {found!r}"
+                raise UserError("conflicting-settings", rule, "keep one of them", field=inner, value=found)
     return flat
 
 

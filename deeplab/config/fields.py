@@ -6,11 +6,13 @@ with a UserError that names the field. Floor 0; the modules beside this one decl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import math
 import os
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -25,6 +27,9 @@ Size = tuple[int, int]  # height, width in pixels
 Group = TypeVar("Group")
 
 _KINDS = {Ints: "ints", Floats: "floats", Texts: "texts", Size: "size", bool: "bool", int: "int", float: "float"}
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_BETWEEN = r"[\s,;:/()\[\]{}'\"]*"
+_MAX_EXPLAINED = 100  # characters of a value for which a hint is looked for
 _MAX_INT = 2**31 - 1  # TensorFlow's and most file formats' whole numbers have 32 bits
 
 
@@ -105,7 +110,9 @@ def typed(groups: Iterable[type], values: Mapping[str, Any]) -> dict[str, Any]:
     fields = fields_of(groups)
     for name in values:
         if name not in fields:
-            raise UserError("unknown-name", f"there is no setting {name!r}", nearest(name, list(fields)), value=name)
+            near = nearest(name, list(fields))
+            hint = near if near.startswith("did") else "the help page of `helpfull` lists the settings of a command"
+            raise UserError("unknown-name", f"there is no setting {name!r}", hint, value=name)
     return {name: coerce(*fields[name], value) for name, value in values.items()}
 
 
@@ -157,7 +164,7 @@ def coerce(field: dataclasses.Field, group: type, value: Any) -> Any:
         result = _READERS[kind](value)
     except (TypeError, ValueError, OverflowError):
         rule = f"needs {_KIND_NAMES[kind]}, not {_shown(value)}"
-        raise UserError("wrong-type", rule, _hint_for(value), field=field.name, value=value) from None
+        raise UserError("wrong-type", rule, _hint_for(field, kind, value), field=field.name, value=value) from None
     numbers = result if isinstance(result, tuple) else (result,)
     choices = field.metadata["choices"]
     if choices and any(number not in choices for number in numbers):
@@ -201,12 +208,50 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
-def _hint_for(value: Any) -> str:
+def _hint_for(field: dataclasses.Field, kind: str, value: Any) -> str:
+    """Return what was probably meant by a value that cannot be read; empty if that is not clear."""
     if value is None:
         return "leave it out to get the default"
     if isinstance(value, (datetime.date, datetime.time)):
         return "put quotes around it, so that YAML does not read it as a date"
+    if isinstance(value, bool) and kind in ("str", "texts"):
+        return "put quotes around it, so that YAML does not read it as true or false"
+    text = ",".join(value) if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value) else value
+    if not isinstance(text, str) or len(text) > _MAX_EXPLAINED:
+        return ""
+    meant = _meant_list(kind, text) if kind in ("ints", "floats", "size") else ""
+    if kind in ("int", "float"):
+        meant = _meant_number(text)
+    if not meant:
+        return ""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        _READERS[kind](meant)
+        unit = f", in {field.metadata['unit']}" if field.metadata["unit"] and re.search("[a-zA-Z]", text) else ""
+        return f"`{field.name}={meant}`{unit}"
     return ""
+
+
+def _meant_list(kind: str, text: str) -> str:
+    """Return the numbers of `513x513`, `[6 12 18]` or `"6;12"` with commas between; empty for anything else."""
+    if kind == "size":
+        text = re.sub(r"(?<=\d)\s*[x×*]\s*(?=\d)", ",", text).replace("px", " ")
+    numbers, between = re.findall(_NUMBER, text), re.sub(_NUMBER, "", text)
+    return ",".join(numbers) if re.fullmatch(_BETWEEN, between) else ""
+
+
+def _meant_number(text: str) -> str:
+    """Return the number of `30,000`, `0,007`, `10k`, `25%`, `"4"` or `513px`; empty for anything else."""
+    bare = text.strip().strip("'\"").strip()
+    if re.fullmatch(r"[1-9]\d{0,2}([, ]\d{3})+", bare):
+        return re.sub("[, ]", "", bare)
+    if match := re.fullmatch(r"([+-]?\d*),(\d+)", bare):
+        return f"{match[1] or 0}.{match[2]}"
+    if match := re.fullmatch(rf"({_NUMBER})\s*%", bare):
+        return f"{float(match[1]) / 100:g}"
+    if match := re.fullmatch(rf"({_NUMBER})\s*([kKM])", bare):
+        return f"{float(match[1]) * (10**6 if match[2] == 'M' else 1000):.0f}"
+    match = re.fullmatch(rf"({_NUMBER})(\s*(?:px|pixels?|f|steps?|images?))?", bare)
+    return match[1] if match and (match[2] or bare != text) else ""
 
 
 def split_words(texts: str | Iterable[str]) -> list[str]:
@@ -224,7 +269,8 @@ def _words(value: Any) -> list[Any]:
 
 
 def _read_bool(value: Any) -> bool:
-    words = {"true": True, "1": True, "t": True, "yes": True, "false": False, "0": False, "f": False, "no": False}
+    words = dict.fromkeys(("true", "1", "t", "yes", "y", "on"), True)
+    words |= dict.fromkeys(("false", "0", "f", "no", "n", "off"), False)
     if not isinstance(value, (bool, int, str)) or str(value).lower() not in words:
         raise ValueError
     return words[str(value).lower()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -15,9 +16,14 @@ _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 20
 _MAX_VALUES = 200_000  # counted where they are used: an alias counts as often as it stands for something
 
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
 
 class _Loader(yaml.SafeLoader):  # not the C one, which crashes on deep nesting
-    """As YAML's safe loader; a name that occurs twice in one mapping is an error."""
+    """As YAML's safe loader; a name that occurs twice in one mapping is an error.
+
+    Numbers are decimal: `12:30` and `030` stay text, which YAML 1.1 reads to the base of 60 and 8.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -25,6 +31,16 @@ class _Loader(yaml.SafeLoader):  # not the C one, which crashes on deep nesting
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"{min(twice)!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag not in _NUMBER_TAGS]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_INT = r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"
+_FLOAT = r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+for _tag, _pattern in zip(_NUMBER_TAGS, (_INT, _FLOAT), strict=True):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 def load_mapping(path: str | os.PathLike) -> dict[str, Any]:
@@ -53,8 +69,10 @@ def parse_mapping(text: str, where: object) -> dict[str, Any]:
         raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=where) from None
     except RecursionError:
         raise UserError("unreadable-yaml", f"is nested deeper than {_MAX_DEPTH} levels", where=where) from None
+    if content is None:
+        raise UserError("unreadable-yaml", "is empty: it must consist of 'name: value' lines", where=where)
     if not isinstance(content, dict):
-        raise UserError("unreadable-yaml", "must consist of `name: value` lines", where=where)
+        raise UserError("unreadable-yaml", "must consist of 'name: value' lines", where=where)
     return content
 
 

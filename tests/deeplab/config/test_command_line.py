@@ -8,10 +8,20 @@ import pytest
 from support.errors import raises
 
 from deeplab import eval, export_model, train, vis
-from deeplab.config import model_config, training_config
-from deeplab.config.command_line import Command, UsageError, Word, all_settings, configs_from, given_values
+from deeplab.config import command_line, model_config, training_config
+from deeplab.config.command_line import (
+    Command,
+    UsageError,
+    Word,
+    all_settings,
+    configs_from,
+    given_values,
+    read_flags,
+)
+from deeplab.config.export_config import ExportConfig
 from deeplab.config.fields import Config, Texts, fields_of, setting
 from deeplab.config.prediction_config import InferenceConfig
+from deeplab.data.readers import FORMATS
 from deeplab.utils.errors import UserError
 
 TRAIN = train.GROUPS
@@ -82,6 +92,9 @@ def test_sizes_are_read_in_every_style(words, expected):
         ("--fine_tune_batch_norm=False", False),
         ("--fine_tune_batch_norm=true", True),
         ("--fine_tune_batch_norm", True),
+        ("--fine_tune_batch_norm=off", False),
+        ("--fine_tune_batch_norm=On", True),
+        ("--no-fine-tune-batch-norm", False),
     ],
 )
 def test_switches_are_read_in_every_style(word, expected):
@@ -136,6 +149,52 @@ def test_a_flag_of_another_command_names_that_command(flag, others, tmp_path):
     with raises("unknown-name", where="config.yml") as info:
         made(f"--config={tmp_path}/config.yml")
     assert f"deeplab {others}" in info.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lr", "--base_learning_rate"),
+        ("epochs", "--training_epochs"),
+        ("batch-size", "--train_batch_size"),
+        ("crop_size", "--train_crop_size"),
+        ("model", "--checkpoint_path"),
+        ("num_classes", "dataset"),
+        ("gpu", "CUDA_VISIBLE_DEVICES"),
+        ("qqqq", "--help"),
+    ],
+)
+def test_names_of_other_programs_are_understood(name, hint):
+    groups = [ExportConfig] if name == "model" else TRAIN
+    if hint.startswith("--") and hint != "--help":
+        assert hint[2:] in fields_of(groups)
+    with raises("unknown-flag") as info:
+        read_flags([f"--{name}=1"], groups)
+    assert hint in info.value.hint
+
+
+def test_every_name_that_is_offered_exists():
+    formats = [FORMATS.get(name).config for name in ("folder", "voc", "labelme")]
+    names = all_settings() | set(fields_of(formats))
+    assert {ours for each in command_line._CALLED_ELSEWHERE.values() for ours in each} <= names
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [(["\u2014log_steps=3"], "two hyphens"), (["\u2013log_steps=3"], "two hyphens"), (["12", "18"], "with commas")],
+)
+def test_words_that_are_left_over_say_what_was_meant(words, hint):
+    with raises("left-over-words") as info:
+        parse("--atrous_rates", "6", *words, groups=[*TRAIN, model_config.ModelConfig])
+    assert hint in info.value.hint
+
+
+def test_a_setting_in_two_sections_must_have_one_value(tmp_path):
+    (tmp_path / "a.yml").write_text("one: {log_steps: 3}\ntwo: {log_steps: 3}\n")
+    assert parse(f"--config={tmp_path}/a.yml") == {"log_steps": 3}
+    (tmp_path / "a.yml").write_text("one: {log_steps: 3}\ntwo: {log_steps: 4}\n")
+    with raises("conflicting-settings", "log_steps", where="a.yml"):
+        parse(f"--config={tmp_path}/a.yml")
 
 
 @pytest.mark.parametrize("words", [["--train_logdir"], ["--train_logdir", "--dataset_dir=x"]])

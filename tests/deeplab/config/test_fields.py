@@ -198,3 +198,34 @@ def test_kinds_of_optional_fields():
 def test_a_config_becomes_plain_values():
     plain = fields.as_dict(Example(crop=(2, 3)))
     assert plain["crop"] == [2, 3] and fields.make(Example, plain) == Example(crop=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("crop", "513x385", "`crop=513,385`"),
+        ("crop", "[513, 385]", "`crop=513,385`"),
+        ("crop", "513 385", "`crop=513,385`"),
+        ("crop", "513px", "`crop=513`"),
+        ("crop", "1,2,3", ""),
+        ("crop", "large", ""),
+        ("whole", "6;12;18", "`whole=6,12,18`"),
+        ("whole", ["[6", "12", "18]"], "`whole=6,12,18`"),
+        ("whole", "6.5;12", ""),
+        ("scales", '"0.5 1.0"', "`scales=0.5,1.0`"),
+        ("scales", "0.5m", ""),
+        ("count", "10k", "`count=10000`"),
+        ("count", "30,000", "`count=30000`"),
+        ("count", "'4'", "`count=4`"),
+        ("count", "4.5", ""),
+        ("count", "5m", ""),
+        ("rate", "0,007", "`rate=0.007`"),
+        ("rate", "25%", "`rate=0.25`"),
+        ("rate", ".007f", "`rate=.007`"),
+        ("name", False, "quotes"),
+    ],
+)
+def test_hints_on_values_that_were_written_otherwise(name, value, hint):
+    with raises("wrong-type", name) as caught:
+        Example(**{name: value})
+    assert hint in caught.value.hint and bool(hint) == bool(caught.value.hint)

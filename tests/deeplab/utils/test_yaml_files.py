@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import yaml
 from support.errors import raises
 
 from deeplab.utils.yaml_files import load_mapping
@@ -17,10 +18,26 @@ def test_a_mapping_is_read(tmp_path):
     assert load_mapping(tmp_path / "a.yml") == {"a": 1, "b": ["x", 2.5, 2.5], "c": {"d": None}}
 
 
+def test_numbers_are_decimal(tmp_path):
+    text = "[030, 12:30, 0, -7, 1_000, 0x1f, 1.5, .5, 2., 1.0e-05, 1.0e5, -.inf, 0b1, 1e-3]"
+    (tmp_path / "a.yml").write_text(f"a: {text}\nb: .nan\n")
+    found = load_mapping(tmp_path / "a.yml")
+    expected = ["030", "12:30", 0, -7, 1000, 31, 1.5, 0.5, 2.0, 1e-5, 1e5, float("-inf"), "0b1", "1e-3"]
+    assert found["a"] == expected and list(map(type, found["a"])) == list(map(type, expected))
+    assert found["b"] != found["b"]
+
+
+def test_what_yaml_writes_is_read_back(tmp_path):
+    values = [1e-05, 4e-05, 0.0001, 1e22, -3, 0, True, None, "030", "12:30", "1e-3", "0x1f", "yes", 1.0, 123456789012]
+    (tmp_path / "a.yml").write_text(yaml.safe_dump({"a": values}))
+    found = load_mapping(tmp_path / "a.yml")["a"]
+    assert found == values and list(map(type, found)) == list(map(type, values))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "name: value"),
+        ("", "is empty"),
         ("- 1", "name: value"),
         ("a: [", "YAML"),
         ("a: !!python/object:os.system x", "YAML"),
