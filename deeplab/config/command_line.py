@@ -64,7 +64,7 @@ _CALLED_ELSEWHERE: dict[str, tuple[str, ...]] = {  # names in other programs -> 
     **dict.fromkeys(("epochs", "num_epochs", "max_epochs"), ("training_epochs",)),
     **dict.fromkeys(("steps", "num_steps", "max_steps", "iterations"), ("training_number_of_steps",)),
     **dict.fromkeys(("bs", "batch", "batch_size"), ("train_batch_size", "eval_batch_size", "vis_batch_size")),
-    **dict.fromkeys(("crop", "input_size", "img_size", "image_size"), _CROPS),
+    **dict.fromkeys(("crop", "crop_size", "input_size", "img_size", "image_size"), _CROPS),
     **dict.fromkeys(("backbone", "arch", "architecture"), ("model_variant",)),
     **dict.fromkeys(("pretrained", "weights", "init_checkpoint", "initial_checkpoint"), ("tf_initial_checkpoint",)),
     **dict.fromkeys(("model", "checkpoint_dir", "ckpt", "weights_path"), ("checkpoint_path", "model")),
