@@ -5,6 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_environment requirements-dev.txt
 cd "$ROOT"
 if [ $# -eq 0 ]; then
-  set -- -n 2 --dist=loadscope --durations=10
+  set -- -n 2 --dist=loadfile --no-loadscope-reorder --durations=10  # tests/conftest.py orders the files
 fi
 exec python -m pytest "$@"

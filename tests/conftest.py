@@ -1,5 +1,9 @@
 """What all tests share: the golden numbers' folder and quiet TensorFlow."""
 
+import collections
+import contextlib
+import ctypes
+import gc
 import io
 import os
 import pathlib
@@ -15,6 +19,36 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="many kills and random combinations instead of a few")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Parallel runs begin with the files of slow tests, so that none of these is the only one left at the end."""
+    if hasattr(config, "workerinput"):
+        slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What imports and collection have made lives to the end, so the garbage collector need not look at it again.
+
+    With it, full collections are slow and therefore rare, and models and graphs, which are garbage of cycles, pile up.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # its threshold follows the number of objects that it last saw
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_given_back():
+    """After a module, the memory of its models and arrays is free for other processes.
+
+    Fixtures that drop what a module has kept depend on this one, so that they come before it.
+    """
+    yield
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -35,7 +35,7 @@ EXPORTS = (
     ),
 )
 
-pytestmark = pytest.mark.xdist_group("bands")  # one training serves all tests
+pytestmark = pytest.mark.slow  # one training serves all tests
 
 
 def run(command, *words, **flags):

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import pathlib
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,17 +122,27 @@ class Distillation:
         return kernels.resize_bilinear(maps, height, width, self._align)
 
     def add_to(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches with the probabilities of a teacher that cannot run inside the step, or that are cached."""
+        """Batches with the probabilities of a teacher that cannot run inside the step, or that are cached.
+
+        The dataset owns the teacher. TensorFlow never releases a NumPy function, so the function must not own it.
+        """
         if self._in_step or self._features is not None:
             return batches
-        classes = self.teacher.num_classes
+        classes, reference = self.teacher.num_classes, weakref.ref(self)
+
+        def probabilities_of(images: np.ndarray) -> np.ndarray:
+            owned = reference()
+            assert owned is not None  # its dataset is being read
+            return owned._probabilities(images)
 
         def add(batch):
-            (probabilities,) = tf.numpy_function(self._probabilities, [batch["image"]], [tf.float16])
+            (probabilities,) = tf.numpy_function(probabilities_of, [batch["image"]], [tf.float16])
             probabilities.set_shape([batch["image"].shape[0], None, None, classes])
             return {**batch, TEACHER: probabilities}
 
-        return batches.map(add, num_parallel_calls=1, deterministic=True).prefetch(1)
+        prepared = batches.map(add, num_parallel_calls=1, deterministic=True).prefetch(1)
+        prepared.teacher = self
+        return prepared
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of a batch, float16 [B, (H-1)//4+1, (W-1)//4+1, classes]."""

@@ -248,6 +248,12 @@ def cached_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return weight(name, shape)
 
 
+def forget() -> None:
+    """Drops the models and weights that were kept for the next test."""
+    for kept in (_golden_model, _spare_model, cached_weight):
+        kept.cache_clear()
+
+
 def normalized(variant: str, pixels: np.ndarray) -> np.ndarray:
     """Golden image as the backbone wants it, float32."""
     backbone = slim.find(variant)

@@ -50,9 +50,10 @@ CASES = {
 
 CELL = [{"op": "pyramid_pooling", "kernel": 1, "grid_size": [2, 2], "input": -1}]
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install jax)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install jax)"),
+]
 
 
 @pytest.fixture(scope="module")

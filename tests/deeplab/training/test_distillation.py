@@ -1,7 +1,9 @@
 """Distillation: the losses beside NumPy, every kind of teacher, the cache, and what it refuses."""
 
 import dataclasses
+import gc
 import pathlib
+import weakref
 
 import numpy as np
 import pytest
@@ -158,6 +160,19 @@ def test_a_cache_spares_the_teacher_and_knows_it(teacher, dataset, batch, tmp_pa
     again.teacher.step += 1  # another teacher
     with pytest.raises(tf.errors.OpError):
         list(again.add_to(tf.data.Dataset.from_tensors(batch)))
+
+
+def test_the_teacher_is_gone_with_its_dataset(exported, dataset, batch):
+    made = Distillation(CompressionConfig(distill_from=str(exported)), dataset)
+    stream = iter(made.add_to(tf.data.Dataset.from_tensors(batch).repeat()))
+    of_teacher = weakref.ref(made.teacher)
+    del made
+    gc.collect()
+    next(stream)
+    assert of_teacher() is not None
+    del stream
+    gc.collect()
+    assert of_teacher() is None
 
 
 def test_features_of_a_teacher_with_the_same_weights_are_equal(teacher, dataset, batch):

@@ -251,6 +251,7 @@ def test_every_training_setting_is_drawn():
     assert EXCEPTIONS.keys() & (CHOICES | ALWAYS).keys() == set()
 
 
+@pytest.mark.slow
 def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_records, tmp_path, request):
     kills = 200 if request.config.getoption("--long") else 1
     environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}

@@ -104,6 +104,13 @@ def run_of(golden, name):
     return Run(case, results, states, replays)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def runs_forgotten(memory_given_back):
+    """The states of all runs take half a gigabyte."""
+    yield
+    run_of.cache_clear()
+
+
 def statistics(value):
     value = value.astype(np.float64)
     return [value.mean(), value.std(), (value**2).sum()]

@@ -137,6 +137,7 @@ def test_the_best_is_kept_apart_from_the_rotation(disc_records, tmp_path, scores
     assert [checkpoint.open(path).step for path in manager.all_checkpoints(tmp_path / "best")] == [2]
 
 
+@pytest.mark.slow
 def test_patience_ends_the_training_and_survives_resuming(disc_records, tmp_path, scores, capsys):
     scores.update({2: 0.5, 4: 0.3, 6: 0.5, 8: 0.6})
     given = {"early_stopping": 2, "save_interval_steps": 1}
