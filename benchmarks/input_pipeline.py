@@ -45,7 +45,7 @@ from PIL import Image
 
 import slim
 from deeplab.config.augmentation_config import AugmentationConfig
-from deeplab.data import augmentation, decoding, pipeline, records, transforms
+from deeplab.data import augmentation, decoding, pipeline, records, remapping, transforms
 from deeplab.utils import console
 
 CLASSES, IGNORE = 21, 255
@@ -70,7 +70,8 @@ def main() -> None:
         size = write_records(folder, tuple(arguments.size))
         shards = records.list_shards(folder, "train")
         pipelines = contenders(shards, arguments.crop, arguments.batch)
-        speeds = measure(pipelines, arguments.images // arguments.batch, arguments.batch, arguments.rounds)
+        with remapping.one_thread_per_image():  # as training does
+            speeds = measure(pipelines, arguments.images // arguments.batch, arguments.batch, arguments.rounds)
     bound = speeds["JPEG decoding alone (bound)"][0]
     rows = [(name, f"{wall:.0f}", f"{wall / bound:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in speeds.items()]
     height, width = arguments.size

@@ -8,6 +8,7 @@ points to 1/32 pixel. `is_exact` measures which of them is installed. Augmentati
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,26 @@ import numpy as np
 TOLERANCE = 1e-4  # of values 0..255, between two ways to round the same float32 arithmetic
 _ALIGNMENT = 64  # bytes: TensorFlow takes such an array over without a copy
 _MAX_FREE = 4  # arrays of one size that are kept for reuse; the next batch takes the memory of one that was used up
-_STRIP = 64  # rows that are sampled at once, so that they are still in the cache when their colors are copied
+_STRIP = 128  # rows
 
 
 Target = tuple[np.ndarray, np.ndarray]
 """An image and its label that are computed in place: float32 [H, W, C] and [H, W] of any type of whole numbers."""
+
+
+@contextlib.contextmanager
+def one_thread_per_image() -> Iterator[None]:
+    """Keeps OpenCV, in this process, from spreading each image over several threads while the block runs.
+
+    Batches are computed on all cores, an image on each; further threads only wait for each other, and cost a seventh of
+    the processor time.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 @functools.cache
@@ -173,11 +189,19 @@ def _nearest(points: np.ndarray) -> np.ndarray:
 
 
 def _at_points(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, into: np.ndarray) -> None:
-    shape = (len(rows), len(columns))
+    shape = (min(_STRIP, len(rows)), len(columns))
     across, down = _scratch.take("across", shape, np.float32), _scratch.take("down", shape, np.float32)
     across[:] = columns
-    down[:] = rows[:, np.newaxis]
-    remap(image, across, down, into)
+    for strip in _strips(len(rows)):
+        points = rows[strip, np.newaxis]
+        down[: len(points)] = points
+        remap(image, across[: len(points)], down[: len(points)], into[strip])
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows that are sampled at once: few enough that their points and colors stay in the processor's cache."""
+    for first in range(0, height, _STRIP):
+        yield slice(first, min(first + _STRIP, height))
 
 
 @dataclass(frozen=True)
@@ -192,15 +216,14 @@ class Motion:
     matrix: np.ndarray
     shifts: np.ndarray | None = None
 
-    def points(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Column and row of each pixel's place, float32 [H, W] each."""
-        across, down = np.arange(size[1], dtype=np.float64), np.arange(size[0], dtype=np.float64)[:, np.newaxis]
+    def points(self, rows: slice, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Column and row of the place of each pixel in some rows of a crop, float32 [H, W] each."""
+        across = np.arange(width, dtype=np.float64)
+        down = np.arange(rows.start, rows.stop, dtype=np.float64)[:, np.newaxis]
         if self.shifts is not None:
-            across, down = across + self.shifts[..., 0], down + self.shifts[..., 1]
-        rows = [self._sum(row, across, down) for row in self.matrix]
-        if np.array_equal(self.matrix[2], (0.0, 0.0, 1.0)):
-            return rows[0], rows[1]
-        return rows[0] / rows[2], rows[1] / rows[2]
+            across, down = across + self.shifts[rows, :, 0], down + self.shifts[rows, :, 1]
+        x, y, factor = (self._sum(coefficients, across, down) for coefficients in self.matrix)
+        return (x, y) if np.array_equal(self.matrix[2], (0.0, 0.0, 1.0)) else (x / factor, y / factor)
 
     @staticmethod
     def _sum(row: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -239,15 +262,17 @@ def moved(
     Returns:
       The target: float32 [height, width, C], and [height, width], new ones of the label's dtype.
     """
-    across, down = motion.points(size)
     crop, labels = target or (empty((*size, image.shape[2]), np.float32), empty(tuple(size), label.dtype))
-    remap(_sampled_from(image), across, down, crop, color)
-    found = labels[..., np.newaxis]
-    if labels.dtype != label.dtype:
-        found = _scratch.take("moved", (*size, 1), label.dtype)
-    remap(np.ascontiguousarray(label)[..., np.newaxis], across, down, found, (ignore_label,), nearest=True)
-    if labels.dtype != label.dtype:
-        np.copyto(labels, found[..., 0])
+    image, label = _sampled_from(image), np.ascontiguousarray(label)[..., np.newaxis]
+    for rows in _strips(size[0]):
+        across, down = motion.points(rows, size[1])
+        remap(image, across, down, crop[rows], color)
+        found = labels[rows, :, np.newaxis]
+        if labels.dtype != label.dtype:
+            found = _scratch.take("moved", found.shape, label.dtype)
+        remap(label, across, down, found, (ignore_label,), nearest=True)
+        if labels.dtype != label.dtype:
+            np.copyto(labels[rows], found[..., 0])
     return crop, labels
 
 
@@ -287,10 +312,8 @@ def remap(
 
 def _remap_colors(image, across, down, into, kind: int, border: int, color: list[float]) -> None:
     """`remap` of [h, w, 4] into [H, W, 3]: OpenCV has a fast kernel for four channels, and none for three."""
-    found = _scratch.take("found", (min(_STRIP, len(into)), into.shape[1], 4), np.float32)
-    for first in range(0, len(into), _STRIP):
-        rows = slice(first, min(first + _STRIP, len(into)))
-        strip = found[: rows.stop - first]
+    for rows in _strips(len(into)):
+        strip = _scratch.take("found", (rows.stop - rows.start, into.shape[1], 4), np.float32)
         cv2.remap(image, across[rows], down[rows], kind, strip, border, [*color, 0.0])
         cv2.cvtColor(strip, cv2.COLOR_RGBA2RGB, into[rows])
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from deeplab.config.durations import Length
 from deeplab.config.training_config import TrainConfig
+from deeplab.data import remapping
 from deeplab.losses import segmentation_loss
 from deeplab.model import build_model
 from deeplab.training import (
@@ -357,7 +358,7 @@ def _take_steps(
 
     check_every = min(config.log_steps, MAX_UNCHECKED_STEPS) if tf.config.list_physical_devices("GPU") else 1
     first_step = state.step
-    with guards.interrupted(stop):
+    with guards.interrupted(stop), remapping.one_thread_per_image():
         while not state.is_last_step and not stops():
             with stop.at_once() if devices.workers == 1 else contextlib.nullcontext():
                 batch = guards.next_batch(batches, shards)

@@ -2,6 +2,7 @@
 
 import gc
 
+import cv2
 import numpy as np
 import pytest
 
@@ -87,10 +88,36 @@ def test_motions_move_image_and_label_and_pad_the_rest(channels):
 def test_reach_holds_all_points():
     tilted = np.array([[0.9, 0.2, 3.0], [-0.1, 1.1, 2.0], [0.001, 0.002, 1.0]])
     motion = remapping.Motion(tilted, RNG.uniform(-2, 2, (20, 30, 2)).astype(np.float32))
-    across, down = motion.points((20, 30))
+    across, down = motion.points(slice(0, 20), 30)
     (left, top), (right, bottom) = motion.reach((20, 30))
     assert left <= across.min() and across.max() <= right
     assert top <= down.min() and down.max() <= bottom
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 20])
+def test_strips_of_rows_make_no_difference(monkeypatch, rows_at_once):
+    image = RNG.integers(0, 256, (23, 31, 3)).astype(np.uint8)
+    label = RNG.integers(0, 9, (23, 31)).astype(np.uint8)
+    tilted = np.array([[0.9, 0.2, 3.0], [-0.1, 1.1, 2.0], [0.001, 0.002, 1.0]])
+    motion = remapping.Motion(tilted, RNG.uniform(-2, 2, (20, 30, 2)).astype(np.float32))
+    rows, columns = np.linspace(0, 22, 18, dtype=np.float32), np.linspace(1, 29, 27, dtype=np.float32)
+
+    def crops():
+        moved = remapping.moved(image, label, motion, (20, 30), (1, 2, 3), 255)
+        return [*moved, *remapping.at_points(image, label, rows, columns, (20, 30), (1, 2, 3), 255, True)]
+
+    whole = crops()
+    monkeypatch.setattr(remapping, "_STRIP", rows_at_once)
+    for found, expected in zip(crops(), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_opencv_has_its_threads_again_after_the_block():
+    before = cv2.getNumThreads()
+    with pytest.raises(KeyError), remapping.one_thread_per_image():
+        assert cv2.getNumThreads() == 1
+        raise KeyError
+    assert cv2.getNumThreads() == before
 
 
 def test_memory_is_used_again_only_when_nothing_refers_to_it():
