@@ -1,7 +1,7 @@
 r"""Serves a model: a page to try it, and an API for programs.
 
     deeplab serve --model=runs/mine/export/frozen_inference_graph.pb
-    deeplab serve --model=runs/mine --compare=runs/other --port=9000
+    deeplab serve --model=runs/mine/train --compare=runs/other --port=9000
     curl --data-binary @photo.jpg http://127.0.0.1:8080/segment > mask.png
 
 Open the printed address in a browser: drop, paste or choose images, or use the camera. The page comes from this

@@ -8,7 +8,7 @@ Example, four minutes on two processor cores:
 
 On your own data, with settings that suit them and this machine:
 
-    deeplab train --dataset_dir=data/tfrecord --train_logdir=runs/mine --recipe=auto --time_budget=30min
+    deeplab train --dataset_dir=data/tfrecord --train_logdir=runs/mine/train --recipe=auto --time_budget=30min
 
 Writes checkpoints (model.ckpt-N), config.yml and TensorBoard summaries into the folder `train_logdir`. After a stop the
 same command resumes from the last checkpoint. Ctrl-C saves a checkpoint first.

@@ -198,6 +198,23 @@ def test_flags_with_underscores_exist_wherever_they_are_named(known_flags):
     assert found == {}
 
 
+MODELS = re.compile(r"--(?:model|checkpoint_path|checkpoint_dir|tf_initial_checkpoint|distill_from)=(runs/[\w/]+)")
+
+
+def test_models_in_command_lines_are_where_trainings_put_them():
+    """Readers go from page to page: a folder of checkpoints has one name, which `train` or `fit` has given it."""
+    texts = {path: text_of(path) for path in PAGES}
+    trained = {folder for text in texts.values() for folder in re.findall(r"--train_logdir=(runs/[\w/]+)", text)}
+    trained |= {f"{folder}/train" for text in texts.values() for folder in re.findall(r"--output=(runs/[\w/]+)", text)}
+    lost = {
+        (path.name, model)
+        for path, text in texts.items()
+        for model in MODELS.findall(text)
+        if "/export" not in model and not any(f"{model}/".startswith(f"{folder}/") for folder in trained)
+    }
+    assert lost == set()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", text_of(path)):

@@ -122,7 +122,7 @@ def _cause_training(report: Report) -> str:
     return (
         f"Too few steps (this is step {report.step}), a wrong learning rate, or an initial checkpoint from which "
         "nothing was restored. Predictions on the training images are then no better. The loss and the table of "
-        f"restored variables in the output of train.py show which one it is:\n     {command}"
+        f"restored variables in the output of the training show which one it is:\n     {command}"
     )
 
 
@@ -145,7 +145,7 @@ def _cause_flags(report: Report) -> str:
 
 
 def _check(report: Report) -> str:
-    return _command("check_data", {"dataset_dir": _setting(report, "dataset_dir", "DATASET_DIR")})
+    return _command("check-data", {"dataset_dir": _setting(report, "dataset_dir", "DATASET_DIR")})
 
 
 def _sources(report: Report) -> dict[str, str]:
@@ -164,4 +164,4 @@ def _setting(report: Report, flag: str, otherwise: str) -> str:
 
 
 def _command(name: str, values: dict[str, str]) -> str:
-    return " ".join([f"python deeplab/{name}.py", *(f"--{flag}={shlex.quote(text)}" for flag, text in values.items())])
+    return " ".join([f"deeplab {name}", *(f"--{flag}={shlex.quote(text)}" for flag, text in values.items())])

@@ -42,27 +42,27 @@ def test_one_class_predicted(make_report):
     words = ["values in the masks", "imbalance", "Too few steps (this is step 500)", "look black", "flags"]
     assert len(causes) == 5
     assert all(word in cause for word, cause in zip(words, causes, strict=True))
-    commands = [line.strip() for line in lines if line.strip().startswith("python ")]
+    commands = [line.strip() for line in lines if line.strip().startswith("deeplab ")]
     source = "--checkpoint_dir=runs/face --dataset_dir='my data/tfrecord'"
     assert commands == [
-        "python deeplab/check_data.py --dataset_dir='my data/tfrecord'",
-        "python deeplab/train.py --train_logdir=NEW_FOLDER --label_weights=0.544,1.02,1.44",
-        f"python deeplab/eval.py --eval_split=trainaug --eval_logdir=runs/eval_train {source}",
-        f"python deeplab/vis.py --vis_split=val --vis_logdir=VIS_LOGDIR {source}",
-        f"python deeplab/eval.py --eval_split=val --eval_logdir=runs/eval {source}",
+        "deeplab check-data --dataset_dir='my data/tfrecord'",
+        "deeplab train --train_logdir=NEW_FOLDER --label_weights=0.544,1.02,1.44",
+        f"deeplab eval --eval_split=trainaug --eval_logdir=runs/eval_train {source}",
+        f"deeplab vis --vis_split=val --vis_logdir=VIS_LOGDIR {source}",
+        f"deeplab eval --eval_split=val --eval_logdir=runs/eval {source}",
     ]
 
 
 def test_the_command_on_masks_runs(make_report, disc_records, monkeypatch, capsys):
     """What the warning tells people to type must work."""
-    from deeplab import check_data
+    from deeplab import __main__ as program
 
     (text,) = make_report(
         [[700, 0, 0], [200, 0, 0], [100, 0, 0]], settings={"dataset_dir": str(disc_records)}
     ).warnings()
-    (command,) = (line.strip() for line in text.splitlines() if "check_data.py" in line)
-    monkeypatch.setattr("sys.argv", shlex.split(command)[1:])
-    assert check_data.main() == 0
+    (command,) = (line.strip() for line in text.splitlines() if "check-data" in line)
+    monkeypatch.setattr("sys.argv", shlex.split(command))
+    assert program.main() == 0
     assert "disc" in capsys.readouterr().out
 
 

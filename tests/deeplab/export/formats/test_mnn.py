@@ -45,11 +45,14 @@ def test_the_converter_runs_alone_without_commands_and_home(tmp_path, monkeypatc
         seen.update(options, command=command)
         return subprocess.CompletedProcess(command, 1, "", "first\n\nno such operation")
 
+    for name in mnn._LIBRARY_PATHS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/lib")  # without it some Pythons do not start
     monkeypatch.setattr(mnn.subprocess, "run", run)
     monkeypatch.setattr(mnn, "require", lambda module, extra: None)
     with pytest.raises(RuntimeError, match="no such operation"):
         mnn._convert("a.onnx", "a.mnn", ("--fp16",), str(tmp_path))
-    assert seen["env"] == {"PATH": "", "HOME": str(tmp_path)} and seen["command"][1] == "-I"
+    assert seen["env"] == {"PATH": "", "HOME": str(tmp_path), "LD_LIBRARY_PATH": "/lib"} and seen["command"][1] == "-I"
     assert "MNN.tools" not in " ".join(seen["command"]) and seen["command"][-1] == "--fp16"
 
 
