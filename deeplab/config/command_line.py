@@ -38,6 +38,7 @@ from deeplab.config.fields import Config, coerce, fields_of, kind_of, make, type
 from deeplab.config.help_page import help_page
 from deeplab.utils import console
 from deeplab.utils.errors import LOST, UserError, nearest, spell_as_flags
+from deeplab.utils.installation import forget_missing_plot_backend
 from deeplab.utils.paths import read_text
 from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
 from deeplab.utils.remote_files import local_copy, local_settings
@@ -125,6 +126,7 @@ class Command:
     def main(self, words: Sequence[str] | None = None) -> int:
         """Runs the command on the words after its name (default: those of `sys.argv`); returns the exit code."""
         words = sys.argv[1:] if words is None else words
+        forget_missing_plot_backend()
         return run_safely(lambda: self._run(words), self, words)
 
     def _run(self, words: Sequence[str]) -> int | None:

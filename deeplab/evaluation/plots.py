@@ -5,10 +5,8 @@ Figures are made without pyplot: they need no display and do not affect other pl
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,11 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# A notebook passes its MPLBACKEND to the commands it starts; importing Matplotlib fails if that backend is not
-# installed there.
-_backend = os.environ.get("MPLBACKEND", "")
-if _backend.startswith("module://") and not importlib.util.find_spec(_backend[len("module://") :].split(".")[0]):
-    del os.environ["MPLBACKEND"]
+from deeplab.utils.installation import forget_missing_plot_backend
+
+forget_missing_plot_backend()
 
 import matplotlib
 from matplotlib import font_manager, patheffects

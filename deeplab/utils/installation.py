@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -28,6 +29,18 @@ def version(distribution: str) -> str:
 def is_checkout() -> bool:
     """Return whether the package runs from its repository rather than from an installed wheel."""
     return (_ROOT / "setup.py").is_file() and (_ROOT / "requirements.txt").is_file()
+
+
+def forget_missing_plot_backend() -> None:
+    """Unset MPLBACKEND where it names a module that is not installed.
+
+    A notebook hands its own down to the commands that it starts, which may be those of another environment. Importing
+    Matplotlib, which Keras does, fails there.
+    """
+    prefix, name = "module://", os.environ.get("MPLBACKEND", "")
+    package = name.removeprefix(prefix).partition(".")[0]
+    if name.startswith(prefix) and not (package and importlib.util.find_spec(package)):
+        del os.environ["MPLBACKEND"]
 
 
 def extras() -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import pytest
@@ -386,6 +387,10 @@ class TestExitCodes:
     def test_success(self):
         assert self.run() == 0
         assert Command("x", lambda given: 3, TRAIN, "").main([]) == 3
+
+    def test_the_plot_backend_of_a_notebook_in_another_environment_is_none_of_its_own(self, monkeypatch):
+        monkeypatch.setenv("MPLBACKEND", "module://not_installed_here.backend_inline")
+        assert Command("x", lambda given: 3 if "MPLBACKEND" in os.environ else 0, TRAIN, "").main([]) == 0
 
     def test_an_error_is_one_line_and_a_hint(self, capsys):
         assert self.run(UserError("a-code", "`log_steps` is odd", "do `log_steps=2`", field="train_split")) == 1

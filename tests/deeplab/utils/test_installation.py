@@ -1,6 +1,7 @@
 """What is installed: requirements of a checkout and of a wheel, versions, write access."""
 
 import importlib.metadata
+import os
 
 import pytest
 
@@ -49,3 +50,19 @@ def test_write_access(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     assert str(tmp_path / "file") in installation.write_error(tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize(
+    ("backend", "is_kept"),
+    [
+        ("module://not_installed_here.backend_inline", False),
+        ("module://", False),
+        ("module://matplotlib.backends.backend_agg", True),
+        ("agg", True),
+        ("", True),
+    ],
+)
+def test_a_notebooks_plot_backend_that_is_not_installed_is_forgotten(backend, is_kept, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    installation.forget_missing_plot_backend()
+    assert os.environ.get("MPLBACKEND") == (backend if is_kept else None)
