@@ -84,8 +84,34 @@ def match_config(config: BuildFolderConfig) -> FolderMatch:
 
 
 def _require_folders(config: BuildFolderConfig) -> None:
-    require_folder(config.image_folder, "image_folder")
-    require_folder(config.mask_folder, "mask_folder")
+    for field, pattern, ending in (
+        ("image_folder", "image_pattern", ""),
+        ("mask_folder", "mask_pattern", config.mask_suffix),
+    ):
+        folder = getattr(config, field)
+        if not os.path.isdir(folder):
+            _refuse_several(folder, field, pattern, f"{{name}}{ending}")
+        require_folder(folder, field)
+
+
+def _refuse_several(text: str, field: str, pattern: str, name: str) -> None:
+    """Refuses train:FOLDER,val:FOLDER, as other formats take it, with the pattern that means the same.
+
+    Raises:
+      UserError: the text names splits (`not-supported`).
+    """
+    parts = paths_by_split(text, field) if text else []
+    if len(parts) < 2 or not parts[0][0]:
+        return
+    paths = [os.path.normpath(path) for _, path in parts]
+    root = os.path.commonpath(paths)
+    inside = [os.path.relpath(path, root).split(os.sep) for path in paths]
+    steps = ["{split}" if len(set(step)) > 1 else step[0] for step in zip(*inside, strict=False)]
+    if len({len(path) for path in inside}) > 1 or steps.count("{split}") != 1:
+        steps = ["{split}", "images" if field == "image_folder" else "masks"]
+    rule = "takes one folder, in which the folders of the splits are"
+    hint = f"`{field}={root}` `{pattern}={'/'.join([*steps, name])}`, and both in the same way for the other folder"
+    raise UserError("not-supported", rule, hint, field=field, value=text)
 
 
 def _folders(config: BuildFolderConfig) -> tuple[Folder, Folder]:

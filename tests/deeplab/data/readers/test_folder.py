@@ -1,5 +1,7 @@
 """Two parallel folders: patterns, lists of pairs, masks among the images, and subfolders that are splits."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,24 @@ def test_patterns_with_folders(tmp_path):
     settings = {"image_pattern": "{split}/images/{name}", "mask_pattern": "{split}/masks/{name}"}
     source = read_folder(config(tmp_path, "", "", **settings))
     assert names_of(source) == {"train": ["train/images/a"], "val": ["val/images/a"]}
+
+
+def test_a_folder_for_each_split_is_refused_with_the_pattern_that_means_the_same(tmp_path):
+    touch(tmp_path, "train/images/a.png", "train/sem/masks/a_rgb.png", "val/images/a.png", "val/sem/masks/a_rgb.png")
+
+    def by_split(inside):
+        return ",".join(f"{split}:{tmp_path}/{split}/{inside}" for split in ("train", "val"))
+
+    with raises("not-supported", field="image_folder") as info:
+        read_folder(BuildFolderConfig(by_split("images"), by_split("sem/masks")))
+    images = re.findall("`[a-z_]+=(.*?)`", info.value.hint)
+    with raises("not-supported", field="mask_folder") as info:
+        read_folder(BuildFolderConfig(images[0], by_split("sem/masks"), mask_suffix="_rgb"))
+    masks = re.findall("`[a-z_]+=(.*?)`", info.value.hint)
+    source = read_folder(BuildFolderConfig(images[0], masks[0], image_pattern=images[1], mask_pattern=masks[1]))
+    assert names_of(source) == {"train": ["train/images/a"], "val": ["val/images/a"]}
+    with raises("folder-not-found", field="image_folder"):
+        read_folder(BuildFolderConfig(str(tmp_path / "none"), str(tmp_path)))
 
 
 def test_lists_of_pairs_may_be_splits(tmp_path):
