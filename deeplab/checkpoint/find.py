@@ -16,6 +16,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_regular
 from deeplab.utils.text import counted
 
+_OF_SERVERS = ("http://", "https://", "grpc://")
 _MAGIC = {
     b"\x1f\x8b": "archive",
     b"PK\x03\x04": "zip",
@@ -75,7 +76,8 @@ def require_something(path: str) -> None:
     """Stops at a path at which there is nothing at all; called before TensorFlow is imported.
 
     Args:
-      path: a checkpoint, a folder or an exported file, as a user named it; "" = not given.
+      path: a checkpoint, a folder or an exported file, as a user named it; "" = not given. Addresses of servers pass:
+        only a request shows whether they answer.
 
     Raises:
       UserError: there is no file, folder or checkpoint of this name (`checkpoint-not-found`), or it is a device, a pipe
@@ -84,7 +86,7 @@ def require_something(path: str) -> None:
     given = os.path.expanduser(path)
     if hub.is_address(given):
         hub.parse(given)
-    if not given or zoo.is_name(given) or hub.is_address(given):
+    if not given or zoo.is_name(given) or hub.is_address(given) or given.startswith(_OF_SERVERS):
         return
     if os.path.exists(given):
         if not os.path.isdir(given):

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from support.errors import raises
 from support.export_battery import CLASSES, export
 from support.golden_recipe import image
@@ -18,6 +19,7 @@ from support.runtime_battery import RuntimeBattery
 from support.small_exports import make_balanced_network
 from support.threshold_predictor import ByRed
 
+from deeplab import __main__ as program
 from deeplab.inference.load import load
 from deeplab.serving import Client
 from deeplab.serving.client import _split
@@ -88,6 +90,19 @@ def test_rest_gives_what_the_model_gives(server):
     assert (labels == expected.labels).all() and scores is None
     assert client.segment(DISCS).fractions()["disc"] == pytest.approx(9 / 72)
     assert Client(f"http://{server}/v1/models/deeplab", api_key="secret", version=1).predict(DISCS).labels.sum() == 9
+
+
+@pytest.mark.parametrize("command", ["predict", "benchmark"])
+def test_commands_take_an_address(command, tmp_path):
+    """As docs/serving.md says: nothing of that name is looked for on the disk."""
+    Image.fromarray(DISCS).save(tmp_path / "photo.png")
+    flags = [f"--input={tmp_path / 'photo.png'}"]
+    flags += [f"--output_dir={tmp_path / 'out'}"] if command == "predict" else ["--runs=1"]
+    with serving() as address:
+        code = program.command_of(command).main([f"--model=http://{address}/v1/models/deeplab", *flags])
+    assert code == 0
+    if command == "predict":
+        assert np.asarray(Image.open(tmp_path / "out" / "mask" / "photo.png"))[3, 4] == 1
 
 
 @pytest.mark.parametrize(
