@@ -1,5 +1,6 @@
 """The client against `deeplab serve`'s application, and against a small PredictionService that runs the SavedModel."""
 
+import base64
 import concurrent.futures
 import contextlib
 import http.server
@@ -7,6 +8,7 @@ import io
 import json
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from support.threshold_predictor import ByRed
 
 from deeplab import __main__ as program
 from deeplab.inference.load import load
+from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.serving import Client
 from deeplab.serving.client import _split
 
@@ -42,14 +45,15 @@ def exported(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(**settings):
-    """A server of a model that tells discs by their color; its host and port."""
+def serving(model=None, **settings):
+    """A server of a model that tells discs by their color, or of another one; its host and port."""
     uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
     pytest.importorskip("fastapi", reason="needs the extra serve")
     from deeplab.serving import app
 
-    model = ByRed()
-    model.set_classes(("ground", "disc", "leaf"), ((1, 2, 3), (200, 0, 0), (0, 0, 9)))
+    if model is None:
+        model = ByRed()
+        model.set_classes(("ground", "disc", "leaf"), ((1, 2, 3), (200, 0, 0), (0, 0, 9)))
     made = app.create({"model": "made", **settings}, [model])
     server = uvicorn.Server(uvicorn.Config(made, log_level="warning", port=0))
     thread = threading.Thread(target=server.run)
@@ -103,6 +107,64 @@ def test_commands_take_an_address(command, tmp_path):
     assert code == 0
     if command == "predict":
         assert np.asarray(Image.open(tmp_path / "out" / "mask" / "photo.png"))[3, 4] == 1
+
+
+class ManyNumbers(Predictor):
+    """300 classes: the red of a pixel and, where there is green, 44 more, so that every number occurs."""
+
+    def __init__(self):
+        super().__init__("many", 300)
+        self.set_classes([f"thing {index}" for index in range(300)], ())
+
+    def _predict(self, image, probabilities):
+        labels = image[..., 0].astype(np.int32) + np.where(image[..., 1] > 0, 44, 0)
+        return Prediction(labels, np.eye(300, dtype=np.float32)[labels] if probabilities else None)
+
+
+def test_labels_above_255_come_back_right_in_every_form(tmp_path):
+    """Classes 0 to 299: as JSON and PNG of both APIs, by every signature, and through the client into files."""
+    pixels = np.zeros((2, 256, 3), np.uint8)
+    pixels[..., 0], pixels[1, :, 1] = np.arange(256), 1
+    expected = np.stack([np.arange(256), np.arange(256) + 44])
+    assert len(np.unique(expected)) == 300
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    with serving(ManyNumbers()) as address:
+
+        def post(path, body):
+            with urllib.request.urlopen(f"http://{address}{path}", body, timeout=60) as answer:
+                return answer.read()
+
+        def predicted(signature, instance):
+            body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
+            (row,) = json.loads(post("/v1/models/deeplab:predict", body))["predictions"]
+            return row
+
+        def decoded(png, is_text=True):
+            return np.asarray(Image.open(io.BytesIO(base64.b64decode(png) if is_text else png))).astype(int)
+
+        encoded = {"b64": base64.b64encode(file.getvalue()).decode()}
+        forms = {
+            "png": decoded(post("/segment", file.getvalue()), is_text=False),
+            "serving_default": np.array(predicted("serving_default", pixels.tolist())["SemanticPredictions"]),
+            "serving_bytes": np.array(predicted("serving_bytes", encoded)["SemanticPredictions"]),
+            "serving_png": decoded(predicted("serving_png", encoded)["b64"]),
+        }
+        found = json.loads(post("/segment?output=json&polygons=true", file.getvalue()))
+        forms["json"], planes = decoded(found["labels_png"]), decoded(found["labels_rgb_png"])
+        forms["json, two bytes"] = planes[..., 0] + 256 * planes[..., 1]
+        client = Client(address)
+        forms["client"] = client.predict(pixels, probabilities=False).labels
+        forms["client with probabilities"], scores = client.predict(pixels)
+        paths = client.segment(pixels, probabilities=False).save(tmp_path, "many")
+        np.save(tmp_path / "many.npy", client.segment(pixels).labels)
+    for name, labels in forms.items():
+        np.testing.assert_array_equal(labels, expected, name)
+    np.testing.assert_array_equal(scores.argmax(-1), expected)
+    assert [one["index"] for one in found["classes"]] == list(range(300)) and client.num_classes == 300
+    assert found["classes"][299] == {**found["classes"][299], "name": "thing 299", "fraction": 1 / 512}
+    np.testing.assert_array_equal(np.asarray(Image.open(paths["mask"])), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "many.npy"), expected)
 
 
 @pytest.mark.parametrize(
@@ -333,8 +395,6 @@ def test_every_signature_and_the_warm_up_requests(exported):
 
 
 def test_masks_as_png_files_equal_the_labels(exported):
-    from PIL import Image
-
     loaded = tf.saved_model.load(str(exported / "4"))
     files = tf.stack([tf.io.encode_png(IMAGE), tf.io.encode_png(IMAGE[:, ::-1])])
     labels = loaded.signatures["serving_bytes"](image_bytes=files)["SemanticPredictions"].numpy()
