@@ -31,7 +31,6 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
-from deeplab.utils.locks import folder_lock
 
 if TYPE_CHECKING:  # the help page needs no TensorFlow
     from deeplab.training.setup import TrainingConfigs
@@ -51,7 +50,7 @@ def run(given: Given) -> None:
         datasets.require_records(given.get("dataset", ""), given["dataset_dir"], *splits)
     console.import_tensorflow()
     from deeplab.data import records
-    from deeplab.utils.files import made_folder
+    from deeplab.utils.files import locked_folder
     from deeplab.visualization import dataset_browser as drawing
 
     settings, saved = training_settings(given)
@@ -63,7 +62,7 @@ def run(given: Given) -> None:
         config.images_per_sheet, config.picture_size, config.overlay_opacity, config.overlay_background
     )
     folder = pathlib.Path(config.output_dir)
-    with made_folder(folder), folder_lock(folder, "drawing", "give another `output_dir`"):
+    with locked_folder(folder, "drawing"):
         if config.of_training:
             files = drawing.GridFiles(folder, f"{split}-step", config.overwrite)
             grids = batch_grids(config, settings, saved, source, style)

@@ -34,8 +34,7 @@ from deeplab.config.prediction_config import InferenceConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder
 
 if TYPE_CHECKING:
     from deeplab.evaluation.confident_learning import Suspicion
@@ -79,7 +78,7 @@ def run(given: Given) -> None:
     described = splits[0].dataset
     found = learning.rank(judged, described.num_classes, described.ignore_label, config.min_pixels)
     limits, _ = learning.thresholds(judged, described.num_classes, described.ignore_label)
-    with made_folder(config.output_dir), folder_lock(config.output_dir, "writing", "give another `output_dir`"):
+    with locked_folder(config.output_dir, "writing"):
         drawn = with_pixels(found[: config.overlays], splits)
         paths = learning.write_results(found, drawn, LabelColors.of(described), limits, config.output_dir)
     rows = [(one.judged.name, f"{one.score:.3f}", f"{one.pixels:,}") for one in found[:20]]

@@ -44,8 +44,7 @@ from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.data import dataset as datasets
 from deeplab.utils import installation
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder, write_atomically
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder, write_atomically
 
 STATE_FILE = "fit.json"
 _MODULES = {"export": "export_model"}
@@ -136,7 +135,7 @@ def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
       UserError: a stage failed, or the records in the folder were built with other settings (`would-overwrite`).
     """
     output = pathlib.Path(config.output)
-    with made_folder(output, "output"), folder_lock(output, "fitting", "give another `output`"):
+    with locked_folder(output, "fitting", "output"):
         done = _State(output / STATE_FILE)
         again = False  # a stage ran, so that those after it must run as well
         chain = stages(config, given, format_name)

@@ -31,8 +31,7 @@ from deeplab.config.prediction_config import InferenceConfig, PredictConfig, mod
 from deeplab.inference import inputs
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder
 from deeplab.utils.remote_names import is_remote
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def run(given: Given) -> None:
     if config.beam:
         _tell(_in_pipeline(source, settings, images, videos, config), len(images), config)
         return
-    with made_folder(output_dir), folder_lock(output_dir, "predicting", "give another `output_dir`"):
+    with locked_folder(output_dir, "predicting"):
         # Before the model is loaded, and again with the names of the classes.
         folder_prediction.refuse_to_overwrite(images, folder_prediction.Outputs(config))
         for source_of_frames in videos:
@@ -92,7 +91,7 @@ def _in_pipeline(
     settings = settings | {name: getattr(config, name) for name in names}
     if is_remote(config.output_dir):
         return predict_in_pipeline(source, settings, images, config)
-    with made_folder(config.output_dir), folder_lock(config.output_dir, "predicting", "give another `output_dir`"):
+    with locked_folder(config.output_dir, "predicting"):
         return predict_in_pipeline(source, settings, images, config)
 
 

@@ -29,8 +29,7 @@ from deeplab.config.prediction_config import InferenceConfig
 from deeplab.data import image_files
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import made_folder, write_atomically
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder, write_atomically
 
 if TYPE_CHECKING:
     from deeplab.evaluation.uncertainty_ranking import Candidate
@@ -111,7 +110,7 @@ def write(candidates: Sequence[Candidate], images: Sequence[tuple[bytes, bytes]]
 
     folder = pathlib.Path(config.output_dir)
     order = ranking.rank(candidates, config.number, config.diversity)
-    with made_folder(folder), folder_lock(folder, "writing", "give another `output_dir`"):
+    with locked_folder(folder, "writing"):
         write_atomically(folder / "ranking.csv", ranking.ranking_csv(candidates, order).encode())
         figures = [
             html_page.Figure(

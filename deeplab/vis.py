@@ -28,8 +28,7 @@ from deeplab.config.model_config import ModelConfig
 from deeplab.config.prediction_config import InferenceConfig, VisConfig, model_source
 from deeplab.data import dataset as datasets
 from deeplab.utils import console
-from deeplab.utils.files import made_folder
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder
 
 if TYPE_CHECKING:
     from deeplab.evaluation.split_images import SplitImages
@@ -56,7 +55,7 @@ def run(given: Given) -> None:
 
     plan = None
     folder = config.vis_logdir
-    with made_folder(folder, "vis_logdir"), folder_lock(folder, "drawing", "give another `vis_logdir`"):
+    with locked_folder(folder, "drawing", "vis_logdir"):
         models = each_model(source, given, GROUPS, "vis_crop_size", number, config.eval_interval_secs)
         for predictor, resolved in models:
             plan = plan or prepared(predictor, resolved)

@@ -21,7 +21,7 @@ from deeplab.evaluation import bootstrap, plots, report_scalars
 from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.evaluation.report import Report
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import remove_partial, write_atomically
 
 METRICS_FILE = "metrics.json"
 CONFUSION_FILE = "confusion_matrix.png"
@@ -48,6 +48,7 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(folder)
         paths = [folder / name for name in (METRICS_FILE, CONFUSION_FILE, IOU_FILE)]
         _keep_earlier(paths[0], _evaluation_name(report))
         write_atomically(paths[0], _as_json(metrics_of(report)).encode())

@@ -64,8 +64,7 @@ from deeplab.training.distillation import Distillation
 from deeplab.training.distribution import ALONE, Devices
 from deeplab.utils import console
 from deeplab.utils.errors import UserError, nearest
-from deeplab.utils.files import made_folder, write_atomically
-from deeplab.utils.locks import folder_lock
+from deeplab.utils.files import locked_folder, write_atomically
 from deeplab.utils.text import counted, percent, shorten
 from slim import keras_applications
 
@@ -156,10 +155,7 @@ def prepare(
         weights = class_weights.weights_for(configs.loss, dataset, train.train_split, shards)
         yield configs, Prepared(dataset, shards, 0, None, weights, length)
         return
-    with (
-        made_folder(train.train_logdir, "train_logdir"),
-        folder_lock(train.train_logdir, "training", "choose another `train_logdir`"),
-    ):
+    with locked_folder(train.train_logdir, "training", "train_logdir"):
         resumed, seed, changes = find_start(configs, dataset)
         if resumed is None:
             require_initial_weights(train)

@@ -191,6 +191,24 @@ def made_folder(folder: str | os.PathLike, field: str = "output_dir") -> Iterato
         raise
 
 
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike, doing: str, field: str = "output_dir") -> Iterator[None]:
+    """Makes a folder as `made_folder` does, holds it for this process, and removes what killed processes left in it.
+
+    Args:
+      folder: the folder.
+      doing: what this process does there, for the message to a second one.
+      field: the setting that names the folder.
+
+    Raises:
+      UserError: it cannot be made or written to (`unwritable-folder`), or another process holds it (`folder-in-use`).
+    """
+    with made_folder(folder, field), folder_lock(folder, doing, f"give another `{field}`"):
+        with contextlib.suppress(OSError):  # of another user, for example: it is harmless
+            remove_partial(folder)
+        yield
+
+
 def _make_folder(folder: pathlib.Path, field: str) -> list[pathlib.Path]:
     """Makes a folder; those of it and its parents that did not exist, the innermost first."""
     missing = [part for part in (folder.absolute(), *folder.absolute().parents) if not os.path.exists(part)]

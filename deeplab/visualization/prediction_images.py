@@ -14,7 +14,7 @@ from deeplab.data import colormaps, labels
 from deeplab.data.images import write_png
 from deeplab.data.label_bits import as_label
 from deeplab.utils import console
-from deeplab.utils.files import writing
+from deeplab.utils.files import remove_partial, writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.visualization.image_grid import ImageGrid, LegendKey, Tile, plain_swatch
 from deeplab.visualization.label_rendering import most_frequent
@@ -115,6 +115,7 @@ def draw(images: Iterable[PredictedImage], class_names: Sequence[str], drawing: 
     for folder in folders:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            remove_partial(folder)
     first, names = [], RawNames()
     with WriteBehind() as writer:
         for predicted in images:

@@ -141,6 +141,12 @@ def test_a_failed_write_leaves_the_former_file(portrait_report, tmp_path, monkey
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_what_a_killed_evaluation_left_is_removed(portrait_report, tmp_path):
+    (tmp_path / ".metrics.json.999999999.partial").touch()
+    write_report(portrait_report, tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_folder_that_is_a_file(portrait_report, tmp_path):
     (tmp_path / "taken").write_text("something of the user's")
     with raises("unwritable-folder", "eval_logdir") as info:

@@ -13,7 +13,7 @@ from support import killed_transaction
 from support.errors import raises
 
 from deeplab.utils import files
-from deeplab.utils.files import Transaction, made_folder, partial_path, write_atomically
+from deeplab.utils.files import Transaction, locked_folder, made_folder, partial_path, write_atomically
 
 
 def names(folder) -> list[str]:
@@ -100,6 +100,18 @@ class TestFolder:
             (tmp_path / "one" / "a").touch()
             raise RuntimeError
         assert names(tmp_path) == ["one"]
+
+    def test_a_locked_one_is_held_and_has_no_leftovers_of_killed_processes(self, tmp_path):
+        for name in (".a.png.999999999.partial", f".b.png.{os.getpid()}.partial", ".c", "d.partial"):
+            (tmp_path / name).touch()
+        with locked_folder(tmp_path, "drawing", "vis_logdir"):
+            assert names(tmp_path) == sorted([f".b.png.{os.getpid()}.partial", ".c", ".deeplab.lock", "d.partial"])
+            with raises("folder-in-use", where=tmp_path) as info, locked_folder(tmp_path, "drawing", "vis_logdir"):
+                pass
+        assert info.value.hint == "wait, or give another `vis_logdir`"
+        with pytest.raises(RuntimeError), locked_folder(tmp_path / "one" / "two", "drawing"):
+            raise RuntimeError
+        assert not (tmp_path / "one").exists()
 
     def test_a_file_in_the_way(self, tmp_path):
         (tmp_path / "a").touch()

@@ -21,11 +21,15 @@ class TestDrawing:
         return prediction_images.Drawing(tmp_path, colors, raw_folder=tmp_path / "raw", grid_images=2)
 
     def test_files(self, disc_images, disc_pairs, plan):
+        for folder in (plan.folder / "segmentation_results", plan.folder / "raw"):
+            folder.mkdir()
+            (folder / ".000000_image.png.999999999.partial").touch()  # of a killed process
         prediction_images.draw(predicted_images(disc_images, ByRed()), disc_images.dataset.class_names, plan)
         assert (plan.folder / "image_grid.png").exists()
         names = sorted(path.name for path in (plan.folder / "segmentation_results").iterdir())
         kinds = ("image", "overlay", "prediction")
         assert names == [f"{number:06d}_{kind}.png" for number in range(4) for kind in kinds]
+        assert len(list((plan.folder / "raw").iterdir())) == 4
         image, label = disc_pairs["pair_102"]
         results = plan.folder / "segmentation_results"
         np.testing.assert_array_equal(np.asarray(Image.open(results / "000002_image.png")), image)
