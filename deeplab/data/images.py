@@ -22,9 +22,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (Pillow loads the last too late)
+from PIL import Image, WebPImagePlugin  # noqa: F401  (Pillow loads the last too late)
 
-from deeplab.data import geotiff, records
+from deeplab.data import geotiff, records, tiff_tags
 from deeplab.data.bands import DTYPES, MAX_CHANNELS, ImageBands
 from deeplab.data.containers import read_content
 from deeplab.data.dicom_files import read_dicom
@@ -63,14 +63,7 @@ NOTES: Mapping[str, str] = {  # what follows "images" or "an image" in a message
 }
 _TOLD = ("turned", "cmyk", "alpha", "channels", "sixteen_bit", "dark", "pages")  # of an image that is predicted
 
-_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND, _SUBFILE = 258, 262, 277, 284, 259, 339, 254
-_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
-_OF_VALUES = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR, _COMPRESSION, _KIND)
-_WHITE_IS_ZERO, _APART, _UNCOMPRESSED, _UNSIGNED = 0, 2, 1, 1  # values of those TIFF tags (TIFF 6.0)
-_KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
-_MAX_PER_BYTE = {_UNCOMPRESSED: 1, 32773: 64, 5: 2560, 8: 1032, 32946: 1032}  # PackBits, LZW, deflate
 _DARK = 16  # upper byte of 4096
-_COPY_OR_MASK = 1 | 4  # bits of the subfile type
 _INVERSE = {6: 8, 8: 6}  # the other orientations undo themselves
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _MAX_WHOLE_FLOAT = 2**24  # float32 holds all whole numbers up to it
@@ -539,9 +532,9 @@ def _rgb_array(data: bytes, where: str, kind: str) -> _Decoded:
 def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
     if kind in _ARRAYS:
         return _rgb_array(data, where, kind)
-    tags = _tags_of(data) if kind == "tiff" else {}
-    _require_plain_tiff(tags, where)
-    _require_all_rows(tags, where, len(data))
+    tags = tiff_tags.read_tags(data) if kind == "tiff" else {}
+    tiff_tags.require_plain(tags, where)
+    tiff_tags.require_all_rows(tags, where, len(data))
     try:
         image = Image.open(io.BytesIO(data), formats=(_PILLOW_NAMES.get(kind, kind.upper()),))
         if page:
@@ -555,7 +548,7 @@ def _decoded(data: bytes, where: str, kind: str, page: int = 0) -> _Decoded:
 def _bits_of(image: Image.Image, tags: Mapping[int, Any]) -> int:
     """Bits per channel, in formats other than PNG; the modes of Pillow show it for gray images only."""
     if tags:
-        return max(_numbers(tags, _BITS, 1))
+        return max(tiff_tags.numbers(tags, tiff_tags.BITS, 1))
     decoder: Any = image.tile[0][3] if image.format == "PPM" else None  # type: ignore[attr-defined]
     highest = decoder[-1] if isinstance(decoder, tuple) else 0  # PPM states the highest value there can be
     return 16 if image.mode.startswith("I") or (isinstance(highest, int) and highest > 255) else 8
@@ -565,14 +558,14 @@ def _loaded(image: Image.Image, tags: Mapping[int, Any], bits: int) -> _Decoded:
     orientation, sound = read_orientation(image)
     image.load()
     pixels = _eight_bits(image, bits)
-    if image.mode.startswith("I") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if image.mode.startswith("I") and tags.get(tiff_tags.PHOTOMETRIC) == tiff_tags.WHITE_IS_ZERO:
         pixels = 255 - pixels  # Pillow does so with 8 bits, not with 16
     if image.format == "TIFF":  # these alone Pillow has turned already
         pixels = upright(pixels, _INVERSE.get(orientation, orientation))
     met = {
         "cmyk": image.mode == "CMYK",
         "alpha": image.mode in _WITH_ALPHA or "transparency" in image.info,
-        "channels": image.mode in ("RGB", "RGBX") and _numbers(tags, _CHANNELS, 3)[0] == 4,
+        "channels": image.mode in ("RGB", "RGBX") and tiff_tags.numbers(tags, tiff_tags.CHANNELS, 3)[0] == 4,
         "sixteen_bit": bits > 8,
         "dark": bits > 8 and pixels.max() < _DARK,
         "damaged": not sound,
@@ -599,64 +592,7 @@ def _has_more_pages(image: Image.Image) -> bool:
     except Exception:  # what cannot be read is no page
         return False
     tags = getattr(image, "tag_v2", {})
-    return not _numbers(tags, _SUBFILE, 0)[0] & _COPY_OR_MASK
-
-
-# --- TIFF ---------------------------------------------------------------------------------------------------
-
-
-def _tags_of(data: bytes) -> dict[int, Any]:
-    """What the first image of a TIFF says about its values; Pillow does not say it where it cannot read the pixels."""
-    try:
-        stream = io.BytesIO(data)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if 43 in data[2:4] else data[:8])
-        stream.seek(tags.next)
-        tags.load(stream)
-        return {tag: tags[tag] for tag in _OF_VALUES if tag in tags}
-    except Exception:  # as with images: broken files raise nearly anything
-        return {}
-
-
-def _numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
-    found = tags.get(tag, default)
-    numbers = found if isinstance(found, tuple) else (found,)
-    return numbers if numbers and all(isinstance(number, int) for number in numbers) else (default,)
-
-
-def _require_plain_tiff(tags: Mapping[int, Any], where: str) -> None:
-    """Refuses TIFFs whose values have no plain meaning as 8-bit RGB, and a kind that Pillow reads wrongly.
-
-    Raises:
-      UserError: too many channels, floating point, signed, above 16 bits, or 16-bit channels stored apart.
-    """
-    channels, bits = _numbers(tags, _CHANNELS, 1)[0], max(_numbers(tags, _BITS, 8))
-    signs = {sign for sign in _numbers(tags, _KIND, _UNSIGNED) if sign in _KINDS}
-    if channels > 4:
-        hint = "`bands=all` builds records of all channels, `bands=3,2,1` of these three"
-        rule = f"has {channels} channels, and nothing says which are red, green and blue"
-        raise UserError("unsupported-pixels", rule, hint, where=where, value=channels)
-    if signs or bits > 16:
-        values = f"{_KINDS[min(signs)] if signs else 'unsigned'} values of {bits} bits"
-        hint = "`bands=all` and `scale_from=LOW,HIGH` build records of such values"
-        rule = f"holds {values}, and nothing says which value is black and which is white"
-        raise UserError("unsupported-pixels", rule, hint, where=where, value=bits)
-    apart = _numbers(tags, _PLANAR, 1)[0] == _APART and channels > 1
-    if apart and bits == 16 and _numbers(tags, _COMPRESSION, 1)[0] == _UNCOMPRESSED:
-        hint = "save it with the channels of a pixel side by side (planar configuration 1), or as 16-bit PNG"
-        rule = f"stores its {channels} channels of 16 bits apart, which cannot be read"
-        raise UserError("unsupported-pixels", rule, hint, where=where, value=channels)
-
-
-def _require_all_rows(tags: Mapping[int, Any], where: str, length: int) -> None:
-    """Refuses sizes that so few bytes cannot fill. Pillow would leave missing rows of uncompressed TIFFs black, and
-    allocate memory for the others."""
-    width, height, channels = (_numbers(tags, tag, 1)[0] for tag in (_WIDTH, _HEIGHT, _CHANNELS))
-    stored = max(width, _numbers(tags, _TILE_WIDTH, 0)[0]) * max(height, _numbers(tags, _TILE_HEIGHT, 0)[0])
-    min_bytes = stored * channels * min(_numbers(tags, _BITS, 1)) // 8
-    max_per_byte = _MAX_PER_BYTE.get(_numbers(tags, _COMPRESSION, 0)[0])
-    if max_per_byte and min_bytes > max_per_byte * length:
-        rule = f"is truncated: {width}x{height} pixels cannot come from {length:,} bytes"
-        raise UserError("unreadable-image", rule, "copy the file again", where=where)
+    return not tiff_tags.numbers(tags, tiff_tags.SUBFILE, 0)[0] & tiff_tags.COPY_OR_MASK
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
