@@ -119,8 +119,10 @@ def _cause_training(report: Report) -> str:
     logdir = f"{_setting(report, 'eval_logdir', 'EVAL_LOGDIR')}_train"
     split = _setting(report, "train_split", "train")
     command = _command("eval", {"eval_split": split, "eval_logdir": logdir, **_sources(report)})
+    known = report.step or os.path.basename(report.checkpoint).startswith("model.ckpt")  # exported files tell no step
+    step = f" (this is step {report.step})" if known else ""
     return (
-        f"Too few steps (this is step {report.step}), a wrong learning rate, or an initial checkpoint from which "
+        f"Too few steps{step}, a wrong learning rate, or an initial checkpoint from which "
         "nothing was restored. Predictions on the training images are then no better. The loss and the table of "
         f"restored variables in the output of the training show which one it is:\n     {command}"
     )
@@ -150,9 +152,9 @@ def _check(report: Report) -> str:
 
 def _sources(report: Report) -> dict[str, str]:
     """Return the flags of the model and the dataset."""
-    folder = os.path.dirname(report.checkpoint) or "CHECKPOINT_DIR"
+    folder, model = os.path.dirname(report.checkpoint) or "CHECKPOINT_DIR", _setting(report, "model", "")
     found = {
-        "checkpoint_dir": _setting(report, "checkpoint_dir", folder),
+        **({"model": model} if model else {"checkpoint_dir": _setting(report, "checkpoint_dir", folder)}),
         "dataset_dir": _setting(report, "dataset_dir", "DATASET_DIR"),
         "dataset": _setting(report, "dataset", ""),
     }

@@ -53,6 +53,16 @@ def test_one_class_predicted(make_report):
     ]
 
 
+def test_commands_name_the_exported_file_that_was_evaluated(make_report):
+    settings = {"model": "out/model.tflite", "dataset_dir": "data"}
+    (text,) = make_report(
+        [[700, 0, 0], [200, 0, 0], [99, 0, 1]], settings=settings, checkpoint="out/model.tflite", step=0
+    ).warnings()
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith(("deeplab eval", "deeplab vis"))]
+    assert len(commands) == 3 and all("--model=out/model.tflite --dataset_dir=data" in line for line in commands)
+    assert "checkpoint_dir" not in text and "Too few steps, a wrong" in text
+
+
 def test_the_command_on_masks_runs(make_report, disc_records, monkeypatch, capsys):
     """What the warning tells people to type must work."""
     from deeplab import __main__ as program
