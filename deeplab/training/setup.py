@@ -47,6 +47,7 @@ from deeplab.data.dataset import Dataset
 from deeplab.data.validation.check_report import Finding
 from deeplab.data.validation.size_checks import training_findings
 from deeplab.evaluation import metrics
+from deeplab.inference.prediction import PredictionSettings
 from deeplab.losses import class_balance
 from deeplab.model import padding_color
 from deeplab.model.resize import fitting_size, size_stride
@@ -188,10 +189,12 @@ def require_consistent(configs: TrainingConfigs, length: Length, replicas: int =
     """Refuses settings of several groups that do not fit together.
 
     Raises:
-      UserError: an unknown schedule or optimizer, a schedule that waits for evaluations without any, a time for a
-        release of variables that are not frozen, names in `allow_changes` that are no settings.
+      UserError: a pooling window that is larger than the crop, an unknown schedule or optimizer, a schedule that waits
+        for evaluations without any, a time for a release of variables that are not frozen, names in `allow_changes`
+        that are no settings.
     """
     train, schedule = configs.train, schedules.resolved(configs.optimizer, length)
+    PredictionSettings(configs.model, crop_size=train.train_crop_size, crop_field="train_crop_size")  # its window fits
     schedules.learning_rate(schedule, 0, length.total_steps)
     optimizers.find(configs.optimizer.optimizer)
     pruning.plan_of(configs.compression, length)

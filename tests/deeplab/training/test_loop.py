@@ -270,6 +270,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(disc_records, tmp_path,
         ({"quantize_delay_step": 0, "precision": "mixed_bfloat16"}, "conflicting-settings", "--precision"),
         ({"quantize_freeze_bn_step": 9}, "missing-setting", "--quantize_delay_step"),
         ({"num_replicas": 2}, "missing-workers", "--num_replicas"),
+        ({"image_pooling_crop_size": "129,129"}, "crop-too-small", "--train_crop_size=129,129"),
         ({"tf_initial_checkpoint": "nowhere/model.ckpt"}, "checkpoint-not-found", "nowhere"),
     ],
 )
