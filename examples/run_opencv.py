@@ -18,7 +18,7 @@ if image is None:
     sys.exit(f"error: cannot read {photo}")
 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 scale = min(1, height / image.shape[0], width / image.shape[1])  # a larger image is shrunk to fit
-rows, columns = (max(1, int(scale * side)) for side in image.shape[:2])
+rows, columns = (max(1, round(scale * side)) for side in image.shape[:2])
 image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA) if scale < 1 else image
 pixels = np.full((1, height, width, 3), described["input"]["padding_color"], np.float32)
 pixels[0, :rows, :columns] = image

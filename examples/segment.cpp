@@ -13,6 +13,7 @@
 #include <opencv2/dnn.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
+#include <stdexcept>
 #include <string>
 
 int segment(char** words) {
@@ -29,7 +30,7 @@ int segment(char** words) {
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
     const double scale = std::min({1.0, double(height) / image.rows, double(width) / image.cols});
     if (scale < 1) {  // a larger image is shrunk to fit
-        const cv::Size size(std::max(1, int(scale * image.cols)), std::max(1, int(scale * image.rows)));
+        const cv::Size size(std::max(1, cvRound(scale * image.cols)), std::max(1, cvRound(scale * image.rows)));
         cv::resize(image, image, size, 0, 0, cv::INTER_AREA);
     }
     cv::Mat padded(height, width, CV_32FC3, cv::Scalar(red, green, blue));
@@ -60,7 +61,10 @@ int main(int count, char** words) {
     }
     try {
         return segment(words);
-    } catch (const std::exception& error) {  // a model that OpenCV cannot read, or a word that is no number
+    } catch (const std::invalid_argument&) {
+        std::cerr << "error: HEIGHT, WIDTH and PADDING must be numbers\n";
+        return 2;
+    } catch (const std::exception& error) {  // such as a model that OpenCV cannot read
         std::cerr << "error: " << error.what() << "\n";
         return 1;
     }

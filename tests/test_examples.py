@@ -110,6 +110,18 @@ def test_python_with_opencv(live_model, for_opencv, tmp_path, photo):
     assert agrees(tmp_path / "mask.png", expected(live_model))
 
 
+def test_large_and_thin_images_are_shrunk_to_fit(for_opencv, tmp_path):
+    for height, width, expected in ((130, 97, (48, 65)), (2, 4000, (97, 1))):
+        Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(tmp_path / "photo.png")
+        files = (for_opencv / "model.onnx", for_opencv / "metadata.json", tmp_path / "photo.png")
+        run_python("run_opencv.py", *files, tmp_path / "mask.png")
+        assert Image.open(tmp_path / "mask.png").size == expected
+    (tmp_path / "photo.png").write_bytes(b"no image")
+    command = [sys.executable, EXAMPLES / "run_opencv.py", *files, tmp_path / "mask.png"]
+    refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "cannot read" in refused.stderr
+
+
 def test_node_with_onnxruntime(live_model, tmp_path):
     """`scripts/make_runtime_env.sh node` makes the folder that DEEPLAB_NODE_MODULES names."""
     modules = pathlib.Path(os.environ.get("DEEPLAB_NODE_MODULES", ""))

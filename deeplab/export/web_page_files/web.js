@@ -38,7 +38,7 @@ async function segment(file) {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   const [height, width] = state.model.size;
   const scale = Math.min(1, height / bitmap.height, width / bitmap.width);
-  const [rows, columns] = [bitmap.height, bitmap.width].map((side) => Math.max(1, Math.floor(side * scale)));
+  const [rows, columns] = [bitmap.height, bitmap.width].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = new OffscreenCanvas(columns, rows);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
@@ -121,12 +121,12 @@ async function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function tell(text) {
-  $("status").textContent = text;
+function tell(text, kind = "") {
+  Object.assign($("status"), { textContent: text, className: kind });
 }
 
 function fail(error) {
-  tell(`It failed: ${error.message}`);
+  tell(`It failed: ${error.message}`, "error");
 }
 
 $("file").addEventListener("change", (event) => {
