@@ -592,6 +592,8 @@ def _require_same_meaning(image: Image.Image, where: str, table: ColorTable) -> 
 
 
 def _open(data: bytes, where: str) -> Image.Image:
+    if not data:
+        raise UserError("unreadable-image", "is empty", "copy the file again", where=where)
     try:
         image = Image.open(io.BytesIO(data))
         image.load()

@@ -70,7 +70,7 @@ MAX_ERRORS = 10  # of one kind, after which a command that collects them stops
 
 
 def joined(errors: Sequence[UserError], what: str) -> UserError:
-    """One error for several: the first with its hint, and each of the others in a line.
+    """One error for several: the first with its hint, and each of the others in a line, with its hint if it differs.
 
     Args:
       errors: at least one, in the order in which they were found.
@@ -79,7 +79,8 @@ def joined(errors: Sequence[UserError], what: str) -> UserError:
     first, *rest = errors
     if not rest:
         return first
-    others = "".join(f"\n    {error.where}: {error.rule}" for error in rest)
+    own = [f"; {error.hint}" if error.hint not in ("", first.hint) else "" for error in rest]
+    others = "".join(f"\n    {error.where}: {error.rule}{hint}" for error, hint in zip(rest, own, strict=True))
     more = " (and perhaps more: the rest was not checked)" if len(errors) == MAX_ERRORS else ""
     rule = f"{first.rule}\n  and {len(rest)} {what}{more}:{others}"
     return UserError(first.code, rule, first.hint, field=first.field, where=first.where, value=first.value)

@@ -168,6 +168,12 @@ def test_unreadable_masks_are_named(data):
         decode(data)
 
 
+def test_an_empty_mask_is_called_so():
+    with raises("unreadable-image", where="mask.png") as info:
+        decode(b"")
+    assert info.value.rule == "is empty" and info.value.hint
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"gone.png: "):
         read_label(tmp_path / "gone.png")

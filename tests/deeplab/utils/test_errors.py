@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from deeplab.utils.errors import UserError, spell_as_flags
+from deeplab.utils.errors import UserError, joined, spell_as_flags
 
 ROOT = pathlib.Path(__file__).parents[3]
 SOURCES = sorted([*ROOT.glob("deeplab/**/*.py"), *ROOT.glob("slim/**/*.py")])
@@ -86,6 +86,18 @@ def test_the_text_names_place_rule_and_hint():
 
 def test_the_code_ends_the_first_line():
     assert UserError("x", "a\n    b", "c", where="w").text(with_code=True) == "w: a [x]\n    b\n  hint: c"
+
+
+def test_errors_of_one_kind_are_told_together_each_hint_once():
+    errors = [
+        UserError("a", f"rule {n}", hint, where=f"{n}.png") for n, hint in enumerate(("copy", "copy", "turn", ""))
+    ]
+    text = joined(errors, "more files").text()
+    assert text == (
+        "0.png: rule 0\n  and 3 more files:\n    1.png: rule 1\n    2.png: rule 2; turn\n    3.png: rule 3\n"
+        "  hint: copy"
+    )
+    assert joined(errors[:1], "more files") is errors[0]
 
 
 def test_an_error_travels_between_processes():

@@ -146,10 +146,12 @@ def test_errors_are_reported_together():
         collect(1)
     assert (caught.value.rule, caught.value.hint) == ("rule 0", "hint 0")
     with pytest.raises(
-        UserError, match=r"(?s)^0\.json: rule 0\n  and 2 more errors:\n    1\.json: rule 1\n    2\.json"
+        UserError, match=r"(?s)^0\.json: rule 0\n  and 2 more errors:\n    1\.json: rule 1; hint 1\n    2\.json"
     ):
         collect(3)
-    with pytest.raises(UserError, match=r"(?s)and 9 more errors \(and perhaps more.*9\.json: rule 9\n  hint: hint 0"):
+    with pytest.raises(
+        UserError, match=r"(?s)and 9 more errors \(and perhaps more.*9\.json: rule 9; hint 9\n  hint: h"
+    ):
         collect(15)
 
 
