@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -41,6 +42,7 @@ from deeplab.utils.extras import require
 if TYPE_CHECKING:
     from deeplab.inference.segmenter import Segmentation
 
+KEY_VARIABLE = "DEEPLAB_SERVER_KEY"  # key for the server that a command's `model` names
 _PREFIX = "/v1/models/"
 _MAX_WAIT = 5.0  # seconds between two tries at a busy server
 
@@ -105,19 +107,23 @@ def _split(host: str, model: str) -> tuple[str, str]:
       UserError: it is no such address (`wrong-address`).
     """
     address = host if "://" in host else f"http://{host}"
-    parts = urllib.parse.urlsplit(address)
     try:
-        valid = parts.scheme in ("http", "https", "grpc") and bool(parts.hostname) and parts.port is not None
-    except ValueError:  # a port that is no number
-        valid = False
-    valid = valid or (parts.scheme == "https" and bool(parts.hostname))
+        parts = urllib.parse.urlsplit(address)
+        has_port = parts.port is not None or parts.scheme == "https"
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        raise _wrong_address(host) from None
+    valid = parts.scheme in ("http", "https", "grpc") and bool(parts.hostname) and has_port
     if not valid or parts.query or parts.username:
-        hint = "write http://host:8501/v1/models/NAME, or grpc://host:8500/v1/models/NAME"
-        raise UserError("wrong-address", f"{host!r} is no address of a server", hint, value=host)
+        raise _wrong_address(host)
     path = parts.path.rstrip("/")
     if _PREFIX in path:
         path, _, model = path.partition(_PREFIX)
     return f"{parts.scheme}://{parts.netloc}{path}", model
+
+
+def _wrong_address(host: str) -> UserError:
+    hint = "write http://host:8501/v1/models/NAME, or grpc://host:8500/v1/models/NAME; files must be downloaded first"
+    return UserError("wrong-address", f"{host!r} is no address of a server", hint, value=host)
 
 
 class _Rest:
@@ -291,16 +297,19 @@ def _understood(address: str) -> Iterator[None]:
 
 
 def _failed(address: str, rule: str) -> UserError:
-    hint = "check that the server runs, and the name of the model"
+    hint = f"check that the server runs, the name of the model, and the key ({KEY_VARIABLE} for commands)"
     return UserError("server-failed", rule, hint, where=address)
 
 
 def _is_address(path: str) -> bool:
-    return path.startswith(("http://", "https://", "grpc://")) and _PREFIX in path
+    return path.startswith(("http://", "https://", "grpc://"))
 
 
 def _load(path: str, _options: LoadOptions) -> Predictor:
-    return Client(path)
+    address, _ = _split(path, "")
+    if _PREFIX not in path and urllib.parse.urlsplit(address).path:
+        raise _wrong_address(path)
+    return Client(path, api_key=os.environ.get(KEY_VARIABLE, ""))
 
 
 RUNTIMES.register("server")(Runtime(_is_address, _load, is_program=False))

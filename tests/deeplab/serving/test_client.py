@@ -97,12 +97,13 @@ def test_rest_gives_what_the_model_gives(server):
 
 
 @pytest.mark.parametrize("command", ["predict", "benchmark"])
-def test_commands_take_an_address(command, tmp_path):
-    """As docs/serving.md says: nothing of that name is looked for on the disk."""
+def test_commands_take_an_address(command, tmp_path, monkeypatch):
+    """As docs/serving.md says: nothing of that name is looked for on the disk; the key comes from the environment."""
+    monkeypatch.setenv("DEEPLAB_SERVER_KEY", "secret")
     Image.fromarray(DISCS).save(tmp_path / "photo.png")
     flags = [f"--input={tmp_path / 'photo.png'}"]
     flags += [f"--output_dir={tmp_path / 'out'}"] if command == "predict" else ["--runs=1"]
-    with serving() as address:
+    with serving(api_key="secret") as address:
         code = program.command_of(command).main([f"--model=http://{address}/v1/models/deeplab", *flags])
     assert code == 0
     if command == "predict":
@@ -302,11 +303,18 @@ def test_addresses(host, expected):
 
 
 @pytest.mark.parametrize(
-    "host", ["", "file:///etc/passwd", "ftp://a:1", "http://", "http://a:b", "http://u:p@a:1", "grpc://a"]
+    "host",
+    ["", "file:///etc/passwd", "ftp://a:1", "http://", "http://a:b", "http://u:p@a:1", "grpc://a", "http://[::1"],
 )
 def test_what_is_no_address(host):
     with raises("wrong-address"):
         _split(host, "m")
+
+
+def test_files_on_servers_are_not_models():
+    with raises("wrong-address") as caught:
+        load("https://example.org/model.tflite")
+    assert "downloaded" in caught.value.hint
 
 
 # --- gRPC -------------------------------------------------------------------------------------------------------
