@@ -397,11 +397,15 @@ class _DescriptorReader:
             if "name" not in entry or set(entry) - {"name", "color", "colour"}:
                 raise self.error(where, "must hold name and color only", entry)
             color = entry.get("color", entry.get("colour"))  # the second spelling: files written before version 0.2
-            return str(entry["name"]), None if color is None else self.color(f"{where}.color", color)
-        if isinstance(entry, (list, bool)) or entry is None:
-            rule = "must be a name, or {name: ..., color: [r, g, b]}"
-            raise self.error(where, rule, entry, "put names such as yes, no, on in quotes")
-        return str(entry), None
+            name = self.class_name(f"{where}.name", entry["name"], "must be a name")
+            return name, None if color is None else self.color(f"{where}.color", color)
+        return self.class_name(where, entry, "must be a name, or {name: ..., color: [r, g, b]}"), None
+
+    def class_name(self, where: str, value: Any, rule: str) -> str:
+        """A name; numbers and dates count, because YAML reads such names as that."""
+        if isinstance(value, (list, dict, bool)) or value is None:
+            raise self.error(where, rule, value, "put names such as yes, no, on in quotes")
+        return str(value)
 
     def color(self, where: str, value: Any) -> Color:
         if not isinstance(value, list) or len(value) != 3:
