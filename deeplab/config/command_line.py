@@ -382,7 +382,7 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
     Raises:
       UserError: the file cannot be read, or has a name that is no setting of this command (`unknown-name`).
     """
-    content = load_mapping(local_copy(path))
+    content = load_mapping(local_copy(path), templates=False)
     fields = fields_of(groups)
     is_training = "dataset_facts" in content
     if is_training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import re
 from collections.abc import Hashable
@@ -25,11 +26,21 @@ class _Loader(yaml.SafeLoader):  # not the C one, which crashes on deep nesting
     Numbers are decimal: `12:30` and `030` stay text, which YAML 1.1 reads to the base of 60 and 8.
     """
 
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.merged: list[yaml.Node] = []  # what `<<` takes over
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                self.merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+        super().flatten_mapping(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{min(twice)!r} occurs twice", node.start_mark)
+        if len(set(names)) < len(names):
+            twice = min(name for name, number in collections.Counter(names).items() if number > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -43,16 +54,20 @@ for _tag, _pattern in zip(_NUMBER_TAGS, (_INT, _FLOAT), strict=True):
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
-def load_mapping(path: str | os.PathLike) -> dict[str, Any]:
+def load_mapping(path: str | os.PathLike, templates: bool = True) -> dict[str, Any]:
     """Return the content of a YAML file, which must be a mapping.
+
+    Args:
+      path: the file.
+      templates: whether mappings that others take over (`<<: *name`) are part of the content themselves.
 
     Raises:
       UserError: it cannot be read, or as `parse_mapping`.
     """
-    return parse_mapping(read_text(path), path)
+    return parse_mapping(read_text(path), path, templates)
 
 
-def parse_mapping(text: str, where: object) -> dict[str, Any]:
+def parse_mapping(text: str, where: object, templates: bool = True) -> dict[str, Any]:
     """Return the content of a YAML text, which must be a mapping; `where` names it in messages.
 
     Raises:
@@ -63,7 +78,12 @@ def parse_mapping(text: str, where: object) -> dict[str, Any]:
             "unreadable-yaml", f"has {len(text):,} characters; at most {_MAX_BYTES:,} are read", where=where
         )
     try:
-        content = yaml.load(text, _Loader)  # nosec B506  # a SafeLoader
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        content = None if root is None else loader.construct_document(root)
+        if not templates and isinstance(content, dict) and isinstance(root, yaml.MappingNode):
+            for key in [key.value for key, value in root.value if any(value is one for one in loader.merged)]:
+                content.pop(key, None)
         _count(content, 0, 0)
     except (yaml.YAMLError, ValueError) as problem:  # ValueError: a date that does not exist
         raise UserError("unreadable-yaml", f"cannot be read as YAML: {_problem(problem)}", where=where) from None

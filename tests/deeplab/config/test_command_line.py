@@ -196,6 +196,9 @@ def test_a_setting_in_two_sections_must_have_one_value(tmp_path):
     (tmp_path / "a.yml").write_text("one: {log_steps: 3}\ntwo: {log_steps: 4}\n")
     with raises("conflicting-settings", "log_steps", where="a.yml"):
         parse(f"--config={tmp_path}/a.yml")
+    template = "base: &base {log_steps: 3, save_interval_secs: 9}\nmine:\n  <<: *base\n  log_steps: 4\n"
+    (tmp_path / "a.yml").write_text(template)
+    assert parse(f"--config={tmp_path}/a.yml") == {"log_steps": 4, "save_interval_secs": 9}
 
 
 @pytest.mark.parametrize("words", [["--train_logdir"], ["--train_logdir", "--dataset_dir=x"]])

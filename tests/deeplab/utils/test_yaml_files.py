@@ -12,10 +12,25 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
 
 def test_a_mapping_is_read(tmp_path):
     (tmp_path / "a.yml").write_text("\ufeffa: 1\nb: [x, &y 2.5, *y]\nc: {d: null}\n", encoding="utf-8")
     assert load_mapping(tmp_path / "a.yml") == {"a": 1, "b": ["x", 2.5, 2.5], "c": {"d": None}}
+
+
+def test_mappings_that_take_over_others_many_times_are_read(tmp_path):
+    (tmp_path / "a.yml").write_text(MERGES)
+    assert load_mapping(tmp_path / "a.yml")["i"] == {"x": 1}
+
+
+def test_templates_can_be_left_out(tmp_path):
+    (tmp_path / "a.yml").write_text("a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: [*a, *b], x: 3}\n")
+    assert load_mapping(tmp_path / "a.yml") == {"a": {"x": 1}, "b": {"y": 2}, "c": {"x": 3, "y": 2}}
+    assert load_mapping(tmp_path / "a.yml", templates=False) == {"c": {"x": 3, "y": 2}}
 
 
 def test_numbers_are_decimal(tmp_path):
@@ -47,6 +62,7 @@ def test_what_yaml_writes_is_read_back(tmp_path):
         ("a: " + "[" * 3000, "nested deeper"),
         ("a: &a [*a]", "nested deeper"),
         (BOMB, "more than 200,000 values"),
+        ("".join(f"k{number}:\n" for number in range(20_000)) + "k7:\n", "'k7' occurs twice"),
         ("a: " + "x" * 2_000_000, "2,000,003 characters"),
     ],
 )
