@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -28,15 +29,20 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: -slow[item.path])
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish():
-    """What imports and collection have made lives to the end, so the garbage collector need not look at it again.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What imports and collection make lives to the end, so the garbage collector need not look at it.
 
     With it, full collections are slow and therefore rare, and models and graphs, which are garbage of cycles, pile up.
     """
-    gc.collect()
-    gc.freeze()
-    gc.collect()  # its threshold follows the number of objects that it last saw
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+        gc.collect()  # its threshold follows the number of objects that it last saw
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,6 +53,10 @@ def memory_given_back():
     """
     yield
     gc.collect()
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.eager import context
+
+        context.context().clear_kernel_cache()  # one kernel for each operation and setting that has ever run eagerly
     with contextlib.suppress(AttributeError, OSError):  # of glibc alone
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,18 +1,20 @@
-"""notebooks/: every cell runs, in order and in one process, and, where nbmake is installed, in Jupyter's kernel.
+"""notebooks/: every cell runs, in order, and the results are right; outputs are cleared.
 
-Outputs are cleared.
+Notebooks run in Jupyter's kernels where nbmake is installed, else in this process.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
 import shlex
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -71,81 +73,116 @@ def run_notebook(name: str, folder: pathlib.Path) -> dict:
     return names
 
 
-@pytest.fixture(scope="module")
-def walkthrough(tmp_path_factory):
-    """The folder in which the first notebook has run, and its variables; the others go on from there."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    return folder, run_notebook("train_on_your_data", folder)
+# ---- What must be true when a notebook has run: of its variables, and the folder it ran in ----------------------
 
 
-@pytest.mark.slow
-def test_train_on_your_data(walkthrough):
-    folder, names = walkthrough
+def check_train_on_your_data(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert list(names["iou"]) == ["background", "hair", "skin"] and 0 < max(names["iou"].values()) <= 1
     assert names["result"].labels.shape == names["mask"].shape
     assert len(list((folder / "walkthrough" / "predicted" / "overlay").glob("*.png"))) == 24
     assert (folder / "walkthrough" / "check.html").is_file()
 
 
-@pytest.mark.slow
-def test_demo_inference(walkthrough):
-    folder, names = walkthrough[0], run_notebook("demo_inference", walkthrough[0])
+def check_demo_inference(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert names["segmenter"].class_names == ("background", "hair", "skin")
     assert max(names["scaled"].size) == 513 and names["labels"].shape == names["scaled"].size[::-1]
     assert len(list((folder / "demo" / "predicted" / "mask").glob("*.png"))) == 3
 
 
-def test_prepare_masks(tmp_path):
-    names = run_notebook("prepare_masks", tmp_path)
+def check_prepare_masks(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert names["values"].tolist() == [0, 1, 2] and names["equal"] == 1.0
     for records in ("coco", "from_labelme"):
-        text = (tmp_path / "prepare" / records / "dataset.yml").read_text()
+        text = (folder / "prepare" / records / "dataset.yml").read_text()
         assert "hair" in text and "skin" in text
 
 
-@pytest.mark.slow
-def test_skin_lesions(tmp_path):
-    names = run_notebook("skin_lesions", tmp_path)
+def check_skin_lesions(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert [entry["name"] for entry in names["metrics"]["classes"]] == ["background", "lesion"]
 
 
-def test_deepfashion2(tmp_path):
-    names = run_notebook("deepfashion2", tmp_path)
+def check_deepfashion2(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert len(names["pixels"]) == 14 and names["pixels"]["short sleeve top"] > 0
 
 
-@pytest.mark.slow
-def test_deploy(walkthrough):
-    table = run_notebook("deploy", walkthrough[0])["table"]
+def check_deploy(names: Mapping[str, Any], folder: pathlib.Path) -> None:
+    table = names["table"]
     assert set(table) == {"checkpoint", "frozen graph", "SavedModel", "LiteRT"}
     assert table["LiteRT"]["mean IoU"] == pytest.approx(table["frozen graph"]["mean IoU"], abs=0.01)
 
 
-@pytest.mark.slow
-def test_understand_your_model(walkthrough):
-    names = run_notebook("understand_your_model", walkthrough[0])
+def check_understand_your_model(names: Mapping[str, Any], folder: pathlib.Path) -> None:
     assert 0 <= float(names["rows"][0]["mean_iou"]) <= float(names["rows"][-1]["mean_iou"])
     assert len(names["suspects"]) == 8 and names["confidence"].shape == names["result"].labels.shape
+
+
+FIRST = "train_on_your_data"  # makes the model that others look for
+NEED_ITS_MODEL = ("demo_inference", "deploy", "understand_your_model")
+CHECKED = [FIRST, *sorted(path.stem for path in NOTEBOOKS if path.stem != FIRST)]
+CHECK = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import test_notebooks
+test_notebooks.check_{name}(globals(), pathlib.Path())
+pathlib.Path("{name}.checked").touch()
+"""
+
+
+def with_its_check(path: pathlib.Path) -> str:
+    """A notebook with one more cell, which checks the results."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    source = CHECK.format(tests=str(pathlib.Path(__file__).parent), name=path.stem)
+    cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+    content["cells"].append({**cell, "id": "check"} if "id" in content["cells"][-1] else cell)
+    return json.dumps(content)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """The folder in which all notebooks run."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def said_in_jupyter(folder) -> str:
+    """What pytest says of all notebooks in Jupyter's kernels; "" where nbmake is not installed."""
+    if importlib.util.find_spec("nbmake") is None:
+        return ""
+    files = [f"{name}.ipynb" for name in CHECKED]
+    for file in files:
+        (folder / file).write_text(with_its_check(FOLDER / file), encoding="utf-8")
+    words = ["--nbmake", "--nbmake-timeout=1800", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTEST_ADDOPTS": ""}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return run.stdout + run.stderr
+
+
+@pytest.fixture(scope="module")
+def walkthrough(folder) -> dict:
+    """The variables of the first notebook, run in this process."""
+    return run_notebook(FIRST, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_cell_runs_and_the_results_are_right(name, folder, said_in_jupyter, request):
+    if said_in_jupyter:
+        assert (folder / f"{name}.checked").is_file(), said_in_jupyter[-4000:]
+        return
+    first = request.getfixturevalue("walkthrough") if name in (FIRST, *NEED_ITS_MODEL) else {}
+    names = first if name == FIRST else run_notebook(name, folder)
+    globals()[f"check_{name}"](names, folder)
+
+
+def test_jupyter_passes_all(said_in_jupyter):
+    if not said_in_jupyter:
+        pytest.skip("needs pip install nbmake ipykernel")
+    assert f"{len(CHECKED)} passed" in said_in_jupyter, said_in_jupyter[-4000:]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_one_cell_installs(path):
     cells = [cell for cell in code_of(path) if '"pip", "install"' in cell]
     assert cells == code_of(path)[:1] and "PYTHONPATH" not in path.read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_all_run_in_jupyter(tmp_path):
-    """In one folder; the first makes the model that others look for."""
-    pytest.importorskip("nbmake", reason="needs pip install nbmake ipykernel")
-    names = sorted((path.name for path in NOTEBOOKS), key=lambda name: not name.startswith("train_on"))
-    for name in names:
-        shutil.copy(FOLDER / name, tmp_path)
-    words = ["--nbmake", "--nbmake-timeout=1800", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *names]
-    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": path, "PYTEST_ADDOPTS": ""}
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert f"{len(names)} passed" in run.stdout
