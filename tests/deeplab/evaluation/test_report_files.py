@@ -158,3 +158,14 @@ def test_a_folder_that_is_a_file(portrait_report, tmp_path):
 def test_counting_loads_neither_matplotlib_nor_tensorflow():
     code = "import deeplab.evaluation, sys; sys.exit(bool({'matplotlib', 'tensorflow'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_kill_at_any_step_leaves_whole_files_and_the_next_run_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "support.killed_results", "report", str(tmp_path / "out")]
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(outcomes) > 5 and {len(damaged) for damaged, _ in outcomes} == {0}
+    assert [files for _, files in outcomes] == [["class_iou.png", "confusion_matrix.png", "metrics.json"]] * len(
+        outcomes
+    )

@@ -1,6 +1,10 @@
 """The images drawn of a split's predictions."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -84,3 +88,16 @@ class TestDrawing:
         monkeypatch.setattr(prediction_images.ImageGrid, "draw", draw)
         prediction_grid(drawn, [f"c{index}" for index in range(300)], np.zeros((65536, 3), np.uint8))
         assert legends == [[*(f"c{index}" for index in range(240, 300)), "50 rarer classes"]]
+
+
+def test_a_kill_at_any_step_leaves_whole_files_and_the_next_run_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "support.killed_results", "drawing", str(tmp_path / "out")]
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
+    results = [
+        f"segmentation_results/00000{n}_{kind}.png" for n in (0, 1) for kind in ("image", "overlay", "prediction")
+    ]
+    expected = ["image_grid.png", "raw/0.png", "raw/1.png", *results]
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(outcomes) > 18 and {len(damaged) for damaged, _ in outcomes} == {0}
+    assert [files for _, files in outcomes] == [expected] * len(outcomes)
