@@ -137,9 +137,10 @@ def batch_grids(
 
 def seed_of(settings: TrainingConfigs, saved: Mapping[str, Any]) -> int:
     """The training's seed; says how to get the same batches where it has none yet, and what differs where it has."""
-    from deeplab.training import setup
 
-    seed = setup.choose_seed(settings.train.random_seed, dict(saved))
+    from deeplab.training.starting_point import choose_seed
+
+    seed = choose_seed(settings.train.random_seed, dict(saved))
     if "seed" not in saved and settings.train.random_seed is None:
         console.note(f"a seed was drawn: a training with `random_seed={seed}` gets these batches")
     if settings.train.random_seed not in (None, seed):

@@ -37,6 +37,7 @@ from deeplab.training import (
     quantization_phases,
     schedules,
     setup,
+    starting_point,
 )
 from deeplab.training.averages import Averages
 from deeplab.training.callbacks import live_evaluation, weight_averaging
@@ -174,7 +175,7 @@ def _restore(
     devices: Devices,
 ) -> int:
     """Gives the variables their first values, of the chief alone, and returns the steps done, which all know."""
-    first_step = setup.restore(variables, configs, prepared) if devices.is_chief else 0
+    first_step = starting_point.restore(variables, configs, prepared) if devices.is_chief else 0
     if trainer.averages and not (prepared.resumed and trainer.averages.are_in(prepared.resumed)):
         trainer.averages.reset()
     return int(devices.from_chief(np.array(first_step, np.int64)))

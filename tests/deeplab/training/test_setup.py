@@ -2,141 +2,36 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 from support.errors import raises
+from support.training_configs import DATASET, make_configs
 
-from deeplab.checkpoint.manager import save_step
-from deeplab.config.data_config import DatasetConfig, ResizeConfig
 from deeplab.config.durations import Length
 from deeplab.config.model_config import ModelConfig
-from deeplab.config.training_config import LossConfig, OptimizerConfig, TrainConfig
+from deeplab.config.training_config import LossConfig, OptimizerConfig
 from deeplab.data.bands import ImageBands, bands_of
-from deeplab.data.dataset import Dataset, SizeRange
+from deeplab.data.dataset import SizeRange
 from deeplab.training import setup
-from deeplab.training.setup import Prepared, TrainingConfigs
-
-DATASET = Dataset("discs", ("ground", "disc", "square"), splits={"train": 12, "val": 4})
 
 
-def make_configs(folder="run", *, loss=None, data="records", **train):
-    train = {"train_crop_size": (33, 33), "train_batch_size": 12, **train}
-    return TrainingConfigs(
-        ModelConfig(),
-        ResizeConfig(),
-        DatasetConfig("", str(data)),
-        loss or LossConfig(),
-        OptimizerConfig(),
-        TrainConfig(str(folder), **train),
-    )
+def test_one_weight_per_class():
+    setup.require_one_weight_per_class((), DATASET)
+    setup.require_one_weight_per_class((1.0, 2.0, 3.0), DATASET)
+    with raises("class-count-mismatch", "label_weights") as caught:
+        setup.require_one_weight_per_class((1.0, 2.0), DATASET)
+    assert "2 weights for 3 classes: ground, disc, square" in caught.value.rule
 
 
-@pytest.fixture
-def begun(tmp_path):
-    """Makes a folder whose training has reached a step."""
-
-    def begin(step=3, configs=None, dataset=DATASET, seed=5):
-        save_step(tmp_path, step, {"Conv/weights": np.ones(2, np.float32)})
-        setup.save_config(configs or make_configs(tmp_path), Prepared(dataset, [], seed, None))
-        return tmp_path
-
-    return begin
-
-
-class TestStart:
-    def test_an_empty_folder_starts_with_the_wanted_seed(self, tmp_path):
-        assert setup.find_start(make_configs(tmp_path, random_seed=7), DATASET) == (None, 7, ())
-        drawn = {setup.find_start(make_configs(tmp_path), DATASET)[1] for _ in range(5)}
-        assert len(drawn) == 5
-
-    def test_the_same_command_resumes_with_the_seed_it_began_with(self, begun):
-        resumed, seed, _ = setup.find_start(make_configs(begun()), DATASET)
-        assert (resumed.step, seed) == (3, 5)
-
-    def test_another_config_is_refused_and_the_way_to_keep_the_weights_named(self, begun):
-        folder = begun()
-        configs = make_configs(folder, train_batch_size=4, min_scale_factor=0.75)
-        with raises("changed-config", where=folder) as caught:
-            setup.find_start(configs, DATASET)
-        assert caught.value.value == (
-            "`train_batch_size`: was 12, is 4",
-            "`min_scale_factor`: was 0.5, is 0.75",
-        )
-        assert f"`train_logdir=NEW` `tf_initial_checkpoint={folder}`" in caught.value.hint
-
-    def test_what_a_field_declares_resumable_may_change(self, begun):
-        configs = make_configs(begun(), training_number_of_steps=99, log_steps=3, tf_initial_checkpoint="other")
-        assert setup.find_start(configs, DATASET)[0].step == 3
-
-    def test_another_seed_is_not_ignored(self, begun):
-        folder = begun()
-        with raises("changed-config", where=folder) as caught:
-            setup.find_start(make_configs(folder, random_seed=6), DATASET)
-        assert caught.value.value == ("`random_seed`: was 5, is 6",)
-        assert setup.find_start(make_configs(folder, random_seed=5), DATASET)[1] == 5
-
-    def test_nothing_is_learned_at_step_0_so_another_config_starts_again(self, begun, capsys):
-        folder = begun(step=0)
-        assert setup.find_start(make_configs(folder, train_batch_size=2, random_seed=9), DATASET) == (None, 9, ())
-        assert "at step 0" in capsys.readouterr().err
-        resumed, seed, _ = setup.find_start(make_configs(folder), DATASET)
-        assert (resumed.step, seed) == (0, 5)
-
-
-class TestDataset:
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"class_names": ("void", "road", "hair")},
-            {"class_names": ("ground", "disc")},
-            {"ignore_label": 0},
-            {"splits": {"train": 13}},
-        ],
-    )
-    def test_another_one_is_refused(self, begun, changes):
-        folder, other = begun(), dataclasses.replace(DATASET, **changes)
-        before = (folder / "config.yml").read_text()
-        with raises("other-dataset", "dataset_dir") as caught:
-            setup.find_start(make_configs(folder, data="elsewhere"), other)
-        assert f"`tf_initial_checkpoint={folder}`" in caught.value.hint
-        assert (folder / "config.yml").read_text() == before
-
-    def test_the_same_one_in_another_place_is_welcome(self, begun):
-        moved = dataclasses.replace(DATASET, name="other name", colors=((0, 0, 0),) * 3)
-        assert setup.find_start(make_configs(begun(), data="elsewhere"), moved)[0].step == 3
-        unknown = dataclasses.replace(DATASET, splits={})
-        assert setup.find_start(make_configs(begun(), data="elsewhere"), unknown)[0].step == 3
-
-    def test_one_weight_per_class(self):
-        setup.require_one_weight_per_class((), DATASET)
-        setup.require_one_weight_per_class((1.0, 2.0, 3.0), DATASET)
-        with raises("class-count-mismatch", "label_weights") as caught:
-            setup.require_one_weight_per_class((1.0, 2.0), DATASET)
-        assert "2 weights for 3 classes: ground, disc, square" in caught.value.rule
-
-
-class TestInitialWeights:
-    def test_data_that_a_check_found_unfit_is_refused(self, capsys):
-        unfit = dataclasses.replace(DATASET, errors={"val": ("labels-all-same",)})
-        with raises("unfit-dataset"):
-            setup.require_fit_data(make_configs(), unfit)
-        setup.require_fit_data(make_configs(), DATASET)
-        assert "train have not been checked" in capsys.readouterr().err
-        setup.require_fit_data(make_configs(), dataclasses.replace(DATASET, errors={"train": ()}))
-        assert capsys.readouterr().err == ""
-        setup.require_fit_data(make_configs(ignore_data_errors=True), unfit)
-        assert "training must not start" in capsys.readouterr().err
-
-    def test_a_wrong_path_shows_at_once(self):
-        with raises("checkpoint-not-found", where="nowhere"):
-            setup.require_initial_weights(TrainConfig("run", tf_initial_checkpoint="nowhere/model.ckpt"))
-
-    def test_frozen_statistics_of_random_weights_are_warned_of(self, capsys):
-        setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False))
-        said = capsys.readouterr().err
-        assert "warning" in said and "fine_tune_batch_norm" in said and "tf_initial_checkpoint" in said
-        setup.require_initial_weights(TrainConfig("run", fine_tune_batch_norm=False, tf_initial_checkpoint="imagenet"))
-        assert capsys.readouterr().err == ""
+def test_data_that_a_check_found_unfit_is_refused(capsys):
+    unfit = dataclasses.replace(DATASET, errors={"val": ("labels-all-same",)})
+    with raises("unfit-dataset"):
+        setup.require_fit_data(make_configs(), unfit)
+    setup.require_fit_data(make_configs(), DATASET)
+    assert "train have not been checked" in capsys.readouterr().err
+    setup.require_fit_data(make_configs(), dataclasses.replace(DATASET, errors={"train": ()}))
+    assert capsys.readouterr().err == ""
+    setup.require_fit_data(make_configs(ignore_data_errors=True), unfit)
+    assert "training must not start" in capsys.readouterr().err
 
 
 class TestWarnings:
@@ -192,33 +87,10 @@ def test_class_table_shows_fractions_and_weights():
     ]
 
 
-class TestChangesOnPurpose:
-    def test_a_named_setting_may_change_and_is_noted_with_its_step(self, begun, capsys):
-        folder = begun()
-        configs = make_configs(folder, min_scale_factor=0.75, allow_changes=("--min_scale_factor,train_batch_size",))
-        resumed, seed, changes = setup.find_start(configs, DATASET)
-        assert changes == ("`min_scale_factor`: was 0.5, is 0.75",) and "changed on purpose" in capsys.readouterr().err
-        for _ in range(2):
-            setup.save_config(configs, Prepared(DATASET, [], seed, resumed, changes=changes))
-        assert (folder / setup.CHANGES).read_text() == 2 * "step 3: `min_scale_factor`: was 0.5, is 0.75\n"
-        assert setup.find_start(configs, DATASET)[2] == ()
-
-    def test_the_others_are_still_refused(self, begun):
-        configs = make_configs(begun(), min_scale_factor=0.75, train_batch_size=4, allow_changes=("train_batch_size",))
-        with raises("changed-config") as caught:
-            setup.find_start(configs, DATASET)
-        assert caught.value.value == ("`min_scale_factor`: was 0.5, is 0.75",)
-        assert "`allow_changes=min_scale_factor`" in caught.value.hint
-
-    def test_what_shapes_the_weights_cannot_change(self, begun):
-        configs = make_configs(begun(), allow_changes=("depth_multiplier",))
-        with raises("changed-config", "allow_changes"):
-            setup.find_start(dataclasses.replace(configs, model=ModelConfig(depth_multiplier=0.5)), DATASET)
-
-    def test_unknown_names_are_refused(self):
-        with raises("unknown-name", "allow_changes") as caught:
-            setup.require_consistent(make_configs(allow_changes=("base_learning_rat",)), Length(100))
-        assert "base_learning_rate" in caught.value.hint
+def test_unknown_names_are_refused():
+    with raises("unknown-name", "allow_changes") as caught:
+        setup.require_consistent(make_configs(allow_changes=("base_learning_rat",)), Length(100))
+    assert "base_learning_rate" in caught.value.hint
 
 
 class TestLength:
