@@ -248,10 +248,10 @@ def cached_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return weight(name, shape)
 
 
-def forget() -> None:
-    """Drops the models and weights that were kept for the next test."""
-    for kept in (_golden_model, _spare_model, cached_weight):
-        kept.cache_clear()
+def forget_models() -> None:
+    """Drops the models that were kept for the next test."""
+    _golden_model.cache_clear()
+    _spare_model.cache_clear()
 
 
 def normalized(variant: str, pixels: np.ndarray) -> np.ndarray:
