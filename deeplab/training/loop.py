@@ -212,7 +212,7 @@ def _make_state(
     state.actors = callbacks.make_all(devices.is_chief)
     recalibrator = precise_bn.Recalibrator(trainer.clock, devices)
     state.recalibrate = lambda model, always=False, brief=False: _recalibrate(
-        state, model, _batches(configs, prepared, devices, state.step), recalibrator, always, brief
+        state, model, lambda: _batches(configs, prepared, devices, state.step), recalibrator, always, brief
     )
     return state
 
@@ -377,7 +377,7 @@ def _take_steps(
 def _recalibrate(
     state: TrainState,
     model: keras.Model,
-    batches: Iterator[TrainingBatch],
+    make_batches: Callable[[], Iterator[TrainingBatch]],
     recalibrator: precise_bn.Recalibrator,
     always: bool = False,
     brief: bool = False,
@@ -389,7 +389,7 @@ def _recalibrate(
     needed = precise_bn.batches_needed(layers, steps, wanted, epoch)
     if needed:
         console.note(f"computing the batch-norm statistics again over {needed} training batches")
-        given = itertools.islice(batches, needed)
+        given = itertools.islice(make_batches(), needed)
         if any(layer.norm.synced for layer in layers):  # together, as in a step
             images = (batch["image"] for batch in given)
         else:

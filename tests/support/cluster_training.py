@@ -18,6 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tensorflow as tf
 
 from deeplab import checkpoint, train
 from deeplab.training import (
@@ -73,7 +74,9 @@ def forked(records, folder, given, addresses=(), index=0) -> int:
             tiny_backbone.registered(),
         ):
             words = {"dataset_dir": records, "train_logdir": folder, **SETTINGS, **given}
-            code = train.COMMAND.main([f"--{name}={value}" for name, value in words.items()])
+            # AutoGraph finds nothing to convert in the pipeline, and takes half of the time of a start.
+            main = tf.autograph.experimental.do_not_convert(train.COMMAND.main)
+            code = main([f"--{name}={value}" for name, value in words.items()])
     finally:
         os._exit(code)
 
@@ -131,17 +134,25 @@ def equal_mathematics(records, base, given) -> dict:
 
 
 def resumed(records, base, given) -> dict:
-    """A training of two workers whose last steps three workers repeat, and then one."""
-    given = {**given, "train_batch_size": 6, "save_interval_steps": 1, "max_checkpoints_to_keep": 99}
-    run(records, base / "whole", given, workers=2)
+    """A training whose last steps are repeated by other numbers of workers and devices.
+
+    Args:
+      records: folder of records.
+      base: folder to train in.
+      given: `whole`, [workers, devices of each] of the training, and `others`, each [workers, devices, first step].
+    """
+    (workers, clones), others = given.pop("whole"), given.pop("others")
+    given = {**given, "save_interval_steps": 1, "max_checkpoints_to_keep": 99}
+    steps = given.get("training_number_of_steps", STEPS)
+    run(records, base / "whole", {**given, "num_clones": clones}, workers)
     found = {}
-    for workers, kept in ((3, 7), (1, 14)):
-        folder = base / f"resumed_by_{workers}"
+    for workers, clones, kept in others:
+        folder = base / f"{workers}x{clones}"
         shutil.copytree(base / "whole", folder)
-        for step in range(kept + 1, STEPS + 1):
+        for step in range(kept + 1, steps + 1):
             for path in folder.glob(f"model.ckpt-{step}.*"):
                 path.unlink()
-        run(records, folder, given, workers)
+        run(records, folder, {**given, "num_clones": clones}, workers)
         found[folder.name] = distance(content(base / "whole"), content(folder))
     return found
 
@@ -156,46 +167,94 @@ def frozen(records, base, given) -> dict:
 
 
 def kills(records, base, given) -> dict:
-    """Kills one of two workers at random moments, starts both again, and compares with a training without kills.
+    """Kills one of two workers again and again, starts both again, and compares with a training without kills.
 
-    Moments are anywhere between the start of the processes and their end; `seconds` is how long the other worker lived
-    on. Each kill is a line of FOLDER.kills.
+    The moments are spread over all phases of a training (`moment_of`); `seconds` is how long the other worker lived on.
+    Each kill is a line of FOLDER.kills.
     """
-    number = given.pop("kills")
-    given = {**given, "training_number_of_steps": 12, "save_interval_steps": 1, "eval_every": 4}
-    given |= {"worker_wait_secs": 45, "average_checkpoints": 3}
-    started = time.monotonic()
+    number, draw = given.pop("kills"), random.Random(given.pop("seed", 7))
+    given = {"training_number_of_steps": 60, "save_interval_steps": 2, "eval_every": 8, "image_cache": "none", **given}
+    given |= {"worker_wait_secs": 20, "average_checkpoints": 3, "batch_norm_calibration_batches": 0}
+    folder = base / "killed"
     run(records, base / "whole", given, workers=2)
-    length, draw = time.monotonic() - started, random.Random(7)
-    found: dict = {"kills": 0, "codes": [], "seconds": [], "said": "", "through": 0}
+    found: dict = {"kills": 0, "codes": [], "seconds": [], "said": [], "phases": [], "finished": 0}
     while found["kills"] < number:
-        step = last_step(base / "killed")
-        processes = together(records, base / "killed", given, workers=2)
-        victim, moment = draw.randrange(2), draw.uniform(0.0, 0.9) * length
-        time.sleep(moment)
-        is_through = os.waitpid(processes[victim], os.WNOHANG)[0] != 0
-        if not is_through:
+        if not found["kills"] % len(PHASES):
+            phases = sorted(PHASES, key=lambda name: draw.random())
+        step, phase, victim = last_step(folder), phases[found["kills"] % len(PHASES)], draw.randrange(2)
+        logs = [pathlib.Path(f"{folder}.{index}") for index in range(2)]
+        for log in logs:
+            log.write_text("")
+        processes = together(records, folder, given, workers=2)
+        wanted = moment_of(phase, step, given, draw, set(folder.glob("*.saving-*")))
+        while not (is_over := os.waitpid(processes[victim], os.WNOHANG)[0] != 0) and not wanted(logs[0], folder):
+            time.sleep(0.005)
+        if not is_over:
             os.kill(processes[victim], signal.SIGKILL)
             os.waitpid(processes[victim], 0)
         started = time.monotonic()
         code = codes([processes[1 - victim]])[0]
-        if is_through or code == 0:  # both were through with their work: once more, then from the beginning
-            found["through"] += 1
-            run(records, base / "killed", given, workers=2)
-            assert same(base / "whole", base / "killed") == []
-            shutil.rmtree(base / "killed")
-            length *= 0.8  # the machine had other work when it was measured
+        if is_over or not code:  # both were through with their work
+            assert code == 0, logs[1 - victim].read_text()[-2000:]
+            found["finished"] += 1
+            assert same(base / "whole", folder) == []
+            shutil.rmtree(folder)
             continue
+        found["kills"] += 1
+        found["phases"].append(phase)
         found["codes"].append(code)
         found["seconds"].append(round(time.monotonic() - started, 1))
-        found["kills"] += 1
-        log = pathlib.Path(f"{base / 'killed'}.{1 - victim}").read_text()
-        found["said"] = log[-400:] if code else found["said"]
-        with open(f"{base / 'killed'}.kills", "a", encoding="utf-8") as lines:
-            where = f"steps {step} to {last_step(base / 'killed')}"
-            print(found["kills"], f"worker {victim} at {moment:.1f} s", where, code, found["seconds"][-1], file=lines)
-    run(records, base / "killed", given, workers=2)
-    return {**found, "different": same(base / "whole", base / "killed")}
+        found["said"].append(logs[1 - victim].read_text()[-400:])
+        with open(f"{folder}.kills", "a", encoding="utf-8") as lines:
+            where = f"{phase}, steps {step} to {last_step(folder)}"
+            print(found["kills"], f"worker {victim}", where, code, found["seconds"][-1], sep=", ", file=lines)
+    run(records, folder, given, workers=2)
+    return {**found, "different": same(base / "whole", folder)}
+
+
+PHASES = ("start", "meeting", "connection", "tracing", "steps", "saving", "evaluation")
+
+
+def moment_of(phase, step, given, draw, left):
+    """A function of the chief's log and the training folder that says whether the moment for a kill has come.
+
+    Args:
+      phase: of the training, of `PHASES`.
+      step: of the last checkpoint.
+      given: settings of the training.
+      draw: for the moment within the phase.
+      left: files of checkpoints that an earlier kill has left.
+    """
+    every = given["eval_every"]
+    after = {"steps": max(step, 0) + draw.randint(1, 4), "evaluation": (max(step, 0) // every + 1) * every}
+    sign = {"start": "", "meeting": "waiting for the others", "connection": "have not been checked"}.get(phase)
+    sign = {"tracing": "parameters are trained"}.get(phase, sign)
+    sign = f"step {after[phase]}/" if phase in after else sign
+    pause = draw.uniform(0, {"start": 0.5, "steps": 0.1, "saving": 0, "evaluation": 3}.get(phase, 2))
+    seen: list[float] = []
+
+    def has_come(log, folder):
+        if phase == "saving":
+            has_begun = any(path not in left for path in folder.glob("*.saving-*"))
+        else:
+            has_begun = sign in log.read_text()
+        if has_begun and not seen:
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() >= seen[0] + pause
+
+    return has_come
+
+
+def features(records, base, given) -> dict:
+    """Trainings on one device and in two workers, each with other settings: how far they are apart, by name."""
+    run(records, base / "teacher", {"training_number_of_steps": 2, "batch_norm_calibration_batches": 0})
+    found = {}
+    for name, settings in given.items():
+        settings = {key: str(value).format(base=base) for key, value in settings.items()}
+        run(records, base / f"{name}_one", settings)
+        run(records, base / f"{name}_workers", settings, workers=2)
+        found[name] = distance(content(base / f"{name}_one"), content(base / f"{name}_workers"))
+    return found
 
 
 def last_step(folder) -> int:
