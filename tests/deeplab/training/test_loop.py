@@ -325,7 +325,7 @@ def test_recalibration_takes_the_parts_of_all_replicas():
     )
     parts = tuple(tf.reshape(tf.constant([mean - 1, mean + 1]), [1, 1, 2, 1]) for mean in (2.0, 6.0))
     batches = iter([{"image": SimpleNamespace(values=parts)}])
-    loop._recalibrate(state, model, batches, precise_bn.Recalibrator(StepClock(10)))
+    loop._recalibrate(state, model, lambda: batches, precise_bn.Recalibrator(StepClock(10)))
     np.testing.assert_allclose(precise_bn.batch_norm_layers(model)[0].moving_mean, [4.0])
 
 
