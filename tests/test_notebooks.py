@@ -118,11 +118,10 @@ def check_understand_your_model(names: Mapping[str, Any], folder: pathlib.Path) 
 FIRST = "train_on_your_data"  # makes the model that others look for
 NEED_ITS_MODEL = ("demo_inference", "deploy", "understand_your_model")
 CHECKED = [FIRST, *sorted(path.stem for path in NOTEBOOKS if path.stem != FIRST)]
+# The folder of the tests must not be searched for modules: it holds a folder `deeplab`.
 CHECK = """
-import pathlib, sys
-sys.path.insert(0, {tests!r})
-import test_notebooks
-test_notebooks.check_{name}(globals(), pathlib.Path())
+import pathlib, runpy
+runpy.run_path({tests!r})["check_{name}"](globals(), pathlib.Path())
 pathlib.Path("{name}.checked").touch()
 """
 
@@ -130,7 +129,7 @@ pathlib.Path("{name}.checked").touch()
 def with_its_check(path: pathlib.Path) -> str:
     """A notebook with one more cell, which checks the results."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    source = CHECK.format(tests=str(pathlib.Path(__file__).parent), name=path.stem)
+    source = CHECK.format(tests=str(pathlib.Path(__file__).resolve()), name=path.stem)
     cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
     content["cells"].append({**cell, "id": "check"} if "id" in content["cells"][-1] else cell)
     return json.dumps(content)
