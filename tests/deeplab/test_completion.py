@@ -33,7 +33,7 @@ def bash_script(tmp_path_factory):
         (["train", "--train_batch"], ["--train_batch_size="]),
         (["build-data", "supervis"], ["supervisely"]),
         (["build_data", "--annotation_f"], ["--annotation_folder="]),
-        (["fit", "coc"], ["coco"]),
+        (["fit", "coc"], ["coco", "coco_panoptic"]),
         (["doctor", "--x"], []),
     ],
 )
