@@ -6,19 +6,19 @@ All take turns in one run on the same generated images: by default 375x500 pixel
 as in PASCAL VOC, with 21-class labels. The upper bound only decodes every JPEG at full size. The last pipeline decodes,
 resizes and pads the whole image before it cuts the crop out of it, as the reference does.
 
-On two cores of a Zen 4 processor beside a run of all tests, so that the milliseconds say more than the images/s:
+On two cores of a Zen 4 processor with nothing beside it:
 
-    JPEG decoding alone    1281 images/s    1.12 core-ms per image
-    ... and the label       810             1.48
-    none, in memory         576             2.07
-    none, decoded           413             4.20
-    light, in memory        479             2.83
-    light, decoded          323             4.99
-    medium, in memory       270             4.47
-    medium, decoded         186             6.16
-    strong, in memory       141             9.44
-    strong, decoded         148            10.83
-    the reference's order   194             7.38
+    JPEG decoding alone    1717 images/s    1.12 core-ms per image
+    ... and the label      1371             1.41
+    none, in memory         753             2.09
+    none, decoded           476             3.75
+    light, in memory        625             2.57
+    light, decoded          426             4.19
+    medium, in memory       370             4.33
+    medium, decoded         297             5.92
+    strong, in memory       207             8.46
+    strong, decoded         177            10.16
+    the reference's order   276             6.95
 
 `in memory` is a training after its first epoch whose decoded images stay in memory (`--image_cache`). Batches are
 filled in place; copying them together took .9 ms more.
