@@ -137,7 +137,6 @@ def batch_grids(
 
 def seed_of(settings: TrainingConfigs, saved: Mapping[str, Any]) -> int:
     """The training's seed; says how to get the same batches where it has none yet, and what differs where it has."""
-
     from deeplab.training.starting_point import choose_seed
 
     seed = choose_seed(settings.train.random_seed, dict(saved))

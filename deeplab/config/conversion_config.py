@@ -8,7 +8,6 @@ from typing import Any
 
 from deeplab.config.fields import Config, Floats, Texts, setting
 from deeplab.utils.errors import UserError
-from deeplab.utils.parallel import worker_count
 
 TRAIN_FRACTION = 0.8  # of the images, unless `train_pct` is given
 MAX_LEAK = 5  # images in a training and an evaluation split that are a slip; more are a mistake
@@ -227,11 +226,6 @@ class RecordConfig(Config):
     def shards(self) -> int:
         """Number of shards per split."""
         return self.num_shards or 4
-
-    @property
-    def workers(self) -> int:
-        """Number of threads."""
-        return worker_count(self.num_workers)
 
 
 @dataclass(frozen=True)

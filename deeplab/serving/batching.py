@@ -171,7 +171,7 @@ class Batcher:
                 entry.result.set_result(prediction)
 
     def _report(self, callback: Callable[..., None], *facts: object) -> None:
-        """Call back; an error there, such as a full disk under the metrics, costs nobody the prediction."""
+        """Call back; predictions are delivered in spite of an error there, such as a full disk under the metrics."""
         try:
             callback(*facts)
         except Exception:
