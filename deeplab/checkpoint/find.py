@@ -14,9 +14,9 @@ from deeplab.checkpoint.bundle import Checkpoint
 from deeplab.checkpoint.manager import STATE, all_checkpoints, latest
 from deeplab.utils.errors import UserError
 from deeplab.utils.paths import require_regular
+from deeplab.utils.remote_names import is_server
 from deeplab.utils.text import counted
 
-_OF_SERVERS = ("http://", "https://", "grpc://")
 _MAGIC = {
     b"\x1f\x8b": "archive",
     b"PK\x03\x04": "zip",
@@ -86,7 +86,7 @@ def require_something(path: str) -> None:
     given = os.path.expanduser(path)
     if hub.is_address(given):
         hub.parse(given)
-    if not given or zoo.is_name(given) or hub.is_address(given) or given.startswith(_OF_SERVERS):
+    if not given or zoo.is_name(given) or hub.is_address(given) or is_server(given):
         return
     if os.path.exists(given):
         if not os.path.isdir(given):

@@ -38,6 +38,7 @@ from deeplab.inference.tensor_names import (
 )
 from deeplab.utils.errors import UserError
 from deeplab.utils.extras import require
+from deeplab.utils.remote_names import is_server
 
 if TYPE_CHECKING:
     from deeplab.inference.segmenter import Segmentation
@@ -301,10 +302,6 @@ def _failed(address: str, rule: str) -> UserError:
     return UserError("server-failed", rule, hint, where=address)
 
 
-def _is_address(path: str) -> bool:
-    return path.startswith(("http://", "https://", "grpc://"))
-
-
 def _load(path: str, _options: LoadOptions) -> Predictor:
     address, _ = _split(path, "")
     if _PREFIX not in path and urllib.parse.urlsplit(address).path:
@@ -312,4 +309,4 @@ def _load(path: str, _options: LoadOptions) -> Predictor:
     return Client(path, api_key=os.environ.get(KEY_VARIABLE, ""))
 
 
-RUNTIMES.register("server")(Runtime(_is_address, _load, is_program=False))
+RUNTIMES.register("server")(Runtime(is_server, _load, is_program=False))

@@ -10,7 +10,8 @@ import os
 import re
 
 _NAME = re.compile(r"(?<![A-Za-z0-9+.-])([a-z][a-z0-9+.-]+)://[^,]*")
-_OTHERS = {"hf", "http", "https", "grpc", "rtsp", "rtmp", "rtp", "udp"}  # of servers, and of what loads itself
+_SERVERS = ("http", "https", "grpc")  # schemes of servers of models
+_OTHERS = {*_SERVERS, "hf", "rtsp", "rtmp", "rtp", "udp"}  # and of what loads itself
 
 _copies: dict[str, str] = {}  # path of a local copy -> remote name
 
@@ -24,6 +25,11 @@ def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path names a file or folder on another file system, such as `gs://bucket/a`."""
     text = os.fspath(path)
     return remote_names(text) == [text]
+
+
+def is_server(path: str) -> bool:
+    """Whether a text is the address of a server of models, such as `http://host:8501/v1/models/NAME`."""
+    return path.startswith(tuple(f"{scheme}://" for scheme in _SERVERS))
 
 
 def remember(copy: str | os.PathLike, name: str) -> None:

@@ -41,3 +41,14 @@ def test_copies_are_shown_under_the_names_of_what_was_copied():
         remote_names.forget("/cache/gs/b")
         remote_names.forget("/cache/gs/b/run")
     assert remote_names.named("/cache/gs/b") == "/cache/gs/b"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        *((path, True) for path in ("http://host:8501", "https://host", "grpc://host:8500/v1/models/a")),
+        *((path, False) for path in ("hf://user/model", "gs://bucket/a", "runs/http", "")),
+    ],
+)
+def test_addresses_of_servers(path, is_one):
+    assert remote_names.is_server(path) is is_one
