@@ -17,10 +17,8 @@ silent_start()  # a signal while the modules below load
 
 import collections
 import dataclasses
-import difflib
 import errno
 import importlib
-import math
 import os
 import pathlib
 import pkgutil
@@ -34,6 +32,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from deeplab import __version__
+from deeplab.config import flag_hints
 from deeplab.config.fields import Config, coerce, fields_of, kind_of, make, typed
 from deeplab.config.help_page import help_page
 from deeplab.utils import console
@@ -43,7 +42,6 @@ from deeplab.utils.paths import read_text
 from deeplab.utils.processes import GRACE, end_now, ending_on_signals, standard_streams, was_interrupted
 from deeplab.utils.remote_files import local_copy, local_settings
 from deeplab.utils.remote_names import is_remote
-from deeplab.utils.text import shorten
 from deeplab.utils.yaml_files import load_mapping
 
 OK, ERROR, USAGE, CHECK_FAILED, BUG = 0, 1, 2, 3, 70
@@ -51,34 +49,12 @@ _CODES = {"unfit-dataset": CHECK_FAILED, "internal-error": BUG, "worker-lost": L
 
 Given = dict[str, Any]  # values by setting, as far as they were given
 
-_CROPS = ("train_crop_size", "eval_crop_size", "vis_crop_size", "crop_size")
-_MASKS = ("mask_folder", "annotation_folder", "semantic_segmentation_folder")
-
 # absl's and TensorFlow 1's own flags in old command lines; they change nothing here.
 _LOGGING_SWITCHES = ("logtostderr", "alsologtostderr", "showprefixforinfo")
 _LOGGING_VALUES = ("verbosity", "v", "stderrthreshold", "log_dir")
 _HELP = ("help", "h", "helpshort", "helpfull")
 _FILES = ("config", "flagfile", "undefok")
 _MAX_FLAG_FILES = 20
-_CALLED_ELSEWHERE: dict[str, tuple[str, ...]] = {  # names in other programs -> ours, of which a command has some
-    **dict.fromkeys(("lr", "learning_rate"), ("base_learning_rate",)),
-    **dict.fromkeys(("epochs", "num_epochs", "max_epochs"), ("training_epochs",)),
-    **dict.fromkeys(("steps", "num_steps", "max_steps", "iterations"), ("training_number_of_steps",)),
-    **dict.fromkeys(("bs", "batch", "batch_size"), ("train_batch_size", "eval_batch_size", "vis_batch_size")),
-    **dict.fromkeys(("crop", "crop_size", "input_size", "img_size", "image_size"), _CROPS),
-    **dict.fromkeys(("backbone", "arch", "architecture"), ("model_variant",)),
-    **dict.fromkeys(("pretrained", "weights", "init_checkpoint", "initial_checkpoint"), ("tf_initial_checkpoint",)),
-    **dict.fromkeys(("model", "checkpoint_dir", "ckpt", "weights_path"), ("checkpoint_path", "model")),
-    **dict.fromkeys(("data", "data_dir", "data_path", "records"), ("dataset_dir",)),
-    **dict.fromkeys(("logdir", "log_dir", "workdir"), ("train_logdir", "eval_logdir", "vis_logdir")),
-    **dict.fromkeys(("images", "image", "image_dir", "img_dir"), ("image_folder", "input")),
-    **dict.fromkeys(("masks", "mask_dir", "labels", "label_folder", "label_dir", "annotations_dir"), _MASKS),
-    **dict.fromkeys(("output", "out", "out_dir", "save_dir"), ("output_dir", "export_path")),
-    **dict.fromkeys(("train_fraction", "val_fraction", "val_split", "train_split_fraction"), ("train_pct",)),
-    **dict.fromkeys(("workers", "threads", "jobs"), ("num_workers",)),
-    **dict.fromkeys(("seed",), ("random_seed",)),
-    **dict.fromkeys(("classes", "num_labels"), ("num_classes",)),
-}
 _HOME = re.compile(r"(?:^|(?<=[,:]))~(?=/)")  # also after a comma and `train:`; to mean a folder called ~, write ./~
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
@@ -160,7 +136,7 @@ class Command:
             print(console.spelled(page))
             return None
         if rest:
-            raise UsageError("left-over-words", f"left-over words {rest}", _hint_on_words(rest))
+            raise UsageError("left-over-words", f"left-over words {rest}", flag_hints.on_words(rest))
         return word, given_values(texts, groups)
 
     def groups_for(self, word: str = "") -> Sequence[type]:
@@ -278,31 +254,9 @@ def read_flags(words: Sequence[str], groups: Sequence[type]) -> tuple[dict[str, 
             texts[name] = text
     undefined = [name for name in unknown if name not in texts.get("undefok", "").split(",")]
     if undefined:
-        hint = _hint_on_flag(undefined[0], fields_of(groups))
+        hint = flag_hints.on_flag(undefined[0], fields_of(groups))
         raise UsageError("unknown-flag", f"unknown flag --{undefined[0]}", hint, value=undefined[0])
     return texts, rest
-
-
-def _hint_on_flag(name: str, known: Collection[str]) -> str:
-    """What to write in place of an unknown flag: what other programs call so, or the nearest name."""
-    called = [ours for ours in _CALLED_ELSEWHERE.get(name, ()) if ours in known]
-    if called:
-        return f"did you mean --{called[0]}?"
-    if name in ("num_classes", "classes"):
-        return "the dataset or checkpoint tells the number of classes; build_data has --num_classes and --classes"
-    if name in ("gpu", "gpus", "device", "gpu_id", "cuda"):
-        return "all devices are used; CUDA_VISIBLE_DEVICES=0 in the environment chooses"
-    near = difflib.get_close_matches(name, known, n=1)
-    return _hint_on_others(name) or (f"did you mean --{near[0]}?" if near else "--help lists the flags")
-
-
-def _hint_on_others(name: str) -> str:
-    """Which commands have a setting; empty if none has.
-
-    The list of commands is in a package above this one. It is asked for by its name, and for this hint alone.
-    """
-    others = importlib.import_module("deeplab.__main__").commands_with(name)
-    return f"it is a setting of {shorten([f'deeplab {other}' for other in others])}" if others else ""
 
 
 def _is_flag(word: str) -> bool:
@@ -326,25 +280,6 @@ def _next_value(name: str, waiting: collections.deque[str], kinds: Mapping[str, 
     if not waiting or (_is_flag(waiting[0]) and _split_flag(waiting[0], kinds)[0] in kinds):
         raise UsageError("missing-value", "needs a value", f"`{name}=...`", field=name)
     return waiting.popleft()
-
-
-def _hint_on_words(words: Sequence[str]) -> str:
-    if "=" in words:
-        return "write --flag=value without spaces around the equals sign"
-    if words[0][0:1] in ("\N{EN DASH}", "\N{EM DASH}"):
-        return f"{words[0][0]} is a dash that a text program made of --: type the two hyphens again"
-    if all(_is_number(word.strip(",")) for word in words):
-        return "write the values of a list with commas and without spaces: --flag=6,12,18"
-    if words[0].lower() in ("true", "false"):
-        return "write --flag=true or --flag=false: a switch takes its value with an equals sign"
-    return "settings are written --flag=value"
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False
 
 
 def given_values(texts: Mapping[str, Any], groups: Sequence[type]) -> Given:
@@ -397,7 +332,7 @@ def read_config_file(path: str, groups: Sequence[type]) -> Given:
     except UserError as error:
         error.where = f"{error.where or path}"
         if error.code == "unknown-name" and error.field is None:
-            error.hint = _hint_on_others(str(error.value)) or error.hint
+            error.hint = flag_hints.on_others(str(error.value)) or error.hint
         raise
 
 

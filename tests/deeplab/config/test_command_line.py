@@ -9,7 +9,7 @@ import pytest
 from support.errors import raises
 
 from deeplab import eval, export_model, train, vis
-from deeplab.config import command_line, model_config, training_config
+from deeplab.config import model_config, training_config
 from deeplab.config.command_line import (
     Command,
     UsageError,
@@ -22,7 +22,6 @@ from deeplab.config.command_line import (
 from deeplab.config.export_config import ExportConfig
 from deeplab.config.fields import Config, Texts, fields_of, setting
 from deeplab.config.prediction_config import InferenceConfig
-from deeplab.data.readers import FORMATS
 from deeplab.utils.errors import UserError
 
 TRAIN = train.GROUPS
@@ -172,12 +171,6 @@ def test_names_of_other_programs_are_understood(name, hint):
     with raises("unknown-flag") as info:
         read_flags([f"--{name}=1"], groups)
     assert hint in info.value.hint
-
-
-def test_every_name_that_is_offered_exists():
-    formats = [FORMATS.get(name).config for name in ("folder", "voc", "labelme")]
-    names = all_settings() | set(fields_of(formats))
-    assert {ours for each in command_line._CALLED_ELSEWHERE.values() for ours in each} <= names
 
 
 @pytest.mark.parametrize(
