@@ -803,11 +803,11 @@ class TestBands:
 def test_memory_hardly_grows_with_the_number_of_pairs(images):
     """`benchmarks/growth.py` measures the same with whole commands."""
     image, mask = str(images / "images" / "a.jpg"), str(images / "masks" / "a.png")
-    peaks = {}
+    peaks, one_thread = {}, RecordConfig(num_shards=2, num_workers=1)  # several hold more or fewer images at a time
     for number in (100, 300, 1500):  # the first takes what is allocated once
         pairs = [Pair(f"{index:06d}", image, mask) for index in range(number)]
         tracemalloc.start()
-        local.build(Source({"train": pairs}), images / str(number), LabelConfig(), RecordConfig(num_shards=2))
+        local.build(Source({"train": pairs}), images / str(number), LabelConfig(), one_thread)
         peaks[number] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[1500] - peaks[300] < 1200 * 60  # bytes per pair
