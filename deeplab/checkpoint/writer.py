@@ -20,13 +20,12 @@ import numpy as np
 
 from deeplab.checkpoint.bundle import DATA, INDEX, cause, data_files, is_whole, modified
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import free_space
+from deeplab.utils.files import STALE_SECONDS, free_space
 from deeplab.utils.locks import is_running
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes are invisible, are removed after a day
 _TEMPORARY = re.compile(r".*\.saving-[^/.]*-\d+")
 
 

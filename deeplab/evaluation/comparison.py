@@ -27,7 +27,7 @@ from deeplab.evaluation.report_text import decimal, title
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import write_atomically
+from deeplab.utils.files import transaction_in_turn, writing
 from deeplab.utils.text import percent
 from deeplab.visualization import html_page
 from deeplab.visualization.html_page import Figure, jpeg
@@ -212,7 +212,7 @@ def write_comparison(
     predicts: Sequence[Callable[[np.ndarray], np.ndarray]],
     folder: str | os.PathLike,
 ) -> list[pathlib.Path]:
-    """Write `comparison.html` and `comparison.json` into a folder.
+    """Write `comparison.html` and `comparison.json` into a folder, both or neither.
 
     Args:
       comparison: what is written.
@@ -221,7 +221,6 @@ def write_comparison(
       folder: made if it does not exist.
     """
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     colors = LabelColors.of(images.dataset)
     found = dict(
         examples.read(images, lambda image: np.stack([one(image) for one in predicts]), comparison.most_different())
@@ -232,10 +231,12 @@ def write_comparison(
         if index in found
     ]
     values = {"comparison": comparison, "figures": figures}
-    paths = [folder / PAGE_FILE, folder / JSON_FILE]
-    write_atomically(paths[0], html_page.render(TEMPLATE, values).encode())
-    write_atomically(paths[1], (json.dumps(comparison.content(), indent=2, allow_nan=False) + "\n").encode())
-    return paths
+    page = html_page.render(TEMPLATE, values)
+    content = json.dumps(comparison.content(), indent=2, allow_nan=False) + "\n"
+    with transaction_in_turn(folder, "eval_logdir") as transaction, writing(folder):
+        transaction.temporary(PAGE_FILE).write_text(page, encoding="utf-8")
+        transaction.temporary(JSON_FILE).write_text(content, encoding="utf-8")
+        return transaction.commit()
 
 
 def _figure(example: examples.Example, colors: LabelColors, fraction: float) -> Figure:

@@ -280,11 +280,16 @@ def tell(report: Report, folder: str, evaluator: Evaluator | None = None) -> Non
         print(f"{tag}[{value:.9g}]")
     for warning in report.warnings():
         console.warning(warning)
-    paths = report.save(folder)
+    page = ""
     if evaluator:
         from deeplab.evaluation import html_report  # here: evaluation while training needs none
 
-        paths.append(html_report.write_page(report, evaluator.images, evaluator.predictor, folder))
+        try:
+            page = html_report.page_for(report, evaluator.images, evaluator.predictor, folder)
+        except BaseException:  # the examples are predicted again: the measured numbers are not lost with them
+            report.save(folder)
+            raise
+    paths = report.save(folder, page)
     print(console.spelled("\nwritten: " + ", ".join(map(str, paths))), flush=True)
 
 

@@ -22,27 +22,23 @@ from deeplab.evaluation.report import Report
 from deeplab.evaluation.report_text import decimal, title
 from deeplab.evaluation.split_images import SplitImages
 from deeplab.inference.predictor import Predictor
-from deeplab.utils.files import write_atomically
 from deeplab.utils.text import percent
 from deeplab.visualization import html_page
 from deeplab.visualization.charts import LineChart
 from deeplab.visualization.label_rendering import LabelColors
 
 TEMPLATE = pathlib.Path(__file__).with_name("evaluation.html.j2")
-REPORT_FILE = "report.html"
 _MAX_ROWS = 80  # classes whose rows show at once, of more than 160
 _CURVES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice", "mean_boundary_iou")
 
 
-def write_page(report: Report, images: SplitImages, predictor: Predictor, folder: str | os.PathLike) -> pathlib.Path:
-    """Write `report.html` into a folder; the examples are predicted again.
+def page_for(report: Report, images: SplitImages, predictor: Predictor, folder: str | os.PathLike) -> str:
+    """Return the HTML document of a report with examples and the metrics of earlier evaluations in a folder.
 
     Raises:
-      UserError: as `SplitImages.batches`, or the page cannot be written.
+      UserError: as `SplitImages.batches`, because the examples are predicted again.
     """
-    path = pathlib.Path(folder) / REPORT_FILE
-    write_atomically(path, page(report, gallery(report, images, predictor), earlier(folder, report)).encode())
-    return path
+    return page(report, gallery(report, images, predictor), earlier(folder, report))
 
 
 def page(report: Report, shown: Gallery | None = None, history: Mapping[int, Mapping[str, float]] | None = None) -> str:

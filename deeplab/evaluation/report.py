@@ -168,11 +168,16 @@ class Report:
         """Mean IoU of the classes that occur in the labels; NaN when no pixel was counted."""
         return metrics.mean_iou(self.counts)
 
-    def save(self, folder: str | os.PathLike) -> list[pathlib.Path]:
-        """Write `metrics.json`, plots and TensorBoard scalars into a folder, created if missing; returns the paths."""
+    def save(self, folder: str | os.PathLike, page: str = "") -> list[pathlib.Path]:
+        """Write `metrics.json`, plots and TensorBoard scalars into a folder, created if missing; returns the paths.
+
+        Args:
+          folder: where they go.
+          page: an HTML document that belongs to them, from `html_report.page`; empty = none.
+        """
         from deeplab.evaluation.report_files import write_report  # here: it imports Matplotlib
 
-        return write_report(self, folder)
+        return write_report(self, folder, page)
 
     def rule(self) -> str:
         """Return one line that says what the numbers mean."""

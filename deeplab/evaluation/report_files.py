@@ -1,8 +1,10 @@
-"""A report as files: `metrics.json`, two plots, and a TensorBoard events file."""
+"""A report as files: `metrics.json`, two plots, the HTML page, and a TensorBoard events file.
+
+All but the last get their names together, so that a kill leaves those of one evaluation.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -20,17 +22,17 @@ from deeplab import __version__
 from deeplab.evaluation import bootstrap, plots, report_scalars
 from deeplab.evaluation.cell_counts import CellCounts
 from deeplab.evaluation.report import Report
-from deeplab.utils.errors import UserError
-from deeplab.utils.files import remove_partial, write_atomically
+from deeplab.utils.files import transaction_in_turn, writing
 
 METRICS_FILE = "metrics.json"
 CONFUSION_FILE = "confusion_matrix.png"
 IOU_FILE = "class_iou.png"
+PAGE_FILE = "report.html"
 PER_IMAGE_FILE = "per_image.csv"
 
 
-def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Write a report into a folder, each file atomically.
+def write_report(report: Report, folder: str | os.PathLike, page: str = "") -> list[pathlib.Path]:
+    """Write a report into a folder, all files together or none.
 
     The files are of the latest evaluation. A `metrics.json` of another checkpoint, split or set of scales is
     kept under a different name (`metrics-val-700-1.0.json`); TensorBoard shows the scalars of all evaluations.
@@ -38,30 +40,34 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
     Args:
       report: the evaluation.
       folder: the folder (`eval_logdir`); created if missing.
+      page: the HTML document for `report.html`; empty = none is written, and that of an earlier evaluation stays.
 
     Returns:
-      Paths of `metrics.json`, `confusion_matrix.png`, `class_iou.png` and, with counts per image, `per_image.csv`.
+      Paths of `metrics.json`, `confusion_matrix.png`, `class_iou.png`, with counts per image `per_image.csv`, and
+      `report.html`.
 
     Raises:
-      UserError: the folder cannot be created or written to.
+      UserError: the folder cannot be created or written to, or another process writes there for more than a minute
+        (`folder-in-use`).
     """
-    folder = pathlib.Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_partial(folder)
-        paths = [folder / name for name in (METRICS_FILE, CONFUSION_FILE, IOU_FILE)]
-        _keep_earlier(paths[0], _evaluation_name(report))
-        write_atomically(paths[0], _as_json(metrics_of(report)).encode())
-        write_atomically(paths[1], plots.confusion_png(report))
-        write_atomically(paths[2], plots.iou_png(report))
-        if report.images:
-            paths.append(folder / PER_IMAGE_FILE)
-            write_atomically(paths[-1], report.images.csv(report.class_names).encode())
+    folder, evaluation = pathlib.Path(folder), _evaluation_name(report)
+    contents = {
+        METRICS_FILE: _as_json(metrics_of(report)).encode(),
+        CONFUSION_FILE: plots.confusion_png(report),
+        IOU_FILE: plots.iou_png(report),
+    }
+    if report.images:
+        contents[PER_IMAGE_FILE] = report.images.csv(report.class_names).encode()
+    if page:
+        contents[PAGE_FILE] = page.encode()
+    with transaction_in_turn(folder, "eval_logdir") as transaction:
+        with writing(folder):
+            for name, content in (_earlier(folder / METRICS_FILE, evaluation) | contents).items():
+                transaction.temporary(name).write_bytes(content)
+        transaction.commit()
+    with writing(folder):
         report_scalars.write_scalars(report, folder)
-    except OSError as error:
-        rule = f"{folder} cannot be written to: {error.strerror or error}"
-        raise UserError("unwritable-folder", rule, "choose another folder", field="eval_logdir") from error
-    return paths
+    return [folder / name for name in contents]
 
 
 def metrics_of(report: Report) -> dict[str, Any]:
@@ -142,17 +148,16 @@ def _as_file_name(text: str) -> str:
     return re.sub(r"[^\w.-]", "_", text)
 
 
-def _keep_earlier(path: pathlib.Path, evaluation: str) -> None:
-    """Rename the metrics of another evaluation, so that they are not overwritten."""
+def _earlier(path: pathlib.Path, evaluation: str) -> dict[str, bytes]:
+    """Return the metrics of another evaluation under the name by which they are kept; empty if there are none."""
     try:
-        earlier = _as_file_name(str(json.loads(path.read_text(encoding="utf-8"))["evaluation"]))
+        content = path.read_bytes()
+        name = _as_file_name(str(json.loads(content)["evaluation"]))
     except FileNotFoundError:
-        return
-    except (ValueError, KeyError, TypeError):
-        earlier = "unknown"  # not from this program, or damaged: kept as well
-    if earlier != evaluation:
-        with contextlib.suppress(FileNotFoundError):  # another evaluation renamed it first
-            os.replace(path, path.with_name(f"metrics-{earlier}.json"))
+        return {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        name = "unknown"  # not from this program, or damaged: kept as well
+    return {f"metrics-{name}.json": content} if name != evaluation else {}
 
 
 def _as_json(content: dict[str, Any]) -> str:

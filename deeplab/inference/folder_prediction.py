@@ -26,7 +26,7 @@ from deeplab.inference.annotation_writers import AnnotatedImage
 from deeplab.inference.segmenter import Segmentation, Segmenter, read_ahead, write_png
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import partial_path, remove, remove_partial, write_atomically, writing
+from deeplab.utils.files import MAX_PARTIAL, partial_path, remove, remove_partial, write_atomically, writing
 from deeplab.utils.parallel import WriteBehind
 from deeplab.utils.remote_names import is_remote
 from deeplab.utils.text import harmless, percent
@@ -403,7 +403,7 @@ def refuse_to_overwrite(
     """
     config = outputs.config
     paths = [*(path for file in files for path in outputs.files(file.name)), *outputs.common_files()]
-    too_long = next((path for path in paths if len(os.fsencode(path.name)) > _MAX_NAME - 20), None)  # 20: .PID.partial
+    too_long = next((path for path in paths if len(os.fsencode(path.name)) > _MAX_NAME - MAX_PARTIAL), None)
     if too_long is not None:
         rule, hint = "this name of a result would be too long", "rename the image"
         raise UserError("name-too-long", rule, hint, where=too_long, value=len(os.fsencode(too_long.name)))

@@ -48,7 +48,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Cluster | None:
 
 
 def of_tf_config(text: str) -> Cluster | None:
-    """The cluster of a `TF_CONFIG`: the jobs `chief` and `worker`; None if it has one process or none.
+    """The cluster of a `TF_CONFIG`: the jobs `chief` and `worker`; None if this process is the only one.
 
     Raises:
       UserError: it does not describe a cluster (`bad-cluster`).
@@ -62,7 +62,7 @@ def of_tf_config(text: str) -> Cluster | None:
         content = json.loads(text)
     except (ValueError, RecursionError):
         raise error("is not JSON") from None
-    jobs = content.get("cluster", {}) if isinstance(content, dict) else None
+    jobs = content.get("cluster") or {} if isinstance(content, dict) else None
     if not isinstance(jobs, dict) or not all(isinstance(listed, list) for listed in jobs.values()):
         raise error("does not describe a cluster: lists of addresses by job")
     jobs = {name: listed for name, listed in jobs.items() if listed}
@@ -76,21 +76,33 @@ def of_tf_config(text: str) -> Cluster | None:
             f"has a {other[0]}; every process here is a chief or a worker, which trains and evaluates", other[0]
         )
     addresses = (*jobs.get("chief", ()), *jobs.get("worker", ()))
-    wrong = [address for address in addresses if not isinstance(address, str) or not _ADDRESS.fullmatch(address)]
+    wrong = [address for address in addresses if not _is_address(address)]
     if wrong:
         raise error(f"{wrong[0]!r} is not HOST:PORT", wrong[0])
-    if len(addresses) < 2:
-        return None
+    if not addresses:
+        if task.get("index") in (None, 0, "0"):
+            return None
+        raise error(f"the task is {kind} {task['index']!r}, but no cluster names the processes", task["index"])
     if len(jobs.get("chief", ())) > 1:
         raise error("there are several chiefs", len(jobs["chief"]))
     if "index" not in task:
+        if len(addresses) == 1:
+            return None
         raise error("does not say which of the processes this one is; its task must have a type and an index")
     number = task["index"] if not isinstance(task["index"], str) else _number(task["index"])
     if type(number) is not int or not 0 <= number < len(jobs.get(kind, ())):
         raise error(f"the task is {kind} {task['index']!r}, but there are {len(jobs.get(kind, ()))}", task["index"])
-    if len(set(addresses)) < len(addresses):
+    if len(addresses) < 2:
+        return None
+    if len({address.lower() for address in addresses}) < len(addresses):
         raise error("two processes have the same address; give each its own port", addresses)
     return Cluster(addresses, number + (len(jobs.get("chief", ())) if kind == "worker" else 0))
+
+
+def _is_address(address: Any) -> bool:
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        return False
+    return int(address.rpartition(":")[2]) < 1 << 16
 
 
 def _number(text: str) -> int | None:

@@ -1,8 +1,9 @@
 """Files and folders that are written whole or not at all.
 
 `write_atomically` writes one file, `Transaction` several files and folders of one folder together. Both write under
-hidden temporary names (`.NAME.PROCESS.partial`), sync to the disk and rename. Every failure is a UserError that names
-the file, the system's reason and the free space.
+hidden temporary names (`.NAME.HOST-PROCESS.partial`), sync to the disk and rename. Every failure is a UserError that
+names the file, the system's reason and the free space. What a killed process left is removed by the next one of the
+same machine; of other machines, whose processes are invisible, after a day.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import pathlib
 import re
 import shutil
 import stat
+import time
+import zlib
 from collections.abc import Iterable, Iterator
 
 from deeplab.utils import console
@@ -21,9 +24,12 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.locks import folder_lock, is_running
 from deeplab.utils.text import byte_text
 
-_PARTIAL = re.compile(r"^\.(?P<name>.+)\.(?P<process>\d+)\.partial$")
+STALE_SECONDS = 24 * 3600.0  # leftovers of other machines, whose processes are invisible, are removed after a day
+MAX_PARTIAL = 30  # bytes that a temporary name has more than the file's own
+_PARTIAL = re.compile(r"^\.(?P<name>.+)\.(?P<mark>([0-9a-f]{8}-)?\d+)\.partial$")
 _JOURNAL = ".deeplab-transaction.json"
 _REPLACED, _DISCARDED = ".replaced", ".discarded"
+_TURN, _MAX_TURN = ".deeplab-results.lock", 60.0  # seconds
 
 
 # --- One file -----------------------------------------------------------------------------------------------
@@ -82,15 +88,45 @@ def free_space(path: str | os.PathLike) -> int:
     return shutil.disk_usage(next(part for part in (place, *place.parents) if part.is_dir())).free
 
 
-def partial_path(path: str | os.PathLike, mark: int | None = None) -> pathlib.Path:
+def partial_path(path: str | os.PathLike, mark: int | str | None = None) -> pathlib.Path:
     """Return the temporary name of a file that is being written.
 
     Args:
       path: the name it will get.
-      mark: number in the temporary name (default: that of the process); workers on several machines need their own.
+      mark: number in the temporary name (default: machine and process).
     """
     path = pathlib.Path(path)
-    return path.with_name(f".{path.name}.{os.getpid() if mark is None else mark}.partial")
+    return path.with_name(f".{path.name}.{_own_mark() if mark is None else mark}.partial")
+
+
+def _own_mark() -> str:
+    """Return what tells the temporary files of this process apart: its machine and its number."""
+    import socket
+
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}-{os.getpid()}"
+
+
+def _is_abandoned(mark: str, path: pathlib.Path) -> bool:
+    """Return whether the process that wrote a temporary file or folder, or a journal, is known or assumed to be gone.
+
+    Args:
+      mark: of the process; without a machine it is one of this machine.
+      path: the file or folder, whose age counts where the process is on another machine.
+    """
+    machine, _, process = mark.rpartition("-")
+    if machine and machine != _own_mark().partition("-")[0]:
+        return time.time() - _modified(path) > STALE_SECONDS
+    return not is_running(int(process))
+
+
+def _modified(path: pathlib.Path) -> float:
+    """Return when a file, or anything in a folder, changed last: seconds of the epoch; now if it is gone."""
+    inner = (pathlib.Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    times = []
+    for each in (path, *inner):
+        with contextlib.suppress(OSError):
+            times.append(each.lstat().st_mtime)
+    return max(times, default=time.time())
 
 
 def remove_partial(folder: str | os.PathLike, of_running: bool = False) -> list[str]:
@@ -103,7 +139,7 @@ def remove_partial(folder: str | os.PathLike, of_running: bool = False) -> list[
     names = []
     for name in sorted(os.listdir(folder)):
         match = _PARTIAL.match(name)
-        if match and (of_running or not is_running(int(match["process"]))):
+        if match and (of_running or _is_abandoned(match["mark"], pathlib.Path(folder, name))):
             remove(pathlib.Path(folder, name))
             names.append(name)
     return names
@@ -287,7 +323,7 @@ class Transaction:
         for name in self._names:
             _require_replaceable(self.folder / name, may_be_folder=True)
         existing = [name for name in (*self._discarded, *self._names) if os.path.lexists(self.folder / name)]
-        journal = {"process": os.getpid(), "new": self._names, "existing": existing}
+        journal = {"process": _own_mark(), "new": self._names, "existing": existing}
         with writing(self.folder):
             for name in self._names:
                 sync(self.written(name))
@@ -316,6 +352,21 @@ class Transaction:
         _remove_if_empty(self._made)
 
 
+@contextlib.contextmanager
+def transaction_in_turn(folder: str | os.PathLike, field: str = "") -> Iterator[Transaction]:
+    """A `Transaction` that waits while another process commits one of this kind in the folder, for a minute at most.
+
+    For results of long work, which are not to be lost because another process writes its own there. Write in the block
+    what takes an instant only. Commands that hold the folder itself (`locked_folder`) are not waited for.
+
+    Raises:
+      UserError: as `Transaction`; or another process did not finish in time (`folder-in-use`).
+    """
+    doing, hint = "writing its results", f"give another `{field}`" if field else "choose another folder"
+    with made_folder(folder, field), folder_lock(folder, doing, hint, _TURN, _MAX_TURN), Transaction(folder) as opened:
+        yield opened
+
+
 def roll_back(folder: str | os.PathLike, locked: bool = False) -> list[str]:
     """Undoes a commit that was killed, and removes what killed processes left in a folder; the names removed.
 
@@ -329,13 +380,15 @@ def roll_back(folder: str | os.PathLike, locked: bool = False) -> list[str]:
     if journal.is_file():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # not written by a Transaction
             entry = json.loads(journal.read_bytes())
-            if not locked and entry["process"] != os.getpid() and is_running(entry["process"]):
+            mark = str(entry["process"])
+            if not locked and mark != _own_mark() and not _is_abandoned(mark, journal):
                 return []
-            removed = _undo(folder, entry["process"], entry["new"], entry["existing"])
+            removed = _undo(folder, mark, entry["new"], entry["existing"])
         journal.unlink(missing_ok=True)
     for name in os.listdir(folder):
         match = _PARTIAL.match(name)
-        if match and match["name"].endswith(_REPLACED) and (locked or not is_running(int(match["process"]))):
+        is_kept = match and match["name"].endswith(_REPLACED)
+        if match and is_kept and (locked or _is_abandoned(match["mark"], folder / name)):
             target = folder / match["name"].removesuffix(_REPLACED)
             if not target.exists():
                 os.replace(folder / name, target)
@@ -361,14 +414,12 @@ def recover(folder: str | os.PathLike) -> None:
     console.note(f"{folder}: a command was killed while it replaced the files here; the earlier ones are back")
 
 
-def _undo(folder: pathlib.Path, process: int, new: list[str], existing: list[str]) -> list[str]:
-    removed = [
-        name for name in new if name not in existing and not os.path.lexists(partial_path(folder / name, process))
-    ]
+def _undo(folder: pathlib.Path, mark: str, new: list[str], existing: list[str]) -> list[str]:
+    removed = [name for name in new if name not in existing and not os.path.lexists(partial_path(folder / name, mark))]
     for name in removed:
         remove(folder / name)
     for name in existing:
-        aside = _aside(folder, name, name in new, process)
+        aside = _aside(folder, name, name in new, mark)
         if os.path.lexists(aside):
             if aside.is_dir():
                 remove(folder / name)
@@ -387,6 +438,6 @@ def _set_aside(folder: pathlib.Path, name: str, is_replaced: bool) -> None:
     os.replace(path, aside)
 
 
-def _aside(folder: pathlib.Path, name: str, is_replaced: bool, process: int | None = None) -> pathlib.Path:
+def _aside(folder: pathlib.Path, name: str, is_replaced: bool, mark: str | None = None) -> pathlib.Path:
     """Return where the earlier content of a name is during a commit."""
-    return partial_path(folder / (name + (_REPLACED if is_replaced else _DISCARDED)), process)
+    return partial_path(folder / (name + (_REPLACED if is_replaced else _DISCARDED)), mark)

@@ -15,23 +15,27 @@ _NAME = ".deeplab.lock"
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | os.PathLike, doing: str, hint: str) -> Iterator[None]:
+def folder_lock(
+    folder: str | os.PathLike, doing: str, hint: str, name: str = _NAME, wait: float = 0.0
+) -> Iterator[None]:
     """Holds a folder for this process; the system releases it when the process ends, even when it is killed.
 
     Args:
       folder: an existing folder.
       doing: what the holder does there, for the message to the second process.
       hint: what the second process can do instead of waiting.
+      name: of the lock's file; locks of other names are held independently.
+      wait: seconds to wait for another process.
 
     Raises:
       UserError: another process holds it (`folder-in-use`).
     """
     from filelock import FileLock, Timeout
 
-    path = pathlib.Path(folder) / _NAME
+    path = pathlib.Path(folder) / name
     lock = FileLock(path, mode=0o644, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait)
     except Timeout:
         rule = f"another process is {doing} in this folder"
         raise UserError("folder-in-use", rule, f"wait, or {hint}", where=folder) from None

@@ -41,7 +41,7 @@ def test_a_page_of_an_evaluation(evaluated, tmp_path):
         json.dumps({"split": "val", "evaluation": "val-3-1.0", "step": 3, "class_names": "abc", "mean_iou": 0.2})
     )
     (tmp_path / "metrics-strange.json").write_text("[1]")
-    text = html_report.write_page(report, evaluator.images, evaluator.predictor, tmp_path).read_text()
+    text = html_report.page_for(report, evaluator.images, evaluator.predictor, tmp_path)
     read = require_one_file(text)
     for words in (
         f"mean IoU {report.mean_iou:.3f}",

@@ -151,7 +151,7 @@ def test_a_folder_that_is_a_file(portrait_report, tmp_path):
     (tmp_path / "taken").write_text("something of the user's")
     with raises("unwritable-folder", "eval_logdir") as info:
         write_report(portrait_report, tmp_path / "taken")
-    assert "taken cannot be written to" in info.value.rule
+    assert "taken cannot be made: it is a file" in info.value.rule
     assert (tmp_path / "taken").read_text() == "something of the user's"
 
 
@@ -165,7 +165,7 @@ def test_a_kill_at_any_step_leaves_whole_files_and_the_next_run_nothing_else(tmp
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=True)
     outcomes = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(outcomes) > 5 and {len(damaged) for damaged, _ in outcomes} == {0}
-    assert [files for _, files in outcomes] == [["class_iou.png", "confusion_matrix.png", "metrics.json"]] * len(
-        outcomes
-    )
+    assert len(outcomes) > 15 and {len(damaged) for damaged, _, _ in outcomes} == {0}
+    written = ["class_iou.png", "confusion_matrix.png", "metrics-val-1-1.0.json", "metrics.json", "report.html"]
+    assert [files for _, files, _ in outcomes] == [written] * len(outcomes)
+    assert {tuple(steps) for _, _, steps in outcomes} == {("1", "1", "1"), ("2", "2", "2")}

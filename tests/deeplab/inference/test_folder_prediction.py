@@ -179,11 +179,11 @@ def test_errors_of_the_model_name_the_image(files, small_run, tmp_path):
 
 
 def test_names_that_are_too_long_for_results(tmp_path):
-    (tmp_path / f"{'x' * 245}.png").touch()
+    (tmp_path / f"{'x' * 235}.png").touch()
     files = find_images([str(tmp_path)])
-    with raises("name-too-long", where="x" * 245) as caught:
+    with raises("name-too-long", where="x" * 235) as caught:
         folder_prediction.refuse_to_overwrite(files, folder_prediction.Outputs(config(tmp_path / "out")))
-    assert caught.value.value == 249
+    assert caught.value.value == 239
 
 
 def test_results_among_the_images(files, tmp_path):

@@ -32,6 +32,8 @@ def config(kind="worker", index: object = 0, **jobs):
         (config(worker=["[::1]:1", "b.example.org:65535"], ps=[]), Cluster(("[::1]:1", "b.example.org:65535"), 0)),
         (config(worker=["a:1"]), None),
         ('{"cluster": {"worker": ["a:1"]}}', None),
+        (config("chief", chief=["a:1"]), None),
+        ('{"task": {"type": "worker", "index": 0}}', None),
         ("{}", None),
     ],
 )
@@ -69,6 +71,11 @@ def test_tf_config(text, expected):
         config(worker=["a:1", "b:1"], ps=["c:1"]),
         config("evaluator", worker=["a:1", "b:1"]),
         config(worker=["a:1", "a:1"]),
+        config(worker=["a:1", "A:1"]),
+        config(worker=["a:1", "b:65536"]),
+        config(worker=["a:1"], index=1),
+        config(chief=["a:1"]),
+        '{"clusters": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}',
     ],
 )
 def test_tf_config_that_describes_no_cluster(text):

@@ -4,9 +4,12 @@ import errno
 import json
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from support import killed_transaction
@@ -84,8 +87,27 @@ class TestLeftovers:
         assert names(tmp_path) == sorted([running, "c.partial", ".hidden"])
         assert files.remove_partial(tmp_path, of_running=True) == [running]
 
+    def test_those_of_other_machines_go_after_a_day(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("socket.gethostname", lambda: "other")
+            elsewhere.setattr(os, "getpid", dead_process)
+            young, old, folder = (partial_path(tmp_path / name) for name in ("young", "old", "folder"))
+        dead = tmp_path / partial_path("dead").name.replace(f"-{os.getpid()}.", f"-{dead_process()}.")
+        folder.mkdir()
+        for path in (young, old, dead, folder / "being written"):
+            path.touch()
+        for path in (old, folder):
+            os.utime(path, (0, time.time() - files.STALE_SECONDS - 60))
+        assert files.remove_partial(tmp_path) == sorted([old.name, dead.name])
+        assert names(tmp_path) == sorted([young.name, folder.name])
+        os.utime(folder / "being written", (0, 0))
+        os.utime(folder, (0, 0))
+        assert files.remove_partial(tmp_path) == [folder.name]
+
     def test_temporary_names(self):
-        assert partial_path("x/a.png") == pathlib.Path("x") / f".a.png.{os.getpid()}.partial"
+        path = partial_path("x/a.png")
+        assert re.fullmatch(rf"\.a\.png\.[0-9a-f]{{8}}-{os.getpid()}\.partial", path.name)
+        assert path.parent == pathlib.Path("x") and len(path.name) <= len("a.png") + files.MAX_PARTIAL
         assert partial_path("x/a.png", 7) == pathlib.Path("x/.a.png.7.partial")
 
 
@@ -191,6 +213,43 @@ class TestTransaction:
         (tmp_path / "a").touch()
         (tmp_path / ".deeplab-transaction.json").write_text(json.dumps(journal))
         assert files.roll_back(tmp_path) == [] and (tmp_path / "a").exists()
+
+    def test_a_young_commit_of_another_machine_is_let_be(self, tmp_path):
+        journal = tmp_path / ".deeplab-transaction.json"
+        journal.write_text(json.dumps({"process": f"00000000-{dead_process()}", "new": ["a"], "existing": []}))
+        (tmp_path / "a").touch()
+        assert files.roll_back(tmp_path) == [] and (tmp_path / "a").exists()
+        os.utime(journal, (0, 0))
+        assert files.roll_back(tmp_path) == ["a"] and names(tmp_path) == []
+
+    def test_a_second_one_waits_for_its_turn(self, tmp_path):
+        order = []
+
+        def second():
+            with files.transaction_in_turn(tmp_path) as transaction:
+                order.append("second")
+                transaction.temporary("a").write_text("second")
+                transaction.commit()
+
+        with files.transaction_in_turn(tmp_path) as transaction:
+            thread = threading.Thread(target=second)
+            thread.start()
+            time.sleep(0.3)
+            order.append("first")
+            transaction.temporary("a").write_text("first")
+            transaction.commit()
+        thread.join()
+        assert order == ["first", "second"] and (tmp_path / "a").read_text() == "second"
+        assert names(tmp_path) == ["a"]
+
+    def test_a_turn_that_does_not_come(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "_MAX_TURN", 0.1)
+        with (
+            files.transaction_in_turn(tmp_path),
+            raises("folder-in-use", where=tmp_path),
+            files.transaction_in_turn(tmp_path),
+        ):
+            pass
 
     def test_a_folder_about_to_be_replaced_at_the_kill_returns(self, tmp_path):
         kept = tmp_path / f".saved_model.replaced.{dead_process()}.partial"

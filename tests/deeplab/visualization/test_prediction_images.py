@@ -99,5 +99,5 @@ def test_a_kill_at_any_step_leaves_whole_files_and_the_next_run_nothing_else(tmp
     ]
     expected = ["image_grid.png", "raw/0.png", "raw/1.png", *results]
     outcomes = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(outcomes) > 18 and {len(damaged) for damaged, _ in outcomes} == {0}
-    assert [files for _, files in outcomes] == [expected] * len(outcomes)
+    assert len(outcomes) > 18 and {len(damaged) for damaged, *_ in outcomes} == {0}
+    assert [files for _, files, _ in outcomes] == [expected] * len(outcomes)
