@@ -33,6 +33,7 @@ setup(
             "*/*/*.yml",
             "serving/page/*",
             "export/web_page_files/*",
+            "*/*.css",
             "*/*.j2",
             "*/*/*.j2",
         ],

@@ -40,6 +40,7 @@ from deeplab.serving import protocol, segmentation_json
 from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
 from deeplab.serving.limits import RequestLimits
 from deeplab.utils.errors import UserError
+from deeplab.visualization.html_page import INTERACTIVE_STYLE
 
 PAGE = pathlib.Path(__file__).parent / "page"
 VERSION = 1
@@ -341,6 +342,10 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
+
+    @app.get(f"/static/{INTERACTIVE_STYLE.name}", include_in_schema=False)
+    async def style() -> FileResponse:
+        return FileResponse(INTERACTIVE_STYLE)
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 

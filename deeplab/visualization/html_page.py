@@ -3,6 +3,9 @@
 `page.html.j2` is the skeleton and the style of all reports, `blocks.html.j2` holds what they share: tiles, tables,
 galleries, charts. A report is a template that extends the skeleton; the check of datasets and the evaluation have one.
 This module renders it. Jinja2 is imported only when a page is written.
+
+The pages that segment images, the server's and the exported one, have scripts and are not reports. `INTERACTIVE_STYLE`
+is the style sheet that they share.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from deeplab.visualization.image_grid import within
 from deeplab.visualization.label_rendering import percent
 
 _FOLDER = pathlib.Path(__file__).parent
+INTERACTIVE_STYLE = _FOLDER / "interactive_page.css"
 _JPEG_QUALITY = 85
 _FILTERS: dict[str, Callable] = {
     "base64": lambda data: base64.b64encode(data).decode(),

@@ -28,6 +28,7 @@ from deeplab.utils import console
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically, writing
 from deeplab.utils.paths import cache_root
+from deeplab.visualization.html_page import INTERACTIVE_STYLE
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"  # of the package's archive
@@ -44,7 +45,7 @@ def write(model: FrozenModel, path: str) -> list[TensorInfo]:
     runtime = runtime_folder(model.config.web_runtime)
     os.makedirs(path)
     tensors = onnx.write(model, os.path.join(path, MODEL))
-    for source in (*(runtime / name for name in RUNTIME_FILES), *_PAGE.iterdir()):
+    for source in (*(runtime / name for name in RUNTIME_FILES), INTERACTIVE_STYLE, *_PAGE.iterdir()):
         if source.is_file():
             shutil.copy(source, path)
     names = model.class_names

@@ -51,7 +51,7 @@ def test_health_models_and_page(client):
     page = client.get("/")
     assert "text/html" in page.headers["content-type"] and "http" not in page.text.replace("http-equiv", "")
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for name in ("page.js", "page.css", "icon.svg"):
+    for name in ("page.js", "page.css", "interactive_page.css", "icon.svg"):
         text = client.get(f"/static/{name}").text
         assert text and "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "")
     assert client.get("/static/../app.py").status_code == 404

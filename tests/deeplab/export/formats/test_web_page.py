@@ -55,12 +55,13 @@ def page(runtime, tmp_path_factory):
 @needs_onnx
 def test_the_folder_is_complete_and_a_model_like_any_other(page):
     names = {path.name for path in page.iterdir()}
-    assert names == {*web_page.RUNTIME_FILES, "index.html", "web.js", "web.css", "model.json", "model.onnx"}
+    page_files = {"index.html", "web.js", "web.css", "interactive_page.css"}
+    assert names == {*web_page.RUNTIME_FILES, *page_files, "model.json", "model.onnx"}
     content = json.loads((page / "model.json").read_text())
     assert content["size"] == [65, 97] and [one["name"] for one in content["classes"]] == list(CLASSES.names)
     found = load(str(page))
     assert found.predict(IMAGE).labels.shape == IMAGE.shape[:2] and found.class_names == CLASSES.names
-    for name in ("index.html", "web.js", "web.css"):
+    for name in page_files:
         assert "//" not in (page / name).read_text().replace("// ", "")  # nothing comes from another address
 
 
