@@ -230,6 +230,14 @@ class TrainConfig(Config):
         "scaling; float16 scales the loss.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
+    jit_compile: str = setting(
+        "auto",
+        "Compile the training step with XLA: true, false, or auto = if it is faster, which is measured at the start of "
+        "a training on one GPU and noted in config.yml; never on a CPU.",
+        choices=("auto", "true", "false"),
+        resumable=True,
+        rare=True,
+    )
     freeze: str = setting(
         "none",
         "Variables that keep their values: none, backbone, all_but_logits, or a regular expression found in names.",

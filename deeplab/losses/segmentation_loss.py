@@ -232,6 +232,22 @@ def _sides(maps: tf.Tensor) -> Sequence[Any]:
     return [shape[axis] if maps.shape[axis] is None else maps.shape[axis] for axis in (1, 2)]
 
 
+def label_assertions(labels: tf.Tensor, classes: int, ignore_label: int) -> list[tf.Operation]:
+    """Operations that stop a step whose labels are neither classes nor `ignore_label`.
+
+    Outside of a graph labels are checked at once, and the list is empty. Arguments as in `labels_and_weights`.
+    """
+    inside = tf.where(tf.not_equal(labels, ignore_label), labels, 0)
+    hint = f"the model has {classes} classes: build the records again with corrected masks, or set its num_classes"
+    rule = LabelSpec(classes, ignore_label).rule
+    report = as_report(UserError("label-out-of-range", rule, hint, where="labels of the batch"))
+    checks = [
+        tf.debugging.assert_less(tf.reduce_max(inside), classes, message=report),
+        tf.debugging.assert_non_negative(tf.reduce_min(inside), message=report),
+    ]
+    return [check for check in checks if check is not None]
+
+
 def labels_and_weights(
     labels: tf.Tensor, classes: int, ignore_label: int, label_weights: Sequence[float] = ()
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -250,15 +266,7 @@ def labels_and_weights(
       UserError: not one weight per class.
     """
     counted = tf.not_equal(labels, ignore_label)
-    inside = tf.where(counted, labels, 0)
-    hint = f"the model has {classes} classes: build the records again with corrected masks, or set its num_classes"
-    rule = LabelSpec(classes, ignore_label).rule
-    report = as_report(UserError("label-out-of-range", rule, hint, where="labels of the batch"))
-    checks = [
-        tf.debugging.assert_less(tf.reduce_max(inside), classes, message=report),
-        tf.debugging.assert_non_negative(tf.reduce_min(inside), message=report),
-    ]
-    with tf.control_dependencies([check for check in checks if check is not None]):
+    with tf.control_dependencies(label_assertions(labels, classes, ignore_label)):
         labels = tf.where(counted, labels, losses.IGNORED)
     weights = tf.cast(counted, tf.float32)
     if not label_weights:
@@ -273,4 +281,4 @@ def labels_and_weights(
             field="label_weights",
             value=tuple(label_weights),
         )
-    return labels, weights * tf.gather(tf.constant(label_weights, tf.float32), inside)
+    return labels, weights * tf.gather(tf.constant(label_weights, tf.float32), tf.maximum(labels, 0))

@@ -25,6 +25,7 @@ from deeplab.model import build_model
 from deeplab.training import (
     cache_plan,
     callbacks,
+    compilation,
     distillation,
     distribution,
     evaluation_model,
@@ -84,6 +85,7 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
         return prepared.resumed.prefix if prepared.resumed else ""
     cache_bytes = _memory_for_images(configs, prepared, devices, trainer, first_step)
     devices.broadcast(variables)
+    configs = _with_compilation(configs, prepared, devices, trainer, first_step)
     if devices.is_chief:
         setup.save_config(configs, prepared)
     console.note(distribution.describe(devices, config.train_batch_size))
@@ -97,6 +99,25 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
         raise KeyboardInterrupt
     console.note(f"done: {state.checkpoint}")
     return state.checkpoint
+
+
+def _with_compilation(
+    configs: TrainingConfigs, prepared: Prepared, devices: Devices, trainer: Trainer, first_step: int
+) -> TrainingConfigs:
+    """The configs with `jit_compile` as it is used, for `config.yml`; where nothing was measured it stays."""
+    frozen = freezing.frozen_names(configs.train.freeze, trainer.trainable())
+    is_compiled = compilation.decide(
+        configs.train,
+        devices,
+        lambda compiled: make_train_step(trainer, devices.strategy, frozen, compiled),
+        lambda: _batches(configs, prepared, devices, first_step, trainer.distillation),
+        trainer.variables(),
+        first_step,
+    )
+    if not is_compiled and not compilation.may_pay(devices):
+        return configs
+    train = dataclasses.replace(configs.train, jit_compile="true" if is_compiled else "false")
+    return dataclasses.replace(configs, train=train)
 
 
 def _memory_for_images(
@@ -299,7 +320,7 @@ def _step_functions(
 
     Args:
       configs: which variables are frozen and for how long, whether batch norm's statistics learn where they are not,
-        and the phases of fake quantization.
+        the phases of fake quantization, and whether XLA compiles the step.
       prepared: the training's length.
       trainer: model, optimizer and loss.
       strategy: the devices.
@@ -312,6 +333,7 @@ def _step_functions(
     held_at_first = frozen if not release or first_step < release else ()
     console.note(freezing.counts_text(trainer.trainable(), held_at_first, release))
     is_quantized = configs.model.quantize_delay_step >= 0
+    is_compiled = configs.train.jit_compile == "true"
     last: tuple[bool, quantization_phases.Phase] | None = None
     train_step: Callable | None = None
 
@@ -328,7 +350,7 @@ def _step_functions(
                 console.note(f"step {step}: {quantization_phases.enter(trainer.model, phase)}")
             if last is not None and is_frozen != last[0]:
                 console.note(f"step {step}: {freezing.counts_text(trainer.trainable(), (), 0)}")
-            last, train_step = (is_frozen, phase), make_train_step(trainer, strategy, held)
+            last, train_step = (is_frozen, phase), make_train_step(trainer, strategy, held, is_compiled)
         return train_step
 
     step_at(first_step)  # from here on, frozen batch norm keeps its statistics

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from deeplab.config.training_config import OptimizerConfig
-from deeplab.losses.segmentation_loss import SegmentationLoss
+from deeplab.losses.segmentation_loss import SegmentationLoss, label_assertions
 from deeplab.training import gradients, schedules
 from deeplab.training.averages import Averages
 from deeplab.training.distillation import DISTILLATION, FEATURES, Distillation
@@ -84,7 +84,7 @@ class Trainer:
 
 
 def make_train_step(
-    trainer: Trainer, strategy: tf.distribute.Strategy, frozen: Collection[str] = ()
+    trainer: Trainer, strategy: tf.distribute.Strategy, frozen: Collection[str] = (), is_compiled: bool = False
 ) -> Callable[[TrainingBatch, tf.Tensor], dict[str, tf.Tensor]]:
     """The compiled step.
 
@@ -92,6 +92,7 @@ def make_train_step(
       trainer: model, optimizer and loss.
       strategy: the devices; the batch is one replica's part on each.
       frozen: names of variables that stay as they are; no gradient is computed for them.
+      is_compiled: XLA compiles it; for one device only.
 
     Returns:
       A function of (batch, step). batch: image float32 [B, H, W, C], 0..255, and label int32 [B, H, W]; step:
@@ -100,14 +101,31 @@ def make_train_step(
       pixels that are not ignored, 0 to 1).
     """
 
-    # XLA makes depthwise convolutions on a CPU many times slower, and is no faster elsewhere: off, and said so.
+    def on_replica(batch, step):
+        return _replica_step(trainer, batch, step, strategy.num_replicas_in_sync, frozenset(frozen))
+
+    if is_compiled:
+        on_replica = _compiled(trainer, on_replica)
+
     @tf.function(jit_compile=False, autograph=False, reduce_retracing=True)
     def train_step(batch, step):
-        args = (trainer, batch, step, strategy.num_replicas_in_sync, frozenset(frozen))
-        results = strategy.run(_replica_step, args=args)
+        results = strategy.run(on_replica, args=(batch, step))
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in results.items()}
 
     return train_step
+
+
+def _compiled(trainer: Trainer, on_replica: Callable) -> Callable:
+    """A replica's step as one XLA program. Labels are checked before it, since XLA leaves assertions out."""
+    program = tf.function(on_replica, jit_compile=True, autograph=False, reduce_retracing=True)
+    logits = next(output for name, output in trainer.model.output.items() if name != FEATURES)
+
+    def run(batch, step):
+        checks = label_assertions(batch["label"], logits.shape[-1], trainer.loss.ignore_label)
+        with tf.control_dependencies(checks):
+            return program({name: tf.identity(values) for name, values in batch.items()}, step)
+
+    return run
 
 
 def _replica_step(

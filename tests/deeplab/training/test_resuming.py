@@ -77,6 +77,7 @@ CHOICES = {
     "scale_factor_step_size": [0.25, 0],
     "accumulate_steps": [1, 2, 4],
     "image_cache": ["auto", "none", "memory"],
+    "jit_compile": ["auto", "false"],  # "true" takes minutes on a CPU
     "normalization": ["batch", "batch", "group"],
     "precision": ["float32", "float32", "mixed_bfloat16", "mixed_float16"],
     "sync_batch_norm": ["auto", "true", "false"],

@@ -34,7 +34,7 @@ def load_case(golden, name):
         return json.load(file)[name]
 
 
-def make_training(case):
+def make_training(case, is_compiled=False):
     """Model with the golden weights, optimizer and step function of one golden case."""
     _, given = Command("train", lambda given: None, GROUPS, "").parse([*case["flags"], "--train_logdir=unused"])
     model_config, loss, schedule, train = configs_from(given, GROUPS)
@@ -52,7 +52,7 @@ def make_training(case):
     of_batch, clock = from_config(loss, ignore_label=255), StepClock(total_steps)
     trainer = Trainer(model, optimizer, of_batch, loss.weight_decay, schedule, total_steps, clock)
     state = {**{name: v.value for name, v in variables.items()}, **optimizer.variables_by_name()}
-    return make_train_step(trainer, strategy), state, strategy
+    return make_train_step(trainer, strategy, is_compiled=is_compiled), state, strategy
 
 
 def golden_batch(golden):
@@ -81,9 +81,9 @@ class Run:
 
 
 @functools.cache
-def run_of(golden, name):
+def run_of(golden, name, is_compiled=False):
     case = load_case(golden, name)
-    step_function, variables, _ = make_training(case)
+    step_function, variables, _ = make_training(case, is_compiled)
     batch = golden_batch(golden)
 
     def take(step):
@@ -116,8 +116,9 @@ def statistics(value):
     return [value.mean(), value.std(), (value**2).sum()]
 
 
-def test_three_steps_with_frozen_batch_norm_equal_the_reference(golden):
-    run = run_of(golden, "mnv2_frozenbn")
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["", "by XLA"])
+def test_three_steps_with_frozen_batch_norm_equal_the_reference(golden, is_compiled):
+    run = run_of(golden, "mnv2_frozenbn", is_compiled)
     for result, (total, penalty, _) in zip(run.results, run.case["losses"], strict=True):
         assert result["total_loss"] == pytest.approx(total, rel=2e-6)
         assert result["regularization_loss"] == pytest.approx(penalty, rel=1e-5)
