@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import io
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ from deeplab.utils.paths import read_file
 _GRAY_STEP = {1: 255, 2: 85, 4: 17}  # Pillow spreads gray PNGs of so few bits over 0..255; indices are the raw values
 _MAP_ITEM = re.compile(r"([0-9]{1,5})\s*:\s*([0-9]{1,5})")
 _MIN_INDEX_GAP = 8  # highest value below which gaps are classes that do not occur
-_FEW_VALUES = 5  # of so many, 0 included, comparisons are faster than a histogram
+_FEW_VALUES = 8  # of so many, 0 included, comparisons are faster than a histogram
 _MAX_LISTED = 6  # values that a message names
 
 
@@ -280,10 +281,11 @@ def count_values(values: np.ndarray, num_values: int = 256) -> np.ndarray:
 
 
 def _count_few(values: np.ndarray, highest: int) -> np.ndarray:
-    """Pixels of each value, int64 [256], by a comparison for each above 0: of three a third of a histogram's time."""
+    """Pixels of each value, int64 [256], by a comparison for each above 1: of three a quarter of a histogram's time."""
+    above = [values.size, cv2.countNonZero(values)]  # pixels of at least 0, 1, 2 ... `highest`, and of more
+    above += [cv2.countNonZero((values > value).view(np.uint8)) for value in range(1, highest + 1)]
     counts = np.zeros(256, np.int64)
-    counts[1 : highest + 1] = [np.count_nonzero(values == value) for value in range(1, highest + 1)]
-    counts[0] = values.size - counts.sum()
+    counts[: highest + 1] = [more - fewer for more, fewer in itertools.pairwise(above)]
     return counts
 
 

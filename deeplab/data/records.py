@@ -125,22 +125,22 @@ def _serialized(features: Mapping[str, bytes | int]) -> bytes:
     copied once, and so that building reaches its first good pair without TensorFlow.
     """
     parts: list[bytes] = []  # joined once at the end, so that images are copied once
-    total = 0
     for key, value in sorted(features.items()):
-        # Feature.bytes_list (1) with BytesList.value, or Feature.int64_list (3) with Int64List.value, packed
         content = value if isinstance(value, bytes) else _varint(value)
-        head = b"\n" + _varint(len(content))  # field 1 of the list
-        head = (b"\n" if isinstance(value, bytes) else b"\x1a") + _varint(len(head) + len(content)) + head
-        named = _key_field(key) + b"\x12" + _varint(len(head) + len(content)) + head  # key (1) and value (2) of a map
-        named = b"\n" + _varint(len(named) + len(content)) + named  # Features.feature (1)
-        parts += (named, content)
-        total += len(named) + len(content)
-    return b"".join([b"\n", _varint(total), *parts])  # Example.features (1)
+        parts += (_head(key, len(content), isinstance(value, bytes)), content)
+    return b"".join([b"\n", _varint(sum(map(len, parts))), *parts])  # Example.features (1)
 
 
-@functools.cache
-def _key_field(key: str) -> bytes:
-    return b"\n" + _varint(len(key.encode())) + key.encode()
+@functools.lru_cache(maxsize=4096)
+def _head(key: str, length: int, is_bytes: bool) -> bytes:
+    """What comes before the content of a feature: the same for most features of all images."""
+    # Feature.bytes_list (1) with BytesList.value, or Feature.int64_list (3) with Int64List.value, packed
+    head = b"\n" + _varint(length)  # field 1 of the list
+    head = (b"\n" if is_bytes else b"\x1a") + _varint(len(head) + length) + head
+    name = key.encode()
+    named = b"\n" + _varint(len(name)) + name  # the key (1) of the map
+    named += b"\x12" + _varint(len(head) + length) + head  # its value (2)
+    return b"\n" + _varint(len(named) + length) + named  # Features.feature (1)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -289,14 +289,15 @@ class ShardWriter:
     def write(self, example: bytes) -> None:
         """Appends one serialized example."""
         with self._writing():
-            self._open().write(example)
+            (self._file or self._open()).write(example)
 
-    def _close(self) -> None:
+    def _close(self, synced: bool = True) -> None:
         """Completes the file on disk, still under its temporary name."""
         with self._writing():
             self._open().close()
             self._file = None
-            sync(self._temporary)
+            if synced:
+                sync(self._temporary)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -314,9 +315,13 @@ class ShardWriter:
         self._close()
         os.replace(self._temporary, self.path)
 
-    def keep(self) -> pathlib.Path:
-        """Completes the file and leaves it under its temporary name, for the caller to rename; that name."""
-        self._close()
+    def keep(self, synced: bool = True) -> pathlib.Path:
+        """Completes the file and leaves it under its temporary name, for the caller to rename; that name.
+
+        Args:
+          synced: wait until it is on the disk; if not, the caller does that, too.
+        """
+        self._close(synced)
         self._kept = True
         return self._temporary
 

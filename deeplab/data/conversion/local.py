@@ -36,9 +36,17 @@ from deeplab.data.records import ShardWriter, list_shards, shard_name, shards_by
 from deeplab.data.split_names import is_training
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
-from deeplab.utils.files import Transaction, made_folder, remove_partial, roll_back, write_atomically
+from deeplab.utils.files import (
+    Transaction,
+    made_folder,
+    remove_partial,
+    roll_back,
+    sync,
+    write_atomically,
+    writing,
+)
 from deeplab.utils.locks import folder_lock
-from deeplab.utils.parallel import ordered_map
+from deeplab.utils.parallel import WriteBehind, ordered_map
 from deeplab.utils.text import counted
 
 _EARLY_PAIRS = 64  # after which a warning points out suspicious labels
@@ -266,7 +274,8 @@ def write_shards(
         all_pairs = (pair for pairs in splits.values() for pair in pairs)
         # One stream over all shards and splits: no thread waits at the end of a shard.
         results = ordered_map(functools.partial(convert_or_error, recipe=recipe), all_pairs, records.num_workers)
-        with contextlib.closing(results):
+        # Shards are written to the disk while the next ones are converted.
+        with contextlib.closing(results), WriteBehind() as disk:
             for split, pairs in splits.items():
                 counts[split] = SplitCounts()
                 for index, chunk in enumerate(chunks(pairs, records.shards)):
@@ -285,10 +294,15 @@ def write_shards(
                                 watch.see(converted)
                             bar.update()
                         if not bad.errors:
-                            writer.keep()
+                            disk.submit(_sync, writer.keep(synced=False), transaction.folder / name)
     bad.stop()
     oddities.report()
     return counts
+
+
+def _sync(temporary: pathlib.Path, shard: pathlib.Path) -> None:
+    with writing(shard):
+        sync(temporary)
 
 
 def convert_or_error(pair: Pair, recipe: Recipe) -> list[Converted] | UserError:

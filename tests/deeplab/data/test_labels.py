@@ -394,7 +394,7 @@ def test_counting_large_values_and_small():
     assert labels.count_values(LABEL)[[0, 1, 2, 255]].tolist() == [1, 2, 2, 1]
 
 
-@pytest.mark.parametrize("highest", [0, 1, 4, 5, 6, 255])
+@pytest.mark.parametrize("highest", [0, 1, 2, 4, 7, 8, 255])
 def test_few_and_many_values_are_counted_alike(highest):
     values = np.random.default_rng(highest).integers(0, highest + 1, (37, 53)).astype(np.uint8)
     for image in (values, values[::2, 3:40], np.zeros((0, 5), np.uint8)):

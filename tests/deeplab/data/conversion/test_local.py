@@ -503,15 +503,15 @@ def test_adding_a_split_leaves_the_others_described(pairs, tmp_path):
     assert records.count(records.list_shards(tmp_path / "out", "train")) == 2
 
 
-@pytest.mark.parametrize("name", ["write_atomically", "sync"])
-def test_a_disk_that_is_full_at_the_very_end_changes_nothing(pairs, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("module, name", [(files_module, "write_atomically"), (files_module, "sync"), (local, "sync")])
+def test_a_disk_that_is_full_at_the_very_end_changes_nothing(pairs, tmp_path, monkeypatch, module, name):
     build_pairs(tmp_path / "out", {"train": pairs[:2]})
     before = contents(tmp_path / "out")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files_module, name, full)
+    monkeypatch.setattr(module, name, full)
     with raises("unwritable-file", where="out") as caught:
         build_pairs(tmp_path / "out", {"train": pairs}, overwrite=True)
     assert "No space left on device" in caught.value.rule
