@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +22,16 @@ from deeplab.config.fields import Size, make
 from deeplab.config.model_config import ModelConfig
 from deeplab.data import dataset as datasets
 from deeplab.export import calibration_images, export_report, parity, parity_images, quality
+from deeplab.export.destination import (
+    Destination,
+    destination,
+    keep_other_labels,
+    keep_other_versions,
+    needs_images,
+    require_replaceable,
+)
 from deeplab.export.export_report import REPORT_FILE, Row
-from deeplab.export.formats import FORMATS, USUAL_STEM, ExportFormat, TensorInfo, mentions_predictions
-from deeplab.export.formats.frozen_graph import GRAPH_TEXT
+from deeplab.export.formats import FORMATS, ExportFormat, TensorInfo
 from deeplab.export.freeze import FrozenModel, freeze
 from deeplab.export.metadata import METADATA_FILE, NamedClasses, labels_text, metadata_text
 from deeplab.export.parity import Expected, Parity
@@ -35,7 +40,6 @@ from deeplab.inference.load import load
 from deeplab.inference.prediction import PredictionSettings
 from deeplab.inference.predictor import ModelPredictor, Predictor, require_same_classes
 from deeplab.inference.runtimes import checkpoint as checkpoint_runtime
-from deeplab.inference.runtimes.saved_model import version_folders, versions_in
 from deeplab.model.resize import fitting_size, size_stride
 from deeplab.model.segmentation_model import SegmentationModel
 from deeplab.utils import console
@@ -45,7 +49,6 @@ from slim.layers import variables_by_name
 from slim.quantization import is_quantized
 
 GROUPS = (ExportConfig, ModelConfig, ResizeConfig)
-ALL = "all"
 Case = tuple[str, np.ndarray, Expected]
 Results = dict[str, list[Parity]]
 
@@ -67,31 +70,6 @@ class Exported:
     parity: Results
     folded: bool
     rows: list[Row] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Destination:
-    """Where an export goes.
-
-    Attributes:
-      folder: of all its files.
-      stem: what its files are named after.
-      formats: file name -> format.
-    """
-
-    folder: str
-    stem: str
-    formats: dict[str, ExportFormat]
-
-    def beside(self, name: str) -> str:
-        """The name of a text file of this export: `metadata.json`, or `small_metadata.json`; `labels.txt` always."""
-        return name if self.stem == USUAL_STEM or name == LABELS_FILE else f"{self.stem}_{name}"
-
-    def files(self, config: ExportConfig) -> dict[str, Callable[[str], bool]]:
-        """Name of each file that may be replaced -> whether an existing one is an export."""
-        texts = [self.beside(METADATA_FILE), self.beside(REPORT_FILE)]
-        texts += [GRAPH_TEXT] if config.save_inference_graph else []
-        return {name: one.is_export for name, one in self.formats.items()} | dict.fromkeys(texts, mentions_predictions)
 
 
 def export_checkpoint(given: Mapping[str, Any]) -> Exported:
@@ -177,22 +155,22 @@ def export(
       UserError: the weights are not finite, something cannot be written, or an exported file predicts something else
         than the model. Then nothing is left behind, and what was there before is unchanged.
     """
-    target = _target(config, settings, predictor)
+    target = destination(config, settings, predictor)
     job = _Job(predictor, settings, config, classes, target)
     require_finite(variables_by_name(predictor.model), predictor.checkpoint)
     folder = job.target.folder
     with Transaction(folder, "export_path") as transaction, _staging(folder) as staging:
         for name, is_export in job.target.files(config).items():
-            _require_replaceable(os.path.join(folder, name), is_export, config.overwrite)
+            require_replaceable(os.path.join(folder, name), is_export, config.overwrite)
         cases = _cases(job)
         files: dict[str, Predictor] = {}
         tensors, results, folded = _write_and_compare(job, cases, staging, files)
         rows, how = _judge(job, cases, results, files, staging)
         _describe(job, tensors, rows, how, folded, staging)
-        _keep_other_versions(folder, staging)
+        keep_other_versions(folder, staging)
         for name in sorted(os.listdir(staging), key=lambda name: (name not in tensors, name)):
             os.replace(os.path.join(staging, name), transaction.temporary(name))
-        kept = _keep_other_labels(transaction, classes)
+        kept = keep_other_labels(transaction, classes)
         paths = [str(path) for path in transaction.commit() if path.name != kept]
     if kept:
         console.note(f"{os.path.join(folder, LABELS_FILE)} had other class names: they are now in {kept}")
@@ -218,7 +196,7 @@ class _Job:
     settings: PredictionSettings
     config: ExportConfig
     classes: NamedClasses
-    target: _Destination
+    target: Destination
 
     @property
     def crop(self) -> Size:
@@ -238,93 +216,9 @@ class _Job:
         )
 
 
-def _target(config: ExportConfig, settings: PredictionSettings, predictor: ModelPredictor) -> _Destination:
-    """Reads `export_path` and `formats` for a model."""
-    formats = {name: FORMATS.get(name) for name in _named(config, settings, predictor)}
-    if not formats:
-        raise UserError("missing-setting", "names no format", f"choose from {', '.join(FORMATS)}", field="formats")
-    if config.fixed_size and not any(one.takes_fixed_size for one in formats.values()):
-        able = " and ".join(name for name in FORMATS if FORMATS.get(name).takes_fixed_size)
-        rule, hint = f"is for {able}, which `formats` does not name", "leave it out, or name one of them"
-        raise UserError("conflicting-settings", rule, hint, field="fixed_size")
-    path = os.path.expanduser(config.export_path)
-    folder, file = os.path.split(path)
-    stem, suffix = os.path.splitext(file)
-    extensions = list(dict.fromkeys(one.extension for one in formats.values() if one.extension))
-    folders = [one for one in formats.values() if one.extension == suffix]
-    if not suffix or (os.path.isdir(path) and suffix not in extensions):
-        folder, stem = path, USUAL_STEM
-    elif suffix not in extensions or (os.path.isdir(path) and not any(one.is_export(path) for one in folders)):
-        wanted = " or ".join(extensions)
-        rule = f"{path} is a folder" if os.path.isdir(path) else f"must end in {wanted}, not {suffix!r}"
-        hint = f"`export_path={path}{''.join(extensions[:1])}`, or a folder, which has no suffix"
-        raise UserError("wrong-suffix", rule, hint, field="export_path", value=config.export_path)
-    named = {one.file_name(stem): one for one in formats.values()}
-    of_suffix = [name for name, one in named.items() if one.extension == suffix and folder != path]
-    if len(of_suffix) == 1:  # the only one with this extension has exactly the given name
-        named = {file if name == of_suffix[0] else name: one for name, one in named.items()}
-    return _Destination(folder, stem, named)
-
-
-def _named(config: ExportConfig, settings: PredictionSettings, predictor: ModelPredictor) -> list[str]:
-    """The names of the formats to write; those that "all" leaves out are named in a note.
-
-    Raises:
-      UserError: a named one cannot hold the model.
-    """
-    names, with_ranges = list(config.chosen_formats()), is_quantized(predictor.model)
-
-    def reason_against(one: ExportFormat) -> str:
-        if with_ranges and not one.takes_ranges:
-            return "it cannot store the ranges of fake quantization (`quantize_delay_step`)"
-        return one.unfit(settings, predictor.num_classes)
-
-    for name in names:
-        if name != ALL and (reason := reason_against(FORMATS.get(name))):
-            able = ", ".join(other for other in FORMATS if not reason_against(FORMATS.get(other)))
-            rule = f"{name} cannot hold this model: {reason}"
-            raise UserError("not-supported", rule, f"choose from {able}", field="formats", value=name)
-    if ALL not in names:
-        return names
-    chosen, left_out = [], []
-    for name in FORMATS:
-        one, missing = FORMATS.get(name), FORMATS.get(name).missing()
-        unfit = reason_against(one)
-        needs_images = _needs_images(one, with_ranges) and not calibration_images.is_given(config)
-        if name in names or not (unfit or missing or needs_images):
-            chosen.append(name)
-        elif unfit:
-            left_out.append(f"{name} ({unfit})")
-        elif missing:
-            left_out.append(f"{name} (needs {', '.join(missing)}: extra {next(iter(missing.values()))})")
-        else:
-            left_out.append(f"{name} (needs `calibration_images`)")
-    if left_out:
-        console.note(f"left out: {'; '.join(left_out)}")
-    return chosen
-
-
-def _needs_images(one: ExportFormat, with_ranges: bool) -> bool:
-    """Whether a format needs calibration images for a model."""
-    return one.is_calibrated and not (with_ranges and one.takes_ranges)
-
-
 def _prepares_inside(one: ExportFormat, config: ExportConfig) -> bool:
     """Whether files of a format resize and pad images themselves."""
     return one.prepares_inside and not (config.fixed_size and one.takes_fixed_size)
-
-
-def _require_replaceable(path: str, is_export: Callable[[str], bool], overwrite: bool) -> None:
-    """Refuses to replace a file that is no export unless `overwrite` is set, and a folder that is no export always."""
-    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
-        raise UserError("not-a-file", "is a device, a pipe or a socket", "give another `export_path`", where=path)
-    if os.path.isdir(path):
-        if os.listdir(path) and not is_export(path):
-            hint = "move it away, or give another `export_path`"
-            raise UserError("would-overwrite", "this folder is not an export and would be replaced", hint, where=path)
-    elif os.path.exists(path) and not overwrite and not is_export(path):
-        hint = "`overwrite=true` replaces it; or give another `export_path`"
-        raise UserError("would-overwrite", "this file is not an export and would be replaced", hint, where=path)
 
 
 def _cases(job: _Job) -> list[Case]:
@@ -367,7 +261,7 @@ def _write_and_compare(
             raise _not_equal(job.config.export_path, results)
         console.note(f"folding batch norm changes predictions ({_worst(results)}): exporting without folding")
     others = {name: one for name, one in formats.items() if not one.is_exact}
-    if any(_needs_images(one, is_quantized(model.model)) for one in others.values()):
+    if any(needs_images(one, is_quantized(model.model)) for one in others.values()):
         chosen = calibration_images.choose(job.config, job.crop, job.predictor.bands)
         model = dataclasses.replace(model, calibration=chosen)
     reduced = _write(model, others, folder)
@@ -506,26 +400,3 @@ def _not_equal(export_path: str, results: Results) -> UserError:
     rule = f"the export and the model predict different labels ({_worst(results)}), so the export was not kept"
     hint = "this is an error of this program or of this machine's TensorFlow: please report it with the table above"
     return UserError("export-differs", rule, hint, where=export_path)
-
-
-def _keep_other_versions(folder: str, staging: str) -> None:
-    """Copies the numbered versions of an existing SavedModel beside the one that was written."""
-    for name in os.listdir(staging):
-        written = versions_in(os.path.join(staging, name))
-        for version in version_folders(os.path.join(folder, name)) if written else ():
-            if int(version) not in written:
-                shutil.copytree(os.path.join(folder, name, version), os.path.join(staging, name, version))
-
-
-def _keep_other_labels(transaction: Transaction, classes: NamedClasses) -> str:
-    """Adds a copy of an existing `labels.txt` with other names, which may be written by hand; its name, or ""."""
-    path = transaction.folder / LABELS_FILE
-    if not path.is_file():
-        return ""
-    content = path.read_bytes()
-    if content == labels_text(classes.names).encode():
-        return ""
-    names = (f"{path.stem}.previous-{number}{path.suffix}" for number in itertools.count(1))
-    kept = next(name for name in names if not os.path.lexists(transaction.folder / name))
-    transaction.temporary(kept).write_bytes(content)
-    return kept

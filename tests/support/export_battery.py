@@ -34,6 +34,11 @@ def export(live_model, path, classes=CLASSES, *, settings=None, **config) -> exp
     return exporter.export(live_model, settings or make_settings(), config, classes)
 
 
+def names(folder) -> list[str]:
+    """The files and folders in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 class ExportBattery:
     """Writes the narrow model in one format, loads it as users do, and compares with the model.
 
