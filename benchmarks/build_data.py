@@ -31,7 +31,8 @@ import numpy as np
 from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data.conversion.encode import Recipe, convert
 from deeplab.data.conversion.local import build
-from deeplab.data.labels import LabelSpec, write_index_png
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import write_index_png
 from deeplab.data.readers.source import Painter, Pair, Source
 from deeplab.data.records import ShardWriter, shard_name
 from deeplab.data.sample_dataset import draw_portrait

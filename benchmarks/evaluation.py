@@ -30,7 +30,7 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab.config.model_config import ModelConfig
-from deeplab.data import labels, records
+from deeplab.data import mask_files, records
 from deeplab.data.dataset import Dataset
 from deeplab.evaluation import ConfusionMatrix
 from deeplab.evaluation.evaluator import count
@@ -74,7 +74,7 @@ def write_split(folder: str, images: int) -> None:
             buffer = io.BytesIO()
             coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
             label = np.kron(draw.integers(0, CLASSES, (15, 20)), np.ones((25, 25))).astype(np.uint8)
-            encoded = labels.encode_label(label)
+            encoded = mask_files.encode_label(label)
             name = f"image_{index}"
             writer.write(records.encode_example(buffer.getvalue(), "jpeg", name, HEIGHT, WIDTH, encoded))
         writer.publish()

@@ -50,7 +50,7 @@ def answer(wide_run):
 @pytest.fixture(scope="module")
 def wide_records(answer, tmp_path_factory):
     """Records of two images whose labels are the model's answer to the first, and its mirror image."""
-    from deeplab.data.labels import encode_label
+    from deeplab.data.mask_files import encode_label
 
     folder = tmp_path_factory.mktemp("wide_records")
     for split in ("train", "val"):

@@ -13,8 +13,9 @@ import numpy as np
 
 from deeplab.config.export_config import ExportConfig
 from deeplab.config.fields import Size
-from deeplab.data import image_files, images, labels, records
+from deeplab.data import image_files, images, mask_files, records
 from deeplab.data.bands import ImageBands
+from deeplab.data.labels import LabelSpec
 from deeplab.export.parity_images import fitting, read_for, with_channels
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -93,7 +94,7 @@ def _classes_of(example: dict) -> set[int]:
     label = records.label_of(example)
     if not label:
         return set()
-    return set(np.unique(labels.decode_values(label, "the label", labels.LabelSpec(None))).tolist())
+    return set(np.unique(mask_files.decode_values(label, "the label", LabelSpec(None))).tolist())
 
 
 def stratified(classes: Sequence[set[int]], count: int, random: np.random.Generator) -> list[int]:

@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab.config.fields import coerce, fields_of
-from deeplab.data import colormaps, image_files
-from deeplab.data import labels as masks
+from deeplab.data import colormaps, image_files, mask_files
 from deeplab.data.given_images import to_pixels
 from deeplab.data.images import write_png
 from deeplab.data.label_bits import as_label
@@ -126,7 +125,7 @@ class Segmentation:
 
         Labels of uint16 become 16-bit gray PNG.
         """
-        masks.write_index_png(path, self.labels, self.colors)
+        mask_files.write_index_png(path, self.labels, self.colors)
 
 
 class Segmenter:

@@ -30,8 +30,7 @@ from deeplab import __version__
 from deeplab.config.fields import make
 from deeplab.config.prediction_config import InferenceConfig
 from deeplab.config.serving_config import ServeConfig
-from deeplab.data import images
-from deeplab.data import labels as masks
+from deeplab.data import images, mask_files
 from deeplab.data.label_bits import as_label
 from deeplab.inference.load import load
 from deeplab.inference.predictor import Prediction, Predictor
@@ -418,7 +417,8 @@ async def _image_file(request: Request) -> bytes:
 
 
 def _palette_png(labels: np.ndarray, colors: np.ndarray) -> bytes:
-    return masks.encode_index_png(as_label(labels, len(colors)), colors)  # 256 colors, or 65536 of labels of 16 bits
+    # There are 256 colors, or 65536 where labels have 16 bits.
+    return mask_files.encode_index_png(as_label(labels, len(colors)), colors)
 
 
 def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:

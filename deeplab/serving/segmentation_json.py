@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplab.data import labels as masks
+from deeplab.data import mask_files
 from deeplab.data.images import encode_png
 from deeplab.data.label_bits import as_label
 from deeplab.inference.predictor import Prediction, Predictor
@@ -54,8 +54,8 @@ def content(name: str, predictor: Predictor, prediction: Prediction, polygons: b
         "height": labels.shape[0],
         "width": labels.shape[1],
         "classes": classes,
-        "labels_png": _base64(masks.encode_label(label)),
-        "confidence_png": None if confidence is None else _base64(masks.encode_label(confidence)),
+        "labels_png": _base64(mask_files.encode_label(label)),
+        "confidence_png": None if confidence is None else _base64(mask_files.encode_label(confidence)),
     }
     if label.dtype == np.uint16:  # browsers decode no more than 8 bits of a channel
         planes = np.dstack([label & 255, label >> 8, 0 * label]).astype(np.uint8)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deeplab.data import colormaps, labels
+from deeplab.data import colormaps, mask_files
 from deeplab.data.images import write_png
 from deeplab.data.label_bits import as_label
 from deeplab.utils import console
@@ -174,7 +174,7 @@ def write_index_mask(path: pathlib.Path, prediction: np.ndarray, drawing: Drawin
         ids = np.array(drawing.ids, np.uint8)
         label, colors = ids[label], np.zeros_like(drawing.colors)
         colors[ids] = drawing.colors[: len(ids)]
-    labels.write_index_png(path, label, colors)
+    mask_files.write_index_png(path, label, colors)
 
 
 class RawNames:

@@ -89,7 +89,8 @@ def images(folder: pathlib.Path) -> Read:
 @target("masks", weight=4)
 def masks(folder: pathlib.Path) -> Read:
     """Mask files, as indices and in colors."""
-    from deeplab.data.labels import LabelSpec, decode_label
+    from deeplab.data.labels import LabelSpec
+    from deeplab.data.mask_files import decode_label
 
     label = np.random.default_rng(0).integers(0, 3, (24, 31), dtype=np.uint8)
     palette = Image.fromarray(label)
@@ -155,7 +156,8 @@ def _saved(save: Callable[..., Any], *arrays: Any, **named: Any) -> bytes:
 @target("array_masks")
 def array_masks(folder: pathlib.Path) -> Read:
     """Masks in NumPy's and MATLAB's files. All of the latter are refused where scipy, which writes them, is missing."""
-    from deeplab.data.labels import LabelSpec, decode_label, read_mask
+    from deeplab.data.labels import LabelSpec
+    from deeplab.data.mask_files import decode_label, read_mask
 
     label = np.random.default_rng(0).integers(0, 3, (24, 31), dtype=np.uint8)
     seeds = {

@@ -7,7 +7,8 @@ from deeplab.config.conversion_config import LabelConfig, RecordConfig
 from deeplab.data import dataset as datasets
 from deeplab.data import records
 from deeplab.data.conversion import local
-from deeplab.data.labels import LabelSpec, decode_label
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import decode_label
 
 
 def write_image(path, pixels):

@@ -30,16 +30,8 @@ from deeplab.data.images import (
     raster_size,
     read_raster,
 )
-from deeplab.data.labels import (
-    DecodedLabel,
-    LabelSpec,
-    count_values,
-    decode_label,
-    decode_label_values,
-    encode_label,
-    read_mask,
-    to_label,
-)
+from deeplab.data.labels import LabelSpec, count_values, to_label
+from deeplab.data.mask_files import DecodedLabel, decode_label, decode_label_values, encode_label, read_mask
 from deeplab.data.readers.shapes import ShapesMask
 from deeplab.data.readers.source import Mask, Painter, Pair
 from deeplab.data.records import encode_example
@@ -104,7 +96,7 @@ def convert(pair: Pair, recipe: Recipe) -> Converted:
 
     Raises:
       UserError: a file that cannot be read, sizes that differ (`size-mismatch`), or a mask or image that cannot be
-        used, as in `labels.decode_label` and `images.prepare`. The error names the file.
+        used, as in `mask_files.decode_label` and `images.prepare`. The error names the file.
     """
     if recipe.bands:
         return _converted_bands(pair, recipe, recipe.bands)

@@ -12,7 +12,8 @@ import numpy as np
 from deeplab.config.conversion_config import ColorMaskConfig, RemoveColormapConfig
 from deeplab.data.colormaps import colors_for, read_color_table
 from deeplab.data.image_files import JPEG_EXTENSIONS
-from deeplab.data.labels import LabelSpec, decode_label, encode_index_png
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import decode_label, encode_index_png
 from deeplab.data.readers.pairs import MASK_EXTENSIONS
 from deeplab.utils import console
 from deeplab.utils.errors import UserError

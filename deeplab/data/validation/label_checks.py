@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from deeplab.data.colormaps import color_codes
-from deeplab.data.labels import DecodedLabel, LabelSpec, decode_label, decode_values, to_label
+from deeplab.data.labels import LabelSpec, to_label
+from deeplab.data.mask_files import DecodedLabel, decode_label, decode_values
 from deeplab.data.png_files import png_kind
 from deeplab.data.readers.source import Mask, Painter
 from deeplab.data.validation.check_report import Finding

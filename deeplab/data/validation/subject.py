@@ -21,7 +21,8 @@ from deeplab.data.containers import expanded, read_content
 from deeplab.data.dataset import Dataset
 from deeplab.data.images import encode_png, read_raster
 from deeplab.data.label_bits import usual_ignore_label
-from deeplab.data.labels import LabelSpec, read_mask
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import read_mask
 from deeplab.data.readers.classes import DatasetClasses
 from deeplab.data.readers.source import Mask, Pair, Source
 from deeplab.data.split_names import in_order

@@ -21,7 +21,7 @@ from deeplab.data import records
 from deeplab.data.bands import ImageBands
 from deeplab.data.colormaps import read_color_table
 from deeplab.data.dataset import Dataset, SizeRange, find, load, load_dataset, parse, replace_splits, save
-from deeplab.data.labels import encode_label
+from deeplab.data.mask_files import encode_label
 
 FACES = Dataset(
     name="faces",

@@ -9,7 +9,8 @@ from PIL import Image
 from support.errors import raises
 
 from deeplab.data import decoding, records
-from deeplab.data.labels import LabelSpec, encode_label
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import encode_label
 from deeplab.utils.errors import UserError
 
 HEIGHT, WIDTH = 71, 93  # odd, and no multiple of a JPEG's 8 or 16 pixels

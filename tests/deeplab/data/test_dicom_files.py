@@ -13,7 +13,8 @@ from deeplab.data import records
 from deeplab.data.conversion import local
 from deeplab.data.conversion.splits import read_sources
 from deeplab.data.images import count_pages, read_image, read_raster
-from deeplab.data.labels import LabelSpec, decode_label, read_mask
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import decode_label, read_mask
 from deeplab.data.readers.folder import BuildFolderConfig
 
 

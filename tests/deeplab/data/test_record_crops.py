@@ -8,7 +8,8 @@ from deeplab.config.data_config import ResizeConfig
 from deeplab.data import decoding, records, remapping, transforms
 from deeplab.data.augmentation.scale_crop_flip import ScaleCropFlip
 from deeplab.data.bands import ImageBands
-from deeplab.data.labels import LabelSpec, encode_label
+from deeplab.data.labels import LabelSpec
+from deeplab.data.mask_files import encode_label
 from deeplab.data.record_crops import RecordCrops
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from support.errors import raises
 from deeplab.config.export_config import ExportConfig
 from deeplab.data import records
 from deeplab.data.bands import RGB
-from deeplab.data.labels import encode_label
+from deeplab.data.mask_files import encode_label
 from deeplab.export import quality
 from deeplab.inference.predictor import Prediction
 

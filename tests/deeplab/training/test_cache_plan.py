@@ -9,7 +9,7 @@ from deeplab.config.data_config import ResizeConfig
 from deeplab.data import records
 from deeplab.data.bands import ImageBands
 from deeplab.data.dataset import Dataset
-from deeplab.data.labels import encode_label
+from deeplab.data.mask_files import encode_label
 from deeplab.training import cache_plan
 from deeplab.utils import resources
 

@@ -25,7 +25,7 @@ from deeplab.data import geotiff, records
 from deeplab.data.conversion import beam, local
 from deeplab.data.conversion.splits import read_sources
 from deeplab.data.conversion.summary import fraction_table
-from deeplab.data.labels import write_index_png
+from deeplab.data.mask_files import write_index_png
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.coco import BuildCocoConfig
 from deeplab.data.readers.folder import BuildFolderConfig

@@ -12,7 +12,7 @@ from deeplab.data.conversion.mask_tools import (
     convert_color_masks,
     remove_colormap,
 )
-from deeplab.data.labels import write_index_png
+from deeplab.data.mask_files import write_index_png
 
 LFW = str(pathlib.Path(__file__).resolve().parents[4] / "datasets" / "lfw_parts.palette")
 BLUE, RED, GREEN = (0, 0, 255), (255, 0, 0), (0, 255, 0)

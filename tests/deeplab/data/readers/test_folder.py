@@ -10,7 +10,7 @@ from support.errors import raises
 from support.mask_files import names_of
 
 from deeplab.config.conversion_config import LabelConfig
-from deeplab.data.labels import decode_label
+from deeplab.data.mask_files import decode_label
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, match_config, read_folder

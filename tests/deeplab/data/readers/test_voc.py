@@ -6,7 +6,7 @@ from PIL import Image
 from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig
-from deeplab.data.labels import decode_label
+from deeplab.data.mask_files import decode_label
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.voc import BuildVocConfig

@@ -21,7 +21,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from deeplab.config.data_config import ResizeConfig
 from deeplab.data import records
-from deeplab.data.labels import encode_label
+from deeplab.data.mask_files import encode_label
 from deeplab.export.formats import FORMATS
 from deeplab.export.metadata import NamedClasses
 from deeplab.inference.load import load
