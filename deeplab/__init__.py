@@ -1,8 +1,8 @@
 """DeepLab v3 and v3+ for semantic segmentation on TensorFlow and Keras 3.
 
 For tensors a `keras.Model` (`create_model`), for images `Segmenter`, for folders the commands (`deeplab train ...`).
-docs/python_api.md shows all functions in one example. `__all__` lists what stays compatible between versions. Importing
-this package imports neither TensorFlow nor Keras; they are loaded at the first use.
+docs/python_api.md shows all functions in one example. `__all__` lists the names that stay compatible between versions.
+Importing this package imports neither TensorFlow nor Keras; they are loaded at the first use.
 """
 
 from __future__ import annotations

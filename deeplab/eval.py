@@ -8,7 +8,7 @@ The model is a training folder, a checkpoint or an exported file. Prints the tab
 intervals over the images, and writes report.html (a page with tables, confusion matrix and example images),
 metrics.json, per_image.csv, plots and TensorBoard scalars into the folder `eval_logdir`. With `compare=OTHER_MODEL`,
 both are evaluated, and comparison.html shows the difference of every metric. The settings come from config.yml beside
-the checkpoint. Evaluates the latest checkpoint and ends; `watch` waits for further ones. With `min_resize_value`,
+the checkpoint. Evaluates the latest checkpoint and ends; `watch` waits for new ones. With `min_resize_value`,
 labels are resized like the images and compared at that size, as in the research DeepLab.
 """
 
@@ -42,7 +42,7 @@ GROUPS = (EvalConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def run(given: Given) -> None:
-    """Runs the command: every checkpoint that comes, or the one model."""
+    """Runs the command on every checkpoint that appears, or on the one model."""
     (config,) = configs_from(given, [EvalConfig])
     source = model_source(config)
     number = 0 if config.watch and config.max_number_of_evaluations == 1 else config.max_number_of_evaluations
@@ -133,7 +133,7 @@ def compare(source: str, config: EvalConfig, given: Given) -> None:
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> Evaluator:
-    """Makes what stays the same for all checkpoints."""
+    """Makes the evaluator that all checkpoints share."""
     from deeplab.evaluation.evaluator import Evaluator, Measures, warn_of_other_names
     from deeplab.evaluation.split_images import SplitImages
 

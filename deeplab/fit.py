@@ -6,10 +6,10 @@ r"""Makes a model from images and annotations: all steps in one command.
 
 Takes two folders of images and masks, or any FORMAT of build_data with its flags (`deeplab fit coco --help`). For masks
 of class indices, --classes=background,hair,skin gives their names; elsewhere it chooses among the classes that have
-names. Runs build_data, check_data, train, eval and export, and prints each command before it runs; you can run it by
-itself as well. Ends with `deeplab predict` and `deeplab serve` lines for your own images. After a stop, or an error
-that you corrected, the same line resumes: finished stages are skipped, and the training goes on from its last
-checkpoint. Data that are unfit for training end it with exit code 3 before the training.
+names. Runs build_data, check_data, train, eval and export, and prints each command before it runs; you can also run
+each of them separately. Ends with `deeplab predict` and `deeplab serve` lines for your own images. After a stop, or an
+error that you corrected, the same line resumes: finished stages are skipped, and the training resumes from its last
+checkpoint. If the data is unfit for training, it ends with exit code 3 before the training starts.
 
 The training uses `deeplab train --recipe=auto`: it chooses backbone, weights, crop, batch, learning rate, augmentation,
 class weights and length for the data and this machine, and prints why. Flags replace any of it. The training
@@ -124,7 +124,7 @@ def stages(config: FitConfig, given: Given, format_name: str = "folder") -> list
 
 
 def fit(config: FitConfig, given: Given, format_name: str = "folder") -> int:
-    """Runs the stages that are not done; returns the exit code of the first that fails, else 0.
+    """Runs the stages that have not been completed; returns the exit code of the first that fails, else 0.
 
     Args:
       config: the output folder, and settings whose defaults `fit` owns.

@@ -9,7 +9,7 @@ numbers), color/NAME.png, overlay/NAME.png and summary.csv, the fraction of each
 cut-outs, areas, probabilities, and polygons to open in an annotation tool. Masks have the size of their images. If an
 image cannot be read, its error is printed, the others are processed, and the exit code is 1. Videos become
 overlay/NAME.mp4 and color/NAME.mp4, without sound, and mask/NAME/000000.png. With `beam`, the workers of an Apache Beam
-pipeline predict shards of the images; a run that was stopped goes on with the shards that are left.
+pipeline predict shards of the images; a stopped run resumes with the remaining shards.
 """
 
 from __future__ import annotations

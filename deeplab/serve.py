@@ -4,14 +4,14 @@ r"""Serves a model: a page to try it, and an API for programs.
     deeplab serve --model=runs/mine/train --compare=runs/other --port=9000
     curl --data-binary @photo.jpg http://127.0.0.1:8080/segment > mask.png
 
-Open the printed address in a browser: drop, paste or choose images, or use the camera. The page comes from this
-computer alone and works offline. Programs get a mask from POST /segment, or use TensorFlow Serving's REST API under
+Open the printed address in a browser: drop, paste or choose images, or use the camera. The page loads nothing from
+other servers, so it works offline. Programs get a mask from POST /segment, or use TensorFlow Serving's REST API under
 /v1/models/NAME; /openapi.json describes everything, /metrics is for Prometheus, /health for load balancers. Needs the
 extra `serve`.
 
-Requests are limited in size, pixels, time and number; clients send images, never paths or addresses. Without a key
-anybody who reaches the port can use the model; put a proxy with TLS in front of it where the network is not yours.
-Ctrl-C or SIGTERM ends it after the running requests.
+Requests are limited in size, pixels, time and number; clients send images, never paths or addresses. Without a key,
+anyone who can reach the port can use the model; on a network that you do not control, put a proxy with TLS in front of
+it. Ctrl-C or SIGTERM ends it after the running requests.
 """
 
 from __future__ import annotations

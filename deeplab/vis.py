@@ -39,7 +39,7 @@ GROUPS = (VisConfig, DatasetConfig, InferenceConfig, ResizeConfig, ModelConfig)
 
 
 def run(given: Given) -> None:
-    """Runs the command: every checkpoint that comes, or the one model."""
+    """Runs the command on every checkpoint that appears, or on the one model."""
     (config,) = configs_from(given, [VisConfig])
     source = model_source(config)
     number = 0 if config.watch and config.max_number_of_iterations == 1 else config.max_number_of_iterations
@@ -66,7 +66,7 @@ def run(given: Given) -> None:
 
 
 def prepared(predictor: Predictor, resolved: Mapping[str, Any]) -> tuple[SplitImages, Drawing]:
-    """Makes what stays the same for all checkpoints: the images, and how they are drawn."""
+    """Makes what all checkpoints share: the images, and how they are drawn."""
     from deeplab.data import colormaps
     from deeplab.data.bands import require_same_bands
     from deeplab.evaluation.split_images import SplitImages

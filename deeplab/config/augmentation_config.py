@@ -66,8 +66,8 @@ class AugmentationConfig(Config):
         "How often each of these operations changes an image, where its value is not a probability itself.",
         **PROBABILITY,
     )
-    vertical_flip: float | None = _operation("Probability of turning an image upside down", **PROBABILITY)
-    rot90: float | None = _operation("Probability of turning an image by 90, 180 or 270 degrees", **PROBABILITY)
+    vertical_flip: float | None = _operation("Probability of flipping an image upside down", **PROBABILITY)
+    rot90: float | None = _operation("Probability of rotating an image by 90, 180 or 270 degrees", **PROBABILITY)
     rotation: float | None = _operation(
         "Maximum rotation in either direction", min=0, max=180, because="that is half a turn", unit="degrees"
     )
@@ -78,17 +78,17 @@ class AugmentationConfig(Config):
         "Maximum shift in each direction", min=0, max=1, unit="fraction of the crop's side"
     )
     perspective: float | None = _operation(
-        "Maximum motion of the corners of a crop",
+        "Maximum displacement of the corners of a crop",
         min=0,
         max=0.3,
         because="the corners could meet",
         unit="fraction of the crop's side",
     )
     elastic: float | None = _operation(
-        "Maximum motion of pixels by smooth distortion",
+        "Maximum displacement of pixels by a smooth distortion",
         min=0,
         max=512,
-        because="crops are hardly larger",
+        because="crops are rarely larger",
         unit="pixels",
     )
     gamma: float | None = _operation(
@@ -104,8 +104,8 @@ class AugmentationConfig(Config):
     hue: float | None = _operation(
         "Maximum change of the hue", min=0, max=180, because="that is half a turn", unit="degrees"
     )
-    gray: float | None = _operation("Probability of turning an image gray", **PROBABILITY)
-    channel_shuffle: float | None = _operation("Probability of exchanging red, green and blue", **PROBABILITY)
+    gray: float | None = _operation("Probability of converting an image to gray", **PROBABILITY)
+    channel_shuffle: float | None = _operation("Probability of shuffling red, green and blue", **PROBABILITY)
     equalize: float | None = _operation("Probability of equalizing the histogram", **PROBABILITY)
     clahe: float | None = _operation("Probability of equalizing the histogram locally (CLAHE)", **PROBABILITY)
     gaussian_blur: float | None = _operation(
@@ -119,7 +119,7 @@ class AugmentationConfig(Config):
         "Maximum standard deviation of Gaussian noise",
         min=0,
         max=255,
-        because="images have so many levels",
+        because="images have 256 levels",
         unit="levels of 255",
     )
     jpeg_quality: float | None = _operation(

@@ -28,8 +28,8 @@ class BenchmarkConfig(Config):
         "Images per call, separated by commas; exported files take 1.",
         min=1,
         max=1024,
-        because="memory is finite",
+        because="such a batch does not fit into memory",
     )
-    runs: int = setting(20, "Timed calls of each size.", min=1, max=100_000, because=_LONG, unit="calls")
-    warm_up: int = setting(3, "Calls before the timed ones.", min=0, max=1000, because=_LONG, unit="calls")
+    runs: int = setting(20, "Number of timed calls for each size.", min=1, max=100_000, because=_LONG, unit="calls")
+    warm_up: int = setting(3, "Number of calls before the timed ones.", min=0, max=1000, because=_LONG, unit="calls")
     json: str = setting("", "File for the results (unset: only the table).", writes="file")

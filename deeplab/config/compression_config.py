@@ -46,8 +46,8 @@ class CompressionConfig(Config):
     )
     prune_structure: str = setting(
         UNSTRUCTURED,
-        "Weights that are pruned together: unstructured = each by itself; 2:4 = two of every four successive input "
-        "channels, for processors that skip them; 1x4 = blocks of 1 input channel x 4 output channels.",
+        "Weights that are pruned together: unstructured = each weight separately; 2:4 = two of every four successive "
+        "input channels, for processors that skip them; 1x4 = blocks of 1 input channel x 4 output channels.",
         rare=True,
     )
 

@@ -87,7 +87,7 @@ class SplitConfig(Config):
     test_pct: float = setting(0.0, "Fraction of the images in a third split, test; below 1.", min=0, max=1)
     seed: int = setting(0, "Seed of the division.", min=0)
     stratify: bool = setting(
-        False, "Give each split its fraction of the images of each class; this reads all masks once more."
+        False, "Give each split its fraction of the images of each class; this reads all masks a second time."
     )
     group_by: str = setting(
         "",
@@ -139,7 +139,7 @@ class SplitConfig(Config):
             raise UserError("out-of-range", rule, "folds are counted from 0", field="fold", value=self.fold)
         if self.folds and (self.train_pct is not None or self.test_pct):
             rule = f"gives split val one part in {self.folds}, so that fractions have no meaning"
-            hint = "leave `train_pct` and `test_pct` out; keep test images in a folder of their own"
+            hint = "leave `train_pct` and `test_pct` out; keep test images in a separate folder"
             raise UserError("conflicting-settings", rule, hint, field="folds")
 
 
@@ -189,8 +189,8 @@ class RecordConfig(Config):
     )
     bands: str = setting(
         "",
-        "Bands that records hold, with their own values (8 or 16 bits, or float32): 4,3,2, counted from 1, or all "
-        "(unset: 8-bit RGB).",
+        "Bands to store in the records with their original values (8 or 16 bits, or float32): 4,3,2, counted from 1, "
+        "or all (unset: 8-bit RGB).",
     )
     scale_from: Floats = setting(
         (),

@@ -51,8 +51,8 @@ class ExportConfig(Config):
     )
     model_version: int | None = setting(
         None,
-        "Write the SavedModel into a subfolder of this number, as TensorFlow Serving wants it; other versions are kept "
-        "(unset: no subfolder).",
+        "Write the SavedModel into a subfolder of this number, as TensorFlow Serving expects it; other versions are "
+        "kept (unset: no subfolder).",
         min=0,
         rare=True,
     )
@@ -81,10 +81,10 @@ class ExportConfig(Config):
         min=0,
         max=1,
     )
-    quality_split: str = setting("val", "Split of `dataset_dir` on which that is measured.", rare=True)
+    quality_split: str = setting("val", "Split of `dataset_dir` on which this loss is measured.", rare=True)
     quality_images: int = setting(
         200,
-        "Number of its images; spread evenly over the split.",
+        "Number of images from that split, spread evenly over it.",
         min=1,
         max=100_000,
         because="every format predicts all of them",
@@ -112,7 +112,7 @@ class ExportConfig(Config):
         because="they are in memory at the same time",
         unit="images",
     )
-    calibration_seed: int = setting(0, "Seed of their choice.", min=0, rare=True)
+    calibration_seed: int = setting(0, "Seed for choosing the calibration images.", min=0, rare=True)
     int8_input: str = setting("uint8", "Type of the image that int8 files take.", choices=("uint8", "int8"))
     int8_output: str = setting(
         "labels",
@@ -146,6 +146,6 @@ class ExportConfig(Config):
     label_weights: Floats = setting((), "Loss weight per class.", retired="an export has no loss")
 
     def chosen_formats(self) -> tuple[str, ...]:
-        """Return the names of the formats to write, each once; "all" stays a name of its own."""
+        """Return the names of the formats to write, each once; "all" is kept as a name."""
         names = split_words(self.formats)
         return tuple(dict.fromkeys(name for name in names if self.saved_model or name != "saved_model"))

@@ -65,7 +65,7 @@ def setting(
       rare: only the help page of `helpfull` shows the field.
       resumable: the value may change when a training resumes.
       shapes_weights: a checkpoint trained with one value cannot be used with another.
-      retired: the field has no effect any more; this text says what replaces it.
+      retired: the field no longer has an effect; this text says what replaces it.
       writes: what a command writes at this path: "folder", "file", or "either"; empty if the setting names no output.
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}

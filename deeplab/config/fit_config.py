@@ -19,7 +19,7 @@ class FitConfig(Config):
     output: str = setting(
         "", "Folder for the records, the training, the evaluation and the exports.", required=True, writes="folder"
     )
-    bands: str = setting("", "Bands that records hold, as for `build_data`: 4,3,2 or all (unset: 8-bit RGB).")
+    bands: str = setting("", "Bands to store in the records, as for `build_data`: 4,3,2 or all (unset: 8-bit RGB).")
     max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     scale_from: Floats = setting((), "With `bands`: values that become 0 and 255, as for `build_data`.")
     tile_size: int | None = setting(

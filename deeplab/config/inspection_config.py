@@ -37,11 +37,11 @@ class BrowseConfig(Config):
         because="an image grid of more is not readable",
         unit="images",
     )
-    output_dir: str = setting("browse", "Folder for the image grids; made if it does not exist.", writes="folder")
+    output_dir: str = setting("browse", "Folder for the image grids; created if it does not exist.", writes="folder")
     classes: Texts = setting((), "Names or numbers of classes: only images that contain one of them.")
     random: bool = setting(False, "Draw images at random positions of the split (off: its first ones).")
     seed: int = setting(0, "Seed of the random positions.", min=0)
-    augmented: bool = setting(False, "Draw the batches of a training instead, as its steps get them.")
+    augmented: bool = setting(False, "Draw the batches of a training instead, as they are fed to its steps.")
     batches: int = setting(
         0,
         "Number of those batches (unset: as many as `images` needs); implies `augmented`.",
@@ -73,7 +73,7 @@ class BrowseConfig(Config):
             rule = f"{self.images_per_sheet} images of {self.picture_size} pixels do not fit into one grid"
             raise UserError("out-of-range", rule, "lower it, or `picture_size`", field="images_per_sheet")
         if self.of_training and (self.classes or self.random):
-            rule = "selects records; batches are drawn as the training gets them"
+            rule = "selects records; batches are drawn as they are fed to the training"
             hint = "leave it out, or leave `augmented` and `batches` out"
             raise UserError("conflicting-settings", rule, hint, field="classes" if self.classes else "random")
 

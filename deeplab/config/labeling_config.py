@@ -22,7 +22,7 @@ class LabelErrorConfig(Config):
         "the images that it was not trained on. Separated by commas, in place of `model`.",
     )
     output_dir: str = setting(
-        "", "Folder for the tables, overlays and report; made if it does not exist.", required=True, writes="folder"
+        "", "Folder for the tables, overlays and report; created if it does not exist.", required=True, writes="folder"
     )
     split: str = setting("train", "Split whose labels are examined; with `folds`, always val.")
     overlays: int = setting(
@@ -50,7 +50,7 @@ class RankConfig(Config):
     model: str = setting("", _MODEL, required=True)
     input: Texts = setting((), "Image, folder, or pattern such as 'photos/*.jpg'; repeatable.", required=True)
     output_dir: str = setting(
-        "", "Folder for ranking.csv and report.html; made if it does not exist.", required=True, writes="folder"
+        "", "Folder for ranking.csv and report.html; created if it does not exist.", required=True, writes="folder"
     )
     number: int = setting(
         100,

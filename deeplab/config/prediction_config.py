@@ -34,7 +34,7 @@ _ROUNDS = "Number of checkpoints after which the command ends; 0 = it waits for 
 CHECKPOINT = "Checkpoint of a training folder: latest, best (by `best_metric`), averaged (`average_checkpoints`)."
 CHECKPOINTS = ("latest", "best", "averaged")
 USE_AVERAGES = "Take the running averages of the weights where a checkpoint has them (`ema_decay`; off: the weights)."
-OVERLAY_BACKGROUND = "Overlays color class 0 (the background), too, and have no outlines."
+OVERLAY_BACKGROUND = "Color class 0 (the background) in overlays as well, and draw no outlines."
 _EXTRA_METRICS = (
     "Metrics to add that take more time, separated by commas: boundary_iou, trimap_iou (near outlines), calibration "
     "(do probabilities match accuracies?), object_size (small, medium and large objects)."
@@ -82,14 +82,14 @@ class EvalConfig(Config):
         (), "Metrics to report, separated by commas (unset: all that are read from the confusion matrix)."
     )
     extra_metrics: Texts = setting((), _EXTRA_METRICS)
-    exclude_classes: Texts = setting((), "Names or numbers of classes that further means leave out.")
+    exclude_classes: Texts = setting((), "Names or numbers of classes that are left out of additional means.")
     group_by: str = setting(
         "",
         "Regular expression over the image names: with ^([a-z]+)_, for example, cat_1 and cat_2 are a group.",
     )
     precision: str = setting(
         "float32",
-        "Arithmetic of the evaluation: float32 = that of the model; int8 = 8-bit integers, simulated with ranges from "
+        "Arithmetic of the evaluation: float32 = the model's own; int8 = 8-bit integers, simulated with ranges from "
         "`calibration_images`, to estimate what the export format litert_int8 would predict.",
         choices=("float32", "int8"),
     )
@@ -170,7 +170,9 @@ class PredictConfig(Config):
         "input; repeatable.",
         required=True,
     )
-    output_dir: str = setting("", "Folder for the results; made if it does not exist.", required=True, writes="folder")
+    output_dir: str = setting(
+        "", "Folder for the results; created if it does not exist.", required=True, writes="folder"
+    )
     model: str = setting("", _MODEL)
     checkpoint_dir: str = setting("", _SAME, rare=True)
     checkpoint_path: str = setting("", _SAME, rare=True)
@@ -178,14 +180,17 @@ class PredictConfig(Config):
     recursive: bool = setting(False, "Include the subfolders of input folders.")
     all_pages: bool = setting(False, "Predict every page of a TIFF and every frame of a GIF, not only the first.")
     max_frames: int | None = setting(
-        None, "End of a video or camera (unset: at its end, or Ctrl-C).", min=1, unit="frames"
+        None,
+        "Number of frames after which a video or camera ends (unset: at its end, or at Ctrl-C).",
+        min=1,
+        unit="frames",
     )
     temporal_smoothing: float = setting(
         0.0,
-        "Weight of the former frames of a video, 0 to below 1: labels flicker less, and lag behind motion.",
+        "Weight of the previous frames of a video, 0 to below 1: labels flicker less, but lag behind motion.",
         min=0,
         max=0.99,
-        because="at 1, the first frame would be kept",
+        because="at 1, every frame would repeat the first one",
     )
     overwrite: bool = setting(False, "Replace the results of an earlier run.")
     save_mask: bool = setting(True, "Write mask/NAME.png: class numbers as pixels, with a palette.")

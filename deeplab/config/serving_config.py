@@ -25,7 +25,8 @@ class ServeConfig(Config):
     compare: str = setting("", "A second model, to compare on the page; its name in addresses is NAME-2.")
     name: str = setting("deeplab", "Name of the model in addresses: /v1/models/NAME.")
     host: str = setting(
-        "127.0.0.1", "Address to listen on; 0.0.0.0 = all, so that other machines reach it: then set an `api_key`."
+        "127.0.0.1",
+        "Address to listen on; 0.0.0.0 = all, so that other machines can reach the server; set an `api_key` then.",
     )
     port: int = setting(8080, "Port; 0 = any that is free.", min=0, max=65535, because="ports have 16 bits")
     workers: int = setting(
@@ -35,13 +36,27 @@ class ServeConfig(Config):
         "", "Key that clients must send as `Authorization: Bearer KEY` (unset: that in DEEPLAB_API_KEY, else none)."
     )
     max_batch: int = setting(
-        8, "Images of one size that the model predicts together.", min=1, max=1024, because="memory", unit="images"
+        8,
+        "Images of one size that the model predicts together.",
+        min=1,
+        max=1024,
+        because="they must fit into memory",
+        unit="images",
     )
     batch_wait_ms: float = setting(
-        2.0, "Time that an image waits for others of its size.", min=0, max=10_000, because="clients wait", unit="ms"
+        2.0,
+        "Maximum time that an image waits for others of its size.",
+        min=0,
+        max=10_000,
+        because="clients would give up",
+        unit="ms",
     )
     max_queue: int = setting(
-        32, "Images that may wait per worker; further requests get 503.", min=1, max=100_000, because="memory"
+        32,
+        "Images that may wait per worker; further requests get 503.",
+        min=1,
+        max=100_000,
+        because="waiting images take memory",
     )
     max_request_mb: float = setting(
         20.0, "Largest request.", above=0, max=4096, because="it is held in memory", unit="MB"
@@ -54,7 +69,7 @@ class ServeConfig(Config):
         "Time for a request, from its first byte to its result; also for running requests when the server stops.",
         above=0,
         max=86_400,
-        because="clients wait",
+        because="clients would give up",
         unit="seconds",
     )
     dataset: str = setting("", "Known dataset or dataset.yml for class names and colors (unset: as trained).")

@@ -27,7 +27,7 @@ class PushConfig(Config):
     card: str = setting("", "Markdown file to use as the model card (unset: it is generated).")
     private: bool = setting(True, "Make a new repository visible to its owner only; an existing one stays as it is.")
     message: str = setting("Add a DeepLab model", "Message of the commit.")
-    dry_run: bool = setting(False, "Print the model card and the names of the files; nothing is sent.")
+    dry_run: bool = setting(False, "Print the model card and the names of the files; send nothing.")
 
     def validate(self) -> None:
         if self.license and not _LICENSE.fullmatch(self.license):

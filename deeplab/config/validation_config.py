@@ -40,9 +40,7 @@ class CheckConfig(Config):
         2.0, "Largest augmentation scale of the planned training.", **SCALE_FACTOR, rare=True
     )
     output_stride: int = setting(16, "Output stride of the planned model.", choices=(8, 16, 32))
-    bands: str = setting(
-        "", "For files: bands that records will hold with their own values, as for `build_data` (unset: 8-bit RGB)."
-    )
+    bands: str = setting("", "For files: bands to be stored in the records, as for `build_data` (unset: 8-bit RGB).")
     max_leak: int = setting(MAX_LEAK, LEAK_TEXT, min=0, unit="images", rare=True)
     max_images: int = setting(0, "Number of images to check per split, evenly spaced; 0 = all.", min=0, unit="images")
     num_workers: int = setting(

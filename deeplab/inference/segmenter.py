@@ -61,7 +61,7 @@ class Segmentation:
 
         Args:
           opacity: of the mask, from 0 to 1.
-          background: color class 0, too, and draw no outlines.
+          background: color class 0 as well, and draw no outlines.
         """
         return colormaps.overlay(self.image, self.color_mask(), opacity, None if background else self.labels)
 
@@ -86,7 +86,7 @@ class Segmentation:
         With probabilities, alpha is soft: 0 where the classes together have a probability of up to 1/4, 255 from 3/4.
 
         Args:
-          classes: class numbers that stay; None = all but class 0, the background.
+          classes: class numbers to keep; None = all but class 0, the background.
         """
         kept = list(classes) if classes is not None else list(range(1, max(len(self.class_names), len(self.colors))))
         if self.probabilities is None:
@@ -139,7 +139,7 @@ class Segmenter:
       shrink_large_images: shrink images that exceed the crop, and enlarge their masks again.
       tile_size: predict larger images in overlapping tiles of this many pixels, blended (default: as a whole).
       tile_overlap: minimum overlap of tiles in pixels, at most half a tile.
-      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that shall differ from the training:
+      **settings: anything of `ModelConfig`, `ResizeConfig` and `InferenceConfig` that should differ from the training:
         `eval_scales=(0.5, 1.0, 1.5)`, `add_flipped_images=True`, `output_stride=8`. For a checkpoint of TensorFlow 1
         without a `config.yml`, the architecture is inferred from its variables as far as they show it.
 
@@ -241,7 +241,7 @@ class Segmenter:
         return self
 
     def close(self) -> None:
-        """Give the model's memory back; a closed Segmenter cannot be used any more."""
+        """Free the memory of the model; a closed Segmenter can no longer be used."""
         self._predictor = self._of_tile = _Closed(self._predictor)
 
     def __enter__(self) -> Segmenter:
@@ -313,7 +313,7 @@ class Segmenter:
 
         Args:
           source: path of a file, or number of a camera.
-          smoothing: weight of the former frames' probabilities in those of a frame, from 0 to below 1.
+          smoothing: weight of the previous frames' probabilities in those of a frame, from 0 to below 1.
           max_frames: frames after which it ends; None = at its end.
           probabilities: whether to return them as well.
 
@@ -327,13 +327,13 @@ class Segmenter:
 
 
 class _Closed(Predictor):
-    """What is left of a Predictor after its Segmenter was closed."""
+    """Replaces the Predictor of a closed Segmenter; every prediction is an error."""
 
     def __init__(self, former: Predictor):
         super().__init__(former.source, former.num_classes)
 
     def _predict(self, image: np.ndarray, probabilities: bool) -> Prediction:
-        rule, hint = "was closed and holds no model any more", "use it inside its `with` block, or make another one"
+        rule, hint = "was closed and no longer holds a model", "use it inside its `with` block, or make another one"
         raise UserError("used-after-close", rule, hint, where=self.source)
 
 

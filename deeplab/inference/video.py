@@ -91,11 +91,11 @@ def segment_video(
     Args:
       segmenter: the model.
       video: the frames.
-      smoothing: weight of the former frames' probabilities in those of a frame, from 0 to below 1; labels flicker
+      smoothing: weight of the previous frames' probabilities in those of a frame, from 0 to below 1; labels flicker
         less, and lag behind fast motion.
       probabilities: whether results hold them.
     """
-    former: np.ndarray | None = None
+    previous: np.ndarray | None = None
     for frame in video:
         result = segmenter(frame, probabilities=probabilities or smoothing > 0)
         if smoothing > 0:
@@ -103,9 +103,9 @@ def segment_video(
             if scores is None:
                 rule, hint = "this model file has no probabilities", "leave it out, or predict from the checkpoint"
                 raise UserError("no-probabilities", rule, hint, field="temporal_smoothing")
-            if former is not None and former.shape == scores.shape:
-                scores = smoothing * former + (1 - smoothing) * scores
-            former = scores
+            if previous is not None and previous.shape == scores.shape:
+                scores = smoothing * previous + (1 - smoothing) * scores
+            previous = scores
             kept = scores if probabilities else None
             labels = as_label(scores.argmax(-1), scores.shape[-1])
             result = Segmentation(result.image, labels, kept, result.class_names, result.colors)

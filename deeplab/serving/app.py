@@ -268,7 +268,7 @@ class _Work:
         except Image.DecompressionBombError:
             width = height = 1_000_000
         except Exception as problem:  # damaged headers raise whatever they like
-            rule = "is no image that can be read" if given else "is empty"
+            rule = "is not an image that can be read" if given else "is empty"
             hint = "send the content of a JPEG or PNG file"
             raise UserError("unreadable-image", rule, hint, where=where) from problem
         self._require_small(width, height, where)
@@ -304,36 +304,36 @@ def _add_error_handlers(app: FastAPI) -> None:
         return JSONResponse({"error": text, "code": code}, status, headers)
 
     @app.exception_handler(UserError)
-    async def refuse(_request: Request, problem: UserError) -> JSONResponse:
+    async def report_user_error(_request: Request, problem: UserError) -> JSONResponse:
         headers = {"Retry-After": "1"} if problem.code == "out-of-memory" else None
         return error(_STATUS.get(problem.code, 400), problem.text(), problem.code, headers)
 
     @app.exception_handler(QueueFull)
-    async def send_away(_request: Request, _problem: QueueFull) -> JSONResponse:
+    async def report_busy(_request: Request, _problem: QueueFull) -> JSONResponse:
         return error(503, "too many images wait; try again", "busy", {"Retry-After": "1"})
 
     @app.exception_handler(TimeoutError)
-    async def give_up(_request: Request, _problem: TimeoutError) -> JSONResponse:
+    async def report_timeout(_request: Request, _problem: TimeoutError) -> JSONResponse:
         return error(504, "there was no result in time", "timeout")
 
     @app.exception_handler(ModelFailed)
-    async def report(_request: Request, _problem: ModelFailed) -> JSONResponse:
+    async def report_failure(_request: Request, _problem: ModelFailed) -> JSONResponse:
         return error(500, "the model failed: the server's terminal shows the traceback", "internal-error")
 
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
     @app.exception_handler(RequestValidationError)
-    async def explain(_request: Request, problem: RequestValidationError) -> JSONResponse:
+    async def report_invalid(_request: Request, problem: RequestValidationError) -> JSONResponse:
         parts = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problem.errors()]
         return error(400, "; ".join(parts)[:500], "bad-request")
 
     @app.exception_handler(HTTPException)
-    async def pass_on(_request: Request, problem: HTTPException) -> JSONResponse:
+    async def report_http_error(_request: Request, problem: HTTPException) -> JSONResponse:
         return error(problem.status_code, str(problem.detail), "bad-request", dict(problem.headers or {}))
 
     @app.exception_handler(Exception)
-    async def confess(_request: Request, _problem: Exception) -> JSONResponse:
+    async def report_bug(_request: Request, _problem: Exception) -> JSONResponse:
         return error(500, "the server has a bug: its terminal shows the traceback", "internal-error")
 
 

@@ -56,13 +56,15 @@ class LossWatch:
         about = f"the median loss of {WINDOW} steps is {last:.4g}; at step {self._begin} it was {first:.4g}"
         if last > DIVERGED * first > 0:
             hint = "lower `base_learning_rate`, add `warmup=0.05` or `gradient_clip_norm=1`"
-            self._act(UserError("diverging-loss", about, f"{hint}; {_GO_ON}", where=f"step {step}", value=last), True)
+            self._act(
+                UserError("diverging-loss", about, f"{hint}; {_CONTINUE}", where=f"step {step}", value=last), True
+            )
         elif step >= self._due and self._begin == 1 and last > FALLEN * first > 0:
             hint = (
                 "look at the labels (`deeplab browse-data`), then try a `base_learning_rate` 10 times higher or lower, "
                 "or an initial checkpoint (`tf_initial_checkpoint=imagenet`)"
             )
-            found = UserError("loss-does-not-fall", about, f"{hint}; {_GO_ON}", where=f"step {step}", value=last)
+            found = UserError("loss-does-not-fall", about, f"{hint}; {_CONTINUE}", where=f"step {step}", value=last)
             self._act(found, self._from_scratch)
 
     def _act(self, error: UserError, may_stop: bool) -> None:
@@ -72,4 +74,4 @@ class LossWatch:
         self._mode = "off"  # once is enough
 
 
-_GO_ON = "`loss_guard=warn` goes on from the last checkpoint"
+_CONTINUE = "`loss_guard=warn` continues from the last checkpoint"

@@ -47,7 +47,7 @@ class GridStyle:
       max_images: maximum number of images in one grid.
       cell: width and height to which images are fitted; None = `CELL` for records, and batches pixel for pixel.
       opacity: of the label's colors on the overlay, 0..1.
-      background: overlays color class 0, too, and have no outlines.
+      background: color class 0 in overlays as well, and draw no outlines.
     """
 
     max_images: int = 24

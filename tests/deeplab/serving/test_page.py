@@ -316,7 +316,7 @@ def test_several_images_and_an_unreadable_one(page, photo, tmp_path):
     sync_api.expect(page.locator("#status")).to_contain_text("other.png: ground")
     assert page.get_by_role("button", name="other.png").get_attribute("aria-pressed") == "true"
     page.set_input_files("#file", str(broken))
-    sync_api.expect(page.locator("#error")).to_contain_text("no image that can be read")
+    sync_api.expect(page.locator("#error")).to_contain_text("not an image that can be read")
     sync_api.expect(page.locator("#results")).to_be_hidden()  # they would be those of another image
     page.locator("#opacity").fill("50")
     page.get_by_role("button", name="other.png").click()
