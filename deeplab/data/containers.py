@@ -109,18 +109,20 @@ def _as_array_file(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def expanded(pairs: Sequence[Any]) -> list[Any]:
+def expanded(pairs: Sequence[Any]) -> Sequence[Any]:
     """Pairs (`readers.source.Pair`) with pairs of volumes replaced by pairs of their slices, NAME_0000 and so on.
 
     A pair of volumes has images and masks that end in `#PLANE`, perhaps with `:STEP` after it.
     """
+    if not any(_is_volume(pair.image) for pair in pairs):
+        return pairs
     found = []
     for pair in pairs:
-        file, mark, part = pair.image.rpartition("#")
-        plane, _, step = part.partition(":")
-        if not (mark and plane in PLANES and file.lower().endswith(VOLUME_EXTENSIONS)):
+        if not _is_volume(pair.image):
             found.append(pair)
             continue
+        file, _, part = pair.image.rpartition("#")
+        plane, _, step = part.partition(":")
         mask = pair.mask.rpartition("#")[0]
         numbers = [volume_slices(path, plane) for path in (file, mask)]
         if numbers[0] != numbers[1]:
@@ -133,6 +135,12 @@ def expanded(pairs: Sequence[Any]) -> list[Any]:
             for at in range(0, numbers[0], int(step or 1))
         ]
     return found
+
+
+def _is_volume(path: str) -> bool:
+    """Whether a path names a volume and a plane, perhaps with a step."""
+    file, mark, part = path.rpartition("#")
+    return bool(mark) and part.partition(":")[0] in PLANES and file.lower().endswith(VOLUME_EXTENSIONS)
 
 
 # --- Tables -------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def _chosen_bands(source: Source, records: RecordConfig, exif: str, others: Data
         if held is not None and not held.is_rgb:
             raise _bands_differ(held, RGB)
         return None
-    first = expanded(source.pairs()[:1])[0].image
+    first = expanded([next(itertools.chain.from_iterable(source.splits.values()))])[0].image
     window = (0, 0, 1, 1) if geotiff.is_tiff(first) else None  # a TIFF may be large
     raster = read_raster(first, numbers, window, exif=exif)
     bands = ImageBands(raster.pixels.shape[2], str(raster.pixels.dtype), numbers)

@@ -26,6 +26,7 @@ from deeplab.data.conversion.stratify import Unit, place_units, units_of
 from deeplab.data.readers import FORMATS
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.name_lists import read_names
+from deeplab.data.readers.packed_pairs import chosen, packed
 from deeplab.data.readers.source import UNDIVIDED, Pair, Source, Splits
 from deeplab.utils import console
 from deeplab.utils.errors import UserError
@@ -55,13 +56,19 @@ def read_sources(format_name: str, config: Any, labels: LabelConfig, splits: Spl
     """
     source = FORMATS.get(format_name).read(config)
     _require_usable_pairs(source)
+    source = _packed(source)
     if splits.folds:
         folds = _folds(source, labels, splits)
         if splits.fold >= 0:
             return {"": folds[splits.fold]}
         return {f"fold_{number}": fold for number, fold in enumerate(folds)}
     skip_missing = getattr(config, "on_missing", "fail") == "skip"
-    return {"": _divided(source, labels, splits, skip_missing)}
+    return {"": _packed(_divided(source, labels, splits, skip_missing))}
+
+
+def _packed(source: Source) -> Source:
+    """The source with its pairs in the compact form."""
+    return dataclasses.replace(source, splits={split: packed(pairs) for split, pairs in source.splits.items()})
 
 
 def _require_usable_pairs(source: Source) -> None:
@@ -105,8 +112,12 @@ def _folds(source: Source, labels: LabelConfig, config: SplitConfig) -> list[Sou
     return [_with_splits(source, pairs, fold) for fold in folds]
 
 
-def pooled(source: Source) -> list[Pair]:
+def pooled(source: Source) -> Sequence[Pair]:
     """All pairs of all splits, each once; images with the same name get the name of their split as a prefix."""
+    if len(source.splits) == 1:
+        (pairs,) = source.splits.values()
+        if len({pair.name for pair in pairs}) == len(pairs):
+            return pairs
     found: dict[tuple[str, str], tuple[str, Pair]] = {}
     for split, pairs in source.splits.items():
         for pair in pairs:
@@ -129,7 +140,7 @@ def _amount(names: Sequence[str], groups: Sequence[str] | None) -> str:
 
 
 def _with_splits(source: Source, pairs: Sequence[Pair], places: Mapping[str, Sequence[int]]) -> Source:
-    splits = {split: [pairs[place] for place in members] for split, members in places.items()}
+    splits = {split: chosen(pairs, members) for split, members in places.items()}
     return dataclasses.replace(source, splits=splits)
 
 

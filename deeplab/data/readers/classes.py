@@ -134,7 +134,7 @@ def _described(config: LabelConfig, other_splits: Dataset | None, source: Source
 def _voc(config: LabelConfig, table: ColorTable | None, source: Source, tell: bool) -> Dataset | None:
     """Returns PASCAL VOC if nothing is said about the classes and all images are named like its images."""
     told = table or config.class_names or config.num_classes or config.ignore_label != 255 or config.label_map
-    if told or not all(_VOC_NAME.match(pair.name) for pair in source.pairs()):
+    if told or not all(_VOC_NAME.match(pair.name) for pairs in source.splits.values() for pair in pairs):
         return None
     known = datasets.load_known(datasets.DEFAULT_NAME)
     if tell:

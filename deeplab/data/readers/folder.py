@@ -12,6 +12,7 @@ from deeplab.data.image_files import IMAGE_EXTENSIONS, JPEG_EXTENSIONS
 from deeplab.data.readers import register_format
 from deeplab.data.readers.folder_files import Folder
 from deeplab.data.readers.name_lists import paths_by_split, splits_in_folders
+from deeplab.data.readers.packed_pairs import chosen
 from deeplab.data.readers.pairs import (
     MASK_EXTENSIONS,
     FolderMatch,
@@ -69,7 +70,7 @@ def read_folder(config: BuildFolderConfig) -> Source:
         return Source(_listed_pairs(config))
     pairs = pair_folders(*_folders(config), *_patterns(config))
     masks = pathlib.Path(config.mask_folder)
-    inside = sorted({pathlib.Path(pair.mask_file).parent for pair in pairs})
+    inside = sorted(map(pathlib.Path, {os.path.dirname(pair.mask_file) for pair in pairs}))
     return Source(by_subfolder(pairs), **classes_beside(masks, masks.parent, *inside))
 
 
@@ -143,7 +144,7 @@ def _listed_pairs(config: BuildFolderConfig) -> Mapping[str, Sequence[Pair]]:
 
 def by_subfolder(pairs: Sequence[Pair]) -> Mapping[str, Sequence[Pair]]:
     """Returns pairs as splits if the first part of every name is the name of a split; else undivided."""
-    splits: dict[str, list[Pair]] = {}
-    for pair, split in zip(pairs, splits_in_folders([pair.name for pair in pairs]), strict=True):
-        splits.setdefault(split, []).append(pair)
-    return splits
+    places: dict[str, list[int]] = {}
+    for place, split in enumerate(splits_in_folders([pair.name for pair in pairs])):
+        places.setdefault(split, []).append(place)
+    return {split: chosen(pairs, members) for split, members in places.items()}

@@ -5,8 +5,10 @@ Readers of formats with mask files call this module. It compares names and opens
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from deeplab.data.image_files import IMAGE_EXTENSIONS
 from deeplab.data.readers.folder_files import Folder
 from deeplab.data.readers.name_lists import canonical, existing_file, numbered_names, path_ends
 from deeplab.data.readers.name_patterns import NamePattern, guess_patterns
+from deeplab.data.readers.packed_pairs import PackedPairs
 from deeplab.data.readers.source import Pair
 from deeplab.data.split_names import is_training, must_not_share
 from deeplab.utils import console
@@ -105,12 +108,12 @@ class FolderMatch:
     """Images and masks of two folders, as far as they belong together.
 
     Attributes:
-      pairs: sorted by name.
+      pairs: sorted by name, in the compact form.
       images_without_mask, masks_without_image: their paths in their folders.
       ambiguous: paths of several images that have the same mask, or several masks of the same image.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: PackedPairs
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
     ambiguous: tuple[tuple[str, ...], ...]
@@ -129,26 +132,32 @@ def match_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_p
     together = images.path.resolve() == masks.path.resolve()
     of_masks = NamePattern(mask_pattern or "{name}", "mask_pattern")
     of_images = NamePattern(image_pattern or "{name}", "image_pattern")
-    mask_files = _files_by_key(masks, of_masks, "" if together else images.path)
-    image_files = _files_by_key(images, of_images, "" if together else masks.path)
+    if together or image_pattern or mask_pattern:
+        mask_files = _files_by_key(masks, of_masks, "" if together else images.path)
+        image_files = _files_by_key(images, of_images, "" if together else masks.path)
+        equal = PackedPairs(())
+    else:
+        equal, image_files, mask_files = _equal_names(images, masks)
     if together and mask_pattern and not image_pattern:  # what looks like a mask is none of the images
         image_files = {key: kept for key, files in image_files.items() if (kept := _not_like(of_masks, files))}
-    _require_files(images, image_files, together, image_pattern)
-    _require_files(masks, mask_files, together, mask_pattern)
+    if not equal:
+        _require_files(images, image_files, together, image_pattern)
+        _require_files(masks, mask_files, together, mask_pattern)
     keys = _matching_keys(image_files, mask_files)
-    if not keys:
+    if not keys and not equal:
         raise _nothing_matches(images, masks, image_files, mask_files)
     ambiguous = [files for pair in keys.items() for files in _several(image_files, mask_files, *pair)]
-    pairs = [
-        Pair(canonical(os.path.splitext(image)[0]), str(images.path / image), str(masks.path / mask))
+    others = (
+        _pair_of(images, image_files[key][0], masks, mask_files[other][0])
         for key, other in keys.items()
         if len(image_files[key]) == len(mask_files[other]) == 1
-        for image, mask in [(image_files[key][0], mask_files[other][0])]
-    ]
+    )
+    pairs = PackedPairs(itertools.chain(equal, others)) if keys else equal
+    names = [pair.name for pair in pairs]
     used = set(keys.values())
     masks_of_pairs = {mask for key in used for mask in mask_files[key]} if together else set()
     return FolderMatch(
-        tuple(sorted(pairs, key=lambda pair: pair.name)),
+        pairs.taken(sorted(range(len(names)), key=names.__getitem__)),
         tuple(
             sorted({path for key, files in image_files.items() if key not in keys for path in files} - masks_of_pairs)
         ),
@@ -158,6 +167,41 @@ def match_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_p
 
 
 _Key = tuple[str, ...]
+_Files = dict[_Key, list[str]]
+
+
+def _equal_names(images: Folder, masks: Folder) -> tuple[PackedPairs, _Files, _Files]:
+    """Returns the pairs of the names that have one file in either folder, and the files of the other names.
+
+    Most datasets have no other names, so that a million files do not become a million entries of a dictionary.
+    """
+    rest: tuple[_Files, _Files] = {}, {}
+
+    def pairs() -> Iterator[Pair]:
+        files = heapq.merge(_entries(images, 0, masks.path), _entries(masks, 1, images.path))
+        for key, found in itertools.groupby(files, key=lambda entry: entry[0]):
+            sides = list(found)
+            if [len(paths) for _, _, paths in sides] == [1, 1]:
+                yield _pair_of(images, sides[0][2][0], masks, sides[1][2][0])
+            else:
+                for _, side, paths in sides:
+                    rest[side][key] = paths
+
+    equal = PackedPairs(pairs())
+    of_images, of_masks = ({key: files[key] for key in sorted(files, key=lambda key: "/".join(key))} for files in rest)
+    return equal, of_images, of_masks
+
+
+def _entries(folder: Folder, side: int, leave_out: os.PathLike) -> Iterator[tuple[_Key, int, list[str]]]:
+    """Yields what `NamePattern("{name}").key` says of each name, a number, and the name's files."""
+    for inside, stem, files in folder.wanted(leave_out):
+        if "\n" not in stem:
+            yield (inside, stem), side, files
+
+
+def _pair_of(images: Folder, image: str, masks: Folder, mask: str) -> Pair:
+    """Returns the pair of two paths in their folders."""
+    return Pair(canonical(os.path.splitext(image)[0]), str(images.path / image), str(masks.path / mask))
 
 
 def _files_by_key(folder: Folder, pattern: NamePattern, leave_out: str | os.PathLike) -> dict[_Key, list[str]]:
@@ -194,7 +238,7 @@ def _several(
     return [tuple(files) for files in (images[key], masks[other]) if len(files) > 1]
 
 
-def pair_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pattern: str = "") -> list[Pair]:
+def pair_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pattern: str = "") -> PackedPairs:
     """Returns the pairs of two parallel folders, sorted by name; files without a partner are named in a warning.
 
     Raises:
@@ -212,7 +256,7 @@ def pair_folders(images: Folder, masks: Folder, image_pattern: str = "", mask_pa
         if paths:
             shown = shorten([os.path.splitext(path)[0] for path in paths], 10)
             console.warning(f"{folder.path}: {counted(len(paths), what[0])} {what[1]}, left out: {shown}")
-    return list(found.pairs)
+    return found.pairs
 
 
 def _require_files(folder: Folder, files: Mapping[_Key, Any], together: bool, pattern: str) -> None:

@@ -8,12 +8,14 @@ import random
 import cv2
 import numpy as np
 import pytest
+from support.empty_files import touch
 from support.errors import raises
 
 from deeplab.config.conversion_config import LabelConfig, SplitConfig
 from deeplab.data.conversion.splits import divide, fold_splits, group_keys, read_sources
 from deeplab.data.readers import FORMATS, Format
 from deeplab.data.readers.folder import BuildFolderConfig, read_folder
+from deeplab.data.readers.packed_pairs import PackedPairs
 from deeplab.data.readers.source import Source
 
 TWO = {"train": 0.8, "val": 0.2}
@@ -38,6 +40,25 @@ def once_each(splits, number):
 
 def images_with(label, places, classes):
     return {split: sum(label in classes[index] for index in members) for split, members in places.items()}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"folds": 2}, {"train_pct": 0.5, "group_by": "([ab])[0-9]$"}, {"list_files": "few.txt"}]
+)
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_sources_keep_pairs_in_the_compact_form(tmp_path, monkeypatch, settings, inside):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{inside}{letter}{number}" for letter in "ab" for number in (1, 2)]
+    touch(tmp_path, *(f"images/{name}.jpg" for name in names), *(f"masks/{name}.png" for name in names))
+    (tmp_path / "few.txt").write_text(f"{names[2]}\n{names[0]}\n")
+    config = BuildFolderConfig("images", "masks")
+    for source in read_sources("folder", config, LabelConfig(), SplitConfig(**settings)).values():
+        for pairs in source.splits.values():
+            assert isinstance(pairs, PackedPairs)
+            assert [(f"images/{pair.name}.jpg", f"masks/{pair.name}.png") for pair in pairs] == [
+                (pair.image, pair.mask) for pair in pairs
+            ]
+        assert sorted(pair.name for pair in source.pairs()) == (names[0:3:2] if "list_files" in settings else names)
 
 
 # --- Shares -------------------------------------------------------------------------------------------------

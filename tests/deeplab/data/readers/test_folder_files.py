@@ -34,3 +34,14 @@ def test_all_names_but_those_of_another_folder_inside(folder, tmp_path):
     assert folder.wanted_stems() == ["a", "b", "day/a", "masks/a"]
     assert folder.wanted_stems(leave_out=tmp_path / "masks") == ["a", "b", "day/a"]
     assert folder.wanted_stems(leave_out=tmp_path.parent) == ["a", "b", "day/a", "masks/a"]
+
+
+def test_wanted_files_come_sorted_by_subfolder_and_stem(folder, tmp_path):
+    touch(tmp_path, "a.b.png", "a-1.jpg")
+    assert list(folder.wanted(tmp_path / "masks")) == [
+        ("", "a", ["a.PNG", "a.jpg"]),
+        ("", "a-1", ["a-1.jpg"]),
+        ("", "a.b", ["a.b.png"]),
+        ("", "b", ["b.Png"]),
+        ("day", "a", ["day/a.jpg"]),
+    ]

@@ -1,5 +1,6 @@
 """Which mask belongs to which image."""
 
+import random
 import re
 import unicodedata
 
@@ -297,3 +298,21 @@ def test_nothing_is_proposed_for_names_without_a_common_part(tmp_path):
     with raises("no-matching-names") as caught:
         pair_folders(images(tmp_path), masks(tmp_path))
     assert caught.value.value == ("a", "x") and "pattern" not in caught.value.hint
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_equal_names_are_paired_as_by_a_pattern(tmp_path, seed):
+    """The way that takes little memory finds what the way of patterns finds, in the same order."""
+    draw = random.Random(seed)
+    stems = [*"abAB", "é", "e\u0301", "x.y", "x", "two\nlines", "z_1"]
+    inside = ["", "", "day/", "day-2/", "Day/", "masks/"]
+    touch(tmp_path, "images/a.jpg", "masks/a.png")
+    for folder, extensions in (("images", (".jpg", ".PNG", ".txt", "")), ("masks", (".png", ".bmp", ".txt"))):
+        for _ in range(14):
+            touch(tmp_path / folder, draw.choice(inside) + draw.choice(stems) + draw.choice(extensions))
+    below = seed % 3 == 0  # masks inside the folder of the images
+    root = tmp_path / "images" if below else tmp_path
+    if below:
+        touch(root, "masks/a.png", "masks/b.png", "masks/masks/b.png")
+    both = [(Folder(tmp_path / "images", IMAGE_EXTENSIONS), Folder(root / "masks", MASK_EXTENSIONS)) for _ in range(2)]
+    assert match_folders(*both[0]) == match_folders(*both[1], "{name}", "{name}")
