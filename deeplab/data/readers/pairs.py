@@ -201,7 +201,13 @@ def _entries(folder: Folder, side: int, leave_out: os.PathLike) -> Iterator[tupl
 
 def _pair_of(images: Folder, image: str, masks: Folder, mask: str) -> Pair:
     """Returns the pair of two paths in their folders."""
-    return Pair(canonical(os.path.splitext(image)[0]), str(images.path / image), str(masks.path / mask))
+    return Pair(canonical(os.path.splitext(image)[0]), _whole(images, image), _whole(masks, mask))
+
+
+def _whole(folder: Folder, path: str) -> str:
+    """Returns `folder.path / path` as text; pathlib would keep an entry of every name for good, 70 bytes a file."""
+    start = str(folder.path)
+    return path.replace("/", os.sep) if start == "." else os.path.join(start, path.replace("/", os.sep))
 
 
 def _files_by_key(folder: Folder, pattern: NamePattern, leave_out: str | os.PathLike) -> dict[_Key, list[str]]:

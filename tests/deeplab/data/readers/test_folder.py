@@ -1,6 +1,7 @@
 """Two parallel folders: patterns, lists of pairs, masks among the images, and subfolders that are splits."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.mask_files import names_of
 
 from deeplab.config.conversion_config import LabelConfig
 from deeplab.data.mask_files import decode_label
-from deeplab.data.readers import FORMATS
+from deeplab.data.readers import FORMATS, folder_files
 from deeplab.data.readers.classes import classes_from
 from deeplab.data.readers.folder import BuildFolderConfig, by_subfolder, match_config, read_folder
 from deeplab.data.readers.source import UNDIVIDED, Pair
@@ -19,6 +20,24 @@ from deeplab.data.readers.source import UNDIVIDED, Pair
 
 def config(root, images="images", masks="masks", **settings):
     return BuildFolderConfig(str(root / images), str(root / masks), **settings)
+
+
+def test_finding_pairs_keeps_little_in_memory(tmp_path, monkeypatch):
+    number = 20_000
+
+    def walk(folder):
+        yield "", [f"image_{place:06d}{'.png' if folder.name == 'masks' else '.jpg'}" for place in range(number)]
+
+    touch(tmp_path, "images/a.jpg", "masks/a.png")
+    monkeypatch.setattr(folder_files, "walk", walk)
+    tracemalloc.start()
+    try:
+        splits = read_folder(config(tmp_path)).splits
+        size = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert list(map(len, splits.values())) == [number]
+    assert size / number < 60  # bytes a pair
 
 
 def test_masks_that_are_jpeg_are_read_if_there_are_no_others(tmp_path):
