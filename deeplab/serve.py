@@ -80,7 +80,14 @@ def run(given: Given) -> int:
 def _serve(app: Any, listener: socket.socket, settings: dict[str, Any]) -> None:
     """Serves an application until SIGINT or SIGTERM."""
     uvicorn = require("uvicorn", "serve")
-    server = uvicorn.Server(uvicorn.Config(app, **settings))
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    from deeplab.serving.connections import limited_protocol
+
+    protocol = limited_protocol(
+        AutoHTTPProtocol, settings["timeout_graceful_shutdown"], settings["limit_concurrency"] - 2
+    )
+    server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", **settings))
     server.capture_signals = lambda: _ending(server)
     server.run([listener])
 

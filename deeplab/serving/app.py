@@ -12,13 +12,14 @@ import contextlib
 import io
 import os
 import pathlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 import numpy as np
 from fastapi import FastAPI, Path, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -37,14 +38,21 @@ from deeplab.inference.predictor import Prediction, Predictor
 from deeplab.inference.tensor_names import BYTES_SIGNATURE, PNG_SIGNATURE
 from deeplab.serving import protocol, segmentation_json
 from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
-from deeplab.serving.limits import RequestLimits
+from deeplab.serving.limits import Budget, RequestLimits
 from deeplab.utils.errors import UserError
 from deeplab.visualization.html_page import INTERACTIVE_STYLE
 
 PAGE = pathlib.Path(__file__).parent / "page"
 VERSION = 1
 VersionNumber = Annotated[int, Path(ge=0, le=2**31 - 1)]
-_STATUS = {"image-too-large": 413, "larger-than-crop": 413, "out-of-memory": 503, "unknown-name": 404}
+_STATUS = {
+    "image-too-large": 413,
+    "result-too-large": 413,
+    "larger-than-crop": 413,
+    "out-of-memory": 503,
+    "unknown-name": 404,
+}
+_NUMBERS = 4  # of a response in JSON, per pixel of the largest image
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _IMAGE_BODY = {
     "requestBody": {
@@ -186,8 +194,9 @@ def create(given: dict[str, Any], predictors: Sequence[Predictor] = ()) -> FastA
     _add_middleware(app, config, metrics)
     _add_error_handlers(app)
     _add_page(app)
-    _add_segment(app, _Work(config, served), metrics)
-    _add_tensorflow_serving(app, _Work(config, served))
+    work = _Work(config, served)
+    _add_segment(app, work, metrics)
+    _add_tensorflow_serving(app, work)
     return app
 
 
@@ -225,12 +234,24 @@ def _serve(name: str, predictor: Predictor, config: ServeConfig, metrics: _Metri
     return _Served(name, predictor, batcher)
 
 
-@dataclass(frozen=True)
 class _Work:
-    """From the bytes of a request to predictions, within the limits."""
+    """From the bytes of a request to predictions, within the limits.
 
-    config: ServeConfig
-    served: dict[str, _Served]
+    Args:
+      config: of the server.
+      served: the models by name.
+
+    Attributes:
+      pixels: of the images that are decoded, wait or are predicted; together no more than the largest image may have.
+      numbers: labels and probabilities that are being sent as JSON.
+      parsers: the number of requests whose JSON is read at the same time.
+    """
+
+    def __init__(self, config: ServeConfig, served: dict[str, _Served]):
+        self.config, self.served = config, served
+        self.pixels = Budget(config.max_megapixels * 1e6)
+        self.numbers = Budget(_NUMBERS * config.max_megapixels * 1e6)
+        self.parsers = anyio.CapacityLimiter(1)
 
     def find(self, name: str) -> _Served:
         if name not in self.served:
@@ -249,35 +270,102 @@ class _Work:
           TimeoutError: there is no result in time.
         """
         async with asyncio.timeout(self.config.timeout_secs):
-            pixels = [await run_in_threadpool(self._pixels, one, place) for place, one in enumerate(given)]
-            futures = served.batcher.submit(pixels, probabilities)
-            try:
-                return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-            finally:
-                for future in futures:
-                    future.cancel()
+            size = await self.size(given)
+            async with self.pixels.taken(size):
+                pixels = [await run_in_threadpool(_decoded, one, place) for place, one in enumerate(given)]
+                futures = served.batcher.submit(pixels, probabilities)
+                try:
+                    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+                finally:
+                    for future in futures:
+                        future.cancel()
 
-    def _pixels(self, given: np.ndarray | bytes, place: int) -> np.ndarray:
-        where = f"image {place}"
-        if isinstance(given, np.ndarray):
-            self._require_small(given.shape[1], given.shape[0], where)
-            return given
+    async def size(self, given: Sequence[np.ndarray | bytes]) -> int:
+        """The number of pixels of all images together, from their headers.
+
+        Raises:
+          UserError: an image that cannot be read, or one or all of them are too large.
+        """
+        return await run_in_threadpool(self._size, given)
+
+    def _size(self, given: Sequence[np.ndarray | bytes]) -> int:
+        total, limit = 0, self.config.max_megapixels
+        for place, one in enumerate(given):
+            width, height = _size_of(one, place)
+            total += width * height
+            if total > limit * 1e6:
+                rule, where = f"has {width}x{height} pixels, more than {limit:g} million", f"image {place}"
+                if width * height <= limit * 1e6:
+                    rule, where = f"has images of more than {limit:g} million pixels together", "the request"
+                raise UserError("image-too-large", rule, "make them smaller, or send fewer of them", where=where)
+        return total
+
+    @contextlib.asynccontextmanager
+    async def sending(
+        self, served: _Served, given: Sequence[np.ndarray | bytes]
+    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Reserve the memory of labels and probabilities that are sent as JSON.
+
+        Yields:
+          What to call when they have been sent; after an error in the block that is done already.
+
+        Raises:
+          UserError: they are too many (`result-too-large`).
+          TimeoutError: other responses use the memory for too long.
+        """
+        amount = await self.size(given) * ((served.predictor.num_classes or 1) + 1)
+        if amount > self.numbers.total:
+            rule = f"would give {amount / 1e6:.0f} million numbers, more than {self.numbers.total / 1e6:g} million"
+            hint = f"use the signature {PNG_SIGNATURE}, or /segment?output=json, or send smaller images"
+            raise UserError("result-too-large", rule, hint, where="the request")
+        async with asyncio.timeout(self.config.timeout_secs):
+            await self.numbers.take(amount)
+
+        async def give_back() -> None:
+            await asyncio.shield(self.numbers.give_back(amount))
+
         try:
-            with Image.open(io.BytesIO(given)) as opened:
-                width, height = opened.size
-        except Image.DecompressionBombError:
-            width = height = 1_000_000
-        except Exception as problem:  # damaged headers raise whatever they like
-            rule = "is not an image that can be read" if given else "is empty"
-            hint = "send the content of a JPEG or PNG file"
-            raise UserError("unreadable-image", rule, hint, where=where) from problem
-        self._require_small(width, height, where)
-        return images.decode_rgb(given, where)
+            yield give_back
+        except BaseException:
+            await give_back()
+            raise
 
-    def _require_small(self, width: int, height: int, where: str) -> None:
-        if width * height > self.config.max_megapixels * 1e6:
-            rule = f"has {width}x{height} pixels, more than {self.config.max_megapixels:g} million"
-            raise UserError("image-too-large", rule, "make it smaller", where=where)
+
+class _SentInPieces(StreamingResponse):
+    """A response whose memory is given back when it has been sent, or the client is gone."""
+
+    def __init__(self, pieces: Iterator[bytes], at_end: Callable[[], Awaitable[None]]):
+        super().__init__(pieces, media_type="application/json")
+        self._at_end = at_end
+
+    async def __call__(self, *given: Any) -> None:
+        try:
+            await super().__call__(*given)
+        finally:
+            await self._at_end()
+
+
+def _size_of(given: np.ndarray | bytes, place: int) -> tuple[int, int]:
+    """Width and height of an image.
+
+    Raises:
+      UserError: it is no image.
+    """
+    if isinstance(given, np.ndarray):
+        return given.shape[1], given.shape[0]
+    try:
+        with Image.open(io.BytesIO(given)) as opened:
+            return opened.size
+    except Image.DecompressionBombError:
+        return 1_000_000, 1_000_000
+    except Exception as problem:  # damaged headers raise whatever they like
+        rule = "is not an image that can be read" if given else "is empty"
+        hint = "send the content of a JPEG or PNG file"
+        raise UserError("unreadable-image", rule, hint, where=f"image {place}") from problem
+
+
+def _decoded(given: np.ndarray | bytes, place: int) -> np.ndarray:
+    return given if isinstance(given, np.ndarray) else images.decode_rgb(given, f"image {place}")
 
 
 # --- Routes -------------------------------------------------------------------------------------------------
@@ -407,7 +495,7 @@ def _add_segment(app: FastAPI, work: _Work, metrics: _Metrics) -> None:
 
 async def _image_file(request: Request) -> bytes:
     """The image in a request: its body, or the field `image` of a form."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await request.body()
     async with request.form(max_files=1, max_fields=10) as form:
         field = form.get("image")
@@ -456,12 +544,19 @@ def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:
     )
     async def predict(name: str, request: Request) -> Response:
         served = work.find(name)
-        asked = await run_in_threadpool(protocol.parse, await request.body())
-        probabilities = asked.signature != PNG_SIGNATURE
-        found = await work.predict(served, asked.images, probabilities)
+        asked = await anyio.to_thread.run_sync(protocol.parse, await request.body(), limiter=work.parsers)
         colors = served.predictor.colors
-        body = await run_in_threadpool(protocol.response, asked, found, lambda labels: _palette_png(labels, colors))
-        return Response(body, media_type="application/json")
+
+        def encode(labels: np.ndarray) -> bytes:
+            return _palette_png(labels, colors)
+
+        if asked.signature == PNG_SIGNATURE:
+            found = await work.predict(served, asked.images, probabilities=False)
+            body = await run_in_threadpool(lambda: b"".join(protocol.response(asked, found, encode)))
+            return Response(body, media_type="application/json")
+        async with work.sending(served, asked.images) as sent:
+            found = await work.predict(served, asked.images, probabilities=True)
+            return _SentInPieces(protocol.response(asked, found, encode), sent)
 
     @app.post("/v1/models/{name}/versions/{number}:predict", include_in_schema=False)
     async def predict_version(name: str, number: VersionNumber, request: Request) -> Response:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from deeplab.inference.tensor_names import (
 from deeplab.utils.errors import UserError
 
 INPUT_OF = {DEFAULT_SIGNATURE: IMAGES, BYTES_SIGNATURE: IMAGE_BYTES, PNG_SIGNATURE: IMAGE_BYTES}
+_PIECE = 1 << 18  # characters
 _EXAMPLE = '{"instances": [{"b64": "..."}], "signature_name": "' + BYTES_SIGNATURE + '"}'
 
 
@@ -113,8 +114,8 @@ def _bad(rule: str) -> UserError:
 
 def response(
     request: PredictRequest, predictions: Sequence[Prediction], encode: Callable[[np.ndarray], bytes]
-) -> bytes:
-    """Return the body of the response.
+) -> Iterator[bytes]:
+    """Return the body of the response in pieces, so that neither memory nor Python's lock is held for all of it.
 
     Args:
       request: what was asked.
@@ -124,27 +125,66 @@ def response(
     Raises:
       UserError: `inputs` holds images of different sizes, whose outputs are no tensor (`size-mismatch`).
     """
-    if request.signature == PNG_SIGNATURE:
-        files = [{"b64": base64.b64encode(encode(one.labels)).decode()} for one in predictions]
-        return _dumped({"outputs" if request.columnar else "predictions": files})  # a single output has no name
-    each = [_row(one) for one in predictions]
-    if not request.columnar:
-        return _dumped({"predictions": each})
-    if len({one.labels.shape for one in predictions}) > 1:
+    if request.columnar and request.signature != PNG_SIGNATURE and len({one.labels.shape for one in predictions}) > 1:
         rule = "holds images of different sizes, so that their outputs cannot form one tensor"
         raise UserError("size-mismatch", rule, "send them as `instances`", where="the request")
-    return _dumped({"outputs": {name: [row[name] for row in each] for name in each[0]}})
+    return _joined(_parts(request, predictions, encode))
 
 
-def _row(prediction: Prediction) -> dict[str, Any]:
-    row: dict[str, Any] = {LABELS: prediction.labels.tolist()}
-    if prediction.probabilities is not None:
-        row[PROBABILITIES] = prediction.probabilities.tolist()
-    return row
+def _parts(
+    request: PredictRequest, predictions: Sequence[Prediction], encode: Callable[[np.ndarray], bytes]
+) -> Iterator[str]:
+    """The texts that together are the response."""
+    yield '{"outputs":' if request.columnar else '{"predictions":'
+    if request.signature == PNG_SIGNATURE:  # a single output has no name
+        yield from _listed([_dumped({"b64": base64.b64encode(encode(one.labels)).decode()})] for one in predictions)
+    elif request.columnar:
+        scores = [one.probabilities for one in predictions if one.probabilities is not None]
+        yield from _named([one.labels for one in predictions], scores or None, _tensors)
+    else:
+        yield from _listed(_named(one.labels, one.probabilities, _rows) for one in predictions)
+    yield "}"
 
 
-def _dumped(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
+def _named(labels: Any, probabilities: Any, parts: Callable[[Any], Iterator[str]]) -> Iterator[str]:
+    """An object with labels and, if there are any, probabilities."""
+    yield f'{{"{LABELS}":'
+    yield from parts(labels)
+    if probabilities is not None:
+        yield f',"{PROBABILITIES}":'
+        yield from parts(probabilities)
+    yield "}"
+
+
+def _tensors(arrays: Sequence[np.ndarray]) -> Iterator[str]:
+    return _listed(map(_rows, arrays))
+
+
+def _rows(array: np.ndarray) -> Iterator[str]:
+    return _listed([_dumped(row.tolist())] for row in array)
+
+
+def _listed(items: Iterable[Iterable[str]]) -> Iterator[str]:
+    for number, parts in enumerate(items):
+        yield "," if number else "["
+        yield from parts
+    yield "]"
+
+
+def _joined(texts: Iterable[str]) -> Iterator[bytes]:
+    """The texts in pieces that are worth to be sent."""
+    kept, size = [], 0
+    for text in texts:
+        kept.append(text)
+        size += len(text)
+        if size > _PIECE:
+            yield "".join(kept).encode()
+            kept, size = [], 0
+    yield "".join(kept).encode()
+
+
+def _dumped(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def status(version: int) -> dict[str, Any]:

@@ -57,9 +57,21 @@ def test_health_models_and_page(client):
     assert client.get("/static/../app.py").status_code == 404
 
 
-@pytest.mark.parametrize("form", ["body", "multipart"])
+def file_of(height, width):
+    return {"b64": base64.b64encode(encoded(np.zeros((height, width, 3), np.uint8))).decode()}
+
+
+MANY = {"instances": [file_of(60, 60)] * 3, "signature_name": "serving_png"}  # each is within the limit
+
+
+@pytest.mark.parametrize("form", ["body", "multipart", "MULTIPART"])
 def test_segment(client, form):
     sent = {"content": encoded()} if form == "body" else {"files": {"image": ("../../etc/passwd", encoded())}}
+    if form == "MULTIPART":
+        text = (
+            b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + encoded() + b"\r\n--x--\r\n"
+        )
+        sent = {"content": text, "headers": {"Content-Type": "Multipart/Form-Data; boundary=x"}}
     answer = client.post("/segment", **sent)
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
     mask = Image.open(io.BytesIO(answer.content))
@@ -97,6 +109,7 @@ def test_tensorflow_serving(client):
         ("POST", "/segment", {"content": encoded()[:-30]}, 400, "unreadable-image"),
         ("POST", "/segment", {"content": encoded(np.zeros((200, 200, 3), np.uint8))}, 413, "image-too-large"),
         ("POST", "/segment", {"content": bytes(60_000)}, 413, "request-too-large"),
+        ("POST", "/v1/models/deeplab:predict", {"json": MANY}, 413, "image-too-large"),
         ("POST", "/segment?model=other", {"content": encoded()}, 404, "unknown-name"),
         ("POST", "/segment?output=exe", {"content": encoded()}, 400, "bad-request"),
         ("POST", "/segment", {"files": {"other": encoded()}}, 400, "bad-request"),
@@ -200,6 +213,42 @@ def test_a_full_queue_and_a_slow_model():
         late = client.post("/segment", content=encoded())
         assert (late.status_code, late.json()["code"]) == (504, "timeout")
         slow.gate.set()
+
+
+def test_images_beyond_the_memory_wait_for_their_turn():
+    slow = Slow()
+    half = encoded(np.zeros((80, 80, 3), np.uint8))
+    settings = {"max_megapixels": 0.01, "timeout_secs": 60}
+    with client_of([slow], **settings) as client, concurrent.futures.ThreadPoolExecutor(3) as pool:
+        queue = client.app.state.served["deeplab"].batcher
+        try:
+            first = pool.submit(client.post, "/segment", content=half)
+            assert slow.entered.wait(60)
+            second = pool.submit(client.post, "/segment", content=half)
+            time.sleep(0.2)
+            small = pool.submit(client.post, "/segment", content=encoded())
+            until = time.monotonic() + 60
+            while len(queue) < 1 and time.monotonic() < until:  # the small one: there is room for it
+                time.sleep(0.01)
+            assert len(queue) == 1 and not second.done()
+        finally:
+            slow.gate.set()
+        assert [one.result(60).status_code for one in (first, second, small)] == [200] * 3
+
+
+def test_json_that_would_be_too_large():
+    body = {"instances": [file_of(90, 90)], "signature_name": "serving_bytes"}
+    with client_of([ByRed(8)], max_megapixels=0.01) as client:
+        refused = client.post("/v1/models/deeplab:predict", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (413, "result-too-large")
+        assert client.post("/v1/models/deeplab:predict", json=body | {"signature_name": "serving_png"}).is_success
+
+
+def test_json_that_is_being_sent_uses_the_memory_until_then(client):
+    body = {"instances": [file_of(50, 49)], "signature_name": "serving_bytes"}
+    for _ in range(9):  # a leak would leave no room after four
+        found = client.post("/v1/models/deeplab:predict", json=body)
+        assert found.status_code == 200 and np.shape(found.json()["predictions"][0]["SemanticPredictions"]) == (50, 49)
 
 
 def test_an_error_of_the_model_is_an_answer():

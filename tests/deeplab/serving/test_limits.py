@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from deeplab.serving.limits import SECURITY_HEADERS, RequestLimits
+from deeplab.serving.limits import SECURITY_HEADERS, Budget, RequestLimits
 
 
 async def application(scope, receive, send):
@@ -98,3 +98,76 @@ def test_what_is_no_request_passes():
     scope = {"type": "lifespan"}
     asyncio.run(RequestLimits(application, 0, 0.1, "secret")(scope, None, None))
     assert scope["seen"]
+
+
+def test_bodies_of_all_requests_together_are_limited():
+    limits = RequestLimits(application, 10, 60, "")
+    held, statuses = asyncio.Event(), []
+
+    async def request(number):
+        async def receive():
+            if number < 8:  # has sent its body but for the end
+                first = not waiting[number]
+                waiting[number] = True
+                if not first:
+                    await held.wait()
+                return {"type": "http.request", "body": bytes(10) if first else b"", "more_body": first}
+            return {"type": "http.request", "body": b"1", "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append((number, message["status"]))
+
+        await limits({"type": "http", "path": "/segment", "headers": []}, receive, send)
+
+    async def all_of_them():
+        tasks = [asyncio.create_task(request(number)) for number in range(8)]
+        while not all(waiting):
+            await asyncio.sleep(0)
+        await request(8)
+        held.set()
+        await asyncio.gather(*tasks)
+        await request(9)
+
+    waiting = [False] * 8
+    asyncio.run(all_of_them())
+    assert statuses[0] == (8, 503) and statuses[-1] == (9, 200)
+    assert sorted(statuses[1:-1]) == [(number, 200) for number in range(8)]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_response_is_sent_in_pieces_that_the_client_must_take(reads):
+    sent = []
+
+    async def large(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(2_500_000)})
+
+    async def send(message):
+        if sent and not reads:
+            await asyncio.sleep(3600)
+        sent.append(message)
+
+    asyncio.run(RequestLimits(large, 10, 0.2, "")({"type": "http", "path": "/", "headers": []}, None, send))
+    sizes = [(len(one["body"]), one.get("more_body", False)) for one in sent[1:]]
+    assert sizes == ([(1 << 20, True), (1 << 20, True), (2_500_000 - (2 << 20), False)] if reads else [])
+
+
+def test_a_budget_is_shared():
+    async def use():
+        budget, order = Budget(10), []
+
+        async def take(name, amount):
+            async with budget.taken(amount):
+                order.append(name)
+                await asyncio.sleep(0)
+                order.append(-name)
+
+        await asyncio.gather(take(1, 6), take(2, 6), take(3, 4))
+        with pytest.raises(TimeoutError):
+            async with budget.taken(10), asyncio.timeout(0.01):
+                await budget.take(1)
+        await budget.take(10)  # what was given up is not taken
+        return order
+
+    assert asyncio.run(use()) == [1, 3, -1, -3, 2, -2]

@@ -88,7 +88,7 @@ def predictions(*sizes):
 
 
 def respond(request, found):
-    return json.loads(protocol.response(request, found, lambda labels: b"png"))
+    return json.loads(b"".join(protocol.response(request, found, lambda labels: b"png")))
 
 
 def test_responses():
@@ -103,3 +103,10 @@ def test_responses():
     assert files == {"predictions": [{"b64": base64.b64encode(b"png").decode()}]}
     without = [Prediction(np.ones((1, 1), np.int32), None)]
     assert respond(parsed(instances=[PIXELS]), without) == {"predictions": [{"SemanticPredictions": [[1]]}]}
+
+
+def test_a_large_response_comes_in_pieces():
+    pieces = list(protocol.response(parsed(instances=[PIXELS]), predictions((300, 900)), lambda labels: b""))
+    assert len(pieces) > 5 and max(map(len, pieces)) < 600_000
+    (row,) = json.loads(b"".join(pieces))["predictions"]
+    assert np.shape(row["SemanticProbabilities"]) == (300, 900, 2)
