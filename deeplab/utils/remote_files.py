@@ -19,6 +19,7 @@ import glob
 import os
 import pathlib
 import posixpath
+import re
 import shutil
 import threading
 import time
@@ -424,6 +425,8 @@ def remove_file(name: str) -> None:
     _attempted("removed", name, lambda: _system_of(name).remove(name))
 
 
+_OF_FOLDERS = ("_folder", "_dir", "_root", "logdir")  # ends of the names of settings
+_OF_FILES = {"annotations", "data_yaml", "list_files", "pair_list", "palette", "tables"}
 _numbers = iter(range(10**9))
 
 
@@ -458,11 +461,13 @@ def local_settings(given: Mapping[str, Any], outputs: Mapping[str, str]) -> Iter
         file if it has an extension.
 
     Raises:
-      UserError: as `local_copy` and `Output`.
+      UserError: as `local_copy` and `Output`; a setting for a folder, a list of files or output has a web address
+        (`unknown-file-system`).
     """
     with contextlib.ExitStack() as stack:
 
         def local(setting: str, text: str) -> str:
+            _require_no_web_address(setting, text, setting in outputs)
             for name in sorted(set(remote_names(text)), key=len, reverse=True):
                 if setting in outputs and not name.startswith("file://"):
                     kind = outputs[setting]
@@ -480,3 +485,16 @@ def local_settings(given: Mapping[str, Any], outputs: Mapping[str, str]) -> Iter
             elif isinstance(value, tuple) and any(isinstance(part, str) for part in value):
                 found[setting] = tuple(local(setting, part) if isinstance(part, str) else part for part in value)
         yield found
+
+
+def _require_no_web_address(setting: str, text: str, is_output: bool) -> None:
+    """Refuses the address of a web server where a folder is read or anything is written: it lists and takes no files.
+
+    Raises:
+      UserError: the setting has one (`unknown-file-system`).
+    """
+    address = re.search(r"(?<![\w+.-])https?://[^,]*", text, re.IGNORECASE) if "://" in text else None
+    if address and (is_output or setting.endswith(_OF_FOLDERS) or setting in _OF_FILES):
+        rule = f"{address[0]} is a web address: files there can be neither listed nor written"
+        hint = "download the files, and give the local folder" if not is_output else "give a local folder, or a bucket"
+        raise UserError("unknown-file-system", rule, hint, field=setting, value=address[0])

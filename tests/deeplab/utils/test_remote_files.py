@@ -265,6 +265,23 @@ def test_settings_of_a_command(storage):
     assert texts(storage.folder / "b").keys() >= {"out/o", "report.json"}
 
 
+@pytest.mark.parametrize(
+    "setting, text",
+    [
+        ("image_folder", "http://host/images"),
+        ("mask_folder", "train:/a,val:HTTPS://host/masks"),
+        ("dataset_dir", "https://host/records"),
+        ("annotations", "train:http://host/a.json"),
+        ("out", "http://host/out"),
+    ],
+)
+def test_web_addresses_are_no_folders(setting, text):
+    with raises("unknown-file-system", setting), remote_files.local_settings({setting: text}, {"out": "folder"}):
+        pass
+    with remote_files.local_settings({"model": "http://host:8501/v1/models/a", "input": text}, {}) as local:
+        assert local["input"] == text
+
+
 def test_local_paths_import_neither_tensorflow_nor_fsspec():
     code = (
         "import sys; from deeplab.utils.remote_files import local_settings\n"
