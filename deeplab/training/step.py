@@ -21,6 +21,7 @@ from deeplab.training.randomness import StepClock
 from slim.layers import variables_by_name
 
 TrainingBatch = Mapping[str, tf.Tensor]
+Sums = tuple[Any, list[Any]]  # losses, and the gradient of each variable; None where it is not connected
 PART = "loss/"  # before the name of a part of the loss, among the results of a step
 
 
@@ -243,13 +244,7 @@ def _accumulated(
             return _gradients(trainer, variables, batch, step, 0, lambda loss: loss)
         loss, of_loss = _gradients(trainer, variables, batch, step, 0, lambda loss: loss * (whole / replicas), whole)
         return loss * whole, of_loss
-    split = {
-        name: tf.ensure_shape(
-            tf.reshape(values, tf.concat([[trainer.parts, -1], tf.shape(values)[1:]], 0)),
-            [trainer.parts, None, *values.shape[1:]],
-        )
-        for name, values in batch.items()
-    }
+    split = _in_parts(batch, trainer.parts)
     counts = tf.reduce_sum(tf.cast(_labeled(trainer, split["label"]), tf.float32), axis=[1, 2, 3])
     weights = whole * tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
 
@@ -260,28 +255,47 @@ def _accumulated(
         )
         return loss * weights[part], of_loss
 
+    if replicas > 1:  # collective operations of batch norm cannot be in a loop of TensorFlow's
+        return _sum_unrolled(of_part, trainer.parts)
+    return _sum_in_loop(of_part, trainer.parts)
+
+
+def _in_parts(batch: TrainingBatch, parts: int) -> dict[str, tf.Tensor]:
+    """The tensors of a batch [B, ...] as [parts, B / parts, ...]."""
+    return {
+        name: tf.ensure_shape(
+            tf.reshape(values, tf.concat([[parts, -1], tf.shape(values)[1:]], 0)),
+            [parts, None, *values.shape[1:]],
+        )
+        for name, values in batch.items()
+    }
+
+
+def _sum_unrolled(of_part: Callable[[Any], Sums], parts: int) -> Sums:
+    """The sum over all parts; each is computed after the one before, so that one is in memory at a time."""
+    loss, of_loss = of_part(0)
+    connected = [index for index, gradient in enumerate(of_loss) if gradient is not None]
+    for part in range(1, parts):
+        with tf.control_dependencies([loss, *(of_loss[index] for index in connected)]):
+            more, further = of_part(part)
+            loss = loss + more
+            for index in connected:
+                of_loss[index] = of_loss[index] + further[index]
+    return loss, of_loss
+
+
+def _sum_in_loop(of_part: Callable[[Any], Sums], parts: int) -> Sums:
+    """The same sum in a loop of the graph that begins with the first part, so one part's activations are in memory."""
     loss, of_loss = of_part(0)
     connected = [index for index, gradient in enumerate(of_loss) if gradient is not None]
 
     def add(part, loss, *sums):
-        more, of_loss = of_part(part)
-        return (
-            part + 1,
-            loss + more,
-            *(total + of_loss[index] for total, index in zip(sums, connected, strict=True)),
-        )
+        more, further = of_part(part)
+        totals = (total + further[index] for total, index in zip(sums, connected, strict=True))
+        return part + 1, loss + more, *totals
 
-    if replicas > 1:  # collective operations of batch norm cannot be in a loop of TensorFlow's
-        for part in range(1, trainer.parts):
-            with tf.control_dependencies([loss, *(of_loss[index] for index in connected)]):  # one part in memory
-                loss, *sums = add(part, loss, *(of_loss[index] for index in connected))[1:]
-            for index, total in zip(connected, sums, strict=True):
-                of_loss[index] = total
-        return loss, of_loss
-
-    # The first part's gradients are what the loop begins with, so only one part's activations are in memory.
     first = (tf.constant(1), loss, *(tf.convert_to_tensor(of_loss[index]) for index in connected))
-    _, loss, *sums = tf.while_loop(lambda part, *_: part < trainer.parts, add, first, parallel_iterations=1)
+    _, loss, *sums = tf.while_loop(lambda part, *_: part < parts, add, first, parallel_iterations=1)
     for index, total in zip(connected, sums, strict=True):
         of_loss[index] = total
     return loss, of_loss

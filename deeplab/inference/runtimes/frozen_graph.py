@@ -42,13 +42,6 @@ def load(path: str, options: LoadOptions) -> Predictor:
 
     definition = _read_definition(path)
     names = {node.name for node in definition.node}
-    if GRAPH_IMAGE not in names or LABELS not in names:
-        inputs = [node.name for node in definition.node if node.op == "Placeholder"]
-        rule = (
-            f"is not a DeepLab graph: it needs the tensors {GRAPH_IMAGE}:0 and {LABELS}:0, and its inputs are {inputs}"
-        )
-        hint = "export the model with export_model.py"
-        raise UserError("not-a-deeplab-model", rule, hint, where=path, value=inputs)
     outputs = [LABELS, *([PROBABILITIES] if PROBABILITIES in names else [])]
     try:
         fixed = _description(definition)
@@ -83,6 +76,11 @@ def load(path: str, options: LoadOptions) -> Predictor:
 
 
 def _read_definition(path: str) -> tf.compat.v1.GraphDef:
+    """Read a graph.
+
+    Raises:
+      UserError: it is damaged or empty (`damaged-model`), or lacks the image or the labels (`not-a-deeplab-model`).
+    """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -93,6 +91,13 @@ def _read_definition(path: str) -> tf.compat.v1.GraphDef:
         raise UserError("damaged-model", "is not a frozen graph, or a truncated one", _HINT, where=path) from None
     if not definition.node:
         raise UserError("damaged-model", "is an empty graph", _HINT, where=path)
+    if not {GRAPH_IMAGE, LABELS} <= {node.name for node in definition.node}:
+        inputs = [node.name for node in definition.node if node.op == "Placeholder"]
+        rule = (
+            f"is not a DeepLab graph: it needs the tensors {GRAPH_IMAGE}:0 and {LABELS}:0, and its inputs are {inputs}"
+        )
+        hint = "export the model with export_model.py"
+        raise UserError("not-a-deeplab-model", rule, hint, where=path, value=inputs)
     return definition
 
 

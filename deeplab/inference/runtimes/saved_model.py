@@ -15,6 +15,7 @@ from deeplab.utils.errors import UserError
 from deeplab.utils.paths import read_file
 
 if TYPE_CHECKING:
+    from deeplab.inference.fixed_size import FixedInput
     from deeplab.inference.predictor import Predictor
 
 _LABELS, _PROBABILITIES = (LABELS, "labels"), (PROBABILITIES, "probabilities")  # ours, and those of others
@@ -51,9 +52,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
     import tensorflow as tf
 
     from deeplab.checkpoint.restore import require_finite
-    from deeplab.data.bands import DTYPES
     from deeplab.inference.file_predictor import FilePredictor, bands_beside, first_line
-    from deeplab.inference.fixed_size import FixedInput, FixedSizePredictor
+    from deeplab.inference.fixed_size import FixedSizePredictor
     from deeplab.inference.runtimes import graph_safety
 
     folder = (os.path.dirname(path) or ".") if os.path.basename(path) == FILE else path
@@ -67,16 +67,8 @@ def load(path: str, options: LoadOptions) -> Predictor:
     except Exception as error:  # damaged bytes raise OSError, ValueError, KeyError, OpError and others
         rule = f"cannot be loaded as a SavedModel: {first_line(error)}"
         raise UserError("damaged-model", rule, "export the model again", where=folder) from error
-    signature = loaded.signatures.get(DEFAULT_SIGNATURE)
-    inputs = dict(signature.structured_input_signature[1]) if signature else {}
-    outputs = dict(signature.structured_outputs) if signature else {}
-    labels, scores = _find(outputs, _LABELS), _find(outputs, _PROBABILITIES)
-    if signature is None or len(inputs) != 1 or _takes(inputs).name not in DTYPES or labels is None:
-        shown = f"inputs {[(name, spec.dtype.name) for name, spec in inputs.items()]}, outputs {sorted(outputs)}"
-        rule = f"its {DEFAULT_SIGNATURE} must take one image and return {LABELS}; it has {shown}"
-        raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=folder)
+    signature, (input_name, taken), labels, scores = _signature_of(loaded, folder)
     require_finite({each.name: each for each in signature.variables}, folder)
-    (input_name,) = inputs
 
     def run(image: np.ndarray, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
         _ = loaded  # keeps the variables alive
@@ -84,23 +76,56 @@ def load(path: str, options: LoadOptions) -> Predictor:
         found = graph_safety.run_limited(call, folder, limited, image.size / 3e6)
         return found[labels].numpy(), found[scores].numpy() if scores and probabilities else None
 
-    shape, taken = outputs[scores].shape if scores else None, inputs[input_name]
+    shape = signature.structured_outputs[scores].shape if scores else None
     num_classes = shape[-1] if shape is not None and shape.rank == 4 else None
-    description = os.path.join(folder, "assets", DESCRIPTION_FILE)
-    if os.path.isfile(description):
-        try:
-            fixed = FixedInput.from_json(read_file(description))
-            fixed.require_input(taken.shape.as_list(), taken.dtype.name)
-        except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-            rule = f"does not describe this SavedModel: {first_line(error)}"
-            raise UserError("damaged-model", rule, "export the model again", where=description) from error
+    if fixed := _fixed_input(folder, taken):
         return FixedSizePredictor(folder, run, num_classes, fixed)
     bands = bands_beside(folder, taken.shape[-1] if taken.shape.rank == 4 else None, taken.dtype.name)
     return FilePredictor(folder, run, num_classes, bands=bands)
 
 
-def _takes(inputs: dict[str, Any]) -> Any:
-    return next(iter(inputs.values())).dtype
+def _signature_of(loaded: Any, folder: str) -> tuple[Any, tuple[str, Any], str, str | None]:
+    """The signature that predicts, its input (name, tensor spec), and the names of labels and probabilities.
+
+    Raises:
+      UserError: it does not take one image, or returns no labels (`not-a-deeplab-model`).
+    """
+    from deeplab.data.bands import DTYPES
+
+    signature = loaded.signatures.get(DEFAULT_SIGNATURE)
+    inputs = dict(signature.structured_input_signature[1]) if signature else {}
+    outputs = dict(signature.structured_outputs) if signature else {}
+    labels, scores = _find(outputs, _LABELS), _find(outputs, _PROBABILITIES)
+    if signature is None or len(inputs) != 1 or labels is None or next(iter(inputs.values())).dtype.name not in DTYPES:
+        shown = f"inputs {[(name, spec.dtype.name) for name, spec in inputs.items()]}, outputs {sorted(outputs)}"
+        rule = f"its {DEFAULT_SIGNATURE} must take one image and return {LABELS}; it has {shown}"
+        raise UserError("not-a-deeplab-model", rule, "export the model with export_model.py", where=folder)
+    return signature, next(iter(inputs.items())), labels, scores
+
+
+def _fixed_input(folder: str, taken: Any) -> FixedInput | None:
+    """The description of the input of a SavedModel of one size; None for other SavedModels.
+
+    Args:
+      folder: of the SavedModel.
+      taken: the tensor spec of its input.
+
+    Raises:
+      UserError: the description is damaged, or of another input (`damaged-model`).
+    """
+    from deeplab.inference.file_predictor import first_line
+    from deeplab.inference.fixed_size import FixedInput
+
+    description = os.path.join(folder, "assets", DESCRIPTION_FILE)
+    if not os.path.isfile(description):
+        return None
+    try:
+        fixed = FixedInput.from_json(read_file(description))
+        fixed.require_input(taken.shape.as_list(), taken.dtype.name)
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        rule = f"does not describe this SavedModel: {first_line(error)}"
+        raise UserError("damaged-model", rule, "export the model again", where=description) from error
+    return fixed
 
 
 def _find(outputs: Iterable[str], names: tuple[str, ...]) -> str | None:
