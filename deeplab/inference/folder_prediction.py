@@ -85,27 +85,24 @@ def predict_files(
     _remove_unfinished(files, outputs)
     jobs: list[Job] = []
     errors: list[UserError] = []
+
+    def record(file: ImageFile, written: Future[dict[str, float]] | UserError) -> None:
+        if not isinstance(written, UserError):
+            jobs.append((file.name, written))
+            return
+        errors.append(written)
+        if not published:
+            console.error(written)
+
     size = len(files) * (len(segmenter.class_names) + 10) * 10
     with _summary_at_the_end(folder / SUMMARY, earlier, jobs, size), outputs, WriteBehind() as writer:
-        read = functools.partial(inputs.read, bands=segmenter.bands)
-        images = read_ahead(files, read, windowed)
+        images = read_ahead(files, functools.partial(inputs.read, bands=segmenter.bands), windowed)
         with _progress(0 if published else len(files)) as bar:
             for file, written in _predict_images(segmenter, images, outputs, writer):
-                if isinstance(written, UserError):
-                    errors.append(written)
-                    if not published:
-                        console.error(written)
-                else:
-                    jobs.append((file.name, written))
+                record(file, written)
                 bar.update()
-        for source in videos:
-            try:
-                jobs.append((video.name_of(source), _done(video.predict_video(segmenter, source, config))))
-            except UserError as error:
-                if error.code in ("unwritable-file", "used-after-fork"):  # says nothing about this video
-                    raise
-                errors.append(_about(ImageFile(source, video.name_of(source)), error))
-                console.error(errors[-1])
+        for file, written in _predict_videos(segmenter, videos, config):
+            record(file, written)
     return Outcome(_finished(jobs), errors)
 
 
@@ -147,6 +144,22 @@ def _predict_images(
             yield file, _about(file, error)
         else:  # not within `try`, since the writer raises errors of earlier images
             yield file, writer.submit(outputs.write, number, file, result, size=result.nbytes)
+
+
+def _predict_videos(
+    segmenter: Segmenter, videos: Sequence[str], config: PredictConfig
+) -> Iterator[tuple[ImageFile, Future[dict[str, float]] | UserError]]:
+    """Predict videos one after the other; yields what `_predict_images` does."""
+    for source in videos:
+        file = ImageFile(source, video.name_of(source))
+        try:
+            fractions = video.predict_video(segmenter, source, config)
+        except UserError as error:
+            if error.code in ("unwritable-file", "used-after-fork"):  # says nothing about this video
+                raise
+            yield file, _about(file, error)
+        else:
+            yield file, _done(fractions)
 
 
 def _in_windows(segmenter: Segmenter, files: Sequence[ImageFile]) -> set[ImageFile]:
