@@ -33,7 +33,7 @@ from deeplab.utils.paths import list_files, read_text, require_folder
 from deeplab.utils.text import counted, shorten
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SLACK = 0.01  # of the image: points may be so far outside, by rounding; what is outside is cut off
+_SLACK = {"fail": 0.01, "cut": 1.0}  # of the image, by `on_outside`: points may be so far outside, and are cut off
 _BOX = "lines are boxes, drawn as rectangles: this looks like data for detection"
 
 
@@ -60,7 +60,7 @@ def read_yolo(config: BuildYoloConfig) -> Source:
     collector = Collector(config)
     for image in console.progress(images, what="reading labels", unit="file"):
         with collector.catching():
-            lines = _read_lines(image.labels, names) if os.path.isfile(image.labels) else []
+            lines = _read_lines(image.labels, names, _SLACK[config.on_outside]) if os.path.isfile(image.labels) else []
             for line in lines:
                 if line.is_box:
                     collector.note(_BOX, image.labels)
@@ -316,12 +316,12 @@ class _YoloLine:
         return polygon(names[self.label], np.reshape(numbers, (-1, 2)), where=self.where)
 
 
-def _read_lines(path: str, names: Sequence[str]) -> list[_YoloLine]:
+def _read_lines(path: str, names: Sequence[str], slack: float) -> list[_YoloLine]:
     texts = enumerate(read_text(path).splitlines(), 1)
-    return [_parse(text, f"{path}, line {number}", names) for number, text in texts if text.strip()]
+    return [_parse(text, f"{path}, line {number}", names, slack) for number, text in texts if text.strip()]
 
 
-def _parse(text: str, where: str, names: Sequence[str]) -> _YoloLine:
+def _parse(text: str, where: str, names: Sequence[str], slack: float) -> _YoloLine:
     if "," in text and "." not in text and len(text.split()) > 1 and not re.search(r",\s", text):
         rule = f"has commas within its numbers: {text.strip()[:60]!r}"
         raise UserError("wrong-type", rule, "write decimal points, and spaces between the numbers", where=where)
@@ -336,9 +336,11 @@ def _parse(text: str, where: str, names: Sequence[str]) -> _YoloLine:
         hint = "if the last one is a confidence, remove it" if len(numbers) > 4 else "remove it"
         raise UserError("invalid-points", rule, hint, where=where, value=len(numbers))
     for number in numbers:
-        if not -_SLACK <= number <= 1 + _SLACK:
+        if not -slack <= number <= 1 + slack:
             rule = f"{number:g} is outside of 0 to 1: coordinates are fractions of the image's width and height"
             hint = "divide x by the width and y by the height, if these are pixels"
+            if -_SLACK["cut"] <= number <= 1 + _SLACK["cut"]:
+                hint += "; `on_outside=cut` cuts off what is outside"
             raise UserError("out-of-range", rule, hint, where=where, value=number)
     return _YoloLine(where, int(label), tuple(numbers))
 

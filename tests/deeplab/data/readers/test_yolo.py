@@ -105,6 +105,17 @@ def test_points_a_little_outside_are_let_pass(tmp_path):
     assert drawn(tmp_path, "0 -0.004 -0.01 1.01 0 1.0001 1 0 1.005") == [[1] * 8] * 4
 
 
+def test_what_is_far_outside_is_cut_off_on_request(tmp_path):
+    text = "0 -0.5 0 1.5 0 1.5 0.5 -0.5 0.5"
+    with raises("out-of-range") as caught:
+        drawn(tmp_path, text)
+    assert "`on_outside=cut`" in caught.value.hint
+    assert drawn(tmp_path, text, on_outside="cut") == [[1] * 8] * 2 + [[0] * 8] * 2
+    with raises("out-of-range") as caught:  # these are pixels
+        drawn(tmp_path, "0 0 0 200 0 200 100 0 100", on_outside="cut")
+    assert "on_outside" not in caught.value.hint
+
+
 def test_images_without_lines(tmp_path, capsys):
     put(tmp_path, train_a=f"0 {SQUARE}", train_b=None, train_c="\n")
     write_yaml(tmp_path, "train: images/train\n")
