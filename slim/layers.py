@@ -18,6 +18,8 @@ from slim import kernels
 from slim.quantization import PER_TENSOR, ActivationRange, WeightRange, ends
 
 TRUNCATED_NORMAL = keras.initializers.TruncatedNormal
+# A divisor, because Keras takes a symbolic tensor times a number for a sparse tensor.
+REFERENCES_SIX = 1.0 / 0.16667  # of `quantized_sigmoid`
 serializable = keras.saving.register_keras_serializable("deeplab")  # every layer of a model, for `model.save`
 
 
@@ -395,6 +397,8 @@ def conv_unit(
     rate: int | tuple[int, int] = 1,
     padding: str = "same",
     initializer: Any,
+    biased: bool = False,
+    range_name: str = "act_quant",
 ):
     """Convolution, batch norm, activation; without `norm`, a bias replaces batch norm.
 
@@ -403,16 +407,22 @@ def conv_unit(
       name: TensorFlow-1 scope, with slashes.
       norm: batch norm, or None for a bias.
       activation: a key of `ACTIVATIONS`, or None.
+      biased: whether a bias replaces batch norm, while `norm` says how weights and activations are rounded.
+      range_name: last part of the name of the results' range under fake quantization.
 
     Returns:
       [B, H', W', filters].
     """
     settings = {"stride": stride, "rate": rate, "padding": padding, "initializer": initializer, "name": dotted(name)}
     if norm is not None and norm.quantized and not norm.folded:
-        unit = QuantizedConvolution(filters, kernel_size, norm=norm, granularity=norm.granularity, **settings)
-        return _activate_and_round(unit(inputs), name, norm, activation)
-    convolution = Convolution(filters, kernel_size, use_bias=norm is None or norm.folded, **settings)
-    return _normalize_and_activate(convolution(inputs), name, norm, activation)
+        unit_norm = None if biased else norm
+        unit = QuantizedConvolution(filters, kernel_size, norm=unit_norm, granularity=norm.granularity, **settings)
+        return _activate_and_round(unit(inputs), f"{name}/{range_name}", norm, activation)
+    batch_norm = None if norm is None or norm.folded or biased else norm
+    outputs = Convolution(filters, kernel_size, use_bias=batch_norm is None, **settings)(inputs)
+    if batch_norm is not None:
+        outputs = _normalized(outputs, name, batch_norm)
+    return _activate_and_round(outputs, f"{name}/{range_name}", norm, activation)
 
 
 def depthwise_unit(
@@ -431,20 +441,20 @@ def depthwise_unit(
     settings = {"stride": stride, "rate": rate, "padding": padding, "initializer": initializer, "name": dotted(name)}
     if norm.quantized and not norm.folded:
         unit = QuantizedDepthwiseConvolution(kernel_size, norm=norm, granularity=norm.granularity, **settings)
-        return _activate_and_round(unit(inputs), name, norm, activation)
-    convolution = DepthwiseConvolution(kernel_size, use_bias=norm.folded, **settings)
-    return _normalize_and_activate(convolution(inputs), name, norm, activation)
+        return _activate_and_round(unit(inputs), f"{name}/act_quant", norm, activation)
+    outputs = DepthwiseConvolution(kernel_size, use_bias=norm.folded, **settings)(inputs)
+    if not norm.folded:
+        outputs = _normalized(outputs, name, norm)
+    return _activate_and_round(outputs, f"{name}/act_quant", norm, activation)
 
 
-def _normalize_and_activate(outputs, name: str, norm: Norm | None, activation: str | None):
-    if norm is not None and not norm.folded:
-        outputs = normalization(norm, name + ("/GroupNorm" if norm.group else "/BatchNorm"))(outputs)
-    return _activate_and_round(outputs, name, norm, activation)
+def _normalized(outputs, name: str, norm: Norm):
+    return normalization(norm, name + ("/GroupNorm" if norm.group else "/BatchNorm"))(outputs)
 
 
-def _activate_and_round(outputs, name: str, norm: Norm | None, activation: str | None):
+def _activate_and_round(outputs, range_scope: str, norm: Norm | None, activation: str | None):
     outputs = outputs if activation is None else ACTIVATIONS[activation](outputs)
-    return rounded(outputs, f"{name}/act_quant", norm)
+    return rounded(outputs, range_scope, norm)
 
 
 def rounded(outputs, scope: str, norm: Norm | None):
@@ -471,8 +481,7 @@ def hard_swish(inputs):
 
 def quantized_sigmoid(inputs):
     """Return relu6(x + 3) * 0.16667: the constant is the reference's, not one sixth."""
-    # A division, because Keras takes a symbolic tensor times a number for a sparse tensor.
-    return ops.relu6(inputs + 3.0) / (1.0 / 0.16667)
+    return ops.relu6(inputs + 3.0) / REFERENCES_SIX
 
 
 def clip6(inputs):

@@ -17,6 +17,7 @@ import tensorflow as tf
 from deeplab.inference.prediction import PredictionSettings, prepare
 from deeplab.inference.predictor import ModelPredictor
 from deeplab.model import build_model
+from deeplab.model.head_layers import input_normalization
 from deeplab.utils import console
 from slim.layers import refresh_weight_ranges, variables_by_name
 from slim.quantization import PER_CHANNEL, ActivationRange, is_quantized, ranges
@@ -54,7 +55,7 @@ class Int8Simulation:
 def _built_for_int8(predictor: ModelPredictor) -> ModelPredictor:
     config = dataclasses.replace(predictor.config, quantize_delay_step=0, quantize_weights=PER_CHANNEL)
     model = build_model(config, predictor.num_classes, train_batch_norm=False)
-    model.get_layer("normalize").rounds = True
+    input_normalization(model).rounds = True
     settings = dataclasses.replace(predictor.settings, model=config)
     twin = ModelPredictor(model, settings, predictor.num_classes, predictor.checkpoint, predictor.step)
     if predictor.names_are_known:

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from deeplab.config.model_config import ModelConfig
-from deeplab.model.head_layers import ConcatenationOfRanges, GlobalMean, WindowPooling
-from slim.layers import TRUNCATED_NORMAL, Norm, ResizeLike, conv_unit, depthwise_unit
+from deeplab.model.head_layers import GlobalMean, WindowPooling, concatenated
+from slim.layers import REFERENCES_SIX, TRUNCATED_NORMAL, Norm, ResizeLike, conv_unit, depthwise_unit, rounded
 from slim.quantization import QuantizedDropout
 
 XAVIER = keras.initializers.GlorotUniform
@@ -29,18 +29,13 @@ def aspp(features, config: ModelConfig, norm: Norm):
     filters = config.aspp_convs_filters
     gate, branches = None, []
     if config.add_image_level_feature and config.aspp_with_squeeze_and_excitation:
-        gate = _image_gate(features, config)
+        gate = _image_gate(features, config, norm)
     elif config.add_image_level_feature:
         branches.append(_image_pooling(features, config, norm))
     branches.append(conv_unit(features, "aspp0", filters, norm=norm, activation=activation, initializer=XAVIER()))
     for index, rate in enumerate(config.atrous_rates, start=1):
         branches.append(_atrous_branch(features, f"aspp{index}", rate, config, norm, activation))
-    if len(branches) == 1:
-        net = branches[0]
-    elif norm.quantized:
-        net = ConcatenationOfRanges(name="aspp_concatenation")(branches)
-    else:
-        net = ops.concatenate(branches, axis=-1)
+    net = concatenated(branches, "aspp_concatenation", norm)
     if config.aspp_with_concat_projection:
         net = conv_unit(net, "concat_projection", filters, norm=norm, activation=activation, initializer=XAVIER())
         dropout = QuantizedDropout if norm.quantized else keras.layers.Dropout
@@ -48,7 +43,8 @@ def aspp(features, config: ModelConfig, norm: Norm):
     if config.aspp_with_final_conv:
         name = "aspp_final_conv"
         net = conv_unit(net, name, filters, 3, norm=norm, activation=activation, initializer=XAVIER())
-    return net if gate is None else net * gate
+    # The product is the second in the graph of a MobileNet, after that of the normalization, hence its range's name.
+    return net if gate is None else rounded(net * gate, "mul_1/activation_Mul_quant", norm)
 
 
 def separable_unit(inputs, name: str, filters: int, rate, norm: Norm, activation: str):
@@ -88,16 +84,27 @@ def _image_pooling(features, config: ModelConfig, norm: Norm):
     return ResizeLike(name="image_pooling_resize")(net, features)
 
 
-def _image_gate(features, config: ModelConfig):
-    activation = "quantized_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid"
+def _image_gate(features, config: ModelConfig, norm: Norm):
+    """Factors from 0 to 1 of all features, [B, h, w, aspp_convs_filters].
+
+    Fake quantization rounds what the sigmoid gets, and every step of the quantized sigmoid, but no plain sigmoid.
+    """
+    by_steps = config.image_se_uses_qsigmoid
     net = conv_unit(
         _pooled(features, config),
         "image_pooling",
         config.aspp_convs_filters,
-        norm=None,
-        activation=activation,
+        norm=norm,
+        activation=None,
         initializer=XAVIER(),
+        biased=True,
+        range_name="conv_quant" if by_steps else "act_quant",
     )
+    if by_steps:  # `slim.layers.quantized_sigmoid`; these names are what contrib.quantize makes of it
+        net = rounded(ops.relu6(net + 3.0), "act_quant", norm)
+        net = rounded(net / REFERENCES_SIX, "image_pooling/mul/activation_Mul_quant", norm)
+    else:
+        net = ops.sigmoid(net)
     return ResizeLike(name="image_pooling_resize")(net, features)
 
 

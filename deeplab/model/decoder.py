@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import XAVIER, separable_unit
-from deeplab.model.head_layers import ConcatenationOfRanges, ResizeToStride
+from deeplab.model.head_layers import ResizeToStride, concatenated
 from deeplab.utils.errors import UserError
-from slim.layers import Norm, ResizeLike, conv_unit
+from slim.layers import Norm, ResizeLike, conv_unit, rounded
 
 PROJECTION_FILTERS = 48  # of the low-level features, section 4.1 and table 1 of the paper
 
 
-def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: ModelConfig, norm: Norm | None):
+def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: ModelConfig, norm: Norm):
     """Merges low-level features into those of the head, stage by stage.
 
     Args:
@@ -40,11 +39,9 @@ def decoder(features, low_level: dict[int, keras.KerasTensor], image, config: Mo
     return features
 
 
-def _stage(features, low_level, image, stride: int, suffix: str, config: ModelConfig, norm: Norm | None):
-    if config.decoder_output_is_logits:
-        norm, activation = None, None
-    else:
-        activation = "relu6" if config.use_bounded_activation else "relu"
+def _stage(features, low_level, image, stride: int, suffix: str, config: ModelConfig, norm: Norm):
+    of_features = "relu6" if config.use_bounded_activation else "relu"
+    activation = None if config.decoder_output_is_logits else of_features
     projected_filters = config.decoder_filters if config.decoder_use_sum_merge else PROJECTION_FILTERS
     projected = conv_unit(
         low_level,
@@ -53,6 +50,7 @@ def _stage(features, low_level, image, stride: int, suffix: str, config: ModelCo
         norm=norm,
         activation=activation,
         initializer=XAVIER(),
+        biased=config.decoder_output_is_logits,
     )
     if config.align_corners:
         features = ResizeToStride(stride, name=f"decoder_resize{suffix}")(features, image)
@@ -60,15 +58,23 @@ def _stage(features, low_level, image, stride: int, suffix: str, config: ModelCo
     else:
         features = ResizeLike(False, name=f"decoder_resize{suffix}")(features, projected)
     if config.decoder_use_sum_merge:
-        return _sum_convolution(features, suffix, config, norm, activation) + projected
-    if norm is not None and norm.quantized:
-        merged = ConcatenationOfRanges(name=f"decoder_concatenation{suffix}")([features, projected])
-    else:
-        merged = ops.concatenate([features, projected], axis=-1)
+        of_convolution, of_sum = _range_names(stride, suffix, config)
+        net = _sum_convolution(features, suffix, config, norm, activation, of_convolution) + projected
+        return rounded(net, f"decoder/{of_sum}", norm)
+    merged = concatenated([features, projected], f"decoder_concatenation{suffix}", norm)
     return _refine(merged, suffix, config, norm, activation)
 
 
-def _sum_convolution(features, suffix, config: ModelConfig, norm, activation):
+def _range_names(stride: int, suffix: str, config: ModelConfig) -> tuple[str, str]:
+    """The ranges of fake quantization of a convolution and of its sum, as TensorFlow's contrib.quantize names them."""
+    if not config.decoder_output_is_logits:
+        return "act_quant", f"post_activation_bypass_quant{suffix}"
+    if stride == config.decoder_output_stride[-1]:
+        return "conv_quant", "act_quant"
+    return "act_quant", f"add{suffix}/activation_AddV2_quant"
+
+
+def _sum_convolution(features, suffix, config: ModelConfig, norm, activation, range_name: str):
     if config.decoder_use_separable_conv and not config.decoder_output_is_logits:
         name = f"decoder/decoder_split_sep_conv0{suffix}"
         return separable_unit(features, name, config.decoder_filters, 1, norm, activation)
@@ -81,13 +87,14 @@ def _sum_convolution(features, suffix, config: ModelConfig, norm, activation):
         norm=norm,
         activation=activation,
         initializer=XAVIER(),
+        biased=config.decoder_output_is_logits,
+        range_name=range_name,
     )
 
 
 def _refine(net, suffix, config: ModelConfig, norm, activation):
     """Convolutions over the concatenated features."""
     separable = config.decoder_use_separable_conv and not config.decoder_output_is_logits
-    kernel_size = 1 if config.decoder_output_is_logits else 3
     for index in range(config.decoder_convolutions):
         if separable:
             name = f"decoder/decoder_conv{index}{suffix}"
@@ -98,9 +105,10 @@ def _refine(net, suffix, config: ModelConfig, norm, activation):
                 net,
                 f"decoder/{scope}/{scope}_{index + 1}",
                 config.decoder_filters,
-                kernel_size,
+                3,
                 norm=norm,
                 activation=activation,
                 initializer=XAVIER(),
+                biased=config.decoder_output_is_logits,
             )
     return net

@@ -25,7 +25,7 @@ from deeplab.model.head_layers import (
     SubpixelLogits,
 )
 from deeplab.utils.errors import UserError
-from slim.layers import TRUNCATED_NORMAL, Convolution, Norm, QuantizedConvolution, rounded
+from slim.layers import TRUNCATED_NORMAL, Convolution, Norm, QuantizedConvolution, dotted, rounded
 
 HEAD_DECAY = 0.9997
 HEAD_EPSILON = 1.001e-5  # the reference asks for 1e-5, and TensorFlow's fused kernel raises it to this
@@ -183,19 +183,18 @@ def _require_quantizable(config: ModelConfig, backbone: slim.Backbone) -> None:
         raise UserError("not-supported", rule, hint, field="model_variant", value=config.model_variant)
     wanted = {
         "normalization": config.normalization == "batch",
-        "aspp_with_batch_norm": config.aspp_with_batch_norm,
-        "aspp_with_squeeze_and_excitation": not config.aspp_with_squeeze_and_excitation,
-        "decoder_use_sum_merge": not config.decoder_use_sum_merge,
-        "decoder_output_is_logits": not config.decoder_output_is_logits,
         "logits_upsampling": config.logits_upsampling == "bilinear",
-        "dense_prediction_cell_json": not config.dense_prediction_cell_json,
-        "image_pyramid": not config.has_image_pyramid,
         "input_mean": not config.input_mean,
     }
     for field in (name for name, fits in wanted.items() if not fits):
         value = getattr(config, field)
         rule = f"is {value!r}, which fake quantization (`quantize_delay_step`) does not support"
         raise UserError("not-supported", rule, "leave it at its default", field=field, value=value)
+    if len(config.image_pyramid) > 1:
+        count = len(config.image_pyramid)
+        rule = f"has {count} scales; with fake quantization (`quantize_delay_step`) each needs ranges of its own"
+        hint = "give one scale, or leave it out"
+        raise UserError("not-supported", rule, hint, field="image_pyramid", value=config.image_pyramid)
 
 
 def _single_scale(image, features: slim.Features, config: ModelConfig, num_classes: int, options: slim.Options):
@@ -247,20 +246,20 @@ def _logits(features, image, config: ModelConfig, num_classes: int, norm: Norm):
     if norm.quantized and not norm.folded:
         convolution = partial(QuantizedConvolution, granularity=norm.granularity)
     rates = (1,) if config.aspp_with_batch_norm or not config.atrous_rates else config.atrous_rates
-    results = [
-        convolution(
+    results = []
+    for index, rate in enumerate(rates):
+        scope = "logits/semantic" + (f"_{index}" if index else "")
+        logits = convolution(
             num_classes,
             config.logits_kernel_size,
             rate=rate,
             use_bias=True,
             initializer=TRUNCATED_NORMAL(stddev=0.01),
-            name="logits.semantic" + (f"_{index}" if index else ""),
+            name=dotted(scope),
             dtype="float32",  # also where the layers before it compute in half precision
         )(features)
-        for index, rate in enumerate(rates)
-    ]
-    logits = ops.sum(ops.stack(results), axis=0) if len(results) > 1 else results[0]
-    return rounded(logits, "logits/semantic/act_quant", norm)
+        results.append(rounded(logits, f"{scope}/act_quant", norm))
+    return ops.sum(ops.stack(results), axis=0) if len(results) > 1 else results[0]
 
 
 def _float32(logits):

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import ops
 
 from deeplab.config.model_config import ModelConfig
 from deeplab.model.aspp import KEEP_PROBABILITY, XAVIER, separable_unit
-from deeplab.model.head_layers import WindowMean
+from deeplab.model.head_layers import WindowMean, concatenated
 from deeplab.utils.errors import UserError, nearest
 from deeplab.utils.remote_files import local_copy
 from slim.layers import Norm, ResizeLike, conv_unit, dotted
@@ -83,7 +82,7 @@ def dense_prediction_cell(features, image, config: ModelConfig, norm: Norm):
         else:
             rate = tuple(side * RATES_AT_STRIDE // config.output_stride or 1 for side in operation.rate)
             results.append(separable_unit(inputs, name, FILTERS, rate, norm, "relu"))
-    net = ops.concatenate(results, axis=-1) if len(results) > 1 else results[0]
+    net = concatenated(results, f"{SCOPE}.concatenation", norm)
     net = keras.layers.Dropout(1.0 - KEEP_PROBABILITY, name=f"{SCOPE}.concat_projection_dropout")(net)
     return conv_unit(net, f"{SCOPE}/concat_projection", FILTERS, norm=norm, initializer=XAVIER())
 

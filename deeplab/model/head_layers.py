@@ -12,7 +12,7 @@ from keras import ops
 from deeplab.config.fields import Size
 from deeplab.model.resize import scaled_length, strided_length
 from slim import IMAGENET_MEAN, kernels
-from slim.layers import ConfiguredLayer, serializable
+from slim.layers import ConfiguredLayer, Norm, serializable
 from slim.quantization import ActivationRange
 
 _SCALE = contextvars.ContextVar("scale of the image that a model runs on", default=1.0)
@@ -133,6 +133,19 @@ class ConcatenationOfRanges(keras.Layer):
                 layer = before._keras_history.operation
             found.append(layer.scope)
         return found
+
+
+def concatenated(maps: list, name: str, norm: Norm):
+    """Maps [B, H, W, C_i] concatenated along the channels; a single one as it is.
+
+    Args:
+      maps: at least one.
+      name: of the layer that a model with fake quantization has.
+      norm: says whether it has.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    return ConcatenationOfRanges(name=name)(maps) if norm.quantized else ops.concatenate(maps, axis=-1)
 
 
 @serializable
@@ -273,6 +286,11 @@ class NormalizeInput(ConfiguredLayer):
             return image * (2.0 / 255.0) - 1.0
         mean = (*IMAGENET_MEAN, *([0.0] * image.shape[-1]))[: image.shape[-1]]
         return image - ops.convert_to_tensor(mean, dtype=image.dtype)
+
+
+def input_normalization(model: keras.Model) -> NormalizeInput:
+    """The layer of a model that normalizes the image; a backbone of another project has none."""
+    return next(layer for layer in model._flatten_layers() if isinstance(layer, NormalizeInput))
 
 
 @serializable

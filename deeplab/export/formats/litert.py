@@ -45,10 +45,10 @@ from deeplab.export.freeze import FrozenModel, describe
 from deeplab.export.graph_optimizer import speed_up_for_others
 from deeplab.inference.file_predictor import LABELS_FILE
 from deeplab.inference.fixed_size import FixedInput, has_appended_description
-from deeplab.inference.prediction import predict_batch
+from deeplab.inference.prediction import PredictionSettings, predict_batch
 from deeplab.inference.runtimes import DESCRIPTION_FILE
 from deeplab.inference.tensor_names import IMAGE, LABELS, LOGITS, PROBABILITIES
-from deeplab.model.head_layers import ConcatenationOfRanges
+from deeplab.model.head_layers import ConcatenationOfRanges, input_normalization
 from deeplab.utils.errors import UserError
 from deeplab.utils.files import write_atomically
 from slim.quantization import is_quantized
@@ -147,7 +147,7 @@ def _converted_by_ranges(model: FrozenModel, functions: Functions, config: Expor
         if config.int8_output == "logits":
             converter.inference_output_type = tf.as_dtype(config.int8_input)
 
-    normalize = model.model.get_layer("normalize")
+    normalize = input_normalization(model.model)
     normalize.rounds = True
     try:
         return converted(functions, configure)
@@ -161,7 +161,7 @@ def _with_joined_ranges(model: FrozenModel) -> FrozenModel:
     Integers of a concatenation have one range; the converter takes that of one input, in which others would be clipped.
     """
     values = dict(model.values)
-    for layer in model.model.layers:
+    for layer in model.model._flatten_layers():
         if isinstance(layer, ConcatenationOfRanges):
             for end, outermost in (("min", np.min), ("max", np.max)):
                 names = [f"{scope}/{end}" for scope in layer.scopes()]
@@ -357,6 +357,14 @@ def _require_whole_pixels(content: bytes, dtype: str, path: str) -> None:
         )
 
 
+def unfit(settings: PredictionSettings, num_classes: int) -> str:
+    """Why integers cannot hold a model trained with fake quantization; empty if they can, and for all others."""
+    model = settings.model
+    if model.quantize_delay_step >= 0 and not model.aspp_with_batch_norm and len(model.atrous_rates) > 1:
+        return f"the sum of the {len(model.atrous_rates)} layers of logits has no range"
+    return ""
+
+
 def _register(name: str, variant: str, write: Write, **more: Any) -> None:
     suffix = f"{variant}.tflite"
     made = ExportFormat(f"model{suffix}", suffix, write, has_appended_description, prepares_inside=False, **more)
@@ -366,4 +374,4 @@ def _register(name: str, variant: str, write: Write, **more: Any) -> None:
 _register("litert", "", write)
 _register("litert_float16", "_float16", write_float16, is_exact=False)
 _register("litert_dynamic", "_dynamic", write_dynamic, is_exact=False)
-_register("litert_int8", "_int8", write_int8, is_exact=False, is_calibrated=True, takes_ranges=True)
+_register("litert_int8", "_int8", write_int8, is_exact=False, is_calibrated=True, takes_ranges=True, unfit=unfit)

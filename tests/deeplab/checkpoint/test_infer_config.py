@@ -211,7 +211,11 @@ def test_sub_pixel_logits_show_their_factor_and_classes(factor):
 )
 def test_decoders_whose_output_is_the_logits(settings):
     config = ModelConfig(depth_multiplier=0.25, decoder_output_is_logits=True, decoder_filters=5, **settings)
-    found = describe_shapes({name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()})
+    shapes = {name: tuple(v.shape) for name, v in variables_by_name(build_model(config, 5)).items()}
+    # As in the research DeepLab, which computes 3x3 convolutions over a concatenation, and a 1x1 one before a sum.
+    sides = {shape[0] for name, shape in shapes.items() if "decoder_conv" in name and len(shape) == 4}
+    assert sides == ({1} if settings.get("decoder_use_sum_merge") else {3})
+    found = describe_shapes(shapes)
     assert found.num_classes == 5 and found.settings["decoder_filters"] == 5
     assert found.settings["decoder_output_is_logits"]
     assert {name: found.settings[name] for name in settings} == settings

@@ -52,6 +52,21 @@ def test_formats_for_8_bit_rgb_and_8_bit_masks(name, settings, num_classes, fits
     assert (FORMATS.get(name).unfit(make_settings(**settings), num_classes) == "") is fits
 
 
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({}, False),
+        ({"quantize_delay_step": -1}, True),
+        ({"atrous_rates": (2,)}, True),
+        ({"aspp_with_batch_norm": True}, True),
+    ],
+)
+def test_integers_need_a_range_for_the_sum_of_logits(changes, fits):
+    settings = {"quantize_delay_step": 0, "aspp_with_batch_norm": False, "atrous_rates": (1, 2), **changes}
+    config = dataclasses.replace(NARROW, **settings)
+    assert (FORMATS.get("litert_int8").unfit(make_settings(config), 4) == "") is fits
+
+
 def test_fixed_size_without_a_format_that_takes_it(live_model, tmp_path):
     with raises("conflicting-settings", field="fixed_size") as caught:
         export(live_model, tmp_path, formats=("keras",), fixed_size=True)

@@ -61,6 +61,6 @@ def test_a_model_that_rounds_by_itself_is_taken_as_it_is(simulation):
 
 
 def test_an_architecture_without_ranges_is_refused(simulation):
-    other = make_network(dataclasses.replace(NARROW, decoder_use_sum_merge=True))
-    with raises("not-supported", field="decoder_use_sum_merge"):
+    other = make_network(dataclasses.replace(NARROW, image_pyramid=(0.5, 1.0)))
+    with raises("not-supported", field="image_pyramid"):
         Int8Simulation(IMAGES).twin_of(other)

@@ -11,6 +11,7 @@ from support.errors import raises
 import slim
 from deeplab.config.model_config import ModelConfig
 from deeplab.model import MERGED_LOGITS, build_model, logits_stride, padding_color
+from deeplab.model.dense_prediction_cell import PUBLISHED
 from deeplab.model.head_layers import Rescale, ResizeToStride, Standardize
 from deeplab.utils.errors import UserError
 from slim.layers import variables_by_name
@@ -138,7 +139,8 @@ def test_folding_replaces_every_batch_norm_by_a_bias():
         ),
         ({"quantize_delay_step": 0, "model_variant": "xception_41"}, "not-supported", "model_variant", ""),
         ({"quantize_delay_step": 0, "normalization": "group"}, "not-supported", "normalization", "fake quantization"),
-        ({"quantize_delay_step": 0, "image_pyramid": (0.5, 1.0)}, "not-supported", "image_pyramid", ""),
+        ({"quantize_delay_step": 0, "image_pyramid": (0.5, 1.0)}, "not-supported", "image_pyramid", "2 scales"),
+        ({"quantize_delay_step": 0, "logits_upsampling": "subpixel"}, "not-supported", "logits_upsampling", ""),
         (
             {"model_variant": "nas_pnasnet", "nas_remove_os32_stride": True, "output_stride": 32},
             "unsupported-by-backbone",
@@ -208,18 +210,8 @@ class TestOtherImages:
         assert error.value.field == field
 
 
-def test_fake_quantization_equals_the_research_deeplab():
-    """`contrib.quantize` of TensorFlow 1.15: names of the training graph, and numbers of its frozen graph.
-
-    Weights follow `support.golden_recipe`, ranges the rule below. A value that is between two steps but for float
-    rounding may go to either, so a few values may be a step away.
-    """
-    with np.load(GOLDEN / "quantized.npz") as golden:
-        expected = {name: golden[name] for name in golden}
-    model = build_model(ModelConfig(depth_multiplier=0.25, quantize_delay_step=0), 4)
-    variables = variables_by_name(model)
-    shapes = {f"{name} {','.join(map(str, variable.shape))}" for name, variable in variables.items()}
-    assert shapes == set(expected["names"].tolist())
+def give_golden_values(variables):
+    """Weights by `support.golden_recipe`; ranges, which are named `min` and `max`, by a rule of their own."""
     for name, variable in variables.items():
         scope, _, end = name.rpartition("/")
         if end not in ("min", "max"):
@@ -228,6 +220,21 @@ def test_fake_quantization_equals_the_research_deeplab():
         draw = golden_recipe.generator(scope)
         ends = draw.uniform(0.8, 1.5, 2) if "weights_quant" in name else (draw.uniform(0, 3), draw.uniform(3, 6))
         variable.assign(-ends[0] if end == "min" else ends[1])
+
+
+def test_fake_quantization_equals_the_research_deeplab():
+    """`contrib.quantize` of TensorFlow 1.15: names of the training graph, and numbers of its frozen graph.
+
+    A value that is between two steps but for float
+    rounding may go to either, so a few values may be a step away.
+    """
+    with np.load(GOLDEN / "quantized.npz") as golden:
+        expected = {name: golden[name] for name in golden}
+    model = build_model(ModelConfig(depth_multiplier=0.25, quantize_delay_step=0), 4)
+    variables = variables_by_name(model)
+    shapes = {f"{name} {','.join(map(str, variable.shape))}" for name, variable in variables.items()}
+    assert shapes == set(expected["names"].tolist())
+    give_golden_values(variables)
     named = ["concat_projection.act_quant", "MobilenetV2.expanded_conv_5.post_activation_bypass_quant"]
     inner = [model.get_layer(name).output for name in named]
     outputs = keras.Model(model.input, [model.output[MERGED_LOGITS], *inner])
@@ -238,3 +245,52 @@ def test_fake_quantization_equals_the_research_deeplab():
         distance = np.abs(np.asarray(found[name]) - expected[name]) / step
         assert distance.max() < 3.5 and np.mean(distance < 0.5) > 0.8
     np.testing.assert_allclose(np.mean(projection[..., ::4]), expected["projection"].mean(), rtol=1e-2)
+
+
+QUANTIZED_HEADS = {
+    "sum": {"decoder_output_stride": (4,), "decoder_use_sum_merge": True},
+    "two sums": {"decoder_output_stride": (8, 4), "decoder_use_sum_merge": True, "add_image_level_feature": False},
+    "gate": {"aspp_with_squeeze_and_excitation": True, "atrous_rates": (2,)},
+    "cell": {"dense_prediction_cell_json": PUBLISHED},
+    "gate by steps, sum of logits": {
+        "aspp_with_squeeze_and_excitation": True,
+        "image_se_uses_qsigmoid": True,
+        "decoder_output_stride": (4,),
+        "decoder_use_sum_merge": True,
+        "decoder_output_is_logits": True,
+        "decoder_filters": 4,
+    },
+    "logits of two sums": {
+        "decoder_output_stride": (8, 4),
+        "decoder_use_sum_merge": True,
+        "decoder_output_is_logits": True,
+        "decoder_filters": 4,
+        "add_image_level_feature": False,
+    },
+    "logits of the decoder": {
+        "decoder_output_stride": (4,),
+        "decoder_output_is_logits": True,
+        "decoder_filters": 4,
+    },
+    "no aspp": {"aspp_with_batch_norm": False, "atrous_rates": (1, 2), "logits_kernel_size": 3},
+    "one scale": {"image_pyramid": (0.75,)},
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZED_HEADS)
+def test_fake_quantization_of_other_heads_equals_the_research_deeplab(name):
+    """`contrib.quantize` on the graphs of other heads: names of all variables outside the backbone; some logits."""
+    with np.load(GOLDEN / "quantized_heads.npz") as golden:
+        expected = {key: golden[key] for key in golden if key.startswith(f"{name}/")}
+    settings = {"aspp_convs_filters": 32, "decoder_filters": 32, **QUANTIZED_HEADS[name]}
+    model = build_model(ModelConfig(depth_multiplier=0.25, quantize_delay_step=0, **settings), 4)
+    variables = variables_by_name(model)
+    assert {one for one in variables if not one.startswith("MobilenetV2")} == set(expected[f"{name}/names"].tolist())
+    if f"{name}/logits" not in expected:
+        return
+    give_golden_values(variables)
+    logits = np.asarray(model(golden_recipe.image(129, 129).astype(np.float32))[MERGED_LOGITS])[:, ::4, ::4]
+    last = "logits/semantic/act_quant" if "logits/semantic/act_quant/max" in variables else "decoder/act_quant"
+    step = float(variables[f"{last}/max"].numpy() - variables[f"{last}/min"].numpy()) / 255
+    distance = np.abs(logits - expected[f"{name}/logits"]) / step
+    assert distance.max() < 3.5 and np.mean(distance < 0.5) > 0.8
