@@ -66,7 +66,8 @@ class PredictionSettings:
             window = ",".join(map(str, self.model.pooling_window or ()))
             crop = f"{self.crop_size[0]},{self.crop_size[1]}"
             rule = f"the pooling window {window} must fit into the crop {crop}"
-            hint = f"`{self.crop_field}={least[0]},{least[1]}`, or a smaller window"
+            height, width = (max(sides) for sides in zip(self.crop_size, least, strict=True))
+            hint = f"`{self.crop_field}={height},{width}`, or a smaller window"
             raise UserError("crop-too-small", rule, hint, field="image_pooling_crop_size", value=crop)
 
     @property

@@ -185,9 +185,13 @@ class TestPasses:
             np.testing.assert_allclose(together.probabilities[index], alone.probabilities, rtol=1e-6, atol=1e-7)
 
 
-def test_a_window_beyond_the_crop_is_refused():
-    with raises("crop-too-small", "image_pooling_crop_size"):
-        PredictionSettings(ModelConfig(image_pooling_crop_size=(769, 769)), crop_size=(513, 513))
+@pytest.mark.parametrize(
+    ("window", "crop", "fitting"), [((769, 769), (513, 513), "769,769"), ((49, 65), (64, 64), "64,65")]
+)
+def test_a_window_beyond_the_crop_is_refused(window, crop, fitting):
+    with raises("crop-too-small", "image_pooling_crop_size") as caught:
+        PredictionSettings(ModelConfig(image_pooling_crop_size=window), crop_size=crop)
+    assert f"`crop_size={fitting}`" in caught.value.hint
 
 
 def test_pooling_windows_scale_with_the_image():
