@@ -1,6 +1,7 @@
 """notebooks/: every cell runs, in order, and the results are right; outputs are cleared.
 
-Notebooks run in Jupyter's kernels where nbmake is installed, else in this process.
+Notebooks run in Jupyter's kernels where nbmake is installed, else in this process. Two of them start the processes of
+their `!` lines; in the others these commands run in the kernel, which saves loading TensorFlow for each.
 """
 
 from __future__ import annotations
@@ -118,7 +119,13 @@ def check_understand_your_model(names: Mapping[str, Any], folder: pathlib.Path) 
 FIRST = "train_on_your_data"  # makes the model that others look for
 NEED_ITS_MODEL = ("demo_inference", "deploy", "understand_your_model")
 CHECKED = [FIRST, *sorted(path.stem for path in NOTEBOOKS if path.stem != FIRST)]
+STARTS_PROCESSES = ("prepare_masks", "demo_inference")
 # The folder of the tests must not be searched for modules: it holds a folder `deeplab`.
+PREPARE = """
+import runpy
+_shell = runpy.run_path({tests!r})["shell"]
+get_ipython().system = lambda line: _shell(get_ipython().var_expand(line, depth=1))  # what a `!` line calls
+"""
 CHECK = """
 import pathlib, runpy
 runpy.run_path({tests!r})["check_{name}"](globals(), pathlib.Path())
@@ -127,11 +134,17 @@ pathlib.Path("{name}.checked").touch()
 
 
 def with_its_check(path: pathlib.Path) -> str:
-    """A notebook with one more cell, which checks the results."""
+    """A notebook with one more cell, which checks the results; and one that runs commands in the kernel."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    source = CHECK.format(tests=str(pathlib.Path(__file__).resolve()), name=path.stem)
-    cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
-    content["cells"].append({**cell, "id": "check"} if "id" in content["cells"][-1] else cell)
+    has_ids = "id" in content["cells"][-1]
+
+    def cell(name: str, source: str) -> dict:
+        text = source.format(tests=str(pathlib.Path(__file__).resolve()), name=path.stem)
+        made = {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
+        return {**made, "id": name} if has_ids else made
+
+    before = [] if path.stem in STARTS_PROCESSES else [cell("prepare", PREPARE)]
+    content["cells"] = [*before, *content["cells"], cell("check", CHECK)]
     return json.dumps(content)
 
 
