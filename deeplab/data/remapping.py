@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
     Fresh memory costs as much as filling it, because the system gives it out page by page.
     """
-    lease = _Lease(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    lease = _Lease(math.prod(shape) * np.dtype(dtype).itemsize)
     return np.asarray(lease).view(dtype).reshape(shape)
 
 
@@ -95,7 +96,7 @@ class _Scratch(threading.local):
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array with any content; the next one of this name is in the same memory."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         if len(self._memory.get(name, ())) < size:
             self._memory[name] = np.empty(size + size // 4, np.uint8)
         return self._memory[name][:size].view(dtype).reshape(shape)
