@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed builds of each kind")
     parser.add_argument("--many", type=int, default=10_000, help="pairs of the large build of the memory test")
     arguments = parser.parse_args()
+    if arguments.many <= FEW:
+        parser.error(f"--many must be more than {FEW}, with which it is compared")
     with tempfile.TemporaryDirectory(prefix="build_data_") as folder:
         root = pathlib.Path(folder)
         gray, palette = write_pairs(root, max(arguments.images, arguments.many))
