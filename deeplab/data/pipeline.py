@@ -39,7 +39,7 @@ from deeplab.data.decoding import (
     values_size,
 )
 from deeplab.data.image_cache import ImageCache
-from deeplab.data.in_place_batches import Slot, batches_in_place
+from deeplab.data.in_place_batches import Slots, batches_in_place
 from deeplab.data.labels import LabelSpec
 from deeplab.data.record_crops import RecordCrops
 from deeplab.utils.errors import UserError
@@ -128,19 +128,18 @@ def train_batches(
             return tf.constant(sharing.reads_in_turn)
         return tf.numpy_function(lambda: not cache.is_complete, [], tf.bool)
 
-    def make(position: Tensor, record: tuple[Tensor, Tensor], slot: Slot) -> tuple[Tensor, Example]:
-        number, content = record
+    def serialized(number: Tensor, content: Tensor) -> Tensor:
+        if read is None:
+            return content
+        return tf.cond(tf.strings.length(content) > 0, lambda: content, lambda: read(number))
 
-        def serialized() -> Tensor:
-            if read is None:
-                return content
-            return tf.cond(tf.strings.length(content) > 0, lambda: content, lambda: read(number))
-
-        return crops.fill(number, serialized, tf.stack([tf.constant(seed, tf.int64), position]), slot)
+    def make(slots: Slots, positions: Tensor, stored: tuple[Tensor, Tensor]) -> tuple[Tensor, Example]:
+        seeds = tf.stack([tf.fill(positions.shape, tf.constant(seed, tf.int64)), positions], 1)
+        return crops.fill(*stored, serialized, seeds, slots)
 
     stream = _shuffled_records(shards, count, seed, start * batch_size, repeats, are_read)
     stream = sharing.own(stream.enumerate(start * batch_size))
-    batches = batches_in_place(stream, make, sharing.together, (*crop_size, bands.channels))
+    batches = batches_in_place(stream, make, sharing.together, (*crop_size, bands.channels), quick=cache is not None)
     if mixtures:
         mix = _mixing(mixtures, seed, batch_size)
         batches = sharing.own_part(batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE))

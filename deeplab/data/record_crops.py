@@ -1,8 +1,8 @@
 """The training crop of a record: decoded or taken from the cache, sampled and padded straight into its batch.
 
-`pipeline.train_batches` calls `RecordCrops.fill` for each image. Of a record that the cache holds, everything is one
-call of NumPy and OpenCV. Another record is decoded as a whole if the cache keeps it; otherwise only the part of a JPEG
-that the crop shows is decoded. The crops are the same to the bit. All random numbers come from `ScaleCropFlip`.
+`pipeline.train_batches` calls `RecordCrops.fill` for each part of a batch. Of records that the cache holds, everything
+is one call of NumPy and OpenCV. Another record is decoded as a whole if the cache keeps it; otherwise only the part of
+a JPEG that the crop shows is decoded. The crops are the same to the bit. All random numbers come from `ScaleCropFlip`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from deeplab.data.decoding import (
     values_size,
 )
 from deeplab.data.image_cache import Decoded, ImageCache
-from deeplab.data.in_place_batches import Slot
+from deeplab.data.in_place_batches import Slot, Slots
 from deeplab.data.labels import LabelSpec
 
 Tensor = Any
@@ -62,36 +62,56 @@ class RecordCrops:
     bands: ImageBands = RGB
     cache: ImageCache | None = None
 
-    def fill(self, number: Tensor, read: Callable[[], Tensor], seed: Tensor, slot: Slot) -> tuple[Tensor, Example]:
-        """Fills a place in a batch.
+    def fill(
+        self, numbers: Tensor, stored: Tensor, read: Callable[[Tensor, Tensor], Tensor], seeds: Tensor, slots: Slots
+    ) -> tuple[Tensor, Example]:
+        """Fills places in a batch.
 
         Args:
-          number: int64 scalar, of the record in the order of the shards.
-          read: gives the serialized record.
-          seed: int64 [2].
-          slot: the place.
+          numbers: int64 [n], of the records in the order of the shards.
+          stored: string [n], what the stream holds of the records.
+          read: gives the serialized record of a number and of what the stream holds of it.
+          seeds: int64 [n, 2].
+          slots: the n places.
 
         Returns:
-          The result of `Slot.fill`, and scalars: image_name, height and width of the stored image.
+          int64 [n], >= 0, computed when all are filled, and scalars of each, [n]: image_name, height and width of the
+          stored image.
         """
-        draws, cache = self.crop.draws(seed), self.cache
+        draws, cache = tf.stack([self.crop.draws(seed) for seed in tf.unstack(seeds)]), self.cache
+
+        def decoded(index: Tensor, number: Tensor, content: Tensor, draw: Tensor, seed: Tensor) -> Any:
+            return self._decoded_part(read(number, content), draw, seed, slots.at(index))
+
         if cache is None:
-            return self._decoded_part(read(), draws, seed, slot)
-        state, *facts = self._look_up(cache, number, draws, seed, slot)
+            return _each(decoded, slots.indices, numbers, stored, draws, seeds)
+        states, names, sizes = self._look_up(cache, numbers, draws, seeds, slots)
 
-        def known() -> tuple[Tensor, Example]:
-            if self._at_once:
-                return slot.index, _scalars(*facts)
-            return self._from_whole(lambda key: cache.find(int(key)), [number], draws, seed, slot), _scalars(*facts)
+        def by_state(state, name, size, index, number, content, draw, seed) -> tuple[Tensor, Example]:
+            slot = slots.at(index)
 
-        return tf.switch_case(
-            state,
-            {
-                _KNOWN: known,
-                _TO_KEEP: _apart(lambda: self._kept(cache, number, read(), draws, seed, slot)),
-                _TO_DECODE: _apart(lambda: self._decoded_part(read(), draws, seed, slot)),
-            },
-        )
+            def known() -> tuple[Tensor, Example]:
+                if self._at_once:
+                    return index, _scalars(name, size)
+                filled = self._from_whole(lambda key: cache.find(int(key)), [number], draw, seed, slot)
+                return filled, _scalars(name, size)
+
+            return tf.switch_case(
+                state,
+                {
+                    _KNOWN: known,
+                    _TO_KEEP: _apart(lambda: self._kept(cache, number, read(number, content), draw, seed, slot)),
+                    _TO_DECODE: _apart(lambda: decoded(index, number, content, draw, seed)),
+                },
+            )
+
+        def fill_rest() -> tuple[Tensor, Example]:
+            return _each(by_state, states, names, sizes, slots.indices, numbers, stored, draws, seeds)
+
+        if not self._at_once:
+            return fill_rest()
+        all_filled = tf.reduce_all(states == _KNOWN)
+        return tf.cond(all_filled, lambda: (tf.cast(states, tf.int64), _scalars(names, sizes)), _apart(fill_rest))
 
     def of_record(self, example: Example, size: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
         """The crop of a parsed record whose image has a height and width, int32 [2]; as `ScaleCropFlip.__call__`."""
@@ -100,19 +120,26 @@ class RecordCrops:
     # --- Where the pixels come from ---------------------------------------------------------------------------
 
     @tf.autograph.experimental.do_not_convert  # a NumPy function that it converts takes several times as long
-    def _look_up(self, cache: ImageCache, number: Tensor, draws: Tensor, seed: Tensor, slot: Slot) -> list[Tensor]:
-        """The state of an image, its name and size; fills the slot from the cache where one call can do it."""
+    def _look_up(self, cache: ImageCache, numbers: Tensor, draws: Tensor, seeds: Tensor, slots: Slots) -> list[Tensor]:
+        """States of the images, their names and sizes; fills slots from the cache where one call can do it."""
 
-        def run(number, draws, seed, images, labels, index):
-            found = cache.find(int(number))
+        def one(number, draws, seed, target) -> tuple[int, bytes, Sequence[int]]:
+            found = cache.find(number)
             if found is None:
-                return np.int32(_TO_KEEP if cache.has_room else _TO_DECODE), b"", np.zeros(2, np.int32)
+                return (_TO_KEEP if cache.has_room else _TO_DECODE), b"", (0, 0)
             if self._at_once:
-                self._sample(*self._part(found, draws, seed), seed, target=(images[index], labels[index]))
-            return np.int32(_KNOWN), found.name, found.size
+                self._sample(*self._part(found, draws, seed), seed, target=target)
+            return _KNOWN, found.name, found.size
 
-        inputs = [number, draws, seed, slot.images, slot.labels, slot.index]
-        return numpy_function(run, inputs, [(tf.int32, []), (tf.string, []), (tf.int32, [2])])
+        def run(numbers, draws, seeds, images, labels, first):
+            places = slice(first, first + len(numbers))
+            each = map(one, numbers.tolist(), draws, seeds, zip(images[places], labels[places], strict=True))
+            states, names, sizes = zip(*each, strict=True)
+            return np.array(states, np.int32), np.array(names, object), np.array(sizes, np.int32)
+
+        inputs = [numbers, draws, seeds, slots.images, slots.labels, slots.indices[0]]
+        shape = numbers.shape
+        return numpy_function(run, inputs, [(tf.int32, shape), (tf.string, shape), (tf.int32, [*shape, 2])])
 
     def _kept(
         self, cache: ImageCache, number: Tensor, record: Tensor, draws: Tensor, seed: Tensor, slot: Slot
@@ -271,10 +298,18 @@ def _keep(cache: ImageCache, number, image, label, name, size) -> Decoded:
     return decoded
 
 
-def _apart(branch: Callable[[], Any]) -> Callable[[], Any]:
-    """A branch that TensorFlow passes over as one operation where it is not taken, and not as hundreds of them."""
-    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+def _apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is one operation of TensorFlow, and not hundreds of them, which it would pass over one by one."""
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def _each(make: Callable[..., Any], *inputs: Tensor) -> Any:
+    """Stacked results of a function of the elements of tensors; TensorFlow has it once and calls it in parallel."""
+    call = _apart(make)
+    results = [call(*each) for each in zip(*map(tf.unstack, inputs), strict=True)]
+    return tf.nest.map_structure(lambda *each: tf.stack(each), *results)
 
 
 def _scalars(name: Tensor, size: Tensor) -> Example:
-    return {"image_name": name, "height": size[0], "width": size[1]}
+    """Of one image, or of several."""
+    return {"image_name": name, "height": size[..., 0], "width": size[..., 1]}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab.data import in_place_batches
 from deeplab.data.in_place_batches import batches_in_place
 
 
@@ -16,15 +17,23 @@ def numbers(size, count=None, fail_at=None):
         target[0].fill(number)
         target[1].fill(number % 7)
 
-    def make(number, _, slot):
-        return slot.fill(write, [number]), {"name": tf.strings.as_string(number), "twice": 2 * number}
+    def make(slots, numbers, twice):
+        assert numbers.shape == slots.indices.shape
+        pairs = zip(tf.unstack(slots.indices), tf.unstack(numbers), strict=True)
+        return tf.stack([slots.at(index).fill(write, [number]) for index, number in pairs]), {
+            "name": tf.strings.as_string(numbers),
+            "twice": twice["twice"],
+        }
 
-    elements = tf.data.Dataset.range(count or 1000).map(lambda number: (number, number))
+    elements = tf.data.Dataset.range(count or 1000).map(lambda number: (number, {"twice": 2 * number}))
     return batches_in_place(elements, make, size, (3, 5, 2))
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_batches_hold_all_images_in_order(size):
+@pytest.mark.parametrize("cores", [1, 2, 3, 16])
+@pytest.mark.parametrize("size", [1, 6])
+def test_batches_hold_all_images_in_order(size, cores, monkeypatch):
+    """However many images are made by one call."""
+    monkeypatch.setattr(in_place_batches, "worker_count", lambda: cores)
     dataset = numbers(size)
     assert dataset.element_spec["image"].shape == (size, 3, 5, 2) and dataset.element_spec["image"].dtype == tf.float32
     assert dataset.element_spec["label"].shape == (size, 3, 5) and dataset.element_spec["label"].dtype == tf.int32
@@ -52,10 +61,13 @@ def test_an_incomplete_batch_is_left_out_and_an_error_arrives():
         next(stream)
 
 
-def test_a_finished_image_is_copied():
-    def make(number, slot):
+def test_a_finished_image_is_copied(monkeypatch):
+    monkeypatch.setattr(in_place_batches, "worker_count", lambda: 2)
+
+    def make(slots, numbers):
+        (number,), (index,) = tf.unstack(numbers), tf.unstack(slots.indices)
         image = tf.fill([3, 5, 2], tf.cast(number, tf.float32))
-        return slot.store(image, tf.fill([3, 5], tf.cast(number, tf.uint16))), {"number": number}
+        return slots.at(index).store(image, tf.fill([3, 5], tf.cast(number, tf.uint16))), {"number": numbers}
 
     dataset = batches_in_place(tf.data.Dataset.range(6).map(lambda number: (number,)), make, 2, (3, 5, 2))
     assert [batch["label"][:, 1, 1].numpy().tolist() for batch in dataset] == [[0, 1], [2, 3], [4, 5]]
