@@ -7,21 +7,18 @@ server answers `/health` at any load.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import io
 import os
 import pathlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 import numpy as np
 from fastapi import FastAPI, Path, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client import multiprocess as several_processes
 from pydantic import BaseModel
@@ -31,14 +28,15 @@ from deeplab import __version__
 from deeplab.config.fields import make
 from deeplab.config.prediction_config import InferenceConfig
 from deeplab.config.serving_config import ServeConfig
-from deeplab.data import images, mask_files
+from deeplab.data import mask_files
 from deeplab.data.label_bits import as_label
 from deeplab.inference.load import load
-from deeplab.inference.predictor import Prediction, Predictor
+from deeplab.inference.predictor import Predictor
 from deeplab.inference.tensor_names import BYTES_SIGNATURE, PNG_SIGNATURE
 from deeplab.serving import protocol, segmentation_json
+from deeplab.serving.admission import Admission, SentInPieces
 from deeplab.serving.batching import Batcher, ModelFailed, QueueFull
-from deeplab.serving.limits import Budget, RequestLimits
+from deeplab.serving.limits import RequestLimits
 from deeplab.utils.errors import UserError
 from deeplab.visualization.html_page import INTERACTIVE_STYLE
 
@@ -52,7 +50,6 @@ _STATUS = {
     "out-of-memory": 503,
     "unknown-name": 404,
 }
-_NUMBERS = 4  # of a response in JSON, per pixel of the largest image
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _IMAGE_BODY = {
     "requestBody": {
@@ -194,10 +191,17 @@ def create(given: dict[str, Any], predictors: Sequence[Predictor] = ()) -> FastA
     _add_middleware(app, config, metrics)
     _add_error_handlers(app)
     _add_page(app)
-    work = _Work(config, served)
-    _add_segment(app, work, metrics)
-    _add_tensorflow_serving(app, work)
+    admission = Admission(config)
+    _add_segment(app, served, admission, metrics)
+    _add_tensorflow_serving(app, served, admission)
     return app
+
+
+def _find(served: dict[str, _Served], name: str) -> _Served:
+    if name not in served:
+        rule = f"there is no model {name[:64]!r} here"
+        raise UserError("unknown-name", rule, f"this server has {', '.join(served)}", value=name)
+    return served[name]
 
 
 def load_models(given: dict[str, Any]) -> list[Predictor]:
@@ -232,140 +236,6 @@ def _serve(name: str, predictor: Predictor, config: ServeConfig, metrics: _Metri
     wait = config.batch_wait_ms / 1000 if config.max_batch > 1 else 0.0
     batcher = Batcher(predictor, config.max_batch, wait, config.max_queue, count, count_failure)
     return _Served(name, predictor, batcher)
-
-
-class _Work:
-    """From the bytes of a request to predictions, within the limits.
-
-    Args:
-      config: of the server.
-      served: the models by name.
-
-    Attributes:
-      pixels: of the images that are decoded, wait or are predicted; together no more than the largest image may have.
-      numbers: labels and probabilities that are being sent as JSON.
-      parsers: the number of requests whose JSON is read at the same time.
-    """
-
-    def __init__(self, config: ServeConfig, served: dict[str, _Served]):
-        self.config, self.served = config, served
-        self.pixels = Budget(config.max_megapixels * 1e6)
-        self.numbers = Budget(_NUMBERS * config.max_megapixels * 1e6)
-        self.parsers = anyio.CapacityLimiter(1)
-
-    def find(self, name: str) -> _Served:
-        if name not in self.served:
-            rule = f"there is no model {name[:64]!r} here"
-            raise UserError("unknown-name", rule, f"this server has {', '.join(self.served)}", value=name)
-        return self.served[name]
-
-    async def predict(
-        self, served: _Served, given: Sequence[np.ndarray | bytes], probabilities: bool
-    ) -> list[Prediction]:
-        """Decode and predict.
-
-        Raises:
-          UserError: an image that cannot be read, or is too large.
-          QueueFull: too many images wait.
-          TimeoutError: there is no result in time.
-        """
-        async with asyncio.timeout(self.config.timeout_secs):
-            size = await self.size(given)
-            async with self.pixels.taken(size):
-                pixels = [await run_in_threadpool(_decoded, one, place) for place, one in enumerate(given)]
-                futures = served.batcher.submit(pixels, probabilities)
-                try:
-                    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-                finally:
-                    for future in futures:
-                        future.cancel()
-
-    async def size(self, given: Sequence[np.ndarray | bytes]) -> int:
-        """The number of pixels of all images together, from their headers.
-
-        Raises:
-          UserError: an image that cannot be read, or one or all of them are too large.
-        """
-        return await run_in_threadpool(self._size, given)
-
-    def _size(self, given: Sequence[np.ndarray | bytes]) -> int:
-        total, limit = 0, self.config.max_megapixels
-        for place, one in enumerate(given):
-            width, height = _size_of(one, place)
-            total += width * height
-            if total > limit * 1e6:
-                rule, where = f"has {width}x{height} pixels, more than {limit:g} million", f"image {place}"
-                if width * height <= limit * 1e6:
-                    rule, where = f"has images of more than {limit:g} million pixels together", "the request"
-                raise UserError("image-too-large", rule, "make them smaller, or send fewer of them", where=where)
-        return total
-
-    @contextlib.asynccontextmanager
-    async def sending(
-        self, served: _Served, given: Sequence[np.ndarray | bytes]
-    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Reserve the memory of labels and probabilities that are sent as JSON.
-
-        Yields:
-          What to call when they have been sent; after an error in the block that is done already.
-
-        Raises:
-          UserError: they are too many (`result-too-large`).
-          TimeoutError: other responses use the memory for too long.
-        """
-        amount = await self.size(given) * ((served.predictor.num_classes or 1) + 1)
-        if amount > self.numbers.total:
-            rule = f"would give {amount / 1e6:.0f} million numbers, more than {self.numbers.total / 1e6:g} million"
-            hint = f"use the signature {PNG_SIGNATURE}, or /segment?output=json, or send smaller images"
-            raise UserError("result-too-large", rule, hint, where="the request")
-        async with asyncio.timeout(self.config.timeout_secs):
-            await self.numbers.take(amount)
-
-        async def give_back() -> None:
-            await asyncio.shield(self.numbers.give_back(amount))
-
-        try:
-            yield give_back
-        except BaseException:
-            await give_back()
-            raise
-
-
-class _SentInPieces(StreamingResponse):
-    """A response whose memory is given back when it has been sent, or the client is gone."""
-
-    def __init__(self, pieces: Iterator[bytes], at_end: Callable[[], Awaitable[None]]):
-        super().__init__(pieces, media_type="application/json")
-        self._at_end = at_end
-
-    async def __call__(self, *given: Any) -> None:
-        try:
-            await super().__call__(*given)
-        finally:
-            await self._at_end()
-
-
-def _size_of(given: np.ndarray | bytes, place: int) -> tuple[int, int]:
-    """Width and height of an image.
-
-    Raises:
-      UserError: it is no image.
-    """
-    if isinstance(given, np.ndarray):
-        return given.shape[1], given.shape[0]
-    try:
-        with Image.open(io.BytesIO(given)) as opened:
-            return opened.size
-    except Image.DecompressionBombError:
-        return 1_000_000, 1_000_000
-    except Exception as problem:  # damaged headers raise whatever they like
-        rule = "is not an image that can be read" if given else "is empty"
-        hint = "send the content of a JPEG or PNG file"
-        raise UserError("unreadable-image", rule, hint, where=f"image {place}") from problem
-
-
-def _decoded(given: np.ndarray | bytes, place: int) -> np.ndarray:
-    return given if isinstance(given, np.ndarray) else images.decode_rgb(given, f"image {place}")
 
 
 # --- Routes -------------------------------------------------------------------------------------------------
@@ -437,16 +307,16 @@ def _add_page(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
 
-def _add_segment(app: FastAPI, work: _Work, metrics: _Metrics) -> None:
-    default = next(iter(work.served))
+def _add_segment(app: FastAPI, served: dict[str, _Served], admission: Admission, metrics: _Metrics) -> None:
+    default = next(iter(served))
 
     @app.get("/health", summary="Whether the server is up")
     async def health() -> Health:
-        return Health(status="ok", version=__version__, models=list(work.served))
+        return Health(status="ok", version=__version__, models=list(served))
 
     @app.get("/models", summary="The models and their classes")
     async def models() -> list[ServedModel]:
-        return [one.description() for one in work.served.values()]
+        return [one.description() for one in served.values()]
 
     @app.get(
         "/metrics",
@@ -455,7 +325,7 @@ def _add_segment(app: FastAPI, work: _Work, metrics: _Metrics) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def numbers() -> Response:
-        for one in work.served.values():
+        for one in served.values():
             metrics.waiting.labels(one.name).set(len(one.batcher))
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -483,13 +353,13 @@ def _add_segment(app: FastAPI, work: _Work, metrics: _Metrics) -> None:
         output: Annotated[Literal["png", "json"], Query(description="Kind of the result.")] = "png",
         polygons: Annotated[bool, Query(description="Add outlines to the JSON.")] = False,
     ) -> Response:
-        served = work.find(model)
+        wanted = _find(served, model)
         data = await _image_file(request)
-        (prediction,) = await work.predict(served, [data], probabilities=output == "json")
+        (prediction,) = await admission.predict(wanted.batcher, [data], probabilities=output == "json")
         if output == "png":
-            encoded = await run_in_threadpool(_palette_png, prediction.labels, served.predictor.colors)
+            encoded = await run_in_threadpool(_palette_png, prediction.labels, wanted.predictor.colors)
             return Response(encoded, media_type="image/png")
-        found = await run_in_threadpool(segmentation_json.content, model, served.predictor, prediction, polygons)
+        found = await run_in_threadpool(segmentation_json.content, model, wanted.predictor, prediction, polygons)
         return JSONResponse(found)
 
 
@@ -509,25 +379,25 @@ def _palette_png(labels: np.ndarray, colors: np.ndarray) -> bytes:
     return mask_files.encode_index_png(as_label(labels, len(colors)), colors)
 
 
-def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:
+def _add_tensorflow_serving(app: FastAPI, served: dict[str, _Served], admission: Admission) -> None:
     def require_version(number: int) -> None:
         if number != VERSION:
             raise UserError("unknown-name", f"there is no version {number}", f"this server has version {VERSION}")
 
     @app.get("/v1/models/{name}", summary="State of a model", tags=["TensorFlow Serving"])
     async def status(name: str) -> dict[str, Any]:
-        work.find(name)
+        _find(served, name)
         return protocol.status(VERSION)
 
     @app.get("/v1/models/{name}/versions/{number}", summary="State of a version", tags=["TensorFlow Serving"])
     async def version_status(name: str, number: VersionNumber) -> dict[str, Any]:
-        work.find(name)
+        _find(served, name)
         require_version(number)
         return protocol.status(VERSION)
 
     @app.get("/v1/models/{name}/metadata", summary="Signatures of a model", tags=["TensorFlow Serving"])
     async def metadata(name: str) -> dict[str, Any]:
-        return protocol.metadata(name, VERSION, work.find(name).predictor.num_classes)
+        return protocol.metadata(name, VERSION, _find(served, name).predictor.num_classes)
 
     @app.get("/v1/models/{name}/versions/{number}/metadata", include_in_schema=False)
     async def version_metadata(name: str, number: VersionNumber) -> dict[str, Any]:
@@ -543,20 +413,20 @@ def _add_tensorflow_serving(app: FastAPI, work: _Work) -> None:
         responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
     )
     async def predict(name: str, request: Request) -> Response:
-        served = work.find(name)
-        asked = await anyio.to_thread.run_sync(protocol.parse, await request.body(), limiter=work.parsers)
-        colors = served.predictor.colors
+        wanted = _find(served, name)
+        asked = await anyio.to_thread.run_sync(protocol.parse, await request.body(), limiter=admission.parsers)
+        colors, classes = wanted.predictor.colors, wanted.predictor.num_classes or 1
 
         def encode(labels: np.ndarray) -> bytes:
             return _palette_png(labels, colors)
 
         if asked.signature == PNG_SIGNATURE:
-            found = await work.predict(served, asked.images, probabilities=False)
+            found = await admission.predict(wanted.batcher, asked.images, probabilities=False)
             body = await run_in_threadpool(lambda: b"".join(protocol.response(asked, found, encode)))
             return Response(body, media_type="application/json")
-        async with work.sending(served, asked.images) as sent:
-            found = await work.predict(served, asked.images, probabilities=True)
-            return _SentInPieces(protocol.response(asked, found, encode), sent)
+        async with admission.sending(classes, asked.images) as sent:
+            found = await admission.predict(wanted.batcher, asked.images, probabilities=True)
+            return SentInPieces(protocol.response(asked, found, encode), sent)
 
     @app.post("/v1/models/{name}/versions/{number}:predict", include_in_schema=False)
     async def predict_version(name: str, number: VersionNumber, request: Request) -> Response:

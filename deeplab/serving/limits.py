@@ -1,17 +1,17 @@
 """Limits of requests: the key, the size, the time to arrive, the memory of all of them, the time to read a response.
 
 `RequestLimits` is an ASGI middleware, used by the server. It refuses requests by itself and does not interpret their
-content. `Budget` bounds what requests use together.
+content; `admission.py` bounds what their images need.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # and everything below /static/; the rest needs the key
@@ -29,48 +29,19 @@ SECURITY_HEADERS = {
 }
 
 
-class _TooLarge(Exception):
-    """The body is larger than the limit."""
-
-
-class _TooMany(Exception):
-    """The bodies of all requests together are larger than the limit."""
-
-
-class _TooSlow(Exception):
-    """The body did not arrive in time."""
-
-
-class Budget:
-    """An amount that running requests share: who wants more than is left waits for the others.
+class _Refused(Exception):
+    """The rest of a request's body is not read.
 
     Args:
-      total: of it; nobody may take more at once.
+      status: of the response.
+      error: for a person.
+      code: for a program.
+      headers: more of them.
     """
 
-    def __init__(self, total: float):
-        self.total, self._taken, self._changed = total, 0.0, asyncio.Condition()
-
-    async def take(self, amount: float) -> None:
-        """Wait until so much is left, and take it. Cancel the call to give up."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._taken + amount <= self.total)
-            self._taken += amount
-
-    async def give_back(self, amount: float) -> None:
-        """Return what was taken."""
-        async with self._changed:
-            self._taken -= amount
-            self._changed.notify_all()
-
-    @contextlib.asynccontextmanager
-    async def taken(self, amount: float) -> AsyncIterator[None]:
-        """Take an amount for the time of a block."""
-        await self.take(amount)
-        try:
-            yield
-        finally:
-            await asyncio.shield(self.give_back(amount))
+    def __init__(self, status: int, error: str, code: str, **headers: str):
+        super().__init__(error)
+        self.status, self.error, self.code, self.headers = status, error, code, headers
 
 
 class _NotRead(Exception):
@@ -100,100 +71,139 @@ class RequestLimits:
         api_key: str,
         on_response: Callable[[dict[str, Any], int, float], None] = lambda _scope, _status, _seconds: None,
     ):
-        self._app, self._max_bytes, self._timeout, self._api_key = app, max_bytes, timeout, api_key
-        self._on_response = on_response
-        self._held = 0  # bytes of the bodies of all running requests
+        self._app, self._timeout, self._api_key, self._on_response = app, timeout, api_key, on_response
+        self._max_bytes, self._held = max_bytes, _Held(_BODIES * max_bytes)
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        begun = time.monotonic()
         headers = {name.lower(): value for name, value in scope["headers"]}
-        started, ended, read, begun = False, False, 0, time.monotonic()
-
-        async def send_with_headers(message: dict[str, Any]) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                self._on_response(scope, message["status"], time.monotonic() - begun)
-                message = {**message, "headers": [*message["headers"], *_encoded(SECURITY_HEADERS)]}
-            body = message.get("body", b"")
-            while len(body) > _PIECE:
-                await send_in_time({**message, "body": body[:_PIECE], "more_body": True})
-                body = body[_PIECE:]
-                message = {**message, "body": body}
-            await send_in_time(message)
-
-        async def send_in_time(message: dict[str, Any]) -> None:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await send(message)
-            except TimeoutError:
-                raise _NotRead from None
-
-        async def limited() -> dict[str, Any]:
-            nonlocal read, ended
-            if ended:  # the application waits for the client to disconnect
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(begun + self._timeout - time.monotonic(), 0.01))
-            except TimeoutError:
-                raise _TooSlow from None
-            if message["type"] == "http.request":
-                more = len(message.get("body", b""))
-                read, self._held = read + more, self._held + more
-                if read > self._max_bytes:
-                    raise _TooLarge
-                if self._held > _BODIES * self._max_bytes:
-                    raise _TooMany
-                ended = not message.get("more_body")
-            return message
-
-        async def refuse(status: int, body: bytes, **more: str) -> None:
-            fields = {"content-type": "application/json", "content-length": str(len(body)), **more}
-            await send_with_headers({"type": "http.response.start", "status": status, "headers": _encoded(fields)})
-            await send({"type": "http.response.body", "body": body})
-
-        if not self._may_enter(scope["path"], headers):
-            body = _body("send the server's key as `Authorization: Bearer KEY`", "unauthorized")
-            await refuse(401, body, **{"www-authenticate": "Bearer"})
-            return
-        too_large = _body(f"the request is larger than {self._max_bytes / 1e6:g} MB", "request-too-large")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > self._max_bytes):
-            await refuse(413, too_large, connection="close")
-            return
+        body = _Body(receive, self._max_bytes, begun + self._timeout, self._timeout, self._held)
+        response = _Response(
+            send, self._timeout, lambda status: self._on_response(scope, status, time.monotonic() - begun)
+        )
         try:
-            await self._app(scope, limited, send_with_headers)
-        except _TooLarge:
-            if started:
+            self._require_key(scope["path"], headers)
+            body.require_length(headers.get(b"content-length", b"0"))
+            await self._app(scope, body.receive, response.send)
+        except _Refused as refused:
+            if response.started:
                 raise
-            await refuse(413, too_large, connection="close")
-        except _TooSlow:
-            if started:
-                raise
-            late = _body(f"the request did not arrive within {self._timeout:g} seconds", "timeout")
-            await refuse(408, late, connection="close")
+            await response.refuse(refused)
         except _NotRead:
             return  # the server closes a connection whose response is not complete
-        except _TooMany:
-            if started:
-                raise
-            busy = _body("too many requests at the same time; try again", "busy")
-            await refuse(503, busy, connection="close", **{"retry-after": "1"})
         finally:
-            self._held -= read
+            self._held.bytes -= body.read
 
-    def _may_enter(self, path: str, headers: dict[bytes, bytes]) -> bool:
+    def _require_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         if not self._api_key or path in OPEN_PATHS or path.startswith("/static/"):
-            return True
+            return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         given = key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        return hmac.compare_digest(given, self._api_key.encode())
+        if not hmac.compare_digest(given, self._api_key.encode()):
+            error = "send the server's key as `Authorization: Bearer KEY`"
+            raise _Refused(401, error, "unauthorized", **{"www-authenticate": "Bearer"})
 
 
-def _body(error: str, code: str) -> bytes:
-    return json.dumps({"error": error, "code": code}).encode()
+@dataclass
+class _Held:
+    """The bytes of the bodies of all running requests, and how many they may be."""
+
+    limit: int
+    bytes: int = 0
+
+
+class _Body:
+    """Receives the body of a request within the limits of size, time and memory.
+
+    Args:
+      receive: of ASGI.
+      max_bytes: maximum size.
+      deadline: by the monotonic clock, in seconds.
+      timeout: seconds, for the message.
+      held: of all requests.
+
+    Attributes:
+      read: bytes received.
+    """
+
+    def __init__(self, receive: Callable[..., Any], max_bytes: int, deadline: float, timeout: float, held: _Held):
+        self._receive, self._max_bytes, self._deadline, self._timeout = receive, max_bytes, deadline, timeout
+        self._held, self._ended, self.read = held, False, 0
+
+    def require_length(self, length: bytes) -> None:
+        """Refuses a request whose header says that it is too large."""
+        if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > self._max_bytes):
+            raise self._too_large()
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message of ASGI."""
+        if self._ended:  # the application waits for the client to disconnect
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(self._deadline - time.monotonic(), 0.01))
+        except TimeoutError:
+            error = f"the request did not arrive within {self._timeout:g} seconds"
+            raise _Refused(408, error, "timeout", connection="close") from None
+        if message["type"] == "http.request":
+            more = len(message.get("body", b""))
+            self.read, self._held.bytes = self.read + more, self._held.bytes + more
+            if self.read > self._max_bytes:
+                raise self._too_large()
+            if self._held.bytes > self._held.limit:
+                error = "too many requests at the same time; try again"
+                raise _Refused(503, error, "busy", connection="close", **{"retry-after": "1"})
+            self._ended = not message.get("more_body")
+        return message
+
+    def _too_large(self) -> _Refused:
+        error = f"the request is larger than {self._max_bytes / 1e6:g} MB"
+        return _Refused(413, error, "request-too-large", connection="close")
+
+
+class _Response:
+    """Sends a response in pieces, with the headers that every one has.
+
+    Args:
+      send: of ASGI.
+      timeout: seconds in which a client must take a piece.
+      on_start: called with the HTTP status.
+
+    Attributes:
+      started: whether the status has been sent.
+    """
+
+    def __init__(self, send: Callable[..., Any], timeout: float, on_start: Callable[[int], None]):
+        self._send, self._timeout, self._on_start, self.started = send, timeout, on_start, False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends a message of ASGI."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._on_start(message["status"])
+            message = {**message, "headers": [*message["headers"], *_encoded(SECURITY_HEADERS)]}
+        body = message.get("body", b"")
+        while len(body) > _PIECE:
+            await self._send_in_time({**message, "body": body[:_PIECE], "more_body": True})
+            body = body[_PIECE:]
+            message = {**message, "body": body}
+        await self._send_in_time(message)
+
+    async def refuse(self, refused: _Refused) -> None:
+        """Sends an error in JSON."""
+        body = json.dumps({"error": refused.error, "code": refused.code}).encode()
+        fields = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
+        await self.send({"type": "http.response.start", "status": refused.status, "headers": _encoded(fields)})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _send_in_time(self, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._send(message)
+        except TimeoutError:
+            raise _NotRead from None
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

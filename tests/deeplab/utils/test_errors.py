@@ -27,12 +27,14 @@ def takers_of_codes() -> dict[str, int]:
     for name, node in classes.items():
         if any(isinstance(base, ast.Name) and base.id == "UserError" for base in node.bases):
             takers[name] = 0
+    constructors = {id(part): name for name, node in classes.items() for part in node.body}
     for tree in TREES.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 names = [argument.arg for argument in node.args.args if argument.arg not in ("self", "cls")]
-                if "code" in names and node.name != "__init__":
-                    takers[node.name] = names.index("code")
+                if "code" in names:
+                    name = constructors[id(node)] if node.name == "__init__" else node.name
+                    takers[name] = names.index("code")
     return takers
 
 
