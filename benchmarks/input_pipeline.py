@@ -24,7 +24,7 @@ On two cores of a Zen 4 processor with nothing beside it:
 filled in place; copying them together took .9 ms more.
 
 The table was measured when each image was handed over by itself. Since images in memory are made four at a time, `none,
-in memory` takes 1.32 to 1.39 core-ms, where it took 1.61 to 1.85 (in turns in one run, three runs beside other work).
+in memory` takes 1.32 to 1.50 core-ms, where it took 1.61 to 1.85 (in turns in one run, four runs beside other work).
 """
 
 from __future__ import annotations
