@@ -12,6 +12,9 @@ that one worker alone would have, whatever their number.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +115,7 @@ def train_batches(
       UserError: no records (`empty-split`), or a truncated shard (`bad-record`). Errors that are found while reading
         arrive as TensorFlow errors, which `explain` turns into a UserError.
     """
+    _end_iterators_at_exit()
     count = _count(shards)
     seed = secrets.randbits(31) if seed is None else seed
     scales = (min_scale_factor, max_scale_factor, scale_factor_step_size)
@@ -192,6 +196,18 @@ class _Sharing:
         if self.workers > 1:
             batches = batches.map(lambda batch: {name: value[begin:end] for name, value in batch.items()})
         return batches if self.pieces == 1 else batches.rebatch(self._share // self.pieces, drop_remainder=True)
+
+
+@functools.cache
+def _end_iterators_at_exit() -> None:
+    """Ends what still reads when the program does: a thread that calls Python then would abort it, or hang."""
+
+    def end() -> None:
+        alive = [found for found in gc.get_objects() if issubclass(type(found), tf.data.Iterator)]
+        for iterator in alive:
+            vars(iterator).clear()  # the last reference to TensorFlow's iterator, which waits for its threads
+
+    atexit.register(end)
 
 
 def _random_access(shards: Sequence[str]) -> Callable[[Tensor], Tensor]:

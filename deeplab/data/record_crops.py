@@ -123,7 +123,7 @@ class RecordCrops:
     def _look_up(self, cache: ImageCache, numbers: Tensor, draws: Tensor, seeds: Tensor, slots: Slots) -> list[Tensor]:
         """States of the images, their names and sizes; fills slots from the cache where one call can do it."""
 
-        def one(number, draws, seed, target) -> tuple[int, bytes, Sequence[int]]:
+        def one(number, draws, seed, target) -> tuple[int, bytes, Sequence[int] | np.ndarray]:
             found = cache.find(number)
             if found is None:
                 return (_TO_KEEP if cache.has_room else _TO_DECODE), b"", (0, 0)
