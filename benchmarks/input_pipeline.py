@@ -8,23 +8,20 @@ resizes and pads the whole image before it cuts the crop out of it, as the refer
 
 On two cores of a Zen 4 processor with nothing beside it:
 
-    JPEG decoding alone    1717 images/s    1.12 core-ms per image
-    ... and the label      1371             1.41
-    none, in memory         753             2.09
-    none, decoded           476             3.75
-    light, in memory        625             2.57
-    light, decoded          426             4.19
-    medium, in memory       370             4.33
-    medium, decoded         297             5.92
-    strong, in memory       207             8.46
-    strong, decoded         177            10.16
-    the reference's order   276             6.95
+    JPEG decoding alone    1867 images/s    1.03 core-ms per image
+    ... and the label      1454             1.35
+    none, in memory        1250             1.37
+    none, decoded           596             3.13
+    light, in memory        863             1.93
+    light, decoded          517             3.54
+    medium, in memory       503             3.22
+    medium, decoded         362             4.95
+    strong, in memory       241             7.51
+    strong, decoded         201             9.05
+    the reference's order   312             6.19
 
 `in memory` is a training after its first epoch whose decoded images stay in memory (`--image_cache`). Batches are
 filled in place; copying them together took .9 ms more.
-
-The table was measured when each image was handed over by itself. Since images in memory are made four at a time, `none,
-in memory` takes 1.32 to 1.50 core-ms, where it took 1.61 to 1.85 (in turns in one run, four runs beside other work).
 """
 
 from __future__ import annotations
