@@ -50,9 +50,9 @@ class Plan:
 
     def sparsity_at(self, done: Any) -> tf.Tensor:
         """Fraction of zeros after so many steps, float32: equation 1 of the paper, with s_i = 0."""
-        if not self.gradual:
+        if not self.gradual or self.begin == self.end:
             return tf.constant(self.sparsity, tf.float32)
-        passed = tf.cast(done - self.begin, tf.float32) / max(1, self.end - self.begin)
+        passed = tf.cast(done - self.begin, tf.float32) / (self.end - self.begin)
         return self.sparsity * (1.0 - (1.0 - tf.clip_by_value(passed, 0.0, 1.0)) ** 3)
 
 

@@ -46,6 +46,10 @@ def test_the_last_step_of_the_schedule_is_always_due():
     assert [done for done in range(1, 20) if bool(plan.is_due(tf.constant(done)))] == [3, 7, 10]
 
 
+def test_a_schedule_of_one_step_prunes_everything_in_it():
+    assert float(Plan(0.5, begin=3, end=3, every=100, gradual=True).sparsity_at(tf.constant(3))) == 0.5
+
+
 def test_durations_become_steps_and_must_fit_the_training():
     config = CompressionConfig(prune_sparsity=0.5, prune_begin="0.2", prune_end="2 epochs")
     assert plan_of(config, Length(100, 30.0)) == Plan(0.5, 20, 60, 100, True)
