@@ -398,5 +398,8 @@ def _worst(results: Results) -> str:
 def _not_equal(export_path: str, results: Results) -> UserError:
     print(parity.table(results))
     rule = f"the export and the model predict different labels ({_worst(results)}), so the export was not kept"
-    hint = "this is an error of this program or of this machine's TensorFlow: please report it with the table above"
+    hint = (
+        "if the training has not diverged (logits above 10,000 differ by rounding), this is an error of this program "
+        "or of this machine's TensorFlow: please report it with the table above"
+    )
     return UserError("export-differs", rule, hint, where=export_path)
