@@ -200,7 +200,7 @@ class _Sharing:
 
 @functools.cache
 def _end_iterators_at_exit() -> None:
-    """Ends what still reads when the program does: a thread that calls Python then would abort it, or hang."""
+    """Ends iterators that are alive at the end of a program: their threads would call Python, and hang or abort it."""
 
     def end() -> None:
         alive = [found for found in gc.get_objects() if issubclass(type(found), tf.data.Iterator)]

@@ -2,7 +2,8 @@
 
 The loop asks once, before the first step, and keeps the answer in `config.yml`, since a compiled step rounds
 differently and a resumed training must continue exactly. Measuring leaves every variable as it was. It is never done on
-a CPU, where XLA made depthwise convolutions 15 times slower, nor on several devices, which XLA cannot connect.
+a CPU, where XLA made depthwise convolutions 15 times slower, nor on several devices, which XLA cannot connect:
+`setup.require_consistent` refuses `jit_compile=true` there.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def decide(
     batches: Callable[[], Iterator[TrainingBatch]],
     variables: Mapping[str, Any],
     resumed_step: int = 0,
-) -> bool:
-    """Whether XLA compiles the steps of a training.
+) -> str:
+    """What `jit_compile` is in a training: "true", "false", or "auto" where nothing is measured and nothing compiled.
 
     Args:
       config: its `jit_compile` is "true", "false" or "auto".
@@ -45,22 +46,14 @@ def decide(
       batches: gives the batches that follow; called only for a measurement.
       variables: all that a step changes, by name; they keep their values.
       resumed_step: updates done so far; from the first on, what `config.yml` says is kept.
-
-    Raises:
-      UserError: it is demanded on several devices (`not-supported`).
     """
-    if config.jit_compile != "auto":
-        if config.jit_compile == "true" and devices.replicas > 1:
-            rule = "XLA compiles steps of one device only, and this training has several"
-            raise UserError("not-supported", rule, "leave it out", field="jit_compile", value="true")
-        return config.jit_compile == "true"
-    if not may_pay(devices):
-        return False
+    if config.jit_compile != "auto" or not may_pay(devices):
+        return config.jit_compile
     chosen = run_file.load(config.train_logdir).get("jit_compile", "auto") if resumed_step else "auto"
     if chosen != "auto":
-        return chosen == "true"
+        return str(chosen)
     console.note("measuring whether XLA makes the steps faster: `jit_compile=false` leaves this out")
-    return is_faster(make_step, next(batches()), resumed_step, variables)
+    return "true" if is_faster(make_step, next(batches()), resumed_step, variables) else "false"
 
 
 def may_pay(devices: Devices) -> bool:

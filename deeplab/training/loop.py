@@ -104,9 +104,9 @@ def train(configs: TrainingConfigs, prepared: Prepared, devices: Devices | None 
 def _with_compilation(
     configs: TrainingConfigs, prepared: Prepared, devices: Devices, trainer: Trainer, first_step: int
 ) -> TrainingConfigs:
-    """The configs with `jit_compile` as it is used, for `config.yml`; where nothing was measured it stays."""
+    """The configs with `jit_compile` as it was decided, for the steps and for `config.yml`."""
     frozen = freezing.frozen_names(configs.train.freeze, trainer.trainable())
-    is_compiled = compilation.decide(
+    decided = compilation.decide(
         configs.train,
         devices,
         lambda compiled: make_train_step(trainer, devices.strategy, frozen, compiled),
@@ -114,10 +114,7 @@ def _with_compilation(
         trainer.variables(),
         first_step,
     )
-    if not is_compiled and not compilation.may_pay(devices):
-        return configs
-    train = dataclasses.replace(configs.train, jit_compile="true" if is_compiled else "false")
-    return dataclasses.replace(configs, train=train)
+    return dataclasses.replace(configs, train=dataclasses.replace(configs.train, jit_compile=decided))
 
 
 def _memory_for_images(

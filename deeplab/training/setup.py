@@ -184,9 +184,9 @@ def require_consistent(configs: TrainingConfigs, length: Length, replicas: int =
     """Refuses settings of several groups that do not fit together.
 
     Raises:
-      UserError: a pooling window that is larger than the crop, an unknown schedule or optimizer, a schedule that waits
-        for evaluations without any, a time for a release of variables that are not frozen, names in `allow_changes`
-        that are no settings.
+      UserError: a pooling window that is larger than the crop, an unknown schedule or optimizer, what several devices
+        cannot do, a schedule that waits for evaluations without any, a time for a release of variables that are not
+        frozen, names in `allow_changes` that are no settings.
     """
     train, schedule = configs.train, schedules.resolved(configs.optimizer, length)
     PredictionSettings(configs.model, crop_size=train.train_crop_size, crop_field="train_crop_size")  # its window fits
@@ -199,6 +199,9 @@ def require_consistent(configs: TrainingConfigs, length: Length, replicas: int =
     if train.precision == "mixed_float16" and several and not optimizers.is_own(name):
         rule = f"with several devices and {name}, steps whose gradients overflow cannot be skipped"
         raise UserError("not-supported", rule, "`precision=mixed_bfloat16`", field="precision")
+    if train.jit_compile == "true" and several:
+        rule = "XLA compiles steps of one device only, and this training has several"
+        raise UserError("not-supported", rule, "leave it out", field="jit_compile", value=train.jit_compile)
     if configs.optimizer.learning_policy == "plateau" and not train.eval_every:
         rule = "lowers the learning rate when evaluations stop improving, and there are none"
         raise UserError("missing-setting", rule, "add for example `eval_every=500`", field="learning_policy")

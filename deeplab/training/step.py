@@ -124,7 +124,7 @@ def _compiled(trainer: Trainer, on_replica: Callable) -> Callable:
     def run(batch, step):
         checks = label_assertions(batch["label"], logits.shape[-1], trainer.loss.ignore_label)
         with tf.control_dependencies(checks):
-            return program({name: tf.identity(values) for name, values in batch.items()}, step)
+            return program(batch, step)
 
     return run
 

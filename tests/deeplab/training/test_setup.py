@@ -93,6 +93,13 @@ def test_unknown_names_are_refused():
     assert "base_learning_rate" in caught.value.hint
 
 
+def test_steps_of_several_devices_are_not_compiled():
+    configs = make_configs(jit_compile="true")
+    setup.require_consistent(configs, Length(100), replicas=1)
+    with raises("not-supported", "jit_compile"):
+        setup.require_consistent(configs, Length(100), replicas=2)
+
+
 class TestLength:
     @pytest.mark.parametrize(
         ("given", "steps"),
